@@ -1,0 +1,138 @@
+//! Draining: a ring's records become an Arrow record batch. From here on the record's type is erased.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, RecordBatch};
+use arrow::compute::concat;
+use arrow::datatypes::{Int32Type, SchemaRef};
+use arrow::error::ArrowError;
+
+use crate::record::Record;
+use crate::record::label::Labels;
+use crate::ring::Consumer;
+
+/// The drain thread's end of one ring.
+pub trait Source: Send {
+    /// Everything published since the last call as one batch; `None` when there was nothing.
+    fn drain(&mut self) -> Option<RecordBatch>;
+
+    /// Whether the sampler is gone: a [`drain`](Self::drain) after this has returned `true` is the last one.
+    fn is_finished(&self) -> bool;
+}
+
+/// A ring of records as a source of batches.
+#[derive(Debug)]
+pub struct RingSource<R> {
+    consumer: Consumer<R>,
+    labels: Arc<Labels>,
+    schema: SchemaRef,
+}
+
+impl<R: Record> RingSource<R> {
+    /// The reading end of `consumer`, whose records' labels are interned in `labels`.
+    #[must_use]
+    pub fn new(consumer: Consumer<R>, labels: Arc<Labels>) -> Self {
+        RingSource { consumer, labels, schema: R::TABLE.schema() }
+    }
+}
+
+impl<R: Record> Source for RingSource<R> {
+    fn drain(&mut self) -> Option<RecordBatch> {
+        let (labels, schema) = (&self.labels, &self.schema);
+        self.consumer.drain(|old, new| {
+            if old.is_empty() && new.is_empty() { None } else { Some(to_batch(&[old, new], labels, schema)) }
+        })
+    }
+
+    fn is_finished(&self) -> bool {
+        self.consumer.is_abandoned()
+    }
+}
+
+/// The records of `slices` as one batch in `R`'s schema.
+#[must_use]
+pub fn to_batch<R: Record>(slices: &[&[R]], labels: &Labels, schema: &SchemaRef) -> RecordBatch {
+    // The records were published after their labels were interned, so these values cover them.
+    let columns = R::columns(slices, &labels.values());
+    match RecordBatch::try_new(Arc::clone(schema), columns) {
+        Ok(batch) => batch,
+        Err(error) => unreachable!("schema and columns come from one declaration: {error}"),
+    }
+}
+
+/// One batch with the rows of `batches` in their order.
+///
+/// Labels of one family share a growing dictionary ([`Labels`]), so keys are joined as they are and the longest
+/// dictionary serves all of them.
+///
+/// # Errors
+/// When the batches differ in schema.
+pub fn merge(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
+    let Some(first) = batches.first() else {
+        return Err(ArrowError::InvalidArgumentError("merge of no batches".into()));
+    };
+    let columns = (0..first.num_columns())
+        .map(|index| {
+            let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(index).as_ref()).collect();
+            merge_column(&parts)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    RecordBatch::try_new(first.schema(), columns)
+}
+
+fn merge_column(parts: &[&dyn Array]) -> Result<ArrayRef, ArrowError> {
+    let dictionaries: Option<Vec<_>> = parts.iter().map(|part| part.as_dictionary_opt::<Int32Type>()).collect();
+    let Some(dictionaries) = dictionaries else {
+        return concat(parts);
+    };
+    let longest = dictionaries.iter().map(|part| part.values()).max_by_key(|values| values.len());
+    let Some(values) = longest else {
+        return concat(parts);
+    };
+    let keys: Vec<&dyn Array> = dictionaries.iter().map(|part| part.keys() as &dyn Array).collect();
+    let keys = concat(&keys)?;
+    let merged = DictionaryArray::<Int32Type>::try_new(keys.as_primitive().clone(), Arc::clone(values))?;
+    Ok(Arc::new(merged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::ring;
+    use crate::sampler::report::Gap;
+
+    #[test]
+    fn drained_rows_are_the_pushed_records_in_order() {
+        let labels = Arc::new(Labels::default());
+        let (mut producer, consumer) = ring::<Gap>(4);
+        let mut source = RingSource::new(consumer, Arc::clone(&labels));
+        assert!(source.drain().is_none());
+        let mut times = Vec::new();
+        for round in 0..5_i64 {
+            for i in 0..3 {
+                let time = round * 10 + i;
+                assert!(producer.push(Gap { collector: labels.intern("c"), lost: time, ..Gap::absent(time) }));
+            }
+            producer.publish();
+            let batch = source.drain().expect("three records");
+            assert_eq!(batch.num_rows(), 3);
+            times.extend(batch.column_by_name("lost").unwrap().as_primitive::<arrow::datatypes::Int64Type>().values().iter());
+        }
+        assert_eq!(times, (0..5).flat_map(|round| (0..3).map(move |i| round * 10 + i)).collect::<Vec<i64>>());
+        assert!(!source.is_finished());
+        drop(producer);
+        assert!(source.is_finished());
+    }
+
+    #[test]
+    fn merging_keeps_labels_over_a_growing_dictionary() {
+        let labels = Labels::default();
+        let schema = Gap::TABLE.schema();
+        let row = |name: &str| [Gap { collector: labels.intern(name), ..Gap::absent(0) }];
+        let batches = [to_batch(&[&row("a")], &labels, &schema), to_batch(&[&row("b")], &labels, &schema)];
+        let merged = merge(&batches).unwrap();
+        let names = arrow::compute::cast(merged.column(1), &arrow::datatypes::DataType::Utf8).unwrap();
+        assert_eq!(names.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), Some("b")]);
+        assert_eq!(merged.schema(), schema);
+    }
+}

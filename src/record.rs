@@ -1,0 +1,431 @@
+//! What a record is: one declaration gives the struct, its Arrow columns, docs, units and OpenTelemetry names.
+//!
+//! A record is fixed-size and `Copy`: a time, 8-byte values, and labels as interned ids. [`record!`] declares it;
+//! everything downstream (rings, batches, SQL tables, Parquet, alerts, OTLP, `kymo tables`) reads the [`Table`]
+//! that the declaration produces.
+
+pub mod label;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, TimestampMicrosecondArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
+
+use label::Label;
+
+/// The integer that stands for "no value": it becomes a null in Arrow. Floats use NaN.
+pub const ABSENT: i64 = i64::MIN;
+
+/// The time zone of every `time` column.
+pub const TIME_ZONE: &str = "UTC";
+
+/// What a column's numbers mean over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The wall clock when the tick's snapshot began.
+    Time,
+    /// A dimension: rows with equal labels are one series.
+    Label,
+    /// Cumulative since boot (or since the thing counted appeared); only ever grows, but for resets.
+    Counter,
+    /// A value of the moment.
+    Gauge,
+}
+
+/// How a column is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// `Timestamp(Microsecond, "UTC")`.
+    Timestamp,
+    /// `Dictionary(Int32, Utf8)` in memory, a plain string in Parquet.
+    Text,
+    /// 64-bit signed integer.
+    Int64,
+    /// 64-bit float.
+    Float64,
+}
+
+/// The unit of a column's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// No unit: times and labels.
+    None,
+    /// Bytes.
+    Bytes,
+    /// Microseconds.
+    Micros,
+    /// A share; 1 is the whole.
+    Ratio,
+    /// Degrees Celsius.
+    Celsius,
+    /// A pure number, such as a load average.
+    Number,
+    /// A count of the thing named, in UCUM's annotation form (`{packet}`).
+    Count(&'static str),
+}
+
+impl Unit {
+    /// The unit as kymo's own values have it, for people.
+    #[must_use]
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Unit::None => "",
+            Unit::Bytes => "bytes",
+            Unit::Micros => "µs",
+            Unit::Ratio => "ratio",
+            Unit::Celsius => "°C",
+            Unit::Number => "1",
+            Unit::Count(thing) => thing.trim_matches(|c| c == '{' || c == '}'),
+        }
+    }
+
+    /// The UCUM unit of OpenTelemetry's semantic conventions and the factor from kymo's unit to it.
+    #[must_use]
+    pub fn ucum(self) -> (&'static str, f64) {
+        match self {
+            Unit::None | Unit::Ratio | Unit::Number => ("1", 1.0),
+            Unit::Bytes => ("By", 1.0),
+            Unit::Micros => ("s", 1e-6),
+            Unit::Celsius => ("Cel", 1.0),
+            Unit::Count(thing) => (thing, 1.0),
+        }
+    }
+}
+
+/// A column's place in OpenTelemetry's semantic conventions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Otel {
+    /// The metric's name, such as `system.cpu.time`.
+    pub name: &'static str,
+    /// Attributes that this column fixes, such as `cpu.mode = user`.
+    pub attributes: &'static [(&'static str, &'static str)],
+}
+
+/// One column of a table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Column {
+    /// The name in SQL and Parquet; the unit stands last in it.
+    pub name: &'static str,
+    /// What it is, in whole sentences.
+    pub doc: &'static str,
+    /// What its numbers mean over time.
+    pub kind: Kind,
+    /// How it is stored.
+    pub ty: Type,
+    /// The unit of its values.
+    pub unit: Unit,
+    /// The metric it is exported as, if any.
+    pub otel: Option<Otel>,
+    /// For labels: the OpenTelemetry attribute that carries it.
+    pub attribute: Option<&'static str>,
+}
+
+impl Column {
+    /// The `time` column that every table starts with.
+    pub const TIME: Column = Column {
+        name: "time",
+        doc: "Wall clock when the tick's snapshot began.",
+        kind: Kind::Time,
+        ty: Type::Timestamp,
+        unit: Unit::None,
+        otel: None,
+        attribute: None,
+    };
+
+    /// The Arrow type in memory.
+    #[must_use]
+    pub fn data_type(&self) -> DataType {
+        match self.ty {
+            Type::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into())),
+            Type::Text => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+            Type::Int64 => DataType::Int64,
+            Type::Float64 => DataType::Float64,
+        }
+    }
+
+    /// Whether values may be absent. Times and labels never are.
+    #[must_use]
+    pub fn nullable(&self) -> bool {
+        matches!(self.kind, Kind::Counter | Kind::Gauge)
+    }
+}
+
+/// A table: the shape that all records of a family share.
+#[derive(Debug, PartialEq)]
+pub struct Table {
+    /// The name in SQL and of the folder in the lake.
+    pub name: &'static str,
+    /// What a row is.
+    pub doc: &'static str,
+    /// `time`, then labels, then values.
+    pub columns: &'static [Column],
+}
+
+impl Table {
+    /// The Arrow schema of batches in memory.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        let fields: Vec<Field> = self
+            .columns
+            .iter()
+            .map(|column| Field::new(column.name, column.data_type(), column.nullable()))
+            .collect();
+        Arc::new(Schema::new(fields))
+    }
+
+    /// The column of this name, with its position.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<(usize, &'static Column)> {
+        self.columns.iter().enumerate().find(|(_, column)| column.name == name)
+    }
+
+    /// The label columns, with their positions.
+    pub fn labels(&self) -> impl Iterator<Item = (usize, &'static Column)> {
+        self.columns.iter().enumerate().filter(|(_, column)| column.kind == Kind::Label)
+    }
+
+    /// The counters and gauges, with their positions.
+    pub fn values(&self) -> impl Iterator<Item = (usize, &'static Column)> {
+        self.columns.iter().enumerate().filter(|(_, column)| column.nullable())
+    }
+}
+
+/// A fixed-size record, declared by [`record!`].
+pub trait Record: Copy + Send + Sync + 'static {
+    /// The table its rows go to.
+    const TABLE: &'static Table;
+
+    /// A record at `time` (µs since the epoch) with every value absent and every label [`Label::EMPTY`].
+    fn absent(time: i64) -> Self;
+
+    /// The Arrow columns of `slices`, one after the other, in the order of [`Table::columns`].
+    ///
+    /// `values` holds the text of every label in the records ([`label::Labels::values`]).
+    fn columns(slices: &[&[Self]], values: &ArrayRef) -> Vec<ArrayRef>;
+}
+
+/// A type that can stand in a value column.
+pub trait Value: Copy {
+    /// How it is stored.
+    const TYPE: Type;
+    /// What stands for "no value".
+    const ABSENT: Self;
+    /// The Arrow column of `values`, absent ones as nulls.
+    fn array(values: Vec<Self>) -> ArrayRef;
+}
+
+impl Value for i64 {
+    const TYPE: Type = Type::Int64;
+    const ABSENT: Self = ABSENT;
+    fn array(values: Vec<Self>) -> ArrayRef {
+        let nulls = nulls(&values, |value| *value != ABSENT);
+        Arc::new(Int64Array::new(values.into(), nulls))
+    }
+}
+
+impl Value for f64 {
+    const TYPE: Type = Type::Float64;
+    const ABSENT: Self = f64::NAN;
+    fn array(values: Vec<Self>) -> ArrayRef {
+        let nulls = nulls(&values, |value| !value.is_nan());
+        Arc::new(Float64Array::new(values.into(), nulls))
+    }
+}
+
+fn nulls<T>(values: &[T], present: impl Fn(&T) -> bool) -> Option<NullBuffer> {
+    if values.iter().all(&present) { None } else { Some(values.iter().map(present).collect()) }
+}
+
+/// Gathers one field of all records. Used by [`record!`].
+pub fn gather<R: Record, T>(slices: &[&[R]], field: impl Fn(&R) -> T) -> Vec<T> {
+    let mut values = Vec::with_capacity(slices.iter().map(|slice| slice.len()).sum());
+    for slice in slices {
+        values.extend(slice.iter().map(&field));
+    }
+    values
+}
+
+/// The `time` column. Used by [`record!`].
+#[must_use]
+pub fn time_array(values: Vec<i64>) -> ArrayRef {
+    Arc::new(TimestampMicrosecondArray::from(values).with_timezone(TIME_ZONE))
+}
+
+/// A label column over the shared dictionary `values`. Used by [`record!`].
+///
+/// A label that `values` does not hold (impossible for labels of the same interner) reads as the empty label.
+#[must_use]
+pub fn label_array(labels: Vec<Label>, values: &ArrayRef) -> ArrayRef {
+    let known = i32::try_from(values.len()).unwrap_or(i32::MAX);
+    let keys: Int32Array = labels.into_iter().map(|label| Some(label.key()).filter(|key| *key < known).unwrap_or(0)).collect();
+    match DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(values)) {
+        Ok(array) => Arc::new(array),
+        Err(error) => unreachable!("keys are bounded by the dictionary's length: {error}"),
+    }
+}
+
+/// Declares a record: its struct, and with it the table's columns, docs, units and OpenTelemetry names.
+///
+/// ```
+/// kymo::record! {
+///     /// Doors of a house, one row a door and tick.
+///     pub struct Door("door") {
+///         labels {
+///             /// The door's name.
+///             door => "house.door",
+///         }
+///         values {
+///             /// Times it was opened.
+///             counter openings: i64 [Count("{opening}")] => "house.door.openings" {},
+///             /// How far it stands open, 0…1.
+///             gauge open_ratio: f64 [Ratio],
+///         }
+///     }
+/// }
+/// use kymo::record::Record;
+/// assert_eq!(Door::TABLE.columns.len(), 4);
+/// assert_eq!(Door::TABLE.columns[3].doc, "How far it stands open, 0…1.");
+/// ```
+///
+/// A value is `counter` or `gauge`, `i64` or `f64`, has its [`Unit`] in brackets and optionally its
+/// OpenTelemetry metric with the attributes that this column fixes. A label may name the OpenTelemetry attribute
+/// that carries it.
+#[macro_export]
+macro_rules! record {
+    (
+        $(#[doc = $doc:literal])+
+        pub struct $Record:ident($table:literal) {
+            labels { $( $(#[doc = $label_doc:literal])+ $label:ident $(=> $attribute:literal)?, )* }
+            values { $( $(#[doc = $value_doc:literal])+ $kind:ident $value:ident: $ty:ident [$unit:expr]
+                $(=> $metric:literal { $($key:literal = $fixed:literal),* })?, )+ }
+        }
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[repr(C)]
+        pub struct $Record {
+            /// Wall clock when the tick's snapshot began, µs since the epoch, UTC.
+            pub time: i64,
+            $( $(#[doc = $value_doc])+ pub $value: $ty, )+
+            $( $(#[doc = $label_doc])+ pub $label: $crate::record::label::Label, )*
+        }
+
+        impl $crate::record::Record for $Record {
+            const TABLE: &'static $crate::record::Table = &$crate::record::Table {
+                name: $table,
+                doc: $crate::record!(@text $($doc)+),
+                columns: &[
+                    $crate::record::Column::TIME,
+                    $( $crate::record::Column {
+                        name: stringify!($label),
+                        doc: $crate::record!(@text $($label_doc)+),
+                        kind: $crate::record::Kind::Label,
+                        ty: $crate::record::Type::Text,
+                        unit: $crate::record::Unit::None,
+                        otel: None,
+                        attribute: $crate::record!(@option $($attribute)?),
+                    }, )*
+                    $( $crate::record::Column {
+                        name: stringify!($value),
+                        doc: $crate::record!(@text $($value_doc)+),
+                        kind: $crate::record!(@kind $kind),
+                        ty: <$ty as $crate::record::Value>::TYPE,
+                        unit: {
+                            #[allow(unused_imports, reason = "units are written without their path in declarations")]
+                            use $crate::record::Unit::*;
+                            $unit
+                        },
+                        otel: $crate::record!(@otel $($metric { $($key = $fixed),* })?),
+                        attribute: None,
+                    }, )+
+                ],
+            };
+
+            fn absent(time: i64) -> Self {
+                Self {
+                    time,
+                    $( $value: <$ty as $crate::record::Value>::ABSENT, )+
+                    $( $label: $crate::record::label::Label::EMPTY, )*
+                }
+            }
+
+            fn columns(slices: &[&[Self]], values: &::arrow::array::ArrayRef) -> Vec<::arrow::array::ArrayRef> {
+                let _ = values;
+                vec![
+                    $crate::record::time_array($crate::record::gather(slices, |record| record.time)),
+                    $( $crate::record::label_array($crate::record::gather(slices, |record| record.$label), values), )*
+                    $( <$ty as $crate::record::Value>::array($crate::record::gather(slices, |record| record.$value)), )+
+                ]
+            }
+        }
+    };
+    (@text $($line:literal)+) => { $crate::record::trim(concat!($($line, "\n"),+)) };
+    (@kind counter) => { $crate::record::Kind::Counter };
+    (@kind gauge) => { $crate::record::Kind::Gauge };
+    (@option) => { None };
+    (@option $value:literal) => { Some($value) };
+    (@otel) => { None };
+    (@otel $metric:literal { $($key:literal = $fixed:literal),* }) => {
+        Some($crate::record::Otel { name: $metric, attributes: &[$(($key, $fixed)),*] })
+    };
+}
+
+/// A doc comment's text without the blank at each end. Used by [`record!`].
+#[must_use]
+pub const fn trim(text: &'static str) -> &'static str {
+    text.trim_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label::Labels;
+    use super::*;
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
+
+    record! {
+        /// A test table,
+        /// over two lines.
+        pub struct Probe("probe") {
+            labels {
+                /// Which one.
+                name => "probe.name",
+            }
+            values {
+                /// A counter.
+                counter seen_us: i64 [Micros] => "probe.time" {"state" = "seen"},
+                /// A gauge.
+                gauge share_ratio: f64 [Ratio],
+            }
+        }
+    }
+
+    #[test]
+    fn the_declaration_becomes_a_table() {
+        let table = Probe::TABLE;
+        assert_eq!((table.name, table.doc), ("probe", "A test table,\n over two lines."));
+        let names: Vec<_> = table.columns.iter().map(|column| column.name).collect();
+        assert_eq!(names, ["time", "name", "seen_us", "share_ratio"]);
+        assert_eq!(table.columns[1].attribute, Some("probe.name"));
+        assert_eq!(table.columns[2].otel.map(|otel| otel.attributes), Some([("state", "seen")].as_slice()));
+        assert_eq!(table.columns[2].unit.ucum(), ("s", 1e-6));
+        assert!(!table.schema().field(1).is_nullable() && table.schema().field(2).is_nullable());
+    }
+
+    #[test]
+    fn records_become_columns_and_absent_values_nulls() {
+        let labels = Labels::default();
+        let first = Probe { name: labels.intern("a"), seen_us: 7, ..Probe::absent(1) };
+        let second = Probe { name: labels.intern("b"), share_ratio: 0.5, ..Probe::absent(2) };
+        let columns = Probe::columns(&[&[first], &[second]], &labels.values());
+        assert_eq!(columns[0].as_primitive::<TimestampMicrosecondType>().values(), &[1, 2]);
+        let names = columns[1].as_dictionary::<Int32Type>().downcast_dict::<arrow::array::StringArray>().unwrap();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), [Some("a"), Some("b")]);
+        assert_eq!(columns[2].as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(7), None]);
+        assert_eq!(columns[3].as_primitive::<Float64Type>().iter().collect::<Vec<_>>(), [None, Some(0.5)]);
+        for (column, field) in columns.iter().zip(Probe::TABLE.schema().fields()) {
+            assert_eq!(column.data_type(), field.data_type());
+        }
+    }
+}
