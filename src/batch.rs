@@ -85,7 +85,7 @@ fn merge_column(parts: &[&dyn Array]) -> Result<ArrayRef, ArrowError> {
     let Some(dictionaries) = dictionaries else {
         return concat(parts);
     };
-    let longest = dictionaries.iter().map(|part| part.values()).max_by_key(|values| values.len());
+    let longest = dictionaries.iter().map(|part| part.values()).max_by_key(|values: &&ArrayRef| Array::len(*values));
     let Some(values) = longest else {
         return concat(parts);
     };
@@ -107,7 +107,7 @@ mod tests {
         let (mut producer, consumer) = ring::<Gap>(4);
         let mut source = RingSource::new(consumer, Arc::clone(&labels));
         assert!(source.drain().is_none());
-        let mut times = Vec::new();
+        let mut times: Vec<i64> = Vec::new();
         for round in 0..5_i64 {
             for i in 0..3 {
                 let time = round * 10 + i;
@@ -116,7 +116,9 @@ mod tests {
             producer.publish();
             let batch = source.drain().expect("three records");
             assert_eq!(batch.num_rows(), 3);
-            times.extend(batch.column_by_name("lost").unwrap().as_primitive::<arrow::datatypes::Int64Type>().values().iter());
+            times.extend(
+                batch.column_by_name("lost").unwrap().as_primitive::<arrow::datatypes::Int64Type>().values().iter(),
+            );
         }
         assert_eq!(times, (0..5).flat_map(|round| (0..3).map(move |i| round * 10 + i)).collect::<Vec<i64>>());
         assert!(!source.is_finished());

@@ -1,6 +1,5 @@
 //! The metric families: [`FAMILIES`] is the one list; each has its record and its sampler in a file of its own.
 
-pub mod cpu;
 pub mod kymo;
 
 use std::sync::Arc;
@@ -35,16 +34,18 @@ pub enum Origin {
 #[derive(Debug)]
 pub struct Sampling {
     /// Makes its sampler and the drain thread's end of its ring.
-    pub open: fn(labels: &Arc<Labels>, ring_capacity: usize) -> (Box<dyn Sampler>, Box<dyn Source>),
+    pub open: fn(labels: &Arc<Labels>, ring_capacity: usize) -> Opened,
     /// The shortest interval that still gives new information, unless forced.
     pub interval_min: Duration,
     /// How finely the kernel itself counts, for people.
     pub resolution: &'static str,
 }
 
+/// The two ends of an opened family: one for the collector thread, one for the drain thread.
+pub type Opened = (Box<dyn Sampler>, Box<dyn Source>);
+
 /// Every table that kymo has, in the order that people read them.
 pub static FAMILIES: &[Family] = &[
-    cpu::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
@@ -54,7 +55,10 @@ impl Family {
     /// A family that `S` samples.
     #[must_use]
     pub const fn sampled<S: Sample>(interval_min: Duration, resolution: &'static str) -> Family {
-        Family { table: S::Record::TABLE, origin: Origin::Sampled(Sampling { open: open::<S>, interval_min, resolution }) }
+        Family {
+            table: S::Record::TABLE,
+            origin: Origin::Sampled(Sampling { open: open::<S>, interval_min, resolution }),
+        }
     }
 
     /// The family's name, which is its table's.
@@ -119,7 +123,7 @@ impl<R: Record> Rows<R> {
     }
 }
 
-fn open<S: Sample>(labels: &Arc<Labels>, ring_capacity: usize) -> (Box<dyn Sampler>, Box<dyn Source>) {
+fn open<S: Sample>(labels: &Arc<Labels>, ring_capacity: usize) -> Opened {
     let (producer, consumer) = ring(ring_capacity);
     let rows = Rows { producer, labels: LabelCache::new(Arc::clone(labels)), sampled: Sampled::default() };
     (Box::new(Erased { sample: S::default(), rows }), Box::new(RingSource::new(consumer, Arc::clone(labels))))

@@ -166,11 +166,8 @@ impl Table {
     /// The Arrow schema of batches in memory.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
-        let fields: Vec<Field> = self
-            .columns
-            .iter()
-            .map(|column| Field::new(column.name, column.data_type(), column.nullable()))
-            .collect();
+        let fields: Vec<Field> =
+            self.columns.iter().map(|column| Field::new(column.name, column.data_type(), column.nullable())).collect();
         Arc::new(Schema::new(fields))
     }
 
@@ -258,7 +255,8 @@ pub fn time_array(values: Vec<i64>) -> ArrayRef {
 #[must_use]
 pub fn label_array(labels: Vec<Label>, values: &ArrayRef) -> ArrayRef {
     let known = i32::try_from(values.len()).unwrap_or(i32::MAX);
-    let keys: Int32Array = labels.into_iter().map(|label| Some(label.key()).filter(|key| *key < known).unwrap_or(0)).collect();
+    let keys: Int32Array =
+        labels.into_iter().map(|label| Some(label.key()).filter(|key| *key < known).unwrap_or(0)).collect();
     match DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(values)) {
         Ok(array) => Arc::new(array),
         Err(error) => unreachable!("keys are bounded by the dictionary's length: {error}"),

@@ -180,9 +180,8 @@ fn view<T, R>(
     // SAFETY: `start + before_end` and `wrapped` are at most the number of slots, `UnsafeCell<MaybeUninit<T>>` has
     // the layout of `T`, and all these positions are published, hence initialised, and not yet freed, so the producer
     // does not write them while the slices live.
-    let (old, new) = unsafe {
-        (std::slice::from_raw_parts(base.add(start), before_end), std::slice::from_raw_parts(base, wrapped))
-    };
+    let (old, new) =
+        unsafe { (std::slice::from_raw_parts(base.add(start), before_end), std::slice::from_raw_parts(base, wrapped)) };
     read(old, new)
 }
 
@@ -211,7 +210,10 @@ fn view<T: Copy, R>(
 
 impl<T> fmt::Debug for Producer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("written", &self.written).field("dropped", &self.dropped).finish_non_exhaustive()
+        f.debug_struct("Producer")
+            .field("written", &self.written)
+            .field("dropped", &self.dropped)
+            .finish_non_exhaustive()
     }
 }
 

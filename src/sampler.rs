@@ -1,6 +1,6 @@
 //! Sampling: what a sampler is, and the collector thread that calls its samplers at every tick.
 //!
-//! Ticks lie on a grid of absolute `CLOCK_MONOTONIC` times (clock_nanosleep(2) with `TIMER_ABSTIME`), so a late tick
+//! Ticks lie on a grid of absolute `CLOCK_MONOTONIC` times (`clock_nanosleep(2)` with `TIMER_ABSTIME`), so a late tick
 //! does not shift the ones after it. Ticks that were not taken in time are skipped, never caught up in a burst; they
 //! are counted in `collector` and named in `gap`.
 
@@ -23,7 +23,7 @@ use report::{Collector, Gap};
 /// The shortest interval a collector can have.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// The longest interval a collector can have.
-pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+pub const INTERVAL_MAX: Duration = Duration::from_hours(24);
 /// A stop request is noticed after this time at the latest, however long the interval is.
 const STOP_CHECK_NS: i64 = 100_000_000;
 /// Lateness is kept for as many ticks as a second can have.
@@ -297,7 +297,10 @@ fn sleep_until(due: i64, stop: &AtomicBool) -> bool {
         }
         let until = due.min(now + STOP_CHECK_NS);
         // An interrupted sleep goes round the loop.
-        let _ = clock_nanosleep_absolute(ClockId::Monotonic, &Timespec { tv_sec: until / SECOND_NS, tv_nsec: until % SECOND_NS });
+        let _ = clock_nanosleep_absolute(
+            ClockId::Monotonic,
+            &Timespec { tv_sec: until / SECOND_NS, tv_nsec: until % SECOND_NS },
+        );
     }
 }
 

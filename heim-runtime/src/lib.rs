@@ -34,7 +34,6 @@ pub mod snapshot;
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 /// Polls `future` once and returns what it gave.
@@ -51,7 +50,7 @@ use std::task::{Context, Poll, Waker};
 /// assert!(heim_runtime::ready(std::future::pending::<()>()).is_err());
 /// ```
 pub fn ready<F: Future>(future: F) -> io::Result<F::Output> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Ok(output),
         Poll::Pending => Err(io::Error::new(
             io::ErrorKind::WouldBlock,

@@ -299,25 +299,29 @@ struct File {
 
 impl File {
     fn refresh(&mut self) -> io::Result<()> {
-        let content = match Arc::get_mut(&mut self.content) {
-            Some(content) => content,
-            None => {
-                let path = self.content.path.clone();
-                self.content = Arc::new(Content::new(path));
-                Arc::make_mut(&mut self.content)
-            }
-        };
-        match content.fill(&self.descriptor, self.shape) {
-            Err(error) if error.kind() != io::ErrorKind::FileTooLarge => {
-                self.descriptor = file::open(&content.path)?;
-                content.fill(&self.descriptor, self.shape)
-            }
-            done => done,
+        if let Some(content) = Arc::get_mut(&mut self.content) {
+            return refill(content, &mut self.descriptor, self.shape);
         }
+        let mut content = Content::new(self.content.path.clone());
+        refill(&mut content, &mut self.descriptor, self.shape)?;
+        self.content = Arc::new(content);
+        Ok(())
     }
 
     fn buffer_bytes(&self) -> usize {
         self.content.bytes.capacity()
+    }
+}
+
+/// Reads a file that was read before. What `descriptor` was opened on may be gone, and something new be in its
+/// place.
+fn refill(content: &mut Content, descriptor: &mut OwnedFd, shape: Shape) -> io::Result<()> {
+    match content.fill(descriptor, shape) {
+        Err(error) if error.kind() != io::ErrorKind::FileTooLarge => {
+            *descriptor = file::open(&content.path)?;
+            content.fill(descriptor, shape)
+        }
+        done => done,
     }
 }
 

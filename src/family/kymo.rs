@@ -7,9 +7,9 @@ record! {
     pub struct Kymo("kymo") {
         labels {}
         values {
-            /// CPU time the process used, user and system (getrusage(2)).
+            /// CPU time the process used, user and system (`getrusage(2)`).
             counter cpu_us: i64 [Micros] => "process.cpu.time" {},
-            /// Resident memory (proc_pid_statm(5)).
+            /// Resident memory (`/proc/self/statm`).
             gauge rss_bytes: i64 [Bytes] => "process.memory.usage" {},
             /// Rows in memory, not yet in a Parquet file.
             gauge hot_rows: i64 [Count("{row}")] => "kymo.store.hot.rows" {},

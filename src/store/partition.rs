@@ -1,0 +1,108 @@
+//! Names in the lake: `lake/<table>/host=<name>/date=YYYY-MM-DD/<start>_<first seq>-<last seq>.parquet`.
+//!
+//! `host` and `date` are Hive partitions: DuckDB, Spark, polars and DataFusion read them as columns.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+/// The folder of one table, host and day.
+#[must_use]
+pub fn folder(lake: &Path, table: &str, host: &str, date: Date) -> PathBuf {
+    host_folder(lake, table, host).join(format!("date={date}"))
+}
+
+/// The folder of one table and host.
+#[must_use]
+pub fn host_folder(lake: &Path, table: &str, host: &str) -> PathBuf {
+    lake.join(table).join(format!("host={}", escape(host)))
+}
+
+/// The UTC day of a time in µs since the epoch; times outside of jiff's years −9999…9999 fall on the nearest day.
+#[must_use]
+pub fn date_of(time: i64) -> Date {
+    timestamp(time).to_zoned(TimeZone::UTC).date()
+}
+
+/// A time in µs since the epoch as a timestamp, clamped to what a timestamp can be.
+#[must_use]
+pub fn timestamp(time: i64) -> Timestamp {
+    Timestamp::from_microsecond(time).unwrap_or(if time < 0 { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+/// The name of a file with rows `first_seq..end_seq`, of which the earliest is of `start` (µs).
+#[must_use]
+pub fn file_name(start: i64, first_seq: u64, end_seq: u64) -> String {
+    let start = timestamp(start).strftime("%Y%m%dT%H%M%S.%6fZ");
+    format!("{start}_{first_seq}-{}.parquet", end_seq.saturating_sub(1))
+}
+
+/// The name under which a file is written before it is published: no `*.parquet` glob matches it.
+#[must_use]
+pub fn temporary_name(file_name: &str) -> String {
+    format!(".{file_name}.tmp")
+}
+
+/// Whether `name` was made by [`temporary_name`].
+#[must_use]
+pub fn is_temporary(name: &str) -> bool {
+    name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp")).is_some_and(|name| sequence_range(name).is_some())
+}
+
+/// The sequence numbers (first, one past the last) in a file's name; `None` for a name that kymo did not give.
+#[must_use]
+pub fn sequence_range(file_name: &str) -> Option<(u64, u64)> {
+    let (start, range) = file_name.strip_suffix(".parquet")?.split_once('_')?;
+    let (first, last) = range.split_once('-')?;
+    let well_formed = start.len() >= "20260101T000000.000000Z".len() && start.ends_with('Z');
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    (well_formed && first <= last).then_some((first, last.checked_add(1)?))
+}
+
+/// A partition value as Hive writes it: what may stand in a file name stays, all else becomes `%XX`.
+fn escape(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => escaped.push(char::from(byte)),
+            b'.' if !escaped.is_empty() => escaped.push('.'),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(escaped, "%{byte:02X}");
+            }
+        }
+    }
+    if escaped.is_empty() { "__HIVE_DEFAULT_PARTITION__".into() } else { escaped }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        let name = file_name(1_790_000_000_123_456, 7, 12);
+        assert_eq!(name, "20260921T141320.123456Z_7-11.parquet");
+        assert_eq!(sequence_range(&name), Some((7, 12)));
+        assert!(is_temporary(&temporary_name(&name)));
+    }
+
+    #[test]
+    fn foreign_names_are_not_taken_for_ours() {
+        for name in ["a.parquet", "x_1-2.parquet", "20260921T141320.123456Z_9-3.parquet", "part_1-2.csv", ".x.tmp", ""]
+        {
+            assert_eq!(sequence_range(name), None, "{name}");
+            assert!(!is_temporary(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn hosts_cannot_leave_their_folder() {
+        let folder = folder(Path::new("lake"), "cpu", "../a b/ü", date_of(0));
+        assert_eq!(folder, Path::new("lake/cpu/host=%2E.%2Fa%20b%2F%C3%BC/date=1970-01-01"));
+        assert_eq!(date_of(i64::MIN).to_string(), "-009999-01-02");
+    }
+}
