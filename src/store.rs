@@ -546,7 +546,7 @@ mod tests {
     #[test]
     fn an_expired_file_goes_when_its_last_reader_is_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let keep = Some(Duration::from_secs(60));
+        let keep = Some(Duration::from_mins(1));
         let (store, _) = Store::open(StoreSettings { retention_age_max: keep, ..settings(folder.path()) }).unwrap();
         store.append(vec![gaps(0..3)]);
         let file = store.flush().unwrap().files.remove(0);
