@@ -82,8 +82,10 @@ pub struct Setup {
     pub reports: Producer<Collector>,
     /// Where its missed stretches go.
     pub gaps: Producer<Gap>,
-    /// Its name as label of both.
-    pub label: Label,
+    /// Its name as a label of `collector`.
+    pub report_label: Label,
+    /// Its name as a label of `gap`.
+    pub gap_label: Label,
     /// `gap.reason` for ticks missed because the thread ran late.
     pub late: Label,
     /// Counts to go on from, when it is retuned.
@@ -209,7 +211,7 @@ impl Ticking {
             self.totals.missed += missed;
             self.setup.gaps.push(Gap {
                 time: tick.time,
-                collector: self.setup.label,
+                collector: self.setup.gap_label,
                 reason: self.setup.late,
                 from_us,
                 to_us: tick.time,
@@ -256,7 +258,7 @@ impl Ticking {
         };
         let lateness = &mut self.lateness_us;
         self.setup.reports.push(Collector {
-            collector: self.setup.label,
+            collector: self.setup.report_label,
             scheduled_ticks: self.totals.scheduled,
             ticks: self.totals.ticks,
             missed_ticks: self.totals.missed,

@@ -244,6 +244,16 @@ impl Store {
         losses
     }
 
+    /// Shows no newest rows of a table until more come: its collector was stopped, they are current no longer.
+    pub fn forget_latest(&self, family: usize) {
+        let _state = self.lock();
+        let mut view = View::clone(&self.view.load());
+        if let Some(table) = view.tables.get_mut(family) {
+            *table = Arc::new(TableView { latest: None, ..TableView::clone(table) });
+            self.view.store(Arc::new(view));
+        }
+    }
+
     /// Writes what is in memory to Parquet and shows the files instead. Tables that cannot be written stay in memory
     /// and the first of their errors is returned; the others are published all the same.
     ///

@@ -1,18 +1,19 @@
 //! One file's bytes: how they are read whole with as few calls as the kernel allows.
 //!
 //! Most files of procfs and sysfs are made by the kernel's `seq_file` (`fs/seq_file.c`,
-//! `Documentation/filesystems/seq_file.rst`), in one of two ways, and only the kind of the file says whether a
-//! short read was its end:
+//! `Documentation/filesystems/seq_file.rst`), in one of two ways, and only the kind of the file
+//! says whether a short read was its end:
 //!
-//! - `single_open()` makes the text as one record. The kernel's buffer grows until the record fits into it, and
-//!   a read that leaves room in our buffer has got all of it.
-//! - An iterator makes a record at a time. `seq_read_iter()` returns when the next record does not fit into
-//!   what is left of the kernel's buffer, which has one page, or a power of two of pages after a record that
-//!   was larger; a larger buffer of ours does not change that. If what a read returned leaves more room in the
-//!   last page than the longest record takes, then it was the last one. Otherwise only a read of nothing tells.
+//! - `single_open()` makes the text as one record. The kernel's buffer grows until the record fits
+//!   into it, and a read that leaves room in our buffer has got all of it.
+//! - An iterator makes a record at a time. `seq_read_iter()` returns when the next record does not
+//!   fit into what is left of the kernel's buffer, which has one page, or a power of two of pages
+//!   after a record that was larger; a larger buffer of ours does not change that. If what a read
+//!   returned leaves more room in the last page than the longest record takes, then it was the last
+//!   one. Otherwise only a read of nothing tells.
 //!
-//! Of files which are in neither list, and where a read may stop is not known, everything is read until a read
-//! gives nothing.
+//! Of files which are in neither list, and where a read may stop is not known, everything is read
+//! until a read gives nothing.
 
 use std::error::Error;
 use std::fmt;
@@ -24,17 +25,18 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{pread, retry_on_intr};
 
-/// The largest file that is read. `/proc/interrupts` of the largest hosts has 2 MiB or so.
+/// The largest file that is read. `/proc/interrupts` has 11 bytes for each interrupt and CPU: a
+/// thousand interrupts on 512 CPUs are 5.6 MB.
 const FILE_BYTES_MAX: usize = 16 << 20;
 
-/// What a buffer has at first: `/proc/stat` of a host with 32 CPUs.
+/// What a buffer has at first. It doubles until the file fits and stays that large.
 const BUFFER_BYTES_MIN: usize = 8 << 10;
 
-/// The smallest page of any architecture; the others are its multiples.
+/// The smallest page Linux has; larger ones are its multiples.
 const PAGE_BYTES: usize = 4 << 10;
 
-/// No record of the files called [`Shape::Records`] is longer. The longest are lines of `net/dev` (16 numbers)
-/// and `diskstats` (20), whose numbers have up to 20 digits.
+/// No record of the files called [`Shape::Records`] is longer. The longest are lines of `net/dev`
+/// (16 numbers) and `diskstats` (20), whose numbers have up to 20 digits.
 const RECORD_BYTES_MAX: usize = 1 << 10;
 
 /// A file's bytes as they were at one moment, and its name for errors about them.
@@ -57,21 +59,15 @@ impl Content {
 
     /// A part of it as text.
     pub(crate) fn text_of<'a>(&self, part: &'a [u8]) -> io::Result<&'a str> {
-        str::from_utf8(part).map_err(|source| {
-            error(
-                "parse",
-                &self.path,
-                io::Error::new(io::ErrorKind::InvalidData, source),
-            )
-        })
+        str::from_utf8(part)
+            .map_err(|source| error("parse", &self.path, io::Error::new(io::ErrorKind::InvalidData, source)))
     }
 
     /// Reads all of `file` into the buffer, which keeps its capacity.
     ///
     /// Several reads are not one moment; the kernel promises that for none of its iterators.
     pub(crate) fn fill(&mut self, file: &OwnedFd, shape: Shape) -> io::Result<()> {
-        self.read(file, shape)
-            .map_err(|source| error("read", &self.path, source))
+        self.read(file, shape).map_err(|source| error("read", &self.path, source))
     }
 
     fn read(&mut self, file: &OwnedFd, shape: Shape) -> io::Result<()> {
@@ -85,8 +81,7 @@ impl Content {
             }
             let room = bytes.capacity() - bytes.len();
             let offset = bytes.len() as u64;
-            let n =
-                retry_on_intr(|| pread(file.as_fd(), spare_capacity(&mut *bytes), offset))?;
+            let n = retry_on_intr(|| pread(file.as_fd(), spare_capacity(&mut *bytes), offset))?;
             if n == 0 {
                 return Ok(());
             }
@@ -108,8 +103,7 @@ impl Content {
 /// Opens `path` for reading.
 pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-    retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
-        .map_err(|source| error("open", path, source.into()))
+    retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map_err(|source| error("open", path, source.into()))
 }
 
 /// What a read that left room in our buffer says about the file's end.
@@ -117,7 +111,8 @@ pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
 pub(crate) enum Shape {
     /// It was the end.
     Whole,
-    /// It was the end if another record of [`RECORD_BYTES_MAX`] had found room in the kernel's page.
+    /// It was the end if another record of [`RECORD_BYTES_MAX`] had found room in the kernel's
+    /// page.
     Records,
     /// Nothing.
     Unknown,
@@ -127,21 +122,23 @@ impl Shape {
     /// The shape of the file at `name` below procfs' root.
     pub(crate) fn of_proc(name: &[u8]) -> Self {
         let (head, tail) = split(name);
-        let of_task = matches!(head, b"self" | b"thread-self") || head.iter().all(u8::is_ascii_digit);
+        let of_task = match head {
+            b"" => false,
+            b"self" | b"thread-self" => true,
+            head => head.iter().all(u8::is_ascii_digit),
+        };
         match name {
-            // fs/proc/{stat,meminfo,loadavg,uptime,softirqs}.c, kernel/sched/psi.c, net/ipv{4,6}/proc.c
-            b"stat" | b"meminfo" | b"loadavg" | b"uptime" | b"softirqs" => Self::Whole,
-            b"pressure/cpu" | b"pressure/io" | b"pressure/irq" | b"pressure/memory" => Self::Whole,
-            b"net/netstat" | b"net/snmp" | b"net/snmp6" | b"net/sockstat" | b"net/sockstat6" => {
-                Self::Whole
-            }
+            // fs/proc/{stat,meminfo,loadavg,uptime,softirqs}.c
+            b"stat" | b"meminfo" | b"loadavg" | b"uptime" | b"softirqs"
+            // kernel/sched/psi.c
+            | b"pressure/cpu" | b"pressure/io" | b"pressure/irq" | b"pressure/memory"
+            // net/ipv4/proc.c, net/ipv6/proc.c
+            | b"net/netstat" | b"net/snmp" | b"net/snmp6" | b"net/sockstat" | b"net/sockstat6" => Self::Whole,
             // block/genhd.c, mm/vmstat.c, net/core/net-procfs.c
             b"diskstats" | b"vmstat" | b"net/dev" | b"net/softnet_stat" => Self::Records,
             _ if of_task => match tail {
                 // fs/proc/base.c: entries made by ONE, and comm
-                b"stat" | b"statm" | b"status" | b"io" | b"schedstat" | b"cgroup" | b"comm" => {
-                    Self::Whole
-                }
+                b"stat" | b"statm" | b"status" | b"io" | b"schedstat" | b"cgroup" | b"comm" => Self::Whole,
                 _ if split(tail).0 == b"net" => Self::of_proc(tail),
                 _ => Self::Unknown,
             },
@@ -151,8 +148,9 @@ impl Shape {
 
     /// The shape of the file at `name` below sysfs' root.
     ///
-    /// Attributes of devices, and of control groups as well, are made in one piece (`fs/kernfs/file.c`), except
-    /// that binary attributes come by pages and `cgroup.procs` by lines. Debugging file systems do as they like.
+    /// Attributes of devices, and of control groups as well, are made in one piece
+    /// (`fs/kernfs/file.c`), except that binary attributes come by pages and `cgroup.procs` by
+    /// lines. Debugging file systems do as they like.
     pub(crate) fn of_sys(name: &[u8]) -> Self {
         match split(name) {
             (b"block" | b"bus" | b"class" | b"devices", _) => Self::Records,
@@ -182,17 +180,11 @@ fn split(name: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// An error with the operation and the path it was done to; its kind and its source are those of `source`.
+/// An error with the operation and the path it was done to; its kind and its source are those of
+/// `source`.
 #[cold]
 pub(crate) fn error(operation: &'static str, path: &Path, source: io::Error) -> io::Error {
-    io::Error::new(
-        source.kind(),
-        PathError {
-            operation,
-            path: path.to_path_buf(),
-            source,
-        },
-    )
+    io::Error::new(source.kind(), PathError { operation, path: path.to_path_buf(), source })
 }
 
 #[derive(Debug)]
@@ -204,11 +196,7 @@ struct PathError {
 
 impl fmt::Display for PathError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            operation,
-            path,
-            source,
-        } = self;
+        let Self { operation, path, source } = self;
         write!(f, "{operation} {}: {source}", path.display())
     }
 }
@@ -216,5 +204,129 @@ impl fmt::Display for PathError {
 impl Error for PathError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const SHAPES: [Shape; 3] = [Shape::Whole, Shape::Records, Shape::Unknown];
+
+    fn fill(path: &Path, shape: Shape) -> io::Result<(Content, OwnedFd)> {
+        let descriptor = open(path)?;
+        let mut content = Content::new(path.to_path_buf());
+        content.fill(&descriptor, shape)?;
+        Ok((content, descriptor))
+    }
+
+    #[test]
+    fn a_plain_file_of_any_length_is_read_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for len in [0_u32, 1, 3071, 3072, 4095, 4096, 4097, 8191, 8192, 8193, 70_000] {
+            let bytes: Vec<u8> = (0..len).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
+            fs::write(&path, &bytes).unwrap();
+            for shape in SHAPES {
+                let (content, _) = fill(&path, shape).unwrap();
+                assert!(content.bytes == bytes, "{len} bytes as {shape:?}");
+            }
+        }
+    }
+
+    /// The lists in [`Shape::of_proc`] against the kernel this runs on: after what was taken for
+    /// all of a file, a read gives nothing.
+    #[test]
+    fn the_kernel_keeps_to_the_shapes() {
+        let mut seen = 0;
+        for name in [
+            "stat",
+            "meminfo",
+            "loadavg",
+            "uptime",
+            "softirqs",
+            "pressure/cpu",
+            "pressure/io",
+            "pressure/irq",
+            "pressure/memory",
+            "net/netstat",
+            "net/snmp",
+            "net/snmp6",
+            "net/sockstat",
+            "net/sockstat6",
+            "diskstats",
+            "vmstat",
+            "net/dev",
+            "net/softnet_stat",
+            "self/stat",
+            "self/statm",
+            "self/status",
+            "self/io",
+            "self/schedstat",
+            "self/cgroup",
+            "self/comm",
+            "self/net/dev",
+        ] {
+            let shape = Shape::of_proc(name.as_bytes());
+            assert_ne!(shape, Shape::Unknown, "{name}");
+            // What a kernel was built without is not there, and some of it refuses to be opened or
+            // read.
+            let Ok((content, descriptor)) = fill(&Path::new("/proc").join(name), shape) else {
+                continue;
+            };
+            let end = content.bytes.len() as u64;
+            let mut more = Vec::with_capacity(1);
+            let n = pread(&descriptor, spare_capacity(&mut more), end).unwrap();
+            assert_eq!(n, 0, "{name} goes on after {end} bytes");
+            seen += 1;
+        }
+        assert!(seen > 8, "only {seen} files were there");
+    }
+
+    #[test]
+    fn a_file_that_is_not_known_has_no_shape() {
+        for name in ["mounts", "cpuinfo", "interrupts", "schedstat", "/schedstat", "self/maps", "12/stat2", "", "1"] {
+            assert_eq!(Shape::of_proc(name.as_bytes()), Shape::Unknown, "{name}");
+        }
+        assert_eq!(Shape::of_proc(b"4711/stat"), Shape::Whole);
+        assert_eq!(Shape::of_proc(b"4711/net/dev"), Shape::Records);
+        assert_eq!(Shape::of_sys(b"class/net/lo/mtu"), Shape::Records);
+        assert_eq!(Shape::of_sys(b"fs/cgroup/cpu.stat"), Shape::Records);
+        assert_eq!(Shape::of_sys(b"fs/bpf/map"), Shape::Unknown);
+        assert_eq!(Shape::of_sys(b"kernel/debug/x"), Shape::Unknown);
+    }
+
+    #[test]
+    fn records_may_go_on_near_the_end_of_a_page() {
+        for (n, ends) in [(1, true), (3071, true), (3072, false), (4095, false), (4096, false), (4097, true)] {
+            assert_eq!(Shape::Records.ends_after(n), ends, "{n}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large");
+        let file = fs::File::create(&path).unwrap();
+        file.set_len(FILE_BYTES_MAX as u64).unwrap();
+        let (content, _) = fill(&path, Shape::Unknown).unwrap();
+        assert_eq!(content.bytes.len(), FILE_BYTES_MAX);
+        file.set_len(FILE_BYTES_MAX as u64 + 1).unwrap();
+        for shape in SHAPES {
+            let error = fill(&path, shape).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+            assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_has_the_kernels_error_as_its_source() {
+        let error = open(Path::new("/nowhere/at all")).unwrap_err();
+        assert_eq!(error.to_string(), "open /nowhere/at all: No such file or directory (os error 2)");
+        let source = error.get_ref().and_then(Error::source).unwrap();
+        let source: &io::Error = source.downcast_ref().unwrap();
+        assert_eq!(source.raw_os_error(), Some(2));
     }
 }

@@ -1,24 +1,28 @@
 //! One thread's view of procfs and sysfs, tick by tick.
 //!
-//! A tick lasts from [`begin`] until its guard is dropped. Inside of it a file is read when the first reader
-//! asks for it, and every further reader, be it heim or one of [`with_proc`] and [`with_sys`], gets the same
-//! bytes. Outside of a tick every read is fresh. In both cases the descriptor and the buffer are kept for the
-//! next read, so that a read costs one `pread` and nothing is allocated.
+//! A tick lasts from [`begin`] until its guard is dropped. Inside of it a file is read when the
+//! first reader asks for it, and every further reader, be it heim or one of [`with_proc`] and
+//! [`with_sys`], gets the same bytes. Outside of a tick every read is fresh. In both cases the
+//! descriptor and the buffer are kept for the next read, so that a read costs one `pread` and
+//! nothing is allocated.
 //!
 //! Different files of one tick are still read one after the other.
 //!
 //! # Limits
 //!
-//! A thread keeps 128 files and 32 MiB of buffers. What was not used for the longest time goes first, but
-//! nothing that the present tick has read: a file which finds no room then is served and not kept, and is read
-//! anew when it is asked for again.
+//! A thread keeps 128 files and 32 MiB of buffers. What was not used for the longest time goes
+//! first, but nothing that the present tick has read: a file which finds no room then is served and
+//! not kept, and is read anew when it is asked for again.
 //!
 //! # Files that change
 //!
-//! A kept descriptor stays with the file it was opened on. The kernel refuses to read a device, a control group
-//! or a process that is gone, and then the path is opened once more; if that fails, this is the error. So a file
-//! of procfs or sysfs is what its path says. In a tree of plain files, one that was rewritten in place shows its
-//! new bytes, while one that was replaced by a rename, or deleted, shows its old ones until
+//! A kept descriptor stays with the file it was opened on. The kernel refuses to read a device, a
+//! control group or a process that is gone, and then the path is opened once more; if that fails,
+//! this is the error. So a file of procfs or sysfs is what its path says, except that files below
+//! `net` stay with the network namespace that the process was in when they were opened.
+//!
+//! In a tree of plain files, one that was rewritten in place shows its new bytes, while one that was
+//! replaced by a rename, or deleted, shows its old ones until
 //! [`set_roots`](crate::linux::set_roots) is called.
 
 use std::cell::RefCell;
@@ -45,9 +49,11 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::new(State::default());
 }
 
-/// Starts a tick on this thread: bytes of earlier ticks are forgotten, descriptors and buffers are kept.
+/// Starts a tick on this thread: bytes of earlier ticks are forgotten, descriptors and buffers are
+/// kept.
 ///
-/// The tick ends when the guard is dropped, or when another one begins; the older guard then ends nothing.
+/// The tick ends when the guard is dropped, or when another one begins; the older guard then ends
+/// nothing.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -64,10 +70,7 @@ pub fn begin() -> Tick {
     STATE.with_borrow_mut(|state| {
         state.ticks += 1;
         state.tick = Some(state.ticks);
-        Tick {
-            number: state.ticks,
-            thread: PhantomData,
-        }
+        Tick { number: state.ticks, thread: PhantomData }
     })
 }
 
@@ -76,7 +79,8 @@ pub fn begin() -> Tick {
 #[must_use = "the tick ends when this is dropped"]
 pub struct Tick {
     number: u64,
-    // Ending a tick on another thread would be ending nothing: this makes the guard stay where it is.
+    // Ending a tick on another thread would be ending nothing: this makes the guard stay where it
+    // is.
     thread: PhantomData<*const ()>,
 }
 
@@ -114,7 +118,8 @@ pub fn with_proc<R>(name: impl AsRef<Path>, parse: impl FnOnce(&[u8]) -> R) -> i
     Ok(parse(&content.bytes))
 }
 
-/// Calls `parse` with the bytes of the file `name` below sysfs' root, such as `"class/net/eth0/speed"`.
+/// Calls `parse` with the bytes of the file `name` below sysfs' root, such as
+/// `"class/net/eth0/speed"`.
 ///
 /// # Errors
 ///
@@ -248,36 +253,25 @@ impl State {
         let descriptor = file::open(&content.path)?;
         content.fill(&descriptor, shape)?;
         let content = Arc::new(content);
-        let file = File {
-            descriptor,
-            shape,
-            content: Arc::clone(&content),
-            tick: self.tick,
-            used: self.uses,
-        };
+        let file = File { descriptor, shape, content: Arc::clone(&content), tick: self.tick, used: self.uses };
         self.buffers_bytes += file.buffer_bytes();
         self.files.insert(path.into(), file);
         self.trim();
         Ok(content)
     }
 
-    /// Lets files go until the limits are kept. In a tick the files it has read are spared, and if there are no
-    /// others, the one just read goes.
+    /// Lets files go until the limits are kept. In a tick the files it has read are spared, and if
+    /// there are no others, the one just read goes.
     fn trim(&mut self) {
         while self.files.len() > FILES_MAX || self.buffers_bytes > BUFFERS_BYTES_MAX {
-            let spared = |file: &File| self.tick.is_some() && file.tick == self.tick;
-            let rank = |file: &File| match spared(file) {
-                false => (false, file.used),
-                true => (true, u64::MAX - file.used),
+            let rank = |file: &File| {
+                let spared = self.tick.is_some() && file.tick == self.tick;
+                (spared, if spared { u64::MAX - file.used } else { file.used })
             };
-            let Some(path) = self
-                .files
-                .iter()
-                .min_by_key(|(_, file)| rank(file))
-                .map(|(path, _)| path.clone())
-            else {
+            let Some((path, _)) = self.files.iter().min_by_key(|(_, file)| rank(file)) else {
                 return;
             };
+            let path = path.clone();
             if let Some(file) = self.files.remove(&path) {
                 self.buffers_bytes -= file.buffer_bytes();
             }
@@ -313,8 +307,8 @@ impl File {
     }
 }
 
-/// Reads a file that was read before. What `descriptor` was opened on may be gone, and something new be in its
-/// place.
+/// Reads a file that was read before. What `descriptor` was opened on may be gone, and something
+/// new be in its place.
 fn refill(content: &mut Content, descriptor: &mut OwnedFd, shape: Shape) -> io::Result<()> {
     match content.fill(descriptor, shape) {
         Err(error) if error.kind() != io::ErrorKind::FileTooLarge => {
@@ -330,4 +324,282 @@ fn below<'a>(root: &Path, path: &'a [u8]) -> Option<&'a [u8]> {
     let root = root.as_os_str().as_bytes();
     let root = root.strip_suffix(b"/").unwrap_or(root);
     path.strip_prefix(root)?.strip_prefix(b"/")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::{Command, Stdio};
+    use std::thread;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{fs as heim_fs, linux, ready};
+
+    /// A recorded tree as this thread's procfs and sysfs.
+    struct Tree(TempDir);
+
+    impl Tree {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir_all(folder.path().join("proc/net")).unwrap();
+            fs::create_dir_all(folder.path().join("sys/class")).unwrap();
+            linux::set_roots(folder.path().join("proc"), folder.path().join("sys"));
+            Self(folder)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+            fs::write(self.path(name), text).unwrap();
+        }
+    }
+
+    fn proc(name: &str) -> Vec<u8> {
+        with_proc(name, <[u8]>::to_vec).unwrap()
+    }
+
+    fn kept<R>(look: impl FnOnce(&State) -> R) -> R {
+        STATE.with_borrow(look)
+    }
+
+    #[test]
+    fn all_readers_of_a_tick_get_the_same_bytes() {
+        let tree = Tree::new();
+        tree.write("proc/stat", "one\n");
+        tree.write("sys/class/x", "one\n");
+        let tick = begin();
+        assert_eq!(proc("stat"), b"one\n");
+        with_sys("class/x", |bytes| assert_eq!(bytes, b"one\n")).unwrap();
+        tree.write("proc/stat", "two, and longer\n");
+        tree.write("sys/class/x", "two\n");
+        assert_eq!(proc("stat"), b"one\n");
+        with_sys("class/x", |bytes| assert_eq!(bytes, b"one\n")).unwrap();
+        let path = linux::procfs_root().join("stat");
+        assert_eq!(ready(heim_fs::read_to_string(path)).unwrap().unwrap(), "one\n");
+        drop(tick);
+
+        let _tick = begin();
+        assert_eq!(proc("stat"), b"two, and longer\n");
+        with_sys("class/x", |bytes| assert_eq!(bytes, b"two\n")).unwrap();
+        tree.write("proc/stat", "");
+        let _tick = begin();
+        assert_eq!(proc("stat"), b"");
+    }
+
+    #[test]
+    fn outside_of_a_tick_every_read_is_fresh() {
+        let tree = Tree::new();
+        for text in ["one", "two"] {
+            tree.write("proc/stat", text);
+            assert_eq!(proc("stat"), text.as_bytes());
+        }
+        // What was read outside of a tick is not taken for a later one's, nor the other way round.
+        tree.write("proc/stat", "three");
+        let tick = begin();
+        assert_eq!(proc("stat"), b"three");
+        drop(tick);
+        tree.write("proc/stat", "four");
+        assert_eq!(proc("stat"), b"four");
+    }
+
+    #[test]
+    fn an_older_guard_does_not_end_a_newer_tick() {
+        let tree = Tree::new();
+        tree.write("proc/stat", "one");
+        let older = begin();
+        let newer = begin();
+        assert_eq!(proc("stat"), b"one");
+        drop(older);
+        tree.write("proc/stat", "two");
+        assert_eq!(proc("stat"), b"one");
+        drop(newer);
+        assert_eq!(proc("stat"), b"two");
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_unless_somebody_still_reads_it() {
+        let tree = Tree::new();
+        tree.write("proc/stat", "one\n");
+        let at = || with_proc("stat", <[u8]>::as_ptr).unwrap();
+        let first = at();
+        let _tick = begin();
+        assert_eq!(at(), first);
+
+        let reader = read(&linux::procfs_root().join("stat")).unwrap();
+        tree.write("proc/stat", "two\n");
+        let _tick = begin();
+        assert_eq!(proc("stat"), b"two\n");
+        assert_eq!(reader.bytes, b"one\n");
+        kept(|state| assert_eq!(state.files.len(), 1));
+    }
+
+    #[test]
+    fn a_parser_may_read() {
+        let tree = Tree::new();
+        tree.write("proc/stat", "one");
+        tree.write("proc/net/dev", "two");
+        let _tick = begin();
+        with_proc("stat", |outer| {
+            assert_eq!(proc("net/dev"), b"two");
+            let _tick = begin();
+            tree.write("proc/stat", "new");
+            assert_eq!(proc("stat"), b"new");
+            assert_eq!(outer, b"one");
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn new_roots_drop_what_was_kept() {
+        let old = Tree::new();
+        old.write("proc/stat", "old");
+        let _tick = begin();
+        assert_eq!(proc("stat"), b"old");
+        let new = Tree::new();
+        new.write("proc/stat", "new");
+        kept(|state| assert_eq!((state.files.len(), state.buffers_bytes), (0, 0)));
+        assert_eq!(proc("stat"), b"new");
+
+        linux::set_procfs_root(old.path("proc"));
+        assert_eq!(proc("stat"), b"old");
+        assert_eq!(*linux::sysfs_root(), *new.path("sys"));
+        linux::set_sysfs_root("/sys");
+        assert_eq!(*linux::procfs_root(), *old.path("proc"));
+        assert_eq!(*linux::sysfs_root(), *Path::new("/sys"));
+        let roots = || (linux::procfs_root(), linux::sysfs_root());
+        let elsewhere = thread::spawn(roots).join().unwrap();
+        assert_eq!(elsewhere, (Path::new("/proc").into(), Path::new("/sys").into()));
+    }
+
+    #[test]
+    fn a_root_may_end_with_a_slash() {
+        let tree = Tree::new();
+        tree.write("proc/stat", "one");
+        linux::set_roots(tree.path("proc/"), tree.path("sys/"));
+        proc("stat");
+        ready(heim_fs::read_to_string(linux::procfs_root().join("stat"))).unwrap().unwrap();
+        kept(|state| assert_eq!(state.files.len(), 1));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_an_error_with_its_path() {
+        let tree = Tree::new();
+        let error = with_proc("stat", |_| ()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let path = tree.path("proc/stat");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        kept(|state| assert_eq!((state.files.len(), state.buffers_bytes), (0, 0)));
+        // Not even inside of one tick is it remembered.
+        let _tick = begin();
+        assert!(with_proc("stat", |_| ()).is_err());
+        tree.write("proc/stat", "late");
+        assert_eq!(proc("stat"), b"late");
+        let error = with_proc("net", |_| ()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+    }
+
+    #[test]
+    fn a_process_that_ended_is_an_error_with_its_path() {
+        linux::set_roots("/proc", "/sys");
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let name = format!("{}/stat", child.id());
+        with_proc(&name, |bytes| assert!(!bytes.is_empty())).unwrap();
+        kept(|state| assert_eq!(state.files.len(), 1));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let error = with_proc(&name, |_| ()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains(&name), "{error}");
+        kept(|state| assert_eq!((state.files.len(), state.buffers_bytes), (0, 0)));
+    }
+
+    /// A descriptor that fails, as one of a device that was unplugged does, and a path that leads
+    /// to another device by now.
+    #[test]
+    fn a_descriptor_that_fails_is_opened_anew() {
+        let tree = Tree::new();
+        tree.write("proc/stat", "one");
+        proc("stat");
+        STATE.with_borrow_mut(|state| {
+            for file in state.files.values_mut() {
+                file.descriptor = file::open(tree.0.path()).unwrap();
+            }
+        });
+        tree.write("proc/stat", "two");
+        assert_eq!(proc("stat"), b"two");
+        kept(|state| assert_eq!(state.files.len(), 1));
+    }
+
+    #[test]
+    fn the_least_recently_used_files_go_first() {
+        let tree = Tree::new();
+        let names: Vec<String> = (0..FILES_MAX + 10).map(|i| format!("{i}")).collect();
+        for name in &names {
+            tree.write(&format!("proc/{name}"), name);
+        }
+        tree.write("proc/stat", "used all the time");
+        for name in &names {
+            assert_eq!(proc(name), name.as_bytes());
+            proc("stat");
+        }
+        let key = |name: &str| -> Vec<u8> { tree.path("proc").join(name).into_os_string().into_encoded_bytes() };
+        kept(|state| {
+            assert_eq!(state.files.len(), FILES_MAX);
+            let sum: usize = state.files.values().map(File::buffer_bytes).sum();
+            assert_eq!(state.buffers_bytes, sum);
+            assert!(state.files.contains_key(&key("stat")[..]));
+            assert!(!state.files.contains_key(&key("10")[..]));
+            assert!(state.files.contains_key(&key("11")[..]));
+        });
+    }
+
+    #[test]
+    fn what_a_tick_has_read_is_kept_before_what_it_reads_later() {
+        let tree = Tree::new();
+        tree.write("proc/early", "one");
+        tree.write("proc/late", "one");
+        let _tick = begin();
+        proc("early");
+        for i in 1..FILES_MAX {
+            tree.write(&format!("proc/{i}"), "");
+            proc(&format!("{i}"));
+        }
+        assert_eq!(proc("late"), b"one");
+        tree.write("proc/early", "two");
+        tree.write("proc/late", "two");
+        assert_eq!(proc("early"), b"one");
+        assert_eq!(proc("late"), b"two");
+        kept(|state| assert_eq!(state.files.len(), FILES_MAX));
+    }
+
+    #[test]
+    fn large_buffers_are_not_kept_for_ever() {
+        let tree = Tree::new();
+        for i in 0..4 {
+            let path = tree.path(&format!("proc/{i}"));
+            fs::File::create(path).unwrap().set_len(12 << 20).unwrap();
+        }
+        for _ in 0..2 {
+            let _tick = begin();
+            for i in 0..4 {
+                with_proc(format!("{i}"), |bytes| assert_eq!(bytes.len(), 12 << 20)).unwrap();
+                kept(|state| assert!(state.buffers_bytes <= BUFFERS_BYTES_MAX));
+            }
+        }
+        kept(|state| assert!(!state.files.is_empty()));
+    }
+
+    #[test]
+    fn a_path_is_below_a_root_by_whole_names() {
+        let below = |root: &str, path: &'static str| below(Path::new(root), path.as_bytes());
+        assert_eq!(below("/proc", "/proc/net/dev"), Some(&b"net/dev"[..]));
+        assert_eq!(below("/proc/", "/proc/stat"), Some(&b"stat"[..]));
+        assert_eq!(below("/proc", "/process/stat"), None);
+        assert_eq!(below("/proc", "/sys/x"), None);
+        assert_eq!(below("/", "/x"), Some(&b"x"[..]));
+    }
 }

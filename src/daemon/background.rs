@@ -1,0 +1,172 @@
+//! The background thread: flush and retention, at low priority, where waiting for a disk hurts nobody.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use crate::sampler::wall_us;
+use crate::store::writer::WriteError;
+use crate::store::{Flushed, Store};
+
+use super::collectors::Collectors;
+use super::drain::Progress;
+
+/// How many flush requests may wait; a further one is refused.
+const REQUESTS_MAX: usize = 64;
+/// How often troubles are looked for.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a flush waits for the drain before it.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Added to the thread's nice value: sampling and draining come first.
+const NICE: i32 = 10;
+
+/// Asks the background thread for work.
+#[derive(Clone, Debug)]
+pub(super) struct Background {
+    requests: SyncSender<Request>,
+}
+
+enum Request {
+    Flush(SyncSender<Result<Flushed, WriteError>>),
+    Stop,
+}
+
+/// Why a flush did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FlushError {
+    #[error("{REQUESTS_MAX} flushes are waiting already")]
+    Busy,
+    #[error("the daemon is stopping")]
+    Stopping,
+    #[error("flush: {0}")]
+    Write(#[from] WriteError),
+}
+
+impl Background {
+    /// The handle, and what [`run`] needs of it.
+    pub(super) fn new() -> (Background, Requests) {
+        let (requests, received) = mpsc::sync_channel(REQUESTS_MAX);
+        (Background { requests }, Requests(received))
+    }
+
+    /// Flushes what was sampled until now and waits for it. Blocks.
+    pub(super) fn flush(&self) -> Result<Flushed, FlushError> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.requests.try_send(Request::Flush(reply)).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => FlushError::Busy,
+            mpsc::TrySendError::Disconnected(_) => FlushError::Stopping,
+        })?;
+        Ok(answer.recv().map_err(|_| FlushError::Stopping)??)
+    }
+
+    /// Has the thread end after the work under way.
+    pub(super) fn stop(&self) {
+        // A full queue delays the stop by the flushes in it, which are quick one after the other.
+        let _ = self.requests.send(Request::Stop);
+    }
+}
+
+/// The receiving end of [`Background`].
+pub(super) struct Requests(Receiver<Request>);
+
+/// Flushes every `interval` and on request, applies retention, and logs read errors, until stopped.
+pub(super) fn run(
+    requests: &Requests,
+    interval: Duration,
+    store: &Store,
+    progress: &Progress,
+    collectors: &Arc<Collectors>,
+) {
+    lower_priority(NICE);
+    let mut failing = false;
+    let mut flush = || {
+        let result = flush(store, progress);
+        match &result {
+            Ok(flushed) => {
+                if failing {
+                    tracing::info!(rows = flushed.rows, "flushes succeed again");
+                }
+                failing = false;
+            }
+            Err(error) => {
+                // Said once an outage: rows stay in memory, and the counts are in the table kymo.
+                if !failing {
+                    tracing::error!(%error, "flush failed; rows stay in memory until it succeeds");
+                }
+                failing = true;
+            }
+        }
+        let expired = store.retain(wall_us());
+        if expired > 0 {
+            tracing::info!(files = expired, "retention deleted files");
+        }
+        result
+    };
+    let mut due = Instant::now() + interval;
+    let mut log = TroubleLog::default();
+    loop {
+        let patience = due.saturating_duration_since(Instant::now()).min(CHECK_INTERVAL);
+        match requests.0.recv_timeout(patience) {
+            Ok(Request::Flush(reply)) => {
+                // Whoever asked may be gone by now.
+                let _ = reply.try_send(flush());
+            }
+            Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if Instant::now() >= due {
+            let _ = flush();
+            due = Instant::now() + interval;
+        }
+        log.report(collectors);
+    }
+}
+
+/// Flushes what was sampled until now.
+pub(super) fn flush(store: &Store, progress: &Progress) -> Result<Flushed, WriteError> {
+    let span = tracing::info_span!(
+        "flush",
+        rows = tracing::field::Empty,
+        files = tracing::field::Empty,
+        otel.status_code = tracing::field::Empty,
+        otel.status_message = tracing::field::Empty
+    );
+    let _entered = span.enter();
+    progress.wait_for_drain(DRAIN_PATIENCE);
+    let result = store.flush();
+    match &result {
+        Ok(flushed) => {
+            span.record("rows", flushed.rows);
+            span.record("files", flushed.files.len());
+            tracing::debug!(rows = flushed.rows, bytes = flushed.bytes, took = ?flushed.took, "flushed");
+        }
+        Err(error) => {
+            span.record("otel.status_code", "ERROR");
+            span.record("otel.status_message", error.to_string());
+        }
+    }
+    result
+}
+
+/// Logs a collector's read errors: each once, and again when it is another one.
+#[derive(Default)]
+struct TroubleLog {
+    last: std::collections::HashMap<String, String>,
+}
+
+impl TroubleLog {
+    fn report(&mut self, collectors: &Collectors) {
+        for (collector, error) in collectors.new_troubles() {
+            if self.last.get(&collector) != Some(&error) {
+                tracing::warn!(collector, error, "a family could not be read");
+                self.last.insert(collector, error);
+            }
+        }
+    }
+}
+
+/// Lowers the calling thread's priority; a refusal changes nothing but how fair the scheduler is to it.
+fn lower_priority(nice: i32) {
+    // On Linux this is about the calling thread only (setpriority(2), "C library/kernel differences").
+    let _ = rustix::process::setpriority_process(None, nice);
+}

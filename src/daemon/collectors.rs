@@ -1,0 +1,265 @@
+//! The running collectors: started, stopped and retuned while everything else goes on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::batch::RingSource;
+use crate::config::CollectorSettings;
+use crate::family::{self, FAMILIES, Family};
+use crate::record::Record;
+use crate::record::label::Labels;
+use crate::ring::ring;
+use crate::sampler::report::{Collector, Gap};
+use crate::sampler::{Running, Setup, Totals, wall_us};
+use crate::store::Store;
+
+use super::drain::DrainSource;
+
+/// Records that a family's ring holds: far more than come within a drain interval, so that a drain thread which is
+/// kept from running for a while costs nothing.
+const RING_RECORDS: usize = 16_384;
+/// The same for a collector's own reports, one a second, and gaps.
+const REPORT_RECORDS: usize = 1_024;
+/// How many collectors can run at once.
+pub(super) const COLLECTORS_MAX: usize = 64;
+
+/// Why a collector could not be started, stopped or retuned.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CollectorsError {
+    /// There is one of this name.
+    #[error("collector {0} runs already; stop it first, or retune it")]
+    Exists(String),
+    /// There is none of this name.
+    #[error("there is no collector {name}; running: {running}")]
+    Missing {
+        /// The name that was asked for.
+        name: String,
+        /// Those that run.
+        running: String,
+    },
+    /// Another collector samples the family.
+    #[error("{family} is sampled by the collector {owner}; a family belongs to one collector at most")]
+    Taken {
+        /// The family.
+        family: &'static str,
+        /// Who has it.
+        owner: String,
+    },
+    /// Too many.
+    #[error("{COLLECTORS_MAX} collectors run already, which is the most there can be")]
+    Full,
+    /// The system gave no thread.
+    #[error("start a thread for collector {name}: {source}")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// A collector as it runs.
+#[derive(Clone, Debug)]
+pub(super) struct CollectorInfo {
+    pub(super) settings: CollectorSettings,
+    /// When it was started, µs since the epoch.
+    pub(super) since: i64,
+    /// Its newest read error, if there was one.
+    pub(super) last_error: Option<String>,
+}
+
+/// All collectors of the daemon.
+pub(super) struct Collectors {
+    entries: Mutex<BTreeMap<String, Entry>>,
+    /// By position in [`FAMILIES`]; a family keeps its labels when its collector is restarted.
+    labels: Vec<Arc<Labels>>,
+    sources: SyncSender<Vec<DrainSource>>,
+    store: Arc<Store>,
+}
+
+struct Entry {
+    settings: CollectorSettings,
+    running: Running,
+    since: i64,
+    last_error: Option<String>,
+}
+
+impl Collectors {
+    /// None yet. The drain thread receives the rings of each that is started through `sources`.
+    pub(super) fn new(sources: SyncSender<Vec<DrainSource>>, labels: Vec<Arc<Labels>>, store: Arc<Store>) -> Self {
+        Collectors { entries: Mutex::default(), labels, sources, store }
+    }
+
+    pub(super) fn start(&self, settings: CollectorSettings) -> Result<(), CollectorsError> {
+        let mut entries = self.lock();
+        if entries.contains_key(&settings.name) {
+            return Err(CollectorsError::Exists(settings.name));
+        }
+        if entries.len() >= COLLECTORS_MAX {
+            return Err(CollectorsError::Full);
+        }
+        free(&entries, &settings)?;
+        let entry = self.launch(settings, Totals::default())?;
+        entries.insert(entry.settings.name.clone(), entry);
+        Ok(())
+    }
+
+    pub(super) fn stop(&self, name: &str) -> Result<(), CollectorsError> {
+        let mut entries = self.lock();
+        let entry = entries.remove(name).ok_or_else(|| missing(&entries, name))?;
+        self.halt(entry);
+        Ok(())
+    }
+
+    /// Gives a running collector another interval or other families. Its counts go on.
+    pub(super) fn retune(&self, settings: CollectorSettings) -> Result<(), CollectorsError> {
+        let mut entries = self.lock();
+        if !entries.contains_key(&settings.name) {
+            return Err(missing(&entries, &settings.name));
+        }
+        free(&entries, &settings)?;
+        let Some(old) = entries.remove(&settings.name) else { return Err(missing(&entries, &settings.name)) };
+        let since = old.since;
+        let totals = self.halt(old);
+        let mut entry = self.launch(settings, totals)?;
+        entry.since = since;
+        entries.insert(entry.settings.name.clone(), entry);
+        Ok(())
+    }
+
+    /// Stops all of them; their last records are in the rings then.
+    pub(super) fn stop_all(&self) {
+        let entries = std::mem::take(&mut *self.lock());
+        // All are asked before any is waited for, so it takes one tick in all.
+        for entry in entries.values() {
+            entry.running.request_stop();
+        }
+        for entry in entries.into_values() {
+            self.halt(entry);
+        }
+    }
+
+    pub(super) fn list(&self) -> Vec<CollectorInfo> {
+        let mut entries = self.lock();
+        let infos = entries.values_mut().map(|entry| {
+            entry.note_trouble();
+            CollectorInfo { settings: entry.settings.clone(), since: entry.since, last_error: entry.last_error.clone() }
+        });
+        infos.collect()
+    }
+
+    /// Read errors that are new since the last call, as (collector, error).
+    pub(super) fn new_troubles(&self) -> Vec<(String, String)> {
+        let mut entries = self.lock();
+        entries.values_mut().filter_map(|entry| Some((entry.settings.name.clone(), entry.note_trouble()?))).collect()
+    }
+
+    /// How many label texts came after an interner was full.
+    pub(super) fn overflowed_labels(&self) -> u64 {
+        self.labels.iter().map(|labels| labels.overflowed()).sum()
+    }
+
+    fn launch(&self, settings: CollectorSettings, totals: Totals) -> Result<Entry, CollectorsError> {
+        let (reports, report_source) = ring::<Collector>(REPORT_RECORDS);
+        let (gaps, gap_source) = ring::<Gap>(REPORT_RECORDS);
+        let (report_family, report_labels) = self.own::<Collector>();
+        let (gap_family, gap_labels) = self.own::<Gap>();
+        let mut sources = vec![
+            DrainSource::new(report_family, RingSource::new(report_source, Arc::clone(&report_labels))),
+            DrainSource::new(gap_family, RingSource::new(gap_source, Arc::clone(&gap_labels))),
+        ];
+        let mut samplers = Vec::new();
+        for family in &settings.families {
+            let Some((index, sampling)) = position(family) else { continue };
+            let (sampler, source) = (sampling.open)(&self.labels[index], RING_RECORDS);
+            samplers.push(sampler);
+            sources.push(DrainSource::boxed(index, source));
+            self.store.set_interval(index, Some(settings.interval));
+        }
+        self.sources.send(sources).map_err(|_| CollectorsError::Stopping)?;
+        let setup = Setup {
+            name: settings.name.clone(),
+            interval: settings.interval,
+            samplers,
+            snapshot: family::in_snapshot,
+            reports,
+            gaps,
+            report_label: report_labels.intern(&settings.name),
+            gap_label: gap_labels.intern(&settings.name),
+            late: gap_labels.intern("late"),
+            totals,
+        };
+        let running =
+            Running::start(setup).map_err(|source| CollectorsError::Thread { name: settings.name.clone(), source })?;
+        Ok(Entry { settings, running, since: wall_us(), last_error: None })
+    }
+
+    fn halt(&self, entry: Entry) -> Totals {
+        for family in &entry.settings.families {
+            if let Some((index, _)) = position(family) {
+                self.store.set_interval(index, None);
+            }
+        }
+        entry.running.stop()
+    }
+
+    /// Position and labels of a family that kymo writes about itself.
+    fn own<R: Record>(&self) -> (usize, Arc<Labels>) {
+        let index = family::find(R::TABLE.name).map_or(0, |(index, _)| index);
+        (index, Arc::clone(&self.labels[index]))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        // The map is whole at every step: entries are put in or taken out in one go.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn note_trouble(&mut self) -> Option<String> {
+        let trouble = self.running.take_trouble()?;
+        self.last_error = Some(trouble.clone());
+        Some(trouble)
+    }
+}
+
+impl fmt::Debug for Collectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collectors").field("names", &self.lock().keys().collect::<Vec<_>>()).finish_non_exhaustive()
+    }
+}
+
+/// Whether no other collector has one of these families.
+fn free(entries: &BTreeMap<String, Entry>, settings: &CollectorSettings) -> Result<(), CollectorsError> {
+    for (owner, entry) in entries.iter().filter(|(owner, _)| **owner != settings.name) {
+        let taken = settings.families.iter().find(|family| {
+            entry.settings.families.iter().any(|other| std::ptr::eq(*other, **family))
+        });
+        if let Some(family) = taken {
+            return Err(CollectorsError::Taken { family: family.name(), owner: owner.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn missing(entries: &BTreeMap<String, Entry>, name: &str) -> CollectorsError {
+    let running = entries.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let running = if running.is_empty() { "none".into() } else { running };
+    CollectorsError::Missing { name: name.into(), running }
+}
+
+fn position(family: &'static Family) -> Option<(usize, &'static family::Sampling)> {
+    let index = FAMILIES.iter().position(|one| std::ptr::eq(one, family))?;
+    Some((index, family.sampling()?))
+}
+
+/// One interner a family.
+pub(super) fn labels() -> Vec<Arc<Labels>> {
+    FAMILIES.iter().map(|_| Arc::new(Labels::default())).collect()
+}

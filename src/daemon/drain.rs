@@ -1,0 +1,225 @@
+//! The drain thread: rings → batches → alert rules → store, every drain interval.
+
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+
+use crate::alert;
+use crate::batch::{self, Source, to_batch};
+use crate::family::kymo::Kymo;
+use crate::family::{self, FAMILIES};
+use crate::record::Record;
+use crate::record::label::Labels;
+use crate::sampler::report::{Collector, Gap};
+use crate::sampler::wall_us;
+use crate::store::{Append, Loss, Store};
+
+/// How often the daemon reports on itself.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The drain thread's end of one ring.
+pub(super) struct DrainSource {
+    family: usize,
+    source: Box<dyn Source>,
+    /// What it gave last.
+    latest: Option<RecordBatch>,
+}
+
+impl DrainSource {
+    pub(super) fn new(family: usize, source: impl Source + 'static) -> DrainSource {
+        DrainSource::boxed(family, Box::new(source))
+    }
+
+    pub(super) fn boxed(family: usize, source: Box<dyn Source>) -> DrainSource {
+        DrainSource { family, source, latest: None }
+    }
+}
+
+/// What the drain thread works with.
+pub(super) struct Drain {
+    sources: Vec<DrainSource>,
+    arriving: Receiver<Vec<DrainSource>>,
+    alerts: alert::Engine,
+    store: Arc<Store>,
+    /// The daemon's figures at a time, for the table `kymo`.
+    report: Box<dyn FnMut(i64) -> Kymo + Send>,
+    own_labels: Arc<Labels>,
+    gap_labels: Arc<Labels>,
+    next_report: Instant,
+    progress: Arc<Progress>,
+}
+
+/// Tells how far the drain thread has come, and tells it to end.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    state: Mutex<ProgressState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct ProgressState {
+    begun: u64,
+    done: u64,
+    stop: bool,
+}
+
+impl Progress {
+    /// Waits until everything that is published in the rings now can be seen in the store; `false` when that does not
+    /// happen within `patience`.
+    pub(super) fn wait_for_drain(&self, patience: Duration) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // The drain under way may have passed a ring already, so the next one counts.
+        let target = state.begun + 1;
+        let waited = self.changed.wait_timeout_while(state, patience, |state| state.done < target);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// Has the thread drain once more and end.
+    pub(super) fn stop(&self) {
+        self.update(|state| state.stop = true);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut ProgressState)) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        self.changed.notify_all();
+        state.stop
+    }
+
+    /// Sleeps until `due`, or until asked to stop.
+    fn sleep_until(&self, due: Instant) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = due.saturating_duration_since(Instant::now());
+        drop(self.changed.wait_timeout_while(state, left, |state| !state.stop));
+    }
+}
+
+impl Drain {
+    pub(super) fn new(
+        arriving: Receiver<Vec<DrainSource>>,
+        alerts: alert::Engine,
+        store: Arc<Store>,
+        labels: &[Arc<Labels>],
+        report: Box<dyn FnMut(i64) -> Kymo + Send>,
+    ) -> Drain {
+        let of = |name| family::find(name).map_or_else(Arc::default, |(index, _)| Arc::clone(&labels[index]));
+        Drain {
+            sources: Vec::new(),
+            arriving,
+            alerts,
+            store,
+            report,
+            own_labels: of(Kymo::TABLE.name),
+            gap_labels: of(Gap::TABLE.name),
+            next_report: Instant::now() + REPORT_INTERVAL,
+            progress: Arc::default(),
+        }
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Drains every `interval` until asked to stop, and then once more.
+    pub(super) fn run(mut self, interval: Duration) {
+        let mut due = Instant::now();
+        loop {
+            let stop = self.progress.update(|state| state.begun += 1);
+            self.drain();
+            self.progress.update(|state| state.done += 1);
+            if stop {
+                return;
+            }
+            // A drain that took too long does not make the next ones come faster.
+            due = (due + interval).max(Instant::now());
+            self.progress.sleep_until(due);
+        }
+    }
+
+    fn drain(&mut self) {
+        self.accept();
+        // Asked before draining: a sampler that was gone then has published nothing since.
+        let finished: Vec<bool> = self.sources.iter().map(|source| source.source.is_finished()).collect();
+        let mut appends: Vec<Append> = Vec::new();
+        for index in 0..self.sources.len() {
+            let Some(batch) = self.sources[index].source.drain() else { continue };
+            let family = self.sources[index].family;
+            self.alerts.evaluate(family, &batch);
+            self.sources[index].latest = Some(batch.clone());
+            let latest = self.latest(family).unwrap_or_else(|| batch.clone());
+            appends.push(Append { family, batch, latest });
+        }
+        if Instant::now() >= self.next_report {
+            self.next_report = (self.next_report + REPORT_INTERVAL).max(Instant::now());
+            let record = (self.report)(wall_us());
+            appends.extend(own_rows(&[record], &self.own_labels));
+        }
+        self.append(appends);
+        if finished.contains(&true) {
+            self.forget(&finished);
+        }
+    }
+
+    fn append(&self, appends: Vec<Append>) {
+        if appends.is_empty() {
+            return;
+        }
+        let losses = self.store.append(appends);
+        if !losses.is_empty() {
+            let rows: Vec<Gap> = losses.iter().map(|loss| self.gap_row(loss)).collect();
+            self.store.append(own_rows(&rows, &self.gap_labels).into_iter().collect());
+        }
+    }
+
+    /// Lets go of the rings whose samplers are gone.
+    fn forget(&mut self, finished: &[bool]) {
+        let mut gone = finished.iter();
+        self.sources.retain(|source| {
+            let finished = gone.next().is_some_and(|finished| *finished);
+            if finished {
+                self.store.forget_latest(source.family);
+            }
+            !finished
+        });
+    }
+
+    /// Takes in the rings of collectors that were started.
+    fn accept(&mut self) {
+        loop {
+            match self.arriving.try_recv() {
+                Ok(sources) => self.sources.extend(sources),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        // A report counts the rows pushed before it. Rows are published before their report; draining reports first
+        // means that whoever sees a report sees all that it counts.
+        let reports = family::find(Collector::TABLE.name).map(|(index, _)| index);
+        self.sources.sort_by_key(|source| Some(source.family) != reports);
+    }
+
+    /// The newest rows of all rings of a family.
+    fn latest(&self, family: usize) -> Option<RecordBatch> {
+        let batches: Vec<RecordBatch> =
+            self.sources.iter().filter(|source| source.family == family).filter_map(|source| source.latest.clone()).collect();
+        if batches.len() == 1 { batches.into_iter().next() } else { batch::merge(&batches).ok() }
+    }
+
+    fn gap_row(&self, loss: &Loss) -> Gap {
+        Gap {
+            collector: self.gap_labels.intern(FAMILIES[loss.family].name()),
+            reason: self.gap_labels.intern("memory full"),
+            from_us: loss.time_range.0,
+            to_us: loss.time_range.1,
+            lost: loss.rows.cast_signed(),
+            ..Gap::absent(wall_us())
+        }
+    }
+}
+
+fn own_rows<R: Record>(rows: &[R], labels: &Labels) -> Option<Append> {
+    let (family, _) = family::find(R::TABLE.name)?;
+    let batch = to_batch(&[rows], labels, &R::TABLE.schema());
+    Some(Append { family, latest: batch.clone(), batch })
+}
