@@ -11,17 +11,16 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::fence;
 
 #[cfg(feature = "loom")]
 use loom::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 #[cfg(not(feature = "loom"))]
 use std::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use crossbeam::utils::CachePadded;
@@ -47,6 +46,7 @@ pub fn ring<T: Copy + Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
         published: CachePadded::new(AtomicUsize::new(0)),
         freed: CachePadded::new(AtomicUsize::new(0)),
         dropped: CachePadded::new(AtomicU64::new(0)),
+        abandoned: AtomicBool::new(false),
     });
     let producer = Producer { shared: Arc::clone(&shared), mask: capacity - 1, written: 0, freed: 0, dropped: 0 };
     (producer, Consumer { shared, mask: capacity - 1, freed: 0 })
@@ -60,6 +60,8 @@ struct Shared<T> {
     freed: CachePadded<AtomicUsize>,
     /// Records that found no free slot; written by the producer, read by anyone.
     dropped: CachePadded<AtomicU64>,
+    /// Set when the producer is gone.
+    abandoned: AtomicBool,
 }
 
 // SAFETY: slots are the only field that is not `Sync` by itself. A slot is accessed by the producer alone while its
@@ -116,6 +118,13 @@ impl<T: Copy + Send> Producer<T> {
     }
 }
 
+impl<T> Drop for Producer<T> {
+    fn drop(&mut self) {
+        // Release: whoever sees this sees the last publish as well.
+        self.shared.abandoned.store(true, Ordering::Release);
+    }
+}
+
 /// The reading half. Lives on the drain thread.
 pub struct Consumer<T> {
     shared: Arc<Shared<T>>,
@@ -152,10 +161,8 @@ impl<T: Copy + Send> Consumer<T> {
     /// Whether the producer is gone: a [`drain`](Self::drain) after this has returned `true` is the last one.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        let alone = Arc::strong_count(&self.shared) == 1;
-        // Acquire: pairs with the release decrement when the producer was dropped, so that its last publish is seen.
-        fence(Ordering::Acquire);
-        alone
+        // Acquire: pairs with the release store when the producer was dropped, so that its last publish is seen.
+        self.shared.abandoned.load(Ordering::Acquire)
     }
 }
 
