@@ -1,0 +1,119 @@
+//! What did not arrive: counted always, told once an outage.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tonic::Status;
+
+/// Metric exports and spans that did not reach their endpoint, counted since start. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Losses(Arc<AtomicU64>);
+
+impl Losses {
+    /// How many so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        // Relaxed here and below: these are numbers on their own, no other memory is read because of them.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The losses of one signal (`metrics` or `traces`) on its way to `endpoint`.
+    pub(super) fn signal(&self, signal: &'static str, endpoint: &str) -> Arc<Outage> {
+        Arc::new(Outage { signal, endpoint: endpoint.into(), losses: self.clone(), lost: AtomicU64::new(0) })
+    }
+}
+
+/// Follows whether one signal's endpoint takes what it is sent.
+#[derive(Debug)]
+pub(super) struct Outage {
+    signal: &'static str,
+    endpoint: String,
+    losses: Losses,
+    /// What was lost since the last delivery; the first loss is told, and the next delivery.
+    lost: AtomicU64,
+}
+
+impl Outage {
+    /// `count` did not arrive. The first time since the last delivery this is told in the log.
+    pub(super) fn lost(&self, count: u64, reason: &dyn Display) {
+        if count == 0 {
+            return;
+        }
+        self.losses.0.fetch_add(count, Ordering::Relaxed);
+        if self.lost.fetch_add(count, Ordering::Relaxed) == 0 {
+            let Outage { signal, endpoint, .. } = self;
+            tracing::warn!("{signal} are not delivered to {endpoint}: {reason}; told again when they are");
+        }
+    }
+
+    /// Something arrived. Ends the outage, if there was one.
+    pub(super) fn delivered(&self) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let Outage { signal, endpoint, .. } = self;
+            tracing::info!("{signal} are delivered to {endpoint} again; {lost} were lost");
+        }
+    }
+}
+
+/// What a failed call says, with its cause: a status alone often reads "transport error".
+pub(super) fn reason(status: &Status) -> String {
+    let mut text = format!("{}: {}", status.code(), status.message());
+    let mut source = status.source();
+    while let Some(error) = source {
+        let error_text = error.to_string();
+        if !text.contains(&error_text) {
+            text.push_str(": ");
+            text.push_str(&error_text);
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_outage_is_told_when_it_begins_and_when_it_ends() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let losses = Losses::default();
+        tracing::subscriber::with_default(subscriber, || {
+            let outage = losses.signal("traces", "http://a:1");
+            outage.delivered();
+            outage.lost(3, &"refused");
+            outage.lost(4, &"refused");
+            outage.lost(0, &"nothing");
+            outage.delivered();
+            outage.delivered();
+            outage.lost(1, &"refused");
+        });
+        assert_eq!(losses.count(), 8);
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].contains("traces are not delivered to http://a:1: refused"), "{text}");
+        assert!(lines[1].contains("again; 7 were lost"), "{text}");
+        assert!(lines[2].contains("not delivered"), "{text}");
+    }
+}

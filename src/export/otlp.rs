@@ -1,0 +1,161 @@
+//! Metrics over OTLP: one observable instrument for each of [`INSTRUMENTS`], read and sent at every interval.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::InstrumentationScope;
+use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Stream, Temporality};
+use rustix::time::{ClockId, clock_gettime};
+use tonic::transport::Channel;
+
+use super::ViewSource;
+use super::instrument::{INSTRUMENTS, Instrument, Shape, Since};
+use super::losses::Outage;
+
+/// An instrument exports this many series at most; further ones are left out and counted as lost.
+const SERIES_MAX: usize = 8_192;
+
+/// Starts the export of what `view` shows. It ends when the provider is shut down.
+pub(super) fn start(
+    interval: Duration,
+    channel: Channel,
+    resource: Resource,
+    outage: Arc<Outage>,
+    view: &ViewSource,
+) -> SdkMeterProvider {
+    let exporter =
+        Exporter { client: MetricsServiceClient::new(channel), outage: Arc::clone(&outage), starts: starts() };
+    let provider = SdkMeterProvider::builder()
+        .with_resource(resource)
+        .with_reader(PeriodicReader::builder(exporter).with_interval(interval).build())
+        .with_view(|_| Stream::builder().with_cardinality_limit(SERIES_MAX).build().ok())
+        .build();
+    let scope = InstrumentationScope::builder("kymo").with_version(env!("CARGO_PKG_VERSION")).build();
+    let meter = provider.meter_with_scope(scope);
+    for instrument in INSTRUMENTS.iter() {
+        register(&meter, instrument, Arc::clone(view), Arc::clone(&outage));
+    }
+    provider
+}
+
+fn register(meter: &Meter, instrument: &'static Instrument, view: ViewSource, outage: Arc<Outage>) {
+    let Instrument { name, doc, unit, .. } = *instrument;
+    let observe = move |observer: &dyn AsyncInstrument<f64>| {
+        let mut series: u64 = 0;
+        instrument.observe(&view(), now_us(), |value, attributes| {
+            series += 1;
+            if series <= SERIES_MAX as u64 {
+                observer.observe(value, attributes);
+            }
+        });
+        outage.lost(series.saturating_sub(SERIES_MAX as u64), &format_args!("{name} has {series} series"));
+    };
+    // The instruments live as long as the provider; what `build` returns is only a handle.
+    match instrument.shape {
+        Shape::Counter => {
+            meter.f64_observable_counter(name).with_description(doc).with_unit(unit).with_callback(observe).build();
+        }
+        Shape::UpDownCounter => {
+            meter
+                .f64_observable_up_down_counter(name)
+                .with_description(doc)
+                .with_unit(unit)
+                .with_callback(observe)
+                .build();
+        }
+        Shape::Gauge => {
+            meter.f64_observable_gauge(name).with_description(doc).with_unit(unit).with_callback(observe).build();
+        }
+    }
+}
+
+fn now_us() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Sends metrics and counts what does not arrive.
+///
+/// It stands in for the exporter of opentelemetry-otlp because the SDK has every counter start when the instrument was
+/// made. The kernel's counters started at boot: a reader that takes the start for zero would see all of the host's
+/// past happen in one moment.
+///
+/// Nothing is tried again: the next export says the same and more.
+struct Exporter {
+    client: MetricsServiceClient<Channel>,
+    outage: Arc<Outage>,
+    /// When the counters of this name were zero, ns since the epoch.
+    starts: HashMap<&'static str, u64>,
+}
+
+impl PushMetricExporter for Exporter {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let mut request = ExportMetricsServiceRequest::from(metrics);
+        self.set_starts(&mut request);
+        let answer = self.client.clone().export(request).await;
+        match answer.map(|answer| answer.into_inner().partial_success) {
+            Ok(Some(partial)) if partial.rejected_data_points > 0 => {
+                let reason = format!("{} values refused: {}", partial.rejected_data_points, partial.error_message);
+                self.outage.lost(1, &reason);
+                Err(OTelSdkError::InternalFailure(reason))
+            }
+            Ok(_) => {
+                self.outage.delivered();
+                Ok(())
+            }
+            Err(status) => {
+                let reason = super::losses::reason(&status);
+                self.outage.lost(1, &reason);
+                Err(OTelSdkError::InternalFailure(reason))
+            }
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn temporality(&self) -> Temporality {
+        Temporality::Cumulative
+    }
+}
+
+impl Exporter {
+    fn set_starts(&self, request: &mut ExportMetricsServiceRequest) {
+        let scopes = request.resource_metrics.iter_mut().flat_map(|resource| &mut resource.scope_metrics);
+        for metric in scopes.flat_map(|scope| &mut scope.metrics) {
+            let Some(start) = self.starts.get(metric.name.as_str()) else { continue };
+            if let Some(Data::Sum(sum)) = &mut metric.data {
+                sum.data_points.iter_mut().for_each(|point| point.start_time_unix_nano = *start);
+            }
+        }
+    }
+}
+
+/// When each instrument's values were zero.
+fn starts() -> HashMap<&'static str, u64> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let uptime = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let (boot, process) = (nanos(now.saturating_sub(uptime)), nanos(now));
+    INSTRUMENTS
+        .iter()
+        .map(|instrument| match instrument.since {
+            Since::Boot => (instrument.name, boot),
+            Since::Process => (instrument.name, process),
+        })
+        .collect()
+}

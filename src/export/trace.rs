@@ -1,0 +1,160 @@
+//! Traces over OTLP: kymo's own spans, sampled, bounded, sent in batches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use opentelemetry::Context;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{RetryPolicy, WithExportConfig, WithTonicConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData, SpanExporter, SpanLimits,
+    SpanProcessor,
+};
+use tonic::transport::Channel;
+use tracing::Subscriber;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::link::EXPORT_TIMEOUT;
+use super::losses::Outage;
+use super::{ExportError, TracingSettings};
+
+/// Ended spans that wait for their export; further ones are dropped and counted.
+pub const SPANS_WAITING_MAX: usize = 2_048;
+/// Spans sent at once.
+const SPANS_PER_BATCH_MAX: usize = 512;
+/// Ended spans wait for each other this long.
+const BATCH_DELAY: Duration = Duration::from_secs(2);
+/// Links and their attributes: kymo makes none, a bound is set all the same.
+const LINKS_MAX: u32 = 8;
+
+/// Starts the export of spans. It ends when the provider is shut down.
+pub(super) fn start(
+    settings: &TracingSettings,
+    channel: Channel,
+    resource: Resource,
+    outage: Arc<Outage>,
+) -> Result<SdkTracerProvider, ExportError> {
+    let sender = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_channel(channel)
+        .with_timeout(EXPORT_TIMEOUT)
+        .with_retry_policy(RetryPolicy::disabled())
+        .build()
+        .map_err(ExportError::Exporter)?;
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let exporter = Exporter { sender, waiting: Arc::clone(&waiting), outage: Arc::clone(&outage) };
+    let batches = BatchConfigBuilder::default()
+        .with_max_queue_size(SPANS_WAITING_MAX)
+        .with_max_export_batch_size(SPANS_PER_BATCH_MAX)
+        .with_scheduled_delay(BATCH_DELAY)
+        .build();
+    let inner = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+    let limits = SpanLimits {
+        max_events_per_span: settings.events_per_span_max,
+        max_attributes_per_span: settings.attributes_per_span_max,
+        max_attributes_per_event: settings.attributes_per_span_max,
+        max_links_per_span: LINKS_MAX,
+        max_attributes_per_link: LINKS_MAX,
+    };
+    Ok(SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sampling_ratio))))
+        .with_span_limits(limits)
+        .with_span_processor(Bounded { inner, waiting, outage })
+        .build())
+}
+
+/// Turns kymo's own spans into OpenTelemetry's, with the events in them. Those of libraries stay out.
+pub(super) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("kymo"))
+        // Attributes are bounded; these would take the places of those that say something.
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(Targets::new().with_target("kymo", LevelFilter::INFO))
+}
+
+/// Hands spans on as long as not too many are waiting.
+///
+/// The batch processor has such a bound too, but keeps its count of the dropped to itself. This one is reached first.
+#[derive(Debug)]
+struct Bounded {
+    inner: BatchSpanProcessor,
+    /// Spans handed on and not yet taken by the exporter.
+    waiting: Arc<AtomicUsize>,
+    outage: Arc<Outage>,
+}
+
+impl SpanProcessor for Bounded {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.inner.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if !span.span_context.is_sampled() {
+            return;
+        }
+        // Relaxed: the count guards no memory, spans travel through the processor's own channel.
+        let room = |waiting| (waiting < SPANS_WAITING_MAX).then_some(waiting + 1);
+        if self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
+            self.inner.on_end(span);
+        } else {
+            self.outage.lost(1, &format_args!("{SPANS_WAITING_MAX} spans are waiting"));
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+/// Sends spans and counts those that do not arrive. They are not sent twice: a receiver that answered late would show
+/// them twice.
+#[derive(Debug)]
+struct Exporter {
+    sender: opentelemetry_otlp::SpanExporter,
+    waiting: Arc<AtomicUsize>,
+    outage: Arc<Outage>,
+}
+
+impl SpanExporter for Exporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let count = batch.len();
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
+        let outcome = self.sender.export(batch).await;
+        match &outcome {
+            Ok(()) => self.outage.delivered(),
+            Err(error) => self.outage.lost(count as u64, error),
+        }
+        outcome
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.sender.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.sender.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.sender.set_resource(resource);
+    }
+}
