@@ -8,7 +8,7 @@ record! {
         labels {}
         values {
             /// CPU time the process used, user and system (`getrusage(2)`).
-            counter cpu_us: i64 [Micros] => "process.cpu.time" {},
+            counter cpu_us: i64 [Micros] => "kymo.cpu.time" {},
             /// Resident memory (`/proc/self/statm`).
             gauge rss_bytes: i64 [Bytes] => "process.memory.usage" {},
             /// Rows in memory, not yet in a Parquet file.
@@ -33,7 +33,7 @@ record! {
             counter alerts_sent: i64 [Count("{notification}")] => "kymo.alerts.sent" {},
             /// Notifications given up, or dropped because too many were waiting.
             counter alerts_lost: i64 [Count("{notification}")] => "kymo.alerts.lost" {},
-            /// Metric and trace exports that did not reach their endpoint.
+            /// Metric exports and spans that did not reach their OTLP endpoint.
             counter exports_lost: i64 [Count("{export}")] => "kymo.exports.lost" {},
             /// Label texts that came after an interner was full.
             counter overflowed_labels: i64 [Count("{label}")] => "kymo.labels.overflowed" {},
