@@ -12,6 +12,8 @@ pub mod losses;
 
 mod link;
 mod otlp;
+#[cfg(test)]
+mod receiver;
 mod trace;
 
 use std::io::{IsTerminal, stderr};
@@ -36,8 +38,8 @@ use losses::Losses;
 pub use link::{CONNECT_TIMEOUT, EXPORT_TIMEOUT, check_endpoint};
 pub use trace::SPANS_WAITING_MAX;
 
-/// Gives the store's current view. Called on the export thread; must not block.
-pub type ViewSource = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
+/// Gives the store's current view.
+type ViewSource = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
 
 /// What is told about kymo's own operations, and to whom.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,15 +142,21 @@ impl Telemetry {
         trace::start(settings, channel, self.resource.clone(), outage).map(Some)
     }
 
-    /// Starts to export the newest rows that `view` shows, if `settings` has an endpoint.
+    /// Starts to export the newest rows that `view` shows, if `settings` has an endpoint. `view` is called on the
+    /// export thread once an instrument and interval, and must not block.
     ///
     /// # Errors
     /// When the endpoint is not understood or the export thread cannot be started.
-    pub fn start_metrics(&mut self, settings: &MetricsSettings, view: ViewSource) -> Result<(), ExportError> {
+    pub fn start_metrics(
+        &mut self,
+        settings: &MetricsSettings,
+        view: impl Fn() -> Arc<View> + Send + Sync + 'static,
+    ) -> Result<(), ExportError> {
         let Some(endpoint) = &settings.endpoint else { return Ok(()) };
         let channel = self.link()?.connect(endpoint)?;
         let outage = self.losses.signal("metrics", endpoint);
-        self.metrics = Some(otlp::start(settings.export_interval, channel, self.resource.clone(), outage, &view));
+        let view: ViewSource = Arc::new(view);
+        self.metrics = Some(otlp::start(settings.export_interval, channel, self.resource.clone(), &outage, &view));
         Ok(())
     }
 
@@ -222,4 +230,271 @@ fn resource(service_name: &str) -> Resource {
             KeyValue::new("os.type", "linux"),
         ])
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::metrics::v1::Metric;
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+    use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+    use tracing::subscriber::with_default;
+
+    use super::receiver::{Receiver, free_address, pairs, points, value, wait_for};
+    use super::*;
+    use crate::batch::to_batch;
+    use crate::family::find;
+    use crate::family::kymo::Kymo;
+    use crate::record::Record;
+    use crate::record::label::Labels;
+    use crate::sampler::report::Collector;
+    use crate::store::HotBatch;
+
+    const SECOND_US: i64 = 1_000_000;
+    /// Long enough that only the deadline of a broken test would notice.
+    const AMPLE: Duration = Duration::from_secs(20);
+
+    fn tracing_to(endpoint: &str) -> TracingSettings {
+        TracingSettings {
+            service_name: "kymo-test".into(),
+            endpoint: Some(endpoint.into()),
+            sampling_ratio: 1.0,
+            events_per_span_max: 2,
+            attributes_per_span_max: 4,
+        }
+    }
+
+    fn metrics_to(endpoint: &str) -> MetricsSettings {
+        MetricsSettings { endpoint: Some(endpoint.into()), export_interval: Duration::from_millis(20) }
+    }
+
+    /// A view in which `rows` are the newest of their table.
+    fn show<R: Record>(view: &mut View, rows: &[R], labels: &Labels) {
+        let (family, _) = find(R::TABLE.name).unwrap();
+        let batch = to_batch(&[rows], labels, &R::TABLE.schema());
+        let mut table = (*view.tables[family]).clone();
+        table.latest = Some(Arc::new(HotBatch { first_seq: 0, batch, time_range: (0, 0) }));
+        view.tables[family] = Arc::new(table);
+    }
+
+    fn now_us() -> i64 {
+        jiff::Timestamp::now().as_microsecond()
+    }
+
+    fn sample() -> View {
+        let labels = Labels::default();
+        let (burst, system) = (labels.intern("burst"), labels.intern("system"));
+        let now = now_us();
+        let row = |collector, ticks, lateness_p50_us, lateness_p99_us| Collector {
+            collector,
+            ticks,
+            read_us: 2_500_000,
+            lateness_p50_us,
+            lateness_p99_us,
+            ..Collector::absent(now)
+        };
+        let mut view = View::empty();
+        let stale = Kymo { lake_files: 3, ..Kymo::absent(now - instrument::AGE_MAX_US - 60 * SECOND_US) };
+        show(&mut view, &[row(burst, 999, 1, 2), row(burst, 1_000, 40, 300), row(system, 100, 60, 80)], &labels);
+        show(&mut view, &[stale], &labels);
+        view
+    }
+
+    /// Starts exporting `view` and gives the metrics of the first export.
+    fn exported(receiver: &Receiver, view: View) -> (Telemetry, Vec<Metric>) {
+        let mut telemetry = Telemetry::new("kymo-test");
+        let view = Arc::new(view);
+        telemetry.start_metrics(&metrics_to(&receiver.endpoint), move || Arc::clone(&view)).unwrap();
+        let metrics = wait_for("an export", || Some(receiver.metrics()).filter(|metrics| !metrics.is_empty()));
+        (telemetry, metrics)
+    }
+
+    fn find_metric<'a>(metrics: &'a [Metric], name: &str) -> &'a Metric {
+        metrics.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("no metric {name}"))
+    }
+
+    /// A metric's values by their attributes as text, in order.
+    fn values(metric: &Metric) -> Vec<(String, f64)> {
+        let text = |attributes: Vec<(String, String)>| {
+            attributes.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        let mut values: Vec<_> =
+            points(metric).iter().map(|point| (text(pairs(&point.attributes)), value(point))).collect();
+        values.sort_by(|a, b| a.0.cmp(&b.0));
+        values
+    }
+
+    #[test]
+    fn metrics_arrive_under_their_names_with_units_values_and_attributes() {
+        let receiver = Receiver::start();
+        let (telemetry, metrics) = exported(&receiver, sample());
+
+        let ticks = find_metric(&metrics, "kymo.collector.ticks");
+        assert_eq!((ticks.unit.as_str(), ticks.description.as_str()), ("{tick}", "Ticks taken."));
+        let expected = [("kymo.collector=burst".into(), 1_000.0), ("kymo.collector=system".into(), 100.0)];
+        assert_eq!(values(ticks), expected);
+        let Some(Data::Sum(sum)) = &ticks.data else { panic!("{ticks:?}") };
+        assert!(sum.is_monotonic && sum.aggregation_temporality == 2);
+
+        let read = find_metric(&metrics, "kymo.collector.read.time");
+        assert_eq!((read.unit.as_str(), values(read)[0].1), ("s", 2.5));
+
+        let lateness = find_metric(&metrics, "kymo.collector.lateness");
+        assert!(matches!(lateness.data, Some(Data::Gauge(_))));
+        let expected = [
+            ("kymo.collector=burst quantile=0.5".into(), 40e-6),
+            ("kymo.collector=burst quantile=0.99".into(), 300e-6),
+            ("kymo.collector=system quantile=0.5".into(), 60e-6),
+            ("kymo.collector=system quantile=0.99".into(), 80e-6),
+        ];
+        assert_eq!(values(lateness), expected);
+
+        assert!(metrics.iter().all(|metric| metric.name != "kymo.store.lake.files"), "a stale row is exported");
+        assert_eq!(telemetry.exports_lost(), 0);
+        let [resource, _] = receiver.resources();
+        let has = |key: &str, value: &str| resource.contains(&(key.into(), value.into()));
+        assert!(has("service.name", "kymo-test") && has("os.type", "linux"), "{resource:?}");
+        assert!(has("service.version", env!("CARGO_PKG_VERSION")), "{resource:?}");
+        assert!(resource.iter().any(|(key, value)| key == "host.name" && !value.is_empty()), "{resource:?}");
+        telemetry.shutdown(AMPLE);
+    }
+
+    #[test]
+    fn what_no_row_says_any_more_is_not_exported() {
+        let receiver = Receiver::start();
+        let view = Arc::new(std::sync::Mutex::new(Arc::new(sample())));
+        let mut telemetry = Telemetry::new("kymo-test");
+        let shown = Arc::clone(&view);
+        telemetry.start_metrics(&metrics_to(&receiver.endpoint), move || Arc::clone(&shown.lock().unwrap())).unwrap();
+        let series = |metrics: &[Metric], name| {
+            metrics.iter().find(|metric| metric.name == name).map(|metric| points(metric).len())
+        };
+        wait_for("both collectors", || series(&receiver.metrics(), "kymo.collector.lateness").filter(|n| *n == 4));
+        let labels = Labels::default();
+        let mut one = View::empty();
+        let row = Collector {
+            collector: labels.intern("burst"),
+            ticks: 7,
+            lateness_p50_us: 1,
+            ..Collector::absent(now_us())
+        };
+        show(&mut one, &[row], &labels);
+        *view.lock().unwrap() = Arc::new(one);
+        for name in ["kymo.collector.lateness", "kymo.collector.ticks"] {
+            wait_for("one series", || series(&receiver.metrics(), name).filter(|n| *n == 1));
+        }
+        telemetry.shutdown(AMPLE);
+    }
+
+    #[test]
+    fn metrics_arrive_again_after_an_outage_which_is_counted() {
+        let address = free_address();
+        let mut telemetry = Telemetry::new("kymo-test");
+        let view = Arc::new(sample());
+        telemetry.start_metrics(&metrics_to(&format!("http://{address}")), move || Arc::clone(&view)).unwrap();
+        wait_for("a loss", || Some(telemetry.exports_lost()).filter(|lost| *lost >= 2));
+        let receiver = Receiver::on(address);
+        wait_for("an export", || receiver.metrics().first().cloned());
+        telemetry.shutdown(AMPLE);
+    }
+
+    #[test]
+    fn spans_arrive_with_their_errors_and_within_their_limits() {
+        let receiver = Receiver::start();
+        let mut telemetry = Telemetry::new("kymo-test");
+        let provider = telemetry.start_traces(&tracing_to(&receiver.endpoint)).unwrap().unwrap();
+        with_default(tracing_subscriber::registry().with(trace::layer(&provider)), || {
+            let control = tracing::info_span!("control", method = "Flush");
+            let flush = tracing::info_span!(parent: &control, "flush", otel.status_description = tracing::field::Empty);
+            flush.record("otel.status_description", "no space left on device");
+            drop((flush, control));
+            let query = tracing::info_span!("query", a = 1, b = 2, c = 3, d = 4, e = 5);
+            query.in_scope(|| (0..5).for_each(|row| tracing::info!(row, "read")));
+            drop(query);
+            drop(tracing::info_span!(target: "h2", "foreign"));
+            drop(tracing::debug_span!("detail"));
+            tracing::info_span!("notify").in_scope(|| tracing::error!("webhook refused"));
+        });
+        telemetry.traces = Some(provider);
+        let losses = telemetry.losses();
+        telemetry.shutdown(AMPLE);
+
+        let spans = receiver.spans();
+        let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
+        assert_eq!(names, ["flush", "control", "query", "notify"]);
+        let [flush, control, query, notify] = spans.as_slice() else { unreachable!() };
+        assert_eq!((&flush.parent_span_id, &flush.trace_id), (&control.span_id, &control.trace_id));
+        let status = flush.status.clone().unwrap();
+        assert_eq!((status.code(), status.message.as_str()), (StatusCode::Error, "no space left on device"));
+        assert!(control.status.as_ref().is_none_or(|status| status.code() == StatusCode::Unset));
+        assert!(pairs(&control.attributes).contains(&("method".into(), "Flush".into())), "{:?}", control.attributes);
+        assert_eq!((query.events.len(), query.dropped_events_count), (2, 3));
+        assert_eq!(query.attributes.len(), 4);
+        assert!(query.dropped_attributes_count > 0);
+        assert_eq!(notify.status.clone().unwrap().code(), StatusCode::Error);
+        let [_, resource] = receiver.resources();
+        assert!(resource.contains(&("service.name".into(), "kymo-test".into())), "{resource:?}");
+        assert_eq!(losses.count(), 0);
+    }
+
+    /// Ends `count` spans at once and shuts down; gives what was lost.
+    fn spans_lost(endpoint: &str, sampling_ratio: f64, count: u64) -> u64 {
+        let mut telemetry = Telemetry::new("kymo-test");
+        let settings = TracingSettings { sampling_ratio, ..tracing_to(endpoint) };
+        let provider = telemetry.start_traces(&settings).unwrap().unwrap();
+        with_default(tracing_subscriber::registry().with(trace::layer(&provider)), || {
+            (0..count).for_each(|_| drop(tracing::info_span!("query")));
+        });
+        telemetry.traces = Some(provider);
+        let losses = telemetry.losses();
+        telemetry.shutdown(AMPLE);
+        losses.count()
+    }
+
+    #[test]
+    fn every_span_is_delivered_or_counted_as_lost() {
+        let count = 3 * trace::SPANS_WAITING_MAX as u64;
+        let receiver = Receiver::start();
+        let lost = spans_lost(&receiver.endpoint, 1.0, count);
+        assert_eq!(receiver.spans().len() as u64 + lost, count);
+        assert_eq!(spans_lost(&format!("http://{}", free_address()), 1.0, count), count);
+    }
+
+    #[test]
+    fn spans_that_are_not_sampled_are_neither_sent_nor_lost() {
+        let receiver = Receiver::start();
+        assert_eq!(spans_lost(&receiver.endpoint, 0.0, 10), 0);
+        assert!(receiver.spans().is_empty());
+    }
+
+    #[test]
+    fn an_endpoint_that_never_answers_does_not_hold_the_shutdown() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", silent.local_addr().unwrap());
+        let mut telemetry = Telemetry::new("kymo-test");
+        let view = Arc::new(sample());
+        telemetry.start_metrics(&metrics_to(&endpoint), move || Arc::clone(&view)).unwrap();
+        let provider = telemetry.start_traces(&tracing_to(&endpoint)).unwrap().unwrap();
+        with_default(tracing_subscriber::registry().with(trace::layer(&provider)), || {
+            drop(tracing::info_span!("query"));
+        });
+        telemetry.traces = Some(provider);
+        let (done, ended) = mpsc::channel();
+        thread::spawn(move || {
+            telemetry.shutdown(Duration::from_millis(100));
+            done.send(()).unwrap();
+        });
+        // The export under way would be waited for this long.
+        ended.recv_timeout(EXPORT_TIMEOUT).expect("shutdown returns");
+    }
+
+    #[test]
+    fn without_an_endpoint_nothing_runs() {
+        let mut telemetry = Telemetry::new("kymo-test");
+        let traces = TracingSettings { endpoint: None, ..tracing_to("") };
+        assert!(telemetry.start_traces(&traces).unwrap().is_none());
+        let metrics = MetricsSettings { endpoint: None, ..metrics_to("") };
+        telemetry.start_metrics(&metrics, || Arc::new(View::empty())).unwrap();
+        assert!(telemetry.metrics.is_none() && telemetry.link.is_none());
+        telemetry.shutdown(AMPLE);
+    }
 }

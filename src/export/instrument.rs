@@ -66,8 +66,9 @@ struct Part {
     family: usize,
     table: &'static Table,
     column: usize,
-    /// From the column's unit to the instrument's.
-    factor: f64,
+    /// How many of the column's unit are one of the instrument's. Division gives the nearest float, where the product
+    /// with 1e-6 would make 40 µs 3.9999999999999996e-5 s.
+    divisor: f64,
     fixed: Vec<KeyValue>,
 }
 
@@ -78,7 +79,7 @@ fn instruments<'a>(tables: impl Iterator<Item = (&'static Table, &'a Origin)>) -
             let Some(otel) = column.otel else { continue };
             let (unit, factor) = column.unit.ucum();
             let fixed = otel.attributes.iter().map(|(key, value)| KeyValue::new(*key, *value)).collect();
-            let part = Part { family, table, column: position, factor, fixed };
+            let part = Part { family, table, column: position, divisor: factor.recip(), fixed };
             if let Some(known) = instruments.iter_mut().find(|instrument| instrument.name == otel.name) {
                 known.doc = known.parts.first().map_or(table.doc, |first| first.table.doc);
                 known.parts.push(part);
@@ -121,7 +122,7 @@ impl Part {
             let fresh = time(batch, row).is_some_and(|time| now.saturating_sub(time) <= AGE_MAX_US);
             let Some(value) = number(values, row).filter(|_| fresh) else { continue };
             let Some(attributes) = self.attributes(batch, row) else { continue };
-            sink(value * self.factor, &attributes);
+            sink(value / self.divisor, &attributes);
         }
     }
 
@@ -169,4 +170,181 @@ fn text(labels: &ArrayRef, row: usize) -> Option<&str> {
     let labels = labels.as_dictionary_opt::<Int32Type>()?;
     let texts = labels.values().as_string_opt::<i32>()?;
     labels.key(row).map(|key| texts.value(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::batch::to_batch;
+    use crate::record;
+    use crate::record::Record;
+    use crate::record::label::Labels;
+
+    record! {
+        /// Two halves of a thing.
+        pub struct Half("half") {
+            labels {
+                /// Its CPU.
+                cpu => "cpu.logical_number",
+                /// Its name, if it has one.
+                name => "half.name",
+                /// Not exported.
+                note,
+            }
+            values {
+                /// Time on the left.
+                counter left_us: i64 [Micros] => "half.time" {"side" = "left"},
+                /// Time on the right.
+                counter right_us: i64 [Micros] => "half.time" {"side" = "right"},
+                /// A share.
+                gauge share_ratio: f64 [Ratio] => "half.share" {},
+                /// An amount.
+                gauge size_bytes: i64 [Bytes] => "half.size" {},
+                /// Not exported.
+                gauge inner: i64 [Number],
+            }
+        }
+    }
+
+    fn half() -> Vec<Instrument> {
+        instruments([(Half::TABLE, &Origin::Internal)].into_iter())
+    }
+
+    /// What `rows` become at time 0, as text, for the instrument of this name.
+    fn observed(name: &str, rows: &[Half], labels: &Labels) -> Vec<String> {
+        let batch = to_batch(&[rows], labels, &Half::TABLE.schema());
+        let mut observed = Vec::new();
+        let instruments = half();
+        let instrument = instruments.iter().find(|instrument| instrument.name == name).unwrap();
+        for part in &instrument.parts {
+            part.observe(&batch, 0, &mut |value, attributes| {
+                let attributes: Vec<_> = attributes.iter().map(|a| format!("{}={}", a.key, a.value)).collect();
+                observed.push(format!("{} {value}", attributes.join(" ")));
+            });
+        }
+        observed.sort();
+        observed
+    }
+
+    #[test]
+    fn columns_of_one_name_are_one_instrument() {
+        let described: Vec<_> =
+            half().iter().map(|i| (i.name, i.doc, i.unit, i.shape, i.since, i.parts.len())).collect();
+        assert_eq!(
+            described,
+            [
+                ("half.time", "Two halves of a thing.", "s", Shape::Counter, Since::Process, 2),
+                ("half.share", "A share.", "1", Shape::Gauge, Since::Process, 1),
+                ("half.size", "An amount.", "By", Shape::UpDownCounter, Since::Process, 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_last_row_of_each_series_is_observed_in_the_units_of_the_conventions() {
+        let labels = Labels::default();
+        let (zero, one, a) = (labels.intern("0"), labels.intern("1"), labels.intern("a"));
+        let rows = [
+            Half { cpu: zero, name: a, left_us: 1, right_us: 1, ..Half::absent(0) },
+            Half { cpu: zero, left_us: 40, ..Half::absent(0) },
+            Half { cpu: zero, name: a, left_us: 1_500_000, right_us: 7, size_bytes: 5, ..Half::absent(0) },
+            Half { cpu: one, name: a, right_us: 3, share_ratio: 0.25, ..Half::absent(0) },
+        ];
+        let expected = [
+            "side=left cpu.logical_number=0 0.00004",
+            "side=left cpu.logical_number=0 half.name=a 1.5",
+            "side=right cpu.logical_number=0 half.name=a 0.000007",
+            "side=right cpu.logical_number=1 half.name=a 0.000003",
+        ];
+        assert_eq!(observed("half.time", &rows, &labels), expected);
+        assert_eq!(observed("half.share", &rows, &labels), ["cpu.logical_number=1 half.name=a 0.25"]);
+        assert_eq!(observed("half.size", &rows, &labels), ["cpu.logical_number=0 half.name=a 5"]);
+    }
+
+    #[test]
+    fn sums_over_all_cpus_and_old_rows_are_left_out() {
+        let labels = Labels::default();
+        let rows = [
+            Half { cpu: labels.intern("total"), size_bytes: 9, ..Half::absent(0) },
+            Half { cpu: labels.intern("2"), size_bytes: 4, ..Half::absent(-AGE_MAX_US) },
+            Half { cpu: labels.intern("3"), size_bytes: 5, ..Half::absent(-AGE_MAX_US - 1) },
+        ];
+        assert_eq!(observed("half.size", &rows, &labels), ["cpu.logical_number=2 4"]);
+    }
+
+    /// Within an instrument every data point must differ from all others, and all must be of one unit and shape.
+    #[test]
+    fn the_declarations_of_all_families_fit_together() {
+        let mut fixed: BTreeSet<(&str, &str, Vec<String>)> = BTreeSet::new();
+        for instrument in INSTRUMENTS.iter() {
+            let name = instrument.name;
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
+            assert!(name.chars().all(allowed) && name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
+            for part in &instrument.parts {
+                let column = &part.table.columns[part.column];
+                let place = format!("{name} in {}.{}", part.table.name, column.name);
+                assert_eq!((column.unit.ucum().0, shape(column)), (instrument.unit, instrument.shape), "{place}");
+                let internal = matches!(FAMILIES[part.family].origin, Origin::Internal);
+                assert_eq!(internal, instrument.since == Since::Process, "{place}");
+                let attributes = part.fixed.iter().map(|a| format!("{}={}", a.key, a.value)).collect();
+                assert!(fixed.insert((name, part.table.name, attributes)), "{place} stands for another column too");
+                let bare = part.table.labels().find(|(_, label)| label.attribute.is_none());
+                assert_eq!(bare.map(|(_, label)| label.name), None, "{place}: rows that differ in this label clash");
+            }
+        }
+        assert!(!INSTRUMENTS.is_empty());
+    }
+
+    /// Names, units and shapes of the semantic conventions 1.44 that kymo's families may use.
+    #[rustfmt::skip]
+    const CONVENTIONS: &[(&str, &str, Shape)] = &[
+        ("hw.temperature", "Cel", Shape::Gauge),
+        ("hw.temperature.limit", "Cel", Shape::Gauge),
+        ("process.memory.usage", "By", Shape::UpDownCounter),
+        ("process.memory.virtual", "By", Shape::UpDownCounter),
+        ("process.thread.count", "{thread}", Shape::UpDownCounter),
+        ("process.uptime", "s", Shape::Gauge),
+        ("system.cpu.frequency", "Hz", Shape::Gauge),
+        ("system.cpu.logical.count", "{cpu}", Shape::UpDownCounter),
+        ("system.cpu.physical.count", "{cpu}", Shape::UpDownCounter),
+        ("system.cpu.time", "s", Shape::Counter),
+        ("system.cpu.utilization", "1", Shape::Gauge),
+        ("system.disk.io", "By", Shape::Counter),
+        ("system.disk.io_time", "s", Shape::Counter),
+        ("system.disk.merged", "{operation}", Shape::Counter),
+        ("system.disk.operation_time", "s", Shape::Counter),
+        ("system.disk.operations", "{operation}", Shape::Counter),
+        ("system.filesystem.limit", "By", Shape::UpDownCounter),
+        ("system.filesystem.usage", "By", Shape::UpDownCounter),
+        ("system.filesystem.utilization", "1", Shape::Gauge),
+        ("system.memory.limit", "By", Shape::UpDownCounter),
+        ("system.memory.linux.available", "By", Shape::UpDownCounter),
+        ("system.memory.linux.shared", "By", Shape::UpDownCounter),
+        ("system.memory.usage", "By", Shape::UpDownCounter),
+        ("system.memory.utilization", "1", Shape::Gauge),
+        ("system.network.connection.count", "{connection}", Shape::UpDownCounter),
+        ("system.network.errors", "{error}", Shape::Counter),
+        ("system.network.io", "By", Shape::Counter),
+        ("system.network.packet.count", "{packet}", Shape::Counter),
+        ("system.network.packet.dropped", "{packet}", Shape::Counter),
+        ("system.paging.faults", "{fault}", Shape::Counter),
+        ("system.paging.operations", "{operation}", Shape::Counter),
+        ("system.paging.usage", "By", Shape::UpDownCounter),
+        ("system.paging.utilization", "1", Shape::Gauge),
+        ("system.process.count", "{process}", Shape::UpDownCounter),
+        ("system.process.created", "{process}", Shape::Counter),
+        ("system.uptime", "s", Shape::Gauge),
+    ];
+
+    #[test]
+    fn names_of_the_conventions_are_used_as_they_say_and_all_others_are_kymos_own() {
+        let conventions: BTreeMap<_, _> =
+            CONVENTIONS.iter().map(|(name, unit, shape)| (*name, (*unit, *shape))).collect();
+        for instrument in INSTRUMENTS.iter().filter(|instrument| !instrument.name.starts_with("kymo.")) {
+            let expected = conventions.get(instrument.name).copied();
+            assert_eq!(expected, Some((instrument.unit, instrument.shape)), "{}", instrument.name);
+        }
+    }
 }

@@ -29,11 +29,11 @@ pub(super) fn start(
     interval: Duration,
     channel: Channel,
     resource: Resource,
-    outage: Arc<Outage>,
+    outage: &Arc<Outage>,
     view: &ViewSource,
 ) -> SdkMeterProvider {
     let exporter =
-        Exporter { client: MetricsServiceClient::new(channel), outage: Arc::clone(&outage), starts: starts() };
+        Exporter { client: MetricsServiceClient::new(channel), outage: Arc::clone(outage), starts: starts() };
     let provider = SdkMeterProvider::builder()
         .with_resource(resource)
         .with_reader(PeriodicReader::builder(exporter).with_interval(interval).build())
@@ -42,7 +42,7 @@ pub(super) fn start(
     let scope = InstrumentationScope::builder("kymo").with_version(env!("CARGO_PKG_VERSION")).build();
     let meter = provider.meter_with_scope(scope);
     for instrument in INSTRUMENTS.iter() {
-        register(&meter, instrument, Arc::clone(view), Arc::clone(&outage));
+        register(&meter, instrument, Arc::clone(view), Arc::clone(outage));
     }
     provider
 }
