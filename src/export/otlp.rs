@@ -100,7 +100,7 @@ struct Exporter {
 impl PushMetricExporter for Exporter {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let mut request = ExportMetricsServiceRequest::from(metrics);
-        self.set_starts(&mut request);
+        set_starts(&mut request, &self.starts);
         let answer = self.client.clone().export(request).await;
         match answer.map(|answer| answer.into_inner().partial_success) {
             Ok(Some(partial)) if partial.rejected_data_points > 0 => {
@@ -133,14 +133,12 @@ impl PushMetricExporter for Exporter {
     }
 }
 
-impl Exporter {
-    fn set_starts(&self, request: &mut ExportMetricsServiceRequest) {
-        let scopes = request.resource_metrics.iter_mut().flat_map(|resource| &mut resource.scope_metrics);
-        for metric in scopes.flat_map(|scope| &mut scope.metrics) {
-            let Some(start) = self.starts.get(metric.name.as_str()) else { continue };
-            if let Some(Data::Sum(sum)) = &mut metric.data {
-                sum.data_points.iter_mut().for_each(|point| point.start_time_unix_nano = *start);
-            }
+fn set_starts(request: &mut ExportMetricsServiceRequest, starts: &HashMap<&'static str, u64>) {
+    let scopes = request.resource_metrics.iter_mut().flat_map(|resource| &mut resource.scope_metrics);
+    for metric in scopes.flat_map(|scope| &mut scope.metrics) {
+        let Some(start) = starts.get(metric.name.as_str()) else { continue };
+        if let Some(Data::Sum(sum)) = &mut metric.data {
+            sum.data_points.iter_mut().for_each(|point| point.start_time_unix_nano = *start);
         }
     }
 }
@@ -158,4 +156,51 @@ fn starts() -> HashMap<&'static str, u64> {
             Since::Process => (instrument.name, process),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::metrics::v1::{Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum};
+
+    use super::*;
+
+    #[test]
+    fn the_kernels_counters_start_at_boot_and_kymos_own_with_the_process() {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap();
+        let boot_s: u64 = stat.lines().find_map(|line| line.strip_prefix("btime ")).unwrap().parse().unwrap();
+        let starts = starts();
+        let second = 1_000_000_000;
+        let process = starts["kymo.collector.ticks"];
+        for instrument in INSTRUMENTS.iter() {
+            let start = starts[instrument.name];
+            match instrument.since {
+                Since::Boot => assert!((start / second).abs_diff(boot_s) <= 2, "{}: {start}", instrument.name),
+                Since::Process => assert_eq!(start, process, "{}", instrument.name),
+            }
+        }
+        assert!(process / second > boot_s);
+    }
+
+    #[test]
+    fn only_sums_that_are_known_get_another_start() {
+        let points = || vec![NumberDataPoint { start_time_unix_nano: 1, ..NumberDataPoint::default() }; 2];
+        let sum = |name: &str| Metric {
+            name: name.into(),
+            data: Some(Data::Sum(Sum { data_points: points(), ..Sum::default() })),
+            ..Metric::default()
+        };
+        let gauge =
+            Metric { name: "g".into(), data: Some(Data::Gauge(Gauge { data_points: points() })), ..Metric::default() };
+        let scope = ScopeMetrics { metrics: vec![sum("a"), sum("b"), gauge], ..ScopeMetrics::default() };
+        let resource = ResourceMetrics { scope_metrics: vec![scope], ..ResourceMetrics::default() };
+        let mut request = ExportMetricsServiceRequest { resource_metrics: vec![resource] };
+        set_starts(&mut request, &HashMap::from([("a", 7), ("g", 8)]));
+        let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
+        let starts: Vec<Vec<u64>> = metrics
+            .iter()
+            .map(super::super::receiver::points)
+            .map(|points| points.iter().map(|point| point.start_time_unix_nano).collect())
+            .collect();
+        assert_eq!(starts, [[7, 7], [1, 1], [1, 1]]);
+    }
 }
