@@ -1,1 +1,273 @@
-//! The running daemon.
+//! The running daemon: the only place that spawns, and the order of starting and of shutting down.
+//!
+//! Everything that can fail is tried before the first tick: the data folder is taken, rules are compiled, the port is
+//! bound. Shutting down goes the way of the records: sampling stops, the rings are drained, memory is flushed, and only
+//! then does serving stop, so that a client sees the last record. A watchdog bounds all of it.
+
+mod background;
+mod collectors;
+mod drain;
+mod operator;
+
+use std::net::SocketAddr;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::alert;
+use crate::alert::notify::{Deliverer, Outbox};
+use crate::config::{CollectorSettings, Settings};
+use crate::export::{self, Losses};
+use crate::family::kymo::Kymo;
+use crate::query::{self, ViewSource};
+use crate::record::{ABSENT, Record};
+use crate::sampler::wall_us;
+use crate::serve::Server;
+use crate::store::lake::Scan;
+use crate::store::Store;
+
+use background::Background;
+use collectors::Collectors;
+use drain::{Drain, Progress};
+use operator::Control;
+
+/// Threads for serving, notifying and exporting. Queries have their own.
+const IO_THREADS: usize = 2;
+/// After a signal the process ends within this time, come what may.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How long the last notifications may take.
+const NOTIFY_GRACE: Duration = Duration::from_secs(5);
+/// How long the last exports may take.
+const EXPORT_GRACE: Duration = Duration::from_secs(3);
+/// How often the threads that must not end are looked at.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Records, alerts and serves until SIGTERM or SIGINT, then shuts down in order.
+///
+/// # Errors
+/// When the data folder, the port or a thread cannot be had (nothing was started then), or when a thread that must not
+/// end has ended.
+pub fn run(settings: Settings) -> anyhow::Result<()> {
+    let (started, started_at_us) = (Instant::now(), wall_us());
+    let mut telemetry = export::init_logging(&settings.log_filter, &settings.tracing)?;
+    let (store, scan) = Store::open(settings.store)?;
+    let store = Arc::new(store);
+    tell_scan(&store, &scan);
+    let views = view_source(&store);
+    let engine = query::Engine::new(Arc::clone(&views), settings.query)?;
+    let (outbox, deliverer) = Deliverer::new(settings.notifiers, &store.settings().host)?;
+    let alerts = alert::Engine::new(settings.rules, outbox.clone());
+    let board = alerts.board();
+
+    let (sources, arriving) = sync_channel(collectors::COLLECTORS_MAX);
+    let labels = collectors::labels();
+    let collectors = Arc::new(Collectors::new(sources, labels.clone(), Arc::clone(&store)));
+    let report = reporter(&store, &engine, &outbox, telemetry.losses(), &collectors);
+    let drain = Drain::new(arriving, alerts, Arc::clone(&store), &labels, report);
+    let progress = drain.progress();
+    let (background, requests) = Background::new();
+    let address = Arc::new(OnceLock::new());
+    let control = Control {
+        store: Arc::clone(&store),
+        collectors: Arc::clone(&collectors),
+        background: background.clone(),
+        board,
+        outbox,
+        exports: telemetry.losses(),
+        address: Arc::clone(&address),
+        started_at_us,
+        started,
+    };
+    let server = Server::bind(settings.serve, Arc::new(control), engine)?;
+    let local = *address.get_or_init(|| server.local_addr());
+    telemetry.start_metrics(&settings.metrics, views)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .thread_name("kymo-io")
+        .enable_all()
+        .build()
+        .context("start the I/O threads")?;
+
+    let drain_interval = settings.drain_interval;
+    let drain = spawn("kymo-drain", move || drain.run(drain_interval))?;
+    let flusher = {
+        let (store, progress, collectors) = (Arc::clone(&store), Arc::clone(&progress), Arc::clone(&collectors));
+        let interval = settings.flush_interval;
+        spawn("kymo-background", move || background::run(&requests, interval, &store, &progress, &collectors))?
+    };
+    for collector in settings.collectors {
+        tell_collector(&collector);
+        collectors.start(collector)?;
+    }
+    tracing::info!("Flight SQL and gRPC on http://{local}; try: kymo query \"SELECT * FROM collector\"");
+
+    let running = Running { store, collectors, progress, background, drain, flusher };
+    let outcome = runtime.block_on(serve(server, deliverer, running));
+    runtime.shutdown_background();
+    telemetry.shutdown(EXPORT_GRACE);
+    if outcome.is_ok() {
+        tracing::info!("stopped");
+    }
+    outcome
+}
+
+/// Serves until a signal, has everything recorded and flushed, and then stops serving.
+async fn serve(server: Server, deliverer: Deliverer, running: Running) -> anyhow::Result<()> {
+    let (stop_serving, serving_stops) = oneshot::channel::<()>();
+    let (stop_notifying, notifying_stops) = oneshot::channel::<()>();
+    // Both end when their sender is dropped.
+    let mut serving = tokio::spawn(server.run(async { drop(serving_stops.await) }));
+    let notifying = tokio::spawn(deliverer.run(async { drop(notifying_stops.await) }, NOTIFY_GRACE));
+    let outcome = tokio::select! {
+        outcome = signalled() => outcome,
+        served = &mut serving => Err(match served {
+            Ok(Ok(_)) => anyhow!("the server stopped by itself"),
+            Ok(Err(error)) => error.into(),
+            Err(error) => error.into(),
+        }),
+        error = running.watch() => Err(error),
+    };
+    watchdog()?;
+    let recorded = tokio::task::block_in_place(|| running.stop());
+    drop(stop_serving);
+    if !serving.is_finished() {
+        serving.await.context("serve")??;
+    }
+    drop(stop_notifying);
+    notifying.await.context("deliver the last notifications")?;
+    outcome.and(recorded)
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn signalled() -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, "stopping: the rings are drained and memory is flushed first");
+    Ok(())
+}
+
+/// Ends the process when shutting down takes too long: a disk that hangs must not keep it forever.
+fn watchdog() -> anyhow::Result<()> {
+    spawn("kymo-watchdog", || {
+        thread::sleep(SHUTDOWN_MAX);
+        tracing::error!("shutting down took longer than {SHUTDOWN_MAX:?}; what is not flushed by now is lost");
+        std::process::exit(1);
+    })?;
+    Ok(())
+}
+
+/// The threads of the recording path.
+struct Running {
+    store: Arc<Store>,
+    collectors: Arc<Collectors>,
+    progress: Arc<Progress>,
+    background: Background,
+    drain: JoinHandle<()>,
+    flusher: JoinHandle<()>,
+}
+
+impl Running {
+    /// Ends, with what is wrong, when a thread has ended that must not.
+    async fn watch(&self) -> anyhow::Error {
+        loop {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            for (thread, name) in [(&self.drain, "drain"), (&self.flusher, "background")] {
+                if thread.is_finished() {
+                    return anyhow!("the {name} thread ended unexpectedly; this is a bug");
+                }
+            }
+        }
+    }
+
+    /// Stops sampling, drains the rings and flushes what is in memory.
+    fn stop(self) -> anyhow::Result<()> {
+        self.collectors.stop_all();
+        self.progress.stop();
+        // A thread that panicked has told so; what it had not drained stays in the rings and is lost.
+        let drained = self.drain.join().map_err(|_| anyhow!("the drain thread panicked"));
+        self.background.stop();
+        let flushed = self.flusher.join().map_err(|_| anyhow!("the background thread panicked"));
+        let last = self.store.flush().context("flush what is in memory")?;
+        tracing::info!(rows = last.rows, files = last.files.len(), "flushed");
+        drained.and(flushed)
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(work).with_context(|| format!("start the thread {name}"))
+}
+
+fn view_source(store: &Arc<Store>) -> ViewSource {
+    let store = Arc::clone(store);
+    Arc::new(move || store.view())
+}
+
+/// Gathers the daemon's own figures, once a second on the drain thread.
+fn reporter(
+    store: &Arc<Store>,
+    engine: &query::Engine,
+    outbox: &Outbox,
+    exports: Losses,
+    collectors: &Arc<Collectors>,
+) -> Box<dyn FnMut(i64) -> Kymo + Send> {
+    let (store, engine, outbox, collectors) = (Arc::clone(store), engine.clone(), outbox.clone(), Arc::clone(collectors));
+    Box::new(move |time| {
+        let stats = store.stats();
+        let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        Kymo {
+            cpu_us: process_cpu_us(),
+            rss_bytes: rss_bytes().unwrap_or(ABSENT),
+            hot_rows: count(stats.hot_rows),
+            hot_bytes: count(stats.hot_bytes),
+            lake_bytes: count(stats.lake_bytes),
+            lake_files: count(stats.lake_files),
+            flushes: count(stats.flushes),
+            failed_flushes: count(stats.failed_flushes),
+            lost_rows: count(stats.lost_rows),
+            queries: count(engine.begun()),
+            alerts_sent: count(outbox.sent()),
+            alerts_lost: count(outbox.lost()),
+            exports_lost: count(exports.count()),
+            overflowed_labels: count(collectors.overflowed_labels()),
+            ..Kymo::absent(time)
+        }
+    })
+}
+
+/// CPU time of all threads, ended ones too (`clock_gettime(2)`, `CLOCK_PROCESS_CPUTIME_ID`).
+fn process_cpu_us() -> i64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
+}
+
+/// The second number of `/proc/self/statm`, in pages (`proc_pid_statm(5)`).
+fn rss_bytes() -> Option<i64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: i64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * i64::try_from(rustix::param::page_size()).ok()?)
+}
+
+fn tell_scan(store: &Store, scan: &Scan) {
+    for (path, reason) in &scan.foreign {
+        tracing::warn!(file = %path.display(), reason, "a foreign file in the data folder is left alone and not read");
+    }
+    for path in &scan.removed {
+        tracing::info!(file = %path.display(), "removed a file that was never published");
+    }
+    let stats = store.stats();
+    tracing::info!(files = stats.lake_files, bytes = stats.lake_bytes, "opened {}", store.settings().path.display());
+}
+
+fn tell_collector(collector: &CollectorSettings) {
+    let families: Vec<&str> = collector.families.iter().map(|family| family.name()).collect();
+    tracing::info!(collector = collector.name, interval = ?collector.interval, "sampling {}", families.join(", "));
+}

@@ -1,6 +1,6 @@
 //! The background thread: flush and retention, at low priority, where waiting for a disk hurts nobody.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ const NICE: i32 = 10;
 #[derive(Clone, Debug)]
 pub(super) struct Background {
     requests: SyncSender<Request>,
+    /// Why the last flush failed, if it did: for status.
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 enum Request {
@@ -46,7 +48,8 @@ impl Background {
     /// The handle, and what [`run`] needs of it.
     pub(super) fn new() -> (Background, Requests) {
         let (requests, received) = mpsc::sync_channel(REQUESTS_MAX);
-        (Background { requests }, Requests(received))
+        let trouble = Arc::default();
+        (Background { requests, trouble: Arc::clone(&trouble) }, Requests { received, trouble })
     }
 
     /// Flushes what was sampled until now and waits for it. Blocks.
@@ -59,6 +62,11 @@ impl Background {
         Ok(answer.recv().map_err(|_| FlushError::Stopping)??)
     }
 
+    /// Why the last flush failed; nothing when it succeeded.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Has the thread end after the work under way.
     pub(super) fn stop(&self) {
         // A full queue delays the stop by the flushes in it, which are quick one after the other.
@@ -67,7 +75,10 @@ impl Background {
 }
 
 /// The receiving end of [`Background`].
-pub(super) struct Requests(Receiver<Request>);
+pub(super) struct Requests {
+    received: Receiver<Request>,
+    trouble: Arc<Mutex<Option<String>>>,
+}
 
 /// Flushes every `interval` and on request, applies retention, and logs read errors, until stopped.
 pub(super) fn run(
@@ -78,23 +89,18 @@ pub(super) fn run(
     collectors: &Arc<Collectors>,
 ) {
     lower_priority(NICE);
-    let mut failing = false;
-    let mut flush = || {
+    let flush = || {
         let result = flush(store, progress);
-        match &result {
-            Ok(flushed) => {
-                if failing {
-                    tracing::info!(rows = flushed.rows, "flushes succeed again");
-                }
-                failing = false;
-            }
-            Err(error) => {
-                // Said once an outage: rows stay in memory, and the counts are in the table kymo.
-                if !failing {
-                    tracing::error!(%error, "flush failed; rows stay in memory until it succeeds");
-                }
-                failing = true;
-            }
+        let trouble = result.as_ref().err().map(ToString::to_string);
+        let before = {
+            let mut slot = requests.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *slot, trouble.clone())
+        };
+        match (before, trouble) {
+            (Some(_), None) => tracing::info!("flushes succeed again"),
+            // Said once an outage: rows stay in memory, and the counts are in the table kymo.
+            (None, Some(error)) => tracing::error!(error, "flush failed; rows stay in memory until it succeeds"),
+            _ => {}
         }
         let expired = store.retain(wall_us());
         if expired > 0 {
@@ -106,7 +112,7 @@ pub(super) fn run(
     let mut log = TroubleLog::default();
     loop {
         let patience = due.saturating_duration_since(Instant::now()).min(CHECK_INTERVAL);
-        match requests.0.recv_timeout(patience) {
+        match requests.received.recv_timeout(patience) {
             Ok(Request::Flush(reply)) => {
                 // Whoever asked may be gone by now.
                 let _ = reply.try_send(flush());
@@ -156,7 +162,8 @@ struct TroubleLog {
 
 impl TroubleLog {
     fn report(&mut self, collectors: &Collectors) {
-        for (collector, error) in collectors.new_troubles() {
+        for info in collectors.list() {
+            let (collector, Some(error)) = (info.settings.name, info.last_error) else { continue };
             if self.last.get(&collector) != Some(&error) {
                 tracing::warn!(collector, error, "a family could not be read");
                 self.last.insert(collector, error);

@@ -81,6 +81,14 @@ pub(super) struct Collectors {
     labels: Vec<Arc<Labels>>,
     sources: SyncSender<Vec<DrainSource>>,
     store: Arc<Store>,
+    retired: Mutex<Totals>,
+}
+
+/// A collector that was stopped, and what it had done.
+#[derive(Clone, Debug)]
+pub(super) struct Stopped {
+    pub(super) info: CollectorInfo,
+    pub(super) totals: Totals,
 }
 
 struct Entry {
@@ -93,7 +101,7 @@ struct Entry {
 impl Collectors {
     /// None yet. The drain thread receives the rings of each that is started through `sources`.
     pub(super) fn new(sources: SyncSender<Vec<DrainSource>>, labels: Vec<Arc<Labels>>, store: Arc<Store>) -> Self {
-        Collectors { entries: Mutex::default(), labels, sources, store }
+        Collectors { entries: Mutex::default(), labels, sources, store, retired: Mutex::default() }
     }
 
     pub(super) fn start(&self, settings: CollectorSettings) -> Result<(), CollectorsError> {
@@ -110,11 +118,28 @@ impl Collectors {
         Ok(())
     }
 
-    pub(super) fn stop(&self, name: &str) -> Result<(), CollectorsError> {
+    pub(super) fn stop(&self, name: &str) -> Result<Stopped, CollectorsError> {
         let mut entries = self.lock();
-        let entry = entries.remove(name).ok_or_else(|| missing(&entries, name))?;
-        self.halt(entry);
-        Ok(())
+        let mut entry = entries.remove(name).ok_or_else(|| missing(&entries, name))?;
+        let info = entry.info();
+        let totals = self.halt(entry);
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.missed += totals.missed;
+        retired.dropped += totals.dropped;
+        Ok(Stopped { info, totals })
+    }
+
+    /// What collectors that were stopped had missed and dropped.
+    pub(super) fn retired(&self) -> Totals {
+        *self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn find(&self, name: &str) -> Result<CollectorInfo, CollectorsError> {
+        let mut entries = self.lock();
+        match entries.get_mut(name) {
+            Some(entry) => Ok(entry.info()),
+            None => Err(missing(&entries, name)),
+        }
     }
 
     /// Gives a running collector another interval or other families. Its counts go on.
@@ -147,17 +172,7 @@ impl Collectors {
 
     pub(super) fn list(&self) -> Vec<CollectorInfo> {
         let mut entries = self.lock();
-        let infos = entries.values_mut().map(|entry| {
-            entry.note_trouble();
-            CollectorInfo { settings: entry.settings.clone(), since: entry.since, last_error: entry.last_error.clone() }
-        });
-        infos.collect()
-    }
-
-    /// Read errors that are new since the last call, as (collector, error).
-    pub(super) fn new_troubles(&self) -> Vec<(String, String)> {
-        let mut entries = self.lock();
-        entries.values_mut().filter_map(|entry| Some((entry.settings.name.clone(), entry.note_trouble()?))).collect()
+        entries.values_mut().map(Entry::info).collect()
     }
 
     /// How many label texts came after an interner was full.
@@ -222,10 +237,15 @@ impl Collectors {
 }
 
 impl Entry {
-    fn note_trouble(&mut self) -> Option<String> {
-        let trouble = self.running.take_trouble()?;
-        self.last_error = Some(trouble.clone());
-        Some(trouble)
+    fn info(&mut self) -> CollectorInfo {
+        self.note_trouble();
+        CollectorInfo { settings: self.settings.clone(), since: self.since, last_error: self.last_error.clone() }
+    }
+
+    fn note_trouble(&mut self) {
+        if let Some(trouble) = self.running.take_trouble() {
+            self.last_error = Some(trouble);
+        }
     }
 }
 

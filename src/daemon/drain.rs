@@ -1,5 +1,6 @@
 //! The drain thread: rings → batches → alert rules → store, every drain interval.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,7 +42,8 @@ impl DrainSource {
 pub(super) struct Drain {
     sources: Vec<DrainSource>,
     arriving: Receiver<Vec<DrainSource>>,
-    alerts: alert::Engine,
+    /// Gone once an evaluation panicked: recording goes on without it.
+    alerts: Option<alert::Engine>,
     store: Arc<Store>,
     /// The daemon's figures at a time, for the table `kymo`.
     report: Box<dyn FnMut(i64) -> Kymo + Send>,
@@ -108,7 +110,7 @@ impl Drain {
         Drain {
             sources: Vec::new(),
             arriving,
-            alerts,
+            alerts: Some(alerts),
             store,
             report,
             own_labels: of(Kymo::TABLE.name),
@@ -146,7 +148,7 @@ impl Drain {
         for index in 0..self.sources.len() {
             let Some(batch) = self.sources[index].source.drain() else { continue };
             let family = self.sources[index].family;
-            self.alerts.evaluate(family, &batch);
+            self.evaluate(family, &batch);
             self.sources[index].latest = Some(batch.clone());
             let latest = self.latest(family).unwrap_or_else(|| batch.clone());
             appends.push(Append { family, batch, latest });
@@ -159,6 +161,14 @@ impl Drain {
         self.append(appends);
         if finished.contains(&true) {
             self.forget(&finished);
+        }
+    }
+
+    fn evaluate(&mut self, family: usize, batch: &RecordBatch) {
+        let Some(alerts) = &mut self.alerts else { return };
+        if catch_unwind(AssertUnwindSafe(|| alerts.evaluate(family, batch))).is_err() {
+            tracing::error!("evaluating alert rules panicked; recording goes on, alerting stays off until a restart");
+            self.alerts = None;
         }
     }
 

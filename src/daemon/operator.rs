@@ -1,0 +1,273 @@
+//! The daemon's side of the control API.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Int64Type};
+
+use crate::alert::notify::Outbox;
+use crate::alert::status::Board;
+use crate::config::{CollectorError, CollectorField, CollectorSettings, check_collector};
+use crate::export::Losses as ExportLosses;
+use crate::family::{self, Family};
+use crate::record::Record;
+use crate::sampler::Totals;
+use crate::sampler::report::Collector;
+use crate::serve::{
+    AlertStatus, CollectorStatus, DaemonStatus, Flushed, Losses, Operator, OperatorError, RetuneCollector,
+    StartCollector, StoreStatus,
+};
+use crate::store::Store;
+
+use super::background::{Background, FlushError};
+use super::collectors::{CollectorInfo, Collectors, CollectorsError};
+
+/// What the control API works on.
+#[derive(Clone)]
+pub(super) struct Control {
+    pub(super) store: Arc<Store>,
+    pub(super) collectors: Arc<Collectors>,
+    pub(super) background: Background,
+    pub(super) board: Arc<Board>,
+    pub(super) outbox: Outbox,
+    pub(super) exports: ExportLosses,
+    /// Known once the port is bound, which is before the first call.
+    pub(super) address: Arc<OnceLock<SocketAddr>>,
+    pub(super) started_at_us: i64,
+    pub(super) started: Instant,
+}
+
+impl Operator for Control {
+    async fn start_collector(&self, start: StartCollector) -> Result<CollectorStatus, OperatorError> {
+        self.blocking(move |control| {
+            let others = control.settings_but(None);
+            let settings = check(&start.name, start.interval, &start.families, start.force, &others)?;
+            control.collectors.start(settings)?;
+            tracing::info!(collector = start.name, "started");
+            control.collector(&start.name)
+        })
+        .await
+    }
+
+    async fn stop_collector(&self, name: &str) -> Result<CollectorStatus, OperatorError> {
+        let name = name.to_owned();
+        self.blocking(move |control| {
+            let stopped = control.collectors.stop(&name)?;
+            tracing::info!(collector = name, "stopped");
+            Ok(status_of(&stopped.info, Some(Counts::from(&stopped.totals))))
+        })
+        .await
+    }
+
+    async fn retune_collector(&self, retune: RetuneCollector) -> Result<CollectorStatus, OperatorError> {
+        self.blocking(move |control| {
+            let running = control.collectors.find(&retune.name)?.settings;
+            let others = control.settings_but(Some(&retune.name));
+            let interval = retune.interval.unwrap_or(running.interval);
+            let families = retune.families.unwrap_or(running.families);
+            // What was forced stays so, unless the interval is what is asked about.
+            let force = retune.force || (running.force && retune.interval.is_none());
+            control.collectors.retune(check(&retune.name, interval, &families, force, &others)?)?;
+            tracing::info!(collector = retune.name, ?interval, "retuned");
+            control.collector(&retune.name)
+        })
+        .await
+    }
+
+    async fn list_collectors(&self) -> Result<Vec<CollectorStatus>, OperatorError> {
+        self.blocking(|control| Ok(control.list())).await
+    }
+
+    async fn latest(&self, collector: &str) -> Result<Vec<(&'static Family, RecordBatch)>, OperatorError> {
+        let name = collector.to_owned();
+        self.blocking(move |control| {
+            let families = control.collectors.find(&name)?.settings.families;
+            let view = control.store.view();
+            let tables = view.tables.iter().filter(|table| families.iter().any(|one| std::ptr::eq(*one, table.family)));
+            Ok(tables.filter_map(|table| Some((table.family, table.latest.as_ref()?.batch.clone()))).collect())
+        })
+        .await
+    }
+
+    async fn status(&self) -> Result<DaemonStatus, OperatorError> {
+        self.blocking(|control| Ok(control.status())).await
+    }
+
+    async fn flush(&self) -> Result<Flushed, OperatorError> {
+        self.blocking(|control| {
+            let flushed = control.background.flush().map_err(|error| match error {
+                FlushError::Busy | FlushError::Stopping => OperatorError::Unavailable(error.to_string()),
+                FlushError::Write(_) => OperatorError::Internal(error.to_string()),
+            })?;
+            Ok(Flushed { files: flushed.files.len() as u64, rows: flushed.rows })
+        })
+        .await
+    }
+
+    async fn alerts(&self) -> Result<Vec<AlertStatus>, OperatorError> {
+        Ok((self.alerts)())
+    }
+}
+
+impl Control {
+    /// Runs work that waits for threads or locks where it blocks nobody. It is completed even when nobody waits for its
+    /// result any more, so a change is made as a whole or not at all.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Control) -> Result<T, OperatorError> + Send + 'static,
+    ) -> Result<T, OperatorError> {
+        let control = self.clone();
+        tokio::task::spawn_blocking(move || work(&control))
+            .await
+            .unwrap_or_else(|error| Err(OperatorError::Internal(error.to_string())))
+    }
+
+    fn settings_but(&self, name: Option<&str>) -> Vec<CollectorSettings> {
+        let all = self.collectors.list().into_iter().map(|info| info.settings);
+        all.filter(|settings| Some(settings.name.as_str()) != name).collect()
+    }
+
+    fn collector(&self, name: &str) -> Result<CollectorStatus, OperatorError> {
+        let info = self.collectors.find(name)?;
+        Ok(status_of(&info, self.counts_of(name)))
+    }
+
+    fn list(&self) -> Vec<CollectorStatus> {
+        let infos = self.collectors.list();
+        infos.iter().map(|info| status_of(info, self.counts_of(&info.settings.name))).collect()
+    }
+
+    /// What a collector last reported of itself: at most a second old.
+    fn counts_of(&self, collector: &str) -> Option<Counts> {
+        let (index, _) = family::find(Collector::TABLE.name)?;
+        let latest = self.store.view().tables.get(index)?.latest.clone()?;
+        let names = latest.batch.column_by_name("collector")?.as_dictionary_opt::<Int32Type>()?;
+        let texts = names.values().as_string_opt::<i32>()?;
+        let row = (0..names.len()).rev().find(|row| names.key(*row).is_some_and(|key| texts.value(key) == collector))?;
+        let value = |column: &str| -> Option<i64> {
+            Some(latest.batch.column_by_name(column)?.as_primitive_opt::<Int64Type>()?.value(row))
+        };
+        Some(Counts {
+            scheduled: value("scheduled_ticks")?,
+            ticks: value("ticks")?,
+            missed: value("missed_ticks")?,
+            pushed: value("pushed_records")?,
+            dropped: value("dropped_records")?,
+            failed: value("failed_reads")?,
+        })
+    }
+
+    fn status(&self) -> DaemonStatus {
+        let stats = self.store.stats();
+        let collectors = self.list();
+        let retired = self.collectors.retired();
+        let sum = |retired: i64, count: fn(&CollectorStatus) -> i64| {
+            (retired + collectors.iter().map(count).sum::<i64>()).max(0).cast_unsigned()
+        };
+        let losses = Losses {
+            missed_ticks: sum(retired.missed, |collector| collector.missed_ticks),
+            dropped_records: sum(retired.dropped, |collector| collector.dropped_records),
+            lost_rows: stats.lost_rows,
+            lost_notifications: self.outbox.lost(),
+            lost_exports: self.exports.count(),
+        };
+        let mut degraded = Vec::new();
+        if let Some(error) = self.background.trouble() {
+            degraded.push(format!("flushes fail, rows stay in memory: {error}"));
+        }
+        for collector in collectors.iter().filter(|collector| collector.failed_reads > 0) {
+            if let Some(error) = &collector.last_error {
+                degraded.push(format!("collector {}: {error}", collector.name));
+            }
+        }
+        DaemonStatus {
+            host: self.store.settings().host.clone(),
+            started_at_us: self.started_at_us,
+            uptime: self.started.elapsed(),
+            data_dir: self.store.settings().path.clone(),
+            store: StoreStatus {
+                hot_rows: stats.hot_rows,
+                hot_bytes: stats.hot_bytes,
+                files: stats.lake_files,
+                file_bytes: stats.lake_bytes,
+                flushes: stats.flushes,
+                failed_flushes: stats.failed_flushes,
+            },
+            collectors,
+            listeners: self.address.get().map(|address| ("Flight SQL and control", *address)).into_iter().collect(),
+            degraded,
+            losses,
+        }
+    }
+}
+
+/// A collector's counts as status shows them.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    scheduled: i64,
+    ticks: i64,
+    missed: i64,
+    pushed: i64,
+    dropped: i64,
+    failed: i64,
+}
+
+impl From<&Totals> for Counts {
+    fn from(totals: &Totals) -> Counts {
+        let Totals { scheduled, ticks, missed, pushed, dropped, failed, read_ns: _ } = *totals;
+        Counts { scheduled, ticks, missed, pushed, dropped, failed }
+    }
+}
+
+fn status_of(info: &CollectorInfo, counts: Option<Counts>) -> CollectorStatus {
+    let count = |of: fn(&Counts) -> i64| counts.as_ref().map_or(0, of);
+    CollectorStatus {
+        name: info.settings.name.clone(),
+        interval: info.settings.interval,
+        families: info.settings.families.iter().map(|family| family.name()).collect(),
+        running_since_us: info.since,
+        scheduled_ticks: count(|counts| counts.scheduled),
+        ticks: count(|counts| counts.ticks),
+        missed_ticks: count(|counts| counts.missed),
+        pushed_records: count(|counts| counts.pushed),
+        dropped_records: count(|counts| counts.dropped),
+        failed_reads: count(|counts| counts.failed),
+        last_error: info.last_error.clone(),
+    }
+}
+
+fn check(
+    name: &str,
+    interval: Duration,
+    families: &[&'static Family],
+    force: bool,
+    others: &[CollectorSettings],
+) -> Result<CollectorSettings, OperatorError> {
+    let names: Vec<&str> = families.iter().map(|family| family.name()).collect();
+    check_collector(name, interval, &names, force, others).map_err(|CollectorError { field, message, conflict }| {
+        match field {
+            CollectorField::Name if conflict => OperatorError::AlreadyExists(message),
+            _ if conflict => OperatorError::FailedPrecondition(message),
+            CollectorField::Name => OperatorError::InvalidArgument { field: "name", message },
+            CollectorField::Interval => OperatorError::InvalidArgument { field: "interval", message },
+            CollectorField::Metrics | CollectorField::Metric(_) => {
+                OperatorError::InvalidArgument { field: "metrics", message }
+            }
+        }
+    })
+}
+
+impl From<CollectorsError> for OperatorError {
+    fn from(error: CollectorsError) -> OperatorError {
+        let message = error.to_string();
+        match error {
+            CollectorsError::Exists(_) => OperatorError::AlreadyExists(message),
+            CollectorsError::Missing { .. } => OperatorError::NotFound(message),
+            CollectorsError::Taken { .. } | CollectorsError::Full => OperatorError::FailedPrecondition(message),
+            CollectorsError::Thread { .. } => OperatorError::Internal(message),
+            CollectorsError::Stopping => OperatorError::Unavailable(message),
+        }
+    }
+}
