@@ -135,7 +135,7 @@ pub(super) fn flush(store: &Store, progress: &Progress) -> Result<Flushed, Write
         rows = tracing::field::Empty,
         files = tracing::field::Empty,
         otel.status_code = tracing::field::Empty,
-        otel.status_message = tracing::field::Empty
+        otel.status_description = tracing::field::Empty
     );
     let _entered = span.enter();
     progress.wait_for_drain(DRAIN_PATIENCE);
@@ -148,7 +148,7 @@ pub(super) fn flush(store: &Store, progress: &Progress) -> Result<Flushed, Write
         }
         Err(error) => {
             span.record("otel.status_code", "ERROR");
-            span.record("otel.status_message", error.to_string());
+            span.record("otel.status_description", error.to_string());
         }
     }
     result

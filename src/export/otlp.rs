@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn the_kernels_counters_start_at_boot_and_kymos_own_with_the_process() {
-        let stat = std::fs::read_to_string("/proc/stat").unwrap();
-        let boot_s: u64 = stat.lines().find_map(|line| line.strip_prefix("btime ")).unwrap().parse().unwrap();
+        let kernel = std::fs::read_to_string("/proc/stat").unwrap();
+        let boot_s: u64 = kernel.lines().find_map(|line| line.strip_prefix("btime ")).unwrap().parse().unwrap();
         let starts = starts();
         let second = 1_000_000_000;
         let process = starts["kymo.collector.ticks"];
