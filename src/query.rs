@@ -9,6 +9,8 @@ pub mod guard;
 mod session;
 mod stream;
 mod table;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::sync::Arc;
