@@ -1,0 +1,464 @@
+//! What SQL may reach the planner: one query of bounded size, and nothing that writes.
+//!
+//! Parsers and planners recurse into what they are given. So tokens are counted before anything is parsed, and the
+//! tables of the parsed statement before it is planned.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{
+    Expr, ObjectName, Query, Select, SetExpr, Statement as SqlStatement, TableFactor, Value, ValueWithSpan, Visit,
+    Visitor,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+/// Parentheses, brackets and `CASE` within each other.
+const NESTING_MAX: usize = 50;
+/// Operators in a statement: a chain of them nests as deep as it is long.
+const OPERATORS_MAX: usize = 1_000;
+/// Tables that a statement reads, each as often as it is read once its `WITH` names are replaced.
+const TABLES_MAX: usize = 100;
+/// How deep the parser may recurse; one level of [`NESTING_MAX`] takes it several calls.
+const PARSER_RECURSION_MAX: usize = 6 * NESTING_MAX;
+/// Functions whose result can be of any size, whatever the size of the tables.
+const REFUSED_FUNCTIONS: &[&str] = &["lpad", "repeat", "rpad"];
+
+/// Why a statement is not planned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GuardError {
+    /// The text is too long.
+    #[error(
+        "the statement is {bytes} bytes long; the limit is {bytes_max} (setting `sql_bytes_max`): shorten it or raise it"
+    )]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+        /// What is allowed.
+        bytes_max: usize,
+    },
+    /// It is not SQL.
+    #[error("not valid SQL: {0}")]
+    Syntax(String),
+    /// There is nothing in it.
+    #[error("the statement is empty; send one query, such as SELECT count(*) FROM cpu")]
+    Empty,
+    /// There is more than one statement.
+    #[error("{0} statements in one text; send them one by one")]
+    Several(usize),
+    /// It nests too deep.
+    #[error("the statement nests more than {NESTING_MAX} levels deep; use WITH to name its inner parts")]
+    TooDeep,
+    /// It has too many operators.
+    #[error("the statement has {0} operators; at most {OPERATORS_MAX} are allowed: use IN (…) or BETWEEN for long lists")]
+    TooManyOperators(usize),
+    /// It reads too many tables.
+    #[error("the statement reads {0} tables, counting each use; at most {TABLES_MAX} are allowed")]
+    TooManyTables(usize),
+    /// It is none of the statements that are allowed.
+    #[error("{0} is refused: kymo answers queries only (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE)")]
+    NoQuery(String),
+    /// A query that does more than read the tables.
+    #[error("{what} is refused: {instead}")]
+    Refused {
+        /// What.
+        what: String,
+        /// Why, and what to do instead.
+        instead: &'static str,
+    },
+}
+
+/// Parses `sql` if it is one query within the limits.
+///
+/// # Errors
+/// With what is wrong and what would be allowed.
+pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError> {
+    if sql.len() > bytes_max {
+        return Err(GuardError::TooLong { bytes: sql.len(), bytes_max });
+    }
+    count_tokens(sql)?;
+    let statement = parse(sql)?;
+    let statement = match statement {
+        Statement::Statement(inner) => match *inner {
+            // The planner knows no DESCRIBE of its own; it is the same question.
+            SqlStatement::ExplainTable { table_name, .. } => parse(&format!("SHOW COLUMNS FROM {table_name}"))?,
+            other => Statement::Statement(Box::new(other)),
+        },
+        other => other,
+    };
+    check_kind(sql, &statement)?;
+    check_tables(&statement)?;
+    Ok(statement)
+}
+
+fn parse(sql: &str) -> Result<Statement, GuardError> {
+    let syntax = |error: datafusion::common::DataFusionError| GuardError::Syntax(error.strip_backtrace());
+    let mut statements = DFParserBuilder::new(sql)
+        .with_dialect(&GenericDialect {})
+        .with_recursion_limit(PARSER_RECURSION_MAX)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(syntax)?;
+    match (statements.pop_front(), statements.len()) {
+        (Some(statement), 0) => Ok(statement),
+        (None, _) => Err(GuardError::Empty),
+        (Some(_), more) => Err(GuardError::Several(more + 1)),
+    }
+}
+
+fn count_tokens(sql: &str) -> Result<(), GuardError> {
+    let tokens =
+        Tokenizer::new(&GenericDialect {}, sql).tokenize().map_err(|error| GuardError::Syntax(error.to_string()))?;
+    let mut depth = 0_usize;
+    let mut operators = 0;
+    let mut explains = 0;
+    for token in &tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
+            Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
+            Token::Word(word) => match word.keyword {
+                Keyword::CASE => depth += 1,
+                Keyword::END => depth = depth.saturating_sub(1),
+                Keyword::EXPLAIN => explains += 1,
+                keyword => operators += usize::from(is_operator(keyword)),
+            },
+            token => operators += usize::from(!is_operand(token)),
+        }
+        if depth > NESTING_MAX {
+            return Err(GuardError::TooDeep);
+        }
+    }
+    if operators > OPERATORS_MAX {
+        return Err(GuardError::TooManyOperators(operators));
+    }
+    // The parser follows one EXPLAIN into the next without counting how deep it is.
+    if explains > 1 {
+        return Err(GuardError::Refused { what: "EXPLAIN of an EXPLAIN".into(), instead: "explain the query itself" });
+    }
+    Ok(())
+}
+
+/// Keywords that join two operands, or stand before or behind one, and so make the tree one level deeper.
+fn is_operator(keyword: Keyword) -> bool {
+    use Keyword as K;
+    const CONNECTIVES: &[K] = &[K::AND, K::NOT, K::OR, K::XOR];
+    const COMPARISONS: &[K] =
+        &[K::BETWEEN, K::ILIKE, K::IN, K::IS, K::LIKE, K::MATCH, K::NOTNULL, K::OVERLAPS, K::REGEXP, K::RLIKE, K::SIMILAR];
+    const ARITHMETIC: &[K] = &[K::AT, K::COLLATE, K::DIV, K::INTERVAL, K::MOD, K::PRIOR];
+    const TABLES: &[K] = &[K::EXCEPT, K::INTERSECT, K::JOIN, K::MINUS, K::UNION];
+    [CONNECTIVES, COMPARISONS, ARITHMETIC, TABLES].iter().any(|group| group.contains(&keyword))
+}
+
+/// Tokens of which any number can stand beside each other.
+fn is_operand(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::Whitespace(_)
+            | Token::Comma
+            | Token::Period
+            | Token::SemiColon
+            | Token::EOF
+            | Token::Number(..)
+            | Token::Char(_)
+            | Token::Placeholder(_)
+            | Token::SingleQuotedString(_)
+            | Token::DoubleQuotedString(_)
+            | Token::DollarQuotedString(_)
+            | Token::NationalStringLiteral(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::HexStringLiteral(_)
+    )
+}
+
+fn check_kind(sql: &str, statement: &Statement) -> Result<(), GuardError> {
+    let query = match statement {
+        Statement::Statement(inner) => is_query(inner),
+        Statement::Explain(explain) => match explain.statement.as_ref() {
+            Statement::Statement(inner) => matches!(inner.as_ref(), SqlStatement::Query(_)),
+            _ => false,
+        },
+        _ => false,
+    };
+    if query { Ok(()) } else { Err(GuardError::NoQuery(first_word(sql))) }
+}
+
+fn is_query(statement: &SqlStatement) -> bool {
+    match statement {
+        SqlStatement::Query(_)
+        | SqlStatement::ShowTables { .. }
+        | SqlStatement::ShowColumns { .. }
+        | SqlStatement::ShowFunctions { .. }
+        | SqlStatement::ShowVariable { .. } => true,
+        SqlStatement::Explain { statement, .. } => matches!(statement.as_ref(), SqlStatement::Query(_)),
+        _ => false,
+    }
+}
+
+/// The word that names the statement, for the error.
+fn first_word(sql: &str) -> String {
+    let words = sql.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let mut words = words.skip_while(|word| ["EXPLAIN", "ANALYZE", "VERBOSE"].contains(&&*word.to_uppercase()));
+    words.next().unwrap_or("this").to_uppercase()
+}
+
+fn check_tables(statement: &Statement) -> Result<(), GuardError> {
+    let inner = match statement {
+        Statement::Statement(inner) => Some(inner),
+        Statement::Explain(explain) => match explain.statement.as_ref() {
+            Statement::Statement(inner) => Some(inner),
+            _ => None,
+        },
+        _ => None,
+    };
+    let mut tables = Tables::default();
+    if let Some(inner) = inner
+        && let ControlFlow::Break(error) = inner.visit(&mut tables)
+    {
+        return Err(error);
+    }
+    if tables.read > TABLES_MAX { Err(GuardError::TooManyTables(tables.read)) } else { Ok(()) }
+}
+
+/// Counts the tables read, and finds what a query may not contain.
+#[derive(Default)]
+struct Tables {
+    /// Tables read so far by the query being visited, or by the statement outside any.
+    read: usize,
+    /// `read` of the queries around it.
+    outer: Vec<usize>,
+    /// The name of each query in a `WITH`, by its address.
+    named: HashMap<*const Query, String>,
+    /// What reading each such name costs.
+    cost: HashMap<String, usize>,
+}
+
+impl Visitor for Tables {
+    type Break = GuardError;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<GuardError> {
+        for named in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.named.insert(&raw const *named.query, named.alias.name.value.to_lowercase());
+        }
+        self.outer.push(std::mem::take(&mut self.read));
+        check_body(&query.body)
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<GuardError> {
+        let outer = self.outer.pop().unwrap_or_default();
+        if let Some(name) = self.named.get(&(&raw const *query)) {
+            // A name used in two scopes costs what the dearer one does.
+            let cost = self.cost.entry(name.clone()).or_default();
+            *cost = self.read.max(*cost);
+            self.read = outer;
+        } else {
+            self.read = self.read.saturating_add(outer);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<GuardError> {
+        let cost = self.cost.get(&relation.to_string().to_lowercase()).copied().unwrap_or(1);
+        self.read = self.read.saturating_add(cost.max(1));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<GuardError> {
+        if select.into.is_some() {
+            return refuse("SELECT INTO", "kymo's tables are read-only; take the result with the client");
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<GuardError> {
+        let name = match factor {
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => name.to_string(),
+            TableFactor::TableFunction { .. } => "TABLE(…)".into(),
+            _ => return ControlFlow::Continue(()),
+        };
+        refuse(&format!("the table function {name}"), "FROM takes kymo's tables and subqueries only")
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<GuardError> {
+        if let Expr::Function(function) = expr {
+            let name = function.name.0.last().map(|part| part.to_string().trim_matches('"').to_lowercase());
+            if let Some(name) = name.filter(|name| REFUSED_FUNCTIONS.contains(&name.as_str())) {
+                return refuse(&format!("the function {name}"), "its result has no bound; format text in the client");
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<GuardError> {
+        if let Value::Placeholder(name) = &value.value {
+            return refuse(&format!("the parameter {name}"), "write its value into the statement");
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn check_body(body: &SetExpr) -> ControlFlow<GuardError> {
+    match body {
+        SetExpr::SetOperation { left, right, .. } => {
+            check_body(left)?;
+            check_body(right)
+        }
+        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+            refuse("a query that writes", "kymo's tables are read-only")
+        }
+        // Inner queries are visited by themselves.
+        SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => ControlFlow::Continue(()),
+    }
+}
+
+fn refuse(what: &str, instead: &'static str) -> ControlFlow<GuardError> {
+    ControlFlow::Break(GuardError::Refused { what: what.into(), instead })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES_MAX: usize = 10 << 20;
+
+    fn refused(sql: &str) -> GuardError {
+        check(sql, BYTES_MAX).expect_err(sql)
+    }
+
+    #[test]
+    fn queries_pass() {
+        for sql in [
+            "SELECT 1",
+            "select * from cpu;",
+            "WITH a AS (SELECT * FROM cpu) SELECT * FROM a UNION ALL SELECT * FROM a",
+            "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT * FROM n",
+            "VALUES (1), (2)",
+            "EXPLAIN SELECT 1",
+            "EXPLAIN ANALYZE SELECT * FROM cpu",
+            "SHOW TABLES",
+            "SHOW COLUMNS FROM cpu",
+            "SHOW ALL",
+            "DESCRIBE cpu",
+            "DESC cpu",
+            "SELECT * FROM (VALUES (1), (2)) AS t(a)",
+            "SELECT CASE WHEN a > 1 THEN 'x' ELSE 'y' END FROM cpu",
+            "(SELECT 1) UNION (SELECT 2)",
+        ] {
+            check(sql, BYTES_MAX).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+    }
+
+    #[test]
+    fn everything_else_is_named_and_refused() {
+        for (sql, word) in [
+            ("CREATE TABLE x (a INT)", "CREATE"),
+            ("CREATE EXTERNAL TABLE x STORED AS PARQUET LOCATION '/etc'", "CREATE"),
+            ("CREATE VIEW v AS SELECT 1", "CREATE"),
+            ("DROP TABLE cpu", "DROP"),
+            ("INSERT INTO cpu VALUES (1)", "INSERT"),
+            ("UPDATE cpu SET a = 1", "UPDATE"),
+            ("DELETE FROM cpu", "DELETE"),
+            ("TRUNCATE TABLE cpu", "TRUNCATE"),
+            ("COPY cpu TO '/tmp/x.parquet'", "COPY"),
+            ("COPY (SELECT 1) TO '/tmp/x.csv'", "COPY"),
+            ("SET datafusion.execution.batch_size = 1", "SET"),
+            ("RESET datafusion.execution.batch_size", "RESET"),
+            ("EXPLAIN COPY cpu TO '/tmp/x.parquet'", "COPY"),
+            ("EXPLAIN ANALYZE INSERT INTO cpu VALUES (1)", "INSERT"),
+            ("PREPARE p AS SELECT 1", "PREPARE"),
+            ("EXECUTE p", "EXECUTE"),
+            ("BEGIN", "BEGIN"),
+            ("CREATE FUNCTION f() RETURNS INT RETURN 1", "CREATE"),
+            ("ANALYZE TABLE cpu", "THIS"),
+        ] {
+            match refused(sql) {
+                GuardError::NoQuery(named) => assert!(named == word || word == "THIS", "{sql}: {named}"),
+                GuardError::Syntax(_) if word == "THIS" => {}
+                other => panic!("{sql}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn queries_that_do_more_than_read_tables_are_refused() {
+        for (sql, what) in [
+            ("SELECT * INTO x FROM cpu", "SELECT INTO"),
+            ("SELECT * FROM generate_series(1, 1000000000)", "the table function generate_series"),
+            ("SELECT * FROM range(10)", "the table function range"),
+            ("SELECT * FROM cpu, LATERAL generate_series(1, 2)", "the table function generate_series"),
+            ("SELECT * FROM cpu WHERE 1 IN (SELECT * FROM range(10))", "the table function range"),
+            ("SELECT repeat('x', 2000000000)", "the function repeat"),
+            ("SELECT \"lpad\"('x', 2000000000)", "the function lpad"),
+            ("SELECT * FROM cpu WHERE cpu = $1", "the parameter $1"),
+            ("SELECT * FROM cpu WHERE cpu = ?", "the parameter ?"),
+            ("EXPLAIN EXPLAIN SELECT 1", "EXPLAIN of an EXPLAIN"),
+        ] {
+            match refused(sql) {
+                GuardError::Refused { what: found, .. } => assert_eq!(found, what, "{sql}"),
+                other => panic!("{sql}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn one_statement_of_bounded_length() {
+        assert_eq!(refused(""), GuardError::Empty);
+        assert_eq!(refused(" ;; -- nothing"), GuardError::Empty);
+        assert_eq!(refused("SELECT 1; SELECT 2; SELECT 3"), GuardError::Several(3));
+        assert_eq!(check("SELECT 1", 7), Err(GuardError::TooLong { bytes: 8, bytes_max: 7 }));
+        assert!(matches!(refused("SELEC 1"), GuardError::Syntax(_)));
+        assert!(matches!(refused("SELECT 'open"), GuardError::Syntax(_)));
+    }
+
+    #[test]
+    fn deep_and_long_statements_are_refused_before_anything_recurses() {
+        let many = 100_000;
+        for sql in [
+            format!("SELECT {}1{}", "(".repeat(many), ")".repeat(many)),
+            format!("SELECT {}", "(".repeat(many)),
+            format!("SELECT {}", "[".repeat(many)),
+            format!("SELECT {}1", "CASE WHEN ".repeat(many)),
+        ] {
+            assert_eq!(refused(&sql), GuardError::TooDeep);
+        }
+        for sql in [
+            format!("SELECT 1 WHERE 1=1 {}", "OR 1=1 ".repeat(many)),
+            format!("SELECT {}1", "- ".repeat(many)),
+            format!("SELECT {} true", "NOT ".repeat(many)),
+            format!("SELECT 1{}", "::int".repeat(many)),
+            format!("SELECT 1 {}", "IS NULL ".repeat(many)),
+            format!("SELECT 1 {}", "UNION ALL SELECT 1 ".repeat(many)),
+            format!("SELECT {} '1'", "INTERVAL ".repeat(many)),
+            format!("SELECT * FROM cpu {}", "NATURAL JOIN cpu ".repeat(many)),
+        ] {
+            assert!(matches!(refused(&sql), GuardError::TooManyOperators(_)), "{}", &sql[..40]);
+        }
+        assert!(matches!(refused(&"EXPLAIN ".repeat(many)), GuardError::Refused { .. }));
+        assert!(matches!(refused(&format!("SELECT 1{}", ".a".repeat(many))), GuardError::Syntax(_)));
+        assert!(refused(&format!("SELECT * FROM cpu{}", ", cpu".repeat(many))) == GuardError::TooManyTables(many + 1));
+    }
+
+    #[test]
+    fn statements_just_within_the_limits_are_parsed() {
+        let deep = NESTING_MAX - 1;
+        let nested = format!("SELECT {}1{}", "(".repeat(deep), ")".repeat(deep));
+        let queries = format!("SELECT * FROM {}cpu{}", "(SELECT * FROM ".repeat(deep), ") AS t".repeat(deep));
+        let chain = format!("SELECT 1 WHERE 1=1 {}", "OR 1=1 ".repeat(OPERATORS_MAX / 2 - 1));
+        let list = format!("SELECT 1 WHERE 1 IN (0{})", ", 1".repeat(100_000));
+        for sql in [nested, queries, chain, list] {
+            check(&sql, BYTES_MAX).unwrap_or_else(|error| panic!("{}: {error}", &sql[..40]));
+        }
+    }
+
+    #[test]
+    fn names_that_double_each_other_count_as_what_they_become() {
+        let mut sql = String::from("WITH t0 AS (SELECT * FROM cpu)");
+        for level in 1..40 {
+            sql += &format!(", t{level} AS (SELECT a.* FROM t{0} AS a, t{0} AS b)", level - 1);
+        }
+        sql += " SELECT * FROM t39";
+        assert!(matches!(refused(&sql), GuardError::TooManyTables(read) if read > 1 << 30));
+    }
+}

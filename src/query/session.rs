@@ -1,0 +1,180 @@
+//! The planner's world for one query: the tables of one view, kymo's functions, and a bound on memory.
+
+use std::sync::Arc;
+
+use arrow::temporal_conversions::timestamp_us_to_datetime;
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::common::{DataFusionError, Result, TableReference};
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement;
+
+use crate::family::{self, FAMILIES};
+use crate::record::TIME_ZONE;
+use crate::store::View;
+
+use super::QueryError;
+use super::function;
+use super::table::SqlTable;
+
+/// The one catalog, and the one schema in it.
+pub const CATALOG: &str = "kymo";
+/// The schema that holds the tables.
+pub const SCHEMA: &str = "public";
+const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// Memory for the footers of Parquet files that queries read lately, shared by all queries.
+const FOOTER_CACHE_BYTES_MAX: usize = 32 << 20;
+/// Read at a file's end at first: holds the footer and page index of a file of one hour.
+const FOOTER_BYTES_HINT: usize = 64 << 10;
+
+/// What all queries share; each gets a copy with its own tables.
+pub(super) fn shared(threads: usize) -> Result<SessionState> {
+    let mut config = SessionConfig::new()
+        .with_create_default_catalog_and_schema(false)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_information_schema(true)
+        .with_target_partitions(threads);
+    let options = config.options_mut();
+    options.execution.time_zone = Some(TIME_ZONE.into());
+    // Nothing spills, so a sort needs no memory set aside for reading back what it spilled.
+    options.execution.sort_spill_reservation_bytes = 0;
+    options.execution.parquet.metadata_size_hint = Some(FOOTER_BYTES_HINT);
+    options.sql_parser.map_string_types_to_utf8view = false;
+
+    let runtime = RuntimeEnvBuilder::new()
+        .with_metadata_cache_limit(FOOTER_CACHE_BYTES_MAX)
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .build_arc()?;
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        // The guard refuses table functions too; without them a hole in it opens nothing.
+        .with_table_function_list(Vec::new())
+        .with_file_formats(Vec::new())
+        .build();
+    for aggregate in function::aggregates() {
+        datafusion::execution::FunctionRegistry::register_udaf(&mut state, Arc::new(aggregate))?;
+    }
+    Ok(state)
+}
+
+/// One query's planner and executor.
+pub(super) struct Session {
+    state: SessionState,
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl Session {
+    /// A session over the tables of `view` whose plan may hold `memory_bytes_max`. `now_us` is what `now()` says.
+    pub(super) fn new(shared: &SessionState, view: Arc<View>, memory_bytes_max: usize, now_us: i64) -> Result<Session> {
+        let mut state = shared.clone();
+        state.register_catalog_list(Arc::new(Catalogs(Arc::new(Catalog(Arc::new(Tables(view)))))));
+        state.mark_start_execution();
+        // Whole microseconds, as in the tables: with finer ones each time would be cast before it is compared.
+        state.execution_props_mut().query_execution_start_time =
+            timestamp_us_to_datetime(now_us).map(|time| time.and_utc());
+        let runtime = RuntimeEnvBuilder::from_runtime_env(shared.runtime_env())
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes_max)))
+            .build_arc()?;
+        Ok(Session { state, runtime })
+    }
+
+    /// The optimized plan of a statement that passed the guard.
+    pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
+        self.check_tables(&statement)?;
+        let plan = self.state.statement_to_plan(statement).await.map_err(QueryError::invalid)?;
+        // The guard has seen the statement; this sees what the planner made of it.
+        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        read_only.verify_plan(&plan).map_err(QueryError::invalid)?;
+        self.state.optimize(&plan).map_err(QueryError::invalid)
+    }
+
+    /// The rows of an optimized plan.
+    pub(super) async fn execute(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+        let physical: Arc<dyn ExecutionPlan> =
+            self.state.query_planner().create_physical_plan(plan, &self.state).await?;
+        let context = TaskContext::from(&self.state).with_runtime(Arc::clone(&self.runtime));
+        execute_stream(physical, Arc::new(context))
+    }
+
+    /// The planner's own error names the table that is missing, but not those that there are.
+    fn check_tables(&self, statement: &Statement) -> Result<(), QueryError> {
+        for table in self.state.resolve_table_references(statement).map_err(QueryError::invalid)? {
+            if !self.knows(&table) {
+                return Err(QueryError::UnknownTable { name: table.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    fn knows(&self, table: &TableReference) -> bool {
+        let table = table.clone().resolve(CATALOG, SCHEMA);
+        let schema: &str = &table.schema;
+        match schema {
+            INFORMATION_SCHEMA => true,
+            SCHEMA => *table.catalog == *CATALOG && family::find(&table.table).is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// The list of the one catalog. Nothing can be added.
+#[derive(Debug)]
+struct Catalogs(Arc<Catalog>);
+
+impl CatalogProviderList for Catalogs {
+    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.into()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == CATALOG).then(|| Arc::clone(&self.0) as Arc<dyn CatalogProvider>)
+    }
+}
+
+#[derive(Debug)]
+struct Catalog(Arc<Tables>);
+
+impl CatalogProvider for Catalog {
+    fn schema_names(&self) -> Vec<String> {
+        vec![SCHEMA.into()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        (name == SCHEMA).then(|| Arc::clone(&self.0) as Arc<dyn SchemaProvider>)
+    }
+}
+
+/// All tables of one view.
+#[derive(Debug)]
+struct Tables(Arc<View>);
+
+#[async_trait]
+impl SchemaProvider for Tables {
+    fn table_names(&self) -> Vec<String> {
+        FAMILIES.iter().map(|family| family.name().to_owned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let view = family::find(name).and_then(|(position, _)| self.0.tables.get(position));
+        Ok(view.map(|view| Arc::new(SqlTable::new(Arc::clone(view))) as Arc<dyn TableProvider>))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        family::find(name).is_some()
+    }
+}

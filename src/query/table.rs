@@ -1,0 +1,276 @@
+//! A table as the planner sees it: rows in memory and Parquet files of one view, as one scan.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::stats::Precision;
+use datafusion::common::{
+    Column, ColumnStatistics, DFSchema, DataFusionError, Result, ScalarValue, Statistics, project_schema,
+};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::TableType;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::expressions::{Column as PhysicalColumn, cast};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
+use object_store::path::Path as ObjectPath;
+
+use crate::record::{self, TIME_ZONE, Table};
+use crate::store::TableView;
+use crate::store::lake::DataFile;
+
+use super::wire::plain;
+
+/// A [`TableView`] for the planner. It holds the view, and thereby its files, as long as a plan holds it.
+#[derive(Debug)]
+pub(super) struct SqlTable {
+    view: Arc<TableView>,
+    schema: SchemaRef,
+}
+
+impl SqlTable {
+    pub(super) fn new(view: Arc<TableView>) -> SqlTable {
+        let schema = sql_schema(view.family.table);
+        SqlTable { view, schema }
+    }
+
+    /// The files and batches that may hold rows that pass `filters`.
+    fn select(&self, state: &dyn Session, filters: &[Expr]) -> (Vec<&DataFile>, Vec<&RecordBatch>) {
+        let kept = self.kept(state, filters).unwrap_or_default();
+        let keeps = |position: usize| kept.get(position).copied().unwrap_or(true);
+        let files = self.view.files.iter().enumerate();
+        let hot = self.view.hot.iter().enumerate();
+        (
+            files.filter(|(position, _)| keeps(*position)).map(|(_, file)| file.as_ref()).collect(),
+            hot.filter(|(position, _)| keeps(self.view.files.len() + *position)).map(|(_, hot)| &hot.batch).collect(),
+        )
+    }
+
+    /// By position, files first: whether rows in it may pass. `None` when the filters say nothing about time.
+    fn kept(&self, state: &dyn Session, filters: &[Expr]) -> Option<Vec<bool>> {
+        let filter = conjunction(filters.iter().cloned())?;
+        let schema = DFSchema::try_from(Arc::clone(&self.schema)).ok()?;
+        let filter = state.create_physical_expr(filter, &schema).ok()?;
+        let predicate = PruningPredicateBuilder::new().with_file_schema(self.schema()).build(filter)?;
+        predicate.prune(&TimeRanges(&self.view)).ok()
+    }
+
+    fn scan_files(
+        &self,
+        state: &dyn Session,
+        files: &[&DataFile],
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let url = ObjectStoreUrl::local_filesystem();
+        let runtime = state.runtime_env();
+        let readers = CachedParquetFileReaderFactory::new(
+            runtime.object_store(&url)?,
+            runtime.cache_manager.get_file_metadata_cache(),
+        );
+        let source = ParquetSource::new(Arc::clone(&self.schema))
+            .with_table_parquet_options(state.table_options().parquet.clone())
+            .with_parquet_file_reader_factory(Arc::new(readers));
+        let parts = files.iter().map(|file| self.partitioned(file)).collect::<Result<Vec<_>>>()?;
+        let total = self.statistics(files.iter().map(|file| (file.rows, file.time_range)));
+        let config = FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_file_groups(FileGroup::new(parts).split_files(state.config().target_partitions()))
+            .with_statistics(total)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+
+    fn partitioned(&self, file: &DataFile) -> Result<PartitionedFile> {
+        let mut part = PartitionedFile::new(String::new(), file.bytes);
+        part.object_meta.location = location(&file.path)?;
+        Ok(part.with_statistics(Arc::new(self.statistics([(file.rows, file.time_range)].into_iter()))))
+    }
+
+    /// What files with these rows and time ranges are known to hold. Only rows and times are claimed.
+    fn statistics(&self, files: impl Iterator<Item = (u64, (i64, i64))>) -> Statistics {
+        let mut rows = 0;
+        let mut range: Option<(i64, i64)> = None;
+        for (more, (from, to)) in files {
+            rows += more;
+            range = Some(range.map_or((from, to), |(low, high)| (low.min(from), high.max(to))));
+        }
+        let mut columns = vec![ColumnStatistics::new_unknown(); self.schema.fields().len()];
+        if let (Some((from, to)), Some(time)) = (range, columns.first_mut()) {
+            let value = |us| ScalarValue::TimestampMicrosecond(Some(us), Some(TIME_ZONE.into()));
+            time.min_value = Precision::Exact(value(from));
+            time.max_value = Precision::Exact(value(to));
+            time.null_count = Precision::Exact(0);
+        }
+        let num_rows = usize::try_from(rows).map_or(Precision::Absent, Precision::Exact);
+        Statistics { num_rows, total_byte_size: Precision::Absent, column_statistics: columns }
+    }
+
+    fn scan_hot(
+        &self,
+        state: &dyn Session,
+        hot: &[&RecordBatch],
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let partitions = spread(hot, state.config().target_partitions());
+        let schema = self.view.family.table.schema();
+        let source = MemorySourceConfig::try_new(&partitions, schema, projection.cloned())?.with_limit(limit);
+        let scan = DataSourceExec::from_data_source(source);
+        // Labels are dictionaries in memory and strings in files; a plan has one type for both.
+        let stored = scan.schema();
+        let wanted = project_schema(&self.schema, projection)?;
+        if stored == wanted {
+            return Ok(scan);
+        }
+        let columns = wanted
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(position, field)| {
+                let column: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new(field.name(), position));
+                Ok((cast(column, &stored, field.data_type().clone())?, field.name().clone()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(ProjectionExec::try_new(columns, scan)?))
+    }
+}
+
+#[async_trait]
+impl TableProvider for SqlTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        // They choose files, batches, row groups and pages; rows are still filtered above the scan.
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (files, hot) = self.select(state, filters);
+        let mut scans = Vec::new();
+        if !files.is_empty() {
+            scans.push(self.scan_files(state, &files, projection, limit)?);
+        }
+        if !hot.is_empty() {
+            scans.push(self.scan_hot(state, &hot, projection, limit)?);
+        }
+        match scans.pop() {
+            None => Ok(Arc::new(EmptyExec::new(project_schema(&self.schema, projection)?))),
+            Some(only) if scans.is_empty() => Ok(only),
+            Some(last) => {
+                scans.push(last);
+                UnionExec::try_new(scans)
+            }
+        }
+    }
+}
+
+/// The columns of a table in SQL: those in memory, but labels as plain strings.
+///
+/// Grouping and comparing strings is what DataFusion does fast, and it is what Parquet files hold: only rows in
+/// memory, which are few, need a cast.
+pub(super) fn sql_schema(table: &Table) -> SchemaRef {
+    let plain_field = |field: &Arc<Field>| Field::new(field.name(), plain(field.data_type()), field.is_nullable());
+    Arc::new(Schema::new(table.schema().fields().iter().map(plain_field).collect::<Vec<_>>()))
+}
+
+/// A file's place in the object store over the local file system.
+fn location(path: &Path) -> Result<ObjectPath> {
+    let absolute = std::path::absolute(path)?;
+    ObjectPath::from_absolute_path(absolute).map_err(|error| DataFusionError::External(error.into()))
+}
+
+/// Batches in at most `count` parts of about equal rows.
+fn spread(batches: &[&RecordBatch], count: usize) -> Vec<Vec<RecordBatch>> {
+    let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+    let rows_a_part = rows.div_ceil(count.max(1)).max(1);
+    let mut parts = vec![Vec::new()];
+    let mut rows_in_last = 0;
+    for batch in batches {
+        if rows_in_last >= rows_a_part {
+            parts.push(Vec::new());
+            rows_in_last = 0;
+        }
+        rows_in_last += batch.num_rows();
+        if let Some(last) = parts.last_mut() {
+            last.push((*batch).clone());
+        }
+    }
+    parts
+}
+
+/// Times of each file and then of each batch in memory: enough to leave out those outside a query's window.
+struct TimeRanges<'a>(&'a TableView);
+
+impl TimeRanges<'_> {
+    fn ranges(&self) -> impl Iterator<Item = (i64, i64)> {
+        let files = self.0.files.iter().map(|file| file.time_range);
+        files.chain(self.0.hot.iter().map(|hot| hot.time_range))
+    }
+
+    fn times(&self, column: &Column, of: impl Fn((i64, i64)) -> i64) -> Option<ArrayRef> {
+        let times = || TimestampMicrosecondArray::from_iter_values(self.ranges().map(of)).with_timezone(TIME_ZONE);
+        is_time(column).then(|| Arc::new(times()) as ArrayRef)
+    }
+}
+
+impl PruningStatistics for TimeRanges<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.times(column, |(from, _)| from)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.times(column, |(_, to)| to)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.0.files.len() + self.0.hot.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        is_time(column).then(|| Arc::new(UInt64Array::from(vec![0; self.num_containers()])) as ArrayRef)
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let files = self.0.files.iter().map(|file| file.rows);
+        let hot = self.0.hot.iter().map(|hot| hot.batch.num_rows() as u64);
+        Some(Arc::new(UInt64Array::from_iter_values(files.chain(hot))))
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
+
+fn is_time(column: &Column) -> bool {
+    column.name == record::Column::TIME.name
+}

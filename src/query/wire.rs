@@ -1,0 +1,101 @@
+//! The one shape in which results leave: plain Arrow types that every client reads.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::error::ArrowError;
+
+/// The schema in which rows of `schema` leave.
+///
+/// Dictionaries become their values, string and binary views become plain strings and binaries, also inside lists
+/// and structs. Every field may be null and carries no metadata: clients refuse any difference between the schema
+/// announced and that of a batch, and what an engine knows about nulls differs from plan to plan.
+#[must_use]
+pub fn wire_schema(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|field| Field::new(field.name(), plain(field.data_type()), true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// The same rows in the shape of `schema`, which is the [`wire_schema`] of the batch's plan.
+///
+/// # Errors
+/// When a column cannot be cast, which is a fault of kymo.
+pub(super) fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| {
+            if column.data_type() == field.data_type() { Ok(Arc::clone(column)) } else { cast(column, field.data_type()) }
+        })
+        .collect::<Result<Vec<ArrayRef>, _>>()?;
+    // Without columns the number of rows stands nowhere else.
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+}
+
+/// The type that stands for `ty` outside.
+pub(super) fn plain(ty: &DataType) -> DataType {
+    match ty {
+        DataType::Dictionary(_, values) => plain(values),
+        DataType::RunEndEncoded(_, values) => plain(values.data_type()),
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::List(item) | DataType::ListView(item) => DataType::List(plain_item(item)),
+        DataType::LargeList(item) | DataType::LargeListView(item) => DataType::LargeList(plain_item(item)),
+        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(plain_item(item), *size),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain_item).collect()),
+        other => other.clone(),
+    }
+}
+
+fn plain_item(field: &FieldRef) -> FieldRef {
+    Arc::new(Field::new(field.name(), plain(field.data_type()), true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Array, AsArray, DictionaryArray, Int64Array, ListArray, StringViewArray};
+    use arrow::datatypes::Int32Type;
+
+    #[test]
+    fn every_encoding_becomes_its_plain_type() {
+        let names: DictionaryArray<Int32Type> = ["a", "b", "a"].into_iter().collect();
+        let lists = ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>([Some([Some(1)]), None, None]);
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            ("name", Arc::new(names) as ArrayRef, false),
+            ("view", Arc::new(StringViewArray::from(vec!["x", "y", "z"])) as ArrayRef, false),
+            ("count", Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef, false),
+            ("list", Arc::new(lists) as ArrayRef, true),
+        ])
+        .unwrap();
+        let schema = wire_schema(&batch.schema());
+        let wire = to_wire(&batch, &schema).unwrap();
+        let types: Vec<_> = wire.columns().iter().map(|column| column.data_type().clone()).collect();
+        assert_eq!(types[..3], [DataType::Utf8, DataType::Utf8, DataType::Int64]);
+        assert_eq!(wire.schema(), schema);
+        assert!(schema.fields().iter().all(|field| field.is_nullable() && field.metadata().is_empty()));
+        assert_eq!(wire.column(0).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), Some("b"), Some("a")]);
+    }
+
+    #[test]
+    fn encodings_inside_lists_and_structs_become_plain_too() {
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let item = Arc::new(Field::new("item", dictionary, false));
+        let nested = DataType::Struct(vec![Field::new("list", DataType::List(item), false)].into());
+        let DataType::Struct(fields) = plain(&nested) else { panic!("a struct stays a struct") };
+        let DataType::List(item) = fields[0].data_type() else { panic!("a list stays a list") };
+        assert_eq!(item.data_type(), &DataType::Utf8);
+    }
+
+    #[test]
+    fn rows_without_columns_keep_their_number() {
+        let options = RecordBatchOptions::new().with_row_count(Some(7));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
+        assert_eq!(to_wire(&batch, &wire_schema(&batch.schema())).unwrap().num_rows(), 7);
+    }
+}
