@@ -1,0 +1,327 @@
+//! Conditions: SQL → checked terms that can be shared between rules.
+//!
+//! A condition is a conjunction of terms. A term that compares a numeric expression with a constant is kept as such
+//! ([`Term::Compare`]), so that rules which differ in their constants share one evaluation of the expression; any
+//! other is a boolean expression ([`Term::Boolean`]). Expressions are DataFusion's physical ones.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, DataFusionError, SchemaError, exec_err};
+use datafusion::execution::context::SessionState;
+use datafusion::functions::expr_fn::nullif;
+use datafusion::logical_expr::expr::{Between, BinaryExpr, ScalarFunction};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator, ScalarUDF, Volatility, create_udf, lit};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::scalar::ScalarValue;
+
+use super::rule::columns;
+use crate::record::{Kind, Table};
+
+const RATE: &str = "rate";
+
+/// Integers up to this are exact as floats, so comparing with one as floats gives the integers' answer.
+const EXACT_MAX: i64 = 1 << f64::MANTISSA_DIGITS;
+
+/// What a condition may refer to: a table's columns, and behind them the rate of each of its counters.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub(super) table: &'static Table,
+    schema: DFSchemaRef,
+}
+
+impl Scope {
+    pub(super) fn new(table: &'static Table) -> Self {
+        let schema = extended(table);
+        let schema = match DFSchema::try_from_qualified_schema(table.name, &schema) {
+            Ok(schema) => Arc::new(schema),
+            Err(error) => unreachable!("a table's columns have names of their own: {error}"),
+        };
+        Scope { table, schema }
+    }
+}
+
+/// The schema of the batches that conditions are evaluated on: the table's, and behind it the counters' rates.
+pub(super) fn extended(table: &'static Table) -> Schema {
+    let schema = table.schema();
+    let rates = counters(table).map(|(_, name)| Arc::new(Field::new(rate_name(name), DataType::Float64, true)));
+    Schema::new(schema.fields().iter().cloned().chain(rates).collect::<Vec<_>>())
+}
+
+/// The table's counters with their positions, in the order of their rates in [`extended`].
+pub(super) fn counters(table: &'static Table) -> impl Iterator<Item = (usize, &'static str)> {
+    let counters = table.columns.iter().enumerate().filter(|(_, column)| column.kind == Kind::Counter);
+    counters.map(|(position, column)| (position, column.name))
+}
+
+fn rate_name(counter: &str) -> String {
+    format!("{RATE}({counter})")
+}
+
+/// `rate(counter)` as SQL knows it; compiling replaces it by the rate's column.
+pub(super) fn rate_function() -> ScalarUDF {
+    let evaluated = |_: &[_]| exec_err!("rate is computed before conditions are evaluated");
+    create_udf(RATE, vec![DataType::Int64], DataType::Float64, Volatility::Immutable, Arc::new(evaluated))
+}
+
+/// An expression, with the key by which equal ones are found.
+#[derive(Clone, Debug)]
+pub(super) struct Expression {
+    pub(super) key: Expr,
+    pub(super) physical: Arc<dyn PhysicalExpr>,
+}
+
+/// How a value is compared with a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Above,
+    AtLeast,
+    Below,
+    AtMost,
+    Equal,
+    NotEqual,
+}
+
+/// One of the terms that must all be true.
+#[derive(Clone, Debug)]
+pub(super) enum Term {
+    Compare { left: Expression, comparison: Comparison, right: f64 },
+    Boolean(Expression),
+}
+
+/// A compiled condition.
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    /// At least one.
+    pub(super) terms: Vec<Term>,
+    /// The value compared, for messages: the left side of the first numeric comparison among the terms.
+    pub(super) value: Option<Expression>,
+    /// What it is compared with, if that is a constant.
+    pub(super) threshold: Option<f64>,
+    /// Which counters' rates are needed, as positions in [`counters`].
+    pub(super) rates: Vec<usize>,
+}
+
+/// Compiles `sql` over `scope`; the problem with it in words otherwise.
+pub(super) fn compile(session: &SessionState, scope: &Scope, sql: &str) -> Result<Condition, String> {
+    let table = scope.table;
+    let words = |error: DataFusionError| in_words(table, &error);
+    let written = session.create_logical_expr(sql, &scope.schema).map_err(words)?;
+    check(&written)?;
+    let resolved = written.transform_up(|expr| resolve(table, expr)).data().map_err(words)?;
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::clone(&scope.schema))
+        .with_config_options(Arc::clone(session.config_options()))
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    let coerced = simplifier.coerce(resolved, &scope.schema).map_err(words)?;
+    let data_type = coerced.get_type(scope.schema.as_ref()).map_err(words)?;
+    if data_type != DataType::Boolean {
+        return Err(format!("is {data_type}, not true or false; compare it with something, as in `{sql} > 0`"));
+    }
+
+    let mut builder = Builder { session, scope, terms: Vec::new(), value: None };
+    for conjunct in split_conjunction_owned(coerced) {
+        for part in split_between(conjunct) {
+            let simple = simplifier.simplify(part).map_err(words)?;
+            for term in split_conjunction_owned(simple) {
+                builder.add(term)?;
+            }
+        }
+    }
+    if builder.terms.is_empty() {
+        return Err("is always true; compare a column with something".into());
+    }
+    let rates = rates_used(table, &builder.terms);
+    let (value, threshold) = match builder.value {
+        Some((value, threshold)) => (Some(value), threshold),
+        None => (None, None),
+    };
+    Ok(Condition { terms: builder.terms, value, threshold, rates })
+}
+
+struct Builder<'a> {
+    session: &'a SessionState,
+    scope: &'a Scope,
+    terms: Vec<Term>,
+    value: Option<(Expression, Option<f64>)>,
+}
+
+impl Builder<'_> {
+    fn add(&mut self, term: Expr) -> Result<(), String> {
+        match &term {
+            Expr::Literal(ScalarValue::Boolean(Some(true)), _) => return Ok(()),
+            Expr::Literal(..) => return Err("is never true; compare a column with something".into()),
+            _ => {}
+        }
+        let Some((left, comparison, right)) = numeric_comparison(&term, &self.scope.schema) else {
+            let term = self.expression(term)?;
+            self.terms.push(Term::Boolean(term));
+            return Ok(());
+        };
+        let left = self.expression(left)?;
+        if self.value.is_none() {
+            self.value = Some((left.clone(), constant(&right)));
+        }
+        let term = match exact(&right) {
+            Some(right) => Term::Compare { left, comparison, right },
+            None => Term::Boolean(self.expression(term)?),
+        };
+        self.terms.push(term);
+        Ok(())
+    }
+
+    fn expression(&self, key: Expr) -> Result<Expression, String> {
+        let physical = self.session.create_physical_expr(key.clone(), &self.scope.schema);
+        Ok(Expression { key, physical: physical.map_err(|error| in_words(self.scope.table, &error))? })
+    }
+}
+
+/// Refuses what is not a scalar expression of the row alone.
+fn check(expr: &Expr) -> Result<(), String> {
+    let mut problem = None;
+    let walked = expr.apply(|expr| {
+        problem = refusal(expr);
+        Ok(if problem.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match (problem, walked) {
+        (Some(problem), _) => Err(problem),
+        (None, Err(error)) => Err(error.strip_backtrace()),
+        (None, Ok(_)) => Ok(()),
+    }
+}
+
+fn refusal(expr: &Expr) -> Option<String> {
+    let what = match expr {
+        Expr::Alias(_) => "an alias (AS)".into(),
+        Expr::AggregateFunction(function) => format!("the aggregate `{}`", function.func.name()),
+        Expr::WindowFunction(function) => format!("the window function `{}`", function.fun.name()),
+        Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => "a subquery".into(),
+        Expr::Placeholder(_) | Expr::ScalarVariable(..) => "a parameter".into(),
+        Expr::ScalarFunction(function) if function.func.signature().volatility != Volatility::Immutable => {
+            format!("`{}`, which does not depend on the row alone", function.func.name())
+        }
+        _ => return None,
+    };
+    Some(format!("contains {what}; a rule is a condition on the columns of one row and `rate(counter)`"))
+}
+
+/// Replaces `rate(counter)` by its column, and makes a division by zero give no value instead of an error: one idle
+/// device must not blind a rule for all the others.
+fn resolve(table: &'static Table, expr: Expr) -> Result<Transformed<Expr>, DataFusionError> {
+    match expr {
+        Expr::ScalarFunction(function) if function.func.name() == RATE => {
+            rate_column(table, &function).map(Transformed::yes).map_err(DataFusionError::Plan)
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Divide | Operator::Modulo), right }) => {
+            let right = Box::new(nullif(*right, lit(0_i64)));
+            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn rate_column(table: &'static Table, function: &ScalarFunction) -> Result<Expr, String> {
+    let counter = match function.args.as_slice() {
+        [Expr::Column(column)] => counters(table).find(|(_, name)| *name == column.name),
+        _ => None,
+    };
+    match counter {
+        Some((_, name)) => Ok(Expr::Column(Column::new(Some(table.name), rate_name(name)))),
+        None => {
+            let known = columns(table, &[Kind::Counter]);
+            let known = if known.is_empty() { "it has none".into() } else { known };
+            Err(format!("`rate` takes one counter of {}: {known}", table.name))
+        }
+    }
+}
+
+/// `a BETWEEN b AND c` as its two comparisons; anything else as it is.
+fn split_between(expr: Expr) -> Vec<Expr> {
+    match expr {
+        Expr::Between(Between { expr, negated: false, low, high }) => {
+            vec![expr.clone().gt_eq(*low), expr.lt_eq(*high)]
+        }
+        other => vec![other],
+    }
+}
+
+/// The term's sides if it compares two numbers, a constant standing on the right.
+fn numeric_comparison(term: &Expr, schema: &DFSchema) -> Option<(Expr, Comparison, Expr)> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = term else { return None };
+    let numeric = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Int64 | DataType::Float64));
+    if !(numeric(left) && numeric(right)) {
+        return None;
+    }
+    if constant(left).is_some() {
+        Some((right.as_ref().clone(), comparison(op.swap()?)?, left.as_ref().clone()))
+    } else {
+        Some((left.as_ref().clone(), comparison(*op)?, right.as_ref().clone()))
+    }
+}
+
+fn comparison(op: Operator) -> Option<Comparison> {
+    Some(match op {
+        Operator::Gt => Comparison::Above,
+        Operator::GtEq => Comparison::AtLeast,
+        Operator::Lt => Comparison::Below,
+        Operator::LtEq => Comparison::AtMost,
+        Operator::Eq => Comparison::Equal,
+        Operator::NotEq => Comparison::NotEqual,
+        _ => return None,
+    })
+}
+
+fn constant(expr: &Expr) -> Option<f64> {
+    match expr {
+        Expr::Literal(ScalarValue::Float64(Some(value)), _) => Some(*value),
+        Expr::Literal(ScalarValue::Int64(Some(value)), _) => Some(*value as f64),
+        _ => None,
+    }
+}
+
+/// The constant as a float with which comparing gives the same answer as with the constant.
+fn exact(expr: &Expr) -> Option<f64> {
+    match expr {
+        Expr::Literal(ScalarValue::Float64(Some(value)), _) if !value.is_nan() => Some(*value),
+        Expr::Literal(ScalarValue::Int64(Some(value)), _) if (-EXACT_MAX..=EXACT_MAX).contains(value) => {
+            Some(*value as f64)
+        }
+        _ => None,
+    }
+}
+
+fn rates_used(table: &'static Table, terms: &[Term]) -> Vec<usize> {
+    let mut used = Vec::new();
+    for (index, (_, name)) in counters(table).enumerate() {
+        let name = rate_name(name);
+        let refers = |term: &Term| {
+            let (Term::Compare { left: expression, .. } | Term::Boolean(expression)) = term;
+            expression.key.column_refs().iter().any(|column| column.name == name)
+        };
+        if terms.iter().any(refers) {
+            used.push(index);
+        }
+    }
+    used
+}
+
+/// DataFusion's error for someone who wrote a rule.
+fn in_words(table: &'static Table, error: &DataFusionError) -> String {
+    match error.find_root() {
+        DataFusionError::SchemaError(schema_error, _) => match schema_error.as_ref() {
+            SchemaError::FieldNotFound { field, .. } => {
+                let known = columns(table, &[Kind::Time, Kind::Label, Kind::Counter, Kind::Gauge]);
+                let texts = "; texts stand in single quotes";
+                format!("{} has no column {:?}; its columns are {known}{texts}", table.name, field.name)
+            }
+            other => other.to_string(),
+        },
+        DataFusionError::Plan(message) => message.clone(),
+        other => other.strip_backtrace(),
+    }
+}

@@ -1,0 +1,281 @@
+//! Alert rules: as settings say them, and as checked and compiled.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use datafusion::execution::context::{SessionContext, SessionState};
+
+use super::expression::{self, Condition, Scope};
+use super::shorthand;
+use super::template::{Names, Template};
+use crate::family::FAMILIES;
+use crate::record::{Kind, Table};
+
+/// The most rules that one engine takes.
+pub const RULES_MAX: usize = 10_000;
+
+/// The longest `when`, in bytes.
+pub const WHEN_BYTES_MAX: usize = 4_096;
+
+/// The longest message template, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 4_096;
+
+/// The longest `for` and `resolve_after`: a day more than these is better asked of the stored data.
+pub const HOLD_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// How many labels a table may have for rules to be set on it.
+pub const LABELS_PER_SERIES_MAX: usize = 4;
+
+/// The message of a rule that does not give one.
+pub const MESSAGE_DEFAULT: &str = "{rule} is {state}: {value}";
+
+/// A `resolve_after` that is not given is this or `for`, whichever is longer: values sampled a hundred times a second
+/// jitter around a threshold, and each crossing would be told.
+const RESOLVE_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+
+/// A rule as settings say it, unchecked. Its keys have the fields' names; `for_` is the key `for`.
+///
+/// A rule has either `when` with `table`, or `condition` with `threshold`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RuleSettings {
+    /// The rule's name, unique among the rules.
+    pub name: String,
+    /// The table whose rows are watched; given with `when`, implied by `condition`.
+    pub table: Option<String>,
+    /// A SQL boolean over the table's columns, and `rate(counter)` per second over the trailing second.
+    pub when: Option<String>,
+    /// A short form: one of [`conditions`].
+    pub condition: Option<String>,
+    /// What the short form compares with: percent for the usage conditions, bytes per second for the network ones.
+    pub threshold: Option<f64>,
+    /// How long the condition must hold without a break before the rule fires.
+    pub for_: Duration,
+    /// How long the condition must fail without a break before the rule resolves; by default `for`, at least 1 s.
+    pub resolve_after: Option<Duration>,
+    /// The text to tell, with `{value}`, `{threshold}`, `{rule}`, `{state}`, `{free_memory}` and any column of the
+    /// table in braces; a literal brace is written `\{`. Empty for [`MESSAGE_DEFAULT`].
+    pub message: String,
+    /// Names of the notifiers to tell; empty for `log` alone.
+    pub notify: Vec<String>,
+}
+
+/// What is wrong with a rule, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("alert rule {rule:?}: {key}: {problem}")]
+pub struct RuleError {
+    /// The rule's name.
+    pub rule: String,
+    /// The key of [`RuleSettings`] that is wrong, as it is written in settings.
+    pub key: &'static str,
+    /// What is wrong with it and what would be right.
+    pub problem: String,
+}
+
+/// A rule that is checked and compiled.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// The notifiers it tells.
+    pub notify: Vec<String>,
+    /// The table's family index.
+    pub(super) family: usize,
+    pub(super) table: &'static Table,
+    /// The condition as SQL, short forms written out.
+    pub(super) text: String,
+    pub(super) condition: Condition,
+    pub(super) hold_us: i64,
+    pub(super) resolve_after_us: i64,
+    pub(super) message: Template,
+}
+
+/// The names of the short forms, for documentation and completion.
+pub fn conditions() -> impl Iterator<Item = &'static str> {
+    shorthand::SHORTHANDS.iter().map(|shorthand| shorthand.name)
+}
+
+impl Rule {
+    /// Checks and compiles `settings` over kymo's own tables.
+    ///
+    /// # Errors
+    /// When a key is missing, superfluous or wrong.
+    pub fn compile(settings: &RuleSettings) -> Result<Rule, RuleError> {
+        Compiler::new().compile(settings)
+    }
+}
+
+/// Compiles rules over a list of tables.
+pub struct Compiler {
+    session: SessionState,
+    /// One a table, at its family index.
+    scopes: Vec<Scope>,
+}
+
+impl Default for Compiler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Compiler {
+    /// A compiler over kymo's own tables.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::over(FAMILIES.iter().map(|family| family.table))
+    }
+
+    /// A compiler over `tables`, whose order is that of the family indexes the engine is called with.
+    #[must_use]
+    pub fn over(tables: impl IntoIterator<Item = &'static Table>) -> Self {
+        let context = SessionContext::new();
+        context.register_udf(expression::rate_function());
+        Compiler { session: context.state(), scopes: tables.into_iter().map(Scope::new).collect() }
+    }
+
+    /// Checks and compiles all rules of a configuration.
+    ///
+    /// # Errors
+    /// The position of the first wrong rule and what is wrong with it; also when two rules have one name or there are
+    /// more than [`RULES_MAX`].
+    pub fn compile_all(&self, settings: &[RuleSettings]) -> Result<Vec<Rule>, (usize, RuleError)> {
+        let mut names = HashSet::new();
+        let mut rules = Vec::with_capacity(settings.len().min(RULES_MAX));
+        for (index, rule) in settings.iter().enumerate() {
+            let fail = |problem: String| (index, RuleError { rule: rule.name.clone(), key: "name", problem });
+            if index == RULES_MAX {
+                return Err(fail(format!("is one rule too many; there may be {RULES_MAX}")));
+            }
+            if !names.insert(rule.name.as_str()) {
+                return Err(fail("is taken by an earlier rule; give each rule a name of its own".into()));
+            }
+            rules.push(self.compile(rule).map_err(|error| (index, error))?);
+        }
+        Ok(rules)
+    }
+
+    /// Checks and compiles one rule.
+    ///
+    /// # Errors
+    /// When a key is missing, superfluous or wrong.
+    pub fn compile(&self, settings: &RuleSettings) -> Result<Rule, RuleError> {
+        self.checked(settings).map_err(|(key, problem)| RuleError { rule: settings.name.clone(), key, problem })
+    }
+
+    fn checked(&self, settings: &RuleSettings) -> Result<Rule, (&'static str, String)> {
+        if settings.name.trim().is_empty() {
+            return Err(("name", "is empty; give the rule a name".into()));
+        }
+        let (family, text) = self.condition(settings)?;
+        let scope = &self.scopes[family];
+        let key = if settings.when.is_some() { "when" } else { "condition" };
+        if text.len() > WHEN_BYTES_MAX {
+            return Err((key, format!("is {} bytes long; the limit is {WHEN_BYTES_MAX}", text.len())));
+        }
+        let condition = expression::compile(&self.session, scope, &text).map_err(|problem| (key, problem))?;
+        let hold_us = micros(settings.for_).map_err(|problem| ("for", problem))?;
+        let resolve_after = settings.resolve_after.unwrap_or(settings.for_.max(RESOLVE_AFTER_DEFAULT));
+        let resolve_after_us = micros(resolve_after).map_err(|problem| ("resolve_after", problem))?;
+        let message = self.message(settings, scope.table).map_err(|problem| ("message", problem))?;
+        if let Some(position) = settings.notify.iter().position(|name| name.trim().is_empty()) {
+            return Err(("notify", format!("entry {} is empty; name a notifier", position + 1)));
+        }
+        let notify = if settings.notify.is_empty() { vec!["log".into()] } else { settings.notify.clone() };
+        Ok(Rule {
+            name: settings.name.clone(),
+            notify,
+            family,
+            table: scope.table,
+            text,
+            condition,
+            hold_us,
+            resolve_after_us,
+            message,
+        })
+    }
+
+    /// The family that the rule watches and its condition as SQL.
+    fn condition(&self, settings: &RuleSettings) -> Result<(usize, String), (&'static str, String)> {
+        match (&settings.when, &settings.condition) {
+            (Some(_), Some(_)) => Err(("condition", "is given beside `when`; keep one of them".into())),
+            (None, None) => Err((
+                "when",
+                format!("is missing; give `when` with `table`, or `condition` as one of {}", list(conditions())),
+            )),
+            (Some(when), None) => {
+                if settings.threshold.is_some() {
+                    return Err(("threshold", "belongs to `condition`; with `when`, write the number into it".into()));
+                }
+                let Some(name) = &settings.table else {
+                    return Err(("table", format!("is missing; `when` needs one of {}", self.tables())));
+                };
+                Ok((self.find(name)?, when.clone()))
+            }
+            (None, Some(name)) => {
+                let Some(shorthand) = shorthand::find(name) else {
+                    return Err(("condition", format!("{name:?} is not known; it is one of {}", list(conditions()))));
+                };
+                let text = shorthand.expand(settings.threshold).map_err(|problem| ("threshold", problem))?;
+                if let Some(table) = settings.table.as_ref().filter(|table| *table != shorthand.table) {
+                    let right = shorthand.table;
+                    return Err((
+                        "table",
+                        format!("{table:?} does not go with `{name}`, which watches {right:?}; leave it out"),
+                    ));
+                }
+                Ok((self.find(shorthand.table)?, text))
+            }
+        }
+    }
+
+    fn find(&self, table: &str) -> Result<usize, (&'static str, String)> {
+        let Some(family) = self.scopes.iter().position(|scope| scope.table.name == table) else {
+            return Err(("table", format!("{table:?} is not known; it is one of {}", self.tables())));
+        };
+        let labels = self.scopes[family].table.labels().count();
+        if labels > LABELS_PER_SERIES_MAX {
+            let problem = format!("{table:?} has {labels} labels; rules watch tables of up to {LABELS_PER_SERIES_MAX}");
+            return Err(("table", problem));
+        }
+        Ok(family)
+    }
+
+    fn tables(&self) -> String {
+        list(self.scopes.iter().map(|scope| scope.table.name))
+    }
+
+    fn message(&self, settings: &RuleSettings, table: &'static Table) -> Result<Template, String> {
+        let text = if settings.message.is_empty() { MESSAGE_DEFAULT } else { settings.message.as_str() };
+        if text.len() > MESSAGE_BYTES_MAX {
+            return Err(format!("is {} bytes long; the limit is {MESSAGE_BYTES_MAX}", text.len()));
+        }
+        let free_memory = self.scopes.iter().position(|scope| scope.table.name == "memory").and_then(|family| {
+            let (column, _) = self.scopes[family].table.column("free_bytes")?;
+            Some((family, column))
+        });
+        Template::parse(text, &Names { table, free_memory })
+    }
+}
+
+impl std::fmt::Debug for Compiler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The session would print its whole configuration and every function.
+        f.debug_struct("Compiler").field("tables", &self.tables()).finish_non_exhaustive()
+    }
+}
+
+fn micros(duration: Duration) -> Result<i64, String> {
+    match i64::try_from(duration.as_micros()) {
+        Ok(micros) if duration <= HOLD_MAX => Ok(micros),
+        _ => Err(format!("{duration:?} is longer than {} days", HOLD_MAX.as_secs() / 86_400)),
+    }
+}
+
+/// `names` for people: "a, b, c".
+pub(super) fn list(names: impl IntoIterator<Item = &'static str>) -> String {
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// The table's columns of these kinds, for people.
+pub(super) fn columns(table: &'static Table, kinds: &[Kind]) -> String {
+    list(table.columns.iter().filter(|column| kinds.contains(&column.kind)).map(|column| column.name))
+}

@@ -1,0 +1,128 @@
+//! The short forms: `condition` and `threshold` instead of SQL.
+
+/// A condition that has a name.
+#[derive(Debug)]
+pub(super) struct Shorthand {
+    /// What `condition` says.
+    pub(super) name: &'static str,
+    /// The table it watches.
+    pub(super) table: &'static str,
+    /// Which rows it looks at, as SQL; empty for all.
+    only: &'static str,
+    /// What is compared with the threshold, as SQL.
+    left: &'static str,
+    unit: Unit,
+}
+
+#[derive(Debug)]
+enum Unit {
+    /// 0…100: a threshold from 0 to below 100.
+    Percent,
+    /// A threshold of 0 or more in this unit.
+    AtLeastZero(&'static str),
+}
+
+/// All short forms.
+pub(super) static SHORTHANDS: &[Shorthand] = &[
+    Shorthand {
+        name: "cpu_usage_above",
+        table: "cpu",
+        only: "cpu = 'total'",
+        left: "utilization * 100",
+        unit: Unit::Percent,
+    },
+    Shorthand {
+        name: "memory_usage_above",
+        table: "memory",
+        only: "",
+        left: "(total_bytes - available_bytes) * 100.0 / total_bytes",
+        unit: Unit::Percent,
+    },
+    Shorthand {
+        name: "disk_usage_above",
+        table: "filesystem",
+        only: "",
+        left: "used_ratio * 100",
+        unit: Unit::Percent,
+    },
+    Shorthand {
+        name: "network_rx_above",
+        table: "network",
+        only: "",
+        left: "rate(rx_bytes)",
+        unit: Unit::AtLeastZero("bytes per second"),
+    },
+    Shorthand {
+        name: "network_tx_above",
+        table: "network",
+        only: "",
+        left: "rate(tx_bytes)",
+        unit: Unit::AtLeastZero("bytes per second"),
+    },
+    Shorthand {
+        name: "swap_usage_above",
+        table: "memory",
+        only: "",
+        left: "(swap_total_bytes - swap_free_bytes) * 100.0 / swap_total_bytes",
+        unit: Unit::Percent,
+    },
+    Shorthand {
+        name: "load_above",
+        table: "host",
+        only: "",
+        left: "load1",
+        unit: Unit::AtLeastZero("runnable tasks, the 1 minute load average"),
+    },
+];
+
+/// The short form of this name.
+pub(super) fn find(name: &str) -> Option<&'static Shorthand> {
+    SHORTHANDS.iter().find(|shorthand| shorthand.name == name)
+}
+
+impl Shorthand {
+    /// The condition as SQL; the problem when there is no threshold or it can never be crossed.
+    pub(super) fn expand(&self, threshold: Option<f64>) -> Result<String, String> {
+        let (right, unit) = match self.unit {
+            Unit::Percent => ("a number from 0 to below 100", "percent"),
+            Unit::AtLeastZero(unit) => ("a number of 0 or more", unit),
+        };
+        let Some(threshold) = threshold else {
+            return Err(format!("is missing; `{}` needs {right} ({unit})", self.name));
+        };
+        let fits = match self.unit {
+            Unit::Percent => (0.0..100.0).contains(&threshold),
+            Unit::AtLeastZero(_) => threshold.is_finite() && threshold >= 0.0,
+        };
+        if !fits {
+            return Err(format!("is {threshold}; `{}` needs {right} ({unit})", self.name));
+        }
+        let and = if self.only.is_empty() { "" } else { " AND " };
+        Ok(format!("{}{and}{} > {threshold:?}", self.only, self.left))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_forms_are_written_out() {
+        let expanded = |name, threshold| find(name).unwrap().expand(Some(threshold)).unwrap();
+        assert_eq!(expanded("cpu_usage_above", 90.0), "cpu = 'total' AND utilization * 100 > 90.0");
+        assert_eq!(expanded("network_rx_above", 1.5e6), "rate(rx_bytes) > 1500000.0");
+        assert_eq!(expanded("load_above", 0.0), "load1 > 0.0");
+    }
+
+    #[test]
+    fn thresholds_that_make_no_sense_are_refused() {
+        for shorthand in SHORTHANDS {
+            for threshold in [None, Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)] {
+                let problem = shorthand.expand(threshold).unwrap_err();
+                assert!(problem.contains(shorthand.name), "{problem}");
+            }
+        }
+        let problem = find("cpu_usage_above").unwrap().expand(Some(100.0)).unwrap_err();
+        assert_eq!(problem, "is 100; `cpu_usage_above` needs a number from 0 to below 100 (percent)");
+    }
+}

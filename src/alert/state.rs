@@ -1,0 +1,314 @@
+//! The state machine of a rule: inactive → pending → firing → resolved, for each series by itself.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// How many series of one rule are pending or firing at once; further ones are counted and not watched.
+pub(super) const SERIES_MAX: usize = 10_000;
+
+/// A series without a row for longer than this is no longer known to be pending: its condition was not seen to hold.
+const SILENCE_US_MAX: i64 = 60_000_000;
+
+/// A firing series without a row for this long, while its table gets rows, is gone, and resolved by that.
+pub(super) const GONE_AFTER_US: i64 = 300_000_000;
+
+/// What a condition says about a row. The order makes "and" the minimum, as SQL has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Truth {
+    False,
+    /// Something it needs is absent: neither fires nor resolves.
+    Unknown,
+    True,
+}
+
+impl From<bool> for Truth {
+    fn from(value: bool) -> Self {
+        if value { Truth::True } else { Truth::False }
+    }
+}
+
+/// A series of one table: its labels' dictionary keys, packed in the order of the label columns.
+///
+/// Keys of one family stand for the same text as long as the daemon runs, so no text is needed to tell series apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct SeriesKey(u128);
+
+impl SeriesKey {
+    /// This series with one more label. Up to [`LABELS_PER_SERIES_MAX`](super::rule::LABELS_PER_SERIES_MAX) fit.
+    pub(super) fn with(self, key: i32) -> Self {
+        SeriesKey(self.0 << 32 | u128::from(key.cast_unsigned()))
+    }
+
+    /// The dictionary key of the label at `index` of `count`.
+    pub(super) fn label(self, index: usize, count: usize) -> i32 {
+        let shifted = self.0 >> (32 * (count - 1 - index));
+        // Only the lowest 32 bits are this label's.
+        u32::try_from(shifted & u128::from(u32::MAX)).unwrap_or(u32::MAX).cast_signed()
+    }
+}
+
+/// A map by series. The standard hasher's defence is not needed: keys are small numbers that kymo hands out.
+pub(super) type SeriesMap<T> = HashMap<SeriesKey, T, BuildHasherDefault<KeyHasher>>;
+
+/// Spreads packed dictionary keys by a multiplication with a large odd number.
+#[derive(Debug, Default)]
+pub(super) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u128(u128::from(*byte));
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "both halves of the product are folded into the hash")]
+    fn write_u128(&mut self, key: u128) {
+        let folded = (key as u64) ^ ((key >> 64) as u64).rotate_left(29) ^ self.0;
+        let product = u128::from(folded ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+}
+
+/// What there is to tell about a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Fired,
+    Resolved,
+}
+
+/// One rule's series that are not inactive.
+#[derive(Debug)]
+pub(super) struct Machine {
+    hold_us: i64,
+    resolve_after_us: i64,
+    series: SeriesMap<Series>,
+    firing: usize,
+    excess: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Series {
+    /// When it last had a row.
+    seen_us: i64,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// The condition holds since then.
+    Pending { since_us: i64 },
+    /// Told as firing; the condition fails since then, if it does.
+    Firing { failing_since_us: Option<i64> },
+}
+
+impl Machine {
+    /// A machine that fires once the condition held for `hold_us` and resolves once it failed for `resolve_after_us`.
+    pub(super) fn new(hold_us: i64, resolve_after_us: i64) -> Self {
+        Machine { hold_us, resolve_after_us, series: SeriesMap::default(), firing: 0, excess: 0 }
+    }
+
+    /// Whether every series is inactive, so that only a true row can change anything.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// How many series are pending.
+    pub(super) fn pending(&self) -> usize {
+        self.series.len() - self.firing
+    }
+
+    /// How many rows were not watched because [`SERIES_MAX`] series were pending or firing, since this was last asked.
+    pub(super) fn take_excess(&mut self) -> u64 {
+        std::mem::take(&mut self.excess)
+    }
+
+    /// The firing series, in no order.
+    pub(super) fn firing(&self) -> impl Iterator<Item = SeriesKey> {
+        self.series.iter().filter(|(_, series)| matches!(series.phase, Phase::Firing { .. })).map(|(key, _)| *key)
+    }
+
+    /// Takes a row of series `key` at `time_us`, for which the condition is `holds`.
+    pub(super) fn step(&mut self, key: SeriesKey, time_us: i64, holds: Truth) -> Option<Change> {
+        let full = self.series.len() >= SERIES_MAX;
+        let mut entry = match self.series.entry(key) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => {
+                if holds != Truth::True {
+                    return None;
+                }
+                if full {
+                    self.excess += 1;
+                    return None;
+                }
+                let phase = if self.hold_us == 0 {
+                    self.firing += 1;
+                    Phase::Firing { failing_since_us: None }
+                } else {
+                    Phase::Pending { since_us: time_us }
+                };
+                entry.insert(Series { seen_us: time_us, phase });
+                return (self.hold_us == 0).then_some(Change::Fired);
+            }
+        };
+        let series = entry.get_mut();
+        let silence_us = time_us.saturating_sub(series.seen_us);
+        series.seen_us = time_us;
+        match (&mut series.phase, holds) {
+            (_, Truth::Unknown) => None,
+            (Phase::Pending { since_us }, Truth::True) => {
+                // A clock that was set back, or a series that was away, starts its time anew.
+                if time_us < *since_us || silence_us > SILENCE_US_MAX {
+                    *since_us = time_us;
+                }
+                if time_us - *since_us < self.hold_us {
+                    return None;
+                }
+                series.phase = Phase::Firing { failing_since_us: None };
+                self.firing += 1;
+                Some(Change::Fired)
+            }
+            (Phase::Pending { .. }, Truth::False) => {
+                entry.remove();
+                None
+            }
+            (Phase::Firing { failing_since_us }, Truth::True) => {
+                *failing_since_us = None;
+                None
+            }
+            (Phase::Firing { failing_since_us }, Truth::False) => {
+                let since_us = failing_since_us.filter(|since_us| *since_us <= time_us).unwrap_or(time_us);
+                *failing_since_us = Some(since_us);
+                if time_us - since_us < self.resolve_after_us {
+                    return None;
+                }
+                entry.remove();
+                self.firing -= 1;
+                Some(Change::Resolved)
+            }
+        }
+    }
+
+    /// Forgets the series that had no row for [`GONE_AFTER_US`] before `now_us`, and gives those that were firing.
+    pub(super) fn forget_gone(&mut self, now_us: i64) -> Vec<SeriesKey> {
+        let mut resolved = Vec::new();
+        self.series.retain(|key, series| {
+            let gone = now_us.saturating_sub(series.seen_us) >= GONE_AFTER_US;
+            if gone && matches!(series.phase, Phase::Firing { .. }) {
+                resolved.push(*key);
+            }
+            !gone
+        });
+        self.firing -= resolved.len();
+        resolved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn key(label: i32) -> SeriesKey {
+        SeriesKey::default().with(label)
+    }
+
+    /// Steps series 0 through (second, truth) and gives the (second, change) told.
+    fn run(machine: &mut Machine, rows: &[(i64, Truth)]) -> Vec<(i64, Change)> {
+        let step = |(second, truth): &(i64, Truth)| Some((*second, machine.step(key(0), second * SECOND, *truth)?));
+        rows.iter().filter_map(step).collect()
+    }
+
+    #[test]
+    fn fires_after_holding_and_resolves_after_failing() {
+        use Truth::{False, True};
+        let mut machine = Machine::new(3 * SECOND, 2 * SECOND);
+        let rows = [
+            (0, True),
+            (2, True),
+            (3, True),
+            (9, True),
+            (10, False),
+            (11, True),
+            (12, False),
+            (13, False),
+            (14, False),
+            (15, False),
+        ];
+        assert_eq!(run(&mut machine, &rows), [(3, Change::Fired), (14, Change::Resolved)]);
+        assert!(machine.is_quiet());
+        // A break starts the hold anew.
+        assert_eq!(run(&mut machine, &[(20, True), (22, False), (23, True), (25, True)]), []);
+        assert_eq!((machine.pending(), machine.firing().count()), (1, 0));
+        assert_eq!(run(&mut machine, &[(26, True)]), [(26, Change::Fired)]);
+    }
+
+    #[test]
+    fn without_a_hold_it_fires_and_resolves_at_once() {
+        use Truth::{False, True};
+        let mut machine = Machine::new(0, 0);
+        let told = run(&mut machine, &[(0, False), (1, True), (2, True), (3, False), (4, False), (5, True)]);
+        assert_eq!(told, [(1, Change::Fired), (3, Change::Resolved), (5, Change::Fired)]);
+    }
+
+    #[test]
+    fn absent_values_neither_fire_nor_resolve() {
+        use Truth::{False, True, Unknown};
+        let mut machine = Machine::new(2 * SECOND, SECOND);
+        let rows = [
+            (0, Unknown),
+            (1, True),
+            (2, Unknown),
+            (3, Unknown),
+            (4, True),
+            (5, Unknown),
+            (9, False),
+            (10, Unknown),
+            (11, False),
+        ];
+        assert_eq!(run(&mut machine, &rows), [(4, Change::Fired), (11, Change::Resolved)]);
+    }
+
+    #[test]
+    fn a_silent_series_starts_its_hold_anew_and_a_clock_set_back_does_too() {
+        use Truth::True;
+        let mut machine = Machine::new(2 * SECOND, 0);
+        assert_eq!(run(&mut machine, &[(0, True), (61, True), (62, True)]), []);
+        assert_eq!(run(&mut machine, &[(10, True), (11, True)]), []);
+        assert_eq!(run(&mut machine, &[(12, True)]), [(12, Change::Fired)]);
+    }
+
+    #[test]
+    fn series_are_apart_and_the_gone_are_forgotten() {
+        let mut machine = Machine::new(0, 0);
+        assert_eq!(machine.step(key(1), 0, Truth::True), Some(Change::Fired));
+        assert_eq!(machine.step(key(2), GONE_AFTER_US, Truth::True), Some(Change::Fired));
+        assert_eq!(machine.step(key(1), 1, Truth::True), None);
+        assert_eq!(machine.forget_gone(GONE_AFTER_US), []);
+        assert_eq!(machine.forget_gone(GONE_AFTER_US + 1), [key(1)]);
+        assert_eq!(machine.firing().collect::<Vec<_>>(), [key(2)]);
+    }
+
+    #[test]
+    fn the_number_of_series_is_bounded_and_the_excess_counted() {
+        let mut machine = Machine::new(1, 0);
+        let last = i32::try_from(SERIES_MAX).unwrap() + 4;
+        for label in 0..=last {
+            assert_eq!(machine.step(key(label), 0, Truth::True), None);
+        }
+        assert_eq!((machine.pending(), machine.take_excess()), (SERIES_MAX, 5));
+        assert_eq!(machine.step(key(0), 1, Truth::True), Some(Change::Fired));
+        assert_eq!(machine.step(key(last), 1, Truth::True), None);
+    }
+
+    #[test]
+    fn keys_keep_their_labels() {
+        let packed = SeriesKey::default().with(7).with(0).with(i32::MAX);
+        assert_eq!([0, 1, 2].map(|index| packed.label(index, 3)), [7, 0, i32::MAX]);
+    }
+}

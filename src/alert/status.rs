@@ -1,0 +1,125 @@
+//! What other threads may know about the rules: a board that the engine writes at changes only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::rule::Rule;
+
+/// How many firing series of a rule are listed; all are counted.
+pub const FIRING_LISTED_MAX: usize = 100;
+
+/// A rule and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleStatus {
+    /// The rule's name.
+    pub name: String,
+    /// The table it watches.
+    pub table: &'static str,
+    /// Its condition as SQL, short forms written out.
+    pub condition: String,
+    /// The notifiers it tells.
+    pub notify: Vec<String>,
+    /// How many series have the condition holding, but not for long enough yet.
+    pub pending: usize,
+    /// How many series are firing.
+    pub firing: usize,
+    /// The labels of the firing series, at most [`FIRING_LISTED_MAX`] of them, in order.
+    pub firing_series: Vec<BTreeMap<&'static str, String>>,
+}
+
+/// All rules and where they stand; shared between the engine and those who ask.
+#[derive(Debug)]
+pub struct Board {
+    posts: Vec<Arc<Post>>,
+    failures: AtomicU64,
+    excess: AtomicU64,
+}
+
+/// The series of one rule that are firing.
+#[derive(Debug, Default)]
+pub(super) struct Firing {
+    pub(super) count: usize,
+    pub(super) listed: Vec<BTreeMap<&'static str, String>>,
+}
+
+/// One rule's place on the board.
+#[derive(Debug)]
+pub(super) struct Post {
+    name: String,
+    table: &'static str,
+    condition: String,
+    notify: Vec<String>,
+    pending: AtomicUsize,
+    firing: ArcSwap<Firing>,
+}
+
+impl Post {
+    fn new(rule: &Rule) -> Self {
+        Post {
+            name: rule.name.clone(),
+            table: rule.table.name,
+            condition: rule.text.clone(),
+            notify: rule.notify.clone(),
+            pending: AtomicUsize::new(0),
+            firing: ArcSwap::default(),
+        }
+    }
+
+    pub(super) fn set_pending(&self, pending: usize) {
+        // Each figure stands for itself: nothing is ordered by it.
+        self.pending.store(pending, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_firing(&self, firing: Firing) {
+        self.firing.store(Arc::new(firing));
+    }
+}
+
+impl Board {
+    pub(super) fn new(rules: &[Rule]) -> Self {
+        let posts = rules.iter().map(|rule| Arc::new(Post::new(rule))).collect();
+        Board { posts, failures: AtomicU64::new(0), excess: AtomicU64::new(0) }
+    }
+
+    pub(super) fn post(&self, index: usize) -> Arc<Post> {
+        Arc::clone(&self.posts[index])
+    }
+
+    pub(super) fn add(&self, failures: u64, excess: u64) {
+        self.failures.fetch_add(failures, Ordering::Relaxed);
+        self.excess.fetch_add(excess, Ordering::Relaxed);
+    }
+
+    /// All rules, in the order that the engine was given them.
+    #[must_use]
+    pub fn rules(&self) -> Vec<RuleStatus> {
+        let status = |post: &Arc<Post>| {
+            let firing = post.firing.load();
+            RuleStatus {
+                name: post.name.clone(),
+                table: post.table,
+                condition: post.condition.clone(),
+                notify: post.notify.clone(),
+                pending: post.pending.load(Ordering::Relaxed),
+                firing: firing.count,
+                firing_series: firing.listed.clone(),
+            }
+        };
+        self.posts.iter().map(status).collect()
+    }
+
+    /// How often an expression could not be evaluated on a batch; its rules then take the batch's rows as absent.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// How many rows were not watched, or had no rate, because too many series were known already.
+    #[must_use]
+    pub fn excess(&self) -> u64 {
+        self.excess.load(Ordering::Relaxed)
+    }
+}

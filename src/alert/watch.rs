@@ -1,0 +1,441 @@
+//! The rules of one table, evaluated together.
+//!
+//! Rules share their work. Equal expressions are evaluated once a batch. Rules that compare the same expression over
+//! the same rows share a [`Probe`]: its lowest and highest value tell, by one comparison a rule, whether a rule can
+//! hold for any row at all. A rule that cannot, and has no series pending or firing, costs nothing else.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use datafusion::common::DataFusionError;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::PhysicalExpr;
+
+use super::expression::{Comparison, Expression, Term, counters, extended};
+use super::rate::Rates;
+use super::rule::Rule;
+use super::state::{Change, GONE_AFTER_US, Machine, SeriesKey, Truth};
+use crate::record::Table;
+
+/// How often gone series are looked for, in the time of the rows.
+const SWEEP_INTERVAL_US: i64 = GONE_AFTER_US / 10;
+
+/// A change to tell, as positions in the batch that brought it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Event {
+    /// Position of the rule in its table.
+    pub(super) rule: usize,
+    pub(super) key: SeriesKey,
+    pub(super) change: Change,
+    pub(super) time_us: i64,
+    /// The row that brought it, unless the series is gone.
+    pub(super) row: Option<usize>,
+}
+
+/// The rules of one table.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Positions of the label columns.
+    labels: Vec<usize>,
+    /// The rates that rules use, if any.
+    rates: Option<RateColumns>,
+    masks: Vec<Mask>,
+    lefts: Vec<Left>,
+    scopes: Vec<Scope>,
+    probes: Vec<Probe>,
+    /// What decides whether a rule needs a look, apart from the rest so that going through all of them is quick.
+    triggers: Vec<Trigger>,
+    /// The rules themselves, at the position of their trigger.
+    watched: Vec<Watched>,
+    swept_us: i64,
+    keys: Vec<SeriesKey>,
+    /// Failed evaluations since they were last asked for.
+    failures: u64,
+    /// Rows not watched since they were last asked for.
+    excess: u64,
+}
+
+/// One rule's state.
+#[derive(Debug)]
+struct Watched {
+    machine: Machine,
+    /// Comparisons beyond the one in the probe.
+    more: Vec<(usize, Comparison, f64)>,
+}
+
+/// A boolean expression and what it says about each row.
+#[derive(Debug)]
+struct Mask {
+    expression: Evaluated,
+    truths: Vec<Truth>,
+}
+
+/// The left side of comparisons and its value at each row, NaN where absent.
+#[derive(Debug)]
+struct Left {
+    expression: Evaluated,
+    values: Vec<f64>,
+}
+
+#[derive(Debug)]
+struct Evaluated {
+    physical: Arc<dyn PhysicalExpr>,
+    /// Whether it failed before: told once, counted always.
+    failed: bool,
+}
+
+/// A set of masks that must all be true; the first scope is the empty set.
+#[derive(Debug)]
+struct Scope {
+    masks: Vec<usize>,
+    truths: Vec<Truth>,
+}
+
+/// The range of a left side over the rows that a scope lets through; empty (low above high) when there are none.
+#[derive(Debug)]
+struct Probe {
+    scope: usize,
+    left: Option<usize>,
+    low: f64,
+    high: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Trigger {
+    probe: usize,
+    comparison: Comparison,
+    right: f64,
+    /// Whether the rule has series pending or firing.
+    busy: bool,
+}
+
+#[derive(Debug)]
+struct RateColumns {
+    schema: SchemaRef,
+    rates: Rates,
+    /// For each counter of the table: which of the rates is its own, if a rule uses it.
+    places: Vec<Option<usize>>,
+    /// What stands for unused rates; as long as the longest batch so far.
+    absent: ArrayRef,
+}
+
+impl Comparison {
+    fn holds(self, left: f64, right: f64) -> Truth {
+        if left.is_nan() {
+            return Truth::Unknown;
+        }
+        #[expect(clippy::float_cmp, reason = "SQL's = and <> on floats are exact")]
+        Truth::from(match self {
+            Comparison::Above => left > right,
+            Comparison::AtLeast => left >= right,
+            Comparison::Below => left < right,
+            Comparison::AtMost => left <= right,
+            Comparison::Equal => left == right,
+            Comparison::NotEqual => left != right,
+        })
+    }
+
+    /// Whether some value of the range may compare true.
+    fn may_hold(self, low: f64, high: f64, right: f64) -> bool {
+        low <= high
+            && match self {
+                Comparison::Above => high > right,
+                Comparison::AtLeast => high >= right,
+                Comparison::Below => low < right,
+                Comparison::AtMost => low <= right,
+                Comparison::Equal => low <= right && right <= high,
+                Comparison::NotEqual => true,
+            }
+    }
+}
+
+/// Finds equal things, so that they are kept once.
+struct Shared<K>(HashMap<K, usize>);
+
+impl<K: Hash + Eq> Shared<K> {
+    fn place<T>(&mut self, key: K, kept: &mut Vec<T>, make: impl FnOnce() -> T) -> usize {
+        *self.0.entry(key).or_insert_with(|| {
+            kept.push(make());
+            kept.len() - 1
+        })
+    }
+}
+
+impl Evaluated {
+    fn new(expression: &Expression) -> Self {
+        Evaluated { physical: Arc::clone(&expression.physical), failed: false }
+    }
+
+    /// Its column over `batch`; `None`, counted in `failures`, when it cannot be evaluated.
+    fn evaluate(&mut self, batch: &RecordBatch, failures: &mut u64) -> Option<ArrayRef> {
+        let evaluated = self.physical.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
+        match evaluated {
+            Ok(array) => Some(array),
+            Err(error) => {
+                *failures += 1;
+                if !std::mem::replace(&mut self.failed, true) {
+                    let error = error.strip_backtrace();
+                    tracing::warn!(expression = %self.physical, error, "an alert expression cannot be evaluated; its rules take the rows as absent");
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Watch {
+    /// Watches `table` with `rules`.
+    pub(super) fn new(table: &'static Table, rules: &[Rule]) -> Self {
+        let mut watch = Watch {
+            labels: table.labels().map(|(position, _)| position).collect(),
+            rates: RateColumns::new(table, rules),
+            masks: Vec::new(),
+            lefts: Vec::new(),
+            scopes: vec![Scope { masks: Vec::new(), truths: Vec::new() }],
+            probes: Vec::new(),
+            triggers: Vec::with_capacity(rules.len()),
+            watched: Vec::with_capacity(rules.len()),
+            swept_us: i64::MIN,
+            keys: Vec::new(),
+            failures: 0,
+            excess: 0,
+        };
+        let mut masks: Shared<&Expr> = Shared(HashMap::new());
+        let mut lefts: Shared<&Expr> = Shared(HashMap::new());
+        let mut scopes = Shared(HashMap::from([(Vec::new(), 0)]));
+        let mut probes = Shared(HashMap::new());
+        for rule in rules {
+            let mut scope = Vec::new();
+            let mut comparisons = Vec::new();
+            for term in &rule.condition.terms {
+                match term {
+                    Term::Boolean(expression) => {
+                        let make = || Mask { expression: Evaluated::new(expression), truths: Vec::new() };
+                        scope.push(masks.place(&expression.key, &mut watch.masks, make));
+                    }
+                    Term::Compare { left, comparison, right } => {
+                        let make = || Left { expression: Evaluated::new(left), values: Vec::new() };
+                        comparisons.push((lefts.place(&left.key, &mut watch.lefts, make), *comparison, *right));
+                    }
+                }
+            }
+            scope.sort_unstable();
+            scope.dedup();
+            let make = || Scope { masks: scope.clone(), truths: Vec::new() };
+            let scope = scopes.place(scope.clone(), &mut watch.scopes, make);
+            let mut comparisons = comparisons.into_iter();
+            // A rule without comparisons holds wherever its scope does: its probe's range is then 0…0.
+            let first = comparisons.next();
+            let (left, comparison, right) = first
+                .map_or((None, Comparison::Equal, 0.0), |(left, comparison, right)| (Some(left), comparison, right));
+            let make = || Probe { scope, left, low: f64::INFINITY, high: f64::NEG_INFINITY };
+            let probe = probes.place((scope, left), &mut watch.probes, make);
+            watch.triggers.push(Trigger { probe, comparison, right, busy: false });
+            let machine = Machine::new(rule.hold_us, rule.resolve_after_us);
+            watch.watched.push(Watched { machine, more: comparisons.collect() });
+        }
+        watch
+    }
+
+    /// Takes the rows of `batch` and adds what there is to tell to `events`; `settled` hears of each rule whose pending
+    /// series may have changed. Gives the batch that the rules' expressions refer to.
+    pub(super) fn evaluate(
+        &mut self,
+        batch: &RecordBatch,
+        events: &mut Vec<Event>,
+        mut settled: impl FnMut(usize, &Machine),
+    ) -> Result<RecordBatch, ArrowError> {
+        let times = batch.column(0).as_primitive::<TimestampMicrosecondType>().values();
+        self.read_keys(batch);
+        let batch = match &mut self.rates {
+            Some(rates) => rates.extend(batch, times, &self.keys)?,
+            None => batch.clone(),
+        };
+        self.read_terms(&batch);
+        for (rule, (trigger, watched)) in self.triggers.iter_mut().zip(&mut self.watched).enumerate() {
+            let Probe { scope, left, low, high } = self.probes[trigger.probe];
+            if !trigger.busy && !trigger.comparison.may_hold(low, high, trigger.right) {
+                continue;
+            }
+            let scope = &self.scopes[scope].truths;
+            let machine = &mut watched.machine;
+            for (row, (time_us, key)) in times.iter().zip(&self.keys).enumerate() {
+                let mut truth = scope[row];
+                if let Some(left) = left {
+                    truth = truth.min(trigger.comparison.holds(self.lefts[left].values[row], trigger.right));
+                }
+                for (left, comparison, right) in &watched.more {
+                    truth = truth.min(comparison.holds(self.lefts[*left].values[row], *right));
+                }
+                if let Some(change) = machine.step(*key, *time_us, truth) {
+                    events.push(Event { rule, key: *key, change, time_us: *time_us, row: Some(row) });
+                }
+            }
+            self.excess += machine.take_excess();
+            trigger.busy = !machine.is_quiet();
+            settled(rule, machine);
+        }
+        if let Some(now_us) = times.last() {
+            self.sweep(*now_us, events, settled);
+        }
+        Ok(batch)
+    }
+
+    /// The rule's state machine.
+    pub(super) fn machine(&self, rule: usize) -> &Machine {
+        &self.watched[rule].machine
+    }
+
+    /// The texts of a series' labels, by name; `batch` is any batch of the table that is not older than the series.
+    pub(super) fn label_texts(
+        &self,
+        key: SeriesKey,
+        table: &'static Table,
+        batch: &RecordBatch,
+    ) -> Vec<(&'static str, String)> {
+        let text = |(index, position): (usize, &usize)| {
+            let text = super::template::text(batch.column(*position).as_ref(), key.label(index, self.labels.len()));
+            (table.columns[*position].name, text)
+        };
+        self.labels.iter().enumerate().map(text).collect()
+    }
+
+    /// How many evaluations failed since this was last asked.
+    pub(super) fn take_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.failures)
+    }
+
+    /// How many rows were not watched or had no rate since this was last asked.
+    pub(super) fn take_excess(&mut self) -> u64 {
+        std::mem::take(&mut self.excess) + self.rates.as_mut().map_or(0, |rates| rates.rates.take_excess())
+    }
+
+    fn read_keys(&mut self, batch: &RecordBatch) {
+        self.keys.clear();
+        self.keys.resize(batch.num_rows(), SeriesKey::default());
+        for position in &self.labels {
+            let label = batch.column(*position).as_dictionary::<Int32Type>();
+            for (key, label) in self.keys.iter_mut().zip(label.keys().values()) {
+                *key = key.with(*label);
+            }
+        }
+    }
+
+    fn read_terms(&mut self, batch: &RecordBatch) {
+        let rows = batch.num_rows();
+        for Mask { expression, truths } in &mut self.masks {
+            truths.clear();
+            match expression.evaluate(batch, &mut self.failures) {
+                Some(array) => {
+                    truths.extend(array.as_boolean().iter().map(|value| value.map_or(Truth::Unknown, Truth::from)))
+                }
+                None => truths.resize(rows, Truth::Unknown),
+            }
+        }
+        for Left { expression, values } in &mut self.lefts {
+            values.clear();
+            match expression.evaluate(batch, &mut self.failures) {
+                Some(array) => extend_floats(values, &array),
+                None => values.resize(rows, f64::NAN),
+            }
+        }
+        for Scope { masks, truths } in &mut self.scopes {
+            truths.clear();
+            truths.resize(rows, Truth::True);
+            for mask in masks {
+                for (truth, mask) in truths.iter_mut().zip(&self.masks[*mask].truths) {
+                    *truth = (*truth).min(*mask);
+                }
+            }
+        }
+        for Probe { scope, left, low, high } in &mut self.probes {
+            (*low, *high) = (f64::INFINITY, f64::NEG_INFINITY);
+            for (row, truth) in self.scopes[*scope].truths.iter().enumerate() {
+                if *truth == Truth::True {
+                    let value = left.map_or(0.0, |left| self.lefts[left].values[row]);
+                    // min and max leave NaN, the absent, aside.
+                    (*low, *high) = (low.min(value), high.max(value));
+                }
+            }
+        }
+    }
+
+    fn sweep(&mut self, now_us: i64, events: &mut Vec<Event>, mut settled: impl FnMut(usize, &Machine)) {
+        if now_us.saturating_sub(self.swept_us) < SWEEP_INTERVAL_US && now_us >= self.swept_us {
+            return;
+        }
+        self.swept_us = now_us;
+        for (rule, (trigger, watched)) in self.triggers.iter_mut().zip(&mut self.watched).enumerate() {
+            if !trigger.busy {
+                continue;
+            }
+            for key in watched.machine.forget_gone(now_us) {
+                events.push(Event { rule, key, change: Change::Resolved, time_us: now_us, row: None });
+            }
+            trigger.busy = !watched.machine.is_quiet();
+            settled(rule, &watched.machine);
+        }
+    }
+}
+
+impl RateColumns {
+    fn new(table: &'static Table, rules: &[Rule]) -> Option<Self> {
+        let positions: Vec<usize> = counters(table).map(|(position, _)| position).collect();
+        let mut used: Vec<usize> = rules.iter().flat_map(|rule| rule.condition.rates.iter().copied()).collect();
+        used.sort_unstable();
+        used.dedup();
+        if used.is_empty() {
+            return None;
+        }
+        Some(RateColumns {
+            schema: Arc::new(extended(table)),
+            places: (0..positions.len()).map(|counter| used.iter().position(|used| *used == counter)).collect(),
+            rates: Rates::new(used.iter().map(|counter| positions[*counter]).collect()),
+            absent: Arc::new(Float64Array::new_null(0)),
+        })
+    }
+
+    /// `batch` with the counters' rates behind its columns.
+    fn extend(&mut self, batch: &RecordBatch, times: &[i64], keys: &[SeriesKey]) -> Result<RecordBatch, ArrowError> {
+        let rows = batch.num_rows();
+        if self.absent.len() < rows {
+            self.absent = Arc::new(Float64Array::new_null(rows.next_power_of_two()));
+        }
+        let rates = self.rates.advance(batch, times, keys);
+        let absent = self.absent.slice(0, rows);
+        let rates = self.places.iter().map(|place| place.map_or(&absent, |place| &rates[place]));
+        let columns = batch.columns().iter().chain(rates).cloned().collect();
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+}
+
+/// The value of `expression` at one row of `batch`, if it is present.
+pub(super) fn value_at(
+    expression: &Expression,
+    batch: &RecordBatch,
+    row: usize,
+) -> Result<Option<f64>, DataFusionError> {
+    let array = expression.physical.evaluate(&batch.slice(row, 1))?.into_array(1)?;
+    let mut values = Vec::with_capacity(1);
+    extend_floats(&mut values, &array);
+    Ok(values.first().copied().filter(|value| !value.is_nan()))
+}
+
+/// Adds a numeric column's values, NaN for what is absent.
+fn extend_floats(values: &mut Vec<f64>, array: &ArrayRef) {
+    if let Some(floats) = array.as_primitive_opt::<Float64Type>() {
+        match floats.nulls() {
+            None => values.extend_from_slice(floats.values()),
+            Some(_) => values.extend(floats.iter().map(|value| value.unwrap_or(f64::NAN))),
+        }
+    } else if let Some(integers) = array.as_primitive_opt::<Int64Type>() {
+        values.extend(integers.iter().map(|value| value.map_or(f64::NAN, |value| value as f64)));
+    } else {
+        // Compiling lets only these two through.
+        values.resize(values.len() + array.len(), f64::NAN);
+    }
+}

@@ -1,0 +1,329 @@
+//! The webhook notifier: one JSON object a POST.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, StatusCode, Url};
+use serde::Serialize;
+
+use super::notify::{Notification, NotifierKind, NotifierSettings, NotifyError};
+
+/// How often a notification is tried before it is lost.
+pub const TRIES_MAX: u32 = 3;
+
+/// The longest a receiver may be waited for.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// The most headers a webhook adds.
+pub const HEADERS_MAX: usize = 32;
+
+/// A webhook as settings say it.
+#[derive(Clone, PartialEq)]
+pub struct WebhookSettings {
+    /// Where to post: `http://…` or `https://…`.
+    pub url: String,
+    /// How long one try may take, connecting included.
+    pub timeout: Duration,
+    /// Headers to add, such as `Authorization`.
+    pub headers: Vec<(String, String)>,
+    /// How long to wait before the second try; twice as long before each further one.
+    pub retry_delay: Duration,
+}
+
+impl Default for WebhookSettings {
+    fn default() -> Self {
+        WebhookSettings {
+            url: String::new(),
+            timeout: Duration::from_secs(10),
+            headers: Vec::new(),
+            retry_delay: Duration::from_secs(1),
+        }
+    }
+}
+
+impl fmt::Debug for WebhookSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Header values and the URL's path are often secrets.
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("WebhookSettings")
+            .field("timeout", &self.timeout)
+            .field("headers", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Checks a notifier's settings without making it.
+///
+/// # Errors
+/// When the URL, a header or a duration is not what it must be.
+pub fn check(settings: &NotifierSettings) -> Result<(), NotifyError> {
+    if settings.name.trim().is_empty() {
+        let problem = "is empty; give the notifier a name".into();
+        return Err(NotifyError { notifier: settings.name.clone(), key: "name", problem });
+    }
+    match &settings.kind {
+        NotifierKind::Log => Ok(()),
+        NotifierKind::Webhook(webhook) => parts(&settings.name, webhook).map(drop),
+    }
+}
+
+/// A webhook that can be posted to.
+#[derive(Debug)]
+pub(super) struct Webhook {
+    client: Client,
+    url: Url,
+    headers: HeaderMap,
+    host: String,
+    retry_delay: Duration,
+}
+
+/// Why a notification was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PostError {
+    #[error("write the notification as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("post to the webhook: {}", chain(.0))]
+    Transport(#[from] reqwest::Error),
+    #[error("post to the webhook: it answered {0}")]
+    Refused(StatusCode),
+}
+
+/// The body of a POST: the notification's fields and the host's name.
+#[derive(Serialize)]
+struct Body<'a> {
+    host: &'a str,
+    #[serde(flatten)]
+    notification: &'a Notification,
+}
+
+impl Webhook {
+    pub(super) fn new(name: &str, settings: &WebhookSettings, host: &str) -> Result<Self, NotifyError> {
+        let (url, headers) = parts(name, settings)?;
+        // Another part of the process may have installed one already; then that one serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .timeout(settings.timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("kymo/", env!("CARGO_PKG_VERSION")))
+            .pool_max_idle_per_host(1)
+            .build()
+            .map_err(|error| NotifyError { notifier: name.into(), key: "url", problem: chain(&error) })?;
+        Ok(Webhook { client, url, headers, host: host.into(), retry_delay: settings.retry_delay })
+    }
+
+    /// Posts `notification`, up to [`TRIES_MAX`] times.
+    pub(super) async fn post(&self, notification: &Notification) -> Result<(), PostError> {
+        let body = serde_json::to_vec(&Body { host: &self.host, notification })?;
+        let mut delay = self.retry_delay;
+        let mut tries = 1;
+        loop {
+            let error = match self.post_once(body.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if tries == TRIES_MAX || !error.may_pass() {
+                return Err(error);
+            }
+            tracing::debug!(tries, %error, "posting again after {delay:?}");
+            tokio::time::sleep(delay).await;
+            tries += 1;
+            delay *= 2;
+        }
+    }
+
+    async fn post_once(&self, body: Vec<u8>) -> Result<(), PostError> {
+        let request = self.client.post(self.url.clone()).headers(self.headers.clone()).body(body);
+        // The URL may hold a secret, and an error is logged.
+        let response = request.send().await.map_err(reqwest::Error::without_url)?;
+        let status = response.status();
+        if status.is_success() { Ok(()) } else { Err(PostError::Refused(status)) }
+    }
+}
+
+impl PostError {
+    /// Whether the same request may succeed later.
+    fn may_pass(&self) -> bool {
+        match self {
+            PostError::Json(_) => false,
+            PostError::Transport(_) => true,
+            PostError::Refused(status) => {
+                status.is_server_error()
+                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
+            }
+        }
+    }
+}
+
+fn parts(name: &str, settings: &WebhookSettings) -> Result<(Url, HeaderMap), NotifyError> {
+    let fail = |key, problem| NotifyError { notifier: name.to_owned(), key, problem };
+    let url = Url::parse(&settings.url)
+        .map_err(|error| fail("url", format!("{error}; it is like https://example.org/alerts")))?;
+    if !["http", "https"].contains(&url.scheme()) {
+        return Err(fail("url", format!("has the scheme {:?}; it is http or https", url.scheme())));
+    }
+    if settings.timeout.is_zero() || settings.timeout > TIMEOUT_MAX {
+        return Err(fail("timeout", format!("is {:?}; it is above 0 and up to {TIMEOUT_MAX:?}", settings.timeout)));
+    }
+    if settings.retry_delay > TIMEOUT_MAX {
+        return Err(fail("retry_delay", format!("is {:?}; it is up to {TIMEOUT_MAX:?}", settings.retry_delay)));
+    }
+    if settings.headers.len() > HEADERS_MAX {
+        return Err(fail("headers", format!("are {}; there may be {HEADERS_MAX}", settings.headers.len())));
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (header, value) in &settings.headers {
+        let key: HeaderName =
+            header.parse().map_err(|_| fail("headers", format!("{header:?} is not a header's name")))?;
+        let mut value: HeaderValue =
+            value.parse().map_err(|_| fail("headers", format!("the value of {header:?} is not visible ASCII")))?;
+        value.set_sensitive(true);
+        headers.insert(key, value);
+    }
+    Ok((url, headers))
+}
+
+/// The error with its causes: reqwest says what failed and leaves why to the sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::alert::notify::tests::notification;
+    use crate::alert::notify::{Deliverer, LOG, State};
+
+    /// A receiver on loopback that answers each request with the next status, the last one ever after. Gives its URL
+    /// and the (request head, body) pairs.
+    async fn receiver(statuses: &'static [u16]) -> (String, UnboundedReceiver<(String, Value)>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let (sender, requests) = unbounded_channel();
+        tokio::spawn(async move {
+            let mut answered = 0;
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = BufReader::new(stream);
+                let (mut head, mut length) = (String::new(), 0);
+                loop {
+                    let mut line = String::new();
+                    stream.read_line(&mut line).await.unwrap();
+                    if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap();
+                    }
+                    if line.trim().is_empty() {
+                        break;
+                    }
+                    head.push_str(&line);
+                }
+                let mut body = vec![0; length];
+                stream.read_exact(&mut body).await.unwrap();
+                let status = statuses[answered.min(statuses.len() - 1)];
+                answered += 1;
+                let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                if sender.send((head, serde_json::from_slice(&body).unwrap())).is_err() {
+                    return;
+                }
+            }
+        });
+        (url, requests)
+    }
+
+    fn hook(url: &str) -> NotifierSettings {
+        let headers = vec![("Authorization".into(), "Bearer s3cret".into())];
+        let retry_delay = Duration::from_millis(1);
+        let settings = WebhookSettings { url: url.into(), headers, retry_delay, ..WebhookSettings::default() };
+        NotifierSettings { name: "hook".into(), kind: NotifierKind::Webhook(settings) }
+    }
+
+    #[tokio::test]
+    async fn a_failing_receiver_is_tried_again_and_order_is_kept() {
+        let (url, mut requests) = receiver(&[503, 429, 200]).await;
+        let (outbox, deliverer) = Deliverer::new(vec![hook(&url)], "alpha").unwrap();
+        outbox.send("hook", &Arc::new(notification("busy", State::Firing)));
+        outbox.send("hook", &Arc::new(notification("busy", State::Resolved)));
+        deliverer.run(async {}, Duration::from_secs(60)).await;
+        assert_eq!((outbox.sent(), outbox.lost()), (2, 0));
+
+        let mut states = Vec::new();
+        while let Ok((head, body)) = requests.try_recv() {
+            assert!(head.starts_with("POST /hook HTTP/1.1"), "{head}");
+            assert!(head.to_lowercase().contains("content-type: application/json"), "{head}");
+            assert!(head.contains("Bearer s3cret"), "{head}");
+            assert_eq!((&body["host"], &body["labels"]["interface"]), (&"alpha".into(), &"eth0".into()));
+            states.push(body["state"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(states, ["firing", "firing", "firing", "resolved"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_delivered_is_lost_and_counted() {
+        let (refusing, mut refused) = receiver(&[400]).await;
+        let (failing, mut failed) = receiver(&[500]).await;
+        let mut other = hook(&failing);
+        other.name = "other".into();
+        let (outbox, deliverer) = Deliverer::new(vec![hook(&refusing), other], "alpha").unwrap();
+        outbox.send("hook", &Arc::new(notification("busy", State::Firing)));
+        outbox.send("other", &Arc::new(notification("busy", State::Firing)));
+        deliverer.run(async {}, Duration::from_secs(60)).await;
+        assert_eq!((outbox.sent(), outbox.lost()), (0, 2));
+        // What is refused for good is not repeated.
+        let count = |requests: &mut UnboundedReceiver<_>| std::iter::from_fn(|| requests.try_recv().ok()).count();
+        assert_eq!((count(&mut refused), count(&mut failed)), (1, TRIES_MAX as usize));
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_hangs_delays_neither_the_log_nor_the_end() {
+        // Accepts in the kernel's backlog and never answers.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        let (outbox, deliverer) = Deliverer::new(vec![hook(&url)], "alpha").unwrap();
+        for _ in 0..3 {
+            outbox.send("hook", &Arc::new(notification("busy", State::Firing)));
+            outbox.send(LOG, &Arc::new(notification("busy", State::Firing)));
+        }
+        let watched = outbox.clone();
+        let logged = async move {
+            while watched.sent() < 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let run = deliverer.run(logged, Duration::from_millis(10));
+        tokio::time::timeout(Duration::from_secs(60), run).await.expect("bounded by the grace");
+        assert_eq!((outbox.sent(), outbox.lost()), (3, 3));
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        let problem = |change: fn(&mut WebhookSettings)| {
+            let mut webhook = WebhookSettings { url: "https://example.org/x".into(), ..WebhookSettings::default() };
+            change(&mut webhook);
+            let settings = NotifierSettings { name: "hook".into(), kind: NotifierKind::Webhook(webhook) };
+            check(&settings).map_err(|error| error.to_string())
+        };
+        assert_eq!(problem(|_| {}), Ok(()));
+        let cases: [(fn(&mut WebhookSettings), &str); 6] = [
+            (|webhook| webhook.url = "example.org".into(), "url: relative URL without a base"),
+            (|webhook| webhook.url = "ftp://example.org".into(), "url: has the scheme \"ftp\"; it is http or https"),
+            (|webhook| webhook.timeout = Duration::ZERO, "timeout: is 0ns"),
+            (|webhook| webhook.retry_delay = Duration::from_secs(61), "retry_delay: is 61s"),
+            (|webhook| webhook.headers = vec![("a b".into(), "c".into())], "headers: \"a b\" is not a header's name"),
+            (|webhook| webhook.headers = vec![("a".into(), "\n".into())], "headers: the value of \"a\""),
+        ];
+        for (change, expected) in cases {
+            let problem = problem(change).unwrap_err();
+            assert!(problem.starts_with(&format!("notifier \"hook\": {expected}")), "{problem}");
+        }
+    }
+}
