@@ -1,6 +1,11 @@
 //! The metric families: [`FAMILIES`] is the one list; each has its record and its sampler in a file of its own.
 
+pub mod cpu;
 pub mod kymo;
+pub mod network;
+#[cfg(test)]
+mod probe;
+mod source;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +51,8 @@ pub type Opened = (Box<dyn Sampler>, Box<dyn Source>);
 
 /// Every table that kymo has, in the order that people read them.
 pub static FAMILIES: &[Family] = &[
+    cpu::FAMILY,
+    network::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },

@@ -1,0 +1,354 @@
+//! `cpu`: what the CPUs spent their time on, from `/proc/stat`.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use heim::cpu::CpuTime;
+use heim::cpu::os::linux::CpuTimeExt;
+use heim::units::{Time, time::second};
+
+use super::source::{Outcome, failed, lines, number, poll, with_proc};
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::{ABSENT, Record};
+use crate::sampler::{SampleError, Tick};
+
+/// The CPU family.
+pub const FAMILY: Family = Family::sampled::<CpuSampler>(
+    Duration::from_millis(10),
+    "the kernel counts CPU time in units of 10 ms (USER_HZ); utilization is over 100 ms",
+);
+
+/// What `utilization` looks back over.
+const WINDOW_NS: i64 = 100_000_000;
+/// Samples that are closer together than this are not kept for `utilization`: the kernel's units are coarser.
+const STEP_NS: i64 = 5_000_000;
+/// Samples that a history can have: those of the window, the one before it and the newest.
+const SAMPLES_MAX: usize = (WINDOW_NS / STEP_NS) as usize + 2;
+/// No kernel is built for more CPUs; one with a higher number has no `utilization`.
+const CPUS_MAX: usize = 8_192;
+
+record! {
+    /// Time that each CPU and all together spent in each mode since boot. The row `total` comes from the kernel's own
+    /// sum, which also holds CPUs that are offline now. Guest time is contained in user and nice time.
+    pub struct Cpu("cpu") {
+        labels {
+            /// `total`, or the number of the logical CPU.
+            cpu => "cpu.logical_number",
+        }
+        values {
+            /// Normal processes in user mode, guests included.
+            counter user_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "user"},
+            /// Niced processes in user mode, niced guests included.
+            counter nice_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "nice"},
+            /// The kernel on behalf of processes.
+            counter system_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "system"},
+            /// Nothing to do.
+            counter idle_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "idle"},
+            /// Nothing to do while a task that last ran here waits for I/O. The kernel's figure is rough and may fall.
+            counter iowait_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "iowait"},
+            /// Hardware interrupts.
+            counter irq_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "interrupt"},
+            /// Software interrupts.
+            counter softirq_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "softirq"},
+            /// Time in which the hypervisor let something else run.
+            counter steal_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "steal"},
+            /// Guests under this kernel; contained in `user_us`.
+            counter guest_us: i64 [Micros] => "kymo.cpu.guest.time" {"cpu.mode" = "user"},
+            /// Niced guests under this kernel; contained in `nice_us`.
+            counter guest_nice_us: i64 [Micros] => "kymo.cpu.guest.time" {"cpu.mode" = "nice"},
+            /// Busy share over the trailing 100 ms, or since the sample before where those are further apart: all
+            /// modes but idle and iowait, over all modes. Null until there is such a sample, and where a counter fell.
+            gauge utilization: f64 [Ratio] => "system.cpu.utilization" {},
+        }
+    }
+}
+
+/// Reads `/proc/stat` through heim.
+#[derive(Debug)]
+pub struct CpuSampler {
+    /// The kernel's units of CPU time in a second, USER_HZ.
+    units_per_second: f64,
+    unit_us: i64,
+    /// Ticks in which `/proc/stat` was read.
+    reads: u64,
+    /// At place 0 of all CPUs together, at place n + 1 of CPU n.
+    histories: Vec<History>,
+}
+
+impl Default for CpuSampler {
+    fn default() -> CpuSampler {
+        let units_per_second = rustix::param::clock_ticks_per_second().max(1);
+        CpuSampler {
+            units_per_second: units_per_second as f64,
+            unit_us: i64::try_from(1_000_000 / units_per_second).unwrap_or(1),
+            reads: 0,
+            histories: Vec::new(),
+        }
+    }
+}
+
+impl Sample for CpuSampler {
+    type Record = Cpu;
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cpu>) -> Result<(), SampleError> {
+        with_proc("stat", |stat| {
+            let mut names = names(stat);
+            if names.next().is_none_or(|name| !name.is_empty()) {
+                return Err(failed("stat", "its first line is not the sum of all CPUs"));
+            }
+            self.reads += 1;
+            poll(self.read(names, tick, rows))?
+        })
+    }
+}
+
+impl CpuSampler {
+    /// heim gives the rows of `/proc/stat` in its order and without their numbers, so `names` go beside them.
+    async fn read(
+        &mut self,
+        names: impl Iterator<Item = &[u8]>,
+        tick: &Tick,
+        rows: &mut Rows<Cpu>,
+    ) -> Result<(), SampleError> {
+        let mut outcome = Outcome::default();
+        match heim::cpu::time().await {
+            Ok(time) => self.push(0, "total", &time, tick, rows),
+            Err(error) => outcome.fail("stat", error),
+        }
+        let mut times = pin!(heim::cpu::times().await.map_err(|error| failed("stat", error))?);
+        for (row, name) in (1..).zip(names) {
+            // Not asked for more than there are CPUs, heim leaves the long lines after them alone.
+            match (times.next().await, str::from_utf8(name)) {
+                (Some(Ok(time)), Ok(name)) => self.push(row, name, &time, tick, rows),
+                (Some(Err(error)), _) => outcome.fail("stat", error),
+                (None, _) | (_, Err(_)) => outcome.fail("stat", "a CPU has no times or no number"),
+            }
+        }
+        outcome.into_result()
+    }
+
+    fn push(&mut self, row: usize, name: &str, time: &CpuTime, tick: &Tick, rows: &mut Rows<Cpu>) {
+        let us = |time| self.micros(time);
+        let mut record = Cpu {
+            cpu: rows.labels.resolve(row, name),
+            user_us: us(time.user()),
+            nice_us: us(time.nice()),
+            system_us: us(time.system()),
+            idle_us: us(time.idle()),
+            iowait_us: us(time.io_wait()),
+            irq_us: us(time.irq()),
+            softirq_us: us(time.soft_irq()),
+            steal_us: us(time.steal()),
+            guest_us: time.guest().map_or(ABSENT, us),
+            guest_nice_us: time.guest_nice().map_or(ABSENT, us),
+            ..Cpu::absent(tick.time)
+        };
+        let slot = if row == 0 { Some(0) } else { number(name.as_bytes()).and_then(|id| usize::try_from(id + 1).ok()) };
+        if let Some(slot) = slot.filter(|slot| *slot <= CPUS_MAX) {
+            if self.histories.len() <= slot {
+                self.histories.resize_with(slot + 1, History::default);
+            }
+            let share = self.histories[slot].share(self.reads, Sampled::new(&record, tick));
+            record.utilization = share.unwrap_or(f64::NAN);
+        }
+        rows.push(record);
+    }
+
+    /// heim divides the kernel's units to seconds; going back by way of whole units is exact up to 2^51 of them.
+    fn micros(&self, time: Time) -> i64 {
+        #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
+        let units = (time.get::<second>() * self.units_per_second).round() as i64;
+        units.saturating_mul(self.unit_us)
+    }
+}
+
+/// What follows `cpu` in the lines of `/proc/stat` that start with it: nothing in the first, then the CPUs' numbers.
+fn names(stat: &[u8]) -> impl Iterator<Item = &[u8]> {
+    lines(stat).map_while(|line| {
+        let line = line.strip_prefix(b"cpu")?;
+        let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+        Some(&line[..end])
+    })
+}
+
+/// The trailing samples of one CPU, oldest first: at most one of them is older than the window.
+#[derive(Debug, Default)]
+struct History {
+    samples: VecDeque<Sampled>,
+    /// The read that it was last in.
+    read: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sampled {
+    at_ns: i64,
+    busy_us: i64,
+    idle_us: i64,
+}
+
+impl Sampled {
+    fn new(cpu: &Cpu, tick: &Tick) -> Sampled {
+        let busy = [cpu.user_us, cpu.nice_us, cpu.system_us, cpu.irq_us, cpu.softirq_us, cpu.steal_us];
+        Sampled {
+            at_ns: tick.monotonic_ns,
+            busy_us: busy.into_iter().fold(0, i64::saturating_add),
+            idle_us: cpu.idle_us.saturating_add(cpu.iowait_us),
+        }
+    }
+}
+
+impl History {
+    /// The busy share from the newest sample that the window lets pass until `now`, which is then kept.
+    fn share(&mut self, read: u64, now: Sampled) -> Option<f64> {
+        if self.read + 1 != read {
+            // It was offline in between, and the kernel may have begun to count anew.
+            self.samples.clear();
+            self.samples.reserve(SAMPLES_MAX);
+        }
+        self.read = read;
+        let old = |sample: &Sampled| now.at_ns - sample.at_ns >= WINDOW_NS;
+        while self.samples.get(1).is_some_and(old) {
+            self.samples.pop_front();
+        }
+        let base = self.samples.front().copied().filter(old);
+        if self.samples.back().is_none_or(|newest| now.at_ns - newest.at_ns >= STEP_NS) {
+            self.samples.push_back(now);
+        }
+        let base = base?;
+        let (busy, idle) = (now.busy_us - base.busy_us, now.idle_us - base.idle_us);
+        (busy >= 0 && idle >= 0 && busy + idle > 0).then(|| busy as f64 / (busy + idle) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+
+    #[test]
+    fn rows_are_the_kernels_units_times_their_length() {
+        let mut probe = Probe::fixture(&FAMILY, "vm");
+        assert_eq!(
+            probe.rows(0),
+            "total,884370000,685620000,198950000,2320990000,37420000,0,1990000,9360000,0,0,\n\
+             0,392550000,351260000,89490000,1223390000,7420000,0,690000,4670000,0,0,\n\
+             1,491810000,334360000,109460000,1097600000,30000000,0,1290000,4680000,0,0,\n"
+        );
+    }
+
+    /// Numbers that a large host reaches in years, and CPUs 1 and 3…16 offline.
+    #[test]
+    fn ids_with_holes_stay_with_their_rows() {
+        let mut probe = Probe::fixture(&FAMILY, "odd");
+        assert_eq!(
+            probe.rows(0),
+            "total,4655529180000,38130580000,1111536340000,90650601370000,58211660000,0,43468760000,120000,7000000,300000,\n\
+             0,1551843060000,12710190000,370512110000,30216867120000,19403880000,0,14489580000,40000,2330000,100000,\n\
+             2,1551843060000,12710190000,370512110000,30216867120000,19403880000,0,14489580000,40000,2330000,100000,\n\
+             17,1551843060000,12710200000,370512120000,30216867130000,19403900000,0,14489600000,40000,2340000,100000,\n"
+        );
+    }
+
+    /// A `/proc/stat` of these CPUs, each with its user and idle units; all together come first.
+    fn stat(cpus: &[(&str, u64, u64)]) -> String {
+        let lines = cpus.iter().map(|(name, user, idle)| format!("cpu{name} {user} 0 0 {idle} 0 0 0 0 0 0\n"));
+        lines.collect::<String>() + "intr 0\n"
+    }
+
+    #[test]
+    fn a_kernel_that_counts_no_guests_leaves_them_absent() {
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("stat", "cpu  1 2 3 4 5 6 7 8\ncpu0 1 2 3 4 5 6 7 8\n");
+        let row = "10000,20000,30000,40000,50000,60000,70000,80000,,,";
+        assert_eq!(probe.rows(0), format!("total,{row}\n0,{row}\n"));
+    }
+
+    #[test]
+    fn microseconds_are_exact() {
+        let sampler = CpuSampler { units_per_second: 100.0, unit_us: 10_000, ..CpuSampler::default() };
+        for units in (0..100_000_u64).chain((1 << 46)..(1 << 46) + 100_000) {
+            // As heim does it.
+            let time = Time::new::<second>(units as f64 / 100.0);
+            assert_eq!(sampler.micros(time), i64::try_from(units).unwrap() * 10_000);
+        }
+    }
+
+    #[test]
+    fn utilization_is_of_the_trailing_100_ms() {
+        let mut probe = Probe::empty(&FAMILY);
+        for tick in 0..10_u64 {
+            probe.write("stat", stat(&[(" ", tick, 0), ("0", tick, 0)]));
+            assert_eq!(probe.last_column(i64::try_from(tick * 10).unwrap()), ["", ""]);
+        }
+        // Busy until 90 ms, idle from then on: nine, eight, … of ten units.
+        for (tick, share) in (10..20_u64).zip(["0.9", "0.8", "0.7", "0.6", "0.5", "0.4", "0.3", "0.2", "0.1", "0.0"]) {
+            probe.write("stat", stat(&[(" ", 9, tick - 9), ("0", 9, tick - 9)]));
+            assert_eq!(probe.last_column(i64::try_from(tick * 10).unwrap()), [share, share]);
+        }
+        // After a pause it is of the pause.
+        probe.write("stat", stat(&[(" ", 9, 110), ("0", 59, 60)]));
+        assert_eq!(probe.last_column(1_190), ["0.0", "0.5"]);
+    }
+
+    #[test]
+    fn iowait_is_idle_and_guests_count_once() {
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("stat", "cpu  0 0 0 0 0 0 0 0 0 0\n");
+        probe.rows(0);
+        probe.write("stat", "cpu  1 1 1 1 4 1 1 1 1 1\n");
+        assert_eq!(probe.last_column(100), [(6.0 / 11.0).to_string()]);
+    }
+
+    #[test]
+    fn a_cpu_that_was_offline_begins_anew() {
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("stat", stat(&[(" ", 0, 0), ("0", 0, 0), ("1", 0, 0)]));
+        probe.rows(0);
+        probe.write("stat", stat(&[(" ", 5, 5), ("0", 5, 5)]));
+        assert_eq!(probe.last_column(100), ["0.5", "0.5"]);
+        probe.write("stat", stat(&[(" ", 10, 10), ("0", 10, 10), ("1", 7, 3)]));
+        assert_eq!(probe.last_column(200), ["0.5", "0.5", ""]);
+        probe.write("stat", stat(&[(" ", 15, 15), ("0", 15, 15), ("1", 8, 12)]));
+        assert_eq!(probe.last_column(300), ["0.5", "0.5", "0.1"]);
+    }
+
+    #[test]
+    fn a_counter_that_fell_gives_no_share() {
+        let mut probe = Probe::empty(&FAMILY);
+        for (ms, user, idle, share) in
+            [(0, 50, 50, ""), (100, 40, 70, ""), (200, 45, 69, ""), (300, 50, 74, "0.5"), (400, 50, 74, "")]
+        {
+            probe.write("stat", stat(&[(" ", user, idle)]));
+            assert_eq!(probe.last_column(ms), [share], "at {ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_history_is_bounded_at_any_rate() {
+        let mut history = History::default();
+        for read in 1..100_000 {
+            let at_ns = i64::try_from(read).unwrap() * 100_000;
+            let share = history.share(read, Sampled { at_ns, busy_us: at_ns, idle_us: at_ns });
+            assert_eq!(share.is_some(), read > 1_000, "at {at_ns} ns");
+            assert!(history.samples.len() <= SAMPLES_MAX);
+        }
+        assert!(history.samples.len() > 15);
+    }
+
+    #[test]
+    fn what_is_no_stat_is_an_error() {
+        let mut probe = Probe::empty(&FAMILY);
+        for text in ["", "intr 1\n", "cpu0 1 2 3 4 5 6 7 8 9 10\n"] {
+            probe.write("stat", text);
+            let (rows, outcome) = probe.tick(0);
+            assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("", "stat"), "{text:?}");
+        }
+        probe.write("stat", "cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1 x 3\ncpu1 1 2 3 4 5 6 7 8 9 10\n");
+        let (rows, outcome) = probe.tick(0);
+        let names: Vec<&str> = rows.lines().filter_map(|row| row.split(',').next()).collect();
+        assert_eq!((names, outcome.is_err()), (vec!["total", "1"], true));
+    }
+}

@@ -1,0 +1,182 @@
+//! `network`: what went through each network interface, from `/proc/net/dev`.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use heim::net::IoCounters;
+use heim::net::os::linux::IoCountersExt;
+use heim::units::information;
+
+use super::source::{Outcome, count, failed, lines, number, poll, text, with_proc, words};
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::Record;
+use crate::sampler::{SampleError, Tick};
+
+/// The network family.
+pub const FAMILY: Family =
+    Family::sampled::<NetworkSampler>(Duration::from_millis(1), "exact at every read, to the packet");
+
+/// The lines above the interfaces in `/proc/net/dev`.
+const HEADINGS: usize = 2;
+
+record! {
+    /// What each network interface of the daemon's network namespace received and sent since it appeared.
+    pub struct Network("network") {
+        labels {
+            /// The interface's name.
+            interface => "network.interface.name",
+        }
+        values {
+            /// Bytes received.
+            counter rx_bytes: i64 [Bytes] => "system.network.io" {"network.io.direction" = "receive"},
+            /// Bytes sent.
+            counter tx_bytes: i64 [Bytes] => "system.network.io" {"network.io.direction" = "transmit"},
+            /// Packets received.
+            counter rx_packets: i64 [Count("{packet}")] => "system.network.packet.count" {"network.io.direction" = "receive"},
+            /// Packets sent.
+            counter tx_packets: i64 [Count("{packet}")] => "system.network.packet.count" {"network.io.direction" = "transmit"},
+            /// Errors when receiving.
+            counter rx_errors: i64 [Count("{error}")] => "system.network.errors" {"network.io.direction" = "receive"},
+            /// Errors when sending.
+            counter tx_errors: i64 [Count("{error}")] => "system.network.errors" {"network.io.direction" = "transmit"},
+            /// Packets received and dropped, also for want of room in the device.
+            counter rx_dropped: i64 [Count("{packet}")] => "system.network.packet.dropped" {"network.io.direction" = "receive"},
+            /// Packets dropped instead of sent.
+            counter tx_dropped: i64 [Count("{packet}")] => "system.network.packet.dropped" {"network.io.direction" = "transmit"},
+        }
+    }
+}
+
+/// Reads `/proc/net/dev` through heim, and by itself those lines that heim cannot.
+#[derive(Debug, Default)]
+pub struct NetworkSampler;
+
+impl Sample for NetworkSampler {
+    type Record = Network;
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Network>) -> Result<(), SampleError> {
+        with_proc("net/dev", |dev| poll(read(dev, tick, rows))?)
+    }
+}
+
+/// heim gives one item a line, and an error for a line which is not UTF-8, for some blanks beyond ASCII in a name,
+/// and where no blank follows the name.
+async fn read(dev: &[u8], tick: &Tick, rows: &mut Rows<Network>) -> Result<(), SampleError> {
+    let mut outcome = Outcome::default();
+    let mut counters = pin!(heim::net::io_counters().await.map_err(|error| failed("net/dev", error))?);
+    for (row, line) in lines(dev).skip(HEADINGS).enumerate() {
+        let Some(counters) = counters.next().await else { break };
+        // The kernel allows no colon in a name.
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            outcome.fail("net/dev", "a line names no interface");
+            continue;
+        };
+        let record = match counters {
+            Ok(counters) => from_heim(&counters, tick.time),
+            Err(error) => {
+                let Some(record) = parse(&line[colon + 1..], tick.time) else {
+                    outcome.fail("net/dev", error);
+                    continue;
+                };
+                record
+            }
+        };
+        let interface = rows.labels.resolve(row, &text(line[..colon].trim_ascii_start()));
+        rows.push(Network { interface, ..record });
+    }
+    outcome.into_result()
+}
+
+fn from_heim(counters: &IoCounters, time: i64) -> Network {
+    Network {
+        rx_bytes: count(counters.bytes_recv().get::<information::byte>()),
+        tx_bytes: count(counters.bytes_sent().get::<information::byte>()),
+        rx_packets: count(counters.packets_recv()),
+        tx_packets: count(counters.packets_sent()),
+        rx_errors: count(counters.errors_recv()),
+        tx_errors: count(counters.errors_sent()),
+        rx_dropped: count(counters.drop_recv()),
+        tx_dropped: count(counters.drop_sent()),
+        ..Network::absent(time)
+    }
+}
+
+/// What follows an interface's name: eight numbers received and eight sent.
+fn parse(line: &[u8], time: i64) -> Option<Network> {
+    let mut numbers = [0; 16];
+    let mut words = words(line);
+    for value in &mut numbers {
+        *value = number(words.next()?)?;
+    }
+    let [rx_bytes, rx_packets, rx_errors, rx_dropped, _, _, _, _, tx_bytes, tx_packets, tx_errors, tx_dropped, ..] =
+        numbers;
+    Some(Network {
+        rx_bytes,
+        tx_bytes,
+        rx_packets,
+        tx_packets,
+        rx_errors,
+        tx_errors,
+        rx_dropped,
+        tx_dropped,
+        ..Network::absent(time)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+
+    #[test]
+    fn rows_are_the_kernels_figures() {
+        let mut probe = Probe::fixture(&FAMILY, "vm");
+        assert_eq!(
+            probe.rows(1),
+            "lo,3345,3345,32,32,0,0,0,0\n\
+             ifb0,0,0,0,0,0,0,0,0\n\
+             ifb1,0,0,0,0,0,0,0,0\n\
+             eth0,200208127,853799,10947,8710,0,0,0,0\n"
+        );
+    }
+
+    /// Among them 64-bit counts, which become the greatest there is, a glued name and three that heim cannot read.
+    #[test]
+    fn odd_lines_are_read_and_a_cut_one_costs_no_other() {
+        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let (rows, outcome) = probe.tick(1);
+        assert_eq!(
+            rows,
+            "eth0,1234567890,9876543210,1001,2002,1,5,2,6\n\
+             br-0.100,10,18,11,19,12,20,13,21\n\
+             v\u{fffd}th,20,28,21,29,22,30,23,31\n\
+             \u{2003}em,30,38,31,39,32,40,33,41\n\
+             wg0,9223372036854775807,9223372036854775807,51,59,52,60,53,61\n\
+             tun,0,0,0,0,0,0,0,0\n"
+        );
+        let error = outcome.unwrap_err();
+        assert_eq!(error.what, "net/dev");
+    }
+
+    #[test]
+    fn interfaces_come_and_go() {
+        let heading = "Inter-| Receive | Transmit\n face |bytes |bytes\n";
+        let line = |name: &str, bytes: u32| format!("{name:>6}: {bytes} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n");
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("net/dev", format!("{heading}{}{}", line("lo", 1), line("eth0", 2)));
+        assert_eq!(probe.rows(1), "lo,1,0,0,0,0,0,0,0\neth0,2,0,0,0,0,0,0,0\n");
+        probe.write("net/dev", format!("{heading}{}{}", line("eth0", 3), line("wlan0", 4)));
+        assert_eq!(probe.rows(2), "eth0,3,0,0,0,0,0,0,0\nwlan0,4,0,0,0,0,0,0,0\n");
+        probe.write("net/dev", heading);
+        assert_eq!(probe.rows(3), "");
+    }
+
+    #[test]
+    fn without_the_file_there_is_an_error_that_names_it() {
+        let (rows, outcome) = Probe::empty(&FAMILY).tick(1);
+        assert_eq!(rows, "");
+        assert!(outcome.unwrap_err().to_string().starts_with("read net/dev: "));
+    }
+}

@@ -1,0 +1,112 @@
+//! What the families share in reading: polling heim, and parsing the bytes that heim leaves out.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::future::Future;
+use std::io::BufRead;
+
+use crate::sampler::SampleError;
+
+/// An error about `what`.
+pub(super) fn failed(what: &'static str, cause: impl Display) -> SampleError {
+    SampleError { what, cause: cause.to_string() }
+}
+
+/// Calls `parse` with this tick's bytes of the file `name` below procfs' root.
+pub(super) fn with_proc<T>(
+    name: &'static str,
+    parse: impl FnOnce(&[u8]) -> Result<T, SampleError>,
+) -> Result<T, SampleError> {
+    heim_runtime::snapshot::with_proc(name, parse).map_err(|error| failed(name, error))?
+}
+
+/// What a call of heim gives; its futures are ready when they are first polled.
+pub(super) fn poll<T>(future: impl Future<Output = T>) -> Result<T, SampleError> {
+    heim_runtime::ready(future).map_err(|error| failed("heim", error))
+}
+
+/// Takes rows one by one and keeps the first error, so that one bad row costs no other.
+#[derive(Debug, Default)]
+pub(super) struct Outcome(Option<SampleError>);
+
+impl Outcome {
+    /// Notes that something about `what` could not be read.
+    pub(super) fn fail(&mut self, what: &'static str, cause: impl Display) {
+        self.0.get_or_insert_with(|| failed(what, cause));
+    }
+
+    /// The first error, if there was one.
+    pub(super) fn into_result(self) -> Result<(), SampleError> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
+/// The lines of `bytes`, without their ends.
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let from = rest;
+        // The C library's memchr; on a slice it cannot fail.
+        let len = rest.skip_until(b'\n').unwrap_or(from.len());
+        let line = &from[..len];
+        (len > 0).then(|| line.strip_suffix(b"\n").unwrap_or(line))
+    })
+}
+
+/// The words of `line`, which blanks separate.
+pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+}
+
+/// The decimal number that `word` is. The kernel counts unsigned; what an `i64` cannot hold becomes its greatest.
+pub(super) fn number(word: &[u8]) -> Option<i64> {
+    if word.is_empty() {
+        return None;
+    }
+    word.iter().try_fold(0_i64, |value, digit| {
+        digit.is_ascii_digit().then(|| value.saturating_mul(10).saturating_add(i64::from(digit - b'0')))
+    })
+}
+
+/// A count as heim has it. What an `i64` cannot hold becomes its greatest.
+pub(super) fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The text of `bytes`, with replacement characters for what is not UTF-8; only then it allocates.
+pub(super) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_words_are_what_stands_between_ends_and_blanks() {
+        let found: Vec<&[u8]> = lines(b"a b\n\n c\nlast").collect();
+        assert_eq!(found, [&b"a b"[..], b"", b" c", b"last"]);
+        let found: Vec<&[u8]> = words(b"  8 \t 0 sda\r").collect();
+        assert_eq!(found, [&b"8"[..], b"0", b"sda"]);
+    }
+
+    #[test]
+    fn numbers_are_digits_only_and_never_wrap() {
+        assert_eq!(number(b"0"), Some(0));
+        assert_eq!(number(b"9223372036854775807"), Some(i64::MAX));
+        assert_eq!(number(b"18446744073709551615"), Some(i64::MAX));
+        for bad in [&b""[..], b"-1", b"+1", b"1.5", b"1k"] {
+            assert_eq!(number(bad), None);
+        }
+        assert_eq!(count(u64::MAX), i64::MAX);
+    }
+
+    #[test]
+    fn the_first_error_is_kept() {
+        let mut outcome = Outcome::default();
+        outcome.fail("stat", "one");
+        outcome.fail("stat", "two");
+        assert_eq!(outcome.into_result().unwrap_err().to_string(), "read stat: one");
+        assert!(Outcome::default().into_result().is_ok());
+    }
+}
