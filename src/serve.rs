@@ -1,1 +1,225 @@
-//! Listeners.
+//! The server: Flight SQL, the control API, health and reflection on one port.
+//!
+//! The daemon is reached through [`Operator`], the data through the query [`Engine`]; nothing here knows how either
+//! works. Messages, clients and server traits of the control API are in [`proto`].
+
+mod aggregate;
+mod control;
+mod error;
+mod flight;
+mod listener;
+pub mod operator;
+pub mod proto;
+mod rows;
+mod status;
+mod trace;
+mod wire;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::{FlightServiceServer, SERVICE_NAME as FLIGHT};
+use tokio::sync::oneshot;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::query::Engine;
+use control::Control;
+use flight::Flight;
+pub use operator::{Operator, OperatorError};
+use proto::alert_service_server::{AlertServiceServer, SERVICE_NAME as ALERT};
+use proto::metrics_service_server::{MetricsServiceServer, SERVICE_NAME as METRICS};
+
+/// An idle connection is asked this often whether its client is still there, so that dead ones free their place.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it may take to answer.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a server is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeSettings {
+    /// Where to listen; loopback only. Port 0 takes any free one.
+    pub address: SocketAddr,
+    /// Connections open at the same time; further ones are closed at once.
+    pub connections_max: usize,
+    /// Requests under way on one connection; further ones wait.
+    pub requests_per_connection_max: u32,
+    /// Size of a request.
+    pub request_bytes_max: usize,
+    /// About the size to which batches of a query's result are cut.
+    pub batch_bytes_max: usize,
+    /// How long requests under way may take to end once the server stops.
+    pub stop_timeout: Duration,
+}
+
+impl ServeSettings {
+    /// The default limits at `address`.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> ServeSettings {
+        ServeSettings {
+            address,
+            connections_max: 128,
+            requests_per_connection_max: 64,
+            request_bytes_max: 4 << 20,
+            // Clients refuse messages above 4 MiB by default, and the size of a batch is an estimate.
+            batch_bytes_max: 1 << 20,
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why the server does not listen, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address can be reached from other hosts.
+    #[error(
+        "listen on {address}: only loopback addresses such as 127.0.0.1 are offered; anything else needs TLS and \
+         tokens, which this version does not have"
+    )]
+    NotLoopback {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// Another program has the port.
+    #[error(
+        "listen on {address}: the port is taken, perhaps by another kymo; stop that program or configure another port \
+         (`ss -ltnp 'sport = :{}'` shows who has it)", address.port()
+    )]
+    PortTaken {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// Listening failed for another reason.
+    #[error("listen on {address}: {source}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The API's descriptors cannot be read, which is a fault of kymo.
+    #[error("offer server reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The server failed while it ran.
+    #[error("serve on {address}: {source}")]
+    Serve {
+        /// Where it listened.
+        address: SocketAddr,
+        /// What failed.
+        source: tonic::transport::Error,
+    },
+}
+
+/// How a server came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every request under way was answered.
+    Drained,
+    /// Requests were still under way after [`ServeSettings::stop_timeout`]; they end with the runtime.
+    TimedOut,
+}
+
+/// A server that listens. Connections wait in the kernel until it [runs](Server::run).
+#[derive(Debug)]
+pub struct Server {
+    settings: ServeSettings,
+    listener: TcpListener,
+    address: SocketAddr,
+    routes: Routes,
+    health: HealthReporter,
+}
+
+impl Server {
+    /// Listens at the address of `settings`.
+    ///
+    /// # Errors
+    /// When the address is not loopback, is taken or cannot be had.
+    pub fn bind<O: Operator>(settings: ServeSettings, operator: Arc<O>, engine: Engine) -> Result<Server, ServeError> {
+        let address = settings.address;
+        if !address.ip().is_loopback() {
+            return Err(ServeError::NotLoopback { address });
+        }
+        let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => ServeError::PortTaken { address },
+            _ => ServeError::Listen { address, source },
+        })?;
+        let listening = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
+        let local = listening.map_err(|source| ServeError::Listen { address, source })?;
+
+        let health = HealthReporter::new();
+        let routes = routes(&settings, operator, engine, &health)?;
+        Ok(Server { settings, listener, address: local, routes, health })
+    }
+
+    /// Where it listens, with the port that was taken for port 0.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` is ready. Then nothing new is accepted, health says so, and requests under way may end
+    /// within [`ServeSettings::stop_timeout`].
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Stopped, ServeError> {
+        let Server { settings, listener, address, routes, health } = self;
+        let listener =
+            tokio::net::TcpListener::from_std(listener).map_err(|source| ServeError::Listen { address, source })?;
+        for service in ["", FLIGHT, METRICS, ALERT] {
+            health.set_service_status(service, ServingStatus::Serving).await;
+        }
+        let (stop, stopping) = oneshot::channel::<()>();
+        let serving = tonic::transport::Server::builder()
+            .max_concurrent_streams(settings.requests_per_connection_max)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(listener::connections(listener, settings.connections_max), async {
+                // A dropped sender stops the server just as well.
+                let _ = stopping.await;
+            });
+        let deadline = async {
+            shutdown.await;
+            for service in ["", FLIGHT, METRICS, ALERT] {
+                health.set_service_status(service, ServingStatus::NotServing).await;
+            }
+            let _ = stop.send(());
+            tokio::time::sleep(settings.stop_timeout).await;
+        };
+        tokio::select! {
+            served = serving => {
+                served.map_err(|source| ServeError::Serve { address, source })?;
+                Ok(Stopped::Drained)
+            }
+            () = deadline => Ok(Stopped::TimedOut),
+        }
+    }
+}
+
+fn routes<O: Operator>(
+    settings: &ServeSettings,
+    operator: Arc<O>,
+    engine: Engine,
+    health: &HealthReporter,
+) -> Result<Routes, ServeError> {
+    let request_bytes_max = settings.request_bytes_max;
+    let flight = Flight { engine: engine.clone(), message_bytes_max: settings.batch_bytes_max };
+    let control = Control { operator, engine };
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let health = HealthServer::new(HealthService::from_health_reporter(health.clone()));
+    Ok(Routes::new(FlightServiceServer::new(flight).max_decoding_message_size(request_bytes_max))
+        .add_service(MetricsServiceServer::new(control.clone()).max_decoding_message_size(request_bytes_max))
+        .add_service(AlertServiceServer::new(control).max_decoding_message_size(request_bytes_max))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
+}

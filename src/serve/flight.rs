@@ -1,0 +1,268 @@
+//! SQL over Arrow Flight: the Flight SQL commands that a read-only database answers.
+//!
+//! Tickets and prepared statements carry their statement themselves, so the server remembers nothing between calls,
+//! and a ticket stays good as long as the tables it names. A statement sees the moment at which it is executed, by
+//! `DoGet`.
+//!
+//! The service is implemented on Flight itself rather than on `arrow_flight::sql::server::FlightSqlService`, which
+//! answers malformed commands as internal errors and has no `GetSchema`.
+
+mod catalog;
+mod info;
+mod ticket;
+
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_descriptor::DescriptorType;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::{
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
+    Command, ProstMessageExt, TicketStatementQuery,
+};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
+    HandshakeResponse, IpcMessage, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use prost::Message;
+use prost::bytes::Bytes;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::trace::{self, TracedBatches};
+use crate::query::Engine;
+use ticket::Statement;
+
+/// What the type of every Flight SQL command begins with.
+const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
+
+const CREATE_PREPARED_STATEMENT: &str = "CreatePreparedStatement";
+const CLOSE_PREPARED_STATEMENT: &str = "ClosePreparedStatement";
+
+/// Answers Flight SQL from the query engine.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) engine: Engine,
+    /// Batches are cut so that a message is about this large at most.
+    pub(super) message_bytes_max: usize,
+}
+
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl FlightService for Flight {
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoGetStream = Answers<FlightData>;
+    type DoPutStream = Answers<PutResult>;
+    type DoActionStream = Answers<arrow_flight::Result>;
+    type ListActionsStream = Answers<ActionType>;
+    type DoExchangeStream = Answers<FlightData>;
+
+    /// Accepts whoever asks: the server is reached from its own host only.
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        let accepted = HandshakeResponse { protocol_version: 0, payload: Bytes::new() };
+        Ok(Response::new(stream::iter([Ok(accepted)]).boxed()))
+    }
+
+    /// Lists nothing: tables are found by `CommandGetTables`.
+    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        Ok(Response::new(stream::empty().boxed()))
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        let descriptor = request.into_inner();
+        let (schema, ticket) = match descriptor_command(&descriptor)? {
+            Command::CommandStatementQuery(query) => {
+                no_transaction(query.transaction_id.as_ref())?;
+                let schema = self.plan("GetFlightInfo", &query.query).await?;
+                let statement_handle = Statement::Query(query.query).encode();
+                (schema, TicketStatementQuery { statement_handle }.as_any())
+            }
+            Command::CommandPreparedStatementQuery(query) => {
+                let sql = Statement::prepared(&query.prepared_statement_handle)?;
+                (self.plan("GetFlightInfo", &sql).await?, query.as_any())
+            }
+            other => (catalog::answer(other.clone())?.schema(), other.into_any()),
+        };
+        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.encode_to_vec()));
+        let info = FlightInfo::new()
+            .try_with_schema(&schema)
+            .map_err(|error| Status::internal(format!("encoding the schema: {error}")))?
+            .with_descriptor(descriptor)
+            .with_endpoint(endpoint)
+            .with_ordered(true);
+        Ok(Response::new(info))
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        Err(Status::unimplemented("PollFlightInfo is not offered: use GetFlightInfo and DoGet"))
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        let schema = match descriptor_command(&request.into_inner())? {
+            Command::CommandStatementQuery(query) => self.plan("GetSchema", &query.query).await?,
+            Command::CommandPreparedStatementQuery(query) => {
+                self.plan("GetSchema", &Statement::prepared(&query.prepared_statement_handle)?).await?
+            }
+            other => catalog::answer(other)?.schema(),
+        };
+        Ok(Response::new(SchemaResult { schema: schema_bytes(&schema)? }))
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let batches = match decode_command("ticket", &request.into_inner().ticket)? {
+            Command::TicketStatementQuery(ticket) => self.execute(Statement::query(&ticket.statement_handle)?).await?,
+            Command::CommandPreparedStatementQuery(query) => {
+                self.execute(Statement::prepared(&query.prepared_statement_handle)?).await?
+            }
+            Command::CommandStatementQuery(_) => {
+                return Err(Status::invalid_argument(
+                    "this is a statement, not a ticket: send it to GetFlightInfo and give DoGet the ticket it answers",
+                ));
+            }
+            other => {
+                let batch = catalog::answer(other)?;
+                (batch.schema(), stream::iter([Ok(batch)]).boxed())
+            }
+        };
+        Ok(Response::new(self.encode(batches)))
+    }
+
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        Err(Status::unimplemented(
+            "kymo answers queries only: it takes no updates and no data, and prepared statements have no parameters",
+        ))
+    }
+
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+        Err(Status::unimplemented("DoExchange is not offered: kymo answers queries only"))
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let action = request.into_inner();
+        match action.r#type.as_str() {
+            CREATE_PREPARED_STATEMENT => {
+                let request: ActionCreatePreparedStatementRequest = action_body(&action)?;
+                no_transaction(request.transaction_id.as_ref())?;
+                let schema = self.plan(CREATE_PREPARED_STATEMENT, &request.query).await?;
+                let result = ActionCreatePreparedStatementResult {
+                    prepared_statement_handle: Statement::Prepared(request.query).encode(),
+                    dataset_schema: schema_bytes(&schema)?,
+                    parameter_schema: schema_bytes(&Schema::empty())?,
+                };
+                let result = arrow_flight::Result { body: result.as_any().encode_to_vec().into() };
+                Ok(Response::new(stream::iter([Ok(result)]).boxed()))
+            }
+            CLOSE_PREPARED_STATEMENT => {
+                let request: ActionClosePreparedStatementRequest = action_body(&action)?;
+                Statement::prepared(&request.prepared_statement_handle)?;
+                Ok(Response::new(stream::empty().boxed()))
+            }
+            other => Err(Status::unimplemented(format!(
+                "the action {other:?} is not offered: there are {CREATE_PREPARED_STATEMENT} and \
+                 {CLOSE_PREPARED_STATEMENT}; to cancel a query, close its stream"
+            ))),
+        }
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        let action = |name: &str, description: &str| {
+            Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() })
+        };
+        let actions = [
+            action(CREATE_PREPARED_STATEMENT, "Plans a statement without parameters and gives a handle for it."),
+            action(CLOSE_PREPARED_STATEMENT, "Checks a handle; the server keeps nothing that could be closed."),
+        ];
+        Ok(Response::new(stream::iter(actions).boxed()))
+    }
+}
+
+impl Flight {
+    /// The schema of the statement's result.
+    async fn plan(&self, method: &'static str, sql: &str) -> Result<SchemaRef, Status> {
+        let work = async { Ok(self.engine.prepare(sql).await?.schema()) };
+        trace::within(&trace::query(method, sql), work).await
+    }
+
+    /// Begins the statement. Dropping the stream, as tonic does when the client goes away, ends it.
+    async fn execute(&self, sql: String) -> Result<Batches, Status> {
+        let span = trace::query("DoGet", &sql);
+        let batches = trace::within(&span, async { Ok(self.engine.execute(&sql).await?) }).await?;
+        let schema = batches.schema();
+        Ok((schema, TracedBatches::new(batches.map_err(Status::from).boxed(), span).boxed()))
+    }
+
+    fn encode(&self, (schema, batches): Batches) -> Answers<FlightData> {
+        FlightDataEncoderBuilder::new()
+            .with_schema(schema)
+            .with_max_flight_data_size(self.message_bytes_max)
+            .build(batches.map_err(|status| FlightError::Tonic(Box::new(status))))
+            .map_err(Status::from)
+            .boxed()
+    }
+}
+
+type Batches = (SchemaRef, BoxStream<'static, Result<RecordBatch, Status>>);
+
+/// The command of a descriptor.
+fn descriptor_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {
+    if descriptor.r#type() != DescriptorType::Cmd {
+        return Err(Status::invalid_argument(
+            "the descriptor is not a command: kymo has no paths, send a Flight SQL command such as \
+             CommandStatementQuery",
+        ));
+    }
+    match decode_command("descriptor", &descriptor.cmd)? {
+        Command::TicketStatementQuery(_) => {
+            Err(Status::invalid_argument("the descriptor is a ticket: give it to DoGet"))
+        }
+        command => Ok(command),
+    }
+}
+
+/// The command that a descriptor or ticket holds.
+fn decode_command(what: &str, bytes: &[u8]) -> Result<Command, Status> {
+    let invalid = |reason: &dyn std::fmt::Display| {
+        Status::invalid_argument(format!("the {what} is not a Flight SQL command: {reason}"))
+    };
+    let any = Any::decode(bytes).map_err(|error| invalid(&error))?;
+    let command = Command::try_from(any).map_err(|error| invalid(&error))?;
+    match command {
+        Command::Unknown(any) if any.type_url.is_empty() => Err(invalid(&"it is empty")),
+        Command::Unknown(any) if !any.type_url.starts_with(FLIGHT_SQL) => {
+            Err(invalid(&format_args!("its type is {:?}", any.type_url)))
+        }
+        command => Ok(command),
+    }
+}
+
+/// The message that an action of Flight SQL holds.
+fn action_body<T: ProstMessageExt + Default>(action: &Action) -> Result<T, Status> {
+    let invalid = |reason: &dyn std::fmt::Display| {
+        Status::invalid_argument(format!("the body of the action {} cannot be read: {reason}", action.r#type))
+    };
+    let any = Any::decode(&*action.body).map_err(|error| invalid(&error))?;
+    let message = any.unpack().map_err(|error| invalid(&error))?;
+    message.ok_or_else(|| invalid(&format_args!("its type is {:?}", any.type_url)))
+}
+
+fn no_transaction(id: Option<&Bytes>) -> Result<(), Status> {
+    match id {
+        Some(id) if !id.is_empty() => Err(Status::invalid_argument("there are no transactions: send no transaction_id")),
+        _ => Ok(()),
+    }
+}
+
+fn schema_bytes(schema: &Schema) -> Result<Bytes, Status> {
+    let IpcMessage(bytes) = SchemaAsIpc::new(schema, &arrow::ipc::writer::IpcWriteOptions::default())
+        .try_into()
+        .map_err(|error: arrow::error::ArrowError| Status::internal(format!("encoding the schema: {error}")))?;
+    Ok(bytes)
+}

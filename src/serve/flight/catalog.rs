@@ -1,0 +1,132 @@
+//! What Flight SQL clients ask about the database: catalogs, schemas, tables, keys.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::{Command, CommandGetDbSchemas, CommandGetTables};
+use tonic::Status;
+
+use super::info;
+use crate::family::FAMILIES;
+use crate::query::{CATALOG, SCHEMA, wire_schema};
+use crate::record::{Kind, Table};
+
+/// The only type of table.
+const TABLE: &str = "TABLE";
+
+/// The answer to a command that is not a statement.
+pub(super) fn answer(command: Command) -> Result<RecordBatch, Status> {
+    match command {
+        Command::CommandGetSqlInfo(command) => command.into_builder(info::sql()?).build().map_err(internal),
+        Command::CommandGetXdbcTypeInfo(command) => command.into_builder(info::types()?).build().map_err(internal),
+        Command::CommandGetCatalogs(command) => {
+            let mut catalogs = command.into_builder();
+            catalogs.append(CATALOG);
+            catalogs.build().map_err(internal)
+        }
+        Command::CommandGetDbSchemas(command) => schemas(command),
+        Command::CommandGetTables(command) => tables(command),
+        Command::CommandGetTableTypes(command) => {
+            let mut types = command.into_builder();
+            types.append(TABLE);
+            types.build().map_err(internal)
+        }
+        // A time series has no keys.
+        Command::CommandGetPrimaryKeys(_) => Ok(RecordBatch::new_empty(primary_keys())),
+        Command::CommandGetExportedKeys(_)
+        | Command::CommandGetImportedKeys(_)
+        | Command::CommandGetCrossReference(_) => Ok(RecordBatch::new_empty(foreign_keys())),
+        Command::CommandStatementSubstraitPlan(_) => {
+            Err(Status::unimplemented("Substrait plans are not offered: send SQL in a CommandStatementQuery"))
+        }
+        Command::CommandStatementUpdate(_)
+        | Command::CommandPreparedStatementUpdate(_)
+        | Command::CommandStatementIngest(_) => Err(Status::unimplemented("kymo answers queries only")),
+        other => Err(Status::unimplemented(format!("{} is not offered here", other.type_url()))),
+    }
+}
+
+fn schemas(command: CommandGetDbSchemas) -> Result<RecordBatch, Status> {
+    let mut schemas = command.into_builder();
+    schemas.append(CATALOG, SCHEMA);
+    schemas.build().map_err(internal)
+}
+
+fn tables(command: CommandGetTables) -> Result<RecordBatch, Status> {
+    let mut tables = command.into_builder();
+    for family in FAMILIES {
+        let schema = described(family.table);
+        tables.append(CATALOG, SCHEMA, family.name(), TABLE, &schema).map_err(internal)?;
+    }
+    tables.build().map_err(internal)
+}
+
+/// The table's schema as results have it, with what clients show beside a column in its metadata.
+fn described(table: &Table) -> Schema {
+    let wire = wire_schema(&table.schema());
+    let fields = wire.fields().iter().zip(table.columns).map(|(field, column)| {
+        let ty = match field.data_type() {
+            DataType::Int64 => "BIGINT",
+            DataType::Float64 => "DOUBLE",
+            DataType::Timestamp(_, _) => "TIMESTAMP",
+            _ => "VARCHAR",
+        };
+        let remarks = match column.kind {
+            Kind::Counter => format!("{} Cumulative. [{}]", column.doc, column.unit.symbol()),
+            Kind::Gauge => format!("{} [{}]", column.doc, column.unit.symbol()),
+            Kind::Time | Kind::Label => column.doc.to_owned(),
+        };
+        let metadata = [
+            ("CATALOG_NAME", CATALOG.to_owned()),
+            ("SCHEMA_NAME", SCHEMA.to_owned()),
+            ("TABLE_NAME", table.name.to_owned()),
+            ("TYPE_NAME", ty.to_owned()),
+            ("IS_READ_ONLY", "1".to_owned()),
+            ("IS_SEARCHABLE", "1".to_owned()),
+            ("REMARKS", remarks),
+        ];
+        let metadata: HashMap<String, String> =
+            metadata.into_iter().map(|(key, value)| (format!("ARROW:FLIGHT:SQL:{key}"), value)).collect();
+        field.as_ref().clone().with_metadata(metadata)
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// The schema that the protocol gives for `CommandGetPrimaryKeys`.
+fn primary_keys() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("catalog_name", DataType::Utf8, true),
+        Field::new("db_schema_name", DataType::Utf8, true),
+        Field::new("table_name", DataType::Utf8, false),
+        Field::new("column_name", DataType::Utf8, false),
+        Field::new("key_name", DataType::Utf8, true),
+        Field::new("key_sequence", DataType::Int32, false),
+    ]))
+}
+
+/// The schema that the protocol gives for exported and imported keys and cross references.
+fn foreign_keys() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("pk_catalog_name", DataType::Utf8, true),
+        Field::new("pk_db_schema_name", DataType::Utf8, true),
+        Field::new("pk_table_name", DataType::Utf8, false),
+        Field::new("pk_column_name", DataType::Utf8, false),
+        Field::new("fk_catalog_name", DataType::Utf8, true),
+        Field::new("fk_db_schema_name", DataType::Utf8, true),
+        Field::new("fk_table_name", DataType::Utf8, false),
+        Field::new("fk_column_name", DataType::Utf8, false),
+        Field::new("key_sequence", DataType::Int32, false),
+        Field::new("fk_key_name", DataType::Utf8, true),
+        Field::new("pk_key_name", DataType::Utf8, true),
+        Field::new("update_rule", DataType::UInt8, false),
+        Field::new("delete_rule", DataType::UInt8, false),
+    ]))
+}
+
+/// Answers are built from constants, so that they cannot be built is a fault of kymo.
+fn internal(error: FlightError) -> Status {
+    Status::internal(format!("building the answer: {error}"))
+}

@@ -1,0 +1,96 @@
+//! The listening socket, with a bound on how many connections are open.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::{Stream, stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// How long nothing is accepted after accepting failed, which means that descriptors or memory ran out.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// The connections that `listener` accepts. While `connections_max` are open, further ones are closed at once, so
+/// that clients see an error instead of waiting.
+pub(super) fn connections(
+    listener: TcpListener,
+    connections_max: usize,
+) -> impl Stream<Item = Result<Connection, io::Error>> {
+    let places = Arc::new(Semaphore::new(connections_max));
+    stream::unfold((listener, places), move |(listener, places)| async move {
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!("accept a connection: {error}");
+                    tokio::time::sleep(RETRY_AFTER).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                refuse(&peer, connections_max);
+                continue;
+            };
+            // Answers are small and waited for; a failure costs latency only.
+            let _ = stream.set_nodelay(true);
+            return Some((Ok(Connection { stream, _place: place }), (listener, places)));
+        }
+    })
+}
+
+fn refuse(peer: &SocketAddr, connections_max: usize) {
+    tracing::warn!(%peer, "connection refused: {connections_max} are open, which is the limit");
+}
+
+/// A connection that holds its place among those open.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,93 @@
+//! Spans around control calls and queries. A failed one says so in the fields that OpenTelemetry reads.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use arrow::array::RecordBatch;
+use futures::Stream;
+use futures::stream::BoxStream;
+use tonic::Status;
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info_span};
+
+/// As much of a statement stands in its span.
+const SQL_BYTES_MAX: usize = 1024;
+
+/// The span of one control call.
+pub(super) fn control(method: &'static str) -> Span {
+    info_span!(
+        "control",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        rpc.method = method
+    )
+}
+
+/// The span of planning or executing one statement.
+pub(super) fn query(method: &'static str, sql: &str) -> Span {
+    info_span!(
+        "query",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        rpc.method = method,
+        db.query.text = head(sql),
+        rows = Empty
+    )
+}
+
+fn head(sql: &str) -> &str {
+    &sql[..sql.floor_char_boundary(SQL_BYTES_MAX)]
+}
+
+/// Does `work` in `span` and marks the span when it fails.
+pub(super) async fn within<T>(span: &Span, work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let outcome = work.instrument(span.clone()).await;
+    if let Err(status) = &outcome {
+        fail(span, status);
+    }
+    outcome
+}
+
+fn fail(span: &Span, status: &Status) {
+    span.record("otel.status_code", "ERROR");
+    span.record("otel.status_description", status.message());
+}
+
+/// The batches of a query, each made within the query's span, which ends with them and says how many rows there were.
+pub(super) struct TracedBatches {
+    batches: BoxStream<'static, Result<RecordBatch, Status>>,
+    span: Span,
+    rows: u64,
+}
+
+impl TracedBatches {
+    pub(super) fn new(batches: BoxStream<'static, Result<RecordBatch, Status>>, span: Span) -> Self {
+        TracedBatches { batches, span, rows: 0 }
+    }
+}
+
+impl Stream for TracedBatches {
+    type Item = Result<RecordBatch, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let entered = this.span.enter();
+        let item = ready!(this.batches.as_mut().poll_next(context));
+        drop(entered);
+        match &item {
+            Some(Ok(batch)) => this.rows += batch.num_rows() as u64,
+            Some(Err(status)) => fail(&this.span, status),
+            None => {}
+        }
+        Poll::Ready(item)
+    }
+}
+
+impl Drop for TracedBatches {
+    fn drop(&mut self) {
+        // A client that goes away early took these rows only.
+        self.span.record("rows", self.rows);
+    }
+}
