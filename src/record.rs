@@ -1,6 +1,6 @@
 //! What a record is: one declaration gives the struct, its Arrow columns, docs, units and OpenTelemetry names.
 //!
-//! A record is fixed-size and `Copy`: a time, 8-byte values, and labels as interned ids. [`record!`] declares it;
+//! A record is fixed-size and `Copy`: a time, 8-byte values, and labels as interned ids. [`record!`](crate::record!) declares it;
 //! everything downstream (rings, batches, SQL tables, Parquet, alerts, OTLP, `kymo tables`) reads the [`Table`]
 //! that the declaration produces.
 
@@ -188,7 +188,7 @@ impl Table {
     }
 }
 
-/// A fixed-size record, declared by [`record!`].
+/// A fixed-size record, declared by [`record!`](crate::record!).
 pub trait Record: Copy + Send + Sync + 'static {
     /// The table its rows go to.
     const TABLE: &'static Table;
@@ -234,7 +234,7 @@ fn nulls<T>(values: &[T], present: impl Fn(&T) -> bool) -> Option<NullBuffer> {
     if values.iter().all(&present) { None } else { Some(values.iter().map(present).collect()) }
 }
 
-/// Gathers one field of all records. Used by [`record!`].
+/// Gathers one field of all records. Used by [`record!`](crate::record!).
 pub fn gather<R: Record, T>(slices: &[&[R]], field: impl Fn(&R) -> T) -> Vec<T> {
     let mut values = Vec::with_capacity(slices.iter().map(|slice| slice.len()).sum());
     for slice in slices {
@@ -243,13 +243,13 @@ pub fn gather<R: Record, T>(slices: &[&[R]], field: impl Fn(&R) -> T) -> Vec<T> 
     values
 }
 
-/// The `time` column. Used by [`record!`].
+/// The `time` column. Used by [`record!`](crate::record!).
 #[must_use]
 pub fn time_array(values: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from(values).with_timezone(TIME_ZONE))
 }
 
-/// A label column over the shared dictionary `values`. Used by [`record!`].
+/// A label column over the shared dictionary `values`. Used by [`record!`](crate::record!).
 ///
 /// A label that `values` does not hold (impossible for labels of the same interner) reads as the empty label.
 #[must_use]
@@ -369,7 +369,7 @@ macro_rules! record {
     };
 }
 
-/// A doc comment's text without the blank at each end. Used by [`record!`].
+/// A doc comment's text without the blank at each end. Used by [`record!`](crate::record!).
 #[must_use]
 pub const fn trim(text: &'static str) -> &'static str {
     text.trim_ascii()
