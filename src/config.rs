@@ -1,1 +1,219 @@
-//! Configuration.
+//! The configuration: as written, then as checked.
+//!
+//! Defaults, file, environment and flags are laid over each other into one tree that remembers where each key and
+//! value stands. Reading it fills the settings of every module, which cannot be wrong any more. Everything that is
+//! wrong is found in one go, and named with its place and what would be right; nothing is started then.
+//!
+//! The defaults are `config.toml` at the root of the sources, compiled in. It documents every key.
+
+mod alert;
+mod collector;
+mod read;
+mod section;
+mod tree;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::alert::notify::NotifierSettings;
+use crate::alert::rule::Rule;
+use crate::export::{MetricsSettings, TracingSettings};
+use crate::query::QuerySettings;
+use crate::serve::ServeSettings;
+use crate::store::StoreSettings;
+use read::{Report, Section};
+use tree::{Node, nest};
+
+pub use collector::{
+    COLLECTORS_MAX, CollectorError, CollectorField, CollectorSettings, NAME_LENGTH_MAX, check_collector,
+    collector_errors,
+};
+pub use read::parse_duration;
+pub use tree::{Place, Problem};
+
+/// The default configuration, which documents every key.
+pub const DEFAULT: &str = include_str!("../config.toml");
+
+/// How places in [`DEFAULT`] are named.
+const DEFAULT_NAME: &str = "built-in config.toml";
+
+/// A file larger than this is not read.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Tables that a file replaces as a whole: what is in the defaults is not added to it.
+const WHOLESALE: &[&str] = &["collector", "alert", "notifier"];
+
+/// Variables with this prefix set keys: `KYMO_STORAGE__PATH` is `storage.path`.
+const VARIABLE_PREFIX: &str = "KYMO_";
+
+/// Variables with the prefix that the command line reads.
+const COMMAND_LINE_VARIABLES: &[&str] = &["KYMO_CONFIG", "KYMO_ADDR"];
+
+/// Everything that the daemon needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The collectors to start with.
+    pub collectors: Vec<CollectorSettings>,
+    /// The alert rules, compiled.
+    pub rules: Vec<Rule>,
+    /// Who is told, beside the log.
+    pub notifiers: Vec<NotifierSettings>,
+    /// The data folder, its limits and its retention.
+    pub store: StoreSettings,
+    /// The time between two flushes to Parquet.
+    pub flush_interval: Duration,
+    /// The time between two rounds of the drain thread.
+    pub drain_interval: Duration,
+    /// What a query may take.
+    pub query: QuerySettings,
+    /// Where Flight SQL and gRPC are served.
+    pub serve: ServeSettings,
+    /// Traces of kymo's own operations.
+    pub tracing: TracingSettings,
+    /// Metrics over OTLP.
+    pub metrics: MetricsSettings,
+    /// What the log shows, as `tracing_subscriber` filters say it.
+    pub log_filter: String,
+}
+
+/// Where a configuration comes from. Later fields win over earlier ones, and all of them over [`DEFAULT`].
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file, if one is given.
+    pub file: Option<PathBuf>,
+    /// The process's environment; only what begins with `KYMO_` matters.
+    pub variables: Vec<(OsString, OsString)>,
+    /// Flags of the command line that set keys.
+    pub flags: Vec<Flag>,
+}
+
+/// A flag of the command line that sets a key.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    /// The flag, such as `--data`.
+    pub name: &'static str,
+    /// The key's path, such as `storage.path`.
+    pub key: &'static str,
+    /// What it is set to.
+    pub value: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("read configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What was read is wrong.
+    #[error("{}", Lines(.0))]
+    Wrong(Vec<Problem>),
+}
+
+struct Lines<'a>(&'a [Problem]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            write!(formatter, "{}{problem}", if index == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads and checks the configuration. Starts and changes nothing.
+///
+/// # Errors
+/// When the file cannot be read, or with everything that is wrong in any of the sources.
+pub fn load(sources: &Sources) -> Result<Settings, ConfigError> {
+    let report = Report::default();
+    let mut tree = tree::parse(DEFAULT_NAME, DEFAULT).map_err(ConfigError::Wrong)?;
+    if let Some(path) = &sources.file {
+        let text = read_file(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        let file = tree::parse(&path.display().to_string(), &text).map_err(ConfigError::Wrong)?;
+        tree::merge(&mut tree, file, WHOLESALE);
+    }
+    for node in variables(&sources.variables, &report) {
+        tree::merge(&mut tree, node, &[]);
+    }
+    for flag in &sources.flags {
+        let node = tree::parse_literal(&Place::Flag(flag.name), &flag.value);
+        tree::merge(&mut tree, nest(flag.key, ".", node), &[]);
+    }
+    let settings = settings(&tree, &report);
+    let problems = report.into_problems();
+    match settings {
+        Some(settings) if problems.is_empty() => Ok(settings),
+        _ => Err(ConfigError::Wrong(problems)),
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let size = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if size as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// The keys that the environment sets, in the order of the variables' names.
+fn variables(all: &[(OsString, OsString)], report: &Report) -> Vec<Node> {
+    let mut ours: Vec<_> = all
+        .iter()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX) && !COMMAND_LINE_VARIABLES.contains(&name.as_str()))
+        .collect();
+    ours.sort();
+    let node = |(name, value): (String, &OsString)| {
+        let path = name[VARIABLE_PREFIX.len()..].to_lowercase();
+        let place = Place::Variable(name);
+        let Some(value) = value.to_str() else {
+            report.add(&place, path.replace("__", "."), "is not valid UTF-8");
+            return None;
+        };
+        Some(nest(&path, "__", tree::parse_literal(&place, value)))
+    };
+    ours.into_iter().filter_map(node).collect()
+}
+
+/// Checks the tree. `None`, and the reasons in `report`, when something is wrong.
+fn settings(tree: &Node, report: &Report) -> Option<Settings> {
+    let mut root = Section::new(tree, String::new(), report)?;
+    let collectors = collector::read(&mut root);
+    let notifiers = alert::read_notifiers(&mut root);
+    let rules = alert::read_rules(&mut root, &notifiers);
+    let storage = section::storage(&mut root);
+    let query = section::query(&mut root);
+    let serve = section::server(&mut root);
+    let tracing = section::tracing(&mut root);
+    let metrics = section::metrics(&mut root);
+    let log_filter = section::log(&mut root);
+    root.finish();
+
+    let storage = storage?;
+    Some(Settings {
+        collectors,
+        rules,
+        notifiers,
+        store: storage.store,
+        flush_interval: storage.flush_interval,
+        drain_interval: storage.drain_interval,
+        query: query?,
+        serve: serve?,
+        tracing: tracing?,
+        metrics: metrics?,
+        log_filter: log_filter?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

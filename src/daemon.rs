@@ -29,8 +29,8 @@ use crate::query::{self, ViewSource};
 use crate::record::{ABSENT, Record};
 use crate::sampler::wall_us;
 use crate::serve::Server;
-use crate::store::lake::Scan;
 use crate::store::Store;
+use crate::store::lake::Scan;
 
 use background::Background;
 use collectors::Collectors;
@@ -219,7 +219,8 @@ fn reporter(
     exports: Losses,
     collectors: &Arc<Collectors>,
 ) -> Box<dyn FnMut(i64) -> Kymo + Send> {
-    let (store, engine, outbox, collectors) = (Arc::clone(store), engine.clone(), outbox.clone(), Arc::clone(collectors));
+    let (store, engine, outbox, collectors) =
+        (Arc::clone(store), engine.clone(), outbox.clone(), Arc::clone(collectors));
     Box::new(move |time| {
         let stats = store.stats();
         let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

@@ -1,3 +1,21 @@
-//! The command `kymo`.
+//! The program: arguments → configuration → command → exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use kymo::cli::{self, Arguments, Command};
+use kymo::{config, daemon};
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(run) => config::load(&run.sources()).map_err(anyhow::Error::from).and_then(daemon::run),
+        Command::Check(check) => cli::check::run(&check),
+        Command::Query(query) => cli::query::run(&query),
+        Command::Status(status) => cli::status::run(&status),
+        Command::Tables(tables) => cli::tables::run(&tables),
+        Command::Collector(collector) => cli::collector::run(&collector),
+        Command::Alert(alert) => cli::alert::run(&alert),
+        Command::Flush(flush) => cli::flush::run(&flush),
+    };
+    cli::exit(outcome)
+}

@@ -116,9 +116,7 @@ pub enum QueryError {
         time_max: Duration,
     },
     /// The result has too many rows.
-    #[error(
-        "the result has more than {rows_max} rows (setting `rows_max`): aggregate, add a LIMIT, or raise it"
-    )]
+    #[error("the result has more than {rows_max} rows (setting `rows_max`): aggregate, add a LIMIT, or raise it")]
     Rows {
         /// What is allowed.
         rows_max: u64,

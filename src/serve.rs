@@ -8,7 +8,7 @@ mod control;
 mod error;
 mod flight;
 mod listener;
-pub mod operator;
+mod operator;
 pub mod proto;
 mod rows;
 mod status;
@@ -20,8 +20,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_flight::flight_service_server::{FlightServiceServer, SERVICE_NAME as FLIGHT};
+use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::sync::oneshot;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
@@ -30,9 +31,15 @@ use tonic_health::server::{HealthReporter, HealthService};
 use crate::query::Engine;
 use control::Control;
 use flight::Flight;
-pub use operator::{Operator, OperatorError};
+pub use operator::{
+    AlertSeries, AlertState, AlertStatus, CollectorStatus, DaemonStatus, Flushed, Losses, Operator, OperatorError,
+    RetuneCollector, StartCollector, StoreStatus,
+};
 use proto::alert_service_server::{AlertServiceServer, SERVICE_NAME as ALERT};
 use proto::metrics_service_server::{MetricsServiceServer, SERVICE_NAME as METRICS};
+
+/// The services whose health is told; the empty name stands for the server as a whole.
+const SERVICES: [&str; 4] = ["", FlightServiceServer::<Flight>::NAME, METRICS, ALERT];
 
 /// An idle connection is asked this often whether its client is still there, so that dead ones free their place.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -170,7 +177,7 @@ impl Server {
         let Server { settings, listener, address, routes, health } = self;
         let listener =
             tokio::net::TcpListener::from_std(listener).map_err(|source| ServeError::Listen { address, source })?;
-        for service in ["", FLIGHT, METRICS, ALERT] {
+        for service in SERVICES {
             health.set_service_status(service, ServingStatus::Serving).await;
         }
         let (stop, stopping) = oneshot::channel::<()>();
@@ -185,7 +192,7 @@ impl Server {
             });
         let deadline = async {
             shutdown.await;
-            for service in ["", FLIGHT, METRICS, ALERT] {
+            for service in SERVICES {
                 health.set_service_status(service, ServingStatus::NotServing).await;
             }
             let _ = stop.send(());
@@ -223,3 +230,6 @@ fn routes<O: Operator>(
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
 }
+
+#[cfg(test)]
+mod tests;

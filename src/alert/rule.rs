@@ -95,6 +95,18 @@ pub fn conditions() -> impl Iterator<Item = &'static str> {
 }
 
 impl Rule {
+    /// The table it watches.
+    #[must_use]
+    pub fn table(&self) -> &'static Table {
+        self.table
+    }
+
+    /// Its condition as SQL, short forms written out.
+    #[must_use]
+    pub fn condition(&self) -> &str {
+        &self.text
+    }
+
     /// Checks and compiles `settings` over kymo's own tables.
     ///
     /// # Errors

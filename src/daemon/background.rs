@@ -1,7 +1,7 @@
 //! The background thread: flush and retention, at low priority, where waiting for a disk hurts nobody.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::sampler::wall_us;

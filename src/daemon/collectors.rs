@@ -258,9 +258,10 @@ impl fmt::Debug for Collectors {
 /// Whether no other collector has one of these families.
 fn free(entries: &BTreeMap<String, Entry>, settings: &CollectorSettings) -> Result<(), CollectorsError> {
     for (owner, entry) in entries.iter().filter(|(owner, _)| **owner != settings.name) {
-        let taken = settings.families.iter().find(|family| {
-            entry.settings.families.iter().any(|other| std::ptr::eq(*other, **family))
-        });
+        let taken = settings
+            .families
+            .iter()
+            .find(|family| entry.settings.families.iter().any(|other| std::ptr::eq(*other, **family)));
         if let Some(family) = taken {
             return Err(CollectorsError::Taken { family: family.name(), owner: owner.clone() });
         }

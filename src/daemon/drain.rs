@@ -211,8 +211,12 @@ impl Drain {
 
     /// The newest rows of all rings of a family.
     fn latest(&self, family: usize) -> Option<RecordBatch> {
-        let batches: Vec<RecordBatch> =
-            self.sources.iter().filter(|source| source.family == family).filter_map(|source| source.latest.clone()).collect();
+        let batches: Vec<RecordBatch> = self
+            .sources
+            .iter()
+            .filter(|source| source.family == family)
+            .filter_map(|source| source.latest.clone())
+            .collect();
         if batches.len() == 1 { batches.into_iter().next() } else { batch::merge(&batches).ok() }
     }
 

@@ -145,7 +145,8 @@ impl Control {
         let latest = self.store.view().tables.get(index)?.latest.clone()?;
         let names = latest.batch.column_by_name("collector")?.as_dictionary_opt::<Int32Type>()?;
         let texts = names.values().as_string_opt::<i32>()?;
-        let row = (0..names.len()).rev().find(|row| names.key(*row).is_some_and(|key| texts.value(key) == collector))?;
+        let row =
+            (0..names.len()).rev().find(|row| names.key(*row).is_some_and(|key| texts.value(key) == collector))?;
         let value = |column: &str| -> Option<i64> {
             Some(latest.batch.column_by_name(column)?.as_primitive_opt::<Int64Type>()?.value(row))
         };

@@ -28,7 +28,10 @@ use crate::record::TIME_ZONE;
 
 /// The aggregates, to be registered with a session.
 pub(super) fn aggregates() -> [AggregateUDF; 2] {
-    [AggregateUDF::new_from_impl(CounterAggregate::new(Output::Increase)), AggregateUDF::new_from_impl(CounterAggregate::new(Output::Rate))]
+    [
+        AggregateUDF::new_from_impl(CounterAggregate::new(Output::Increase)),
+        AggregateUDF::new_from_impl(CounterAggregate::new(Output::Rate)),
+    ]
 }
 
 /// What an aggregate tells of a counter.
@@ -195,7 +198,9 @@ impl<C: Counter> Course<C> {
 
     fn extend(&mut self, times: &[i64], values: &PrimitiveArray<C>, times_present: Option<&arrow::buffer::NullBuffer>) {
         let present = |row: usize| {
-            times_present.is_none_or(|nulls| nulls.is_valid(row)) && values.is_valid(row) && C::is_value(values.value(row))
+            times_present.is_none_or(|nulls| nulls.is_valid(row))
+                && values.is_valid(row)
+                && C::is_value(values.value(row))
         };
         if times_present.is_none_or(|nulls| nulls.null_count() == 0) && values.null_count() == 0 {
             let points = times.iter().copied().zip(values.values().iter().copied());

@@ -80,7 +80,8 @@ impl Fixture {
         let path = folder.join(format!("{first}.parquet"));
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1_000)).build();
         let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true).with_properties(properties);
-        let mut writer = ArrowWriter::try_new_with_options(File::create(&path).unwrap(), batch.schema(), options).unwrap();
+        let mut writer =
+            ArrowWriter::try_new_with_options(File::create(&path).unwrap(), batch.schema(), options).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         let bytes = path.metadata().unwrap().len();
@@ -97,12 +98,8 @@ impl Fixture {
     fn view(&self) -> Arc<View> {
         let mut view = View::empty();
         let (position, family) = family::find("collector").unwrap();
-        view.tables[position] = Arc::new(TableView {
-            family,
-            hot: self.hot.clone(),
-            files: Arc::new(self.files.clone()),
-            latest: None,
-        });
+        view.tables[position] =
+            Arc::new(TableView { family, hot: self.hot.clone(), files: Arc::new(self.files.clone()), latest: None });
         Arc::new(view)
     }
 
@@ -178,7 +175,10 @@ async fn labels_are_the_same_from_memory_and_files() {
     let fixture = Fixture::of(&[300], &[300]);
     let engine = fixture.engine(settings());
     for (sql, expected) in [
-        ("SELECT collector, count(*) FROM collector GROUP BY collector ORDER BY 1", vec!["burst 200", "slow 200", "system 200"]),
+        (
+            "SELECT collector, count(*) FROM collector GROUP BY collector ORDER BY 1",
+            vec!["burst 200", "slow 200", "system 200"],
+        ),
         ("SELECT count(*) FROM collector WHERE collector = 'slow'", vec!["200"]),
         ("SELECT count(*) FROM collector WHERE collector LIKE 's%'", vec!["400"]),
         ("SELECT count(*) FROM collector WHERE collector IN ('burst', 'zzz')", vec!["200"]),
@@ -219,10 +219,13 @@ async fn the_window_of_time_chooses_files_and_batches() {
         let sql = format!("SELECT count(*) FROM collector WHERE {filter}");
         assert_eq!(one(&engine, &sql).await, count.to_string(), "{sql}");
         let plan = rows(&engine, &format!("EXPLAIN {sql}")).await.join("\n");
-        let listed = (0..3).filter(|file| plan.contains(&format!("{}000.parquet", file)) || *file == 0 && plan.contains("/0.parquet")).count();
+        let listed = (0..3)
+            .filter(|file| plan.contains(&format!("{}000.parquet", file)) || *file == 0 && plan.contains("/0.parquet"))
+            .count();
         assert_eq!(listed, files, "{plan}");
         let sizes = plan.split("partition_sizes=[").nth(1).map_or("", |rest| rest.split(']').next().unwrap());
-        let listed: usize = sizes.split(", ").filter(|size| !size.is_empty()).map(|size| size.parse::<usize>().unwrap()).sum();
+        let listed: usize =
+            sizes.split(", ").filter(|size| !size.is_empty()).map(|size| size.parse::<usize>().unwrap()).sum();
         assert_eq!(listed, batches, "{plan}");
     }
 }

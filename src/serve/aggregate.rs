@@ -44,7 +44,10 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
     fn try_from(request: AggregateMetricsRequest) -> Result<Self, Status> {
         let Some((_, family)) = family::find(&request.table) else {
             let names: Vec<_> = FAMILIES.iter().map(Family::name).collect();
-            return Err(invalid_field("table", format!("{:?} is not a table: there are {}", request.table, names.join(", "))));
+            return Err(invalid_field(
+                "table",
+                format!("{:?} is not a table: there are {}", request.table, names.join(", ")),
+            ));
         };
         let table = family.table;
         let Some(from) = request.from else {
@@ -58,12 +61,14 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
         if from >= to {
             return Err(invalid_field("to", "the range is empty: `to` must be later than `from`"));
         }
-        let bucket =
-            request.bucket.map(|bucket| wire::positive_duration("bucket", bucket, BUCKET_MAX)).transpose()?;
+        let bucket = request.bucket.map(|bucket| wire::positive_duration("bucket", bucket, BUCKET_MAX)).transpose()?;
         if let Some(bucket) = bucket {
             let buckets = u128::from(to.abs_diff(from)) / bucket.as_micros();
             if buckets > ROWS_MAX as u128 {
-                return Err(invalid_field("bucket", format!("{buckets} buckets in the range: at most {ROWS_MAX} are answered")));
+                return Err(invalid_field(
+                    "bucket",
+                    format!("{buckets} buckets in the range: at most {ROWS_MAX} are answered"),
+                ));
             }
         }
         let mut filters = Vec::with_capacity(request.labels.len());
@@ -217,7 +222,10 @@ fn columns(table: &'static Table, names: &[String]) -> Result<Vec<&'static Colum
         let Some(column) = column else {
             let known: Vec<_> = table.values().map(|(_, column)| column.name).collect();
             let known = known.join(", ");
-            return Err(invalid_field("columns", format!("{name:?} is not a value of {}: there are {known}", table.name)));
+            return Err(invalid_field(
+                "columns",
+                format!("{name:?} is not a value of {}: there are {known}", table.name),
+            ));
         };
         if columns.iter().any(|other| other.name == column.name) {
             return Err(invalid_field("columns", format!("{name:?} is listed twice")));
@@ -248,7 +256,8 @@ fn label(table: &'static Table, field: &'static str, name: &str) -> Result<&'sta
         Some((_, column)) if column.kind == Kind::Label => Ok(column),
         _ => {
             let known: Vec<_> = table.labels().map(|(_, column)| column.name).collect();
-            let known = if known.is_empty() { "it has none".to_owned() } else { format!("there are {}", known.join(", ")) };
+            let known =
+                if known.is_empty() { "it has none".to_owned() } else { format!("there are {}", known.join(", ")) };
             Err(invalid_field(field, format!("{name:?} is not a label of {}: {known}", table.name)))
         }
     }

@@ -7,10 +7,20 @@ use super::operator::OperatorError;
 use crate::query::QueryError;
 
 /// `INVALID_ARGUMENT` for one field of the request, named by its path in the `.proto` file.
-pub(super) fn invalid_field(field: &'static str, message: impl AsRef<str>) -> Status {
+pub(super) fn invalid_field(field: &str, message: impl AsRef<str>) -> Status {
     let message = message.as_ref();
     let details = ErrorDetails::with_bad_request_violation(field, message);
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
+}
+
+/// The operator's error about an action, whose fields stand in a message of their own beside the name.
+pub(super) fn within(action: &str, error: OperatorError) -> Status {
+    match error {
+        OperatorError::InvalidArgument { field, message } if field != "name" => {
+            invalid_field(&format!("{action}.{field}"), message)
+        }
+        other => other.into(),
+    }
 }
 
 impl From<OperatorError> for Status {

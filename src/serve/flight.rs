@@ -11,7 +11,6 @@ mod catalog;
 mod info;
 mod ticket;
 
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::encode::FlightDataEncoderBuilder;
@@ -19,8 +18,8 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-    Command, ProstMessageExt, TicketStatementQuery,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    Any, Command, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
@@ -255,7 +254,9 @@ fn action_body<T: ProstMessageExt + Default>(action: &Action) -> Result<T, Statu
 
 fn no_transaction(id: Option<&Bytes>) -> Result<(), Status> {
     match id {
-        Some(id) if !id.is_empty() => Err(Status::invalid_argument("there are no transactions: send no transaction_id")),
+        Some(id) if !id.is_empty() => {
+            Err(Status::invalid_argument("there are no transactions: send no transaction_id"))
+        }
         _ => Ok(()),
     }
 }

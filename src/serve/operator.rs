@@ -7,6 +7,8 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 
 use crate::family::Family;
+#[cfg(doc)]
+use crate::sampler::INTERVAL_MAX;
 
 /// What the control API asks of the daemon.
 ///
@@ -19,8 +21,8 @@ pub trait Operator: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`OperatorError::AlreadyExists`] when one of that name runs; [`OperatorError::FailedPrecondition`] when another
-    /// collector has one of the families; [`OperatorError::InvalidArgument`] when the interval is shorter than a
-    /// family allows and `force` is not set.
+    /// collector has one of the families; [`OperatorError::InvalidArgument`] when the name has a wrong form, or the
+    /// interval is shorter than any collector's may be or, unless `force` is set, than a family allows.
     fn start_collector(
         &self,
         start: StartCollector,
@@ -89,7 +91,7 @@ pub enum OperatorError {
     /// The request was wrong whatever the daemon's state.
     #[error("{field}: {message}")]
     InvalidArgument {
-        /// Path of the field at fault, as in the `.proto` file: `start.interval`.
+        /// The field of [`StartCollector`] or [`RetuneCollector`] at fault, such as `interval`.
         field: &'static str,
         /// What is wrong with it, and what would be right.
         message: String,
@@ -108,7 +110,7 @@ pub enum OperatorError {
 /// A collector to start.
 #[derive(Clone, Debug)]
 pub struct StartCollector {
-    /// Its name, of the form [`is_collector_name`] accepts.
+    /// Its name, not empty.
     pub name: String,
     /// The time between two ticks: above zero, whole microseconds, at most [`INTERVAL_MAX`].
     pub interval: Duration,
@@ -129,20 +131,6 @@ pub struct RetuneCollector {
     pub families: Option<Vec<&'static Family>>,
     /// As in [`StartCollector`].
     pub force: bool,
-}
-
-/// The longest interval that a collector can be given over the API.
-pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The longest name that a collector can be given over the API.
-pub const COLLECTOR_NAME_CHARS_MAX: usize = 64;
-
-/// Whether `name` is 1 to 64 of `a`–`z`, `0`–`9`, `_` and `-`, a letter first.
-#[must_use]
-pub fn is_collector_name(name: &str) -> bool {
-    name.len() <= COLLECTOR_NAME_CHARS_MAX
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
 }
 
 /// A collector and what it has done since it was started or last retuned.

@@ -97,7 +97,8 @@ mod tests {
     fn durations_must_be_positive_whole_microseconds_in_range() {
         let check = |seconds, nanos| {
             let value = prost_types::Duration { seconds, nanos };
-            positive_duration("start.interval", value, Duration::from_secs(60)).map_err(|status| status.message().to_owned())
+            positive_duration("start.interval", value, Duration::from_secs(60))
+                .map_err(|status| status.message().to_owned())
         };
         assert_eq!(check(0, 1_000_000), Ok(Duration::from_millis(1)));
         assert_eq!(check(60, 0), Ok(Duration::from_secs(60)));

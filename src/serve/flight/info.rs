@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use arrow_flight::error::FlightError;
-use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder};
+use arrow_flight::sql::metadata::{
+    SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
+};
 use arrow_flight::sql::{
     Nullable, Searchable, SqlInfo, SqlNullOrdering, SqlSupportedCaseSensitivity, SqlSupportedGroupBy,
     SqlSupportedTransaction, SqlSupportedUnions, SupportedSqlGrammar, XdbcDataType, XdbcDatetimeSubcode,
@@ -51,8 +53,14 @@ fn build_sql() -> Result<SqlInfoData, FlightError> {
     info.append(SqlInfo::SqlQuotedIdentifierCase, exact);
     info.append(SqlInfo::SqlAllTablesAreSelectable, true);
     info.append(SqlInfo::SqlNullOrdering, i64::from(SqlNullOrdering::SqlNullsSortedHigh as i32));
-    info.append(SqlInfo::SqlNumericFunctions, ["abs", "ceil", "floor", "ln", "log10", "power", "round", "sqrt"].as_slice());
-    info.append(SqlInfo::SqlStringFunctions, ["concat", "length", "lower", "replace", "substr", "trim", "upper"].as_slice());
+    info.append(
+        SqlInfo::SqlNumericFunctions,
+        ["abs", "ceil", "floor", "ln", "log10", "power", "round", "sqrt"].as_slice(),
+    );
+    info.append(
+        SqlInfo::SqlStringFunctions,
+        ["concat", "length", "lower", "replace", "substr", "trim", "upper"].as_slice(),
+    );
     info.append(SqlInfo::SqlDatetimeFunctions, ["date_bin", "date_part", "date_trunc", "now"].as_slice());
     info.append(SqlInfo::SqlSearchStringEscape, "\\");
     info.append(SqlInfo::SqlSupportsColumnAliasing, true);
@@ -61,7 +69,8 @@ fn build_sql() -> Result<SqlInfoData, FlightError> {
     info.append(SqlInfo::SqlSupportsDifferentTableCorrelationNames, false);
     info.append(SqlInfo::SqlSupportsExpressionsInOrderBy, true);
     info.append(SqlInfo::SqlSupportsOrderByUnrelated, true);
-    let group_by = [SqlSupportedGroupBy::SqlGroupByUnrelated as i32, SqlSupportedGroupBy::SqlGroupByBeyondSelect as i32];
+    let group_by =
+        [SqlSupportedGroupBy::SqlGroupByUnrelated as i32, SqlSupportedGroupBy::SqlGroupByBeyondSelect as i32];
     info.append(SqlInfo::SqlSupportedGroupBy, bits(&group_by));
     info.append(SqlInfo::SqlSupportsLikeEscapeClause, true);
     info.append(SqlInfo::SqlSupportsNonNullableColumns, true);

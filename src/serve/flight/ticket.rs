@@ -78,7 +78,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for handle in [&b""[..], b"kymo", b"kymo\x01", b"kymo\x01x1", b"kymo\x02qSELECT 1", b"SELECT 1", b"kymo\x01q\xff"] {
+        for handle in
+            [&b""[..], b"kymo", b"kymo\x01", b"kymo\x01x1", b"kymo\x02qSELECT 1", b"SELECT 1", b"kymo\x01q\xff"]
+        {
             let status = Statement::query(handle).unwrap_err();
             assert_eq!(status.code(), tonic::Code::InvalidArgument);
             assert!(status.message().contains("ask GetFlightInfo"), "{status}");

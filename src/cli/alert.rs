@@ -1,0 +1,113 @@
+//! `kymo alert`: the rules of a running daemon and how they stand.
+
+use std::io::{self, Write};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::connect::{Target, block_on, request};
+use super::{Form, show, table};
+use crate::serve::proto::alert_service_client::AlertServiceClient;
+use crate::serve::proto::{AlertRule, AlertSeries, AlertState, ListAlertsRequest};
+
+/// `kymo alert`.
+#[derive(Args, Clone, Debug)]
+pub struct Alert {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: AlertAction,
+    /// Which daemon to ask.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What can be done with alerts.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AlertAction {
+    /// Show all rules and how they stand
+    List {
+        /// How it is written
+        #[arg(long, value_enum, default_value_t)]
+        format: Form,
+    },
+}
+
+/// Asks, and shows the answer.
+///
+/// # Errors
+/// When the daemon does not answer.
+pub fn run(alert: &Alert) -> anyhow::Result<()> {
+    let target = &alert.target;
+    let AlertAction::List { format } = alert.action;
+    let answer = block_on(async {
+        let mut client = AlertServiceClient::new(target.connect().await?);
+        let answer = client.list_alerts(request(ListAlertsRequest {})).await;
+        Ok(answer.map_err(|status| target.failed(&status))?.into_inner())
+    })?;
+    let mut out = io::stdout().lock();
+    match format {
+        Form::Table => table::write(&rows(&answer.rules), &mut out)?,
+        Form::Json => {
+            let all: Vec<Value> = answer.rules.iter().map(as_json).collect();
+            writeln!(out, "{:#}", Value::Array(all))?;
+        }
+    }
+    Ok(())
+}
+
+fn rows(rules: &[AlertRule]) -> comfy_table::Table {
+    let mut rows = table::with_headers(["alert", "state", "fired", "resolved", "for", "table", "condition", "series"]);
+    for rule in rules {
+        rows.add_row([
+            rule.name.clone(),
+            state(rule.state()).to_owned(),
+            rule.fired.to_string(),
+            rule.resolved.to_string(),
+            rule.hold.as_ref().map(show::duration).unwrap_or_default(),
+            rule.table.clone(),
+            rule.condition.clone(),
+            rule.series.iter().map(series).collect::<Vec<_>>().join("; "),
+        ]);
+    }
+    table::align_right(&mut rows, [2, 3, 4]);
+    rows
+}
+
+/// One series in a few words: labels, state, value.
+fn series(series: &AlertSeries) -> String {
+    let mut words: Vec<_> = series.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+    words.push(state(series.state()).to_owned());
+    words.extend(series.value.map(|value| value.to_string()));
+    words.join(" ")
+}
+
+fn as_json(rule: &AlertRule) -> Value {
+    let series = |series: &AlertSeries| {
+        json!({
+            "labels": series.labels,
+            "state": state(series.state()),
+            "since": series.since.as_ref().map(show::time),
+            "value": series.value,
+        })
+    };
+    json!({
+        "name": rule.name,
+        "table": rule.table,
+        "condition": rule.condition,
+        "for_us": rule.hold.as_ref().map(show::micros),
+        "state": state(rule.state()),
+        "series": rule.series.iter().map(series).collect::<Vec<_>>(),
+        "fired": rule.fired,
+        "resolved": rule.resolved,
+        "last_error": rule.last_error,
+    })
+}
+
+fn state(state: AlertState) -> &'static str {
+    match state {
+        AlertState::Unspecified => "unknown",
+        AlertState::Ok => "ok",
+        AlertState::Pending => "pending",
+        AlertState::Firing => "firing",
+    }
+}

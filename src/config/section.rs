@@ -1,0 +1,149 @@
+//! The sections that have one table each.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::export::{MetricsSettings, TracingSettings, check_endpoint};
+use crate::query::QuerySettings;
+use crate::serve::ServeSettings;
+use crate::store::StoreSettings;
+
+use super::read::{self, Section};
+use super::tree::Node;
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const MIB: u64 = 1 << 20;
+const RETENTION_DAYS_MAX: u64 = 36_500;
+const HOST_LENGTH_MAX: usize = 253;
+
+/// `[storage]`, of which the drain and background threads take their intervals.
+pub(super) struct Storage {
+    pub(super) store: StoreSettings,
+    pub(super) flush_interval: Duration,
+    pub(super) drain_interval: Duration,
+}
+
+/// `[storage]`.
+pub(super) fn storage(root: &mut Section<'_>) -> Option<Storage> {
+    let mut section = root.required_section("storage")?;
+    let path = section.required("path", read::some_text);
+    let host = section.required("host", host);
+    let flush_interval = section.required("flush_interval", read::duration(SECOND..=DAY));
+    let drain_interval = section.required("drain_interval", read::duration(Duration::from_millis(1)..=SECOND));
+    let hot_bytes_max = section.required("hot_bytes_max", read::bytes(MIB..=u64::MAX));
+    let retention_days = section.required("retention_days", read::integer(0..=RETENTION_DAYS_MAX));
+    let retention_bytes = section.required("retention_bytes", read::bytes(0..=u64::MAX));
+    section.finish();
+    Some(Storage {
+        store: StoreSettings {
+            path: PathBuf::from(path?),
+            host: host?,
+            hot_bytes_max: hot_bytes_max?,
+            retention_age_max: Some(DAY.saturating_mul(u32::try_from(retention_days?).ok()?)).filter(|age| !age.is_zero()),
+            retention_bytes_max: Some(retention_bytes?).filter(|bytes| *bytes > 0),
+        },
+        flush_interval: flush_interval?,
+        drain_interval: drain_interval?,
+    })
+}
+
+fn host(node: &Node) -> Result<String, String> {
+    let host = read::text(node)?;
+    let host = if host.is_empty() { rustix::system::uname().nodename().to_string_lossy().into_owned() } else { host };
+    let right = !host.trim().is_empty() && host.len() <= HOST_LENGTH_MAX && !host.chars().any(char::is_control);
+    let wanted = format!("a name of 1 to {HOST_LENGTH_MAX} bytes without control characters, or \"\" for the host's own");
+    if right { Ok(host) } else { Err(format!("expected {wanted}, found {host:?}")) }
+}
+
+/// `[query]`.
+pub(super) fn query(root: &mut Section<'_>) -> Option<QuerySettings> {
+    let mut section = root.required_section("query")?;
+    let memory_bytes_max = section.required("memory_bytes_max", read::bytes(MIB..=MIB * MIB));
+    let time_max = section.required("time_max", read::duration(Duration::from_millis(1)..=DAY));
+    let rows_max = section.required("rows_max", read::integer(0..=u64::MAX));
+    let concurrent_max = section.required("concurrent_max", read::integer(1..=1024));
+    let sql_bytes_max = section.required("sql_bytes_max", read::bytes(1..=16 * MIB));
+    section.finish();
+    Some(QuerySettings {
+        memory_bytes_max: usize::try_from(memory_bytes_max?).ok()?,
+        time_max: time_max?,
+        rows_max: Some(rows_max?).filter(|rows| *rows > 0),
+        concurrent_max: usize::try_from(concurrent_max?).ok()?,
+        sql_bytes_max: usize::try_from(sql_bytes_max?).ok()?,
+    })
+}
+
+/// `[server]`.
+pub(super) fn server(root: &mut Section<'_>) -> Option<ServeSettings> {
+    let mut section = root.required_section("server")?;
+    let address = section.required("address", loopback);
+    let connections_max = section.required("connections_max", read::integer(1..=65_536));
+    section.finish();
+    Some(ServeSettings { connections_max: usize::try_from(connections_max?).ok()?, ..ServeSettings::at(address?) })
+}
+
+/// An address that only this host can reach.
+fn loopback(node: &Node) -> Result<SocketAddr, String> {
+    let address = read::address(node)?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    let port = address.port();
+    Err(format!(
+        "{address} can be reached from other hosts, which needs TLS and tokens, and kymo has neither yet; write \"127.0.0.1:{port}\" or \"[::1]:{port}\""
+    ))
+}
+
+/// `[tracing]`.
+pub(super) fn tracing(root: &mut Section<'_>) -> Option<TracingSettings> {
+    let mut section = root.required_section("tracing")?;
+    let service_name = section.required("service_name", read::some_text);
+    let endpoint = section.required("endpoint", endpoint);
+    let sampling_ratio = section.required("sampling_ratio", read::ratio);
+    let events = section.required("events_per_span_max", read::integer(0..=10_000));
+    let attributes = section.required("attributes_per_span_max", read::integer(0..=10_000));
+    section.finish();
+    Some(TracingSettings {
+        service_name: service_name?,
+        endpoint: endpoint?,
+        sampling_ratio: sampling_ratio?,
+        events_per_span_max: u32::try_from(events?).ok()?,
+        attributes_per_span_max: u32::try_from(attributes?).ok()?,
+    })
+}
+
+/// `[metrics]`.
+pub(super) fn metrics(root: &mut Section<'_>) -> Option<MetricsSettings> {
+    let mut section = root.required_section("metrics")?;
+    let endpoint = section.required("endpoint", endpoint);
+    let export_interval = section.required("export_interval", read::duration(SECOND..=DAY));
+    section.finish();
+    Some(MetricsSettings { endpoint: endpoint?, export_interval: export_interval? })
+}
+
+/// An OTLP endpoint; empty text is none.
+fn endpoint(node: &Node) -> Result<Option<String>, String> {
+    let endpoint = read::text(node)?;
+    if endpoint.is_empty() {
+        return Ok(None);
+    }
+    check_endpoint(&endpoint).map_err(|error| error.to_string())?;
+    Ok(Some(endpoint))
+}
+
+/// `[log]`.
+pub(super) fn log(root: &mut Section<'_>) -> Option<String> {
+    let mut section = root.required_section("log")?;
+    let filter = section.required("filter", |node| {
+        let filter = read::text(node)?;
+        let wanted = "expected a level or a list such as \"warn,kymo::store=debug\"";
+        EnvFilter::builder().parse(&filter).map_err(|error| format!("{error}; {wanted}"))?;
+        Ok(filter)
+    });
+    section.finish();
+    filter
+}

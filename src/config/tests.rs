@@ -1,0 +1,250 @@
+//! Every kind of wrong configuration has its error, with its place; the defaults are right.
+
+use std::path::PathBuf;
+
+use super::*;
+
+/// What is wrong with a file of this text, one line each, without the file's name.
+fn problems(text: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("k.toml");
+    std::fs::write(&path, text).unwrap();
+    let loaded = load(&Sources { file: Some(path.clone()), ..Sources::default() });
+    lines(loaded, &format!("{}:", path.display()))
+}
+
+fn lines(loaded: Result<Settings, ConfigError>, prefix: &str) -> Vec<String> {
+    match loaded {
+        Ok(_) => Vec::new(),
+        Err(ConfigError::Wrong(problems)) => {
+            let text = |problem: &Problem| problem.to_string();
+            problems.iter().map(text).map(|text| text.strip_prefix(prefix).map_or(text.clone(), str::to_owned)).collect()
+        }
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+/// The only problem of a file, which must begin and go on as said.
+fn assert_problem(text: &str, begins: &str, contains: &str) {
+    let problems = problems(text);
+    assert!(
+        problems.len() == 1 && problems[0].starts_with(begins) && problems[0].contains(contains),
+        "{text:?} gave {problems:#?}, not {begins:?} … {contains:?}"
+    );
+}
+
+fn from_environment(variables: &[(&str, &str)], flags: &[Flag]) -> Result<Settings, ConfigError> {
+    let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+    load(&Sources { file: None, variables, flags: flags.to_vec() })
+}
+
+#[test]
+fn the_default_configuration_is_what_the_code_takes_by_default() {
+    let settings = load(&Sources::default()).unwrap();
+    let collectors: Vec<_> = settings
+        .collectors
+        .iter()
+        .map(|one| (one.name.as_str(), one.interval, one.families.iter().map(|family| family.name()).collect::<Vec<_>>()))
+        .collect();
+    let ms = Duration::from_millis;
+    assert_eq!(
+        collectors,
+        [
+            ("burst", ms(1), vec!["network", "disk"]),
+            ("system", ms(10), vec!["cpu", "memory"]),
+            ("slow", ms(1000), vec!["host", "filesystem"]),
+        ]
+    );
+    assert_eq!(settings.query, QuerySettings::default());
+    assert_eq!(settings.serve, ServeSettings::at("127.0.0.1:50051".parse().unwrap()));
+    assert_eq!(settings.store.path, PathBuf::from("data"));
+    assert!(!settings.store.host.is_empty());
+    assert_eq!((settings.flush_interval, settings.drain_interval), (ms(30_000), ms(5)));
+    assert_eq!((settings.tracing.endpoint, settings.metrics.endpoint), (None, None));
+    assert!(settings.notifiers.is_empty() && settings.rules.len() == 3);
+}
+
+#[test]
+fn the_default_configuration_as_a_file_gives_the_same() {
+    assert_eq!(problems(DEFAULT), [""; 0]);
+}
+
+#[test]
+fn commented_out_examples_in_the_default_configuration_are_right() {
+    let start = DEFAULT.find("# [notifier.ops]").unwrap();
+    let end = start + DEFAULT[start..].find("# ---").unwrap();
+    let example = DEFAULT[start..end].lines().map(|line| line.strip_prefix("# ").unwrap_or("")).collect::<Vec<_>>().join("\n");
+    let rule = "\n[[alert]]\nname = 'drops'\ntable = \"network\"\nwhen = \"interface = 'eth0' AND rate(rx_dropped) > 100\"\nnotify = ['ops']";
+    assert!(DEFAULT.contains("when = \"interface = 'eth0' AND rate(rx_dropped) > 100\""));
+    assert_eq!(problems(&(example + rule)), [""; 0]);
+}
+
+#[test]
+fn files_replace_lists_of_things_and_add_to_sections() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("k.toml");
+    std::fs::write(&path, "[collector.mine]\ninterval = '1s'\nmetrics = ['cpu']\n[storage]\nflush_interval = '5s'\n").unwrap();
+    let settings = load(&Sources { file: Some(path), ..Sources::default() }).unwrap();
+    assert_eq!(settings.collectors.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["mine"]);
+    assert_eq!(settings.flush_interval, Duration::from_secs(5));
+    assert_eq!(settings.drain_interval, Duration::from_millis(5));
+    assert_eq!(settings.rules.len(), 3);
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("k.toml");
+    std::fs::write(&path, "[storage]\npath = 'file'\nhost = 'file'\nretention_days = 1\n").unwrap();
+    let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+    let settings = load(&Sources {
+        file: Some(path),
+        variables: vec![
+            variable("KYMO_STORAGE__PATH", "variable"),
+            variable("KYMO_STORAGE__HOST", "12"),
+            variable("KYMO_STORAGE__RETENTION_BYTES", "1GiB"),
+            variable("KYMO_CONFIG", "ignored"),
+            variable("OTHER_STORAGE__PATH", "ignored"),
+        ],
+        flags: vec![Flag { name: "--data", key: "storage.path", value: "flag".to_owned() }],
+    })
+    .unwrap();
+    assert_eq!(settings.store.path, PathBuf::from("flag"));
+    assert_eq!(settings.store.host, "12");
+    assert_eq!(settings.store.retention_age_max, Some(Duration::from_secs(86_400)));
+    assert_eq!(settings.store.retention_bytes_max, Some(1 << 30));
+}
+
+#[test]
+fn zero_and_empty_stand_for_without() {
+    let settings = from_environment(
+        &[("KYMO_STORAGE__RETENTION_DAYS", "0"), ("KYMO_STORAGE__RETENTION_BYTES", "0"), ("KYMO_QUERY__ROWS_MAX", "0")],
+        &[],
+    )
+    .unwrap();
+    assert_eq!((settings.store.retention_age_max, settings.store.retention_bytes_max), (None, None));
+    assert_eq!(settings.query.rows_max, None);
+}
+
+#[test]
+fn unknown_keys_are_refused_wherever_they_stand() {
+    assert_problem("[storge]\n", "1:2: storge: ", "unknown key `storge`; did you mean `storage`?");
+    assert_problem("[storage]\npth = 'x'\n", "2:1: storage.pth: ", "did you mean `path`?");
+    assert_problem("[server]\nport = 1\n", "2:1: server.port: ", "unknown key `port`; there is `address`, `connections_max`");
+    let collector = "[collector.a]\ninterval = '1s'\nmetrics = ['cpu']\nforced = true\n";
+    assert_problem(collector, "4:1: collector.a.forced: ", "did you mean `force`?");
+    let rule = "[[alert]]\nname = 'a'\ncondition = 'cpu_usage_above'\nthreshold = 1\nfro = '1s'\n";
+    assert_problem(rule, "5:1: alert[0].fro: ", "did you mean `for`?");
+    assert_problem("[notifier.a]\nurl = 'http://localhost/'\nurls = 1\n", "3:1: notifier.a.urls: ", "did you mean `url`?");
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_refused() {
+    assert_problem("storage = 1\n", "1:11: storage: ", "expected a table, found an integer");
+    assert_problem("[alert]\nname = 'a'\n", "1:1: alert: ", "expected a list of tables");
+    assert_problem("[storage]\npath = 1\n", "2:8: storage.path: ", "expected text, found the integer 1");
+    assert_problem("[storage]\npath = ''\n", "2:8: storage.path: ", "must not be empty");
+    assert_problem("[storage]\nflush_interval = 30\n", "2:18: storage.flush_interval: ", "a duration as text, such as \"10s\"");
+    assert_problem("[storage]\nhot_bytes_max = '64 MB/s'\n", "2:17: storage.hot_bytes_max: ", "expected a size");
+    assert_problem("[query]\nconcurrent_max = 1.5\n", "2:18: query.concurrent_max: ", "found the float 1.5");
+}
+
+#[test]
+fn values_out_of_bounds_are_refused_with_the_bounds() {
+    assert_problem("[storage]\ndrain_interval = '0s'\n", "2:18: storage.drain_interval: ", "a duration from 1ms to 1s");
+    assert_problem("[storage]\nflush_interval = '2d'\n", "2:18: storage.flush_interval: ", "a duration from 1s to 24h");
+    assert_problem("[storage]\nretention_days = -1\n", "2:18: storage.retention_days: ", "an integer from 0 to 36500");
+    assert_problem("[storage]\nhost = \"a\\u0007\"\n", "2:8: storage.host: ", "without control characters");
+    assert_problem("[query]\nmemory_bytes_max = '1KiB'\n", "2:20: query.memory_bytes_max: ", "a size from 1048576");
+    assert_problem("[tracing]\nsampling_ratio = 1.5\n", "2:18: tracing.sampling_ratio: ", "a ratio between 0 and 1");
+}
+
+#[test]
+fn addresses_are_checked() {
+    let wanted = "an IP address and a port, such as \"127.0.0.1:50051\"";
+    assert_problem("[server]\naddress = 'localhost:50051'\n", "2:11: server.address: ", wanted);
+    assert_problem("[server]\naddress = '127.0.0.1'\n", "2:11: server.address: ", wanted);
+    let everywhere = "[server]\naddress = '0.0.0.0:50051'\n";
+    assert_problem(everywhere, "2:11: server.address: ", "needs TLS and tokens, and kymo has neither yet; write \"127.0.0.1:50051\"");
+    assert_problem("[tracing]\nendpoint = 'localhost'\n", "2:12: tracing.endpoint: ", "http://127.0.0.1:4317");
+    assert_problem("[metrics]\nendpoint = 'https://h:4317'\n", "2:12: metrics.endpoint: ", "http://");
+    assert_problem("[notifier.a]\nurl = 'ftp://h/'\n", "2:7: notifier.a.url: ", "http");
+}
+
+#[test]
+fn collectors_are_checked_against_each_other_and_the_kernel() {
+    let collector = |lines: &str| format!("[collector.a]\n{lines}\n");
+    assert_problem(&collector("interval = '0s'\nmetrics = ['cpu']"), "2:12: collector.a.interval: ", "from 1ms to 24h");
+    assert_problem(&collector("metrics = ['cpu']"), "1:1: collector.a.interval: ", "is missing");
+    assert_problem(&collector("interval = '1s'\nmetrics = []"), "3:11: collector.a.metrics: ", "at least one family");
+    let unknown = collector("interval = '1s'\nmetrics = ['network', 'cpus']");
+    assert_problem(&unknown, "3:23: collector.a.metrics[1]: ", "unknown family `cpus`; did you mean `cpu`?");
+    let fast = "interval = '1ms'\nmetrics = ['cpu']";
+    assert_problem(&collector(fast), "2:12: collector.a.interval: ", "force = true");
+    assert_eq!(problems(&collector(&format!("{fast}\nforce = true"))), [""; 0]);
+    let twice = "[collector.a]\ninterval = '1s'\nmetrics = ['cpu']\n[collector.b]\ninterval = '1s'\nmetrics = ['network', 'cpu']\n";
+    assert_problem(twice, "6:23: collector.b.metrics[1]: ", "collector `a` samples `cpu` already");
+    assert_problem("[collector.'A b']\ninterval = '1s'\nmetrics = ['cpu']\n", "1:12: collector.A b: ", "needs 1 to 64 of a-z");
+}
+
+#[test]
+fn rules_are_compiled_and_their_notifiers_known() {
+    let rule = |lines: &str| format!("[[alert]]\nname = 'a'\n{lines}\n");
+    assert_problem("[[alert]]\ncondition = 'cpu_usage_above'\nthreshold = 1\n", "1:1: alert[0].name: ", "is missing");
+    assert_problem(&rule("table = 'cpu'\nwhen = 'utilisation > 1'"), "4:8: alert[0].when: ", "utilization");
+    assert_problem(&rule("table = 'cpu'\nwhen = 'utilization >'"), "4:8: alert[0].when: ", "");
+    assert_problem(&rule("condition = 'cpu_above'\nthreshold = 1"), "3:13: alert[0].condition: ", "cpu_usage_above");
+    assert_problem(&rule("condition = 'cpu_usage_above'"), "1:1: alert[0].threshold: ", "is missing");
+    assert_problem(&rule("condition = 'cpu_usage_above'\nthreshold = 150"), "4:13: alert[0].threshold: ", "below 100");
+    let right = "condition = 'cpu_usage_above'\nthreshold = 50\n";
+    assert_problem(&rule(&format!("{right}message = '{{none}}'")), "5:11: alert[0].message: ", "none");
+    assert_problem(&rule(&format!("{right}for = '8d'")), "5:7: alert[0].for: ", "to 168h");
+    let notify = rule(&format!("{right}notify = ['log', 'ops']"));
+    assert_problem(&notify, "5:18: alert[0].notify[1]: ", "unknown notifier `ops`; there is `log`");
+    assert_problem(&(rule(right) + &rule(right)), "6:8: alert[1].name: ", "is taken by an earlier rule");
+    assert_problem("[notifier.log]\nurl = 'http://localhost/'\n", "1:11: notifier.log: ", "built-in");
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_from_top_to_bottom() {
+    let text = "[storage]\npth = 'x'\nflush_interval = 1\n[server]\naddress = 'x'\n[log]\nfilter = 'kymo=loud'\n";
+    let begins: Vec<_> = problems(text).iter().map(|problem| problem.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect();
+    assert_eq!(
+        begins,
+        ["2:1: storage.pth", "3:18: storage.flush_interval", "5:11: server.address", "7:10: log.filter"]
+    );
+}
+
+#[test]
+fn wrong_variables_and_flags_are_named() {
+    let told = |variables: &[(&str, &str)], flags: &[Flag]| lines(from_environment(variables, flags), "").join("\n");
+    let unknown = told(&[("KYMO_STORAGE__PTH", "x")], &[]);
+    assert_eq!(unknown, "environment variable KYMO_STORAGE__PTH: storage.pth: unknown key `pth`; did you mean `path`?");
+    let wrong = told(&[("KYMO_SERVER__ADDRESS", "here")], &[]);
+    assert!(wrong.starts_with("environment variable KYMO_SERVER__ADDRESS: server.address: expected an IP address"), "{wrong}");
+    let wrong = told(&[("KYMO_STORAGE", "x")], &[]);
+    assert!(wrong.starts_with("environment variable KYMO_STORAGE: storage: expected a table, found text"), "{wrong}");
+    let flag = Flag { name: "--address", key: "server.address", value: "8.8.8.8:1".to_owned() };
+    let wrong = told(&[], &[flag]);
+    assert!(wrong.starts_with("flag --address: server.address: 8.8.8.8:1 can be reached"), "{wrong}");
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_named() {
+    use std::os::unix::ffi::OsStringExt;
+    let variables = vec![(OsString::from("KYMO_STORAGE__PATH"), OsString::from_vec(vec![0xff]))];
+    let told = lines(load(&Sources { variables, ..Sources::default() }), "");
+    assert_eq!(told, ["environment variable KYMO_STORAGE__PATH: storage.path: is not valid UTF-8"]);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let file = Some(PathBuf::from("/nowhere/k.toml"));
+    let told = lines(load(&Sources { file, ..Sources::default() }), "");
+    assert_eq!(told, ["read configuration /nowhere/k.toml: No such file or directory (os error 2)"]);
+    let file = Some(PathBuf::from("/dev/zero"));
+    let told = lines(load(&Sources { file, ..Sources::default() }), "");
+    assert!(told[0].contains("larger than"), "{told:?}");
+    let told = problems("[storage\n");
+    assert!(told[0].starts_with("1:") && told[0].contains("not valid TOML"), "{told:?}");
+}
