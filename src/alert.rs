@@ -10,6 +10,8 @@
 //! resolved by that. The states are not kept over a restart: what still holds then is told again.
 
 mod expression;
+#[cfg(test)]
+mod fixture;
 pub mod notify;
 mod rate;
 pub mod rule;
@@ -175,4 +177,241 @@ fn firing(rule: &Rule, index: usize, watch: &Watch, batch: &RecordBatch) -> Firi
         .collect();
     listed.sort_unstable();
     Firing { count: watch.machine(index).firing().count(), listed }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::fixture::{Bench, Cpu, Filesystem, Host, Memory, Network, SECOND, short, when};
+    use super::notify::WAITING_MAX;
+    use super::*;
+    use crate::record::Record;
+
+    fn memory(time: i64, change: impl FnOnce(&mut Memory)) -> Memory {
+        let mut memory = Memory { total_bytes: 8 << 30, free_bytes: 1 << 30, ..Memory::absent(time) };
+        change(&mut memory);
+        memory
+    }
+
+    fn host(time: i64, load1: f64) -> Host {
+        Host { load1, ..Host::absent(time) }
+    }
+
+    fn says(settings: RuleSettings, message: &str) -> RuleSettings {
+        RuleSettings { message: message.into(), ..settings }
+    }
+
+    #[test]
+    fn cpu_usage_watches_the_total() {
+        let mut bench = Bench::new(&[says(short("cpu_usage_above", 90.0), "{cpu} at {value} % of {threshold} %")]);
+        let rows = [bench.cpu(1, "total", 0.9), bench.cpu(1, "0", 0.99), bench.cpu(2, "total", 0.95125)];
+        assert_eq!(bench.told(&rows), ["firing total at 95.13 % of 90 %"]);
+        let rows = [bench.cpu(3, "total", f64::NAN), bench.cpu(4, "total", 0.1)];
+        assert_eq!(bench.told(&rows), ["resolved total at 10 % of 90 %"]);
+    }
+
+    #[test]
+    fn memory_usage_is_what_is_not_available() {
+        let mut bench = Bench::new(&[says(short("memory_usage_above", 75.0), "{value}, {free_memory} free")]);
+        assert_eq!(bench.told(&[memory(1, |memory| memory.available_bytes = 2 << 30)]), [""; 0]);
+        assert_eq!(bench.told(&[memory(2, |memory| memory.available_bytes = 1 << 30)]), ["firing 87.5, 1.0 GiB free"]);
+    }
+
+    #[test]
+    fn disk_usage_is_by_file_system() {
+        let mut bench = Bench::new(&[says(short("disk_usage_above", 80.0), "{mountpoint} on {device}: {value}")]);
+        let row = |bench: &Bench, mountpoint, used_ratio| Filesystem {
+            mountpoint: bench.labels.intern(mountpoint),
+            device: bench.labels.intern("vda"),
+            used_ratio,
+            ..Filesystem::absent(1)
+        };
+        let rows = [row(&bench, "/", 0.5), row(&bench, "/home", 0.9), row(&bench, "/var", 0.85)];
+        assert_eq!(bench.told(&rows), ["firing /home on vda: 90", "firing /var on vda: 85"]);
+        let firing = bench.board.rules().remove(0).firing_series;
+        assert_eq!(firing.iter().map(|series| series["mountpoint"].as_str()).collect::<Vec<_>>(), ["/home", "/var"]);
+    }
+
+    #[test]
+    fn network_usage_is_bytes_per_second_by_interface() {
+        let rules = [
+            says(short("network_rx_above", 1e6), "{interface} rx {value}"),
+            says(short("network_tx_above", 1e6), "{interface} tx {value}"),
+        ];
+        let mut bench = Bench::new(&rules);
+        let mut told = Vec::new();
+        for tick in 0..3_000 {
+            let row = |interface, rx_bytes, tx_bytes| Network {
+                tx_bytes,
+                ..bench.network(tick * 1_000, interface, rx_bytes)
+            };
+            // 2 MB/s in the second second only.
+            let burst = (tick - 1_000).clamp(0, 1_000) * 2_000;
+            let rows = [row("eth0", burst, tick), row("lo", tick, 5 * burst)];
+            told.extend(bench.take(&rows));
+        }
+        let told: Vec<_> =
+            told.iter().map(|told| (told.rule.as_str(), told.state, told.labels["interface"].as_str())).collect();
+        let expected = [
+            ("network_tx_above", State::Firing, "lo"),
+            ("network_rx_above", State::Firing, "eth0"),
+            ("network_rx_above", State::Resolved, "eth0"),
+            ("network_tx_above", State::Resolved, "lo"),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn swap_usage_needs_swap() {
+        let mut bench = Bench::new(&[says(short("swap_usage_above", 50.0), "{value}")]);
+        let swap = |time, total, free| {
+            memory(time, |memory| (memory.swap_total_bytes, memory.swap_free_bytes) = (total, free))
+        };
+        assert_eq!(bench.told(&[swap(1, 0, 0), swap(2, 100, 50)]), [""; 0]);
+        assert_eq!(bench.told(&[swap(3, 100, 40)]), ["firing 60"]);
+        // Turned off while firing: absent, so still firing.
+        assert_eq!(bench.told(&[swap(4, 0, 0)]), [""; 0]);
+        assert_eq!(bench.told(&[swap(5, 100, 90)]), ["resolved 10"]);
+    }
+
+    #[test]
+    fn load_is_the_minute_s() {
+        let mut bench = Bench::new(&[short("load_above", 4.0)]);
+        assert_eq!(bench.told(&[host(1, 4.0), host(2, 4.25)]), ["firing load_above is firing: 4.25"]);
+    }
+
+    #[test]
+    fn firing_and_resolved_are_told_once_by_the_rows_own_time() {
+        let settings = RuleSettings {
+            for_: Duration::from_secs(2),
+            resolve_after: Some(Duration::from_secs(3)),
+            ..when("host", "load1 > 1")
+        };
+        let mut bench = Bench::new(&[settings]);
+        let mut told = Vec::new();
+        for second in 0..30 {
+            // Over from 5 to 15, with a dip too short to resolve.
+            let load = if (5..15).contains(&second) && second != 10 { 2.0 } else { 0.5 };
+            told.extend(bench.take(&[host(second * SECOND, load)]));
+            let status = bench.board.rules().remove(0);
+            let expected = match second {
+                5 | 6 => (1, 0),
+                7..18 => (0, 1),
+                _ => (0, 0),
+            };
+            assert_eq!((status.pending, status.firing), expected, "at {second} s");
+        }
+        let told: Vec<_> = told.iter().map(|told| (told.state, told.time_us / SECOND, told.value)).collect();
+        assert_eq!(told, [(State::Firing, 7, Some(2.0)), (State::Resolved, 18, Some(0.5))]);
+    }
+
+    #[test]
+    fn rows_of_one_batch_are_taken_in_order_and_told_in_order() {
+        let mut bench = Bench::new(&[when("host", "load1 > 2"), when("host", "load1 > 1")]);
+        let loads = [0.0, 1.5, 2.5, 1.5, 0.0];
+        let rows: Vec<_> = (1..).zip(loads).map(|(time, load)| host(time, load)).collect();
+        let told: Vec<_> = bench.take(&rows).iter().map(|told| (told.time_us, told.threshold, told.state)).collect();
+        let expected = [
+            (2, Some(1.0), State::Firing),
+            (3, Some(2.0), State::Firing),
+            (4, Some(2.0), State::Resolved),
+            (5, Some(1.0), State::Resolved),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn many_rules_of_one_shape_each_keep_their_own_threshold() {
+        let rules: Vec<_> =
+            (0..1_000).map(|i| when("cpu", &format!("cpu = 'total' AND utilization * 1000 > {i}"))).collect();
+        let mut bench = Bench::new(&rules);
+        let rows = [bench.cpu(1, "total", 0.2505), bench.cpu(1, "0", 1.0)];
+        let told = bench.take(&rows);
+        assert_eq!(told.len(), 251);
+        assert!(told.iter().all(|told| told.threshold <= Some(250.0) && told.labels["cpu"] == "total"));
+        let row = bench.cpu(2, "total", 0.2);
+        let resolved = bench.take(&[row]);
+        assert_eq!((resolved.len(), resolved[0].state, resolved[0].threshold), (51, State::Resolved, Some(200.0)));
+    }
+
+    #[test]
+    fn all_shapes_of_conditions_agree_with_sql() {
+        let conditions = [
+            ("utilization >= 0.5", "b c"),
+            ("utilization < 0.5", "a"),
+            ("utilization <= 0.5", "a b"),
+            ("utilization = 0.5", "b"),
+            ("utilization <> 0.5", "a c"),
+            ("utilization > 0.1 AND utilization < 0.6", "a b"),
+            ("utilization > 0.1 AND user_us > 2", "b c"),
+            ("utilization > 0.9 OR cpu = 'a'", "a c"),
+            ("cpu IN ('b', 'c') AND utilization IS NOT NULL", "b c"),
+            ("utilization IS NULL", "d"),
+            ("NOT (utilization > 0.4)", "a"),
+            ("cpu LIKE 'c%' AND utilization > user_us / 10.0", "c"),
+            ("user_us % 2 = 1", "a c"),
+            ("CASE WHEN cpu = 'a' THEN utilization ELSE 0 END > 0.1", "a"),
+        ];
+        for (sql, expected) in conditions {
+            let mut bench = Bench::new(&[says(when("cpu", sql), "{cpu}")]);
+            let rows = [("a", 0.2, 1), ("b", 0.5, 4), ("c", 1.0, 3), ("d", f64::NAN, 0)];
+            let rows = rows.map(|(cpu, utilization, user_us)| Cpu { user_us, ..bench.cpu(1, cpu, utilization) });
+            let told: Vec<_> = bench.take(&rows).iter().map(|told| told.message.clone()).collect();
+            assert_eq!(told.join(" "), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn dividing_by_zero_is_absent_and_blinds_no_other_row() {
+        let mut bench = Bench::new(&[says(when("network", "rx_bytes / tx_bytes > 1"), "{interface} {value}")]);
+        let row = |bench: &Bench, interface, tx_bytes| Network { tx_bytes, ..bench.network(1, interface, 10) };
+        let rows = [row(&bench, "idle", 0), row(&bench, "busy", 3)];
+        assert_eq!(bench.told(&rows), ["firing busy 3"]);
+        assert_eq!(bench.board.failures(), 0);
+    }
+
+    #[test]
+    fn an_expression_that_fails_is_counted_and_harms_no_other_rule() {
+        let rules =
+            [says(when("cpu", "CAST(cpu AS BIGINT) > 3"), "number"), says(when("cpu", "utilization > 0.5"), "share")];
+        let mut bench = Bench::new(&rules);
+        let rows = [bench.cpu(1, "total", 0.9), bench.cpu(1, "7", 0.9)];
+        assert_eq!(bench.told(&rows), ["firing share"; 2]);
+        assert_eq!(bench.board.failures(), 1);
+    }
+
+    #[test]
+    fn a_series_that_is_gone_is_resolved() {
+        let mut bench = Bench::new(&[says(when("network", "rx_bytes > 5"), "{interface} {rx_bytes} {value}")]);
+        let rows = [bench.network(0, "veth1", 9), bench.network(0, "eth0", 7)];
+        assert_eq!(bench.told(&rows), ["firing veth1 9 9", "firing eth0 7 7"]);
+        let mut told = Vec::new();
+        for second in 1..=400 {
+            let row = bench.network(second * SECOND, "eth0", 7);
+            told.extend(bench.take(&[row]));
+        }
+        assert_eq!(told.len(), 1);
+        assert_eq!((told[0].state, told[0].message.as_str(), told[0].value), (State::Resolved, "veth1 n/a n/a", None));
+        assert!((300..=330).contains(&(told[0].time_us / SECOND)), "{}", told[0].time_us);
+        assert_eq!(bench.board.rules()[0].firing, 1);
+    }
+
+    #[test]
+    fn a_full_outbox_never_waits() {
+        let rules: Vec<_> = (0..WAITING_MAX + 10).map(|i| when("host", &format!("load1 > {i} - 10000"))).collect();
+        let (outbox, next) = notify::tests::outbox();
+        let mut engine = Engine::new(fixture::compiled(&rules), outbox.clone());
+        let bench = Bench::new(&[]);
+        engine.evaluate(4, &bench.batch(&[host(1, 0.0)]));
+        assert_eq!((std::iter::from_fn(next).count(), outbox.lost()), (WAITING_MAX, 10));
+    }
+
+    #[test]
+    fn families_without_rules_are_passed_over() {
+        let mut bench = Bench::new(&[short("memory_usage_above", 50.0)]);
+        assert_eq!(bench.told(&[host(1, 9.0)]), [""; 0]);
+        let row = bench.cpu(1, "total", 1.0);
+        assert_eq!(bench.told(&[row]), [""; 0]);
+    }
 }

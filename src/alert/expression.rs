@@ -325,3 +325,103 @@ fn in_words(table: &'static Table, error: &DataFusionError) -> String {
         other => other.strip_backtrace(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::fixture::{compiled, error, when};
+
+    /// "value threshold" and the terms, comparisons as `=>`.
+    fn shape(table: &str, sql: &str) -> (String, Vec<String>) {
+        let condition = &compiled(&[when(table, sql)])[0].condition;
+        let value = condition.value.as_ref().map_or("-".into(), |value| value.key.to_string());
+        let threshold = condition.threshold.map_or("-".into(), |threshold| threshold.to_string());
+        let term = |term: &Term| match term {
+            Term::Compare { left, comparison, right } => format!("{} {comparison:?} {right}", left.key),
+            Term::Boolean(expression) => format!("[{}]", expression.key),
+        };
+        (format!("{value} {threshold}"), condition.terms.iter().map(term).collect())
+    }
+
+    #[test]
+    fn comparisons_with_constants_are_found() {
+        let (value, terms) = shape("cpu", "cpu = 'total' AND utilization * 100 > 90");
+        assert_eq!(value, "cpu.utilization * Float64(100) 90");
+        assert_eq!(terms.len(), 2);
+        assert!(terms[0].starts_with("[cpu.cpu = "), "{terms:?}");
+        assert_eq!(terms[1], "cpu.utilization * Float64(100) Above 90");
+
+        assert_eq!(shape("cpu", "0.5 >= utilization").1, ["cpu.utilization AtMost 0.5"]);
+        assert_eq!(
+            shape("memory", "free_bytes BETWEEN 5 AND 2 * 5").1,
+            ["memory.free_bytes AtLeast 5", "memory.free_bytes AtMost 10"]
+        );
+        assert_eq!(
+            shape("network", "rate(RX_bytes) <> 0"),
+            ("network.rate(rx_bytes) 0".into(), vec!["network.rate(rx_bytes) NotEqual 0".into()])
+        );
+    }
+
+    #[test]
+    fn other_conditions_are_boolean_expressions() {
+        assert_eq!(
+            shape("network", "rx_bytes > tx_bytes"),
+            ("network.rx_bytes -".into(), vec!["[network.rx_bytes > network.tx_bytes]".into()])
+        );
+        let (value, terms) = shape("host", "load1 > 4 OR running > 100");
+        assert_eq!((value.as_str(), terms.len()), ("- -", 1));
+        // A float could not tell this integer from the next.
+        let (value, terms) = shape("memory", "free_bytes > 9007199254740993");
+        assert_eq!(
+            (value.as_str(), terms.as_slice()),
+            (
+                "memory.free_bytes 9007199254740992",
+                ["[memory.free_bytes > Int64(9007199254740993)]".to_owned()].as_slice()
+            )
+        );
+        assert_eq!(shape("network", "interface LIKE 'eth%'").0, "- -");
+    }
+
+    #[test]
+    fn rates_are_known_by_their_counters() {
+        let rules =
+            compiled(&[when("network", "rate(tx_bytes) > 1 AND interface = 'lo'"), when("network", "rx_bytes > 1")]);
+        assert_eq!(
+            (rules[0].condition.rates.as_slice(), rules[1].condition.rates.as_slice()),
+            ([1].as_slice(), [].as_slice())
+        );
+    }
+
+    #[test]
+    fn what_is_no_condition_on_a_row_is_refused() {
+        let cases = [
+            ("", "Expected"),
+            ("utilization >", "Expected"),
+            ("utilization > 1; DROP TABLE cpu", "end of expression"),
+            ("utilization", "is Float64, not true or false; compare it with something, as in `utilization > 0`"),
+            ("NULL", "is Null, not true or false"),
+            ("usage > 1", "cpu has no column \"usage\"; its columns are time, cpu, user_us, utilization"),
+            ("cpu = \"total\"", "cpu has no column \"total\""),
+            ("avg(utilization) > 1", "contains the aggregate `avg`"),
+            ("row_number() OVER () > 1", "contains the window function `row_number`"),
+            ("utilization > (SELECT 1)", "contains a subquery"),
+            ("EXISTS (SELECT 1)", "contains a subquery"),
+            ("utilization > 0 AS hot", "contains an alias"),
+            ("utilization > $1", "contains a parameter"),
+            ("random() > 0.5", "contains `random`, which does not depend on the row alone"),
+            ("time > now()", "contains `now`"),
+            ("rate(utilization) > 1", "`rate` takes one counter of cpu: user_us"),
+            ("rate(user_us, time) > 1", "`rate` takes one counter of cpu: user_us"),
+            ("rate() > 1", "`rate` takes one counter of cpu: user_us"),
+            ("nosuch(utilization) > 1", "nosuch"),
+            ("1 > 0", "is always true"),
+            ("utilization > 0 AND 1 > 2", "is never true"),
+            ("cpu > 5 AND utilization", "cannot"),
+        ];
+        for (sql, problem) in cases {
+            let error = error(&when("cpu", sql));
+            assert_eq!(error.key, "when", "{error}");
+            assert!(error.problem.to_lowercase().contains(&problem.to_lowercase()), "{sql}: {error}");
+        }
+    }
+}

@@ -291,3 +291,101 @@ pub(super) fn list(names: impl IntoIterator<Item = &'static str>) -> String {
 pub(super) fn columns(table: &'static Table, kinds: &[Kind]) -> String {
     list(table.columns.iter().filter(|column| kinds.contains(&column.kind)).map(|column| column.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::fixture::{compiler, error, short, when};
+
+    #[test]
+    fn every_short_form_compiles_and_is_written_out() {
+        let texts: Vec<_> = conditions()
+            .map(|name| {
+                let rule = compiler().compile(&short(name, 50.0)).unwrap();
+                assert_eq!((rule.condition.threshold, rule.notify), (Some(50.0), vec!["log".to_owned()]), "{name}");
+                format!("{}: {}", rule.table.name, rule.text)
+            })
+            .collect();
+        let expected = [
+            "cpu: cpu = 'total' AND utilization * 100 > 50.0",
+            "memory: (total_bytes - available_bytes) * 100.0 / total_bytes > 50.0",
+            "filesystem: used_ratio * 100 > 50.0",
+            "network: rate(rx_bytes) > 50.0",
+            "network: rate(tx_bytes) > 50.0",
+            "memory: (swap_total_bytes - swap_free_bytes) * 100.0 / swap_total_bytes > 50.0",
+            "host: load1 > 50.0",
+        ];
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn resolving_waits_as_long_as_firing_and_at_least_a_second() {
+        let resolve_after = |for_ms, resolve_after_ms: Option<u64>| {
+            let resolve_after = resolve_after_ms.map(Duration::from_millis);
+            let settings =
+                RuleSettings { for_: Duration::from_millis(for_ms), resolve_after, ..when("host", "load1 > 1") };
+            let rule = compiler().compile(&settings).unwrap();
+            (rule.hold_us, rule.resolve_after_us)
+        };
+        assert_eq!(resolve_after(0, None), (0, 1_000_000));
+        assert_eq!(resolve_after(5_000, None), (5_000_000, 5_000_000));
+        assert_eq!(resolve_after(5_000, Some(0)), (5_000_000, 0));
+    }
+
+    #[test]
+    fn each_key_that_is_wrong_is_named_with_what_would_be_right() {
+        let rule = || when("cpu", "utilization > 0.5");
+        let cases = [
+            (RuleSettings { name: " ".into(), ..rule() }, "name", "give the rule a name"),
+            (RuleSettings { condition: Some("load_above".into()), ..rule() }, "condition", "beside `when`"),
+            (
+                RuleSettings { when: None, ..rule() },
+                "when",
+                "is missing; give `when` with `table`, or `condition` as one of cpu_usage_above, ",
+            ),
+            (RuleSettings { table: None, ..rule() }, "table", "needs one of cpu, memory, network"),
+            (
+                RuleSettings { table: Some("cpus".into()), ..rule() },
+                "table",
+                "\"cpus\" is not known; it is one of cpu, ",
+            ),
+            (when("wide", "x > 1"), "table", "has 5 labels"),
+            (RuleSettings { threshold: Some(1.0), ..rule() }, "threshold", "belongs to `condition`"),
+            (RuleSettings { for_: HOLD_MAX + Duration::from_secs(1), ..rule() }, "for", "longer than 7 days"),
+            (RuleSettings { resolve_after: Some(HOLD_MAX * 2), ..rule() }, "resolve_after", "longer than 7 days"),
+            (RuleSettings { message: "{nope}".into(), ..rule() }, "message", "cpu: time, cpu, user_us, utilization"),
+            (RuleSettings { message: "x".repeat(MESSAGE_BYTES_MAX + 1), ..rule() }, "message", "the limit is 4096"),
+            (RuleSettings { notify: vec!["log".into(), String::new()], ..rule() }, "notify", "entry 2 is empty"),
+            (short("cpu_above", 1.0), "condition", "\"cpu_above\" is not known; it is one of cpu_usage_above"),
+            (short("cpu_usage_above", 101.0), "threshold", "from 0 to below 100"),
+            (RuleSettings { threshold: None, ..short("load_above", 1.0) }, "threshold", "is missing"),
+            (RuleSettings { table: Some("cpu".into()), ..short("load_above", 1.0) }, "table", "watches \"host\""),
+            (when("cpu", &format!("utilization > {}", "1".repeat(WHEN_BYTES_MAX))), "when", "the limit is 4096"),
+        ];
+        for (settings, key, problem) in cases {
+            let error = error(&settings);
+            assert_eq!((error.rule.as_str(), error.key), (settings.name.as_str(), key), "{error}");
+            assert!(error.problem.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn two_rules_of_one_name_are_refused_by_position() {
+        let rules = [when("cpu", "utilization > 0"), when("host", "load1 > 1"), when("cpu", "utilization > 0")];
+        let (position, error) = compiler().compile_all(&rules).unwrap_err();
+        assert_eq!((position, error.key), (2, "name"));
+        assert_eq!(
+            error.to_string(),
+            "alert rule \"cpu: utilization > 0\": name: is taken by an earlier rule; give each rule a name of its own"
+        );
+    }
+
+    #[test]
+    fn kymo_s_own_tables_fit_rules() {
+        for family in FAMILIES {
+            assert!(family.table.labels().count() <= LABELS_PER_SERIES_MAX, "{}", family.name());
+        }
+        let settings = RuleSettings { message: "{collector} lost {lost}".into(), ..when("gap", "lost > 0") };
+        assert_eq!(Rule::compile(&settings).unwrap().table.name, "gap");
+    }
+}

@@ -1,0 +1,197 @@
+//! Tables and batches for the tests of this module: kymo's own, with the columns that conditions need.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use super::notify::{Notification, tests::outbox};
+use super::rule::{Compiler, Rule, RuleError, RuleSettings};
+use super::{Board, Engine};
+use crate::batch::to_batch;
+use crate::record;
+use crate::record::label::Labels;
+use crate::record::{Record, Table};
+
+record! {
+    /// CPU time.
+    pub struct Cpu("cpu") {
+        labels {
+            /// Which one.
+            cpu,
+        }
+        values {
+            /// Busy time.
+            counter user_us: i64 [Micros],
+            /// Busy share.
+            gauge utilization: f64 [Ratio],
+        }
+    }
+}
+
+record! {
+    /// Memory.
+    pub struct Memory("memory") {
+        labels {}
+        values {
+            /// All.
+            gauge total_bytes: i64 [Bytes],
+            /// Unused.
+            gauge free_bytes: i64 [Bytes],
+            /// What programs can get.
+            gauge available_bytes: i64 [Bytes],
+            /// All swap.
+            gauge swap_total_bytes: i64 [Bytes],
+            /// Unused swap.
+            gauge swap_free_bytes: i64 [Bytes],
+        }
+    }
+}
+
+record! {
+    /// Interfaces.
+    pub struct Network("network") {
+        labels {
+            /// Which one.
+            interface,
+        }
+        values {
+            /// Received.
+            counter rx_bytes: i64 [Bytes],
+            /// Sent.
+            counter tx_bytes: i64 [Bytes],
+        }
+    }
+}
+
+record! {
+    /// File systems.
+    pub struct Filesystem("filesystem") {
+        labels {
+            /// Where.
+            mountpoint,
+            /// On what.
+            device,
+        }
+        values {
+            /// Used share.
+            gauge used_ratio: f64 [Ratio],
+        }
+    }
+}
+
+record! {
+    /// The host.
+    pub struct Host("host") {
+        labels {}
+        values {
+            /// Load over a minute.
+            gauge load1: f64 [Number],
+            /// Tasks that can run.
+            gauge running: i64 [Count("{task}")],
+        }
+    }
+}
+
+record! {
+    /// More labels than a series can have.
+    pub struct Wide("wide") {
+        labels {
+            /// One.
+            a,
+            /// Two.
+            b,
+            /// Three.
+            c,
+            /// Four.
+            d,
+            /// Five.
+            e,
+        }
+        values {
+            /// A value.
+            gauge x: i64 [Number],
+        }
+    }
+}
+
+/// The tables, each at its family index.
+pub(super) static TABLES: [&Table; 6] =
+    [Cpu::TABLE, Memory::TABLE, Network::TABLE, Filesystem::TABLE, Host::TABLE, Wide::TABLE];
+
+pub(super) const SECOND: i64 = 1_000_000;
+
+pub(super) fn compiler() -> Compiler {
+    Compiler::over(TABLES)
+}
+
+/// A rule that fires and resolves at once.
+pub(super) fn when(table: &str, when: &str) -> RuleSettings {
+    RuleSettings {
+        name: format!("{table}: {when}"),
+        table: Some(table.into()),
+        when: Some(when.into()),
+        resolve_after: Some(std::time::Duration::ZERO),
+        ..RuleSettings::default()
+    }
+}
+
+/// A short form that fires and resolves at once.
+pub(super) fn short(condition: &str, threshold: f64) -> RuleSettings {
+    RuleSettings {
+        name: condition.into(),
+        condition: Some(condition.into()),
+        threshold: Some(threshold),
+        resolve_after: Some(std::time::Duration::ZERO),
+        ..RuleSettings::default()
+    }
+}
+
+pub(super) fn compiled(settings: &[RuleSettings]) -> Vec<Rule> {
+    compiler().compile_all(settings).unwrap()
+}
+
+pub(super) fn error(settings: &RuleSettings) -> RuleError {
+    compiler().compile(settings).unwrap_err()
+}
+
+/// An engine whose notifications come back, with the labels of all tables.
+pub(super) struct Bench {
+    pub(super) engine: Engine,
+    pub(super) board: Arc<Board>,
+    pub(super) labels: Labels,
+    next: Box<dyn FnMut() -> Option<Arc<Notification>>>,
+}
+
+impl Bench {
+    pub(super) fn new(settings: &[RuleSettings]) -> Self {
+        let (outbox, next) = outbox();
+        let engine = Engine::new(compiled(settings), outbox);
+        Bench { board: engine.board(), engine, labels: Labels::default(), next: Box::new(next) }
+    }
+
+    pub(super) fn batch<R: Record>(&self, rows: &[R]) -> RecordBatch {
+        to_batch(&[rows], &self.labels, &R::TABLE.schema())
+    }
+
+    /// Evaluates `rows` as one batch and gives what was told.
+    pub(super) fn take<R: Record>(&mut self, rows: &[R]) -> Vec<Arc<Notification>> {
+        let family = TABLES.iter().position(|table| table.name == R::TABLE.name).unwrap();
+        let batch = self.batch(rows);
+        self.engine.evaluate(family, &batch);
+        std::iter::from_fn(&mut self.next).collect()
+    }
+
+    /// Evaluates `rows` as one batch and gives "state message" of what was told.
+    pub(super) fn told<R: Record>(&mut self, rows: &[R]) -> Vec<String> {
+        let told = self.take(rows);
+        told.iter().map(|notification| format!("{} {}", notification.state.as_str(), notification.message)).collect()
+    }
+
+    pub(super) fn cpu(&self, time: i64, cpu: &str, utilization: f64) -> Cpu {
+        Cpu { cpu: self.labels.intern(cpu), utilization, ..Cpu::absent(time) }
+    }
+
+    pub(super) fn network(&self, time: i64, interface: &str, rx_bytes: i64) -> Network {
+        Network { interface: self.labels.intern(interface), rx_bytes, ..Network::absent(time) }
+    }
+}
