@@ -4,6 +4,7 @@
 //! is seen once. Queries run on threads of their own, at low priority, and hand their batches over a short queue:
 //! neither a slow query nor a slow reader holds up recording.
 
+mod course;
 pub mod function;
 pub mod guard;
 mod session;
@@ -116,9 +117,7 @@ pub enum QueryError {
         time_max: Duration,
     },
     /// The result has too many rows.
-    #[error(
-        "the result has more than {rows_max} rows (setting `rows_max`): aggregate, add a LIMIT, or raise it"
-    )]
+    #[error("the result has more than {rows_max} rows (setting `rows_max`): aggregate, add a LIMIT, or raise it")]
     Rows {
         /// What is allowed.
         rows_max: u64,

@@ -52,7 +52,9 @@ pub enum GuardError {
     #[error("the statement nests more than {NESTING_MAX} levels deep; use WITH to name its inner parts")]
     TooDeep,
     /// It has too many operators.
-    #[error("the statement has {0} operators; at most {OPERATORS_MAX} are allowed: use IN (…) or BETWEEN for long lists")]
+    #[error(
+        "the statement has {0} operators; at most {OPERATORS_MAX} are allowed: use IN (…) or BETWEEN for long lists"
+    )]
     TooManyOperators(usize),
     /// It reads too many tables.
     #[error("the statement reads {0} tables, counting each use; at most {TABLES_MAX} are allowed")]
@@ -144,8 +146,19 @@ fn count_tokens(sql: &str) -> Result<(), GuardError> {
 fn is_operator(keyword: Keyword) -> bool {
     use Keyword as K;
     const CONNECTIVES: &[K] = &[K::AND, K::NOT, K::OR, K::XOR];
-    const COMPARISONS: &[K] =
-        &[K::BETWEEN, K::ILIKE, K::IN, K::IS, K::LIKE, K::MATCH, K::NOTNULL, K::OVERLAPS, K::REGEXP, K::RLIKE, K::SIMILAR];
+    const COMPARISONS: &[K] = &[
+        K::BETWEEN,
+        K::ILIKE,
+        K::IN,
+        K::IS,
+        K::LIKE,
+        K::MATCH,
+        K::NOTNULL,
+        K::OVERLAPS,
+        K::REGEXP,
+        K::RLIKE,
+        K::SIMILAR,
+    ];
     const ARITHMETIC: &[K] = &[K::AT, K::COLLATE, K::DIV, K::INTERVAL, K::MOD, K::PRIOR];
     const TABLES: &[K] = &[K::EXCEPT, K::INTERSECT, K::JOIN, K::MINUS, K::UNION];
     [CONNECTIVES, COMPARISONS, ARITHMETIC, TABLES].iter().any(|group| group.contains(&keyword))
