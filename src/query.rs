@@ -4,6 +4,7 @@
 //! is seen once. Queries run on threads of their own, at low priority, and hand their batches over a short queue:
 //! neither a slow query nor a slow reader holds up recording.
 
+mod course;
 pub mod function;
 pub mod guard;
 mod session;

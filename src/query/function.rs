@@ -10,14 +10,11 @@
 //! - With fewer than two rows the result is null; so is a rate over no time.
 //! - `increase` of integers is an integer, of floats a float; `rate` is a float.
 //!
-//! Each row takes 16 bytes until its group is done, because a row that comes later may lie between any two.
+//! A group keeps all its rows until it is done, in a few bytes each: a row that comes later may lie between any two.
 
-use std::cmp::Ordering;
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, ListArray, PrimitiveArray};
-use arrow::buffer::OffsetBuffer;
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_err, not_impl_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -25,6 +22,8 @@ use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_na
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
 
 use crate::record::TIME_ZONE;
+
+use super::course::{Counter, Course};
 
 /// The aggregates, to be registered with a session.
 pub(super) fn aggregates() -> [AggregateUDF; 2] {
@@ -97,16 +96,14 @@ impl AggregateUDFImpl for CounterAggregate {
             return not_impl_err!("{}(DISTINCT …): equal values are part of a counter's course", self.name());
         }
         match args.expr_fields.first().map(|field| field.data_type()) {
-            Some(DataType::Int64) => Ok(Box::new(Course::<Int64Type>::new(self.output))),
-            Some(DataType::Float64) => Ok(Box::new(Course::<Float64Type>::new(self.output))),
+            Some(DataType::Int64) => Ok(CounterAccumulator::<Int64Type>::boxed(self.output)),
+            Some(DataType::Float64) => Ok(CounterAccumulator::<Float64Type>::boxed(self.output)),
             other => exec_err!("{} over {other:?}", self.name()),
         }
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        let counter = args.input_fields.first().map_or(DataType::Float64, |field| field.data_type().clone());
-        let list = |part, ty| Arc::new(Field::new(format_state_name(args.name, part), list_of(ty), true));
-        Ok(vec![list("times", DataType::Int64), list("values", counter)])
+        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "course"), DataType::Binary, true))])
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -114,166 +111,66 @@ impl AggregateUDFImpl for CounterAggregate {
     }
 }
 
-fn list_of(item: DataType) -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(item, true)))
-}
-
-/// A type of counters.
-trait Counter: ArrowPrimitiveType + Debug {
-    /// Whether it is a value at all.
-    fn is_value(value: Self::Native) -> bool;
-    fn order(a: Self::Native, b: Self::Native) -> Ordering;
-    /// How much a counter grew from `before` to `after`.
-    fn step(before: Self::Native, after: Self::Native) -> Self::Native;
-    fn sum(steps: impl Iterator<Item = Self::Native>) -> Self::Native;
-    fn scalar(value: Option<Self::Native>) -> ScalarValue;
-    fn float(value: Self::Native) -> f64;
-}
-
-impl Counter for Int64Type {
-    fn is_value(_: i64) -> bool {
-        true
-    }
-
-    fn order(a: i64, b: i64) -> Ordering {
-        a.cmp(&b)
-    }
-
-    fn step(before: i64, after: i64) -> i64 {
-        // Saturation is for values that are no counters: a real one never covers half of the integers in a step.
-        if after >= before { after.saturating_sub(before) } else { after.max(0) }
-    }
-
-    fn sum(steps: impl Iterator<Item = i64>) -> i64 {
-        steps.fold(0, i64::saturating_add)
-    }
-
-    fn scalar(value: Option<i64>) -> ScalarValue {
-        ScalarValue::Int64(value)
-    }
-
-    fn float(value: i64) -> f64 {
-        value as f64
-    }
-}
-
-impl Counter for Float64Type {
-    fn is_value(value: f64) -> bool {
-        !value.is_nan()
-    }
-
-    fn order(a: f64, b: f64) -> Ordering {
-        a.total_cmp(&b)
-    }
-
-    fn step(before: f64, after: f64) -> f64 {
-        if after >= before { after - before } else { after.max(0.0) }
-    }
-
-    fn sum(steps: impl Iterator<Item = f64>) -> f64 {
-        steps.sum()
-    }
-
-    fn scalar(value: Option<f64>) -> ScalarValue {
-        ScalarValue::Float64(value)
-    }
-
-    fn float(value: f64) -> f64 {
-        value
-    }
-}
-
-/// The rows of one counter seen so far.
+/// The rows of one group seen so far.
 #[derive(Debug)]
-struct Course<C: Counter> {
+struct CounterAccumulator<C: Counter> {
     output: Output,
-    /// Times (µs) and values, in the order they came.
-    points: Vec<(i64, C::Native)>,
+    course: Course<C>,
 }
 
-impl<C: Counter> Course<C> {
-    fn new(output: Output) -> Course<C> {
-        Course { output, points: Vec::new() }
+impl<C: Counter> CounterAccumulator<C> {
+    fn boxed(output: Output) -> Box<dyn Accumulator> {
+        Box::new(CounterAccumulator::<C> { output, course: Course::default() })
     }
+}
 
-    fn extend(&mut self, times: &[i64], values: &PrimitiveArray<C>, times_present: Option<&arrow::buffer::NullBuffer>) {
-        let present = |row: usize| {
-            times_present.is_none_or(|nulls| nulls.is_valid(row))
-                && values.is_valid(row)
-                && C::is_value(values.value(row))
+impl<C: Counter> Accumulator for CounterAccumulator<C> {
+    fn update_batch(&mut self, columns: &[ArrayRef]) -> Result<()> {
+        let [values, times] = columns else {
+            return exec_err!("a counter and its time, not {} columns", columns.len());
         };
-        if times_present.is_none_or(|nulls| nulls.null_count() == 0) && values.null_count() == 0 {
-            let points = times.iter().copied().zip(values.values().iter().copied());
-            self.points.extend(points.filter(|(_, value)| C::is_value(*value)));
+        let (values, times) = (values.as_primitive::<C>(), times.as_primitive::<TimestampMicrosecondType>());
+        if values.null_count() == 0 && times.null_count() == 0 {
+            for (time, value) in times.values().iter().zip(values.values()) {
+                self.course.push(*time, *value);
+            }
         } else {
-            let rows = (0..times.len()).filter(|row| present(*row));
-            self.points.extend(rows.map(|row| (times[row], values.value(row))));
+            for (time, value) in times.iter().zip(values) {
+                if let (Some(time), Some(value)) = (time, value) {
+                    self.course.push(time, value);
+                }
+            }
         }
-    }
-
-    /// Brings the points into order; the sort is fast where they are so already, as a whole or in runs.
-    fn sort(&mut self) {
-        self.points.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| C::order(a.1, b.1)));
-    }
-
-    fn increase(&self) -> C::Native {
-        C::sum(self.points.windows(2).map(|pair| C::step(pair[0].1, pair[1].1)))
-    }
-}
-
-impl<C: Counter> Accumulator for Course<C> {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let [counter, time] = values else { return exec_err!("a counter and its time, not {} columns", values.len()) };
-        let times = time.as_primitive::<TimestampMicrosecondType>();
-        self.extend(times.values(), counter.as_primitive::<C>(), times.nulls());
         Ok(())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.sort();
-        let (Some((from, _)), Some((to, _)), true) = (self.points.first(), self.points.last(), self.points.len() > 1)
-        else {
-            return Ok(match self.output {
-                Output::Increase => C::scalar(None),
-                Output::Rate => ScalarValue::Float64(None),
-            });
-        };
-        let increase = self.increase();
+        // One row says nothing about growth.
+        let growth = self.course.growth().filter(|_| self.course.len() > 1);
         Ok(match self.output {
-            Output::Increase => C::scalar(Some(increase)),
-            Output::Rate => {
-                let seconds = (to - from) as f64 / 1e6;
-                ScalarValue::Float64((seconds > 0.0).then(|| C::float(increase) / seconds))
-            }
+            Output::Increase => C::scalar(growth.map(|growth| growth.increase)),
+            Output::Rate => ScalarValue::Float64(growth.and_then(|growth| {
+                let seconds = (growth.last.0 - growth.first.0) as f64 / 1e6;
+                (seconds > 0.0).then(|| C::float(growth.increase) / seconds)
+            })),
         })
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.points.capacity() * size_of::<(i64, C::Native)>()
+        size_of_val(self) + self.course.size()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let points = std::mem::take(&mut self.points);
-        let times: PrimitiveArray<Int64Type> = points.iter().map(|(time, _)| *time).collect();
-        let values = PrimitiveArray::<C>::from_iter_values(points.iter().map(|(_, value)| *value));
-        Ok(vec![list(Arc::new(times)), list(Arc::new(values))])
+        Ok(vec![ScalarValue::Binary(Some(self.course.write()))])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let [times, values] = states else { return exec_err!("times and values, not {} states", states.len()) };
-        let rows = times.as_list::<i32>().iter().zip(values.as_list::<i32>().iter());
-        for (times, values) in rows {
-            if let (Some(times), Some(values)) = (times, values) {
-                self.extend(times.as_primitive::<Int64Type>().values(), values.as_primitive::<C>(), None);
+        let [courses] = states else { return exec_err!("one state, not {}", states.len()) };
+        for course in courses.as_binary::<i32>().iter().flatten() {
+            if self.course.read(course).is_none() {
+                return exec_err!("the state of a counter's course is broken");
             }
         }
         Ok(())
     }
-}
-
-/// One list of all `items`.
-fn list(items: ArrayRef) -> ScalarValue {
-    let field = Arc::new(Field::new_list_field(items.data_type().clone(), true));
-    let offsets = OffsetBuffer::from_lengths([items.len()]);
-    ScalarValue::List(Arc::new(ListArray::new(field, offsets, items, None)))
 }

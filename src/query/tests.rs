@@ -4,8 +4,8 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
@@ -245,4 +245,255 @@ async fn rows_are_counted_without_reading_them() {
     let engine = fixture.engine(settings());
     let plan = rows(&engine, "EXPLAIN SELECT count(*) FROM collector").await.join("\n");
     assert!(plan.contains("PlaceholderRowExec") && !plan.contains("parquet"), "{plan}");
+}
+
+#[tokio::test]
+async fn every_batch_has_the_schema_that_was_prepared() {
+    // One engine whose view changes from query to query: empty, files only, both, memory only.
+    let fixtures = [Fixture::new(), Fixture::of(&[100], &[]), Fixture::of(&[100], &[100]), Fixture::of(&[], &[100])];
+    for sql in [
+        "SELECT * FROM collector",
+        "SELECT collector FROM collector",
+        "SELECT count(*) FROM collector",
+        "SELECT collector, count(*), avg(ticks), max(time) FROM collector GROUP BY collector",
+        "SELECT NULL, 1, 'text', 1.5, true, time, now() FROM collector",
+        "SELECT NULL",
+        "SELECT upper(collector), substr(collector, 1, 2), concat(collector, ticks), collector || 'x' FROM collector",
+        "SELECT arrow_cast(collector, 'Dictionary(Int32, Utf8)'), arrow_cast(collector, 'Utf8View') FROM collector",
+        "SELECT array_agg(arrow_cast(collector, 'Dictionary(Int32, Utf8)')) FROM collector",
+        "SELECT increase(ticks, time), rate(ticks, time) FROM collector",
+        "SELECT date_bin(interval '10 milliseconds', time) AS bin, max(ticks) FROM collector GROUP BY bin",
+        "SELECT row_number() OVER (ORDER BY time), lag(ticks) OVER (ORDER BY time) FROM collector",
+        "SELECT a.time, b.time FROM collector a LEFT JOIN collector b ON a.ticks = b.ticks + 1",
+        "SELECT 1 UNION ALL SELECT ticks FROM collector UNION ALL SELECT 1.5",
+        "SELECT CASE WHEN ticks > 5 THEN collector END FROM collector",
+        "SELECT (SELECT max(ticks) FROM collector) FROM collector WHERE EXISTS (SELECT 1 FROM collector)",
+        "EXPLAIN SELECT * FROM collector",
+        "EXPLAIN ANALYZE SELECT * FROM collector",
+        "SHOW TABLES",
+        "DESCRIBE collector",
+        "VALUES (1, 'a'), (2, NULL)",
+    ] {
+        let mut schemas = Vec::new();
+        for fixture in &fixtures {
+            let engine = fixture.engine(settings());
+            schemas.push(engine.prepare(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")).schema());
+            let stream = engine.execute(sql).await.unwrap();
+            schemas.push(stream.schema());
+            for batch in stream.try_collect::<Vec<_>>().await.unwrap_or_else(|error| panic!("{sql}: {error}")) {
+                schemas.push(batch.schema());
+            }
+        }
+        assert!(schemas.iter().all(|schema| *schema == schemas[0]), "{sql}: {schemas:?}");
+        for field in schemas[0].fields() {
+            assert!(field.is_nullable() && field.metadata().is_empty(), "{sql}: {field:?}");
+            let ty = field.data_type();
+            assert!(!matches!(ty, DataType::Dictionary(..) | DataType::Utf8View | DataType::BinaryView), "{sql}: {ty}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn functions_of_counters_work_in_sql() {
+    let fixture = Fixture::of(&[1_000, 1_000], &[1_000, 1_000]);
+    let engine = fixture.engine(settings());
+    for (sql, expected) in [
+        ("SELECT increase(ticks, time) FROM collector", "3999"),
+        ("SELECT rate(ticks, time) FROM collector", "1000.0"),
+        (
+            "SELECT rate(ticks, time), increase(scheduled_ticks, time) FROM collector WHERE collector = 'slow'",
+            "1000.0 7992",
+        ),
+        ("SELECT increase(missed_ticks, time), rate(missed_ticks, time) FROM collector", "null null"),
+        ("SELECT increase(ticks, time) FROM collector WHERE ticks = 5", "null"),
+        ("SELECT rate(ticks, time) FROM collector WHERE ticks < 0", "null"),
+        ("SELECT increase(CAST(ticks AS DOUBLE), time) FROM collector", "3999.0"),
+        ("SELECT increase(ticks % 100, time) FROM collector", "3960"),
+        ("SELECT rate(ticks, time) FILTER (WHERE collector = 'burst') FROM collector", "1000.0"),
+        ("SELECT sum(r) FROM (SELECT rate(ticks, time) AS r FROM collector GROUP BY collector)", "3000.0"),
+    ] {
+        assert_eq!(one(&engine, sql).await, expected, "{sql}");
+    }
+    let bins = "SELECT increase(ticks, time) FROM collector GROUP BY collector, date_bin(interval '1 second', time)";
+    assert_eq!(rows(&engine, bins).await.len(), 12);
+    for (sql, text) in [
+        ("SELECT rate(ticks) FROM collector", "two arguments"),
+        ("SELECT rate(collector, time) FROM collector", "takes a number as its counter"),
+        ("SELECT rate(ticks, ticks) FROM collector", "takes a timestamp as its time"),
+        ("SELECT rate(DISTINCT ticks, time) FROM collector", "DISTINCT"),
+    ] {
+        let error = refusal(&engine, sql).await.to_string();
+        assert!(error.contains(text), "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn mistakes_are_told_with_what_would_be_right() {
+    let fixture = Fixture::of(&[10], &[10]);
+    let engine = fixture.engine(settings());
+    for (sql, texts) in [
+        ("SELECT * FROM cpus", vec!["no table cpus", "collector, kymo, gap"]),
+        ("SELECT * FROM 'file.parquet'", vec!["no table", "file.parquet"]),
+        ("SELECT * FROM \"/etc/passwd\"", vec!["no table"]),
+        ("SELECT * FROM other.public.cpu", vec!["no table other.public.cpu"]),
+        ("SHOW COLUMNS FROM nothing", vec!["nothing"]),
+        ("DESCRIBE nothing", vec!["nothing"]),
+        ("SELECT tick FROM collector", vec!["tick", "ticks"]),
+        ("SELECT foo(1)", vec!["foo"]),
+        ("SELECT 1 / 0 FROM collector", vec!["ivide by zero"]),
+        ("SELECT CAST(collector AS BIGINT) FROM collector", vec!["Cast error"]),
+        ("SELECT ticks, count(*) FROM collector", vec!["GROUP BY"]),
+        ("SELECT generate_series(1, 10)", vec!["generate_series"]),
+        ("DROP TABLE cpu", vec!["DROP is refused", "SELECT"]),
+    ] {
+        let error = refusal(&engine, sql).await.to_string();
+        for text in texts {
+            assert!(error.contains(text), "{sql}: {error}");
+        }
+    }
+    assert_eq!(one(&engine, "SELECT count(*) FROM collector").await, "20");
+}
+
+#[tokio::test]
+async fn clients_find_the_tables_in_the_information_schema() {
+    let engine = Fixture::new().engine(settings());
+    let sql = "SELECT table_catalog, table_schema, table_name, table_type FROM information_schema.tables \
+               WHERE table_schema = 'public' ORDER BY table_name";
+    let mut expected: Vec<_> =
+        FAMILIES.iter().map(|family| format!("kymo public {} BASE TABLE", family.name())).collect();
+    expected.sort();
+    assert_eq!(rows(&engine, sql).await, expected);
+    let columns = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'gap'";
+    assert!(rows(&engine, columns).await.contains(&"collector Utf8".to_owned()));
+    assert_eq!(rows(&engine, "DESCRIBE gap").await, rows(&engine, "SHOW COLUMNS FROM kymo.public.gap").await);
+    assert_eq!(one(&engine, "SELECT count(*) FROM kymo.public.collector").await, "0");
+}
+
+#[tokio::test]
+async fn a_query_ends_at_its_time_limit() {
+    let fixture = Fixture::of(&[], &[3_000]);
+    let engine = fixture.engine(QuerySettings { time_max: Duration::from_millis(200), ..settings() });
+    let sql = "SELECT count(*) FROM collector a, collector b, collector c WHERE a.ticks + b.ticks * c.ticks = 7";
+    let error = refusal(&engine, sql).await;
+    assert!(matches!(error, QueryError::Time { .. }) && error.to_string().contains("0.2 s"), "{error}");
+    // Its place is free again once it has noticed.
+    assert_eq!(one(&engine, "SELECT count(*) FROM collector").await, "3000");
+}
+
+#[tokio::test]
+async fn a_query_ends_at_its_memory_limit() {
+    let fixture = Fixture::of(&[20_000], &[20_000]);
+    let engine = fixture.engine(QuerySettings { memory_bytes_max: 1 << 20, ..settings() });
+    for sql in [
+        "SELECT * FROM collector ORDER BY ticks % 1000, time",
+        "SELECT ticks, time, count(*) FROM collector GROUP BY ticks, time",
+        "SELECT rate(ticks, time), count(DISTINCT ticks) FROM collector GROUP BY collector",
+        "SELECT count(*) FROM collector a JOIN collector b ON a.ticks = b.ticks AND a.time = b.time",
+    ] {
+        let error = refusal(&engine, sql).await;
+        assert!(matches!(error, QueryError::Memory { bytes_max: 1_048_576, .. }), "{sql}: {error}");
+        assert!(error.to_string().contains("`memory_bytes_max`"), "{error}");
+    }
+    assert_eq!(one(&engine, "SELECT sum(ticks) FROM collector").await, "799980000");
+}
+
+#[tokio::test]
+async fn a_result_ends_at_the_row_limit() {
+    let fixture = Fixture::of(&[100], &[100]);
+    let engine = fixture.engine(QuerySettings { rows_max: Some(150), ..settings() });
+    let error = refusal(&engine, "SELECT * FROM collector").await;
+    assert!(matches!(error, QueryError::Rows { rows_max: 150 }), "{error}");
+    assert_eq!(rows(&engine, "SELECT * FROM collector LIMIT 150").await.len(), 150);
+}
+
+#[tokio::test]
+async fn only_so_many_queries_run_at_once() {
+    let fixture = Fixture::of(&[], &[30_000, 30_000]);
+    let engine = fixture.engine(QuerySettings { concurrent_max: 1, ..settings() });
+    // Its reader does not read, so it stays.
+    let stream = engine.execute("SELECT a.time FROM collector a, collector b").await.unwrap();
+    let error = refusal(&engine, "SELECT 1").await;
+    assert!(matches!(error, QueryError::Busy { concurrent_max: 1 }), "{error}");
+    assert!(matches!(engine.prepare("SELECT 1").await, Err(QueryError::Busy { .. })));
+    drop(stream);
+    assert_eq!(one(&engine, "SELECT 1").await, "1");
+    assert_eq!(engine.begun(), 2);
+}
+
+#[tokio::test]
+async fn a_file_stays_while_a_query_reads_it() {
+    let fixture = Fixture::of(&[100], &[]);
+    let view = fixture.view();
+    let weak = Arc::downgrade(&view);
+    let source = std::sync::Mutex::new(Some(view));
+    let engine = Engine::new(
+        Arc::new(move || source.lock().unwrap().take().unwrap_or_else(|| Arc::new(View::empty()))),
+        settings(),
+    )
+    .unwrap();
+    let stream = engine.execute("SELECT a.ticks FROM collector a, collector b, collector c").await.unwrap();
+    assert!(weak.upgrade().is_some());
+    drop(stream);
+    wait_until("the view is dropped", || weak.upgrade().is_none()).await;
+}
+
+#[tokio::test]
+async fn the_engine_can_go_while_queries_run() {
+    let fixture = Fixture::of(&[], &[30_000, 30_000]);
+    let engine = fixture.engine(settings());
+    let mut stream = engine.execute("SELECT a.time FROM collector a, collector b").await.unwrap();
+    drop(engine);
+    let ended = loop {
+        match stream.try_next().await {
+            Ok(Some(_)) => {}
+            ended => break ended,
+        }
+    };
+    assert!(matches!(ended, Err(QueryError::Stopped)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn queries_run_on_nice_threads() {
+    let fixture = Fixture::of(&[100], &[]);
+    let engine = fixture.engine(settings());
+    let own = rustix::process::getpriority_process(None).unwrap();
+    let mut seen = 0;
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let task = task.unwrap().path();
+        let Ok(name) = std::fs::read_to_string(task.join("comm")) else { continue };
+        if name.trim() == "kymo-query" {
+            let id = task.file_name().unwrap().to_str().unwrap().parse().unwrap();
+            let niceness = || rustix::process::getpriority_process(rustix::process::Pid::from_raw(id)).ok();
+            wait_until("the thread is nice", || niceness().is_none_or(|niceness| niceness == (own + 10).min(19))).await;
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "{seen} threads");
+    assert_eq!(one(&engine, "SELECT count(ticks) FROM collector").await, "100");
+}
+
+#[tokio::test]
+async fn a_long_chain_within_the_limits_is_planned() {
+    let fixture = Fixture::of(&[100], &[100]);
+    let engine = fixture.engine(settings());
+    let chain = (0..500).map(|row| format!("ticks = {row}")).collect::<Vec<_>>().join(" OR ");
+    assert_eq!(one(&engine, &format!("SELECT count(*) FROM collector WHERE {chain}")).await, "200");
+    let sums = "1 + ".repeat(400);
+    assert_eq!(one(&engine, &format!("SELECT {sums} 1")).await, "401");
+    let columns = "ticks + ".repeat(200);
+    assert_eq!(one(&engine, &format!("SELECT max({columns} 1) FROM collector")).await, (200 * 199 + 1).to_string());
+    let nested = format!("{}ticks{}", "abs(".repeat(49), ")".repeat(49));
+    assert_eq!(one(&engine, &format!("SELECT max{} FROM collector", &nested[3..])).await, "199");
+    let subqueries = format!("SELECT max(ticks) FROM {}collector{}", "(SELECT * FROM ".repeat(49), ")".repeat(49));
+    assert_eq!(one(&engine, &subqueries).await, "199");
+    let unions = "SELECT 1 UNION ALL ".repeat(99);
+    assert_eq!(rows(&engine, &format!("{unions} SELECT ticks FROM collector LIMIT 1000")).await.len(), 299);
+}
+
+async fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "not within 20 s: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
