@@ -112,6 +112,7 @@ impl Engine {
         self.events.sort_by_key(|event| event.row);
         for event in &self.events {
             let rule = &rules[event.rule];
+            posts[event.rule].count(event.change);
             let notification = Arc::new(notification(rule, watch, event, &batch, self.free_memory.bytes));
             for notifier in &rule.notify {
                 self.outbox.send(notifier, &notification);

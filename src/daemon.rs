@@ -9,7 +9,6 @@ mod collectors;
 mod drain;
 mod operator;
 
-use std::net::SocketAddr;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -23,7 +22,8 @@ use tokio::sync::oneshot;
 use crate::alert;
 use crate::alert::notify::{Deliverer, Outbox};
 use crate::config::{CollectorSettings, Settings};
-use crate::export::{self, Losses};
+use crate::export;
+use crate::export::losses::Losses;
 use crate::family::kymo::Kymo;
 use crate::query::{self, ViewSource};
 use crate::record::{ABSENT, Record};
@@ -86,7 +86,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let server = Server::bind(settings.serve, Arc::new(control), engine)?;
     let local = *address.get_or_init(|| server.local_addr());
-    telemetry.start_metrics(&settings.metrics, views)?;
+    telemetry.start_metrics(&settings.metrics, move || views())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .thread_name("kymo-io")

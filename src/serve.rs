@@ -32,7 +32,7 @@ use crate::query::Engine;
 use control::Control;
 use flight::Flight;
 pub use operator::{
-    AlertSeries, AlertState, AlertStatus, CollectorStatus, DaemonStatus, Flushed, Losses, Operator, OperatorError,
+    AlertStatus, CollectorStatus, DaemonStatus, Flushed, Losses, Operator, OperatorError,
     RetuneCollector, StartCollector, StoreStatus,
 };
 use proto::alert_service_server::{AlertServiceServer, SERVICE_NAME as ALERT};

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use super::rule::Rule;
+use super::state::Change;
 
 /// How many firing series of a rule are listed; all are counted.
 pub const FIRING_LISTED_MAX: usize = 100;
@@ -20,8 +22,14 @@ pub struct RuleStatus {
     pub table: &'static str,
     /// Its condition as SQL, short forms written out.
     pub condition: String,
+    /// How long the condition must hold before it fires.
+    pub hold: Duration,
     /// The notifiers it tells.
     pub notify: Vec<String>,
+    /// How often it fired.
+    pub fired: u64,
+    /// How often it resolved.
+    pub resolved: u64,
     /// How many series have the condition holding, but not for long enough yet.
     pub pending: usize,
     /// How many series are firing.
@@ -51,7 +59,10 @@ pub(super) struct Post {
     name: String,
     table: &'static str,
     condition: String,
+    hold: Duration,
     notify: Vec<String>,
+    fired: AtomicU64,
+    resolved: AtomicU64,
     pending: AtomicUsize,
     firing: ArcSwap<Firing>,
 }
@@ -62,7 +73,10 @@ impl Post {
             name: rule.name.clone(),
             table: rule.table.name,
             condition: rule.text.clone(),
+            hold: Duration::from_micros(rule.hold_us.max(0).cast_unsigned()),
             notify: rule.notify.clone(),
+            fired: AtomicU64::new(0),
+            resolved: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
             firing: ArcSwap::default(),
         }
@@ -71,6 +85,14 @@ impl Post {
     pub(super) fn set_pending(&self, pending: usize) {
         // Each figure stands for itself: nothing is ordered by it.
         self.pending.store(pending, Ordering::Relaxed);
+    }
+
+    pub(super) fn count(&self, change: Change) {
+        let counter = match change {
+            Change::Fired => &self.fired,
+            Change::Resolved => &self.resolved,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn set_firing(&self, firing: Firing) {
@@ -102,7 +124,10 @@ impl Board {
                 name: post.name.clone(),
                 table: post.table,
                 condition: post.condition.clone(),
+                hold: post.hold,
                 notify: post.notify.clone(),
+                fired: post.fired.load(Ordering::Relaxed),
+                resolved: post.resolved.load(Ordering::Relaxed),
                 pending: post.pending.load(Ordering::Relaxed),
                 firing: firing.count,
                 firing_series: firing.listed.clone(),

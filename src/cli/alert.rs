@@ -56,50 +56,44 @@ pub fn run(alert: &Alert) -> anyhow::Result<()> {
 }
 
 fn rows(rules: &[AlertRule]) -> comfy_table::Table {
-    let mut rows = table::with_headers(["alert", "state", "fired", "resolved", "for", "table", "condition", "series"]);
+    let headers = ["alert", "state", "pending", "firing", "fired", "resolved", "for", "table", "condition", "series"];
+    let mut rows = table::with_headers(headers);
     for rule in rules {
         rows.add_row([
             rule.name.clone(),
             state(rule.state()).to_owned(),
+            rule.pending.to_string(),
+            rule.firing.to_string(),
             rule.fired.to_string(),
             rule.resolved.to_string(),
             rule.hold.as_ref().map(show::duration).unwrap_or_default(),
             rule.table.clone(),
             rule.condition.clone(),
-            rule.series.iter().map(series).collect::<Vec<_>>().join("; "),
+            rule.firing_series.iter().map(series).collect::<Vec<_>>().join("; "),
         ]);
     }
-    table::align_right(&mut rows, [2, 3, 4]);
+    table::align_right(&mut rows, [2, 3, 4, 5, 6]);
     rows
 }
 
-/// One series in a few words: labels, state, value.
+/// The labels of one series.
 fn series(series: &AlertSeries) -> String {
-    let mut words: Vec<_> = series.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
-    words.push(state(series.state()).to_owned());
-    words.extend(series.value.map(|value| value.to_string()));
-    words.join(" ")
+    series.labels.iter().map(|(label, value)| format!("{label}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 fn as_json(rule: &AlertRule) -> Value {
-    let series = |series: &AlertSeries| {
-        json!({
-            "labels": series.labels,
-            "state": state(series.state()),
-            "since": series.since.as_ref().map(show::time),
-            "value": series.value,
-        })
-    };
     json!({
         "name": rule.name,
         "table": rule.table,
         "condition": rule.condition,
         "for_us": rule.hold.as_ref().map(show::micros),
         "state": state(rule.state()),
-        "series": rule.series.iter().map(series).collect::<Vec<_>>(),
+        "pending": rule.pending,
+        "firing": rule.firing,
+        "firing_series": rule.firing_series.iter().map(|series| json!(series.labels)).collect::<Vec<_>>(),
         "fired": rule.fired,
         "resolved": rule.resolved,
-        "last_error": rule.last_error,
+        "notify": rule.notify,
     })
 }
 

@@ -80,7 +80,7 @@ pub(super) struct Requests {
     trouble: Arc<Mutex<Option<String>>>,
 }
 
-/// Flushes every `interval` and on request, applies retention, and logs read errors, until stopped.
+/// Flushes every `interval`, when memory is half full, and on request; applies retention, and logs read errors, until stopped.
 pub(super) fn run(
     requests: &Requests,
     interval: Duration,
@@ -120,7 +120,9 @@ pub(super) fn run(
             Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if Instant::now() >= due {
+        // A host with many devices fills memory before the interval is over: better a file more than rows dropped.
+        let filling = store.stats().hot_bytes > store.settings().hot_bytes_max / 2;
+        if Instant::now() >= due || filling {
             let _ = flush();
             due = Instant::now() + interval;
         }

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
 
 use crate::alert::notify::Outbox;
-use crate::alert::status::Board;
+use crate::alert::status::{Board, RuleStatus};
 use crate::config::{CollectorError, CollectorField, CollectorSettings, check_collector};
-use crate::export::Losses as ExportLosses;
+use crate::export::losses::Losses as ExportLosses;
 use crate::family::{self, Family};
 use crate::record::Record;
 use crate::sampler::Totals;
@@ -107,7 +107,7 @@ impl Operator for Control {
     }
 
     async fn alerts(&self) -> Result<Vec<AlertStatus>, OperatorError> {
-        Ok((self.alerts)())
+        Ok(self.board.rules().into_iter().map(alert_status).collect())
     }
 }
 
@@ -201,6 +201,21 @@ impl Control {
             degraded,
             losses,
         }
+    }
+}
+
+fn alert_status(rule: RuleStatus) -> AlertStatus {
+    AlertStatus {
+        name: rule.name,
+        table: rule.table,
+        condition: rule.condition,
+        hold: rule.hold,
+        pending: rule.pending as u64,
+        firing: rule.firing as u64,
+        firing_series: rule.firing_series.into_iter().map(|labels| labels.into_iter().collect()).collect(),
+        fired: rule.fired,
+        resolved: rule.resolved,
+        notify: rule.notify,
     }
 }
 

@@ -225,9 +225,9 @@ pub struct Flushed {
 }
 
 /// An alert rule and how it stands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AlertStatus {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The table whose rows it is evaluated on.
     pub table: &'static str,
@@ -235,37 +235,16 @@ pub struct AlertStatus {
     pub condition: String,
     /// How long the condition must hold before the alert fires.
     pub hold: Duration,
-    /// The series that are pending or firing.
-    pub series: Vec<AlertSeries>,
+    /// How many series have the condition holding, but not for long enough yet.
+    pub pending: u64,
+    /// How many series are firing.
+    pub firing: u64,
+    /// Labels of the firing series; not all are listed when there are many.
+    pub firing_series: Vec<Vec<(&'static str, String)>>,
     /// How often it fired since the start.
     pub fired: u64,
     /// How often it resolved since the start.
     pub resolved: u64,
-    /// Why it could not be evaluated, the last time that happened.
-    pub last_error: Option<String>,
-}
-
-/// One combination of labels under a rule.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AlertSeries {
-    /// Label names and values.
-    pub labels: Vec<(&'static str, String)>,
-    /// How it stands.
-    pub state: AlertState,
-    /// Since when, µs since the epoch.
-    pub since_us: i64,
-    /// The value that was last compared.
-    pub value: Option<f64>,
-}
-
-/// How an alert stands; the worse, the greater.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AlertState {
-    /// The condition does not hold.
-    #[default]
-    Ok,
-    /// It holds, but not for long enough yet.
-    Pending,
-    /// It has held for long enough.
-    Firing,
+    /// Who is told.
+    pub notify: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! What the daemon says of itself, as messages of the API.
 
-use super::operator::{self, AlertStatus, CollectorStatus, DaemonStatus, Flushed};
+use super::operator::{AlertStatus, CollectorStatus, DaemonStatus, Flushed};
 use super::proto::{
     AlertRule, AlertSeries, AlertState, Collector, FlushResponse, GetStatusResponse, Listener, Losses, StoreStatus,
 };
@@ -68,38 +68,26 @@ impl From<Flushed> for FlushResponse {
 
 impl From<AlertStatus> for AlertRule {
     fn from(status: AlertStatus) -> Self {
-        let worst = status.series.iter().map(|series| series.state).max().unwrap_or_default();
+        let state = match (status.firing, status.pending) {
+            (0, 0) => AlertState::Ok,
+            (0, _) => AlertState::Pending,
+            _ => AlertState::Firing,
+        };
+        let series = |labels: Vec<(&'static str, String)>| AlertSeries {
+            labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        };
         AlertRule {
             name: status.name,
             table: status.table.to_owned(),
             condition: status.condition,
             hold: Some(wire::duration(status.hold)),
-            state: AlertState::from(worst).into(),
-            series: status.series.into_iter().map(AlertSeries::from).collect(),
+            state: state.into(),
+            pending: status.pending,
+            firing: status.firing,
+            firing_series: status.firing_series.into_iter().map(series).collect(),
             fired: status.fired,
             resolved: status.resolved,
-            last_error: status.last_error.unwrap_or_default(),
-        }
-    }
-}
-
-impl From<operator::AlertSeries> for AlertSeries {
-    fn from(series: operator::AlertSeries) -> Self {
-        AlertSeries {
-            labels: series.labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            state: AlertState::from(series.state).into(),
-            since: Some(wire::timestamp(series.since_us)),
-            value: series.value,
-        }
-    }
-}
-
-impl From<operator::AlertState> for AlertState {
-    fn from(state: operator::AlertState) -> Self {
-        match state {
-            operator::AlertState::Ok => AlertState::Ok,
-            operator::AlertState::Pending => AlertState::Pending,
-            operator::AlertState::Firing => AlertState::Firing,
+            notify: status.notify,
         }
     }
 }
@@ -112,28 +100,10 @@ mod tests {
 
     #[test]
     fn a_rule_is_as_bad_as_its_worst_series() {
-        let series = |state| operator::AlertSeries {
-            labels: vec![("cpu", "0".to_owned())],
-            state,
-            since_us: 5,
-            value: Some(0.5),
-        };
-        let rule = |states: &[operator::AlertState]| {
-            AlertRule::from(AlertStatus {
-                name: "busy".to_owned(),
-                table: "cpu",
-                condition: "utilization > 0.9".to_owned(),
-                hold: Duration::from_secs(1),
-                series: states.iter().copied().map(series).collect(),
-                fired: 0,
-                resolved: 0,
-                last_error: None,
-            })
-        };
-        assert_eq!(rule(&[]).state(), AlertState::Ok);
-        let states = [operator::AlertState::Firing, operator::AlertState::Pending];
-        assert_eq!(rule(&states).state(), AlertState::Firing);
-        assert_eq!(rule(&states).series[1].labels["cpu"], "0");
+        let state = |pending, firing| AlertRule::from(AlertStatus { pending, firing, ..Default::default() }).state();
+        assert_eq!(state(0, 0), AlertState::Ok);
+        assert_eq!(state(3, 0), AlertState::Pending);
+        assert_eq!(state(3, 1), AlertState::Firing);
     }
 
     #[test]

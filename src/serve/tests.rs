@@ -120,21 +120,13 @@ impl Operator for Fake {
     }
 
     async fn alerts(&self) -> Result<Vec<AlertStatus>, OperatorError> {
-        let series = AlertSeries {
-            labels: vec![("cpu", "total".to_owned())],
-            state: AlertState::Firing,
-            since_us: 5,
-            value: Some(0.99),
-        };
         Ok(vec![AlertStatus {
             name: "busy".to_owned(),
             table: "cpu",
             condition: "utilization > 0.9".to_owned(),
-            hold: Duration::from_secs(2),
-            series: vec![series],
-            fired: 1,
-            resolved: 0,
-            last_error: None,
+            firing: 1,
+            firing_series: vec![vec![("cpu", "total".to_owned())]],
+            ..Default::default()
         }])
     }
 }
@@ -444,7 +436,7 @@ async fn metrics_status_flush_and_alerts_arrive() {
     let mut alerts = AlertServiceClient::new(server.channel().await);
     let rules = alerts.list_alerts(proto::ListAlertsRequest {}).await.unwrap().into_inner().rules;
     assert_eq!((rules[0].name.as_str(), rules[0].state()), ("busy", proto::AlertState::Firing));
-    assert_eq!(rules[0].series[0].labels["cpu"], "total");
+    assert_eq!(rules[0].firing_series[0].labels["cpu"], "total");
 }
 
 fn aggregate(columns: &[&str], bucket_s: Option<i64>) -> proto::AggregateMetricsRequest {
