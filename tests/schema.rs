@@ -1,0 +1,50 @@
+//! The tables are a promise to everyone who has written a query: a change shows here and is made on purpose.
+//!
+//! After a wanted change: `KYMO_BLESS=1 cargo test --test schema`, and a line in CHANGELOG.md.
+
+use std::fmt::Write;
+use std::{env, fs};
+
+use kymo::family::FAMILIES;
+use kymo::record::Kind;
+
+fn tables() -> String {
+    let mut text = String::new();
+    for family in FAMILIES {
+        writeln!(text, "{}", family.name()).unwrap();
+        for column in family.table.columns {
+            let metric = column.otel.map(|otel| format!(" -> {} {:?}", otel.name, otel.attributes)).unwrap_or_default();
+            let attribute = column.attribute.map(|attribute| format!(" -> {attribute}")).unwrap_or_default();
+            let kind = match column.kind {
+                Kind::Time => "time",
+                Kind::Label => "label",
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+            };
+            let unit = column.unit.symbol();
+            writeln!(text, "  {} {kind} {:?} {unit}{metric}{attribute}", column.name, column.ty).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn tables_are_as_promised() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tables.txt");
+    if env::var_os("KYMO_BLESS").is_some() {
+        fs::write(golden, tables()).unwrap();
+    }
+    assert_eq!(tables(), fs::read_to_string(golden).unwrap());
+}
+
+#[test]
+fn every_column_is_documented_and_named_once() {
+    for family in FAMILIES {
+        let names: Vec<&str> = family.table.columns.iter().map(|column| column.name).collect();
+        assert_eq!(names[0], "time", "{}", family.name());
+        for (index, column) in family.table.columns.iter().enumerate() {
+            assert!(column.doc.len() > 3, "{}.{} has no documentation", family.name(), column.name);
+            assert!(!names[..index].contains(&column.name), "{}.{} stands twice", family.name(), column.name);
+        }
+    }
+}
