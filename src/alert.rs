@@ -11,6 +11,7 @@
 
 mod expression;
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "a record's fields are as public as records are elsewhere")]
 mod fixture;
 pub mod notify;
 mod rate;
@@ -184,7 +185,7 @@ fn firing(rule: &Rule, index: usize, watch: &Watch, batch: &RecordBatch) -> Firi
 mod tests {
     use std::time::Duration;
 
-    use super::fixture::{Bench, Cpu, Filesystem, Host, Memory, Network, SECOND, short, when};
+    use super::fixture::{Bench, CpuTime, Filesystem, Host, Memory, Network, SECOND, short, when};
     use super::notify::WAITING_MAX;
     use super::*;
     use crate::record::Record;
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn cpu_usage_watches_the_total() {
         let mut bench = Bench::new(&[says(short("cpu_usage_above", 90.0), "{cpu} at {value} % of {threshold} %")]);
-        let rows = [bench.cpu(1, "total", 0.9), bench.cpu(1, "0", 0.99), bench.cpu(2, "total", 0.95125)];
+        let rows = [bench.cpu(1, "total", 0.9), bench.cpu(1, "0", 0.99), bench.cpu(2, "total", 0.95128)];
         assert_eq!(bench.told(&rows), ["firing total at 95.13 % of 90 %"]);
         let rows = [bench.cpu(3, "total", f64::NAN), bench.cpu(4, "total", 0.1)];
         assert_eq!(bench.told(&rows), ["resolved total at 10 % of 90 %"]);
@@ -357,7 +358,7 @@ mod tests {
         for (sql, expected) in conditions {
             let mut bench = Bench::new(&[says(when("cpu", sql), "{cpu}")]);
             let rows = [("a", 0.2, 1), ("b", 0.5, 4), ("c", 1.0, 3), ("d", f64::NAN, 0)];
-            let rows = rows.map(|(cpu, utilization, user_us)| Cpu { user_us, ..bench.cpu(1, cpu, utilization) });
+            let rows = rows.map(|(cpu, utilization, user_us)| CpuTime { user_us, ..bench.cpu(1, cpu, utilization) });
             let told: Vec<_> = bench.take(&rows).iter().map(|told| told.message.clone()).collect();
             assert_eq!(told.join(" "), expected, "{sql}");
         }

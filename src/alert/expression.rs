@@ -1,8 +1,9 @@
 //! Conditions: SQL → checked terms that can be shared between rules.
 //!
 //! A condition is a conjunction of terms. A term that compares a numeric expression with a constant is kept as such
-//! ([`Term::Compare`]), so that rules which differ in their constants share one evaluation of the expression; any
-//! other is a boolean expression ([`Term::Boolean`]). Expressions are DataFusion's physical ones.
+//! ([`Term::Compare`]), so that rules which differ in their constants share one evaluation of the expression. Any other
+//! is a [`Node`]: what "and", "or" and "not" make of such comparisons, of labels being certain texts, and of whatever
+//! else SQL can say. Numbers and the rest are computed by DataFusion's physical expressions.
 
 use std::sync::Arc;
 
@@ -89,8 +90,35 @@ pub(super) enum Comparison {
 /// One of the terms that must all be true.
 #[derive(Clone, Debug)]
 pub(super) enum Term {
-    Compare { left: Expression, comparison: Comparison, right: f64 },
-    Boolean(Expression),
+    Compare {
+        left: Expression,
+        comparison: Comparison,
+        right: f64,
+    },
+    /// Anything else, with the key by which equal ones are found.
+    Boolean {
+        key: Expr,
+        node: Node,
+    },
+}
+
+/// A boolean expression, taken apart as far as that makes it cheaper.
+#[derive(Clone, Debug)]
+pub(super) enum Node {
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Not(Box<Node>),
+    Compare {
+        left: Expression,
+        comparison: Comparison,
+        right: f64,
+    },
+    /// The label at this position of the table is this text.
+    Label {
+        position: usize,
+        text: String,
+    },
+    Sql(Expression),
 }
 
 /// A compiled condition.
@@ -117,13 +145,15 @@ pub(super) fn compile(session: &SessionState, scope: &Scope, sql: &str) -> Resul
         .with_schema(Arc::clone(&scope.schema))
         .with_config_options(Arc::clone(session.config_options()))
         .build();
-    let simplifier = ExprSimplifier::new(context);
+    // Sides stay as they are written, so that the value told is the left one.
+    let simplifier = ExprSimplifier::new(context).with_canonicalize(false);
     let coerced = simplifier.coerce(resolved, &scope.schema).map_err(words)?;
     let data_type = coerced.get_type(scope.schema.as_ref()).map_err(words)?;
     if data_type != DataType::Boolean {
         return Err(format!("is {data_type}, not true or false; compare it with something, as in `{sql} > 0`"));
     }
 
+    let rates = rates_used(table, &coerced);
     let mut builder = Builder { session, scope, terms: Vec::new(), value: None };
     for conjunct in split_conjunction_owned(coerced) {
         for part in split_between(conjunct) {
@@ -136,7 +166,6 @@ pub(super) fn compile(session: &SessionState, scope: &Scope, sql: &str) -> Resul
     if builder.terms.is_empty() {
         return Err("is always true; compare a column with something".into());
     }
-    let rates = rates_used(table, &builder.terms);
     let (value, threshold) = match builder.value {
         Some((value, threshold)) => (Some(value), threshold),
         None => (None, None),
@@ -159,20 +188,41 @@ impl Builder<'_> {
             _ => {}
         }
         let Some((left, comparison, right)) = numeric_comparison(&term, &self.scope.schema) else {
-            let term = self.expression(term)?;
-            self.terms.push(Term::Boolean(term));
+            let node = self.node(&term)?;
+            self.terms.push(Term::Boolean { key: term, node });
             return Ok(());
         };
         let left = self.expression(left)?;
         if self.value.is_none() {
             self.value = Some((left.clone(), constant(&right)));
         }
-        let term = match exact(&right) {
+        self.terms.push(match exact(&right) {
             Some(right) => Term::Compare { left, comparison, right },
-            None => Term::Boolean(self.expression(term)?),
-        };
-        self.terms.push(term);
+            None => Term::Boolean { node: self.node(&term)?, key: term },
+        });
         Ok(())
+    }
+
+    fn node(&self, expr: &Expr) -> Result<Node, String> {
+        let nodes = |exprs: [&Expr; 2]| exprs.into_iter().map(|expr| self.node(expr)).collect::<Result<Vec<_>, _>>();
+        if let Some((left, comparison, right)) = numeric_comparison(expr, &self.scope.schema)
+            && let Some(right) = exact(&right)
+        {
+            return Ok(Node::Compare { left: self.expression(left)?, comparison, right });
+        }
+        Ok(match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => Node::All(nodes([left, right])?),
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => Node::Any(nodes([left, right])?),
+            Expr::Not(inner) => Node::Not(Box::new(self.node(inner)?)),
+            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Eq | Operator::NotEq), right }) => {
+                match label_text(self.scope.table, left, right).or_else(|| label_text(self.scope.table, right, left)) {
+                    Some(label) if *op == Operator::Eq => label,
+                    Some(label) => Node::Not(Box::new(label)),
+                    None => Node::Sql(self.expression(expr.clone())?),
+                }
+            }
+            other => Node::Sql(self.expression(other.clone())?),
+        })
     }
 
     fn expression(&self, key: Expr) -> Result<Expression, String> {
@@ -230,14 +280,12 @@ fn rate_column(table: &'static Table, function: &ScalarFunction) -> Result<Expr,
         [Expr::Column(column)] => counters(table).find(|(_, name)| *name == column.name),
         _ => None,
     };
-    match counter {
-        Some((_, name)) => Ok(Expr::Column(Column::new(Some(table.name), rate_name(name)))),
-        None => {
-            let known = columns(table, &[Kind::Counter]);
-            let known = if known.is_empty() { "it has none".into() } else { known };
-            Err(format!("`rate` takes one counter of {}: {known}", table.name))
-        }
+    if let Some((_, name)) = counter {
+        return Ok(Expr::Column(Column::new(Some(table.name), rate_name(name))));
     }
+    let known = columns(table, &[Kind::Counter]);
+    let known = if known.is_empty() { "it has none".into() } else { known };
+    Err(format!("`rate` takes one counter of {}: {known}", table.name))
 }
 
 /// `a BETWEEN b AND c` as its two comparisons; anything else as it is.
@@ -295,19 +343,18 @@ fn exact(expr: &Expr) -> Option<f64> {
     }
 }
 
-fn rates_used(table: &'static Table, terms: &[Term]) -> Vec<usize> {
-    let mut used = Vec::new();
-    for (index, (_, name)) in counters(table).enumerate() {
-        let name = rate_name(name);
-        let refers = |term: &Term| {
-            let (Term::Compare { left: expression, .. } | Term::Boolean(expression)) = term;
-            expression.key.column_refs().iter().any(|column| column.name == name)
-        };
-        if terms.iter().any(refers) {
-            used.push(index);
-        }
-    }
-    used
+/// The node that compares a label with a text, if that is what these sides do.
+fn label_text(table: &'static Table, label: &Expr, text: &Expr) -> Option<Node> {
+    let (Expr::Column(column), Expr::Literal(literal, _)) = (label, text) else { return None };
+    let (position, _) = table.labels().find(|(_, label)| label.name == column.name)?;
+    let text = literal.try_as_str()??.to_owned();
+    Some(Node::Label { position, text })
+}
+
+fn rates_used(table: &'static Table, condition: &Expr) -> Vec<usize> {
+    let columns = condition.column_refs();
+    let used = |name: &str| columns.iter().any(|column| column.name == rate_name(name));
+    counters(table).enumerate().filter(|(_, (_, name))| used(name)).map(|(index, _)| index).collect()
 }
 
 /// DataFusion's error for someone who wrote a rule.
@@ -338,18 +385,28 @@ mod tests {
         let threshold = condition.threshold.map_or("-".into(), |threshold| threshold.to_string());
         let term = |term: &Term| match term {
             Term::Compare { left, comparison, right } => format!("{} {comparison:?} {right}", left.key),
-            Term::Boolean(expression) => format!("[{}]", expression.key),
+            Term::Boolean { node, .. } => node_shape(node),
         };
         (format!("{value} {threshold}"), condition.terms.iter().map(term).collect())
+    }
+
+    fn node_shape(node: &Node) -> String {
+        let all = |nodes: &[Node], word| format!("({})", nodes.iter().map(node_shape).collect::<Vec<_>>().join(word));
+        match node {
+            Node::All(nodes) => all(nodes, " and "),
+            Node::Any(nodes) => all(nodes, " or "),
+            Node::Not(node) => format!("not {}", node_shape(node)),
+            Node::Compare { left, comparison, right } => format!("{} {comparison:?} {right}", left.key),
+            Node::Label { position, text } => format!("label {position} is {text}"),
+            Node::Sql(expression) => format!("[{}]", expression.key),
+        }
     }
 
     #[test]
     fn comparisons_with_constants_are_found() {
         let (value, terms) = shape("cpu", "cpu = 'total' AND utilization * 100 > 90");
         assert_eq!(value, "cpu.utilization * Float64(100) 90");
-        assert_eq!(terms.len(), 2);
-        assert!(terms[0].starts_with("[cpu.cpu = "), "{terms:?}");
-        assert_eq!(terms[1], "cpu.utilization * Float64(100) Above 90");
+        assert_eq!(terms, ["label 1 is total", "cpu.utilization * Float64(100) Above 90"]);
 
         assert_eq!(shape("cpu", "0.5 >= utilization").1, ["cpu.utilization AtMost 0.5"]);
         assert_eq!(
@@ -369,7 +426,11 @@ mod tests {
             ("network.rx_bytes -".into(), vec!["[network.rx_bytes > network.tx_bytes]".into()])
         );
         let (value, terms) = shape("host", "load1 > 4 OR running > 100");
-        assert_eq!((value.as_str(), terms.len()), ("- -", 1));
+        assert_eq!(value, "- -");
+        assert_eq!(terms, ["(host.load1 Above 4 or host.running Above 100)"]);
+        let (_, terms) = shape("network", "NOT (interface <> 'lo' AND 5 > rx_bytes) OR interface LIKE 'e%'");
+        assert_eq!(terms, ["((label 1 is lo or network.rx_bytes AtLeast 5) or [network.interface LIKE Utf8(\"e%\")])"]);
+        assert_eq!(shape("network", "interface <> 'lo'").1, ["not label 1 is lo"]);
         // A float could not tell this integer from the next.
         let (value, terms) = shape("memory", "free_bytes > 9007199254740993");
         assert_eq!(

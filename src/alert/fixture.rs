@@ -14,7 +14,7 @@ use crate::record::{Record, Table};
 
 record! {
     /// CPU time.
-    pub struct Cpu("cpu") {
+    pub struct CpuTime("cpu") {
         labels {
             /// Which one.
             cpu,
@@ -116,7 +116,7 @@ record! {
 
 /// The tables, each at its family index.
 pub(super) static TABLES: [&Table; 6] =
-    [Cpu::TABLE, Memory::TABLE, Network::TABLE, Filesystem::TABLE, Host::TABLE, Wide::TABLE];
+    [CpuTime::TABLE, Memory::TABLE, Network::TABLE, Filesystem::TABLE, Host::TABLE, Wide::TABLE];
 
 pub(super) const SECOND: i64 = 1_000_000;
 
@@ -187,8 +187,8 @@ impl Bench {
         told.iter().map(|notification| format!("{} {}", notification.state.as_str(), notification.message)).collect()
     }
 
-    pub(super) fn cpu(&self, time: i64, cpu: &str, utilization: f64) -> Cpu {
-        Cpu { cpu: self.labels.intern(cpu), utilization, ..Cpu::absent(time) }
+    pub(super) fn cpu(&self, time: i64, cpu: &str, utilization: f64) -> CpuTime {
+        CpuTime { cpu: self.labels.intern(cpu), utilization, ..CpuTime::absent(time) }
     }
 
     pub(super) fn network(&self, time: i64, interface: &str, rx_bytes: i64) -> Network {

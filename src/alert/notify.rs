@@ -352,7 +352,7 @@ pub(super) mod tests {
             outbox.send(LOG, &Arc::new(notification("x", State::Resolved)));
         }
         // Stopped before it began, with the outbox still held: the five are delivered all the same.
-        deliverer.run(async {}, Duration::from_secs(60)).await;
+        deliverer.run(async {}, Duration::from_mins(1)).await;
         assert_eq!((outbox.sent(), outbox.lost()), (5, 0));
         outbox.send(LOG, &Arc::new(notification("late", State::Firing)));
         assert_eq!((outbox.sent(), outbox.lost()), (5, 1));

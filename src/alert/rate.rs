@@ -58,7 +58,9 @@ impl Rates {
                 self.sweep(*time);
                 if self.series.len() >= SERIES_MAX {
                     self.excess += 1;
-                    rates.iter_mut().for_each(|rates| rates.push(None));
+                    for rates in &mut rates {
+                        rates.push(None);
+                    }
                     continue;
                 }
             }

@@ -21,7 +21,7 @@ pub const WHEN_BYTES_MAX: usize = 4_096;
 pub const MESSAGE_BYTES_MAX: usize = 4_096;
 
 /// The longest `for` and `resolve_after`: a day more than these is better asked of the stored data.
-pub const HOLD_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+pub const HOLD_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// How many labels a table may have for rules to be set on it.
 pub const LABELS_PER_SERIES_MAX: usize = 4;

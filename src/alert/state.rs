@@ -13,7 +13,7 @@ const SILENCE_US_MAX: i64 = 60_000_000;
 /// A firing series without a row for this long, while its table gets rows, is gone, and resolved by that.
 pub(super) const GONE_AFTER_US: i64 = 300_000_000;
 
-/// What a condition says about a row. The order makes "and" the minimum, as SQL has it.
+/// What a condition says about a row. The order makes "and" the minimum and "or" the maximum, as SQL has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Truth {
     False,
@@ -25,6 +25,18 @@ pub(super) enum Truth {
 impl From<bool> for Truth {
     fn from(value: bool) -> Self {
         if value { Truth::True } else { Truth::False }
+    }
+}
+
+impl std::ops::Not for Truth {
+    type Output = Truth;
+
+    fn not(self) -> Truth {
+        match self {
+            Truth::False => Truth::True,
+            Truth::Unknown => Truth::Unknown,
+            Truth::True => Truth::False,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::common::DataFusionError;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::expression::{Comparison, Expression, Term, counters, extended};
+use super::expression::{Comparison, Expression, Node, Term, counters, extended};
 use super::rate::Rates;
 use super::rule::Rule;
 use super::state::{Change, GONE_AFTER_US, Machine, SeriesKey, Truth};
@@ -43,8 +43,8 @@ pub(super) struct Watch {
     labels: Vec<usize>,
     /// The rates that rules use, if any.
     rates: Option<RateColumns>,
+    leaves: Leaves,
     masks: Vec<Mask>,
-    lefts: Vec<Left>,
     scopes: Vec<Scope>,
     probes: Vec<Probe>,
     /// What decides whether a rule needs a look, apart from the rest so that going through all of them is quick.
@@ -67,11 +67,12 @@ struct Watched {
     more: Vec<(usize, Comparison, f64)>,
 }
 
-/// A boolean expression and what it says about each row.
-#[derive(Debug)]
-struct Mask {
-    expression: Evaluated,
-    truths: Vec<Truth>,
+/// What conditions are made of, each computed once a batch.
+#[derive(Debug, Default)]
+struct Leaves {
+    lefts: Vec<Left>,
+    labels: Vec<LabelIs>,
+    sqls: Vec<Sql>,
 }
 
 /// The left side of comparisons and its value at each row, NaN where absent.
@@ -79,6 +80,42 @@ struct Mask {
 struct Left {
     expression: Evaluated,
     values: Vec<f64>,
+}
+
+/// A label that must be a certain text, as the label's dictionary keys.
+#[derive(Debug)]
+struct LabelIs {
+    position: usize,
+    text: String,
+    /// The text's key, once the dictionary has it, and how much of the dictionary was looked through before.
+    key: Option<i32>,
+    known: usize,
+    keys: Vec<i32>,
+}
+
+/// A boolean expression that only DataFusion evaluates.
+#[derive(Debug)]
+struct Sql {
+    expression: Evaluated,
+    truths: Vec<Truth>,
+}
+
+/// A boolean expression over the leaves, and what it says about each row.
+#[derive(Debug)]
+struct Mask {
+    node: LeafNode,
+    truths: Vec<Truth>,
+}
+
+/// A [`Node`] over the leaves' positions.
+#[derive(Debug)]
+enum LeafNode {
+    All(Vec<LeafNode>),
+    Any(Vec<LeafNode>),
+    Not(Box<LeafNode>),
+    Compare(usize, Comparison, f64),
+    Label(usize),
+    Sql(usize),
 }
 
 #[derive(Debug)]
@@ -153,8 +190,30 @@ impl Comparison {
     }
 }
 
+impl LeafNode {
+    fn truth(&self, leaves: &Leaves, row: usize) -> Truth {
+        match self {
+            LeafNode::All(nodes) => nodes.iter().map(|node| node.truth(leaves, row)).min().unwrap_or(Truth::True),
+            LeafNode::Any(nodes) => nodes.iter().map(|node| node.truth(leaves, row)).max().unwrap_or(Truth::False),
+            LeafNode::Not(node) => !node.truth(leaves, row),
+            LeafNode::Compare(left, comparison, right) => comparison.holds(leaves.lefts[*left].values[row], *right),
+            LeafNode::Label(label) => {
+                let LabelIs { keys, key, .. } = &leaves.labels[*label];
+                Truth::from(Some(keys[row]) == *key)
+            }
+            LeafNode::Sql(sql) => leaves.sqls[*sql].truths[row],
+        }
+    }
+}
+
 /// Finds equal things, so that they are kept once.
 struct Shared<K>(HashMap<K, usize>);
+
+impl<K> Default for Shared<K> {
+    fn default() -> Self {
+        Shared(HashMap::new())
+    }
+}
 
 impl<K: Hash + Eq> Shared<K> {
     fn place<T>(&mut self, key: K, kept: &mut Vec<T>, make: impl FnOnce() -> T) -> usize {
@@ -162,6 +221,80 @@ impl<K: Hash + Eq> Shared<K> {
             kept.push(make());
             kept.len() - 1
         })
+    }
+}
+
+/// Finds equal leaves while rules are added.
+#[derive(Default)]
+struct LeafFinder<'a> {
+    leaves: Leaves,
+    lefts: Shared<&'a Expr>,
+    labels: Shared<(usize, &'a str)>,
+    sqls: Shared<&'a Expr>,
+}
+
+impl<'a> LeafFinder<'a> {
+    fn left(&mut self, expression: &'a Expression) -> usize {
+        let make = || Left { expression: Evaluated::new(expression), values: Vec::new() };
+        self.lefts.place(&expression.key, &mut self.leaves.lefts, make)
+    }
+
+    fn node(&mut self, node: &'a Node) -> LeafNode {
+        match node {
+            Node::All(nodes) => LeafNode::All(nodes.iter().map(|node| self.node(node)).collect()),
+            Node::Any(nodes) => LeafNode::Any(nodes.iter().map(|node| self.node(node)).collect()),
+            Node::Not(node) => LeafNode::Not(Box::new(self.node(node))),
+            Node::Compare { left, comparison, right } => LeafNode::Compare(self.left(left), *comparison, *right),
+            Node::Label { position, text } => {
+                let make =
+                    || LabelIs { position: *position, text: text.clone(), key: None, known: 0, keys: Vec::new() };
+                LeafNode::Label(self.labels.place((*position, text), &mut self.leaves.labels, make))
+            }
+            Node::Sql(expression) => {
+                let make = || Sql { expression: Evaluated::new(expression), truths: Vec::new() };
+                LeafNode::Sql(self.sqls.place(&expression.key, &mut self.leaves.sqls, make))
+            }
+        }
+    }
+}
+
+impl Leaves {
+    fn read(&mut self, batch: &RecordBatch, failures: &mut u64) {
+        let rows = batch.num_rows();
+        for Left { expression, values } in &mut self.lefts {
+            values.clear();
+            match expression.evaluate(batch, failures) {
+                Some(array) => extend_floats(values, &array),
+                None => values.resize(rows, f64::NAN),
+            }
+        }
+        for label in &mut self.labels {
+            label.read(batch);
+        }
+        for Sql { expression, truths } in &mut self.sqls {
+            truths.clear();
+            match expression.evaluate(batch, failures) {
+                Some(array) => {
+                    truths.extend(array.as_boolean().iter().map(|truth| truth.map_or(Truth::Unknown, Truth::from)));
+                }
+                None => truths.resize(rows, Truth::Unknown),
+            }
+        }
+    }
+}
+
+impl LabelIs {
+    fn read(&mut self, batch: &RecordBatch) {
+        let labels = batch.column(self.position).as_dictionary::<Int32Type>();
+        self.keys.clear();
+        self.keys.extend_from_slice(labels.keys().values());
+        // A text's key never changes, and a newer dictionary only has more at its end.
+        let texts = labels.values().as_string::<i32>();
+        if self.key.is_none() && texts.len() > self.known {
+            let found = (self.known..texts.len()).find(|key| texts.value(*key) == self.text);
+            self.key = found.and_then(|key| i32::try_from(key).ok());
+            self.known = texts.len();
+        }
     }
 }
 
@@ -193,8 +326,8 @@ impl Watch {
         let mut watch = Watch {
             labels: table.labels().map(|(position, _)| position).collect(),
             rates: RateColumns::new(table, rules),
+            leaves: Leaves::default(),
             masks: Vec::new(),
-            lefts: Vec::new(),
             scopes: vec![Scope { masks: Vec::new(), truths: Vec::new() }],
             probes: Vec::new(),
             triggers: Vec::with_capacity(rules.len()),
@@ -204,22 +337,21 @@ impl Watch {
             failures: 0,
             excess: 0,
         };
-        let mut masks: Shared<&Expr> = Shared(HashMap::new());
-        let mut lefts: Shared<&Expr> = Shared(HashMap::new());
+        let mut leaves = LeafFinder::default();
+        let mut masks = Shared::default();
         let mut scopes = Shared(HashMap::from([(Vec::new(), 0)]));
-        let mut probes = Shared(HashMap::new());
+        let mut probes = Shared::default();
         for rule in rules {
             let mut scope = Vec::new();
             let mut comparisons = Vec::new();
             for term in &rule.condition.terms {
                 match term {
-                    Term::Boolean(expression) => {
-                        let make = || Mask { expression: Evaluated::new(expression), truths: Vec::new() };
-                        scope.push(masks.place(&expression.key, &mut watch.masks, make));
+                    Term::Boolean { key, node } => {
+                        let make = || Mask { node: leaves.node(node), truths: Vec::new() };
+                        scope.push(masks.place(key, &mut watch.masks, make));
                     }
                     Term::Compare { left, comparison, right } => {
-                        let make = || Left { expression: Evaluated::new(left), values: Vec::new() };
-                        comparisons.push((lefts.place(&left.key, &mut watch.lefts, make), *comparison, *right));
+                        comparisons.push((leaves.left(left), *comparison, *right));
                     }
                 }
             }
@@ -238,6 +370,7 @@ impl Watch {
             let machine = Machine::new(rule.hold_us, rule.resolve_after_us);
             watch.watched.push(Watched { machine, more: comparisons.collect() });
         }
+        watch.leaves = leaves.leaves;
         watch
     }
 
@@ -266,10 +399,10 @@ impl Watch {
             for (row, (time_us, key)) in times.iter().zip(&self.keys).enumerate() {
                 let mut truth = scope[row];
                 if let Some(left) = left {
-                    truth = truth.min(trigger.comparison.holds(self.lefts[left].values[row], trigger.right));
+                    truth = truth.min(trigger.comparison.holds(self.leaves.lefts[left].values[row], trigger.right));
                 }
                 for (left, comparison, right) in &watched.more {
-                    truth = truth.min(comparison.holds(self.lefts[*left].values[row], *right));
+                    truth = truth.min(comparison.holds(self.leaves.lefts[*left].values[row], *right));
                 }
                 if let Some(change) = machine.step(*key, *time_us, truth) {
                     events.push(Event { rule, key: *key, change, time_us: *time_us, row: Some(row) });
@@ -327,21 +460,10 @@ impl Watch {
 
     fn read_terms(&mut self, batch: &RecordBatch) {
         let rows = batch.num_rows();
-        for Mask { expression, truths } in &mut self.masks {
+        self.leaves.read(batch, &mut self.failures);
+        for Mask { node, truths } in &mut self.masks {
             truths.clear();
-            match expression.evaluate(batch, &mut self.failures) {
-                Some(array) => {
-                    truths.extend(array.as_boolean().iter().map(|value| value.map_or(Truth::Unknown, Truth::from)))
-                }
-                None => truths.resize(rows, Truth::Unknown),
-            }
-        }
-        for Left { expression, values } in &mut self.lefts {
-            values.clear();
-            match expression.evaluate(batch, &mut self.failures) {
-                Some(array) => extend_floats(values, &array),
-                None => values.resize(rows, f64::NAN),
-            }
+            truths.extend((0..rows).map(|row| node.truth(&self.leaves, row)));
         }
         for Scope { masks, truths } in &mut self.scopes {
             truths.clear();
@@ -356,7 +478,7 @@ impl Watch {
             (*low, *high) = (f64::INFINITY, f64::NEG_INFINITY);
             for (row, truth) in self.scopes[*scope].truths.iter().enumerate() {
                 if *truth == Truth::True {
-                    let value = left.map_or(0.0, |left| self.lefts[left].values[row]);
+                    let value = left.map_or(0.0, |left| self.leaves.lefts[left].values[row]);
                     // min and max leave NaN, the absent, aside.
                     (*low, *high) = (low.min(value), high.max(value));
                 }

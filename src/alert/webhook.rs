@@ -13,7 +13,7 @@ use super::notify::{Notification, NotifierKind, NotifierSettings, NotifyError};
 pub const TRIES_MAX: u32 = 3;
 
 /// The longest a receiver may be waited for.
-pub const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+pub const TIMEOUT_MAX: Duration = Duration::from_mins(1);
 
 /// The most headers a webhook adds.
 pub const HEADERS_MAX: usize = 32;
@@ -253,7 +253,7 @@ mod tests {
         let (outbox, deliverer) = Deliverer::new(vec![hook(&url)], "alpha").unwrap();
         outbox.send("hook", &Arc::new(notification("busy", State::Firing)));
         outbox.send("hook", &Arc::new(notification("busy", State::Resolved)));
-        deliverer.run(async {}, Duration::from_secs(60)).await;
+        deliverer.run(async {}, Duration::from_mins(1)).await;
         assert_eq!((outbox.sent(), outbox.lost()), (2, 0));
 
         let mut states = Vec::new();
@@ -276,7 +276,7 @@ mod tests {
         let (outbox, deliverer) = Deliverer::new(vec![hook(&refusing), other], "alpha").unwrap();
         outbox.send("hook", &Arc::new(notification("busy", State::Firing)));
         outbox.send("other", &Arc::new(notification("busy", State::Firing)));
-        deliverer.run(async {}, Duration::from_secs(60)).await;
+        deliverer.run(async {}, Duration::from_mins(1)).await;
         assert_eq!((outbox.sent(), outbox.lost()), (0, 2));
         // What is refused for good is not repeated.
         let count = |requests: &mut UnboundedReceiver<_>| std::iter::from_fn(|| requests.try_recv().ok()).count();
@@ -300,9 +300,12 @@ mod tests {
             }
         };
         let run = deliverer.run(logged, Duration::from_millis(10));
-        tokio::time::timeout(Duration::from_secs(60), run).await.expect("bounded by the grace");
+        tokio::time::timeout(Duration::from_mins(1), run).await.expect("bounded by the grace");
         assert_eq!((outbox.sent(), outbox.lost()), (3, 3));
     }
+
+    /// What makes settings wrong, and how the error begins.
+    type Case = (fn(&mut WebhookSettings), &'static str);
 
     #[test]
     fn wrong_settings_are_named() {
@@ -313,7 +316,7 @@ mod tests {
             check(&settings).map_err(|error| error.to_string())
         };
         assert_eq!(problem(|_| {}), Ok(()));
-        let cases: [(fn(&mut WebhookSettings), &str); 6] = [
+        let cases: [Case; 6] = [
             (|webhook| webhook.url = "example.org".into(), "url: relative URL without a base"),
             (|webhook| webhook.url = "ftp://example.org".into(), "url: has the scheme \"ftp\"; it is http or https"),
             (|webhook| webhook.timeout = Duration::ZERO, "timeout: is 0ns"),
