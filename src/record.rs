@@ -288,7 +288,7 @@ pub fn label_array(labels: Vec<Label>, values: &ArrayRef) -> ArrayRef {
 ///
 /// A value is `counter` or `gauge`, `i64` or `f64`, has its [`Unit`] in brackets and optionally its
 /// OpenTelemetry metric with the attributes that this column fixes. A label may name the OpenTelemetry attribute
-/// that carries it.
+/// that carries it. A column whose name is a keyword is written raw: `r#type`.
 #[macro_export]
 macro_rules! record {
     (
@@ -316,7 +316,7 @@ macro_rules! record {
                 columns: &[
                     $crate::record::Column::TIME,
                     $( $crate::record::Column {
-                        name: stringify!($label),
+                        name: $crate::record::unraw(stringify!($label)),
                         doc: $crate::record!(@text $($label_doc)+),
                         kind: $crate::record::Kind::Label,
                         ty: $crate::record::Type::Text,
@@ -325,7 +325,7 @@ macro_rules! record {
                         attribute: $crate::record!(@option $($attribute)?),
                     }, )*
                     $( $crate::record::Column {
-                        name: stringify!($value),
+                        name: $crate::record::unraw(stringify!($value)),
                         doc: $crate::record!(@text $($value_doc)+),
                         kind: $crate::record!(@kind $kind),
                         ty: <$ty as $crate::record::Value>::TYPE,
@@ -369,6 +369,12 @@ macro_rules! record {
     };
 }
 
+/// A field's name without the `r#` of one that is a keyword. Used by [`record!`](crate::record!).
+#[must_use]
+pub const fn unraw(name: &'static str) -> &'static str {
+    if let [b'r', b'#', ..] = name.as_bytes() { name.split_at(2).1 } else { name }
+}
+
 /// A doc comment's text without the blank at each end. Used by [`record!`](crate::record!).
 #[must_use]
 pub const fn trim(text: &'static str) -> &'static str {
@@ -402,6 +408,7 @@ mod tests {
     #[test]
     fn the_declaration_becomes_a_table() {
         let table = Probe::TABLE;
+        assert_eq!((unraw("r#type"), unraw("r"), unraw("seen_us")), ("type", "r", "seen_us"));
         assert_eq!((table.name, table.doc), ("probe", "A test table,\n over two lines."));
         let names: Vec<_> = table.columns.iter().map(|column| column.name).collect();
         assert_eq!(names, ["time", "name", "seen_us", "share_ratio"]);
