@@ -1,7 +1,11 @@
 //! The metric families: [`FAMILIES`] is the one list; each has its record and its sampler in a file of its own.
 
 pub mod cpu;
+pub mod disk;
+pub mod filesystem;
+pub mod host;
 pub mod kymo;
+pub mod memory;
 pub mod network;
 #[cfg(test)]
 mod probe;
@@ -52,7 +56,11 @@ pub type Opened = (Box<dyn Sampler>, Box<dyn Source>);
 /// Every table that kymo has, in the order that people read them.
 pub static FAMILIES: &[Family] = &[
     cpu::FAMILY,
+    memory::FAMILY,
+    disk::FAMILY,
     network::FAMILY,
+    filesystem::FAMILY,
+    host::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },

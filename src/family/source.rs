@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::future::Future;
 use std::io::BufRead;
 
+use crate::record::ABSENT;
 use crate::sampler::SampleError;
 
 /// An error about `what`.
@@ -33,6 +34,13 @@ impl Outcome {
     /// Notes that something about `what` could not be read.
     pub(super) fn fail(&mut self, what: &'static str, cause: impl Display) {
         self.0.get_or_insert_with(|| failed(what, cause));
+    }
+
+    /// Notes the error of a part.
+    pub(super) fn note(&mut self, part: Result<(), SampleError>) {
+        if let (None, Err(error)) = (&self.0, part) {
+            self.0 = Some(error);
+        }
     }
 
     /// The first error, if there was one.
@@ -68,9 +76,19 @@ pub(super) fn number(word: &[u8]) -> Option<i64> {
     })
 }
 
+/// The next word as a number; [`ABSENT`] when there is none.
+pub(super) fn next_number<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> i64 {
+    words.next().and_then(number).unwrap_or(ABSENT)
+}
+
 /// A count as heim has it. What an `i64` cannot hold becomes its greatest.
 pub(super) fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// `value` in a unit that is `factor` times finer; absent stays absent.
+pub(super) fn scaled(value: i64, factor: i64) -> i64 {
+    if value == ABSENT { ABSENT } else { value.saturating_mul(factor) }
 }
 
 /// The text of `bytes`, with replacement characters for what is not UTF-8; only then it allocates.
@@ -99,6 +117,7 @@ mod tests {
             assert_eq!(number(bad), None);
         }
         assert_eq!(count(u64::MAX), i64::MAX);
+        assert_eq!((scaled(ABSENT, 1000), scaled(7, 1000), scaled(i64::MAX, 2)), (ABSENT, 7000, i64::MAX));
     }
 
     #[test]

@@ -1,0 +1,142 @@
+//! `host`: load, tasks and events of the whole host, from `/proc/loadavg`, `/proc/stat` and `/proc/uptime`.
+
+use std::time::Duration;
+
+use heim::units::time::second;
+
+use super::source::{Outcome, lines, next_number, poll, with_proc, words};
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::Record;
+use crate::sampler::{SampleError, Tick};
+
+/// The host family.
+pub const FAMILY: Family = Family::sampled::<HostSampler>(
+    Duration::from_millis(10),
+    "tasks and events are exact at every read; load averages change every 5 s, uptime is in units of 10 ms",
+);
+
+/// `/proc/uptime` has two decimals.
+const UPTIME_UNITS_PER_SECOND: f64 = 100.0;
+const UPTIME_UNIT_US: i64 = 10_000;
+
+record! {
+    /// Load, tasks and events of the whole host.
+    pub struct Host("host") {
+        labels {}
+        values {
+            /// Tasks running, waiting for a CPU or for a disk, averaged over about a minute.
+            gauge load1: f64 [Number] => "kymo.host.load_average" {"kymo.window" = "1m"},
+            /// The same over about five minutes.
+            gauge load5: f64 [Number] => "kymo.host.load_average" {"kymo.window" = "5m"},
+            /// The same over about a quarter of an hour.
+            gauge load15: f64 [Number] => "kymo.host.load_average" {"kymo.window" = "15m"},
+            /// Tasks that run or wait for a CPU, the reading one included.
+            gauge running: i64 [Count("{task}")] => "kymo.host.tasks" {"kymo.task.state" = "running"},
+            /// Tasks that wait for I/O.
+            gauge blocked: i64 [Count("{task}")] => "kymo.host.tasks" {"kymo.task.state" = "blocked"},
+            /// Switches from one task to another, over all CPUs.
+            counter context_switches: i64 [Count("{switch}")] => "kymo.host.context_switches" {},
+            /// Interrupts served, over all CPUs.
+            counter interrupts: i64 [Count("{interrupt}")] => "kymo.host.interrupts" {},
+            /// Processes and threads made.
+            counter forks: i64 [Count("{process}")] => "system.process.created" {},
+            /// Time since boot, suspension included.
+            gauge uptime_us: i64 [Micros] => "system.uptime" {},
+        }
+    }
+}
+
+/// Reads the uptime through heim and the rest from `/proc/loadavg` and `/proc/stat`.
+#[derive(Debug, Default)]
+pub struct HostSampler;
+
+impl Sample for HostSampler {
+    type Record = Host;
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Host>) -> Result<(), SampleError> {
+        let mut record = Host::absent(tick.time);
+        let mut outcome = Outcome::default();
+        outcome.note(with_proc("loadavg", |loadavg| {
+            parse_loadavg(loadavg, &mut record);
+            Ok(())
+        }));
+        outcome.note(with_proc("stat", |stat| {
+            parse_stat(stat, &mut record);
+            Ok(())
+        }));
+        match poll(heim::host::uptime())? {
+            Ok(uptime) => record.uptime_us = micros(uptime.get::<second>()),
+            Err(error) => outcome.fail("uptime", error),
+        }
+        rows.push(record);
+        outcome.into_result()
+    }
+}
+
+fn parse_loadavg(loadavg: &[u8], record: &mut Host) {
+    let mut words = words(loadavg);
+    let mut next = || words.next().and_then(|word| str::from_utf8(word).ok()?.parse().ok()).unwrap_or(f64::NAN);
+    (record.load1, record.load5, record.load15) = (next(), next(), next());
+}
+
+fn parse_stat(stat: &[u8], record: &mut Host) {
+    for line in lines(stat) {
+        let Some(blank) = line.iter().position(|byte| *byte == b' ') else { continue };
+        let column = match &line[..blank] {
+            b"intr" => &mut record.interrupts,
+            b"ctxt" => &mut record.context_switches,
+            b"processes" => &mut record.forks,
+            b"procs_running" => &mut record.running,
+            b"procs_blocked" => &mut record.blocked,
+            _ => continue,
+        };
+        // After the first number, the sum, `intr` goes on with each interrupt's.
+        *column = next_number(&mut words(&line[blank..]));
+    }
+}
+
+fn micros(seconds: f64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
+    let units = (seconds * UPTIME_UNITS_PER_SECOND).round() as i64;
+    units.saturating_mul(UPTIME_UNIT_US)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+
+    #[test]
+    fn the_row_is_the_kernels_figures() {
+        let mut probe = Probe::fixture(&FAMILY, "vm");
+        assert_eq!(probe.rows(0), "4.45,4.05,2.25,4,0,896986,802835,28347,2073200000\n");
+    }
+
+    /// A count that no `i64` holds, and no `/proc/loadavg`.
+    #[test]
+    fn what_is_not_there_is_absent_and_told() {
+        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let (rows, outcome) = probe.tick(0);
+        assert_eq!(rows, ",,,3,2,9223372036854775807,1,77,3155760000070000\n");
+        assert_eq!(outcome.unwrap_err().what, "loadavg");
+    }
+
+    #[test]
+    fn what_cannot_be_read_costs_nothing_else() {
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("loadavg", "0.5 x 1.5 1/2 3\n");
+        probe.write("stat", "ctxt 7\nprocesses\n");
+        probe.write("uptime", "soon\n");
+        let (rows, outcome) = probe.tick(0);
+        assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("0.5,,1.5,,,7,,,\n", "uptime"));
+    }
+
+    #[test]
+    fn uptime_is_exact_for_centuries() {
+        for units in (0..100_000_i64).chain(1 << 40..(1 << 40) + 100_000) {
+            let text = format!("{}.{:02}", units / 100, units % 100);
+            assert_eq!(micros(text.parse().unwrap()), units * 10_000);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `memory`: what the memory and the swap space are used for, from `/proc/meminfo`.
+
+use std::time::Duration;
+
+use heim::memory::Memory as Heim;
+use heim::memory::os::linux::MemoryExt;
+use heim::units::{Information, information};
+
+use super::source::{count, lines, number, poll, scaled, with_proc, words};
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::{ABSENT, Record};
+use crate::sampler::{SampleError, Tick};
+
+/// The memory family.
+pub const FAMILY: Family = Family::sampled::<MemorySampler>(
+    Duration::from_millis(10),
+    "the kernel sums most of its per-CPU figures up once a second, so sampling above 10 Hz repeats them",
+);
+
+/// A kB of `/proc/meminfo` is a KiB.
+const KIB: i64 = 1_024;
+
+record! {
+    /// What the memory and the swap space are used for.
+    pub struct Memory("memory") {
+        labels {}
+        values {
+            /// Memory that the kernel manages: what is installed, less what firmware and kernel text reserve.
+            gauge total_bytes: i64 [Bytes] => "system.memory.limit" {},
+            /// The total less free, buffers and cached: what programs and the kernel itself hold, reclaimable slabs
+            /// included. See `available_bytes` for what programs can still get.
+            gauge used_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "used"},
+            /// Memory that nothing uses.
+            gauge free_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "free"},
+            /// The kernel's estimate of what new programs can get without swapping. Null before Linux 3.14.
+            gauge available_bytes: i64 [Bytes] => "system.memory.linux.available" {},
+            /// Buffers of block devices.
+            gauge buffers_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "buffers"},
+            /// The page cache, shared memory included.
+            gauge cached_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "cached"},
+            /// Memory used lately, which is reclaimed last.
+            gauge active_bytes: i64 [Bytes] => "kymo.memory.active" {},
+            /// Memory not used lately, which is reclaimed first.
+            gauge inactive_bytes: i64 [Bytes] => "kymo.memory.inactive" {},
+            /// Shared memory and tmpfs.
+            gauge shared_bytes: i64 [Bytes] => "system.memory.linux.shared" {},
+            /// Swap space, used or not.
+            gauge swap_total_bytes: i64 [Bytes] => "kymo.paging.limit" {},
+            /// Swap space that is not used.
+            gauge swap_free_bytes: i64 [Bytes] => "system.paging.usage" {"system.paging.state" = "free"},
+        }
+    }
+}
+
+/// Reads `/proc/meminfo` through heim, and by itself where heim cannot.
+#[derive(Debug, Default)]
+pub struct MemorySampler;
+
+impl Sample for MemorySampler {
+    type Record = Memory;
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Memory>) -> Result<(), SampleError> {
+        with_proc("meminfo", |meminfo| {
+            // heim panics on a line of less than two bytes, and fails where one of its eight keys is missing.
+            let heim = if has_short_line(meminfo) { None } else { poll(heim::memory::memory())?.ok() };
+            let mut record = match heim {
+                Some(memory) => from_heim(&memory, tick.time),
+                None => parse(meminfo, tick.time),
+            };
+            // heim reads swap from a second opening of the file, at another moment.
+            parse_swap(meminfo, &mut record);
+            record.used_bytes = used(&record);
+            rows.push(record);
+            Ok(())
+        })
+    }
+}
+
+fn has_short_line(text: &[u8]) -> bool {
+    lines(text).any(|line| line.len() < 2)
+}
+
+fn from_heim(memory: &Heim, time: i64) -> Memory {
+    // heim takes kB for 1000 bytes; asked in kB it gives the kernel's number back.
+    let bytes = |information: Information| scaled(count(information.get::<information::kilobyte>()), KIB);
+    Memory {
+        total_bytes: bytes(memory.total()),
+        free_bytes: bytes(memory.free()),
+        available_bytes: bytes(memory.available()),
+        buffers_bytes: bytes(memory.buffers()),
+        cached_bytes: bytes(memory.cached()),
+        active_bytes: bytes(memory.active()),
+        inactive_bytes: bytes(memory.inactive()),
+        shared_bytes: bytes(memory.shared()),
+        ..Memory::absent(time)
+    }
+}
+
+/// The columns that heim would give, those without a line absent.
+fn parse(meminfo: &[u8], time: i64) -> Memory {
+    let mut record = Memory::absent(time);
+    for (key, value) in lines(meminfo).filter_map(entry) {
+        let column = match key {
+            b"MemTotal" => &mut record.total_bytes,
+            b"MemFree" => &mut record.free_bytes,
+            b"MemAvailable" => &mut record.available_bytes,
+            b"Buffers" => &mut record.buffers_bytes,
+            b"Cached" => &mut record.cached_bytes,
+            b"Active" => &mut record.active_bytes,
+            b"Inactive" => &mut record.inactive_bytes,
+            b"Shmem" => &mut record.shared_bytes,
+            _ => continue,
+        };
+        *column = bytes(value);
+    }
+    record
+}
+
+fn parse_swap(meminfo: &[u8], record: &mut Memory) {
+    for (key, value) in lines(meminfo).filter(|line| line.starts_with(b"Swap")).filter_map(entry) {
+        match key {
+            b"SwapTotal" => record.swap_total_bytes = bytes(value),
+            b"SwapFree" => {
+                record.swap_free_bytes = bytes(value);
+                return;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A line's key and what follows the colon.
+fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    Some((&line[..colon], &line[colon + 1..]))
+}
+
+fn bytes(value: &[u8]) -> i64 {
+    scaled(words(value).next().and_then(number).unwrap_or(ABSENT), KIB)
+}
+
+/// The kernel reads its figures one after the other, so that their difference may be below zero for a moment.
+fn used(memory: &Memory) -> i64 {
+    let parts = [memory.free_bytes, memory.buffers_bytes, memory.cached_bytes];
+    if memory.total_bytes == ABSENT || parts.contains(&ABSENT) {
+        return ABSENT;
+    }
+    parts.into_iter().fold(memory.total_bytes, i64::saturating_sub).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+
+    #[test]
+    fn a_kb_is_1024_bytes() {
+        let mut probe = Probe::fixture(&FAMILY, "vm");
+        assert_eq!(
+            probe.rows(0),
+            "25276063744,1098149888,15210328064,24218185728,35328000,8932257792,3554103296,5926334464,9166848,0,0\n"
+        );
+    }
+
+    /// As of Linux 3.13: no `MemAvailable`, so heim refuses; and no `kB` after `SwapFree`.
+    #[test]
+    fn what_an_old_kernel_does_not_say_is_absent() {
+        let mut probe = Probe::fixture(&FAMILY, "odd");
+        assert_eq!(probe.rows(0), "1048576,562176,204800,,102400,179200,307200,409600,3072,2097152,1048576\n");
+    }
+
+    #[test]
+    fn each_missing_key_is_absent_alone() {
+        let keys = ["MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "Active", "Inactive", "Shmem"];
+        for missing in 0..=keys.len() {
+            let lines = (0..keys.len()).filter(|at| *at != missing).map(|at| format!("{}: {} kB\n", keys[at], 90 - at));
+            let mut probe = Probe::empty(&FAMILY);
+            probe.write("meminfo", lines.collect::<String>());
+            let value = |at: usize| if at == missing { String::new() } else { ((90 - at) * 1024).to_string() };
+            // Less than was free, buffers and cached.
+            let used = if [0, 1, 3, 4].contains(&missing) { "" } else { "0" };
+            let values: Vec<String> = (1..keys.len()).map(value).collect();
+            assert_eq!(probe.rows(0), format!("{},{used},{},,\n", value(0), values.join(",")), "without {missing}");
+        }
+    }
+
+    /// heim would panic on each of them.
+    #[test]
+    fn short_lines_are_passed_over() {
+        let whole = std::fs::read_to_string("tests/fixtures/vm/proc/meminfo").unwrap();
+        let expected = Probe::fixture(&FAMILY, "vm").rows(0);
+        for short in ["\n", "X\n", "\nX\n\n"] {
+            for at in [0, whole.find("MemFree").unwrap(), whole.len()] {
+                let mut probe = Probe::empty(&FAMILY);
+                probe.write("meminfo", format!("{}{short}{}", &whole[..at], &whole[at..]));
+                assert_eq!(probe.rows(0), expected, "{short:?} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_row_of_absent_values() {
+        let mut probe = Probe::empty(&FAMILY);
+        for text in ["", "MemTotal\n", "MemTotal: x kB\nSwapTotal:\n"] {
+            probe.write("meminfo", text);
+            assert_eq!(probe.rows(0), ",,,,,,,,,,\n", "{text:?}");
+        }
+        let (rows, outcome) = Probe::empty(&FAMILY).tick(0);
+        assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("", "meminfo"));
+    }
+}
