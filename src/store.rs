@@ -5,6 +5,7 @@
 //! a new view and publishes it with one pointer swap, so a reader sees each record exactly once, whether it is
 //! still in memory or long on disk.
 
+pub mod hot;
 pub mod lake;
 pub mod partition;
 pub mod retention;
@@ -17,17 +18,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
 
-use crate::batch;
 use crate::family::{FAMILIES, Family};
-use crate::record::{Table, Type};
+use hot::{merge_tail, row_bytes};
 use lake::{DataFile, Lake, LakeError, Scan};
+pub use hot::HotBatch;
 use writer::{Origin, Segment, WriteError};
-
-/// Batches of about equal size are merged when this many stand in a row, so a table in memory is a handful of
-/// batches and each row is copied a few times only.
-const MERGE_WIDTH: usize = 8;
-/// Batches of this many rows are not merged any further.
-const MERGED_ROWS_MAX: usize = 65_536;
 
 /// Everything that can be queried at one moment, one entry a family, in the order of [`FAMILIES`].
 #[derive(Clone, Debug)]
@@ -47,25 +42,6 @@ pub struct TableView {
     pub files: Arc<Vec<Arc<DataFile>>>,
     /// The newest drained rows: they stay here when a flush takes them out of `hot`.
     pub latest: Option<Arc<HotBatch>>,
-}
-
-/// Rows in memory with their place in the family's sequence.
-#[derive(Debug)]
-pub struct HotBatch {
-    /// Sequence number of the first row; each row has one more than the row before.
-    pub first_seq: u64,
-    /// The rows.
-    pub batch: RecordBatch,
-    /// Smallest and greatest `time`, µs.
-    pub time_range: (i64, i64),
-}
-
-impl HotBatch {
-    /// The sequence number of the row after the last.
-    #[must_use]
-    pub fn end_seq(&self) -> u64 {
-        self.first_seq + self.batch.num_rows() as u64
-    }
 }
 
 impl View {
@@ -227,15 +203,11 @@ impl Store {
         for Append { family, batch, latest } in appends {
             let Some(table_state) = state.tables.get_mut(family) else { continue };
             let mut table = TableView::clone(&view.tables[family]);
-            let hot = |first_seq, batch| {
-                let time_range = writer::time_range(std::slice::from_ref(&batch));
-                Arc::new(HotBatch { first_seq, batch, time_range })
-            };
-            let appended = hot(table_state.next_seq, batch);
+            let appended = HotBatch::new(table_state.next_seq, batch);
             table_state.next_seq = appended.end_seq();
             table_state.hot_rows += appended.batch.num_rows() as u64;
-            table.latest = Some(hot(appended.first_seq, latest));
-            table.hot.push(appended);
+            table.latest = Some(Arc::new(HotBatch::new(appended.first_seq, latest)));
+            table.hot.push(Arc::new(appended));
             merge_tail(&mut table.hot, table_state.frozen_seq);
             view.tables[family] = Arc::new(table);
         }
@@ -377,29 +349,6 @@ pub fn open_read_only(data: &Path) -> Result<(View, Scan), LakeError> {
     Ok((view, scan))
 }
 
-/// Merges the newest batches as long as [`MERGE_WIDTH`] of about the same size stand at the end, none of them frozen.
-fn merge_tail(hot: &mut Vec<Arc<HotBatch>>, frozen_seq: u64) {
-    // Sizes are "about the same" within a power of the width, so every merge moves rows up one level.
-    let level = |hot: &HotBatch| hot.batch.num_rows().max(1).ilog(MERGE_WIDTH);
-    while let Some(last) = hot.last() {
-        let run = hot.iter().rev().take_while(|one| one.first_seq >= frozen_seq && level(one) <= level(last)).count();
-        let tail = &hot[hot.len() - run..];
-        let rows: usize = tail.iter().map(|one| one.batch.num_rows()).sum();
-        if run < MERGE_WIDTH || rows > MERGED_ROWS_MAX {
-            return;
-        }
-        let batches: Vec<RecordBatch> = tail.iter().map(|one| one.batch.clone()).collect();
-        // All come from one declaration, so they have one schema; if they did not, they would stay as they are.
-        let Ok(batch) = batch::merge(&batches) else { return };
-        let time_range = tail
-            .iter()
-            .fold((i64::MAX, i64::MIN), |(low, high), one| (low.min(one.time_range.0), high.max(one.time_range.1)));
-        let merged = HotBatch { first_seq: tail[0].first_seq, batch, time_range };
-        hot.truncate(hot.len() - run);
-        hot.push(Arc::new(merged));
-    }
-}
-
 /// Drops the oldest batches of the largest tables until memory holds at most `hot_bytes_max`.
 fn drop_excess(view: &mut View, state: &mut State, hot_bytes_max: u64) -> Vec<Loss> {
     let mut losses = Vec::new();
@@ -425,11 +374,6 @@ fn drop_excess(view: &mut View, state: &mut State, hot_bytes_max: u64) -> Vec<Lo
 
 fn hot_bytes(state: &State) -> u64 {
     state.tables.iter().zip(FAMILIES).map(|(table, family)| table.hot_rows * row_bytes(family.table)).sum()
-}
-
-/// Memory that a row takes in a batch; the dictionaries of labels are shared and not counted.
-fn row_bytes(table: &Table) -> u64 {
-    table.columns.iter().map(|column| if column.ty == Type::Text { 4 } else { 8 }).sum()
 }
 
 #[cfg(test)]
@@ -480,7 +424,7 @@ mod tests {
         }
         let stats = store.stats();
         assert!(stats.hot_rows > 0 && stats.lake_files == 6, "{stats:?}");
-        assert!(store.view().tables[find("gap").unwrap().0].hot.len() < 3 * MERGE_WIDTH);
+        assert!(store.view().tables[find("gap").unwrap().0].hot.len() < 3 * hot::MERGE_WIDTH);
         store.flush().unwrap();
         drop(store);
 

@@ -1,0 +1,70 @@
+//! Rows in memory: small batches at the new end, merged into larger ones as they age.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::batch;
+use crate::record::{Table, Type};
+
+use super::writer;
+
+/// Batches of about equal size are merged when this many stand in a row, so a table in memory is a handful of
+/// batches and each row is copied a few times only.
+pub(super) const MERGE_WIDTH: usize = 8;
+/// Batches of this many rows are not merged any further.
+const MERGED_ROWS_MAX: usize = 65_536;
+
+/// Rows in memory with their place in the family's sequence.
+#[derive(Debug)]
+pub struct HotBatch {
+    /// Sequence number of the first row; each row has one more than the row before.
+    pub first_seq: u64,
+    /// The rows.
+    pub batch: RecordBatch,
+    /// Smallest and greatest `time`, µs.
+    pub time_range: (i64, i64),
+}
+
+impl HotBatch {
+    /// The rows of `batch`, the first of which has the sequence number `first_seq`.
+    #[must_use]
+    pub fn new(first_seq: u64, batch: RecordBatch) -> HotBatch {
+        let time_range = writer::time_range(std::slice::from_ref(&batch));
+        HotBatch { first_seq, batch, time_range }
+    }
+
+    /// The sequence number of the row after the last.
+    #[must_use]
+    pub fn end_seq(&self) -> u64 {
+        self.first_seq + self.batch.num_rows() as u64
+    }
+}
+
+/// Merges the newest batches as long as [`MERGE_WIDTH`] of about the same size stand at the end, none of them frozen.
+pub(super) fn merge_tail(hot: &mut Vec<Arc<HotBatch>>, frozen_seq: u64) {
+    // Sizes are "about the same" within a power of the width, so every merge moves rows up one level.
+    let level = |hot: &HotBatch| hot.batch.num_rows().max(1).ilog(MERGE_WIDTH);
+    while let Some(last) = hot.last() {
+        let run = hot.iter().rev().take_while(|one| one.first_seq >= frozen_seq && level(one) <= level(last)).count();
+        let tail = &hot[hot.len() - run..];
+        let rows: usize = tail.iter().map(|one| one.batch.num_rows()).sum();
+        if run < MERGE_WIDTH || rows > MERGED_ROWS_MAX {
+            return;
+        }
+        let batches: Vec<RecordBatch> = tail.iter().map(|one| one.batch.clone()).collect();
+        // All come from one declaration, so they have one schema; if they did not, they would stay as they are.
+        let Ok(batch) = batch::merge(&batches) else { return };
+        let time_range = tail
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(low, high), one| (low.min(one.time_range.0), high.max(one.time_range.1)));
+        let merged = HotBatch { first_seq: tail[0].first_seq, batch, time_range };
+        hot.truncate(hot.len() - run);
+        hot.push(Arc::new(merged));
+    }
+}
+
+/// Memory that a row takes in a batch; the dictionaries of labels are shared and not counted.
+pub(super) fn row_bytes(table: &Table) -> u64 {
+    table.columns.iter().map(|column| if column.ty == Type::Text { 4 } else { 8 }).sum()
+}
