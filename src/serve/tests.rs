@@ -447,8 +447,8 @@ fn aggregate(columns: &[&str], bucket_s: Option<i64>) -> proto::AggregateMetrics
     proto::AggregateMetricsRequest {
         table: "gap".to_owned(),
         columns: columns.iter().map(|name| (*name).to_owned()).collect(),
-        from: Some(wire::timestamp(0)),
-        to: Some(wire::timestamp(ROWS * STEP_US)),
+        start_time: Some(wire::timestamp(0)),
+        end_time: Some(wire::timestamp(ROWS * STEP_US)),
         bucket: bucket_s.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
         group_by: Some(proto::LabelNames::default()),
         ..Default::default()
@@ -493,7 +493,7 @@ async fn aggregates_are_those_of_the_rows_in_each_bucket_and_series() {
 
     let odd = proto::AggregateMetricsRequest {
         labels: [("collector".to_owned(), "odd".to_owned())].into(),
-        from: Some(wire::timestamp(19 * STEP_US)),
+        start_time: Some(wire::timestamp(19 * STEP_US)),
         ..by_collector
     };
     let rows = client.aggregate_metrics(odd.clone()).await.unwrap().into_inner().rows;
