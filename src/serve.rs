@@ -32,8 +32,8 @@ use crate::query::Engine;
 use control::Control;
 use flight::Flight;
 pub use operator::{
-    AlertStatus, CollectorStatus, DaemonStatus, Flushed, Losses, Operator, OperatorError,
-    RetuneCollector, StartCollector, StoreStatus,
+    AlertStatus, CollectorStatus, DaemonStatus, Flushed, Losses, Operator, OperatorError, RetuneCollector,
+    StartCollector, StoreStatus,
 };
 use proto::alert_service_server::{AlertServiceServer, SERVICE_NAME as ALERT};
 use proto::metrics_service_server::{MetricsServiceServer, SERVICE_NAME as METRICS};

@@ -269,7 +269,7 @@ fn check(
             CollectorField::Name => OperatorError::InvalidArgument { field: "name", message },
             CollectorField::Interval => OperatorError::InvalidArgument { field: "interval", message },
             CollectorField::Metrics | CollectorField::Metric(_) => {
-                OperatorError::InvalidArgument { field: "metrics", message }
+                OperatorError::InvalidArgument { field: "families", message }
             }
         }
     })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -16,21 +16,26 @@ use super::{rows, trace, wire};
 use crate::family::{self, FAMILIES, Family};
 use crate::query::Engine;
 use crate::record::{Column, Kind, TIME_ZONE, Table};
+use crate::sampler;
 
-/// An answer has this many rows at most, so that it stays a message that clients accept.
-const ROWS_MAX: usize = 10_000;
+/// An answer holds the aggregates of this many columns, counted in each row: about 3 MiB, where clients refuse messages
+/// above 4 MiB by default.
+const AGGREGATES_MAX: usize = 25_000;
 
 /// The widest time bucket.
 const BUCKET_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// The aggregates of each column, in the order in which they are selected.
-const AGGREGATES: usize = 5;
+/// Count, minimum, maximum, average and last value of each column, selected in this order.
+const FUNCTIONS: usize = 5;
 
 /// A checked request.
 #[derive(Debug)]
 pub(super) struct Aggregation {
     table: &'static Table,
+    /// At least one.
     columns: Vec<&'static Column>,
+    /// As many rows have [`AGGREGATES_MAX`].
+    rows_max: usize,
     group_by: Vec<&'static Column>,
     filters: Vec<(&'static Column, String)>,
     /// First µs in the range and first after it.
@@ -50,25 +55,25 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
             ));
         };
         let table = family.table;
-        let Some(from) = request.from else {
-            return Err(invalid_field("from", "missing: say where the range begins"));
+        let Some(from) = request.start_time else {
+            return Err(invalid_field("start_time", "missing: say where the range begins"));
         };
-        let from = wire::micros("from", from)?;
-        let to = match request.to {
-            Some(to) => wire::micros("to", to)?,
-            None => now_us(),
+        let from = wire::micros("start_time", from)?;
+        let to = match request.end_time {
+            Some(to) => wire::micros("end_time", to)?,
+            None => sampler::wall_us(),
         };
         if from >= to {
-            return Err(invalid_field("to", "the range is empty: `to` must be later than `from`"));
+            return Err(invalid_field("end_time", "the range is empty: it must end later than it starts"));
         }
         let bucket = request.bucket.map(|bucket| wire::positive_duration("bucket", bucket, BUCKET_MAX)).transpose()?;
+        let columns = columns(table, &request.columns)?;
+        let rows_max = AGGREGATES_MAX / columns.len();
         if let Some(bucket) = bucket {
             let buckets = u128::from(to.abs_diff(from)) / bucket.as_micros();
-            if buckets > ROWS_MAX as u128 {
-                return Err(invalid_field(
-                    "bucket",
-                    format!("{buckets} buckets in the range: at most {ROWS_MAX} are answered"),
-                ));
+            if buckets > rows_max as u128 {
+                let message = format!("{buckets} buckets in the range: at most {rows_max} are answered");
+                return Err(invalid_field("bucket", message));
             }
         }
         let mut filters = Vec::with_capacity(request.labels.len());
@@ -77,7 +82,8 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
         }
         Ok(Aggregation {
             table,
-            columns: columns(table, &request.columns)?,
+            columns,
+            rows_max,
             group_by: group_by(table, request.group_by)?,
             filters,
             range: (from, to),
@@ -97,16 +103,17 @@ impl Aggregation {
             while let Some(batch) = batches.try_next().await? {
                 self.append(&batch, &mut answer)?;
             }
+            if answer.len() > self.rows_max {
+                return Err(Status::resource_exhausted(format!(
+                    "the answer has more than {} rows: take wider buckets, a shorter range, fewer labels or fewer \
+                     columns, or ask in SQL over Arrow Flight, which has no such limit",
+                    self.rows_max
+                )));
+            }
             Ok(answer)
         };
         let answer = trace::within(&span, work).await?;
         span.record("rows", answer.len());
-        if answer.len() > ROWS_MAX {
-            return Err(Status::resource_exhausted(format!(
-                "the answer has more than {ROWS_MAX} rows: take wider buckets, a shorter range or fewer labels, or ask in \
-                 SQL over Arrow Flight, which has no such limit"
-            )));
-        }
         Ok(answer)
     }
 
@@ -144,7 +151,7 @@ impl Aggregation {
         if !keys.is_empty() {
             let _ = write!(sql, " ORDER BY {}", keys.join(", "));
         }
-        let _ = write!(sql, " LIMIT {}", ROWS_MAX + 1);
+        let _ = write!(sql, " LIMIT {}", self.rows_max + 1);
         sql
     }
 
@@ -159,8 +166,8 @@ impl Aggregation {
         }
         let mut values = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
-            let mut five = Vec::with_capacity(AGGREGATES);
-            for _ in 0..AGGREGATES {
+            let mut five = Vec::with_capacity(FUNCTIONS);
+            for _ in 0..FUNCTIONS {
                 five.push(next()?);
             }
             values.push(Values::new(column, &five)?);
@@ -276,11 +283,6 @@ fn moment(time_us: i64) -> String {
     format!("arrow_cast({time_us}, 'Timestamp(Microsecond, Some(\"{TIME_ZONE}\"))')")
 }
 
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use tonic_types::StatusExt;
@@ -290,8 +292,8 @@ mod tests {
     fn request(table: &str) -> AggregateMetricsRequest {
         AggregateMetricsRequest {
             table: table.to_owned(),
-            from: Some(wire::timestamp(0)),
-            to: Some(wire::timestamp(1_000_000)),
+            start_time: Some(wire::timestamp(0)),
+            end_time: Some(wire::timestamp(1_000_000)),
             ..AggregateMetricsRequest::default()
         }
     }
@@ -307,7 +309,7 @@ mod tests {
         for part in [
             "date_bin(INTERVAL '500 microseconds', time) AS bucket, \"collector\", count(\"lost\")",
             "AND \"reason\" = 'it''s; DROP TABLE gap --' GROUP BY 1, 2 HAVING",
-            "ORDER BY 1, 2 LIMIT 10001",
+            "ORDER BY 1, 2 LIMIT 25001",
         ] {
             assert!(sql.contains(part), "{sql}");
         }
@@ -333,15 +335,15 @@ mod tests {
             (AggregateMetricsRequest { columns: names(&["lots"]), ..base() }, "columns", "from_us, to_us, lost"),
             (AggregateMetricsRequest { columns: names(&["reason"]), ..base() }, "columns", "not a value"),
             (AggregateMetricsRequest { columns: names(&["lost", "lost"]), ..base() }, "columns", "twice"),
-            (AggregateMetricsRequest { from: None, ..base() }, "from", "missing"),
-            (AggregateMetricsRequest { to: Some(wire::timestamp(0)), ..base() }, "to", "empty"),
-            (AggregateMetricsRequest { to: Some(wire::timestamp(-1)), ..base() }, "to", "empty"),
+            (AggregateMetricsRequest { start_time: None, ..base() }, "start_time", "missing"),
+            (AggregateMetricsRequest { end_time: Some(wire::timestamp(0)), ..base() }, "end_time", "empty"),
+            (AggregateMetricsRequest { end_time: Some(wire::timestamp(-1)), ..base() }, "end_time", "empty"),
             (AggregateMetricsRequest { bucket: seconds(0), ..base() }, "bucket", "above zero"),
             (AggregateMetricsRequest { bucket: seconds(-1), ..base() }, "bucket", "above zero"),
             (
                 AggregateMetricsRequest { bucket: Some(prost_types::Duration { seconds: 0, nanos: 1_000 }), ..base() },
                 "bucket",
-                "at most 10000",
+                "at most 8333",
             ),
             (
                 AggregateMetricsRequest { labels: [("lost".to_owned(), String::new())].into(), ..base() },

@@ -91,7 +91,7 @@ def calls_are_refused(daemon):
         service = metrics_service_pb2_grpc.MetricsServiceStub(channel)
         listed = [one.name for one in service.ListCollectors(api.ListCollectorsRequest()).collectors]
         range_backwards = api.AggregateMetricsRequest(table="cpu")
-        getattr(range_backwards, "from").FromSeconds(2_000_000_000)
+        range_backwards.start_time.FromSeconds(2_000_000_000)
         cases = [
             (service.GetMetrics, api.GetMetricsRequest(collector="nobody"), "nobody"),
             (service.GetMetrics, api.GetMetricsRequest(), "collector"),
@@ -106,7 +106,7 @@ def calls_are_refused(daemon):
             (service.ControlCollector, start(families=[]), "famil"),
             (service.ControlCollector, api.ControlCollectorRequest(name="nobody", stop=api.StopCollector()), "nobody"),
             (service.AggregateMetrics, api.AggregateMetricsRequest(table="nowhere"), "nowhere"),
-            (service.AggregateMetrics, api.AggregateMetricsRequest(table="cpu"), "from"),
+            (service.AggregateMetrics, api.AggregateMetricsRequest(table="cpu"), "start_time"),
             (service.AggregateMetrics, range_backwards, "range"),
         ]
         for call, request, expected in cases:

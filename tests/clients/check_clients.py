@@ -114,8 +114,8 @@ def grpc_reads_and_controls(daemon):
 
         until = daemon.value("SELECT arrow_cast(max(time), 'Int64') AS t FROM network")
         request = api.AggregateMetricsRequest(table="network", columns=["rx_bytes"], labels={"interface": "lo"})
-        getattr(request, "from").FromMicroseconds(until - 5_000_000)
-        request.to.FromMicroseconds(until)
+        request.start_time.FromMicroseconds(until - 5_000_000)
+        request.end_time.FromMicroseconds(until)
         (row,) = metrics.AggregateMetrics(request, timeout=10).rows
         expected = daemon.query(
             "SELECT min(rx_bytes) AS low, max(rx_bytes) AS high, avg(rx_bytes) AS mean, count(*) AS n FROM network"

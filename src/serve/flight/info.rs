@@ -7,8 +7,9 @@ use arrow_flight::sql::metadata::{
     SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
 };
 use arrow_flight::sql::{
-    Nullable, Searchable, SqlInfo, SqlNullOrdering, SqlSupportedCaseSensitivity, SqlSupportedGroupBy,
-    SqlSupportedTransaction, SqlSupportedUnions, SupportedSqlGrammar, XdbcDataType, XdbcDatetimeSubcode,
+    Nullable, Searchable, SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel, SqlSupportedCaseSensitivity,
+    SqlSupportedGroupBy, SqlSupportedSubqueries, SqlSupportedTransaction, SqlSupportedUnions,
+    SqlTransactionIsolationLevel, SupportedSqlGrammar, XdbcDataType, XdbcDatetimeSubcode,
 };
 use tonic::Status;
 
@@ -29,54 +30,134 @@ fn internal(error: &FlightError) -> Status {
     Status::internal(format!("building the answer: {error}"))
 }
 
+/// What a client may ask with yes or no. JDBC takes an answer that is missing for a fault.
+const SWITCHES: &[(SqlInfo, bool)] = &[
+    (SqlInfo::FlightSqlServerReadOnly, true),
+    (SqlInfo::FlightSqlServerSql, true),
+    (SqlInfo::FlightSqlServerSubstrait, false),
+    (SqlInfo::FlightSqlServerCancel, false),
+    (SqlInfo::FlightSqlServerBulkIngestion, false),
+    (SqlInfo::FlightSqlServerIngestTransactionsSupported, false),
+    (SqlInfo::SqlDdlCatalog, false),
+    (SqlInfo::SqlDdlSchema, false),
+    (SqlInfo::SqlDdlTable, false),
+    (SqlInfo::SqlAllTablesAreSelectable, true),
+    (SqlInfo::SqlSupportsColumnAliasing, true),
+    (SqlInfo::SqlNullPlusNullIsNull, true),
+    (SqlInfo::SqlSupportsTableCorrelationNames, true),
+    (SqlInfo::SqlSupportsDifferentTableCorrelationNames, false),
+    (SqlInfo::SqlSupportsExpressionsInOrderBy, true),
+    (SqlInfo::SqlSupportsOrderByUnrelated, true),
+    (SqlInfo::SqlSupportsLikeEscapeClause, true),
+    (SqlInfo::SqlSupportsNonNullableColumns, true),
+    (SqlInfo::SqlSupportsIntegrityEnhancementFacility, false),
+    (SqlInfo::SqlCatalogAtStart, true),
+    (SqlInfo::SqlSelectForUpdateSupported, false),
+    (SqlInfo::SqlStoredProceduresSupported, false),
+    (SqlInfo::SqlCorrelatedSubqueriesSupported, true),
+    (SqlInfo::SqlMaxRowSizeIncludesBlobs, true),
+    (SqlInfo::SqlTransactionsSupported, false),
+    (SqlInfo::SqlDataDefinitionCausesTransactionCommit, false),
+    (SqlInfo::SqlDataDefinitionsInTransactionsIgnored, false),
+    (SqlInfo::SqlBatchUpdatesSupported, false),
+    (SqlInfo::SqlSavepointsSupported, false),
+    (SqlInfo::SqlNamedParametersSupported, false),
+    (SqlInfo::SqlLocatorsUpdateCopy, false),
+    (SqlInfo::SqlStoredFunctionsUsingCallSyntaxSupported, false),
+];
+
+/// Sizes of which kymo has no fixed limit of its own, which is told as 0.
+const UNLIMITED: &[SqlInfo] = &[
+    SqlInfo::SqlMaxBinaryLiteralLength,
+    SqlInfo::SqlMaxCharLiteralLength,
+    SqlInfo::SqlMaxColumnNameLength,
+    SqlInfo::SqlMaxColumnsInGroupBy,
+    SqlInfo::SqlMaxColumnsInIndex,
+    SqlInfo::SqlMaxColumnsInOrderBy,
+    SqlInfo::SqlMaxColumnsInSelect,
+    SqlInfo::SqlMaxColumnsInTable,
+    SqlInfo::SqlMaxConnections,
+    SqlInfo::SqlMaxCursorNameLength,
+    SqlInfo::SqlMaxIndexLength,
+    SqlInfo::SqlDbSchemaNameLength,
+    SqlInfo::SqlMaxProcedureNameLength,
+    SqlInfo::SqlMaxCatalogNameLength,
+    SqlInfo::SqlMaxRowSize,
+    SqlInfo::SqlMaxStatementLength,
+    SqlInfo::SqlMaxStatements,
+    SqlInfo::SqlMaxTableNameLength,
+    SqlInfo::SqlMaxTablesInSelect,
+    SqlInfo::SqlMaxUsernameLength,
+];
+
+const NOTHING: &[&str] = &[];
+
 fn build_sql() -> Result<SqlInfoData, FlightError> {
     let bits = |flags: &[i32]| flags.iter().fold(0_i32, |bits, flag| bits | (1 << flag));
     let mut info = SqlInfoDataBuilder::new();
+    for (name, value) in SWITCHES {
+        info.append(*name, *value);
+    }
+    for name in UNLIMITED {
+        info.append(*name, 0_i64);
+    }
+
     info.append(SqlInfo::FlightSqlServerName, "kymo");
     info.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));
     info.append(SqlInfo::FlightSqlServerArrowVersion, arrow::ARROW_VERSION);
-    info.append(SqlInfo::FlightSqlServerReadOnly, true);
-    info.append(SqlInfo::FlightSqlServerSql, true);
-    info.append(SqlInfo::FlightSqlServerSubstrait, false);
+    info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
+    info.append(SqlInfo::SqlSearchStringEscape, "\\");
+    info.append(SqlInfo::SqlExtraNameCharacters, "");
+    info.append(SqlInfo::SqlCatalogTerm, "catalog");
+    info.append(SqlInfo::SqlSchemaTerm, "schema");
+    info.append(SqlInfo::SqlProcedureTerm, "procedure");
+
+    let functions = ["abs", "ceil", "floor", "ln", "log10", "power", "round", "sqrt"];
+    info.append(SqlInfo::SqlNumericFunctions, functions.as_slice());
+    let functions = ["concat", "length", "lower", "replace", "substr", "trim", "upper"];
+    info.append(SqlInfo::SqlStringFunctions, functions.as_slice());
+    let functions = ["date_bin", "date_part", "date_trunc", "now"];
+    info.append(SqlInfo::SqlDatetimeFunctions, functions.as_slice());
+    info.append(SqlInfo::SqlSystemFunctions, NOTHING);
+    info.append(SqlInfo::SqlKeywords, NOTHING);
+
+    // Names are folded to lower case unless quoted. The protocol calls quoted names, which keep theirs, so.
+    let lower = SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase;
+    info.append(SqlInfo::SqlIdentifierCase, i64::from(lower as i32));
+    let kept = SqlSupportedCaseSensitivity::SqlCaseSensitivityCaseInsensitive;
+    info.append(SqlInfo::SqlQuotedIdentifierCase, i64::from(kept as i32));
+    info.append(SqlInfo::SqlNullOrdering, i64::from(SqlNullOrdering::SqlNullsSortedHigh as i32));
+    let joins = SqlOuterJoinsSupportLevel::SqlFullOuterJoins;
+    info.append(SqlInfo::SqlOuterJoinsSupportLevel, i64::from(joins as i32));
+    let isolation = SqlTransactionIsolationLevel::SqlTransactionNone;
+    info.append(SqlInfo::SqlDefaultTransactionIsolation, i64::from(isolation as i32));
+
+    // The values of `FLIGHT_SQL_SERVER_*` and bit masks stand in the 32-bit arm of the answer, ordinals in the other.
     info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
-    info.append(SqlInfo::FlightSqlServerCancel, false);
-    info.append(SqlInfo::FlightSqlServerBulkIngestion, false);
     info.append(SqlInfo::FlightSqlServerStatementTimeout, 0_i32);
     info.append(SqlInfo::FlightSqlServerTransactionTimeout, 0_i32);
-    info.append(SqlInfo::SqlDdlCatalog, false);
-    info.append(SqlInfo::SqlDdlSchema, false);
-    info.append(SqlInfo::SqlDdlTable, false);
-    let lower = i64::from(SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase as i32);
-    info.append(SqlInfo::SqlIdentifierCase, lower);
-    info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
-    let exact = i64::from(SqlSupportedCaseSensitivity::SqlCaseSensitivityCaseInsensitive as i32);
-    info.append(SqlInfo::SqlQuotedIdentifierCase, exact);
-    info.append(SqlInfo::SqlAllTablesAreSelectable, true);
-    info.append(SqlInfo::SqlNullOrdering, i64::from(SqlNullOrdering::SqlNullsSortedHigh as i32));
-    info.append(
-        SqlInfo::SqlNumericFunctions,
-        ["abs", "ceil", "floor", "ln", "log10", "power", "round", "sqrt"].as_slice(),
-    );
-    info.append(
-        SqlInfo::SqlStringFunctions,
-        ["concat", "length", "lower", "replace", "substr", "trim", "upper"].as_slice(),
-    );
-    info.append(SqlInfo::SqlDatetimeFunctions, ["date_bin", "date_part", "date_trunc", "now"].as_slice());
-    info.append(SqlInfo::SqlSearchStringEscape, "\\");
-    info.append(SqlInfo::SqlSupportsColumnAliasing, true);
-    info.append(SqlInfo::SqlNullPlusNullIsNull, true);
-    info.append(SqlInfo::SqlSupportsTableCorrelationNames, true);
-    info.append(SqlInfo::SqlSupportsDifferentTableCorrelationNames, false);
-    info.append(SqlInfo::SqlSupportsExpressionsInOrderBy, true);
-    info.append(SqlInfo::SqlSupportsOrderByUnrelated, true);
     let group_by =
         [SqlSupportedGroupBy::SqlGroupByUnrelated as i32, SqlSupportedGroupBy::SqlGroupByBeyondSelect as i32];
     info.append(SqlInfo::SqlSupportedGroupBy, bits(&group_by));
-    info.append(SqlInfo::SqlSupportsLikeEscapeClause, true);
-    info.append(SqlInfo::SqlSupportsNonNullableColumns, true);
     info.append(SqlInfo::SqlSupportedGrammar, bits(&[SupportedSqlGrammar::SqlMinimumGrammar as i32]));
+    info.append(SqlInfo::SqlAnsi92SupportedLevel, bits(&[0]));
     let unions = [SqlSupportedUnions::SqlUnion as i32, SqlSupportedUnions::SqlUnionAll as i32];
     info.append(SqlInfo::SqlSupportedUnions, bits(&unions));
+    let subqueries = [
+        SqlSupportedSubqueries::SqlSubqueriesInComparisons as i32,
+        SqlSupportedSubqueries::SqlSubqueriesInExists as i32,
+        SqlSupportedSubqueries::SqlSubqueriesInIns as i32,
+    ];
+    info.append(SqlInfo::SqlSupportedSubqueries, bits(&subqueries));
+    for nothing in [
+        SqlInfo::SqlSchemasSupportedActions,
+        SqlInfo::SqlCatalogsSupportedActions,
+        SqlInfo::SqlSupportedPositionedCommands,
+        SqlInfo::SqlSupportedTransactionsIsolationLevels,
+        SqlInfo::SqlSupportedResultSetTypes,
+    ] {
+        info.append(nothing, 0_i32);
+    }
     info.build()
 }
 
