@@ -31,9 +31,6 @@ pub const EXIT_UNAVAILABLE: u8 = 69;
 /// The configuration is wrong (EX_CONFIG of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
-const EXIT_CODES: &str = "\
-Exit codes: 0 all is well, 1 it failed, 2 wrong usage, 69 no daemon answers, 78 the configuration is wrong.";
-
 const EXAMPLES: &str = "\
 Examples:
   kymo run                                       record into ./data with the default configuration
@@ -46,8 +43,8 @@ Exit codes: 0 all is well, 1 it failed, 2 wrong usage, 69 no daemon answers, 78 
 
 /// A flight recorder for Linux hosts.
 ///
-/// Samples the host up to a thousand times a second, keeps every sample in Parquet, raises alerts while the samples pass
-/// by, and answers SQL over Arrow Flight.
+/// Samples the host up to a thousand times a second, keeps every sample in Parquet, raises alerts while the samples
+/// pass by, and answers SQL over Arrow Flight.
 #[derive(Debug, Parser)]
 #[command(name = "kymo", version, after_help = EXAMPLES, max_term_width = 120)]
 pub struct Arguments {

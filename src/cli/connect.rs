@@ -58,7 +58,9 @@ impl Target {
             Code::DeadlineExceeded | Code::Cancelled if status.message().is_empty() => {
                 anyhow::anyhow!("{}: no answer within {} s", self.addr, CALL_TIMEOUT.as_secs())
             }
-            Code::Unimplemented => anyhow::anyhow!("{} does not offer this; is it another program or an older kymo?", self.addr),
+            Code::Unimplemented => {
+                anyhow::anyhow!("{} does not offer this; is it another program or an older kymo?", self.addr)
+            }
             _ => anyhow::anyhow!("{}", status.message()),
         }
     }
@@ -85,7 +87,8 @@ pub(super) fn spinner(text: &'static str, shown: bool) -> ProgressBar {
     if !shown {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style =
+        ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     let spinner = ProgressBar::new_spinner().with_style(style).with_message(text);
     spinner.enable_steady_tick(SPINNER_INTERVAL);
     spinner

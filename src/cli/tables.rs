@@ -63,7 +63,9 @@ fn overview(families: &[&'static Family]) -> comfy_table::Table {
             family.name().to_owned(),
             labels.join(", "),
             family.table.values().count().to_string(),
-            family.sampling().map_or_else(|| "kymo's own".to_owned(), |sampling| format!("{:?}", sampling.interval_min)),
+            family
+                .sampling()
+                .map_or_else(|| "kymo's own".to_owned(), |sampling| format!("{:?}", sampling.interval_min)),
             one_line(family.table.doc),
         ]);
     }
