@@ -206,6 +206,8 @@ fn data_folders_that_are_none_are_not_read() {
     let missing = place.kymo(&["query", "--data", "none", "SELECT 1"], &[]);
     assert_refused("no folder", &missing, FAILURE, &["none holds no recordings"]);
     fs::create_dir_all(place.path("data/lake")).unwrap();
+    let beside = place.kymo(&["query", "--data", "data", "SELECT 1"], &[("KYMO_ADDR", "elsewhere")]);
+    assert!(beside.status.success(), "a variable that names a daemon is no conflict");
     for (what, sql, told) in [
         ("INSERT", "INSERT INTO cpu VALUES (1)", "SELECT"),
         ("an unknown table", "SELECT * FROM cpus", "there is no table cpus"),
