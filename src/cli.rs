@@ -31,9 +31,6 @@ pub const EXIT_UNAVAILABLE: u8 = 69;
 /// The configuration is wrong (EX_CONFIG of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
-const EXIT_CODES: &str = "\
-Exit codes: 0 all is well, 1 it failed, 2 wrong usage, 69 no daemon answers, 78 the configuration is wrong.";
-
 const EXAMPLES: &str = "\
 Examples:
   kymo run                                       record into ./data with the default configuration
@@ -46,8 +43,8 @@ Exit codes: 0 all is well, 1 it failed, 2 wrong usage, 69 no daemon answers, 78 
 
 /// A flight recorder for Linux hosts.
 ///
-/// Samples the host up to a thousand times a second, keeps every sample in Parquet, raises alerts while the samples pass
-/// by, and answers SQL over Arrow Flight.
+/// Samples the host up to a thousand times a second, keeps every sample in Parquet, raises alerts while the samples
+/// pass by, and answers SQL over Arrow Flight.
 #[derive(Debug, Parser)]
 #[command(name = "kymo", version, after_help = EXAMPLES, max_term_width = 120)]
 pub struct Arguments {
@@ -154,9 +151,18 @@ pub fn exit(outcome: anyhow::Result<()>) -> ExitCode {
     if let Some(ConfigError::Wrong(problems)) = error.downcast_ref() {
         problems.iter().for_each(|problem| eprintln!("kymo: {problem}"));
     } else {
-        eprintln!("kymo: {error:#}");
+        eprintln!("kymo: {}", in_one_line(&error));
     }
     ExitCode::from(exit_code(&error))
+}
+
+/// The error and its causes, without those whose text an outer one already has.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        _ if told.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
@@ -171,4 +177,32 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let read = ConfigError::Read { path: "k".into(), source: io::Error::other("no luck") };
+        assert_eq!(in_one_line(&anyhow!(read)), "read configuration k: no luck");
+        assert_eq!(in_one_line(&anyhow!("why").context("what")), "what: why");
+    }
+
+    #[test]
+    fn errors_have_their_exit_codes() {
+        let read = ConfigError::Read { path: "k".into(), source: io::Error::other("no luck") };
+        assert_eq!(exit_code(&anyhow!(read)), EXIT_CONFIG);
+        assert_eq!(exit_code(&anyhow!("any")), EXIT_FAILURE);
+        assert!(anyhow!(io::Error::from(io::ErrorKind::BrokenPipe)).context("write").chain().any(is_broken_pipe));
+    }
 }

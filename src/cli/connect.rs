@@ -1,5 +1,6 @@
 //! Reaching the daemon.
 
+use std::env;
 use std::future::Future;
 use std::time::Duration;
 
@@ -16,12 +17,18 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a spinner turns.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
 
+/// Names the daemon to ask where `--addr` does not.
+const VARIABLE: &str = "KYMO_ADDR";
+/// Where a daemon serves by default.
+const DEFAULT: &str = "http://127.0.0.1:50051";
+
 /// Which daemon to ask.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
-    /// Where the daemon serves
-    #[arg(long, value_name = "URL", env = "KYMO_ADDR", default_value = "http://127.0.0.1:50051")]
-    pub addr: String,
+    // The variable is not clap's business: a variable beside `query --data` is no conflict, a flag is.
+    /// Where the daemon serves [env: KYMO_ADDR] [default: http://127.0.0.1:50051]
+    #[arg(long, value_name = "URL", global = true)]
+    pub addr: Option<String>,
 }
 
 /// No daemon answers.
@@ -38,13 +45,13 @@ impl Target {
     /// # Errors
     /// When the address is not one, or nobody listens there.
     pub async fn connect(&self) -> anyhow::Result<Channel> {
-        let url = if self.addr.contains("://") { self.addr.clone() } else { format!("http://{}", self.addr) };
+        let addr = self.addr();
+        let url = if addr.contains("://") { addr.clone() } else { format!("http://{addr}") };
         let endpoint = Endpoint::from_shared(url.clone())
-            .with_context(|| format!("--addr {}: expected a URL such as http://127.0.0.1:50051", self.addr))?;
+            .with_context(|| format!("--addr {addr}: expected a URL such as {DEFAULT}"))?;
         anyhow::ensure!(
             endpoint.uri().scheme_str() == Some("http") && endpoint.uri().port_u16().is_some(),
-            "--addr {}: expected http://HOST:PORT, such as http://127.0.0.1:50051",
-            self.addr
+            "--addr {addr}: expected http://HOST:PORT, such as {DEFAULT}"
         );
         let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
         connected.map_err(|error| self.unreachable(root_cause(&error)).into())
@@ -56,15 +63,21 @@ impl Target {
         match status.code() {
             Code::Unavailable => self.unreachable(status.message().to_owned()).into(),
             Code::DeadlineExceeded | Code::Cancelled if status.message().is_empty() => {
-                anyhow::anyhow!("{}: no answer within {} s", self.addr, CALL_TIMEOUT.as_secs())
+                anyhow::anyhow!("{}: no answer within {} s", self.addr(), CALL_TIMEOUT.as_secs())
             }
-            Code::Unimplemented => anyhow::anyhow!("{} does not offer this; is it another program or an older kymo?", self.addr),
+            Code::Unimplemented => {
+                anyhow::anyhow!("{} does not offer this; is it another program or an older kymo?", self.addr())
+            }
             _ => anyhow::anyhow!("{}", status.message()),
         }
     }
 
     fn unreachable(&self, reason: String) -> ConnectError {
-        ConnectError { addr: self.addr.clone(), reason }
+        ConnectError { addr: self.addr(), reason }
+    }
+
+    fn addr(&self) -> String {
+        self.addr.clone().or_else(|| env::var(VARIABLE).ok()).unwrap_or_else(|| DEFAULT.to_owned())
     }
 }
 
@@ -85,7 +98,8 @@ pub(super) fn spinner(text: &'static str, shown: bool) -> ProgressBar {
     if !shown {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style =
+        ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     let spinner = ProgressBar::new_spinner().with_style(style).with_message(text);
     spinner.enable_steady_tick(SPINNER_INTERVAL);
     spinner

@@ -255,7 +255,10 @@ mod tests {
     fn text_formats_show_null_as_nothing() {
         let text = |format, batches: &[RecordBatch]| String::from_utf8(written(format, batches)).unwrap();
         assert_eq!(text(Format::Csv, &[batch()]), "name,value\neth0,12\nlo,\n");
-        assert_eq!(text(Format::Json, &[batch()]), "{\"name\":\"eth0\",\"value\":12}\n{\"name\":\"lo\",\"value\":null}\n");
+        assert_eq!(
+            text(Format::Json, &[batch()]),
+            "{\"name\":\"eth0\",\"value\":12}\n{\"name\":\"lo\",\"value\":null}\n"
+        );
         let table = text(Format::Table, &[batch()]);
         let lines: Vec<_> = table.lines().map(str::trim).collect();
         assert_eq!((lines.len(), lines[0], lines[3]), (4, "name   value", "lo"));

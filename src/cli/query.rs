@@ -31,10 +31,11 @@ Examples:
   kymo query \"SELECT count(*) FROM network\"
   kymo query \"SELECT interface, rate(rx_bytes, time) FROM network
               WHERE time > now() - interval '5 minutes' GROUP BY interface\"
-  kymo query --data /var/lib/kymo -o cpu.parquet \"SELECT * FROM cpu\"      without a daemon, or beside one
+  kymo query --data /var/lib/kymo -o cpu.parquet \"SELECT * FROM cpu\"
   kymo query --format csv \"SELECT * FROM memory\" | head
 
-`kymo tables` says what there is. With --data, only what was flushed to files is seen.")]
+`kymo tables` says what there is. With --data no daemon is needed, and one may be
+running; only what was flushed to files is seen then.")]
 pub struct Query {
     /// One SELECT
     pub sql: String,

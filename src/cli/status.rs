@@ -69,13 +69,16 @@ fn losses(losses: Losses) -> String {
         (losses.lost_notifications, "notifications"),
         (losses.lost_exports, "exports"),
     ];
-    let lost: Vec<_> = named.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let lost: Vec<_> =
+        named.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") }
 }
 
 fn as_json(status: &GetStatusResponse) -> Value {
     let store = status.store.unwrap_or_default();
     let losses = status.losses.unwrap_or_default();
+    let listeners: Vec<Value> =
+        status.listeners.iter().map(|one| json!({"name": one.name, "address": one.address})).collect();
     json!({
         "version": status.version,
         "host": status.host,
@@ -91,7 +94,7 @@ fn as_json(status: &GetStatusResponse) -> Value {
             "failed_flushes": store.failed_flushes,
         },
         "collectors": status.collectors.iter().map(collector::as_json).collect::<Vec<_>>(),
-        "listeners": status.listeners.iter().map(|one| json!({"name": one.name, "address": one.address})).collect::<Vec<_>>(),
+        "listeners": listeners,
         "degraded": status.degraded,
         "degraded_reasons": status.degraded_reasons,
         "losses": {

@@ -7,6 +7,9 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent};
 
+/// The width of tables that hold prose.
+const WRAPPED_WIDTH: u16 = 120;
+
 /// An empty table with these headers.
 pub(super) fn with_headers<'a>(headers: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
@@ -16,10 +19,19 @@ pub(super) fn with_headers<'a>(headers: impl IntoIterator<Item = &'a str>) -> Ta
     table.set_style(TableComponent::MiddleHeaderIntersections, ' ');
     table.set_style(TableComponent::VerticalLines, ' ');
     table.set_header(headers.into_iter().map(Cell::new).collect::<Vec<_>>());
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding((0, 1));
+    });
     table
 }
 
-/// Lets the columns from `first` on stand right, as numbers do.
+/// Breaks long texts, so that lines stay within what a wide terminal shows.
+pub(super) fn wrap(table: &mut Table) {
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(WRAPPED_WIDTH);
+}
+
+/// Lets these columns stand right, as numbers do.
 pub(super) fn align_right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
     for column in columns {
         if let Some(column) = table.column_mut(column) {

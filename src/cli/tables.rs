@@ -63,11 +63,14 @@ fn overview(families: &[&'static Family]) -> comfy_table::Table {
             family.name().to_owned(),
             labels.join(", "),
             family.table.values().count().to_string(),
-            family.sampling().map_or_else(|| "kymo's own".to_owned(), |sampling| format!("{:?}", sampling.interval_min)),
-            one_line(family.table.doc),
+            family
+                .sampling()
+                .map_or_else(|| "kymo's own".to_owned(), |sampling| format!("{:?}", sampling.interval_min)),
+            first_sentence(family.table.doc),
         ]);
     }
     table::align_right(&mut rows, [2, 3]);
+    table::wrap(&mut rows);
     rows
 }
 
@@ -91,6 +94,7 @@ fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
             one_line(column.doc),
         ]);
     }
+    table::wrap(&mut rows);
     table::write(&rows, out)
 }
 
@@ -130,6 +134,11 @@ fn kind_name(column: &Column) -> &'static str {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
     }
+}
+
+fn first_sentence(doc: &str) -> String {
+    let doc = one_line(doc);
+    doc.split_once(". ").map_or(doc.clone(), |(first, _)| format!("{first}."))
 }
 
 /// Docs are written over several lines in the source.

@@ -45,7 +45,10 @@ pub(super) fn read_notifiers(root: &mut Section<'_>) -> Vec<NotifierSettings> {
 /// Header names and values.
 fn headers(node: &Node) -> Result<Vec<(String, String)>, String> {
     let Value::Table(entries) = &node.value else {
-        return Err(format!("expected a table of headers, such as {{ Authorization = \"…\" }}, found {}", node.value.kind()));
+        return Err(format!(
+            "expected a table of headers, such as {{ Authorization = \"…\" }}, found {}",
+            node.value.kind()
+        ));
     };
     let header = |entry: &Entry| match read::text(&entry.node) {
         Ok(value) => Ok((entry.key.clone(), value)),

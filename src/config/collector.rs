@@ -187,7 +187,10 @@ fn too_fast(interval: Duration, metric: &str) -> Option<String> {
     (interval < sampling.interval_min).then(|| {
         let (interval, least) = (show(interval), show(sampling.interval_min));
         let resolution = sampling.resolution;
-        format!("{interval} is too short for `{metric}`, which gives nothing new below {least} ({resolution}); write \"{least}\" or more, or force = true")
+        format!(
+            "{interval} is too short for `{metric}`, which gives nothing new below {least} ({resolution}); write \
+             \"{least}\" or more, or force = true"
+        )
     })
 }
 
@@ -195,7 +198,13 @@ fn too_fast(interval: Duration, metric: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn texts(name: &str, interval: Duration, metrics: &[&str], force: bool, others: &[CollectorSettings]) -> Vec<String> {
+    fn texts(
+        name: &str,
+        interval: Duration,
+        metrics: &[&str],
+        force: bool,
+        others: &[CollectorSettings],
+    ) -> Vec<String> {
         collector_errors(name, interval, metrics, force, others).iter().map(ToString::to_string).collect()
     }
 
@@ -222,7 +231,10 @@ mod tests {
         assert_eq!(texts("a", ms(1), &["cpu"], true, &[]), [""; 0]);
         assert_eq!(texts("a", ms(10), &[], false, &[]), ["metrics: a collector samples at least one family"]);
         assert_eq!(texts("a", ms(10), &["cpu", "cpu"], false, &[]), ["metrics[1]: `cpu` is listed twice"]);
-        assert_eq!(texts("a", ms(10), &["cpus"], false, &[]), ["metrics[0]: unknown family `cpus`; did you mean `cpu`?"]);
+        assert_eq!(
+            texts("a", ms(10), &["cpus"], false, &[]),
+            ["metrics[0]: unknown family `cpus`; did you mean `cpu`?"]
+        );
         assert!(texts("a", ms(10), &["gap"], false, &[])[0].contains("written by kymo itself"));
         let taken = texts("other", ms(10), &["cpu"], false, &[other]);
         assert_eq!(taken.len(), 2);

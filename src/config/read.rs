@@ -59,18 +59,28 @@ impl<'a> Section<'a> {
 
     /// The node of `key`, if it was written.
     pub(super) fn node(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
     /// The value of `key`, which may be absent.
-    pub(super) fn optional<T>(&mut self, key: &'static str, read: impl FnOnce(&Node) -> Result<T, String>) -> Option<T> {
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&Node) -> Result<T, String>,
+    ) -> Option<T> {
         let node = self.node(key)?;
         read(node).map_err(|message| self.report.add(&node.place, self.key(key), message)).ok()
     }
 
     /// The value of `key`, which must not be absent.
-    pub(super) fn required<T>(&mut self, key: &'static str, read: impl FnOnce(&Node) -> Result<T, String>) -> Option<T> {
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&Node) -> Result<T, String>,
+    ) -> Option<T> {
         if self.node(key).is_none() {
             self.report.add(self.place, self.key(key), "is missing");
             return None;
@@ -153,7 +163,10 @@ pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'
     let closest = known.clone().max_by(|left, right| similarity(left).total_cmp(&similarity(right)));
     match closest.filter(|other| similarity(other) >= SUGGESTION_SIMILARITY_MIN) {
         Some(other) => format!("unknown {what} `{name}`; did you mean `{other}`?"),
-        None => format!("unknown {what} `{name}`; there is {}", known.map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ")),
+        None => {
+            let known: Vec<_> = known.map(|known| format!("`{known}`")).collect();
+            format!("unknown {what} `{name}`; there is {}", known.join(", "))
+        }
     }
 }
 
@@ -305,7 +318,9 @@ mod tests {
     #[test]
     fn durations_and_sizes_are_read_as_people_write_them() {
         let ms = Duration::from_millis;
-        for (text, duration) in [("1ms", ms(1)), ("1h 30m", ms(5_400_000)), ("7d", ms(7 * 86_400_000)), ("1.5s", ms(1500))] {
+        for (text, duration) in
+            [("1ms", ms(1)), ("1h 30m", ms(5_400_000)), ("7d", ms(7 * 86_400_000)), ("1.5s", ms(1500))]
+        {
             assert_eq!(parse_duration(text), Some(duration), "{text}");
         }
         for text in ["", "5", "-1s", "1 month", "fast"] {

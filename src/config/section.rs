@@ -43,7 +43,8 @@ pub(super) fn storage(root: &mut Section<'_>) -> Option<Storage> {
             path: PathBuf::from(path?),
             host: host?,
             hot_bytes_max: hot_bytes_max?,
-            retention_age_max: Some(DAY.saturating_mul(u32::try_from(retention_days?).ok()?)).filter(|age| !age.is_zero()),
+            retention_age_max: Some(DAY.saturating_mul(u32::try_from(retention_days?).ok()?))
+                .filter(|age| !age.is_zero()),
             retention_bytes_max: Some(retention_bytes?).filter(|bytes| *bytes > 0),
         },
         flush_interval: flush_interval?,
@@ -55,7 +56,8 @@ fn host(node: &Node) -> Result<String, String> {
     let host = read::text(node)?;
     let host = if host.is_empty() { rustix::system::uname().nodename().to_string_lossy().into_owned() } else { host };
     let right = !host.trim().is_empty() && host.len() <= HOST_LENGTH_MAX && !host.chars().any(char::is_control);
-    let wanted = format!("a name of 1 to {HOST_LENGTH_MAX} bytes without control characters, or \"\" for the host's own");
+    let wanted =
+        format!("a name of 1 to {HOST_LENGTH_MAX} bytes without control characters, or \"\" for the host's own");
     if right { Ok(host) } else { Err(format!("expected {wanted}, found {host:?}")) }
 }
 
@@ -94,7 +96,8 @@ fn loopback(node: &Node) -> Result<SocketAddr, String> {
     }
     let port = address.port();
     Err(format!(
-        "{address} can be reached from other hosts, which needs TLS and tokens, and kymo has neither yet; write \"127.0.0.1:{port}\" or \"[::1]:{port}\""
+        "{address} can be reached from other hosts, which needs TLS and tokens, and kymo has neither yet; write \
+         \"127.0.0.1:{port}\" or \"[::1]:{port}\""
     ))
 }
 
