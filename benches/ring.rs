@@ -19,14 +19,14 @@ struct Sample {
 
 const CAPACITY: usize = 16_384;
 /// Records a tick: four interfaces.
-const TICK: usize = 4;
+const TICK: u32 = 4;
 /// Ticks between two drains: 5 ms at 1 kHz.
-const TICKS: usize = 5;
+const TICKS: u32 = 5;
 const ROUNDS: usize = 201;
-const DRAINS_A_ROUND: usize = 2_000;
+const DRAINS_A_ROUND: u32 = 2_000;
 
-fn sample(number: usize) -> Sample {
-    Sample { words: [number as i64; 9], label: number as u32 }
+fn sample(number: u32) -> Sample {
+    Sample { words: [i64::from(number); 9], label: number }
 }
 
 fn sum(slice: &[Sample]) -> i64 {
@@ -45,7 +45,7 @@ fn kymo_round(producer: &mut kymo::ring::Producer<Sample>, consumer: &mut kymo::
 
 fn rtrb_round(producer: &mut rtrb::Producer<Sample>, consumer: &mut rtrb::Consumer<Sample>) -> i64 {
     for tick in 0..TICKS {
-        if let Ok(chunk) = producer.write_chunk_uninit(TICK) {
+        if let Ok(chunk) = producer.write_chunk_uninit(TICK as usize) {
             chunk.fill_from_iter((0..TICK).map(|record| black_box(sample(tick * TICK + record))));
         }
     }
@@ -78,7 +78,7 @@ fn beside_rtrb(criterion: &mut Criterion) {
         theirs.push(timed(|| rtrb_round(&mut rtrb_producer, &mut rtrb_consumer)));
     }
     let (ours, theirs) = (median(ours), median(theirs));
-    let records = (DRAINS_A_ROUND * TICKS * TICK) as f64;
+    let records = f64::from(DRAINS_A_ROUND * TICKS * TICK);
     println!(
         "ring: kymo ÷ rtrb = {:.2} (kymo {:.2} ns, rtrb {:.2} ns a record)",
         theirs.as_secs_f64() / ours.as_secs_f64(),

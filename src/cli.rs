@@ -26,9 +26,9 @@ use connect::ConnectError;
 
 /// Something failed.
 pub const EXIT_FAILURE: u8 = 1;
-/// No daemon answers (EX_UNAVAILABLE of sysexits.h).
+/// No daemon answers (`EX_UNAVAILABLE` of sysexits.h).
 pub const EXIT_UNAVAILABLE: u8 = 69;
-/// The configuration is wrong (EX_CONFIG of sysexits.h).
+/// The configuration is wrong (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
 const EXAMPLES: &str = "\

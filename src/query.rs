@@ -98,7 +98,7 @@ pub enum QueryError {
     Failed(String),
     /// It needed more memory than it may have.
     #[error(
-        "the query needs more than {bytes_max} bytes of memory (setting `memory_bytes_max`): choose a shorter time \
+        "the query needs more than {bytes_max} bytes of memory (setting `query.memory_bytes_max`): choose a shorter time \
          range or fewer groups, or raise it ({detail})"
     )]
     Memory {
@@ -109,7 +109,7 @@ pub enum QueryError {
     },
     /// It took too long.
     #[error(
-        "the query took longer than {} s (setting `time_max`): choose a shorter time range, or raise it",
+        "the query took longer than {} s (setting `query.time_max`): choose a shorter time range, or raise it",
         time_max.as_secs_f64()
     )]
     Time {
@@ -117,14 +117,14 @@ pub enum QueryError {
         time_max: Duration,
     },
     /// The result has too many rows.
-    #[error("the result has more than {rows_max} rows (setting `rows_max`): aggregate, add a LIMIT, or raise it")]
+    #[error("the result has more than {rows_max} rows (setting `query.rows_max`): aggregate, add a LIMIT, or raise it")]
     Rows {
         /// What is allowed.
         rows_max: u64,
     },
     /// Too many queries run already.
     #[error(
-        "{concurrent_max} queries are running and none ended within {} s (setting `concurrent_max`): try again \
+        "{concurrent_max} queries are running and none ended within {} s (setting `query.concurrent_max`): try again \
          later, or raise it",
         WAIT_MAX.as_secs()
     )]
@@ -163,7 +163,7 @@ impl QueryError {
 }
 
 fn table_names() -> String {
-    FAMILIES.iter().map(|family| family.name()).collect::<Vec<_>>().join(", ")
+    FAMILIES.iter().map(crate::family::Family::name).collect::<Vec<_>>().join(", ")
 }
 
 /// A statement that was understood.
@@ -189,7 +189,7 @@ pub struct Engine {
 struct Inner {
     views: ViewSource,
     settings: QuerySettings,
-    shared: SessionState,
+    shared: Arc<SessionState>,
     running: Arc<Semaphore>,
     begun: AtomicU64,
     threads: Threads,
@@ -240,7 +240,7 @@ impl Engine {
         let shared = session::shared(count).map_err(|error| QueryError::Start(error.strip_backtrace()))?;
         let threads = Threads { handle: runtime.handle().clone(), runtime: Some(runtime) };
         let running = Arc::new(Semaphore::new(settings.concurrent_max));
-        let inner = Inner { views, settings, shared, running, begun: AtomicU64::new(0), threads };
+        let inner = Inner { views, settings, shared: Arc::new(shared), running, begun: AtomicU64::new(0), threads };
         Ok(Engine { inner: Arc::new(inner) })
     }
 
@@ -298,7 +298,7 @@ impl Engine {
         Ok(Job {
             sql: sql.into(),
             settings: inner.settings,
-            shared: inner.shared.clone(),
+            shared: Arc::clone(&inner.shared),
             view: (inner.views)(),
             _place: place,
         })
@@ -347,7 +347,7 @@ async fn first(
 struct Job {
     sql: String,
     settings: QuerySettings,
-    shared: SessionState,
+    shared: Arc<SessionState>,
     /// Held to the end: files in it are not deleted before.
     view: Arc<View>,
     /// Freed when the query has ended, also when it was given up earlier.

@@ -19,9 +19,9 @@ use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
 
 use crate::family::{FAMILIES, Family};
+pub use hot::HotBatch;
 use hot::{merge_tail, row_bytes};
 use lake::{DataFile, Lake, LakeError, Scan};
-pub use hot::HotBatch;
 use writer::{Origin, Segment, WriteError};
 
 /// Everything that can be queried at one moment, one entry a family, in the order of [`FAMILIES`].

@@ -143,7 +143,8 @@ fn what_is_recorded_is_there_once_before_and_after_a_stop() {
     let newest = "SELECT arrow_cast(max(time), 'Int64') AS time, count(*) AS n FROM network";
     let before = daemon.query(newest);
     let until = before[0]["time"].as_i64().unwrap();
-    let bounded = format!("SELECT count(*) AS n, sum(rx_bytes) AS bytes FROM network WHERE time <= to_timestamp_micros({until})");
+    let bounded =
+        format!("SELECT count(*) AS n, sum(rx_bytes) AS bytes FROM network WHERE time <= to_timestamp_micros({until})");
     let before = daemon.query(&bounded);
     daemon.terminate();
 

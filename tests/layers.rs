@@ -49,8 +49,11 @@ fn imports(text: &str) -> BTreeSet<String> {
                 let rest = &line[at + prefix.len()..];
                 let names = rest.strip_prefix('{').map_or_else(|| vec![rest], |group| group.split(',').collect());
                 for name in names {
-                    let name: String =
-                        name.trim().chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect();
+                    let name: String = name
+                        .trim()
+                        .chars()
+                        .take_while(|character| character.is_alphanumeric() || *character == '_')
+                        .collect();
                     if layer(&name).is_some() {
                         found.insert(name);
                     }

@@ -22,7 +22,7 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "ok\n")?;
     let mut collectors = table::with_headers(["collector", "interval", "metrics"]);
     for collector in &settings.collectors {
-        let families: Vec<_> = collector.families.iter().map(|family| family.name()).collect();
+        let families: Vec<_> = collector.families.iter().map(|family| family.table.name).collect();
         collectors.add_row([collector.name.clone(), format!("{:?}", collector.interval), families.join(", ")]);
     }
     table::align_right(&mut collectors, [1]);
@@ -31,7 +31,7 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     let silent: Vec<_> = FAMILIES
         .iter()
         .filter(|family| family.sampling().is_some() && !listed(family.name()))
-        .map(|family| family.name())
+        .map(|family| family.table.name)
         .collect();
     if !silent.is_empty() {
         writeln!(out, "not recorded: {}", silent.join(", "))?;

@@ -26,8 +26,13 @@ const DEFAULT: &str = "http://127.0.0.1:50051";
 #[derive(Args, Clone, Debug)]
 pub struct Target {
     // The variable is not clap's business: a variable beside `query --data` is no conflict, a flag is.
-    /// Where the daemon serves [env: KYMO_ADDR] [default: http://127.0.0.1:50051]
-    #[arg(long, value_name = "URL", global = true)]
+    /// Where the daemon serves
+    #[arg(
+        help = "Where the daemon serves [env: KYMO_ADDR] [default: http://127.0.0.1:50051]",
+        long,
+        value_name = "URL",
+        global = true
+    )]
     pub addr: Option<String>,
 }
 

@@ -138,6 +138,7 @@ pub(super) struct Output {
 
 type Out = BufWriter<Box<dyn Write + Send>>;
 
+#[expect(clippy::large_enum_variant, reason = "there is one of it, for the time of a command")]
 enum Sink {
     Table { out: Out, waiting: Vec<RecordBatch>, schema: SchemaRef, shown: bool },
     Csv(CsvWriter<Out>),

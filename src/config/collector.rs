@@ -101,7 +101,7 @@ pub fn collector_errors(
     if interval < INTERVAL_MIN || interval > INTERVAL_MAX {
         let bounds = format!("from {} to {}", show(INTERVAL_MIN), show(INTERVAL_MAX));
         add(CollectorField::Interval, format!("the interval must be {bounds}, and is {}", show(interval)));
-    } else if interval.subsec_nanos() % 1000 != 0 {
+    } else if !interval.subsec_nanos().is_multiple_of(1000) {
         add(CollectorField::Interval, "the interval must be of whole microseconds".to_owned());
     } else if !force {
         metrics.iter().filter_map(|metric| too_fast(interval, metric.as_ref())).for_each(|message| {

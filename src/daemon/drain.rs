@@ -1,7 +1,7 @@
 //! The drain thread: rings → batches → alert rules → store, every drain interval.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -197,12 +197,7 @@ impl Drain {
 
     /// Takes in the rings of collectors that were started.
     fn accept(&mut self) {
-        loop {
-            match self.arriving.try_recv() {
-                Ok(sources) => self.sources.extend(sources),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
-        }
+        self.sources.extend(self.arriving.try_iter().flatten());
         // A report counts the rows pushed before it. Rows are published before their report; draining reports first
         // means that whoever sees a report sees all that it counts.
         let reports = family::find(Collector::TABLE.name).map(|(index, _)| index);

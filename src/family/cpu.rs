@@ -23,10 +23,11 @@ pub const FAMILY: Family = Family::sampled::<CpuSampler>(
 
 /// What `utilization` looks back over.
 const WINDOW_NS: i64 = 100_000_000;
-/// Samples that are closer together than this are not kept for `utilization`: the kernel's units are coarser.
-const STEP_NS: i64 = 5_000_000;
+/// Parts of the window of which at most one sample each is kept: the kernel's units are coarser than this.
+const STEPS: u8 = 20;
+const STEP_NS: i64 = WINDOW_NS / STEPS as i64;
 /// Samples that a history can have: those of the window, the one before it and the newest.
-const SAMPLES_MAX: usize = (WINDOW_NS / STEP_NS) as usize + 2;
+const SAMPLES_MAX: usize = STEPS as usize + 2;
 /// No kernel is built for more CPUs; one with a higher number has no `utilization`.
 const CPUS_MAX: usize = 8_192;
 
@@ -69,7 +70,7 @@ record! {
 /// Reads `/proc/stat` through heim.
 #[derive(Debug)]
 pub struct CpuSampler {
-    /// The kernel's units of CPU time in a second, USER_HZ.
+    /// The kernel's units of CPU time in a second, `USER_HZ`.
     units_per_second: f64,
     unit_us: i64,
     /// Ticks in which `/proc/stat` was read.

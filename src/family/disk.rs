@@ -4,9 +4,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
-use heim::units::information;
 
-use super::source::{Outcome, count, failed, lines, next_number, poll, scaled, text, with_proc, words};
+use super::source::{Outcome, bytes, count, failed, lines, next_number, poll, scaled, text, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
@@ -88,8 +87,8 @@ async fn read(diskstats: &[u8], tick: &Tick, rows: &mut Rows<Disk>) -> Result<()
             device,
             read_ops: count(counters.read_count()),
             write_ops: count(counters.write_count()),
-            read_bytes: count(counters.read_bytes().get::<information::byte>()),
-            write_bytes: count(counters.write_bytes().get::<information::byte>()),
+            read_bytes: bytes(counters.read_bytes()),
+            write_bytes: bytes(counters.write_bytes()),
             ..parse(line, tick.time)
         });
     }

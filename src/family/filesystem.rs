@@ -5,8 +5,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use heim::units::information;
-
 use super::source::{count, lines, poll, text, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
@@ -114,9 +112,9 @@ impl Mount {
             Ok(path) => {
                 let usage = poll(heim::disk::usage(path))?.ok();
                 let space = usage.map(|usage| Space {
-                    total: usage.total().get::<information::byte>(),
-                    used: usage.used().get::<information::byte>(),
-                    free: usage.free().get::<information::byte>(),
+                    total: usage.total().value,
+                    used: usage.used().value,
+                    free: usage.free().value,
                 });
                 // heim's subtraction wraps where a file system claims to have more free than it is large.
                 space.filter(|space| space.used <= space.total)
@@ -180,12 +178,14 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {
-        (rest, _) = match (byte, after) {
+        let decoded;
+        (decoded, rest) = match (byte, after) {
             (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
-                (after, bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0')))
+                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), after)
             }
-            _ => (after, bytes.push(byte)),
+            _ => (byte, after),
         };
+        bytes.push(decoded);
     }
     bytes
 }

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use heim::memory::Memory as Heim;
 use heim::memory::os::linux::MemoryExt;
-use heim::units::{Information, information};
 
-use super::source::{count, lines, number, poll, scaled, with_proc, words};
+use super::source::{self, lines, number, poll, scaled, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::{ABSENT, Record};
@@ -20,6 +19,8 @@ pub const FAMILY: Family = Family::sampled::<MemorySampler>(
 
 /// A kB of `/proc/meminfo` is a KiB.
 const KIB: i64 = 1_024;
+/// What heim takes it for.
+const HEIM_KB: i64 = 1_000;
 
 record! {
     /// What the memory and the swap space are used for.
@@ -55,7 +56,10 @@ record! {
 
 /// Reads `/proc/meminfo` through heim, and by itself where heim cannot.
 #[derive(Debug, Default)]
-pub struct MemorySampler;
+pub struct MemorySampler {
+    /// Where the line `SwapTotal` began: lines have fixed widths and mostly stay where they were.
+    swap_at: usize,
+}
 
 impl Sample for MemorySampler {
     type Record = Memory;
@@ -68,8 +72,8 @@ impl Sample for MemorySampler {
                 Some(memory) => from_heim(&memory, tick.time),
                 None => parse(meminfo, tick.time),
             };
-            // heim reads swap from a second opening of the file, at another moment.
-            parse_swap(meminfo, &mut record);
+            // heim opens the file anew for swap, and so reads another moment's.
+            (record.swap_total_bytes, record.swap_free_bytes) = self.swap(meminfo);
             record.used_bytes = used(&record);
             rows.push(record);
             Ok(())
@@ -77,13 +81,37 @@ impl Sample for MemorySampler {
     }
 }
 
+impl MemorySampler {
+    fn swap(&mut self, meminfo: &[u8]) -> (i64, i64) {
+        const TOTAL: &[u8] = b"SwapTotal:";
+        let begins_at = |at: usize| meminfo.get(at..).is_some_and(|rest| rest.starts_with(TOTAL));
+        if !begins_at(self.swap_at) {
+            let before = lines(meminfo).take_while(|line| !line.starts_with(TOTAL));
+            self.swap_at = before.map(|line| line.len() + 1).sum();
+        }
+        let mut values = lines(meminfo.get(self.swap_at..).unwrap_or_default()).map(entry);
+        let total = values.next().flatten().map_or(ABSENT, |(_, value)| bytes(value));
+        let free = values.flatten().find(|(key, _)| key == b"SwapFree").map_or(ABSENT, |(_, value)| bytes(value));
+        (total, free)
+    }
+}
+
+/// Whether [`str::lines`] would find a line of less than two bytes, or there is a carriage return, which it takes off.
+///
+/// It looks at all bytes without an early end, which the compiler makes vector instructions of: this is done at
+/// every tick.
 fn has_short_line(text: &[u8]) -> bool {
-    lines(text).any(|line| line.len() < 2)
+    let (Some(second), Some(third)) = (text.get(1..), text.get(2..)) else { return !text.is_empty() };
+    let ends = |byte: u8| (byte == b'\n') | (byte == b'\r');
+    let at_edge = ends(text[0]) | ends(second[0]) | (text[text.len() - 2] == b'\n');
+    let short = |a: u8, b: u8, c: u8| ((a == b'\n') & (ends(b) | (c == b'\n'))) | (c == b'\r');
+    let bytes = text.iter().zip(second).zip(third);
+    at_edge | bytes.fold(false, |found, ((a, b), c)| found | short(*a, *b, *c))
 }
 
 fn from_heim(memory: &Heim, time: i64) -> Memory {
-    // heim takes kB for 1000 bytes; asked in kB it gives the kernel's number back.
-    let bytes = |information: Information| scaled(count(information.get::<information::kilobyte>()), KIB);
+    // heim takes a kB for 1000 bytes.
+    let bytes = |information| scaled(source::bytes(information) / HEIM_KB, KIB);
     Memory {
         total_bytes: bytes(memory.total()),
         free_bytes: bytes(memory.free()),
@@ -115,19 +143,6 @@ fn parse(meminfo: &[u8], time: i64) -> Memory {
         *column = bytes(value);
     }
     record
-}
-
-fn parse_swap(meminfo: &[u8], record: &mut Memory) {
-    for (key, value) in lines(meminfo).filter(|line| line.starts_with(b"Swap")).filter_map(entry) {
-        match key {
-            b"SwapTotal" => record.swap_total_bytes = bytes(value),
-            b"SwapFree" => {
-                record.swap_free_bytes = bytes(value);
-                return;
-            }
-            _ => {}
-        }
-    }
 }
 
 /// A line's key and what follows the colon.
@@ -190,12 +205,41 @@ mod tests {
     fn short_lines_are_passed_over() {
         let whole = std::fs::read_to_string("tests/fixtures/vm/proc/meminfo").unwrap();
         let expected = Probe::fixture(&FAMILY, "vm").rows(0);
-        for short in ["\n", "X\n", "\nX\n\n"] {
+        for short in ["\n", "X\n", "\nX\n\n", "\r\n", "X\r\n"] {
             for at in [0, whole.find("MemFree").unwrap(), whole.len()] {
                 let mut probe = Probe::empty(&FAMILY);
                 probe.write("meminfo", format!("{}{short}{}", &whole[..at], &whole[at..]));
                 assert_eq!(probe.rows(0), expected, "{short:?} at {at}");
             }
+        }
+    }
+
+    #[test]
+    fn short_lines_are_those_of_the_standard_library() {
+        // All texts of up to six of these bytes.
+        for code in 0..4_usize.pow(6) {
+            for len in 0..=6 {
+                let text: String = (0..len).map(|at| ['a', 'b', '\n', 'c'][code / 4_usize.pow(at) % 4]).collect();
+                let short = text.lines().any(|line| line.len() < 2);
+                assert_eq!(has_short_line(text.as_bytes()), short, "{text:?}");
+            }
+        }
+        assert!(has_short_line(b"ab\r\ncd\n") && has_short_line(b"a\r\n"));
+    }
+
+    #[test]
+    fn swap_is_found_where_it_moves_to() {
+        let mut probe = Probe::empty(&FAMILY);
+        for (before, total, after, expected) in [
+            ("", "SwapTotal: 8 kB\n", "SwapFree: 4 kB\n", "8192,4096"),
+            ("", "SwapTotal: 9 kB\n", "Zswap: 1 kB\nSwapFree: 3 kB\n", "9216,3072"),
+            ("MemTotal: 1 kB\n", "SwapTotal: 9 kB\n", "SwapFree: 5 kB\n", "9216,5120"),
+            ("MemTotal: 1 kB\n", "", "SwapFree: 5 kB\n", ","),
+            ("", "SwapTotal: 7 kB\n", "", "7168,"),
+        ] {
+            probe.write("meminfo", format!("{before}{total}{after}"));
+            let rows = probe.rows(0);
+            assert!(rows.ends_with(&format!(",{expected}\n")), "{rows} is not of {expected}");
         }
     }
 

@@ -6,9 +6,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use heim::net::IoCounters;
 use heim::net::os::linux::IoCountersExt;
-use heim::units::information;
 
-use super::source::{Outcome, count, failed, lines, number, poll, text, with_proc, words};
+use super::source::{Outcome, bytes, count, failed, lines, number, poll, text, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
@@ -91,8 +90,8 @@ async fn read(dev: &[u8], tick: &Tick, rows: &mut Rows<Network>) -> Result<(), S
 
 fn from_heim(counters: &IoCounters, time: i64) -> Network {
     Network {
-        rx_bytes: count(counters.bytes_recv().get::<information::byte>()),
-        tx_bytes: count(counters.bytes_sent().get::<information::byte>()),
+        rx_bytes: bytes(counters.bytes_recv()),
+        tx_bytes: bytes(counters.bytes_sent()),
         rx_packets: count(counters.packets_recv()),
         tx_packets: count(counters.packets_sent()),
         rx_errors: count(counters.errors_recv()),

@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::future::Future;
 use std::io::BufRead;
 
+use heim::units::Information;
+
 use crate::record::ABSENT;
 use crate::sampler::SampleError;
 
@@ -84,6 +86,11 @@ pub(super) fn next_number<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> i64
 /// A count as heim has it. What an `i64` cannot hold becomes its greatest.
 pub(super) fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Bytes as heim has them, which is how they are kept: asking for them as bytes would divide fractions.
+pub(super) fn bytes(information: Information) -> i64 {
+    count(information.value)
 }
 
 /// `value` in a unit that is `factor` times finer; absent stays absent.

@@ -31,7 +31,7 @@ const REFUSED_FUNCTIONS: &[&str] = &["lpad", "repeat", "rpad"];
 pub enum GuardError {
     /// The text is too long.
     #[error(
-        "the statement is {bytes} bytes long; the limit is {bytes_max} (setting `sql_bytes_max`): shorten it or raise it"
+        "the statement is {bytes} bytes long; the limit is {bytes_max} (setting `query.sql_bytes_max`): shorten it or raise it"
     )]
     TooLong {
         /// How long it is.
@@ -332,6 +332,8 @@ fn refuse(what: &str, instead: &'static str) -> ControlFlow<GuardError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
 
     const BYTES_MAX: usize = 10 << 20;
@@ -469,7 +471,7 @@ mod tests {
     fn names_that_double_each_other_count_as_what_they_become() {
         let mut sql = String::from("WITH t0 AS (SELECT * FROM cpu)");
         for level in 1..40 {
-            sql += &format!(", t{level} AS (SELECT a.* FROM t{0} AS a, t{0} AS b)", level - 1);
+            write!(sql, ", t{level} AS (SELECT a.* FROM t{0} AS a, t{0} AS b)", level - 1).unwrap();
         }
         sql += " SELECT * FROM t39";
         assert!(matches!(refused(&sql), GuardError::TooManyTables(read) if read > 1 << 30));

@@ -110,21 +110,21 @@ impl Session {
     /// The planner's own error names the table that is missing, but not those that there are.
     fn check_tables(&self, statement: &Statement) -> Result<(), QueryError> {
         for table in self.state.resolve_table_references(statement).map_err(QueryError::invalid)? {
-            if !self.knows(&table) {
+            if !knows(&table) {
                 return Err(QueryError::UnknownTable { name: table.to_string() });
             }
         }
         Ok(())
     }
+}
 
-    fn knows(&self, table: &TableReference) -> bool {
-        let table = table.clone().resolve(CATALOG, SCHEMA);
-        let schema: &str = &table.schema;
-        match schema {
-            INFORMATION_SCHEMA => true,
-            SCHEMA => *table.catalog == *CATALOG && family::find(&table.table).is_some(),
-            _ => false,
-        }
+fn knows(table: &TableReference) -> bool {
+    let table = table.clone().resolve(CATALOG, SCHEMA);
+    let schema: &str = &table.schema;
+    match schema {
+        INFORMATION_SCHEMA => true,
+        SCHEMA => *table.catalog == *CATALOG && family::find(&table.table).is_some(),
+        _ => false,
     }
 }
 

@@ -220,7 +220,7 @@ async fn the_window_of_time_chooses_files_and_batches() {
         assert_eq!(one(&engine, &sql).await, count.to_string(), "{sql}");
         let plan = rows(&engine, &format!("EXPLAIN {sql}")).await.join("\n");
         let listed = (0..3)
-            .filter(|file| plan.contains(&format!("{}000.parquet", file)) || *file == 0 && plan.contains("/0.parquet"))
+            .filter(|file| plan.contains(&format!("{file}000.parquet")) || *file == 0 && plan.contains("/0.parquet"))
             .count();
         assert_eq!(listed, files, "{plan}");
         let sizes = plan.split("partition_sizes=[").nth(1).map_or("", |rest| rest.split(']').next().unwrap());
@@ -392,7 +392,7 @@ async fn a_query_ends_at_its_memory_limit() {
     ] {
         let error = refusal(&engine, sql).await;
         assert!(matches!(error, QueryError::Memory { bytes_max: 1_048_576, .. }), "{sql}: {error}");
-        assert!(error.to_string().contains("`memory_bytes_max`"), "{error}");
+        assert!(error.to_string().contains("`query.memory_bytes_max`"), "{error}");
     }
     assert_eq!(one(&engine, "SELECT sum(ticks) FROM collector").await, "799980000");
 }

@@ -226,6 +226,7 @@ mod tests {
         Change::try_from(ControlCollectorRequest { name: name.to_owned(), action })
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands where a request's optional action stands")]
     fn start(interval_us: i32, families: &[&str]) -> Option<Action> {
         Some(Action::Start(StartCollector {
             interval: Some(prost_types::Duration { seconds: 0, nanos: interval_us * 1_000 }),

@@ -94,8 +94,6 @@ impl From<AlertStatus> for AlertRule {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -330,7 +330,7 @@ async fn garbage_is_told_from_tickets() {
     let ticket =
         |handle: &'static [u8]| TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec();
     let broken = Any { type_url: TicketStatementQuery::type_url().to_owned(), value: b"\xff\xff".as_slice().into() };
-    let foreign = Any { type_url: "type.googleapis.com/nobody.Knows".to_owned(), value: Default::default() };
+    let foreign = Any { type_url: "type.googleapis.com/nobody.Knows".to_owned(), value: b"".as_slice().into() };
     for (bytes, text) in [
         (b"".to_vec(), "empty"),
         (b"SELECT 1".to_vec(), "not a Flight SQL command"),

@@ -32,7 +32,7 @@ def ticks_are_complete(daemon):
         labels = f"count(DISTINCT {label})" if label else "1"
         (row,) = daemon.query(
             f"WITH newest AS (SELECT ticks, time FROM collector WHERE collector = '{owner[table]}' ORDER BY time DESC LIMIT 1)"
-            f" SELECT count(*) AS found, {labels} AS labels, count(DISTINCT time) AS times, max(newest.ticks) AS ticks"
+            f" SELECT count(*) AS found, {labels} AS labels, count(DISTINCT {table}.time) AS times, max(newest.ticks) AS ticks"
             f" FROM {table} JOIN newest ON {table}.time <= newest.time")
         assert row["found"] == row["ticks"] * row["labels"], (table, row)
         assert row["times"] == row["ticks"], (table, row)
@@ -68,7 +68,7 @@ def readers_agree(daemon):
             (offline,) = rows(command("query", sql, "--data", str(daemon.data), "--format", "json"))
             duck = duckdb.sql(
                 f"SELECT count(*), sum({column})::BIGINT FROM read_parquet('{daemon.data}/lake/{table}/**/*.parquet')"
-                f" WHERE time <= make_timestamptz({until})").fetchone()
+                f" WHERE time <= make_timestamptz({until})").fetchall()[0]
             assert tuple(flight) == (offline["n"], offline["s"]) == duck and flight[0] > 0, (table, flight, offline, duck)
             shown.append(f"{table} {flight[0]}")
     return ", ".join(shown)
