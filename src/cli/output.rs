@@ -262,7 +262,7 @@ mod tests {
         );
         let table = text(Format::Table, &[batch()]);
         let lines: Vec<_> = table.lines().map(str::trim).collect();
-        assert_eq!((lines.len(), lines[0], lines[3]), (4, "name   value", "lo"));
+        assert_eq!((lines.len(), lines[0], lines[3]), (4, "name  value", "lo"));
         assert!(lines[2].ends_with("  12"), "numbers stand right: {table}");
     }
 

@@ -159,7 +159,12 @@ impl<'a> Section<'a> {
 
 /// Says that there is no `name` among the `known` ones, and which one may be meant.
 pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    let similarity = |other: &&str| strsim::jaro_winkler(&name.to_lowercase(), other);
+    let name_lower = name.to_lowercase();
+    let similarity = |other: &&str| match strsim::damerau_levenshtein(&name_lower, other) {
+        // One slip of a finger, which says little about the likeness of short names.
+        0 | 1 => 1.0,
+        _ => strsim::jaro_winkler(&name_lower, other),
+    };
     let closest = known.clone().max_by(|left, right| similarity(left).total_cmp(&similarity(right)));
     match closest.filter(|other| similarity(other) >= SUGGESTION_SIMILARITY_MIN) {
         Some(other) => format!("unknown {what} `{name}`; did you mean `{other}`?"),

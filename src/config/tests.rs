@@ -231,7 +231,7 @@ fn rules_are_compiled_and_their_notifiers_known() {
     assert_problem(&rule(&format!("{right}for = '8d'")), "5:7: alert[0].for: ", "to 168h");
     let notify = rule(&format!("{right}notify = ['log', 'ops']"));
     assert_problem(&notify, "5:18: alert[0].notify[1]: ", "unknown notifier `ops`; there is `log`");
-    assert_problem(&(rule(right) + &rule(right)), "6:8: alert[1].name: ", "is taken by an earlier rule");
+    assert_problem(&(rule(right) + &rule(right)), "7:8: alert[1].name: ", "is taken by an earlier rule");
     assert_problem("[notifier.log]\nurl = 'http://localhost/'\n", "1:11: notifier.log: ", "built-in");
 }
 

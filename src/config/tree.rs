@@ -115,14 +115,14 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Vec<Problem>> {
     };
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(errors
-            .iter()
-            .map(|error| Problem {
-                place: place(error.span().map_or(0, |span| span.start)),
-                key: String::new(),
-                message: format!("not valid TOML: {}", error.message()),
-            })
-            .collect());
+        let problem = |error: &toml::de::Error| Problem {
+            place: place(error.span().map_or(0, |span| span.start)),
+            key: String::new(),
+            message: format!("not valid TOML: {}", error.message()),
+        };
+        let mut problems: Vec<_> = errors.iter().map(problem).collect();
+        problems.sort_by(by_place);
+        return Err(problems);
     }
     let mut problems = Vec::new();
     let value = Value::Table(entries(table.get_ref(), &place, &mut problems));
