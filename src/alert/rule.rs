@@ -385,6 +385,11 @@ mod tests {
         for family in FAMILIES {
             assert!(family.table.labels().count() <= LABELS_PER_SERIES_MAX, "{}", family.name());
         }
+        let compiler = Compiler::new();
+        for name in conditions() {
+            let settings = RuleSettings { message: "{value}, {free_memory} free".into(), ..short(name, 50.0) };
+            assert_eq!(compiler.compile(&settings).map(|rule| rule.name), Ok(name.to_owned()));
+        }
         let settings = RuleSettings { message: "{collector} lost {lost}".into(), ..when("gap", "lost > 0") };
         assert_eq!(Rule::compile(&settings).unwrap().table.name, "gap");
     }
