@@ -28,7 +28,7 @@ use crate::family::kymo::Kymo;
 use crate::query::{self, ViewSource};
 use crate::record::{ABSENT, Record};
 use crate::sampler::wall_us;
-use crate::serve::Server;
+use crate::serve::{self, Server};
 use crate::store::Store;
 use crate::store::lake::Scan;
 
@@ -56,6 +56,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 pub fn run(settings: Settings) -> anyhow::Result<()> {
     let (started, started_at_us) = (Instant::now(), wall_us());
     let mut telemetry = export::init_logging(&settings.log_filter, &settings.tracing)?;
+    // Asked early, so that a taken port is told before a data folder is made.
+    serve::check_address(&settings.serve)?;
     let (store, scan) = Store::open(settings.store)?;
     let store = Arc::new(store);
     tell_scan(&store, &scan);

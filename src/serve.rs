@@ -147,13 +147,7 @@ impl Server {
     /// When the address is not loopback, is taken or cannot be had.
     pub fn bind<O: Operator>(settings: ServeSettings, operator: Arc<O>, engine: Engine) -> Result<Server, ServeError> {
         let address = settings.address;
-        if !address.ip().is_loopback() {
-            return Err(ServeError::NotLoopback { address });
-        }
-        let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => ServeError::PortTaken { address },
-            _ => ServeError::Listen { address, source },
-        })?;
+        let listener = listen(&settings)?;
         let listening = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
         let local = listening.map_err(|source| ServeError::Listen { address, source })?;
 
@@ -206,6 +200,25 @@ impl Server {
             () = deadline => Ok(Stopped::TimedOut),
         }
     }
+}
+
+/// Whether the address of `settings` can be had now; somebody else may still take it before a server is bound.
+///
+/// # Errors
+/// As for [`Server::bind`].
+pub fn check_address(settings: &ServeSettings) -> Result<(), ServeError> {
+    listen(settings).map(drop)
+}
+
+fn listen(settings: &ServeSettings) -> Result<TcpListener, ServeError> {
+    let address = settings.address;
+    if !address.ip().is_loopback() {
+        return Err(ServeError::NotLoopback { address });
+    }
+    TcpListener::bind(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ServeError::PortTaken { address },
+        _ => ServeError::Listen { address, source },
+    })
 }
 
 fn routes<O: Operator>(

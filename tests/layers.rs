@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// From top to bottom.
 const LAYERS: &[&[&str]] = &[
-    &["main", "cli"],
+    &["main"],
+    &["cli"],
     &["daemon"],
     &["config"],
     &["serve"],

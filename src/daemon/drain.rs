@@ -156,7 +156,10 @@ impl Drain {
         if Instant::now() >= self.next_report {
             self.next_report = (self.next_report + REPORT_INTERVAL).max(Instant::now());
             let record = (self.report)(wall_us());
-            appends.extend(own_rows(&[record], &self.own_labels));
+            if let Some(own) = own_rows(&[record], &self.own_labels) {
+                self.evaluate(own.family, &own.batch);
+                appends.push(own);
+            }
         }
         self.append(appends);
         if finished.contains(&true) {

@@ -103,7 +103,8 @@ def a_dead_endpoint_is_a_counted_loss(path):
     with Daemon(path / "dead", CONFIG.format(port=1)) as daemon:
         lost = wait_for(lambda: daemon.value("SELECT max(exports_lost) AS n FROM kymo"), 20, "lost exports are counted")
         (row,) = daemon.query("SELECT max(ticks) AS ticks, max(scheduled_ticks) AS scheduled FROM collector WHERE collector = 'burst'")
-        assert row["ticks"] > 0.9 * row["scheduled"], row
+        # A thread that waited for the endpoint would have taken next to none.
+        assert row["ticks"] > 0.5 * row["scheduled"], row
         began = time.monotonic()
         assert daemon.stop() == 0
         took = time.monotonic() - began
