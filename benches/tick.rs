@@ -3,6 +3,7 @@
 //! Prints `tick: <family> ÷ pread` as the ratio of CPU times of the thread, kernel included, from the medians of
 //! interleaved rounds: each family alone, and all four in one snapshot as a collector samples them. The tick's side
 //! does all that a collector thread does between two sleeps but its own counts; draining the rings is not timed.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot measure ends")]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,4 +1,11 @@
 //! The program as a user runs it: what it records can be queried at once, survives SIGTERM, and is there once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::zombie_processes,
+    reason = "a test fails by panicking"
+)]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
