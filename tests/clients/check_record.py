@@ -13,7 +13,7 @@ import time
 import adbc_driver_flightsql.dbapi as flightsql
 import duckdb
 
-from harness import Checks, Daemon, burning, command, folder, rows
+from harness import Checks, Daemon, burning, command, folder, rows, wait_for
 
 FAMILIES = {"network": "interface", "disk": "device", "cpu": "cpu", "memory": None, "host": None, "filesystem": "mountpoint"}
 
@@ -238,7 +238,10 @@ def restart_loses_nothing(daemon):
         until = daemon.value("SELECT arrow_cast(max(time), 'Int64') AS t FROM network")
         bounded = f"{sql} WHERE time <= to_timestamp_micros({until})"
         (before,) = daemon.query(bounded)
-        ticks = daemon.value("SELECT max(ticks) AS t FROM collector WHERE collector = 'burst'")
+        # Counts begin anew with each start, so it is this run's own report that counts.
+        began = int(daemon.started_at * 1_000_000)
+        run = f"collector = 'burst' AND time > to_timestamp_micros({began})"
+        ticks = wait_for(lambda: daemon.value(f"SELECT max(ticks) AS t FROM collector WHERE {run}"), 10, "a report")
         assert daemon.stop() == 0, daemon.log[-5:]
         (after,) = rows(command("query", bounded, "--data", str(daemon.data), "--format", "json"))
         assert before == after and before["n"] == before["times"] * before["interfaces"], (before, after)

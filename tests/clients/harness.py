@@ -66,6 +66,7 @@ class Daemon:
         self.environment = environment or {}
         self.process = None
         self.address = None
+        self.started_at = None
         self.log = []
 
     def start(self):
@@ -74,6 +75,7 @@ class Daemon:
             file = self.data.with_suffix(".toml")
             file.write_text(self.config)
             arguments += ["-c", str(file)]
+        self.started_at = time.time()
         self.process = subprocess.Popen(
             arguments, stderr=subprocess.PIPE, text=True, env=clean_environment(self.environment)
         )
