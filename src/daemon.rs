@@ -45,6 +45,8 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 const NOTIFY_GRACE: Duration = Duration::from_secs(5);
 /// How long the last exports may take.
 const EXPORT_GRACE: Duration = Duration::from_secs(3);
+/// How long a reader waits for what is in the rings; after that it gets what can be had.
+const FRESH_PATIENCE: Duration = Duration::from_millis(100);
 /// How often the threads that must not end are looked at.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -61,8 +63,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let (store, scan) = Store::open(settings.store)?;
     let store = Arc::new(store);
     tell_scan(&store, &scan);
-    let views = view_source(&store);
-    let engine = query::Engine::new(Arc::clone(&views), settings.query)?;
+    let progress = Arc::new(Progress::default());
+    let engine = query::Engine::new(fresh_views(&store, &progress), settings.query)?;
     let (outbox, deliverer) = Deliverer::new(settings.notifiers, &store.settings().host)?;
     let alerts = alert::Engine::new(settings.rules, outbox.clone());
     let board = alerts.board();
@@ -71,14 +73,14 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let labels = collectors::labels();
     let collectors = Arc::new(Collectors::new(sources, labels.clone(), Arc::clone(&store)));
     let report = reporter(&store, &engine, &outbox, telemetry.losses(), &collectors);
-    let drain = Drain::new(arriving, alerts, Arc::clone(&store), &labels, report);
-    let progress = drain.progress();
+    let drain = Drain::new(arriving, alerts, Arc::clone(&store), &labels, report, Arc::clone(&progress));
     let (background, requests) = Background::new();
     let address = Arc::new(OnceLock::new());
     let control = Control {
         store: Arc::clone(&store),
         collectors: Arc::clone(&collectors),
         background: background.clone(),
+        progress: Arc::clone(&progress),
         board,
         outbox,
         exports: telemetry.losses(),
@@ -88,7 +90,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let server = Server::bind(settings.serve, Arc::new(control), engine)?;
     let local = *address.get_or_init(|| server.local_addr());
-    telemetry.start_metrics(&settings.metrics, move || views())?;
+    let exported = Arc::clone(&store);
+    telemetry.start_metrics(&settings.metrics, move || exported.view())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .thread_name("kymo-io")
@@ -208,9 +211,13 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<Joi
     thread::Builder::new().name(name.into()).spawn(work).with_context(|| format!("start the thread {name}"))
 }
 
-fn view_source(store: &Arc<Store>) -> ViewSource {
-    let store = Arc::clone(store);
-    Arc::new(move || store.view())
+/// Views with everything that was sampled until they are asked for.
+fn fresh_views(store: &Arc<Store>, progress: &Arc<Progress>) -> ViewSource {
+    let (store, progress) = (Arc::clone(store), Arc::clone(progress));
+    Arc::new(move || {
+        progress.wait_for_drain(FRESH_PATIENCE);
+        store.view()
+    })
 }
 
 /// Gathers the daemon's own figures, once a second on the drain thread.

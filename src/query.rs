@@ -37,7 +37,8 @@ pub use session::{CATALOG, SCHEMA};
 pub use stream::QueryStream;
 pub use wire::wire_schema;
 
-/// Where a query gets its view: the store's newest, or one read from disk.
+/// Where a query gets its view: the store's newest, or one read from disk. Called on the threads of queries, where it may
+/// wait for the newest rows.
 pub type ViewSource = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
 
 /// Threads that run queries, however many CPUs there are: recording comes first.
@@ -264,7 +265,8 @@ impl Engine {
         let (schema, told) = oneshot::channel();
         let job = self.job(sql).await?;
         let mut task = self.spawn(async move {
-            let session = job.session()?;
+            // The plan's schema does not depend on the rows there are.
+            let session = job.session(Arc::new(View::empty()))?;
             let plan = session.plan(guard::check(&job.sql, job.settings.sql_bytes_max)?).await?;
             // Nobody listens when the caller went away.
             let _ = schema.send(wire_schema(plan.schema().as_arrow()));
@@ -299,7 +301,7 @@ impl Engine {
             sql: sql.into(),
             settings: inner.settings,
             shared: Arc::clone(&inner.shared),
-            view: (inner.views)(),
+            views: Arc::clone(&inner.views),
             _place: place,
         })
     }
@@ -348,15 +350,14 @@ struct Job {
     sql: String,
     settings: QuerySettings,
     shared: Arc<SessionState>,
-    /// Held to the end: files in it are not deleted before.
-    view: Arc<View>,
+    views: ViewSource,
     /// Freed when the query has ended, also when it was given up earlier.
     _place: OwnedSemaphorePermit,
 }
 
 impl Job {
-    fn session(&self) -> Result<Session, QueryError> {
-        Session::new(&self.shared, Arc::clone(&self.view), self.settings.memory_bytes_max, sampler::wall_us())
+    fn session(&self, view: Arc<View>) -> Result<Session, QueryError> {
+        Session::new(&self.shared, view, self.settings.memory_bytes_max, sampler::wall_us())
             .map_err(|error| self.failed(&error))
     }
 
@@ -371,7 +372,9 @@ async fn run(
     batches: mpsc::Sender<arrow::array::RecordBatch>,
 ) -> Result<(), QueryError> {
     let statement = guard::check(&job.sql, job.settings.sql_bytes_max)?;
-    let session = job.session()?;
+    // Held to the end: files in it are not deleted before.
+    let view = tokio::task::block_in_place(|| (job.views)());
+    let session = job.session(view)?;
     let plan = session.plan(statement).await?;
     let schema = wire_schema(plan.schema().as_arrow());
     let mut rows = session.execute(&plan).await.map_err(|error| job.failed(&error))?;

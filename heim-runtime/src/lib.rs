@@ -14,7 +14,8 @@
 //!
 //! All state belongs to the thread that uses it: no locks, no threads, nothing shared. The modules,
 //! in the order of a read: [`fs`] is what heim calls, [`snapshot`] finds the bytes, a private
-//! module reads them, and [`linux`] says where the roots are.
+//! module reads them, and [`linux`] says where the roots are. With a [`substitute`] heim parses other
+//! bytes than the file's.
 //!
 //! ```
 //! # fn main() -> std::io::Result<()> {
@@ -33,6 +34,7 @@ mod file;
 pub mod fs;
 pub mod linux;
 pub mod snapshot;
+pub mod substitute;
 
 use std::future::Future;
 use std::io;

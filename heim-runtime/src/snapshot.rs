@@ -38,6 +38,7 @@ use std::sync::Arc;
 use rustix::fd::OwnedFd;
 
 use crate::file::{self, Content, Shape};
+use crate::substitute;
 
 /// Descriptors that a thread keeps.
 const FILES_MAX: usize = 128;
@@ -134,6 +135,12 @@ pub(crate) fn read(path: &Path) -> io::Result<Arc<Content>> {
     STATE.with_borrow_mut(|state| state.read(path))
 }
 
+/// Has readers get `content` in the place of its file, and returns what they got before.
+pub(crate) fn replace_substitute(content: Option<Arc<Content>>) -> Option<Arc<Content>> {
+    // When the thread is ending nobody reads any more.
+    STATE.try_with(|state| std::mem::replace(&mut state.borrow_mut().substitute, content)).unwrap_or_default()
+}
+
 pub(crate) fn procfs_root() -> Arc<Path> {
     STATE.with_borrow(|state| Arc::clone(&state.procfs))
 }
@@ -162,6 +169,8 @@ struct State {
     /// Reads of kept files; the clock by which the least recently used is found.
     uses: u64,
     files: HashMap<Box<[u8]>, File>,
+    /// What heim gets in the place of a file; its path is relative to procfs' root.
+    substitute: Option<Arc<Content>>,
     /// The sum of the capacities of the files' buffers.
     buffers_bytes: usize,
     /// Where [`State::read_below`] joins a path, so that it need not allocate one.
@@ -177,6 +186,7 @@ impl Default for State {
             ticks: 0,
             uses: 0,
             files: HashMap::new(),
+            substitute: None,
             buffers_bytes: 0,
             joined: Vec::new(),
         }
@@ -210,6 +220,11 @@ impl State {
 
     fn read(&mut self, path: &Path) -> io::Result<Arc<Content>> {
         let bytes = path.as_os_str().as_bytes();
+        if let Some(content) = &self.substitute
+            && below(&self.procfs, bytes).is_some_and(|name| substitute::stands_for(content, name))
+        {
+            return Ok(Arc::clone(content));
+        }
         if below(&self.procfs, bytes).is_some() || below(&self.sysfs, bytes).is_some() {
             return self.read_kept(bytes);
         }

@@ -1,8 +1,8 @@
-//! The drain thread: rings → batches → alert rules → store, every drain interval.
+//! The drain thread: rings → batches → alert rules → store, every drain interval and whenever a query waits for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -17,6 +17,8 @@ use crate::sampler::report::{Collector, Gap};
 use crate::sampler::wall_us;
 use crate::store::{Append, Loss, Store};
 
+/// However many wait for a drain, they do not come closer together.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// How often the daemon reports on itself.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -53,48 +55,70 @@ pub(super) struct Drain {
     progress: Arc<Progress>,
 }
 
-/// Tells how far the drain thread has come, and tells it to end.
+/// Tells how far the drain thread has come, has it drain at once, and tells it to end.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     state: Mutex<ProgressState>,
-    changed: Condvar,
+    /// For the drain thread: it is wanted.
+    wanted: Condvar,
+    /// For those who wait: a drain is done.
+    done: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct ProgressState {
     begun: u64,
     done: u64,
+    /// Somebody waits for a drain.
+    wanted: bool,
     stop: bool,
 }
 
 impl Progress {
-    /// Waits until everything that is published in the rings now can be seen in the store; `false` when that does not
-    /// happen within `patience`.
+    /// Has everything drained that is published in the rings now, and waits until it can be seen in the store; `false`
+    /// when that does not happen within `patience`.
     pub(super) fn wait_for_drain(&self, patience: Duration) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         // The drain under way may have passed a ring already, so the next one counts.
         let target = state.begun + 1;
-        let waited = self.changed.wait_timeout_while(state, patience, |state| state.done < target);
+        state.wanted = true;
+        self.wanted.notify_one();
+        let waited = self.done.wait_timeout_while(state, patience, |state| state.done < target);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Has the thread drain once more and end.
     pub(super) fn stop(&self) {
-        self.update(|state| state.stop = true);
+        self.lock().stop = true;
+        self.wanted.notify_one();
     }
 
-    fn update(&self, change: impl FnOnce(&mut ProgressState)) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut state);
-        self.changed.notify_all();
+    /// Notes that a drain begins; whether it is the last.
+    fn begin(&self) -> bool {
+        let mut state = self.lock();
+        state.begun += 1;
+        state.wanted = false;
         state.stop
     }
 
-    /// Sleeps until `due`, or until asked to stop.
-    fn sleep_until(&self, due: Instant) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = due.saturating_duration_since(Instant::now());
-        drop(self.changed.wait_timeout_while(state, left, |state| !state.stop));
+    fn end(&self) {
+        self.lock().done += 1;
+        self.done.notify_all();
+    }
+
+    /// Sleeps until `due`, or until wanted earlier, but not before `earliest`; a stop is heeded at once.
+    fn sleep(&self, earliest: Instant, due: Instant) {
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        let asleep = |state: &mut ProgressState| !state.stop && !state.wanted;
+        let woken = self.wanted.wait_timeout_while(self.lock(), left(due), asleep);
+        let state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        if !left(earliest).is_zero() {
+            drop(self.wanted.wait_timeout_while(state, left(earliest), |state| !state.stop));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ProgressState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,6 +129,7 @@ impl Drain {
         store: Arc<Store>,
         labels: &[Arc<Labels>],
         report: Box<dyn FnMut(i64) -> Kymo + Send>,
+        progress: Arc<Progress>,
     ) -> Drain {
         let of = |name| family::find(name).map_or_else(Arc::default, |(index, _)| Arc::clone(&labels[index]));
         Drain {
@@ -116,27 +141,24 @@ impl Drain {
             own_labels: of(Kymo::TABLE.name),
             gap_labels: of(Gap::TABLE.name),
             next_report: Instant::now() + REPORT_INTERVAL,
-            progress: Arc::default(),
+            progress,
         }
     }
 
-    pub(super) fn progress(&self) -> Arc<Progress> {
-        Arc::clone(&self.progress)
-    }
-
-    /// Drains every `interval` until asked to stop, and then once more.
+    /// Drains every `interval`, and earlier when somebody waits for it, until asked to stop, and then once more.
     pub(super) fn run(mut self, interval: Duration) {
         let mut due = Instant::now();
         loop {
-            let stop = self.progress.update(|state| state.begun += 1);
+            let begun = Instant::now();
+            let stop = self.progress.begin();
             self.drain();
-            self.progress.update(|state| state.done += 1);
+            self.progress.end();
             if stop {
                 return;
             }
             // A drain that took too long does not make the next ones come faster.
-            due = (due + interval).max(Instant::now());
-            self.progress.sleep_until(due);
+            due = (due + interval).max(begun + INTERVAL_MIN);
+            self.progress.sleep(begun + INTERVAL_MIN, due);
         }
     }
 

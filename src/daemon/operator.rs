@@ -21,8 +21,10 @@ use crate::serve::{
 };
 use crate::store::Store;
 
+use super::FRESH_PATIENCE;
 use super::background::{Background, FlushError};
 use super::collectors::{CollectorInfo, Collectors, CollectorsError};
+use super::drain::Progress;
 
 /// What the control API works on.
 #[derive(Clone)]
@@ -30,6 +32,7 @@ pub(super) struct Control {
     pub(super) store: Arc<Store>,
     pub(super) collectors: Arc<Collectors>,
     pub(super) background: Background,
+    pub(super) progress: Arc<Progress>,
     pub(super) board: Arc<Board>,
     pub(super) outbox: Outbox,
     pub(super) exports: ExportLosses,
@@ -84,6 +87,7 @@ impl Operator for Control {
         let name = collector.to_owned();
         self.blocking(move |control| {
             let families = control.collectors.find(&name)?.settings.families;
+            control.progress.wait_for_drain(FRESH_PATIENCE);
             let view = control.store.view();
             let tables = view.tables.iter().filter(|table| families.iter().any(|one| std::ptr::eq(*one, table.family)));
             Ok(tables.filter_map(|table| Some((table.family, table.latest.as_ref()?.batch.clone()))).collect())

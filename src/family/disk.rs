@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
-use super::source::{Outcome, bytes, count, failed, lines, next_number, poll, scaled, text, with_proc, words};
+use super::lines::{Changed, LineRows, Parsed};
+use super::source::{Outcome, bytes, count, failed, lines, next_number, scaled, text, with_proc, with_sys, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
+use crate::record::label::LabelCache;
 use crate::sampler::{SampleError, Tick};
 
 /// The disk family.
@@ -17,6 +19,13 @@ pub const FAMILY: Family = Family::sampled::<DiskSampler>(
     "operations and bytes are exact at every read; times are in units of 1 ms",
 );
 
+const FILE: &str = "diskstats";
+/// While devices are read by themselves, the whole file is read so often.
+const WHOLE_INTERVAL_NS: i64 = 100_000_000;
+/// Where a device's own file could not be read, this long no other is tried.
+const OWN_PAUSE_NS: i64 = 10_000_000_000;
+/// More devices than this are read as a whole.
+const OWN_FILES_MAX: usize = 32;
 /// Words of a line before its numbers: major, minor and name.
 const WORDS_BEFORE_NUMBERS: usize = 3;
 const US_PER_MS: i64 = 1_000;
@@ -24,7 +33,7 @@ const US_PER_MS: i64 = 1_000;
 record! {
     /// What each block device and each partition read and wrote since it appeared. Devices that never did either have
     /// no row, so a host's unused loop and RAM devices are not there; a device has its row from its first operation
-    /// on. The kernel wraps the times at 2^32 ms.
+    /// on, or up to 100 ms later where most devices are at rest. The kernel wraps the times at 2^32 ms.
     pub struct Disk("disk") {
         labels {
             /// The kernel's name of the device or partition.
@@ -56,51 +65,168 @@ record! {
 }
 
 /// Reads `/proc/diskstats` through heim, and what heim does not give from the same lines.
-#[derive(Debug, Default)]
-pub struct DiskSampler;
+///
+/// The kernel makes that file's lines for devices at rest too, and most hosts have more loop, RAM and empty devices
+/// than devices in use. Where they are the majority, the devices in use are read from their own files of sysfs, which
+/// have the same figures (`Documentation/admin-guide/iostats.rst`), and `/proc/diskstats` as a whole only so often as
+/// is needed to see others begin.
+#[derive(Debug)]
+pub struct DiskSampler {
+    whole: LineRows<Disk>,
+    /// The rows of the devices' own files, in the order of `own`.
+    stats: LineRows<Disk>,
+    /// The devices to read by themselves; none where the file is read as a whole.
+    own: Vec<OwnFile>,
+    /// When the file is read as a whole the next time, ns of `CLOCK_MONOTONIC`.
+    whole_at_ns: i64,
+    /// Before this, sysfs is not tried again.
+    own_from_ns: i64,
+}
+
+/// A device's file in sysfs.
+#[derive(Debug)]
+struct OwnFile {
+    /// Below sysfs' root.
+    path: String,
+    /// Major, minor and name, as they stand at the start of a line of `/proc/diskstats`.
+    words: Vec<u8>,
+}
+
+impl Default for DiskSampler {
+    fn default() -> DiskSampler {
+        DiskSampler {
+            whole: LineRows::of_proc(FILE),
+            stats: LineRows::of_proc(FILE),
+            own: Vec::new(),
+            whole_at_ns: i64::MIN,
+            own_from_ns: i64::MIN,
+        }
+    }
+}
 
 impl Sample for DiskSampler {
     type Record = Disk;
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Disk>) -> Result<(), SampleError> {
-        with_proc("diskstats", |diskstats| poll(read(diskstats, tick, rows))?)
+        let own = !self.own.is_empty() && tick.monotonic_ns < self.whole_at_ns;
+        if own && self.compare_own() {
+            return push(&mut self.stats, 0, tick, rows);
+        }
+        if own {
+            self.own_from_ns = tick.monotonic_ns + OWN_PAUSE_NS;
+        }
+        with_proc(FILE, |diskstats| {
+            self.whole.compare_all(b"", lines(diskstats));
+            Ok(())
+        })?;
+        let outcome = push(&mut self.whole, WORDS_BEFORE_NUMBERS, tick, rows);
+        self.whole_at_ns = tick.monotonic_ns + WHOLE_INTERVAL_NS;
+        self.choose(tick);
+        outcome
     }
 }
 
-async fn read(diskstats: &[u8], tick: &Tick, rows: &mut Rows<Disk>) -> Result<(), SampleError> {
+impl DiskSampler {
+    /// Compares the devices' own files; `false` where one cannot be read, such as when its device is gone.
+    fn compare_own(&mut self) -> bool {
+        self.stats.begin(b"");
+        for (row, OwnFile { path, words }) in self.own.iter().enumerate() {
+            let compared = with_sys(path, |stat| self.stats.compare(row, words, stat.trim_ascii_end()));
+            if compared.is_err() {
+                return false;
+            }
+        }
+        self.stats.end(self.own.len());
+        true
+    }
+
+    /// After a look at the whole file: the devices in use are read by themselves when the others are the majority.
+    fn choose(&mut self, tick: &Tick) {
+        let (all, in_use) = (self.whole.len(), self.whole.records().count());
+        if tick.monotonic_ns < self.own_from_ns || in_use > OWN_FILES_MAX || 2 * in_use >= all {
+            self.own.clear();
+            return;
+        }
+        for (at, (line, _)) in self.whole.records().enumerate() {
+            let before = &line[..name_end(line)];
+            if self.own.get(at).is_none_or(|file| file.words.trim_ascii_end() != before) {
+                self.own.truncate(at);
+                self.own.push(OwnFile::new(before));
+            }
+        }
+        self.own.truncate(in_use);
+    }
+}
+
+impl OwnFile {
+    fn new(before_numbers: &[u8]) -> OwnFile {
+        // sysfs has an exclamation mark where a name has a slash.
+        let name = words(before_numbers).last().map(text).unwrap_or_default().replace('/', "!");
+        OwnFile { path: format!("class/block/{name}/stat"), words: [before_numbers, b" "].concat() }
+    }
+}
+
+/// Where the device's name ends in a line of `/proc/diskstats`.
+fn name_end(line: &[u8]) -> usize {
+    let blank = |at: usize| line.get(at).is_none_or(u8::is_ascii_whitespace);
+    let mut ends = (1..=line.len()).filter(|end| !blank(end - 1) && blank(*end));
+    ends.nth(WORDS_BEFORE_NUMBERS - 1).unwrap_or(line.len())
+}
+
+/// Parses what has changed and pushes all rows. Of the bytes that were compared, so many words stand before the numbers.
+fn push(
+    lines: &mut LineRows<Disk>,
+    words_before: usize,
+    tick: &Tick,
+    rows: &mut Rows<Disk>,
+) -> Result<(), SampleError> {
+    let labels = &mut rows.labels;
+    let outcome = lines.parse(|changed| heim_runtime::ready(parse_changed(changed, words_before, labels)));
+    for (_, record) in lines.records() {
+        rows.push(Disk { time: tick.time, ..record });
+    }
+    outcome.map_err(|error| failed(FILE, error))?.into_result()
+}
+
+async fn parse_changed(mut changed: Changed<'_, Disk>, words_before: usize, labels: &mut LabelCache) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut counters = pin!(heim::disk::io_counters().await.map_err(|error| failed("diskstats", error))?);
-    for (row, line) in lines(diskstats).enumerate() {
-        let counters = match counters.next().await {
-            Some(Ok(counters)) => counters,
-            Some(Err(error)) => {
-                outcome.fail("diskstats", error);
+    let mut counters = pin!(match heim::disk::io_counters().await {
+        Ok(counters) => counters,
+        Err(error) => {
+            outcome.fail(FILE, error);
+            return outcome;
+        }
+    });
+    while let (Some((row, compared, parsed)), Some(counters)) = (changed.next(), counters.next().await) {
+        let counters = match counters {
+            Ok(counters) => counters,
+            Err(error) => {
+                outcome.fail(FILE, error);
                 continue;
             }
-            None => break,
         };
         if counters.read_count() == 0 && counters.write_count() == 0 {
+            *parsed = Parsed::Idle;
             continue;
         }
-        let device = rows.labels.resolve(row, &text(counters.device_name().as_encoded_bytes()));
-        rows.push(Disk {
-            device,
+        *parsed = Parsed::Record(Disk {
+            device: labels.resolve(row, &text(counters.device_name().as_encoded_bytes())),
             read_ops: count(counters.read_count()),
             write_ops: count(counters.write_count()),
             read_bytes: bytes(counters.read_bytes()),
             write_bytes: bytes(counters.write_bytes()),
-            ..parse(line, tick.time)
+            ..parse(words(compared).skip(words_before))
         });
     }
-    outcome.into_result()
+    outcome
 }
 
 /// The columns that heim does not give. It parses the busy time too, but takes the milliseconds for seconds.
 ///
 /// The numbers' order is that of the kernel's Documentation/admin-guide/iostats.rst.
-fn parse(line: &[u8], time: i64) -> Disk {
-    let mut words = words(line).skip(WORDS_BEFORE_NUMBERS);
-    let mut after = |skipped: usize| next_number(&mut words.by_ref().skip(skipped));
+fn parse<'a>(numbers: impl Iterator<Item = &'a [u8]>) -> Disk {
+    let mut numbers = numbers;
+    let mut after = |skipped: usize| next_number(&mut numbers.by_ref().skip(skipped));
     let read_merged = after(1);
     let read_ms = after(1);
     let write_merged = after(1);
@@ -114,7 +240,7 @@ fn parse(line: &[u8], time: i64) -> Disk {
         read_us: scaled(read_ms, US_PER_MS),
         write_us: scaled(write_ms, US_PER_MS),
         in_flight,
-        ..Disk::absent(time)
+        ..Disk::absent(0)
     }
 }
 
@@ -155,5 +281,34 @@ mod tests {
         assert_eq!(probe.rows(1), "sda,1,0,0,0,0,0,0,0,0,0\n");
         probe.write("diskstats", "7 0 loop0 1 0 2 0 0 0 0 0 0 0 0\n8 0 sda 1 0 0 0 0 0 0 0 0 0 0\n");
         assert_eq!(probe.rows(2), "loop0,1,0,1024,0,0,0,0,0,0,0\nsda,1,0,0,0,0,0,0,0,0,0\n");
+    }
+
+    /// The whole file is read only every 100 ms then, to see others begin.
+    #[test]
+    fn among_many_at_rest_a_device_is_read_from_its_own_file() {
+        let mut probe = Probe::empty(&FAMILY);
+        let rest = "7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n7 1 loop1 0 0 0 0 0 0 0 0 0 0 0\n";
+        probe.write("diskstats", format!("{rest}  8       0 a/b 1 0 0 0 0 0 0 0 0 0 0\n"));
+        probe.write("class/block/a!b/stat", " 2 3 4 5 6 7 8 9 1 11 12\n");
+        assert_eq!(probe.rows(0), "a/b,1,0,0,0,0,0,0,0,0,0\n");
+        assert_eq!(probe.rows(1), "a/b,2,6,2048,4096,3,7,11000,5000,9000,1\n");
+        probe.write("class/block/a!b/stat", "123456789 3 4 5 6 7 8 9 0 11 12\n");
+        assert_eq!(probe.rows(2), "a/b,123456789,6,2048,4096,3,7,11000,5000,9000,0\n");
+        let changed = rest.replace("loop1 0", "loop1 5");
+        probe.write("diskstats", format!("{changed}8 0 a/b 200000000 0 0 0 0 0 0 0 0 0 0\n"));
+        assert_eq!(probe.rows(99), "a/b,123456789,6,2048,4096,3,7,11000,5000,9000,0\n");
+        let whole = "loop1,5,0,0,0,0,0,0,0,0,0\na/b,200000000,0,0,0,0,0,0,0,0,0\n";
+        assert_eq!(probe.rows(100), whole);
+        assert_eq!(probe.rows(101), whole, "two of three are in use");
+    }
+
+    #[test]
+    fn without_sysfs_the_whole_file_is_read_at_every_tick() {
+        let mut probe = Probe::empty(&FAMILY);
+        let rest = "7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n7 1 loop1 0 0 0 0 0 0 0 0 0 0 0\n";
+        for (ms, reads) in [(0, 1), (1, 2), (2, 3)] {
+            probe.write("diskstats", format!("{rest}8 0 sda {reads} 0 0 0 0 0 0 0 0 0 0\n"));
+            assert_eq!(probe.rows(ms), format!("sda,{reads},0,0,0,0,0,0,0,0,0\n"));
+        }
     }
 }

@@ -7,18 +7,23 @@ use futures::StreamExt;
 use heim::net::IoCounters;
 use heim::net::os::linux::IoCountersExt;
 
-use super::source::{Outcome, bytes, count, failed, lines, number, poll, text, with_proc, words};
+use super::lines::{Changed, LineRows, Parsed};
+use super::source::{Outcome, bytes, count, failed, lines, number, text, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
+use crate::record::label::LabelCache;
 use crate::sampler::{SampleError, Tick};
 
 /// The network family.
 pub const FAMILY: Family =
     Family::sampled::<NetworkSampler>(Duration::from_millis(1), "exact at every read, to the packet");
 
-/// The lines above the interfaces in `/proc/net/dev`.
+const FILE: &str = "net/dev";
+/// The lines above the interfaces.
 const HEADINGS: usize = 2;
+/// What heim gets in their place.
+const HEADINGS_TEXT: &[u8] = b"Inter-|   Receive  |  Transmit\n face |\n";
 
 record! {
     /// What each network interface of the daemon's network namespace received and sent since it appeared.
@@ -49,46 +54,67 @@ record! {
 }
 
 /// Reads `/proc/net/dev` through heim, and by itself those lines that heim cannot.
-#[derive(Debug, Default)]
-pub struct NetworkSampler;
+#[derive(Debug)]
+pub struct NetworkSampler {
+    lines: LineRows<Network>,
+}
+
+impl Default for NetworkSampler {
+    fn default() -> NetworkSampler {
+        NetworkSampler { lines: LineRows::of_proc(FILE) }
+    }
+}
 
 impl Sample for NetworkSampler {
     type Record = Network;
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Network>) -> Result<(), SampleError> {
-        with_proc("net/dev", |dev| poll(read(dev, tick, rows))?)
+        with_proc(FILE, |dev| {
+            self.lines.compare_all(HEADINGS_TEXT, lines(dev).skip(HEADINGS));
+            Ok(())
+        })?;
+        let outcome = self.lines.parse(|changed| heim_runtime::ready(parse_changed(changed, &mut rows.labels)));
+        for (_, record) in self.lines.records() {
+            rows.push(Network { time: tick.time, ..record });
+        }
+        outcome.map_err(|error| failed(FILE, error))?.into_result()
     }
 }
 
 /// heim gives one item a line, and an error for a line which is not UTF-8, for some blanks beyond ASCII in a name,
 /// and where no blank follows the name.
-async fn read(dev: &[u8], tick: &Tick, rows: &mut Rows<Network>) -> Result<(), SampleError> {
+async fn parse_changed(mut changed: Changed<'_, Network>, labels: &mut LabelCache) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut counters = pin!(heim::net::io_counters().await.map_err(|error| failed("net/dev", error))?);
-    for (row, line) in lines(dev).skip(HEADINGS).enumerate() {
-        let Some(counters) = counters.next().await else { break };
+    let mut counters = pin!(match heim::net::io_counters().await {
+        Ok(counters) => counters,
+        Err(error) => {
+            outcome.fail(FILE, error);
+            return outcome;
+        }
+    });
+    while let (Some((row, line, parsed)), Some(counters)) = (changed.next(), counters.next().await) {
         // The kernel allows no colon in a name.
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-            outcome.fail("net/dev", "a line names no interface");
+            outcome.fail(FILE, "a line names no interface");
             continue;
         };
         let record = match counters {
-            Ok(counters) => from_heim(&counters, tick.time),
+            Ok(counters) => from_heim(&counters),
             Err(error) => {
-                let Some(record) = parse(&line[colon + 1..], tick.time) else {
-                    outcome.fail("net/dev", error);
+                let Some(record) = parse(&line[colon + 1..]) else {
+                    outcome.fail(FILE, error);
                     continue;
                 };
                 record
             }
         };
-        let interface = rows.labels.resolve(row, &text(line[..colon].trim_ascii_start()));
-        rows.push(Network { interface, ..record });
+        let interface = labels.resolve(row, &text(line[..colon].trim_ascii_start()));
+        *parsed = Parsed::Record(Network { interface, ..record });
     }
-    outcome.into_result()
+    outcome
 }
 
-fn from_heim(counters: &IoCounters, time: i64) -> Network {
+fn from_heim(counters: &IoCounters) -> Network {
     Network {
         rx_bytes: bytes(counters.bytes_recv()),
         tx_bytes: bytes(counters.bytes_sent()),
@@ -98,12 +124,12 @@ fn from_heim(counters: &IoCounters, time: i64) -> Network {
         tx_errors: count(counters.errors_sent()),
         rx_dropped: count(counters.drop_recv()),
         tx_dropped: count(counters.drop_sent()),
-        ..Network::absent(time)
+        ..Network::absent(0)
     }
 }
 
 /// What follows an interface's name: eight numbers received and eight sent.
-fn parse(line: &[u8], time: i64) -> Option<Network> {
+fn parse(line: &[u8]) -> Option<Network> {
     let mut numbers = [0; 16];
     let mut words = words(line);
     for value in &mut numbers {
@@ -120,7 +146,7 @@ fn parse(line: &[u8], time: i64) -> Option<Network> {
         tx_errors,
         rx_dropped,
         tx_dropped,
-        ..Network::absent(time)
+        ..Network::absent(0)
     })
 }
 

@@ -23,6 +23,11 @@ pub(super) fn with_proc<T>(
     heim_runtime::snapshot::with_proc(name, parse).map_err(|error| failed(name, error))?
 }
 
+/// Calls `look` with this tick's bytes of the file `path` below sysfs' root.
+pub(super) fn with_sys<T>(path: &str, look: impl FnOnce(&[u8]) -> T) -> std::io::Result<T> {
+    heim_runtime::snapshot::with_sys(path, look)
+}
+
 /// What a call of heim gives; its futures are ready when they are first polled.
 pub(super) fn poll<T>(future: impl Future<Output = T>) -> Result<T, SampleError> {
     heim_runtime::ready(future).map_err(|error| failed("heim", error))
