@@ -3,6 +3,9 @@
 //! Prints `tick: <family> ÷ pread` as the ratio of CPU times of the thread, kernel included, from the medians of
 //! interleaved rounds: each family alone, and all four in one snapshot as a collector samples them. The tick's side
 //! does all that a collector thread does between two sleeps but its own counts; draining the rings is not timed.
+//!
+//! Lines that are what they were a tick before are not parsed again, and devices in use may be read by themselves, so
+//! the ratios of disk and network depend on the host: they are lowest where it is idle and most devices are at rest.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot measure ends")]
 
 use std::hint::black_box;
