@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::alert;
 use crate::alert::notify::{Deliverer, Outbox};
-use crate::config::{CollectorSettings, Settings};
+use crate::config::{COLLECTORS_MAX, CollectorSettings, Settings};
 use crate::export;
 use crate::export::losses::Losses;
 use crate::family::kymo::Kymo;
@@ -69,7 +69,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let alerts = alert::Engine::new(settings.rules, outbox.clone());
     let board = alerts.board();
 
-    let (sources, arriving) = sync_channel(collectors::COLLECTORS_MAX);
+    let (sources, arriving) = sync_channel(COLLECTORS_MAX);
     let labels = collectors::labels();
     let collectors = Arc::new(Collectors::new(sources, labels.clone(), Arc::clone(&store)));
     let report = reporter(&store, &engine, &outbox, telemetry.losses(), &collectors);

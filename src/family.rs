@@ -45,8 +45,6 @@ pub enum Origin {
 pub struct Sampling {
     /// Makes its sampler and the drain thread's end of its ring.
     pub open: fn(labels: &Arc<Labels>, ring_capacity: usize) -> Opened,
-    /// Whether this host has its source, as [`Sample::check`] says.
-    pub check: fn() -> Result<(), SampleError>,
     /// The shortest interval that still gives new information, unless forced.
     pub interval_min: Duration,
     /// How finely the kernel itself counts, for people.
@@ -75,7 +73,7 @@ impl Family {
     pub const fn sampled<S: Sample>(interval_min: Duration, resolution: &'static str) -> Family {
         Family {
             table: S::Record::TABLE,
-            origin: Origin::Sampled(Sampling { open: open::<S>, check: S::check, interval_min, resolution }),
+            origin: Origin::Sampled(Sampling { open: open::<S>, interval_min, resolution }),
         }
     }
 
@@ -111,15 +109,6 @@ pub fn in_snapshot(tick: &mut dyn FnMut()) {
 pub trait Sample: Default + Send + 'static {
     /// The records it makes.
     type Record: Record;
-
-    /// Whether this host has the source at all: asked before a collector begins with the family, which is left out,
-    /// with the reason told, where it has not.
-    ///
-    /// # Errors
-    /// Says what is missing: a kernel option, a device, a permission.
-    fn check() -> Result<(), SampleError> {
-        Ok(())
-    }
 
     /// Pushes the records of `tick` into `rows`.
     ///

@@ -4,6 +4,7 @@
 //! does not shift the ones after it. Ticks that were not taken in time are skipped, never caught up in a burst; they
 //! are counted in `collector` and named in `gap`.
 
+mod clock;
 pub mod report;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,7 @@ use rustix::time::{Timespec, clock_gettime};
 use crate::record::Record;
 use crate::record::label::Label;
 use crate::ring::Producer;
+use clock::{Clocks, Jump};
 use report::{Collector, Gap};
 
 /// The shortest interval a collector can have.
@@ -86,10 +88,21 @@ pub struct Setup {
     pub report_label: Label,
     /// Its name as a label of `gap`.
     pub gap_label: Label,
-    /// `gap.reason` for ticks missed because the thread ran late.
-    pub late: Label,
+    /// What `gap.reason` can be.
+    pub reasons: Reasons,
     /// Counts to go on from, when it is retuned.
     pub totals: Totals,
+}
+
+/// The values of `gap.reason` that a collector writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Reasons {
+    /// Ticks were missed because the thread ran late.
+    pub late: Label,
+    /// The host was suspended.
+    pub suspended: Label,
+    /// The wall clock was set.
+    pub clock_step: Label,
 }
 
 /// A collector's counts since it was started.
@@ -162,6 +175,7 @@ struct Ticking {
     trouble: Trouble,
     interval_ns: i64,
     totals: Totals,
+    clocks: Clocks,
     lateness_us: Vec<i64>,
     next_report_ns: i64,
 }
@@ -172,6 +186,7 @@ impl Ticking {
         Ticking {
             interval_ns: i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX),
             totals: setup.totals,
+            clocks: Clocks::new(),
             lateness_us: Vec::with_capacity(LATENESS_KEPT_MAX),
             next_report_ns: 0,
             setup,
@@ -188,6 +203,9 @@ impl Ticking {
         let mut last = None;
         while sleep_until(due, stop) {
             let (tick, late_ns) = self.skip_missed(&mut due);
+            if let Some(jump) = self.clocks.jump(&tick) {
+                self.tell_jump(&tick, jump);
+            }
             self.take(&tick, late_ns);
             last = Some(tick);
             due += self.interval_ns;
@@ -209,18 +227,26 @@ impl Ticking {
             let from_us = tick.time - (tick.monotonic_ns - *due) / 1_000;
             *due += missed * self.interval_ns;
             self.totals.missed += missed;
-            self.setup.gaps.push(Gap {
-                time: tick.time,
-                collector: self.setup.gap_label,
-                reason: self.setup.late,
-                from_us,
-                to_us: tick.time,
-                lost: missed,
-            });
-            self.setup.gaps.publish();
+            self.tell_gap(&tick, self.setup.reasons.late, from_us, missed);
         }
         self.totals.scheduled += missed + 1;
         (tick, tick.monotonic_ns - *due)
+    }
+
+    /// The monotonic clock calls for no tick while the host is suspended, so none is lost in either case.
+    fn tell_jump(&mut self, tick: &Tick, Jump { suspended_us, stepped_us }: Jump) {
+        if suspended_us != 0 {
+            self.tell_gap(tick, self.setup.reasons.suspended, tick.time - suspended_us, 0);
+        }
+        if stepped_us != 0 {
+            self.tell_gap(tick, self.setup.reasons.clock_step, tick.time - stepped_us, 0);
+        }
+    }
+
+    fn tell_gap(&mut self, tick: &Tick, reason: Label, from_us: i64, lost: i64) {
+        let collector = self.setup.gap_label;
+        self.setup.gaps.push(Gap { time: tick.time, collector, reason, from_us, to_us: tick.time, lost });
+        self.setup.gaps.publish();
     }
 
     fn take(&mut self, tick: &Tick, late_ns: i64) {

@@ -7,13 +7,13 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::RingSource;
-use crate::config::CollectorSettings;
+use crate::config::{COLLECTORS_MAX, CollectorSettings};
 use crate::family::{self, FAMILIES, Family};
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::ring::ring;
 use crate::sampler::report::{Collector, Gap};
-use crate::sampler::{Running, Setup, Totals, wall_us};
+use crate::sampler::{Reasons, Running, Setup, Totals, wall_us};
 use crate::store::Store;
 
 use super::drain::DrainSource;
@@ -23,8 +23,6 @@ use super::drain::DrainSource;
 const RING_RECORDS: usize = 16_384;
 /// The same for a collector's own reports, one a second, and gaps.
 const REPORT_RECORDS: usize = 1_024;
-/// How many collectors can run at once.
-pub(super) const COLLECTORS_MAX: usize = 64;
 
 /// Why a collector could not be started, stopped or retuned.
 #[derive(Debug, thiserror::Error)]
@@ -207,7 +205,11 @@ impl Collectors {
             gaps,
             report_label: report_labels.intern(&settings.name),
             gap_label: gap_labels.intern(&settings.name),
-            late: gap_labels.intern("late"),
+            reasons: Reasons {
+                late: gap_labels.intern("late"),
+                suspended: gap_labels.intern("suspended"),
+                clock_step: gap_labels.intern("clock step"),
+            },
             totals,
         };
         let running =

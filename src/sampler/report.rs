@@ -36,20 +36,22 @@ record! {
 }
 
 record! {
-    /// Stretches of time for which samples are missing, and why.
+    /// Stretches of time for which samples are missing, and why; and jumps of the wall clock, which `time` follows.
     pub struct Gap("gap") {
         labels {
             /// The collector that missed them.
             collector => "kymo.collector",
-            /// `late`: the thread did not run when ticks were due.
+            /// `late`: the thread did not run when ticks were due. `suspended`: the host was, so no tick was due.
+            /// `clock step`: the wall clock was set, from what it would have said to what it said at the next tick.
+            /// `memory full`: no flush succeeded for too long.
             reason => "kymo.gap.reason",
         }
         values {
-            /// When the first missed tick was due, µs since the epoch.
+            /// When the first missed tick was due or the stretch began, µs since the epoch.
             gauge from_us: i64 [Micros],
             /// When the next tick was taken, µs since the epoch.
             gauge to_us: i64 [Micros],
-            /// Ticks missed.
+            /// Ticks missed, or rows where memory was full; none for suspensions and clock steps.
             gauge lost: i64 [Count("{tick}")],
         }
     }
