@@ -110,6 +110,15 @@ pub trait Sample: Default + Send + 'static {
     /// The records it makes.
     type Record: Record;
 
+    /// Whether this host has what the family reads. Asked on the collector's thread, within a snapshot, before the first
+    /// tick, and now and then again for as long as it has not; a family that it has not is not sampled.
+    ///
+    /// # Errors
+    /// Why it has not, for people: which file is missing and what usually makes it so.
+    fn check(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Pushes the records of `tick` into `rows`.
     ///
     /// Absent data is no error: push what there is, with the rest absent.
@@ -154,6 +163,10 @@ struct Erased<S: Sample> {
 impl<S: Sample> Sampler for Erased<S> {
     fn family(&self) -> &'static str {
         S::Record::TABLE.name
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        self.sample.check()
     }
 
     fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>) {

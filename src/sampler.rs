@@ -65,6 +65,12 @@ pub trait Sampler: Send {
     /// The family's name.
     fn family(&self) -> &'static str;
 
+    /// Whether the host has what the family reads.
+    ///
+    /// # Errors
+    /// Why it has not, for people.
+    fn check(&mut self) -> Result<(), String>;
+
     /// Pushes and publishes the records of `tick`: how many, and an error when the source could not be read or
     /// understood; the tick's records may then be missing in part.
     fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>);

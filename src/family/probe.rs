@@ -47,6 +47,13 @@ impl Probe {
         fs::write(path, bytes).unwrap();
     }
 
+    /// Whether the tree has what the family reads.
+    pub(super) fn check(&mut self) -> Result<(), String> {
+        let mut outcome = None;
+        in_snapshot(&mut || outcome = Some(self.sampler.check()));
+        outcome.expect("one check")
+    }
+
     /// Takes a tick at `ms` and gives its rows as CSV without the time, absent values as nothing, and its error.
     pub(super) fn tick(&mut self, ms: i64) -> (String, Result<(), SampleError>) {
         let tick = Tick { time: ms * 1_000, monotonic_ns: ms * 1_000_000 };
