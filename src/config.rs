@@ -22,6 +22,7 @@ use std::time::Duration;
 use crate::alert::notify::NotifierSettings;
 use crate::alert::rule::Rule;
 use crate::export::{MetricsSettings, TracingSettings};
+use crate::family::Roots;
 use crate::query::QuerySettings;
 use crate::serve::ServeSettings;
 use crate::store::StoreSettings;
@@ -29,7 +30,7 @@ use read::{Report, Section};
 use tree::{Node, nest};
 
 pub use collector::{
-    COLLECTORS_MAX, CollectorError, CollectorField, CollectorSettings, NAME_LENGTH_MAX, check_collector,
+    COLLECTORS_MAX, CollectorError, CollectorField, CollectorSettings, NAME_LENGTH_MAX, SCHEDULINGS, check_collector,
     collector_errors,
 };
 pub use read::parse_duration;
@@ -56,6 +57,8 @@ const COMMAND_LINE_VARIABLES: &[&str] = &["KYMO_CONFIG", "KYMO_ADDR"];
 /// Everything that the daemon needs to know, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where the kernel's files are.
+    pub roots: Roots,
     /// The collectors to start with.
     pub collectors: Vec<CollectorSettings>,
     /// The alert rules, compiled.
@@ -188,6 +191,7 @@ fn variables(all: &[(OsString, OsString)], report: &Report) -> Vec<Node> {
 /// Checks the tree. `None`, and the reasons in `report`, when something is wrong.
 fn settings(tree: &Node, report: &Report) -> Option<Settings> {
     let mut root = Section::new(tree, String::new(), report)?;
+    let roots = section::host(&mut root);
     let collectors = collector::read(&mut root);
     let notifiers = alert::read_notifiers(&mut root);
     let rules = alert::read_rules(&mut root, &notifiers);
@@ -201,6 +205,7 @@ fn settings(tree: &Node, report: &Report) -> Option<Settings> {
 
     let storage = storage?;
     Some(Settings {
+        roots: roots?,
         collectors,
         rules,
         notifiers,

@@ -60,6 +60,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let mut telemetry = export::init_logging(&settings.log_filter, &settings.tracing)?;
     // Asked early, so that a taken port is told before a data folder is made.
     serve::check_address(&settings.serve)?;
+    settings.roots.check()?;
     let (store, scan) = Store::open(settings.store)?;
     let store = Arc::new(store);
     tell_scan(&store, &scan);
@@ -71,7 +72,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 
     let (sources, arriving) = sync_channel(COLLECTORS_MAX);
     let labels = collectors::labels();
-    let collectors = Arc::new(Collectors::new(sources, labels.clone(), Arc::clone(&store)));
+    let collectors = Arc::new(Collectors::new(sources, labels.clone(), Arc::clone(&store), settings.roots));
     let report = reporter(&store, &engine, &outbox, telemetry.losses(), &collectors);
     let drain = Drain::new(arriving, alerts, Arc::clone(&store), &labels, report, Arc::clone(&progress));
     let (background, requests) = Background::new();

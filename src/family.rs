@@ -12,6 +12,8 @@ pub mod network;
 mod probe;
 mod source;
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +99,46 @@ impl Family {
 #[must_use]
 pub fn find(name: &str) -> Option<(usize, &'static Family)> {
     FAMILIES.iter().enumerate().find(|(_, family)| family.name() == name)
+}
+
+/// Where the kernel's files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    /// procfs: `/proc`, or where a container sees its host's.
+    pub procfs: PathBuf,
+    /// sysfs: `/sys`, or where a container sees its host's.
+    pub sysfs: PathBuf,
+}
+
+impl Roots {
+    /// Whether the kernel's files are there.
+    ///
+    /// # Errors
+    /// When one of them has not what every kernel has in it, with the file that was looked for.
+    pub fn check(&self) -> Result<(), RootError> {
+        for (key, root, file) in [("host.procfs", &self.procfs, "stat"), ("host.sysfs", &self.sysfs, "class")] {
+            let path = root.join(file);
+            std::fs::metadata(&path).map_err(|source| RootError { key, path, source })?;
+        }
+        Ok(())
+    }
+
+    /// Has the calling thread read the kernel's files there.
+    pub fn apply(&self) {
+        heim_runtime::linux::set_roots(&self.procfs, &self.sysfs);
+    }
+}
+
+/// Why the kernel's files cannot be read where the configuration says.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: look for {}: {source}", path.display())]
+pub struct RootError {
+    /// The key of the configuration.
+    pub key: &'static str,
+    /// What is not there.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
 }
 
 /// Runs `tick` within one snapshot: each file below `/proc` and `/sys` is read at most once in it.

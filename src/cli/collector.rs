@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::connect::{Target, block_on, request};
@@ -21,6 +21,7 @@ use crate::serve::proto::{
 Examples:
   kymo collector list
   kymo collector set burst --interval 2ms
+  kymo collector set burst --scheduling fifo
   kymo collector start quick --interval 100ms --metrics memory,host
   kymo collector stop quick
 
@@ -56,6 +57,9 @@ pub enum CollectorAction {
         /// Allow an interval below what gives new information
         #[arg(long)]
         force: bool,
+        /// How its thread is scheduled
+        #[arg(long, value_enum, default_value_t)]
+        scheduling: Scheduling,
     },
     /// Stop one; what it recorded stays
     Stop {
@@ -67,7 +71,7 @@ pub enum CollectorAction {
         /// Its name
         name: String,
         /// The new time between two ticks
-        #[arg(long, value_parser = duration, required_unless_present = "metrics")]
+        #[arg(long, value_parser = duration, required_unless_present_any = ["metrics", "scheduling"])]
         interval: Option<Duration>,
         /// What it samples from now on, separated by commas
         #[arg(long, value_delimiter = ',')]
@@ -75,7 +79,29 @@ pub enum CollectorAction {
         /// Allow an interval below what gives new information
         #[arg(long)]
         force: bool,
+        /// How its thread is scheduled from now on
+        #[arg(long, value_enum)]
+        scheduling: Option<Scheduling>,
     },
+}
+
+/// How a collector's thread is scheduled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Scheduling {
+    /// As any other thread
+    #[default]
+    Other,
+    /// Before all ordinary threads; the daemon needs `CAP_SYS_NICE` or `RLIMIT_RTPRIO`
+    Fifo,
+}
+
+impl From<Scheduling> for proto::Scheduling {
+    fn from(scheduling: Scheduling) -> proto::Scheduling {
+        match scheduling {
+            Scheduling::Other => proto::Scheduling::Other,
+            Scheduling::Fifo => proto::Scheduling::Fifo,
+        }
+    }
 }
 
 /// Does it, and shows the collectors as they are then.
@@ -86,14 +112,16 @@ pub fn run(collector: &Collector) -> anyhow::Result<()> {
     let target = &collector.target;
     let (name, action) = match collector.action.clone() {
         CollectorAction::List { format } => return list(target, format),
-        CollectorAction::Start { name, interval, metrics, force } => {
+        CollectorAction::Start { name, interval, metrics, force, scheduling } => {
             let interval = Some(interval.try_into()?);
-            (name, Action::Start(StartCollector { interval, families: metrics, force }))
+            let scheduling = proto::Scheduling::from(scheduling).into();
+            (name, Action::Start(StartCollector { interval, families: metrics, force, scheduling }))
         }
         CollectorAction::Stop { name } => (name, Action::Stop(StopCollector {})),
-        CollectorAction::Set { name, interval, metrics, force } => {
+        CollectorAction::Set { name, interval, metrics, force, scheduling } => {
             let interval = interval.map(TryInto::try_into).transpose()?;
-            (name, Action::Retune(RetuneCollector { interval, families: metrics, force }))
+            let scheduling = scheduling.map_or(proto::Scheduling::Unspecified, Into::into).into();
+            (name, Action::Retune(RetuneCollector { interval, families: metrics, force, scheduling }))
         }
     };
     let done = match action {
@@ -109,7 +137,7 @@ pub fn run(collector: &Collector) -> anyhow::Result<()> {
     })?;
     let mut out = io::stdout().lock();
     writeln!(out, "{done} {name}")?;
-    table::write(&rows(answer.collector.as_slice()), &mut out)?;
+    write(answer.collector.as_slice(), &mut out)?;
     Ok(())
 }
 
@@ -121,7 +149,7 @@ fn list(target: &Target, format: Form) -> anyhow::Result<()> {
     })?;
     let mut out = io::stdout().lock();
     match format {
-        Form::Table => table::write(&rows(&answer.collectors), &mut out)?,
+        Form::Table => write(&answer.collectors, &mut out)?,
         Form::Json => {
             let all: Vec<Value> = answer.collectors.iter().map(as_json).collect();
             writeln!(out, "{:#}", Value::Array(all))?;
@@ -130,8 +158,21 @@ fn list(target: &Target, format: Form) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Collectors for people.
-pub(super) fn rows(collectors: &[proto::Collector]) -> comfy_table::Table {
+/// Collectors for people, and what they cannot record.
+pub(super) fn write(collectors: &[proto::Collector], out: &mut impl Write) -> io::Result<()> {
+    table::write(&rows(collectors), out)?;
+    for one in collectors {
+        for warning in &one.warnings {
+            writeln!(out, "{}: {warning}", one.name)?;
+        }
+        for lacking in &one.unavailable {
+            writeln!(out, "{}: {} is not recorded: {}", one.name, lacking.family, lacking.reason)?;
+        }
+    }
+    Ok(())
+}
+
+fn rows(collectors: &[proto::Collector]) -> comfy_table::Table {
     let headers = ["collector", "interval", "metrics", "scheduled", "taken", "missed", "records", "dropped", "trouble"];
     let mut rows = table::with_headers(headers);
     for one in collectors {
@@ -165,7 +206,17 @@ pub(super) fn as_json(one: &proto::Collector) -> Value {
         "dropped_records": one.dropped_records,
         "failed_reads": one.failed_reads,
         "last_error": one.last_error,
+        "unavailable": one.unavailable.iter().map(unavailable).collect::<Vec<_>>(),
+        "warnings": one.warnings,
+        "scheduling": match one.scheduling() {
+            proto::Scheduling::Fifo => "fifo",
+            proto::Scheduling::Other | proto::Scheduling::Unspecified => "other",
+        },
     })
+}
+
+fn unavailable(one: &proto::UnavailableFamily) -> Value {
+    json!({"family": one.family, "reason": one.reason})
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

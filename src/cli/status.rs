@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::connect::{Target, block_on, request};
-use super::{Form, collector, show, table};
+use super::{Form, collector, show};
 use crate::serve::proto::metrics_service_client::MetricsServiceClient;
 use crate::serve::proto::{GetStatusRequest, GetStatusResponse, Losses};
 
@@ -58,7 +58,7 @@ fn describe(status: &GetStatusResponse, out: &mut impl Write) -> io::Result<()> 
     }
     writeln!(out, "lost:    {}", losses(status.losses.unwrap_or_default()))?;
     writeln!(out)?;
-    table::write(&collector::rows(&status.collectors), out)
+    collector::write(&status.collectors, out)
 }
 
 fn losses(losses: Losses) -> String {

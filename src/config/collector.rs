@@ -5,9 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::family::{self, FAMILIES, Family};
-use crate::sampler::{INTERVAL_MAX, INTERVAL_MIN};
+use crate::sampler::{INTERVAL_MAX, INTERVAL_MIN, Scheduling};
 
 use super::read::{self, Section, show, unknown};
+use super::tree::Node;
 
 /// The greatest number of collectors.
 pub const COLLECTORS_MAX: usize = 64;
@@ -25,6 +26,8 @@ pub struct CollectorSettings {
     pub families: Vec<&'static Family>,
     /// Whether it may be faster than a family's [`interval_min`](family::Sampling::interval_min).
     pub force: bool,
+    /// How its thread is scheduled.
+    pub scheduling: Scheduling,
 }
 
 /// What a [`CollectorError`] is about.
@@ -63,6 +66,9 @@ pub struct CollectorError {
     pub conflict: bool,
 }
 
+/// How configuration, API and command line name the scheduling policies.
+pub const SCHEDULINGS: [(&str, Scheduling); 2] = [("other", Scheduling::Other), ("fifo", Scheduling::Fifo)];
+
 /// Checks one collector against the rules and against `others`, which does not hold the collector itself.
 ///
 /// # Errors
@@ -78,7 +84,8 @@ pub fn check_collector(
         Some(error) => Err(error),
         None => {
             let families = metrics.iter().filter_map(|metric| family::find(metric.as_ref())).map(|(_, family)| family);
-            Ok(CollectorSettings { name: name.to_owned(), interval, families: families.collect(), force })
+            let (name, families, scheduling) = (name.to_owned(), families.collect(), Scheduling::default());
+            Ok(CollectorSettings { name, interval, families, force, scheduling })
         }
     }
 }
@@ -143,6 +150,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<CollectorSettings> {
         let interval = section.required("interval", read::duration(Duration::ZERO..=Duration::MAX));
         let metrics = section.required("metrics", read::texts);
         let force = section.optional("force", read::boolean).unwrap_or(false);
+        let scheduling = section.optional("scheduling", scheduling).unwrap_or_default();
         if let (Some(interval), Some(metrics)) = (interval, metrics) {
             for error in collector_errors(&entry.key, interval, &metrics, force, &collectors) {
                 match error.field {
@@ -153,11 +161,17 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<CollectorSettings> {
                 }
             }
             let families = metrics.iter().filter_map(|metric| Some(family::find(metric)?.1)).collect();
-            collectors.push(CollectorSettings { name: entry.key.clone(), interval, families, force });
+            collectors.push(CollectorSettings { name: entry.key.clone(), interval, families, force, scheduling });
         }
         section.finish();
     }
     collectors
+}
+
+fn scheduling(node: &Node) -> Result<Scheduling, String> {
+    let name = read::text(node)?;
+    let found = SCHEDULINGS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, scheduling)| *scheduling).ok_or_else(|| format!("expected \"other\" or \"fifo\", found {name:?}"))
 }
 
 fn wrong_name(name: &str) -> Option<String> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use crate::export::{MetricsSettings, TracingSettings, check_endpoint};
+use crate::family::Roots;
 use crate::query::QuerySettings;
 use crate::serve::ServeSettings;
 use crate::store::StoreSettings;
@@ -20,6 +21,21 @@ const MIB: u64 = 1 << 20;
 const RETENTION_DAYS_MAX: u64 = 36_500;
 const HOST_LENGTH_MAX: usize = 253;
 
+/// `[host]`.
+pub(super) fn host(root: &mut Section<'_>) -> Option<Roots> {
+    let mut section = root.required_section("host")?;
+    let procfs = section.required("procfs", folder);
+    let sysfs = section.required("sysfs", folder);
+    section.finish();
+    Some(Roots { procfs: procfs?, sysfs: sysfs? })
+}
+
+/// An absolute path: what is sampled must not depend on where kymo was started.
+fn folder(node: &Node) -> Result<PathBuf, String> {
+    let path = PathBuf::from(read::some_text(node)?);
+    if path.is_absolute() { Ok(path) } else { Err(format!("expected an absolute path, found {}", path.display())) }
+}
+
 /// `[storage]`, of which the drain and background threads take their intervals.
 pub(super) struct Storage {
     pub(super) store: StoreSettings,
@@ -31,7 +47,7 @@ pub(super) struct Storage {
 pub(super) fn storage(root: &mut Section<'_>) -> Option<Storage> {
     let mut section = root.required_section("storage")?;
     let path = section.required("path", read::some_text);
-    let host = section.required("host", host);
+    let host = section.required("host", host_name);
     let flush_interval = section.required("flush_interval", read::duration(SECOND..=DAY));
     let drain_interval = section.required("drain_interval", read::duration(Duration::from_millis(1)..=SECOND));
     let hot_bytes_max = section.required("hot_bytes_max", read::bytes(MIB..=u64::MAX));
@@ -52,7 +68,7 @@ pub(super) fn storage(root: &mut Section<'_>) -> Option<Storage> {
     })
 }
 
-fn host(node: &Node) -> Result<String, String> {
+fn host_name(node: &Node) -> Result<String, String> {
     let host = read::text(node)?;
     let host = if host.is_empty() { rustix::system::uname().nodename().to_string_lossy().into_owned() } else { host };
     let right = !host.trim().is_empty() && host.len() <= HOST_LENGTH_MAX && !host.chars().any(char::is_control);

@@ -109,7 +109,6 @@ pub(super) fn run(
         result
     };
     let mut due = Instant::now() + interval;
-    let mut log = TroubleLog::default();
     loop {
         let patience = due.saturating_duration_since(Instant::now()).min(CHECK_INTERVAL);
         match requests.received.recv_timeout(patience) {
@@ -126,7 +125,7 @@ pub(super) fn run(
             let _ = flush();
             due = Instant::now() + interval;
         }
-        log.report(collectors);
+        collectors.tell_changes();
     }
 }
 
@@ -154,24 +153,6 @@ pub(super) fn flush(store: &Store, progress: &Progress) -> Result<Flushed, Write
         }
     }
     result
-}
-
-/// Logs a collector's read errors: each once, and again when it is another one.
-#[derive(Default)]
-struct TroubleLog {
-    last: std::collections::HashMap<String, String>,
-}
-
-impl TroubleLog {
-    fn report(&mut self, collectors: &Collectors) {
-        for info in collectors.list() {
-            let (collector, Some(error)) = (info.settings.name, info.last_error) else { continue };
-            if self.last.get(&collector) != Some(&error) {
-                tracing::warn!(collector, error, "a family could not be read");
-                self.last.insert(collector, error);
-            }
-        }
-    }
 }
 
 /// Lowers the calling thread's priority; a refusal changes nothing but how fair the scheduler is to it.

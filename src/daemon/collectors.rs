@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::RingSource;
 use crate::config::{COLLECTORS_MAX, CollectorSettings};
-use crate::family::{self, FAMILIES, Family};
+use crate::family::{self, FAMILIES, Family, Roots};
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::ring::ring;
+use crate::sampler::health::Health;
 use crate::sampler::report::{Collector, Gap};
 use crate::sampler::{Reasons, Running, Setup, Totals, wall_us};
 use crate::store::Store;
@@ -68,8 +69,7 @@ pub(super) struct CollectorInfo {
     pub(super) settings: CollectorSettings,
     /// When it was started, µs since the epoch.
     pub(super) since: i64,
-    /// Its newest read error, if there was one.
-    pub(super) last_error: Option<String>,
+    pub(super) health: Health,
 }
 
 /// All collectors of the daemon.
@@ -79,6 +79,7 @@ pub(super) struct Collectors {
     labels: Vec<Arc<Labels>>,
     sources: SyncSender<Vec<DrainSource>>,
     store: Arc<Store>,
+    roots: Roots,
     retired: Mutex<Totals>,
 }
 
@@ -93,13 +94,19 @@ struct Entry {
     settings: CollectorSettings,
     running: Running,
     since: i64,
-    last_error: Option<String>,
+    /// What was last told in the log.
+    told: Health,
 }
 
 impl Collectors {
     /// None yet. The drain thread receives the rings of each that is started through `sources`.
-    pub(super) fn new(sources: SyncSender<Vec<DrainSource>>, labels: Vec<Arc<Labels>>, store: Arc<Store>) -> Self {
-        Collectors { entries: Mutex::default(), labels, sources, store, retired: Mutex::default() }
+    pub(super) fn new(
+        sources: SyncSender<Vec<DrainSource>>,
+        labels: Vec<Arc<Labels>>,
+        store: Arc<Store>,
+        roots: Roots,
+    ) -> Self {
+        Collectors { entries: Mutex::default(), labels, sources, store, roots, retired: Mutex::default() }
     }
 
     pub(super) fn start(&self, settings: CollectorSettings) -> Result<(), CollectorsError> {
@@ -118,7 +125,7 @@ impl Collectors {
 
     pub(super) fn stop(&self, name: &str) -> Result<Stopped, CollectorsError> {
         let mut entries = self.lock();
-        let mut entry = entries.remove(name).ok_or_else(|| missing(&entries, name))?;
+        let entry = entries.remove(name).ok_or_else(|| missing(&entries, name))?;
         let info = entry.info();
         let totals = self.halt(entry);
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,8 +140,8 @@ impl Collectors {
     }
 
     pub(super) fn find(&self, name: &str) -> Result<CollectorInfo, CollectorsError> {
-        let mut entries = self.lock();
-        match entries.get_mut(name) {
+        let entries = self.lock();
+        match entries.get(name) {
             Some(entry) => Ok(entry.info()),
             None => Err(missing(&entries, name)),
         }
@@ -169,8 +176,16 @@ impl Collectors {
     }
 
     pub(super) fn list(&self) -> Vec<CollectorInfo> {
-        let mut entries = self.lock();
-        entries.values_mut().map(Entry::info).collect()
+        self.lock().values().map(Entry::info).collect()
+    }
+
+    /// Writes to the log what has changed in how the collectors do.
+    pub(super) fn tell_changes(&self) {
+        for entry in self.lock().values_mut() {
+            let now = entry.running.health();
+            tell_change(&entry.settings.name, &entry.told, &now);
+            entry.told = now;
+        }
     }
 
     /// How many label texts came after an interner was full.
@@ -199,6 +214,11 @@ impl Collectors {
         let setup = Setup {
             name: settings.name.clone(),
             interval: settings.interval,
+            scheduling: settings.scheduling,
+            prepare: {
+                let roots = self.roots.clone();
+                Box::new(move || roots.apply())
+            },
             samplers,
             snapshot: family::in_snapshot,
             reports,
@@ -214,7 +234,7 @@ impl Collectors {
         };
         let running =
             Running::start(setup).map_err(|source| CollectorsError::Thread { name: settings.name.clone(), source })?;
-        Ok(Entry { settings, running, since: wall_us(), last_error: None })
+        Ok(Entry { settings, running, since: wall_us(), told: Health::default() })
     }
 
     fn halt(&self, entry: Entry) -> Totals {
@@ -239,15 +259,8 @@ impl Collectors {
 }
 
 impl Entry {
-    fn info(&mut self) -> CollectorInfo {
-        self.note_trouble();
-        CollectorInfo { settings: self.settings.clone(), since: self.since, last_error: self.last_error.clone() }
-    }
-
-    fn note_trouble(&mut self) {
-        if let Some(trouble) = self.running.take_trouble() {
-            self.last_error = Some(trouble);
-        }
+    fn info(&self) -> CollectorInfo {
+        CollectorInfo { settings: self.settings.clone(), since: self.since, health: self.running.health() }
     }
 }
 
@@ -255,6 +268,33 @@ impl fmt::Debug for Collectors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Collectors").field("names", &self.lock().keys().collect::<Vec<_>>()).finish_non_exhaustive()
     }
+}
+
+fn tell_change(collector: &str, before: &Health, now: &Health) {
+    for one in now.unavailable.iter().filter(|one| !before.unavailable.contains(one)) {
+        tracing::info!(collector, family = one.family, "not recorded, for this host lacks it: {}", one.reason);
+    }
+    for one in before.unavailable.iter().filter(|one| now.unavailable.iter().all(|still| still.family != one.family)) {
+        tracing::info!(collector, family = one.family, "recorded from now on: this host has got it");
+    }
+    match (&before.overload, &now.overload) {
+        (None, Some(overload)) => tracing::warn!(collector, "{overload}"),
+        (Some(_), None) => tracing::info!(collector, "no longer overloaded"),
+        _ => (),
+    }
+    if let (None, Some(reason)) = (&before.refused_scheduling, &now.refused_scheduling) {
+        tracing::warn!(collector, "{}", refused_scheduling(reason));
+    }
+    if let Some(error) = now.last_error.as_ref().filter(|error| Some(*error) != before.last_error.as_ref()) {
+        tracing::warn!(collector, error, "a family could not be read");
+    }
+}
+
+pub(super) fn refused_scheduling(reason: &str) -> String {
+    format!(
+        "scheduling = \"fifo\" was refused: {reason}; it needs CAP_SYS_NICE or RLIMIT_RTPRIO, and the collector goes on \
+         without"
+    )
 }
 
 /// Whether no other collector has one of these families.

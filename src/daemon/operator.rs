@@ -14,6 +14,7 @@ use crate::export::losses::Losses as ExportLosses;
 use crate::family::{self, Family};
 use crate::record::Record;
 use crate::sampler::Totals;
+use crate::sampler::health::Health;
 use crate::sampler::report::Collector;
 use crate::serve::{
     AlertStatus, CollectorStatus, DaemonStatus, Flushed, Losses, Operator, OperatorError, RetuneCollector,
@@ -23,7 +24,7 @@ use crate::store::Store;
 
 use super::FRESH_PATIENCE;
 use super::background::{Background, FlushError};
-use super::collectors::{CollectorInfo, Collectors, CollectorsError};
+use super::collectors::{CollectorInfo, Collectors, CollectorsError, refused_scheduling};
 use super::drain::Progress;
 
 /// What the control API works on.
@@ -47,6 +48,7 @@ impl Operator for Control {
         self.blocking(move |control| {
             let others = control.settings_but(None);
             let settings = check(&start.name, start.interval, &start.families, start.force, &others)?;
+            let settings = CollectorSettings { scheduling: start.scheduling, ..settings };
             control.collectors.start(settings)?;
             tracing::info!(collector = start.name, "started");
             control.collector(&start.name)
@@ -72,7 +74,9 @@ impl Operator for Control {
             let families = retune.families.unwrap_or(running.families);
             // What was forced stays so, unless the interval is what is asked about.
             let force = retune.force || (running.force && retune.interval.is_none());
-            control.collectors.retune(check(&retune.name, interval, &families, force, &others)?)?;
+            let settings = check(&retune.name, interval, &families, force, &others)?;
+            let scheduling = retune.scheduling.unwrap_or(running.scheduling);
+            control.collectors.retune(CollectorSettings { scheduling, ..settings })?;
             tracing::info!(collector = retune.name, ?interval, "retuned");
             control.collector(&retune.name)
         })
@@ -182,10 +186,9 @@ impl Control {
         if let Some(error) = self.background.trouble() {
             degraded.push(format!("flushes fail, rows stay in memory: {error}"));
         }
-        for collector in collectors.iter().filter(|collector| collector.failed_reads > 0) {
-            if let Some(error) = &collector.last_error {
-                degraded.push(format!("collector {}: {error}", collector.name));
-            }
+        for collector in &collectors {
+            let read_error = collector.last_error.iter().filter(|_| collector.failed_reads > 0);
+            degraded.extend(read_error.chain(&collector.warnings).map(|text| format!("collector {}: {text}", collector.name)));
         }
         DaemonStatus {
             host: self.store.settings().host.clone(),
@@ -254,8 +257,16 @@ fn status_of(info: &CollectorInfo, counts: Option<Counts>) -> CollectorStatus {
         pushed_records: count(|counts| counts.pushed),
         dropped_records: count(|counts| counts.dropped),
         failed_reads: count(|counts| counts.failed),
-        last_error: info.last_error.clone(),
+        last_error: info.health.last_error.clone(),
+        unavailable: info.health.unavailable.clone(),
+        warnings: warnings(&info.health),
+        scheduling: info.settings.scheduling,
     }
+}
+
+fn warnings(health: &Health) -> Vec<String> {
+    let overload = health.overload.iter().map(ToString::to_string);
+    overload.chain(health.refused_scheduling.as_deref().map(refused_scheduling)).collect()
 }
 
 fn check(

@@ -149,6 +149,7 @@ impl TryFrom<ControlCollectorRequest> for Change {
                     interval: self::interval("start.interval", interval)?,
                     families: families("start.families", &start.families)?,
                     force: start.force,
+                    scheduling: wire::checked_scheduling("start.scheduling", start.scheduling)?.unwrap_or_default(),
                 }))
             }
             Action::Stop(_) => {
@@ -163,13 +164,15 @@ impl TryFrom<ControlCollectorRequest> for Change {
                     [] => None,
                     names => Some(families("retune.families", names)?),
                 };
-                if interval.is_none() && families.is_none() {
+                let scheduling = wire::checked_scheduling("retune.scheduling", retune.scheduling)?;
+                if interval.is_none() && families.is_none() && scheduling.is_none() {
                     return Err(invalid_field(
                         "retune",
-                        "nothing to change: give a new interval, new families or both",
+                        "nothing to change: give a new interval, new families, another scheduling or several of them",
                     ));
                 }
-                Ok(Change::Retune(operator::RetuneCollector { name, interval, families, force: retune.force }))
+                let force = retune.force;
+                Ok(Change::Retune(operator::RetuneCollector { name, interval, families, force, scheduling }))
             }
         }
     }
@@ -232,6 +235,7 @@ mod tests {
             interval: Some(prost_types::Duration { seconds: 0, nanos: interval_us * 1_000 }),
             families: families.iter().map(|name| (*name).to_owned()).collect(),
             force: false,
+            scheduling: 0,
         }))
     }
 
@@ -246,9 +250,11 @@ mod tests {
     fn bad_changes_are_refused_with_the_field_at_fault() {
         let retune = |interval, families: &[&str]| {
             let families = families.iter().map(|name| (*name).to_owned()).collect();
-            Some(Action::Retune(RetuneCollector { interval, families, force: true }))
+            Some(Action::Retune(RetuneCollector { interval, families, force: true, scheduling: 0 }))
         };
-        let no_interval = Some(Action::Start(StartCollector { interval: None, families: vec![], force: false }));
+        let retune_scheduling =
+            |scheduling| Some(Action::Retune(RetuneCollector { scheduling, ..RetuneCollector::default() }));
+        let no_interval = Some(Action::Start(StartCollector { interval: None, families: vec![], force: false, scheduling: 0 }));
         for (name, action, field, text) in [
             ("a", None, "action", "missing"),
             ("", start(1, &["cpu"]), "name", "empty"),
@@ -257,6 +263,8 @@ mod tests {
             ("a", start(0, &["cpu"]), "start.interval", "above zero"),
             ("a", start(-5, &["cpu"]), "start.interval", "above zero"),
             ("a", start(5, &[]), "start.families", "cpu"),
+            ("a", retune_scheduling(7), "retune.scheduling", "7 is not a value"),
+            ("a", retune_scheduling(0), "retune", "nothing to change"),
             ("a", start(5, &["cpo"]), "start.families", "\"cpo\" is not a family"),
             ("a", start(5, &["kymo"]), "start.families", "by kymo itself"),
             ("a", start(5, &["cpu", "cpu"]), "start.families", "twice"),

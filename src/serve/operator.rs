@@ -9,6 +9,8 @@ use arrow::array::RecordBatch;
 use crate::family::Family;
 #[cfg(doc)]
 use crate::sampler::INTERVAL_MAX;
+use crate::sampler::Scheduling;
+use crate::sampler::health::Unavailable;
 
 /// What the control API asks of the daemon.
 ///
@@ -118,9 +120,11 @@ pub struct StartCollector {
     pub families: Vec<&'static Family>,
     /// Whether intervals shorter than [`interval_min`](crate::family::Sampling::interval_min) are allowed.
     pub force: bool,
+    /// How its thread is scheduled.
+    pub scheduling: Scheduling,
 }
 
-/// A collector to change. At least one of `interval` and `families` is given.
+/// A collector to change. At least one of `interval`, `families` and `scheduling` is given.
 #[derive(Clone, Debug)]
 pub struct RetuneCollector {
     /// Its name, not empty.
@@ -131,6 +135,8 @@ pub struct RetuneCollector {
     pub families: Option<Vec<&'static Family>>,
     /// As in [`StartCollector`].
     pub force: bool,
+    /// The new scheduling, as in [`StartCollector`].
+    pub scheduling: Option<Scheduling>,
 }
 
 /// A collector and what it has done since it was started or last retuned.
@@ -158,6 +164,12 @@ pub struct CollectorStatus {
     pub failed_reads: i64,
     /// Why, the last time.
     pub last_error: Option<String>,
+    /// Families that it does not sample, as the host lacks what they read.
+    pub unavailable: Vec<Unavailable>,
+    /// What someone should look at, in sentences.
+    pub warnings: Vec<String>,
+    /// How its thread is to be scheduled.
+    pub scheduling: Scheduling,
 }
 
 /// What the daemon is and how it does.

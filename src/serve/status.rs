@@ -3,6 +3,7 @@
 use super::operator::{AlertStatus, CollectorStatus, DaemonStatus, Flushed};
 use super::proto::{
     AlertRule, AlertSeries, AlertState, Collector, FlushResponse, GetStatusResponse, Listener, Losses, StoreStatus,
+    UnavailableFamily,
 };
 use super::wire;
 
@@ -20,6 +21,13 @@ impl From<CollectorStatus> for Collector {
             dropped_records: status.dropped_records,
             failed_reads: status.failed_reads,
             last_error: status.last_error.unwrap_or_default(),
+            unavailable: status
+                .unavailable
+                .into_iter()
+                .map(|one| UnavailableFamily { family: one.family.to_owned(), reason: one.reason })
+                .collect(),
+            warnings: status.warnings,
+            scheduling: wire::scheduling(status.scheduling).into(),
         }
     }
 }

@@ -392,7 +392,8 @@ async fn collectors_are_started_retuned_listed_and_stopped() {
     let server = Running::start();
     let mut client = server.metrics().await;
     let interval = |millis| wire::duration(Duration::from_millis(millis));
-    let start = proto::StartCollector { interval: Some(interval(10)), families: vec!["cpu".to_owned()], force: false };
+    let families = vec!["cpu".to_owned()];
+    let start = proto::StartCollector { interval: Some(interval(10)), families, ..Default::default() };
     let request = |action| proto::ControlCollectorRequest { name: "fast".to_owned(), action: Some(action) };
 
     let short = proto::StartCollector { interval: Some(wire::duration(Duration::from_micros(5))), ..start.clone() };
@@ -406,7 +407,7 @@ async fn collectors_are_started_retuned_listed_and_stopped() {
     let again = client.control_collector(request(Change::Start(start))).await.unwrap_err();
     assert_eq!((again.code(), again.message()), (Code::AlreadyExists, "collector fast runs already"));
 
-    let retune = proto::RetuneCollector { interval: Some(interval(20)), families: vec![], force: false };
+    let retune = proto::RetuneCollector { interval: Some(interval(20)), ..Default::default() };
     let retuned = client.control_collector(request(Change::Retune(retune))).await.unwrap().into_inner();
     assert_eq!(retuned.collector.unwrap().interval, Some(interval(20)));
     let listed = client.list_collectors(proto::ListCollectorsRequest {}).await.unwrap().into_inner();

@@ -7,8 +7,9 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use tonic::Status;
 
 use super::error::invalid_field;
-use super::proto::Number;
 use super::proto::number::Value;
+use super::proto::{self, Number};
+use crate::sampler::Scheduling;
 
 const MICROS: i64 = 1_000_000;
 
@@ -57,6 +58,24 @@ fn text(value: prost_types::Duration) -> String {
     match Duration::try_from(value) {
         Ok(duration) => format!("{duration:?}"),
         Err(_) => "a negative or malformed duration".to_owned(),
+    }
+}
+
+/// How a thread is scheduled.
+pub(super) fn scheduling(scheduling: Scheduling) -> proto::Scheduling {
+    match scheduling {
+        Scheduling::Other => proto::Scheduling::Other,
+        Scheduling::Fifo => proto::Scheduling::Fifo,
+    }
+}
+
+/// How a thread is to be scheduled; `None` when that is not said.
+pub(super) fn checked_scheduling(field: &'static str, value: i32) -> Result<Option<Scheduling>, Status> {
+    match proto::Scheduling::try_from(value) {
+        Ok(proto::Scheduling::Unspecified) => Ok(None),
+        Ok(proto::Scheduling::Other) => Ok(Some(Scheduling::Other)),
+        Ok(proto::Scheduling::Fifo) => Ok(Some(Scheduling::Fifo)),
+        Err(_) => Err(invalid_field(field, format!("{value} is not a value of kymo.v1.Scheduling"))),
     }
 }
 

@@ -1,0 +1,95 @@
+//! How a collector does, beyond its counts: what it could not read, what the host lacks, and whether it is overloaded.
+//!
+//! The collector's thread writes it when something changes, and never waits for whoever reads it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a collector says of itself besides its counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// The newest read error, if there ever was one.
+    pub last_error: Option<String>,
+    /// Families that are not sampled because the host lacks what they read.
+    pub unavailable: Vec<Unavailable>,
+    /// Reading took more than half of the last second.
+    pub overload: Option<Overload>,
+    /// Why the thread does not have the scheduling policy it was to have.
+    pub refused_scheduling: Option<String>,
+}
+
+/// A family that the host does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// The family's name.
+    pub family: &'static str,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// A second in which reading took more than half of the time there was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overload {
+    /// How long a tick took to read, on average, µs.
+    pub read_us: i64,
+    /// How long it may take, which is the interval, µs.
+    pub interval_us: i64,
+    /// Each family's share of `read_us`, 0…1, in the order of the collector's list.
+    pub shares: Vec<(&'static str, f64)>,
+}
+
+impl fmt::Display for Overload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Overload { read_us, interval_us, shares } = self;
+        write!(formatter, "overloaded: a tick takes {read_us} µs of every {interval_us} µs to read (")?;
+        for (index, (family, share)) in shares.iter().enumerate() {
+            write!(formatter, "{}{family} {:.0} %", if index == 0 { "" } else { ", " }, share * 100.0)?;
+        }
+        formatter.write_str("); ticks may be missed: give it a longer interval or fewer metrics")
+    }
+}
+
+/// A [`Health`] that one thread writes and others read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedHealth(Arc<Mutex<Health>>);
+
+impl SharedHealth {
+    /// A copy as of now.
+    pub(super) fn get(&self) -> Health {
+        // Each field is replaced whole, so a panic elsewhere does not spoil it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes it, unless somebody reads it right now; whether it was changed.
+    pub(super) fn try_change(&self, change: impl FnOnce(&mut Health)) -> bool {
+        let Ok(mut health) = self.0.try_lock() else { return false };
+        change(&mut health);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overload_names_families_and_a_way_out() {
+        let overload =
+            Overload { read_us: 620, interval_us: 1_000, shares: vec![("network", 0.713), ("disk", 0.287)] };
+        assert_eq!(
+            overload.to_string(),
+            "overloaded: a tick takes 620 µs of every 1000 µs to read (network 71 %, disk 29 %); ticks may be missed: \
+             give it a longer interval or fewer metrics"
+        );
+    }
+
+    #[test]
+    fn whoever_reads_is_not_waited_for() {
+        let health = SharedHealth::default();
+        let reader = health.0.lock().unwrap();
+        assert!(!health.try_change(|health| health.last_error = Some("lost".to_owned())));
+        drop(reader);
+        assert!(health.try_change(|health| health.last_error = Some("kept".to_owned())));
+        assert_eq!(health.get().last_error.as_deref(), Some("kept"));
+    }
+}

@@ -1,0 +1,419 @@
+//! The collector thread: a grid of deadlines, and what is done at each.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::thread::{ClockId, clock_nanosleep_absolute};
+use rustix::time::Timespec;
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
+
+use super::clock::{Clocks, Jump};
+use super::health::{Overload, SharedHealth, Unavailable};
+use super::report::{Collector, Gap};
+use super::{
+    INTERVAL_MAX, INTERVAL_MIN, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns, wall_us,
+};
+use crate::record::label::Label;
+use crate::record::{ABSENT, Record};
+
+/// A stop request is noticed after this time at the latest, however long the interval is.
+const STOP_CHECK_NS: i64 = 100_000_000;
+/// Lateness is kept for as many ticks as a second can have.
+const LATENESS_KEPT_MAX: usize = 1_001;
+/// How often it is looked whether the host has got what it lacked.
+const RECHECK_NS: i64 = 10 * SECOND_NS;
+
+/// The state of a collector thread.
+pub(super) struct Ticking {
+    setup: Setup,
+    slots: Vec<Slot>,
+    health: SharedHealth,
+    interval_ns: i64,
+    totals: Totals,
+    clocks: Clocks,
+    lateness_us: Vec<i64>,
+    next_report_ns: i64,
+    /// What has happened since the last report.
+    second: Second,
+}
+
+/// One family of the collector.
+struct Slot {
+    sampler: Box<dyn Sampler>,
+    /// Whether the host has it; if not, when that is asked again.
+    lacking: Option<Lacking>,
+    /// Time it took since the last report, ns.
+    read_ns: i64,
+}
+
+struct Lacking {
+    recheck_ns: i64,
+}
+
+#[derive(Default)]
+struct Second {
+    ticks: i64,
+    read_ns: i64,
+    /// What status was last told.
+    overloaded: bool,
+}
+
+impl Ticking {
+    pub(super) fn new(mut setup: Setup, health: SharedHealth) -> Ticking {
+        let interval = setup.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
+        let samplers = std::mem::take(&mut setup.samplers);
+        // Asked for the first time at the first tick.
+        let slot = |sampler| Slot { sampler, lacking: Some(Lacking { recheck_ns: 0 }), read_ns: 0 };
+        Ticking {
+            interval_ns: i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX),
+            totals: setup.totals,
+            slots: samplers.into_iter().map(slot).collect(),
+            clocks: Clocks::new(),
+            lateness_us: Vec::with_capacity(LATENESS_KEPT_MAX),
+            next_report_ns: 0,
+            second: Second::default(),
+            setup,
+            health,
+        }
+    }
+
+    pub(super) fn run(mut self, stop: &AtomicBool) -> Totals {
+        // Without this the kernel may delay each wake-up by 50 µs to batch it with others (prctl(2),
+        // PR_SET_TIMERSLACK). It is an optimisation, so a refusal is no error.
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        std::mem::replace(&mut self.setup.prepare, Box::new(|| ()))();
+        self.take_scheduling();
+        let mut due = monotonic_ns() + self.interval_ns;
+        self.next_report_ns = due + SECOND_NS;
+        let mut last = None;
+        while sleep_until(due, stop) {
+            let (tick, late_ns) = self.skip_missed(&mut due);
+            if let Some(jump) = self.clocks.jump(&tick) {
+                self.tell_jump(&tick, jump);
+            }
+            self.take(&tick, late_ns);
+            last = Some(tick);
+            due += self.interval_ns;
+            if tick.monotonic_ns >= self.next_report_ns {
+                self.report(&tick);
+            }
+        }
+        if let Some(tick) = last {
+            self.report(&tick);
+        }
+        self.totals
+    }
+
+    fn take_scheduling(&self) {
+        if self.setup.scheduling != Scheduling::Fifo {
+            return;
+        }
+        // The lowest real-time priority is above all ordinary threads and below those of whoever needs more.
+        let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
+            let reason = match error {
+                thread_priority::Error::OS(code) => std::io::Error::from_raw_os_error(code).to_string(),
+                other => other.to_string(),
+            };
+            self.health.try_change(|health| health.refused_scheduling = Some(reason));
+        }
+    }
+
+    /// Moves `due` to the newest grid point that has passed, counting those before it as missed.
+    fn skip_missed(&mut self, due: &mut i64) -> (Tick, i64) {
+        let tick = Tick { time: wall_us(), monotonic_ns: monotonic_ns() };
+        let missed = (tick.monotonic_ns - *due).max(0) / self.interval_ns;
+        if missed > 0 {
+            let from_us = tick.time - (tick.monotonic_ns - *due) / 1_000;
+            *due += missed * self.interval_ns;
+            self.totals.missed += missed;
+            self.tell_gap(&tick, self.setup.reasons.late, from_us, missed);
+        }
+        self.totals.scheduled += missed + 1;
+        (tick, tick.monotonic_ns - *due)
+    }
+
+    /// The monotonic clock calls for no tick while the host is suspended, so none is lost in either case.
+    fn tell_jump(&mut self, tick: &Tick, Jump { suspended_us, stepped_us }: Jump) {
+        if suspended_us != 0 {
+            self.tell_gap(tick, self.setup.reasons.suspended, tick.time - suspended_us, 0);
+        }
+        if stepped_us != 0 {
+            self.tell_gap(tick, self.setup.reasons.clock_step, tick.time - stepped_us, 0);
+        }
+    }
+
+    fn tell_gap(&mut self, tick: &Tick, reason: Label, from_us: i64, lost: i64) {
+        let collector = self.setup.gap_label;
+        self.setup.gaps.push(Gap { time: tick.time, collector, reason, from_us, to_us: tick.time, lost });
+        self.setup.gaps.publish();
+    }
+
+    fn take(&mut self, tick: &Tick, late_ns: i64) {
+        self.totals.ticks += 1;
+        self.second.ticks += 1;
+        if self.lateness_us.len() < LATENESS_KEPT_MAX {
+            self.lateness_us.push(late_ns.max(0) / 1_000);
+        }
+        let (slots, totals, health) = (&mut self.slots, &mut self.totals, &self.health);
+        let mut ended_ns = tick.monotonic_ns;
+        (self.setup.snapshot)(&mut || {
+            for slot in slots.iter_mut() {
+                // A panic in a parser must cost that family its tick, not the collector its thread.
+                if catch_unwind(AssertUnwindSafe(|| slot.take(tick, totals, health))).is_err() {
+                    fail(totals, health, || format!("read {}: its parser panicked", slot.sampler.family()));
+                }
+                let began_ns = std::mem::replace(&mut ended_ns, monotonic_ns());
+                slot.read_ns += ended_ns - began_ns;
+            }
+        });
+        self.totals.read_ns += ended_ns - tick.monotonic_ns;
+        self.second.read_ns += ended_ns - tick.monotonic_ns;
+    }
+
+    fn report(&mut self, tick: &Tick) {
+        let quantile = |lateness: &mut [i64], per_mille: usize| {
+            if lateness.is_empty() {
+                return ABSENT;
+            }
+            let rank = (lateness.len() * per_mille).div_ceil(1_000).clamp(1, lateness.len()) - 1;
+            *lateness.select_nth_unstable(rank).1
+        };
+        let lateness = &mut self.lateness_us;
+        self.setup.reports.push(Collector {
+            collector: self.setup.report_label,
+            scheduled_ticks: self.totals.scheduled,
+            ticks: self.totals.ticks,
+            missed_ticks: self.totals.missed,
+            pushed_records: self.totals.pushed,
+            dropped_records: self.totals.dropped,
+            failed_reads: self.totals.failed,
+            read_us: self.totals.read_ns / 1_000,
+            lateness_p50_us: quantile(lateness, 500),
+            lateness_p99_us: quantile(lateness, 990),
+            lateness_max_us: quantile(lateness, 1_000),
+            ..Collector::absent(tick.time)
+        });
+        self.setup.reports.publish();
+        lateness.clear();
+        self.tell_overload();
+        // Also a grid: reports stay one second apart on average however late a tick was.
+        self.next_report_ns = (self.next_report_ns + SECOND_NS).max(tick.monotonic_ns);
+    }
+
+    /// Tells status when reading took more than half of the time since the last report, and when it no longer does.
+    fn tell_overload(&mut self) {
+        let Second { ticks, read_ns, overloaded } = self.second;
+        let over = read_ns > ticks.saturating_mul(self.interval_ns) / 2;
+        let mut told = overloaded;
+        if over || overloaded {
+            let overload = over.then(|| Overload {
+                read_us: read_ns / ticks.max(1) / 1_000,
+                interval_us: self.interval_ns / 1_000,
+                shares: self.slots.iter().map(|slot| slot.share_of(read_ns)).collect(),
+            });
+            // Who reads status at this moment is told a second later.
+            if self.health.try_change(|health| health.overload = overload) {
+                told = over;
+            }
+        }
+        self.slots.iter_mut().for_each(|slot| slot.read_ns = 0);
+        self.second = Second { overloaded: told, ..Second::default() };
+    }
+}
+
+impl Slot {
+    fn take(&mut self, tick: &Tick, totals: &mut Totals, health: &SharedHealth) {
+        if let Some(lacking) = &mut self.lacking {
+            if tick.monotonic_ns < lacking.recheck_ns {
+                return;
+            }
+            lacking.recheck_ns = tick.monotonic_ns + RECHECK_NS;
+            let family = self.sampler.family();
+            let lacks = self.sampler.check().err();
+            let is_lacking = lacks.is_some();
+            let told = health.try_change(|health| {
+                health.unavailable.retain(|one| one.family != family);
+                health.unavailable.extend(lacks.map(|reason| Unavailable { family, reason }));
+            });
+            if is_lacking {
+                return;
+            }
+            if told {
+                self.lacking = None;
+            } else {
+                // Sampled already, and told at the next tick.
+                lacking.recheck_ns = 0;
+            }
+        }
+        let (Sampled { pushed, dropped }, outcome) = self.sampler.sample(tick);
+        totals.pushed += pushed.cast_signed();
+        totals.dropped += dropped.cast_signed();
+        if let Err(error) = outcome {
+            fail(totals, health, || error.to_string());
+        }
+    }
+
+    fn share_of(&self, read_ns: i64) -> (&'static str, f64) {
+        (self.sampler.family(), self.read_ns as f64 / read_ns.max(1) as f64)
+    }
+}
+
+fn fail(totals: &mut Totals, health: &SharedHealth, message: impl FnOnce() -> String) {
+    totals.failed += 1;
+    // Only this path allocates; and it never waits: whoever reads the message may make us skip one.
+    health.try_change(|health| health.last_error = Some(message()));
+}
+
+/// Sleeps until `due`; `false` when asked to stop.
+fn sleep_until(due: i64, stop: &AtomicBool) -> bool {
+    loop {
+        // Relaxed: see `request_stop`.
+        if stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        let now = monotonic_ns();
+        if now >= due {
+            return true;
+        }
+        let until = due.min(now + STOP_CHECK_NS);
+        // An interrupted sleep goes round the loop.
+        let _ = clock_nanosleep_absolute(
+            ClockId::Monotonic,
+            &Timespec { tv_sec: until / SECOND_NS, tv_nsec: until % SECOND_NS },
+        );
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::record::label::Labels;
+    use crate::ring::{Consumer, ring};
+    use crate::sampler::health::Health;
+    use crate::sampler::{Reasons, Running, SampleError};
+
+    /// A family that takes as long as it is told, and that the host may lack.
+    struct Fake {
+        family: &'static str,
+        takes: Duration,
+        lacking: Option<&'static str>,
+    }
+
+    impl Sampler for Fake {
+        fn family(&self) -> &'static str {
+            self.family
+        }
+
+        fn check(&mut self) -> Result<(), String> {
+            self.lacking.map_or(Ok(()), |reason| Err(reason.to_owned()))
+        }
+
+        fn sample(&mut self, _: &Tick) -> (Sampled, Result<(), SampleError>) {
+            assert!(self.lacking.is_none(), "a family that the host lacks is not sampled");
+            let began = Instant::now();
+            while began.elapsed() < self.takes {}
+            (Sampled { pushed: 1, dropped: 0 }, Ok(()))
+        }
+    }
+
+    fn fake(family: &'static str, takes_us: u64, lacking: Option<&'static str>) -> Box<dyn Sampler> {
+        Box::new(Fake { family, takes: Duration::from_micros(takes_us), lacking })
+    }
+
+    fn start(samplers: Vec<Box<dyn Sampler>>, scheduling: Scheduling) -> (Running, Consumer<Collector>, Consumer<Gap>) {
+        let (reports, report_end) = ring(1_024);
+        let (gaps, gap_end) = ring(1_024);
+        let labels = Arc::new(Labels::default());
+        let label = |text| labels.intern(text);
+        let setup = Setup {
+            name: "test".to_owned(),
+            interval: Duration::from_millis(10),
+            scheduling,
+            prepare: Box::new(|| ()),
+            samplers,
+            snapshot: |tick| tick(),
+            reports,
+            gaps,
+            report_label: label("test"),
+            gap_label: label("test"),
+            reasons: Reasons { late: label("late"), suspended: label("suspended"), clock_step: label("clock step") },
+            totals: Totals::default(),
+        };
+        (Running::start(setup).unwrap(), report_end, gap_end)
+    }
+
+    fn wait_for(running: &Running, what: &str, met: impl Fn(&Health) -> bool) -> Health {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let health = running.health();
+            if met(&health) {
+                return health;
+            }
+            assert!(Instant::now() < deadline, "waited for {what}; it is {health:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn an_overloaded_collector_keeps_its_grid_and_says_whose_fault_it_is() {
+        let (running, mut reports, mut gaps) =
+            start(vec![fake("quick", 0, None), fake("slow", 25_000, None)], Scheduling::Other);
+        let health = wait_for(&running, "the overload", |health| health.overload.is_some());
+        let overload = health.overload.unwrap();
+        assert_eq!(overload.interval_us, 10_000);
+        assert!(overload.read_us >= 25_000, "{overload:?}");
+        assert_eq!(overload.shares.iter().map(|(family, _)| *family).collect::<Vec<_>>(), ["quick", "slow"]);
+        assert!(overload.shares[0].1 < 0.5 && overload.shares[1].1 > 0.5, "{overload:?}");
+        let totals = running.stop();
+        assert!(totals.missed >= totals.ticks, "a tick of 25 ms covers two more: {totals:?}");
+        assert_eq!(totals.scheduled, totals.ticks + totals.missed);
+        // The reports and the gaps tell the same.
+        let mut last: Option<Collector> = None;
+        reports.drain(|first, second| last = second.last().or(first.last()).copied());
+        assert_eq!(last.map(|last| (last.ticks, last.missed_ticks)), Some((totals.ticks, totals.missed)));
+        let lost = gaps.drain(|first, second| first.iter().chain(second).map(|gap| gap.lost).sum::<i64>());
+        assert_eq!(lost, totals.missed);
+    }
+
+    #[test]
+    fn a_family_that_the_host_lacks_is_named_and_costs_no_other_its_ticks() {
+        let samplers = vec![fake("gone", 0, Some("no /proc/gone")), fake("here", 0, None)];
+        let (running, _reports, _gaps) = start(samplers, Scheduling::Other);
+        let health = wait_for(&running, "the family", |health| !health.unavailable.is_empty());
+        assert_eq!(health.unavailable, [Unavailable { family: "gone", reason: "no /proc/gone".to_owned() }]);
+        assert_eq!((health.last_error, health.overload), (None, None));
+        let totals = running.stop();
+        assert_eq!((totals.pushed, totals.failed), (totals.ticks, 0));
+    }
+
+    /// The test may run with the privilege or without.
+    #[test]
+    fn real_time_scheduling_is_had_or_its_refusal_told() {
+        // The 41st field (proc_pid_stat(5)) is the 39th after the name; 1 is SCHED_FIFO.
+        let is_fifo = |stat: &str| {
+            let (head, tail) = stat.rsplit_once(')').unwrap();
+            head.ends_with("(kymo-test") && tail.split_whitespace().nth(38) == Some("1")
+        };
+        let has_fifo = || {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+            stats.filter(|stat| is_fifo(stat)).count() > 0
+        };
+        let (running, _reports, _gaps) = start(vec![fake("quick", 0, None)], Scheduling::Fifo);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !has_fifo() && running.health().refused_scheduling.is_none() {
+            assert!(Instant::now() < deadline, "neither had nor refused");
+            thread::sleep(Duration::from_millis(10));
+        }
+        let _ = running.stop();
+    }
+}
