@@ -4,11 +4,18 @@
 //! interleaved rounds: each family alone, and all four in one snapshot as a collector samples them. The tick's side
 //! does all that a collector thread does between two sleeps but its own counts; draining the rings is not timed.
 //!
+//! `tick: all ÷ published` is the same beside heim with the runtime that it was published with, which reads each file
+//! anew on a pool of threads: `benches/published`, a program of its own that is built here and run in turn with ours.
+//!
 //! Lines that are what they were a tick before are not parsed again, and devices in use may be read by themselves, so
 //! the ratios of disk and network depend on the host: they are lowest where it is idle and most devices are at rest.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot measure ends")]
 
+use std::env;
 use std::hint::black_box;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,5 +168,70 @@ fn beside_pread(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, beside_pread);
+/// heim with its published runtime, in a process of its own.
+struct Published {
+    process: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Published {
+    fn new() -> Published {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/published");
+        let target = env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from)
+            .join("published");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--locked", "--quiet", "--manifest-path"])
+            .arg(folder.join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&target)
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "build benches/published");
+        let mut process = Command::new(target.join("release/published"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start benches/published");
+        let orders = process.stdin.take().expect("a pipe");
+        let answers = BufReader::new(process.stdout.take().expect("a pipe"));
+        Published { process, orders, answers }
+    }
+
+    /// The CPU time of so many ticks.
+    fn ticks(&mut self, count: u32) -> Duration {
+        writeln!(self.orders, "{count}").expect("give an order to benches/published");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("read the answer of benches/published");
+        Duration::from_nanos(answer.trim().parse().expect("nanoseconds of benches/published"))
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn beside_published(criterion: &mut Criterion) {
+    let (mut collector, mut published) = (Collector::new(&FAMILIES), Published::new());
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS / 5 {
+        ours.push(collector.ticks(TICKS_A_ROUND.into()));
+        theirs.push(published.ticks(TICKS_A_ROUND));
+    }
+    let (ours, theirs) = (median(ours), median(theirs));
+    println!(
+        "tick: all ÷ published = {:.3} ({:.1} µs, {:.1} µs)",
+        ours.as_secs_f64() / theirs.as_secs_f64(),
+        ours.as_secs_f64() * 1e6,
+        theirs.as_secs_f64() * 1e6,
+    );
+    criterion.bench_function("tick/published", |bencher| {
+        bencher.iter_custom(|ticks| published.ticks(u32::try_from(ticks).unwrap_or(u32::MAX)));
+    });
+}
+
+criterion_group!(benches, beside_pread, beside_published);
 criterion_main!(benches);

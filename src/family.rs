@@ -13,7 +13,7 @@ mod probe;
 mod source;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,9 +123,14 @@ impl Roots {
         Ok(())
     }
 
-    /// Has the calling thread read the kernel's files there.
+    /// Has the calling thread read the kernel's files there. Of a procfs that is not this process's own, network and
+    /// mount table are those of its first process, if it has one.
     pub fn apply(&self) {
-        heim_runtime::linux::set_roots(&self.procfs, &self.sysfs);
+        if self.procfs != Path::new("/proc") && self.procfs.join("1").exists() {
+            heim_runtime::linux::set_roots_of_host(&self.procfs, &self.sysfs);
+        } else {
+            heim_runtime::linux::set_roots(&self.procfs, &self.sysfs);
+        }
     }
 }
 

@@ -110,6 +110,16 @@ fn wrong_configuration_files_start_nothing() {
             &["k.toml:3:12: collector.a.metrics[0]: ", "did you mean `network`?"],
         ),
         (
+            "an unknown scheduling",
+            "[collector.a]\ninterval = \"1s\"\nmetrics = [\"cpu\"]\nscheduling = \"rr\"\n",
+            &["k.toml:4:14: collector.a.scheduling: ", "\"other\" or \"fifo\"", "\"rr\""],
+        ),
+        (
+            "a relative root",
+            "[host]\nprocfs = \"proc\"\n",
+            &["k.toml:2:10: host.procfs: ", "expected an absolute path, found proc"],
+        ),
+        (
             "a rule over no column",
             "[[alert]]\nname = \"a\"\ntable = \"cpu\"\nwhen = \"usage > 1\"\n",
             &["k.toml:4:8: alert[0].when: ", "usage"],
@@ -226,6 +236,15 @@ fn data_folders_that_are_none_are_not_read() {
         assert_refused(what, &output, FAILURE, &[told]);
         assert_eq!(place.names(), ["data"], "{what}");
     }
+}
+
+#[test]
+fn roots_without_the_kernels_files_are_named() {
+    let place = Place::new();
+    place.file("[host]\nprocfs = \"/nowhere/proc\"\n[server]\naddress = \"127.0.0.1:0\"\n");
+    let output = place.kymo(&["run", "-c", "k.toml"], &[]);
+    assert_refused("no procfs", &output, FAILURE, &["host.procfs", "/nowhere/proc/stat", "No such file"]);
+    assert_eq!(place.names(), ["k.toml"]);
 }
 
 #[test]

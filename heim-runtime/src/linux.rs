@@ -25,17 +25,26 @@ pub fn sysfs_root() -> Arc<Path> {
 /// `statvfs`, `sysconf`, `utmp` and `getifaddrs` have no root; heim asks them for the sizes of file
 /// systems, the count of CPUs, users and addresses.
 pub fn set_roots(procfs: impl Into<PathBuf>, sysfs: impl Into<PathBuf>) {
-    snapshot::set_roots(procfs.into().into(), sysfs.into().into());
+    snapshot::set_roots(procfs.into().into(), sysfs.into().into(), false);
+}
+
+/// Sets both roots for this thread as [`set_roots`] does, to those of a host around this process's
+/// container.
+///
+/// Network and mount table are then those of the host's first process: `net` and `mounts` in procfs
+/// are links to those of whoever reads them (`proc(5)`), who is in the container.
+pub fn set_roots_of_host(procfs: impl Into<PathBuf>, sysfs: impl Into<PathBuf>) {
+    snapshot::set_roots(procfs.into().into(), sysfs.into().into(), true);
 }
 
 /// Sets procfs' root for this thread as [`set_roots`] does. heim calls it
 /// `heim::os::linux::set_procfs_root`.
 pub fn set_procfs_root(path: impl Into<PathBuf>) {
-    snapshot::set_roots(path.into().into(), sysfs_root());
+    snapshot::set_roots(path.into().into(), sysfs_root(), false);
 }
 
 /// Sets sysfs' root for this thread as [`set_roots`] does. heim calls it
 /// `heim::os::linux::set_sysfs_root`.
 pub fn set_sysfs_root(path: impl Into<PathBuf>) {
-    snapshot::set_roots(procfs_root(), path.into().into());
+    snapshot::set_roots(procfs_root(), path.into().into(), false);
 }

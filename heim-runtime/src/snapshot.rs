@@ -149,10 +149,11 @@ pub(crate) fn sysfs_root() -> Arc<Path> {
     STATE.with_borrow(|state| Arc::clone(&state.sysfs))
 }
 
-pub(crate) fn set_roots(procfs: Arc<Path>, sysfs: Arc<Path>) {
+pub(crate) fn set_roots(procfs: Arc<Path>, sysfs: Arc<Path>, through_init: bool) {
     STATE.with_borrow_mut(|state| {
         state.procfs = procfs;
         state.sysfs = sysfs;
+        state.through_init = through_init;
         state.files.clear();
         state.buffers_bytes = 0;
     });
@@ -162,6 +163,8 @@ pub(crate) fn set_roots(procfs: Arc<Path>, sysfs: Arc<Path>) {
 struct State {
     procfs: Arc<Path>,
     sysfs: Arc<Path>,
+    /// Whether files that differ from namespace to namespace are those of the first process.
+    through_init: bool,
     /// The open tick.
     tick: Option<u64>,
     /// Ticks begun; the number of the last one.
@@ -182,6 +185,7 @@ impl Default for State {
         Self {
             procfs: Path::new("/proc").into(),
             sysfs: Path::new("/sys").into(),
+            through_init: false,
             tick: None,
             ticks: 0,
             uses: 0,
@@ -264,7 +268,7 @@ impl State {
             Some(name) => Shape::of_proc(name),
             None => below(&self.sysfs, path).map_or(Shape::Unknown, Shape::of_sys),
         };
-        let mut content = Content::new(PathBuf::from(OsStr::from_bytes(path)));
+        let mut content = Content::new(self.real_path(path));
         let descriptor = file::open(&content.path)?;
         content.fill(&descriptor, shape)?;
         let content = Arc::new(content);
@@ -273,6 +277,16 @@ impl State {
         self.files.insert(path.into(), file);
         self.trim();
         Ok(content)
+    }
+
+    /// What is opened for `path`: procfs' `net` and `mounts` are links to those of whoever asks.
+    fn real_path(&self, path: &[u8]) -> PathBuf {
+        match below(&self.procfs, path) {
+            Some(name) if self.through_init && (name.starts_with(b"net/") || name == b"mounts") => {
+                self.procfs.join("1").join(OsStr::from_bytes(name))
+            }
+            _ => PathBuf::from(OsStr::from_bytes(path)),
+        }
     }
 
     /// Lets files go until the limits are kept. In a tick the files it has read are spared, and if
@@ -403,6 +417,22 @@ mod tests {
         tree.write("proc/stat", "");
         let _tick = begin();
         assert_eq!(proc("stat"), b"");
+    }
+
+    #[test]
+    fn namespaces_of_a_host_are_those_of_its_first_process() {
+        let tree = Tree::new();
+        fs::create_dir_all(tree.path("proc/1/net")).unwrap();
+        for (name, text) in [("net/dev", "own"), ("1/net/dev", "host's"), ("mounts", "own"), ("1/mounts", "host's")] {
+            tree.write(&format!("proc/{name}"), text);
+        }
+        assert_eq!((proc("net/dev"), proc("mounts")), (b"own".to_vec(), b"own".to_vec()));
+        linux::set_roots_of_host(tree.path("proc"), tree.path("sys"));
+        assert_eq!((proc("net/dev"), proc("mounts")), (b"host's".to_vec(), b"host's".to_vec()));
+        let path = linux::procfs_root().join("net/dev");
+        assert_eq!(ready(heim_fs::read_to_string(path)).unwrap().unwrap(), "host's");
+        linux::set_roots(tree.path("proc"), tree.path("sys"));
+        assert_eq!(proc("net/dev"), b"own");
     }
 
     #[test]

@@ -1,0 +1,208 @@
+//! In the steady state a collector thread allocates nothing outside heim's own functions.
+//!
+//! Each family that this host has is sampled by a collector of its own for ten thousand ticks of the real `/proc`. Every
+//! allocation of the collector's thread is counted by its stack: one with a function of heim in it is heim's, any other
+//! is kymo's, and there must be none. What heim allocates is printed, per tick and family.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kymo::batch::Source;
+use kymo::family::{FAMILIES, Family, in_snapshot};
+use kymo::record::label::Labels;
+use kymo::ring::ring;
+use kymo::sampler::{Reasons, Running, SampleError, Sampled, Sampler, Scheduling, Setup, Tick, Totals};
+
+/// Ticks in which buffers and tables grow to what they need.
+const WARM_UP_TICKS: u64 = 500;
+/// Ticks that are counted.
+const TICKS: u64 = 10_000;
+const RING_CAPACITY: usize = 1 << 16;
+/// Longer than any of this takes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(10);
+/// heim's crates, as functions name them.
+const HEIM: &[&str] = &[
+    "heim::", "heim_common::", "heim_cpu::", "heim_disk::", "heim_host::", "heim_memory::", "heim_net::", "heim_sensors::",
+];
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations by family and stack.
+static STACKS: Mutex<Option<HashMap<(&'static str, Vec<usize>), u64>>> = Mutex::new(None);
+
+thread_local! {
+    /// Whose allocations are counted on this thread; none while it is empty.
+    static COUNTED: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// The system's allocator, which notes where a counted thread allocates.
+struct Counting;
+
+// SAFETY: every call is passed on to the system's allocator as it is; noting allocates, with counting switched off.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller keeps `GlobalAlloc`'s contract, which is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        note();
+        // SAFETY: as for `alloc`; the pointer came from the system's allocator.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as for `realloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+fn note() {
+    // A thread that is ending has no counter any more, and is not counted.
+    let family = COUNTED.try_with(|counted| counted.replace("")).unwrap_or_default();
+    if family.is_empty() {
+        return;
+    }
+    let mut stack = Vec::new();
+    backtrace::trace(|frame| {
+        stack.push(frame.ip() as usize);
+        true
+    });
+    let mut stacks = STACKS.lock().unwrap_or_else(PoisonError::into_inner);
+    *stacks.get_or_insert_default().entry((family, stack)).or_default() += 1;
+    drop(stacks);
+    COUNTED.set(family);
+}
+
+/// A sampler that has its thread's allocations counted from its warm-up on, whatever else the thread does then.
+struct Counted {
+    sampler: Box<dyn Sampler>,
+    taken: Arc<AtomicU64>,
+}
+
+impl Sampler for Counted {
+    fn family(&self) -> &'static str {
+        self.sampler.family()
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        self.sampler.check()
+    }
+
+    fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>) {
+        let taken = self.taken.fetch_add(1, Ordering::Relaxed);
+        if taken == WARM_UP_TICKS {
+            COUNTED.set(self.family());
+        } else if taken == WARM_UP_TICKS + TICKS {
+            COUNTED.set("");
+        }
+        self.sampler.sample(tick)
+    }
+}
+
+/// A collector of one family.
+struct Collector {
+    family: &'static str,
+    running: Running,
+    taken: Arc<AtomicU64>,
+    source: Box<dyn Source>,
+}
+
+fn start(family: &'static Family) -> Option<Collector> {
+    let (sampler, source) = (family.sampling()?.open)(&Arc::new(Labels::default()), RING_CAPACITY);
+    let taken = Arc::new(AtomicU64::new(0));
+    let labels = Labels::default();
+    let label = labels.intern("collector");
+    let running = Running::start(Setup {
+        name: family.name().to_owned(),
+        interval: Duration::from_millis(1),
+        scheduling: Scheduling::Other,
+        prepare: Box::new(|| ()),
+        samplers: vec![Box::new(Counted { sampler, taken: Arc::clone(&taken) })],
+        snapshot: in_snapshot,
+        // Room for all that is reported here: nobody reads it.
+        reports: ring(RING_CAPACITY).0,
+        gaps: ring(RING_CAPACITY).0,
+        report_label: label,
+        gap_label: label,
+        reasons: Reasons { late: label, suspended: label, clock_step: label },
+        totals: Totals::default(),
+    });
+    Some(Collector { family: family.name(), running: running.unwrap(), taken, source })
+}
+
+/// The functions of a stack, from the innermost to the outermost.
+fn functions(stack: &[usize]) -> Vec<String> {
+    let mut names = Vec::new();
+    for address in stack {
+        backtrace::resolve(*address as *mut c_void, |symbol| {
+            names.extend(symbol.name().map(|name| format!("{name:#}")));
+        });
+    }
+    names
+}
+
+fn is_heims(functions: &[String]) -> bool {
+    let of_heim = |function: &str| {
+        // A method of a trait is named `<type as trait>::method`.
+        let parts = function.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+        parts.into_iter().any(|part| HEIM.iter().any(|krate| part.starts_with(krate)))
+    };
+    functions.iter().any(|function| of_heim(function))
+}
+
+#[test]
+fn a_collector_thread_allocates_nothing_of_its_own() {
+    let mut collectors: Vec<Collector> = FAMILIES.iter().filter_map(start).collect();
+    let deadline = Instant::now() + PATIENCE;
+    let mut left = collectors.len();
+    let mut lacking = Vec::new();
+    while left > 0 {
+        assert!(Instant::now() < deadline, "{left} collectors have not taken {TICKS} ticks");
+        thread::sleep(Duration::from_millis(20));
+        left = 0;
+        lacking.clear();
+        for collector in &mut collectors {
+            drop(collector.source.drain());
+            if collector.running.health().unavailable.is_empty() {
+                left += usize::from(collector.taken.load(Ordering::Relaxed) <= WARM_UP_TICKS + TICKS);
+            } else {
+                lacking.push(collector.family);
+            }
+        }
+    }
+    let families: Vec<&str> = collectors.iter().map(|collector| collector.family).collect();
+    for collector in collectors {
+        let _ = collector.running.stop();
+    }
+
+    let stacks = STACKS.lock().unwrap().take().unwrap_or_default();
+    let mut heims: HashMap<&str, u64> = HashMap::new();
+    let mut ours = Vec::new();
+    for ((family, stack), count) in stacks {
+        let functions = functions(&stack);
+        if is_heims(&functions) {
+            *heims.entry(family).or_default() += count;
+        } else {
+            ours.push(format!("{family}, {count} times in {TICKS} ticks:\n    {}", functions.join("\n    ")));
+        }
+    }
+    for family in families {
+        if lacking.contains(&family) {
+            println!("allocations: {family}: this host lacks it");
+        } else {
+            let heims = heims.get(family).copied().unwrap_or_default() as f64 / TICKS as f64;
+            println!("allocations: {family}: {heims:.2} of heim a tick");
+        }
+    }
+    assert!(ours.is_empty(), "{} places allocate:\n{}", ours.len(), ours.join("\n"));
+}
