@@ -1,5 +1,5 @@
 """What the whole daemon costs in its default configuration: CPU and memory, beside the floor of a thread that only
-sleeps and wakes as often as the fastest collector.
+sleeps and wakes as often as the fastest collector, and of one that also reads the files bare.
 
     python3 benches/daemon.py [seconds]      default 300; uses target/release/kymo, or KYMO_BIN
 
@@ -18,16 +18,26 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "
 from harness import Daemon  # noqa: E402
 
 FLOOR = r"""
-#include <time.h>
+#include <fcntl.h>
 #include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+static char buffer[1 << 20];
+
 int main(int argc, char **argv) {
+    int reads = argc > 1;
+    int network = open("/proc/net/dev", O_RDONLY), disk = open("/proc/diskstats", O_RDONLY);
+    int cpu = open("/proc/stat", O_RDONLY), memory = open("/proc/meminfo", O_RDONLY);
     prctl(PR_SET_TIMERSLACK, 1);
     struct timespec due;
     clock_gettime(CLOCK_MONOTONIC, &due);
-    for (;;) {
+    for (unsigned tick = 0;; tick++) {
         due.tv_nsec += 1000000;
         if (due.tv_nsec >= 1000000000) { due.tv_nsec -= 1000000000; due.tv_sec++; }
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, 0);
+        if (reads) { pread(network, buffer, sizeof buffer, 0); pread(disk, buffer, sizeof buffer, 0); }
+        if (reads && tick % 10 == 0) { pread(cpu, buffer, sizeof buffer, 0); pread(memory, buffer, sizeof buffer, 0); }
     }
 }
 """
@@ -38,22 +48,28 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def floor(folder, seconds, *arguments):
+    process = subprocess.Popen([f"{folder}/floor", *arguments])
+    try:
+        time.sleep(2)
+        before = cpu_seconds(process.pid)
+        time.sleep(seconds)
+        return (cpu_seconds(process.pid) - before) / seconds
+    finally:
+        process.kill()
+        process.wait()
+
+
 def main():
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300
     with tempfile.TemporaryDirectory(prefix="kymo-cost-") as folder:
         source = pathlib.Path(folder) / "floor.c"
         source.write_text(FLOOR)
         subprocess.run(["cc", "-O2", "-o", f"{folder}/floor", str(source)], check=True)
-        floor = subprocess.Popen([f"{folder}/floor"])
-        try:
-            time.sleep(2)
-            before = cpu_seconds(floor.pid)
-            time.sleep(min(60, seconds))
-            floor_share = (cpu_seconds(floor.pid) - before) / min(60, seconds)
-        finally:
-            floor.kill()
-            floor.wait()
+        floor_share = floor(folder, min(60, seconds))
+        reading_share = floor(folder, min(60, seconds), "read")
         print(f"floor: a thread that wakes 1,000 times a second: {floor_share:.2%} of one core", flush=True)
+        print(f"floor: and reads what burst and system read, at their intervals: {reading_share:.2%} of one core", flush=True)
         with Daemon(pathlib.Path(folder) / "data") as daemon:
             time.sleep(5)
             before, began = daemon.cpu_seconds(), time.monotonic()
@@ -74,7 +90,7 @@ def main():
                 " max(ticks) AS ticks FROM collector GROUP BY collector ORDER BY collector"):
                 print(f"{row['collector']}: {row['scheduled']} ticks, {row['missed']} missed,"
                       f" {row['read_us'] / max(1, row['ticks']):.1f} µs a tick in samplers")
-        print(f"daemon ÷ floor: {share / floor_share:.2f}")
+        print(f"daemon ÷ floor: {share / floor_share:.2f}, ÷ floor with reading: {share / reading_share:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,163 @@
+//! What kymo makes of odd hosts: trees of `/proc` and `/sys` as hosts have or had them, and their rows as golden files.
+//!
+//! A case is a folder of `tests/fixtures` with a numbered tree for each tick, a second apart, or one tree of its own.
+//! After a wanted change: `KYMO_BLESS=1 cargo test --test fixtures`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{env, fs};
+
+use arrow::array::RecordBatch;
+use kymo::batch::Source;
+use kymo::family::{FAMILIES, find, in_snapshot};
+use kymo::record::label::Labels;
+use kymo::sampler::{Sampler, Tick};
+
+const RING_CAPACITY: usize = 4_096;
+const SECOND_US: i64 = 1_000_000;
+/// 2026-01-01.
+const START_US: i64 = 1_767_225_600_000_000;
+
+/// A family over the trees of a case.
+struct Reader {
+    name: &'static str,
+    sampler: Box<dyn Sampler>,
+    source: Box<dyn Source>,
+}
+
+impl Reader {
+    fn new(name: &'static str) -> Reader {
+        let sampling = find(name).unwrap().1.sampling().unwrap();
+        let (sampler, source) = (sampling.open)(&Arc::new(Labels::default()), RING_CAPACITY);
+        Reader { name, sampler, source }
+    }
+
+    /// The rows of a tick, and what was wrong with it.
+    fn tick(&mut self, tick: &Tick, tree: &Path) -> String {
+        heim_runtime::linux::set_roots(tree.join("proc"), tree.join("sys"));
+        let (mut lacking, mut outcome) = (None, Ok(()));
+        in_snapshot(&mut || {
+            lacking = self.sampler.check().err();
+            if lacking.is_none() {
+                outcome = self.sampler.sample(tick).1;
+            }
+        });
+        let mut text = String::new();
+        let shown = |text: &dyn ToString| text.to_string().replace(&*tree.to_string_lossy(), "");
+        if let Some(reason) = lacking {
+            writeln!(text, "unavailable: {}", shown(&reason)).unwrap();
+        }
+        if let Err(error) = outcome {
+            writeln!(text, "error: {}", shown(&error)).unwrap();
+        }
+        if let Some(batch) = self.source.drain() {
+            text += &csv(&batch);
+        }
+        text
+    }
+}
+
+fn csv(batch: &RecordBatch) -> String {
+    let mut text = Vec::new();
+    arrow::csv::Writer::new(&mut text).write(batch).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// The trees of a case, in the order of its ticks.
+fn trees(case: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(case);
+    let numbered: Vec<PathBuf> =
+        (0..).map(|number: u32| folder.join(number.to_string())).take_while(|tree| tree.exists()).collect();
+    if numbered.is_empty() { vec![folder] } else { numbered }
+}
+
+fn rows(case: &str, families: &[&'static str]) -> String {
+    let mut readers: Vec<Reader> = families.iter().map(|name| Reader::new(name)).collect();
+    let mut text = String::new();
+    for (second, tree) in (0..).zip(trees(case)) {
+        let tick = Tick { time: START_US + second * SECOND_US, monotonic_ns: second * 1_000 * SECOND_US };
+        for reader in &mut readers {
+            write!(text, "== {}, tick {second}\n{}", reader.name, reader.tick(&tick, &tree)).unwrap();
+        }
+    }
+    text
+}
+
+/// The rows of a case are those of its golden file.
+fn holds(case: &str, families: &[&'static str]) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fixtures").join(format!("{case}.txt"));
+    let rows = rows(case, families);
+    if env::var_os("KYMO_BLESS").is_some() {
+        fs::write(&golden, &rows).unwrap();
+    }
+    let wanted = fs::read_to_string(&golden).unwrap();
+    // A short message: the whole is in the file.
+    if let Some((number, (found, wanted))) =
+        (1..).zip(rows.lines().zip(wanted.lines())).find(|(_, (found, wanted))| found != wanted)
+    {
+        panic!("{}:{number}:\n    found {found}\n   wanted {wanted}", golden.display());
+    }
+    assert_eq!(rows.lines().count(), wanted.lines().count(), "{}", golden.display());
+}
+
+/// All families that are sampled from files alone: what a file system's size is, only the kernel says.
+fn all() -> Vec<&'static str> {
+    FAMILIES.iter().filter(|family| family.sampling().is_some()).map(kymo::family::Family::name).collect()
+}
+
+#[test]
+fn cpus_go_offline_and_come_back_with_their_ids() {
+    holds("cpus-with-holes", &["cpu", "host"]);
+}
+
+#[test]
+fn counters_that_go_backwards_or_wrap_are_recorded_as_they_are() {
+    holds("counters-backwards", &["cpu", "disk", "network"]);
+}
+
+#[test]
+fn a_disk_and_an_interface_return_under_the_same_name() {
+    holds("come-and-go", &["disk", "network"]);
+}
+
+#[test]
+fn three_hundred_block_devices_are_all_there() {
+    holds("block-devices-300", &["disk"]);
+}
+
+#[test]
+fn mount_points_may_have_any_bytes() {
+    holds("mount-points", &["filesystem"]);
+}
+
+#[test]
+fn an_old_kernel_has_no_available_memory() {
+    holds("meminfo-of-2.6", &["memory"]);
+}
+
+#[test]
+fn five_hundred_and_twelve_cpus_are_all_there() {
+    holds("cpus-512", &["cpu", "host"]);
+}
+
+#[test]
+fn empty_files_are_no_figures() {
+    holds("empty", &all());
+}
+
+#[test]
+fn truncated_files_cost_what_is_cut() {
+    holds("truncated", &all());
+}
+
+#[test]
+fn garbage_is_an_error_and_no_figure() {
+    holds("garbage", &all());
+}
+
+#[test]
+fn a_tree_without_files_lacks_all() {
+    holds("nothing", &all());
+}
