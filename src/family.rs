@@ -8,6 +8,8 @@ pub mod kymo;
 mod lines;
 pub mod memory;
 pub mod network;
+mod optional;
+pub mod pressure;
 #[cfg(test)]
 mod probe;
 mod source;
@@ -62,6 +64,7 @@ pub static FAMILIES: &[Family] = &[
     network::FAMILY,
     filesystem::FAMILY,
     host::FAMILY,
+    pressure::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
