@@ -13,6 +13,7 @@ pub mod pressure;
 #[cfg(test)]
 mod probe;
 mod source;
+pub mod vm;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,7 @@ pub static FAMILIES: &[Family] = &[
     filesystem::FAMILY,
     host::FAMILY,
     pressure::FAMILY,
+    vm::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
