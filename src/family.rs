@@ -13,6 +13,7 @@ pub mod pressure;
 #[cfg(test)]
 mod probe;
 mod source;
+pub mod tcp;
 pub mod vm;
 
 use std::sync::Arc;
@@ -67,6 +68,7 @@ pub static FAMILIES: &[Family] = &[
     host::FAMILY,
     pressure::FAMILY,
     vm::FAMILY,
+    tcp::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
