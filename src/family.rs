@@ -12,6 +12,7 @@ mod optional;
 pub mod pressure;
 #[cfg(test)]
 mod probe;
+pub mod softnet;
 mod source;
 pub mod tcp;
 pub mod vm;
@@ -69,6 +70,7 @@ pub static FAMILIES: &[Family] = &[
     pressure::FAMILY,
     vm::FAMILY,
     tcp::FAMILY,
+    softnet::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
