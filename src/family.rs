@@ -4,6 +4,7 @@ pub mod cpu;
 pub mod disk;
 pub mod filesystem;
 pub mod host;
+pub mod interrupt;
 pub mod kymo;
 mod lines;
 pub mod memory;
@@ -14,6 +15,7 @@ pub mod pressure;
 mod probe;
 pub mod softnet;
 mod source;
+mod sums;
 pub mod tcp;
 pub mod vm;
 
@@ -71,6 +73,7 @@ pub static FAMILIES: &[Family] = &[
     vm::FAMILY,
     tcp::FAMILY,
     softnet::FAMILY,
+    interrupt::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
