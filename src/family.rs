@@ -13,6 +13,7 @@ mod optional;
 pub mod pressure;
 #[cfg(test)]
 mod probe;
+pub mod softirq;
 pub mod softnet;
 mod source;
 mod sums;
@@ -74,6 +75,7 @@ pub static FAMILIES: &[Family] = &[
     tcp::FAMILY,
     softnet::FAMILY,
     interrupt::FAMILY,
+    softirq::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
