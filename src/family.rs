@@ -4,13 +4,21 @@ pub mod cpu;
 pub mod disk;
 pub mod filesystem;
 pub mod host;
+pub mod interrupt;
 pub mod kymo;
 mod lines;
 pub mod memory;
 pub mod network;
+mod optional;
+pub mod pressure;
 #[cfg(test)]
 mod probe;
+pub mod softirq;
+pub mod softnet;
 mod source;
+mod sums;
+pub mod tcp;
+pub mod vm;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -64,6 +72,12 @@ pub static FAMILIES: &[Family] = &[
     network::FAMILY,
     filesystem::FAMILY,
     host::FAMILY,
+    pressure::FAMILY,
+    vm::FAMILY,
+    tcp::FAMILY,
+    softnet::FAMILY,
+    interrupt::FAMILY,
+    softirq::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },

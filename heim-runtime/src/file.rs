@@ -13,7 +13,10 @@
 //!   one. Otherwise only a read of nothing tells.
 //!
 //! Of files which are in neither list, and where a read may stop is not known, everything is read
-//! until a read gives nothing.
+//! until a read gives nothing. `/proc/interrupts` stays among them: its iterator's last record is all
+//! of what the architecture adds (`arch_show_interrupts()`), a number for each CPU on each of its
+//! lines, so that no bound of ours holds for a record. Next to what the kernel does for the first
+//! read, one more that gives nothing is little.
 
 use std::error::Error;
 use std::fmt;
@@ -35,9 +38,14 @@ const BUFFER_BYTES_MIN: usize = 8 << 10;
 /// The smallest page Linux has; larger ones are its multiples.
 const PAGE_BYTES: usize = 4 << 10;
 
-/// No record of the files called [`Shape::Records`] is longer. The longest are lines of `net/dev`
-/// (16 numbers) and `diskstats` (20), whose numbers have up to 20 digits.
+/// No record of the files called [`Shape::Records`] is longer, but where another bound is given. The
+/// longest are lines of `net/dev` (16 numbers) and `diskstats` (20), whose numbers have up to 20
+/// digits.
 const RECORD_BYTES_MAX: usize = 1 << 10;
+
+/// No line of `vmstat` is longer: a name of some 30 bytes, and a number. The file ends near the end
+/// of a page on many a kernel, so the bound decides whether it takes another read.
+const VMSTAT_LINE_BYTES_MAX: usize = 128;
 
 /// A file's bytes as they were at one moment, and its name for errors about them.
 #[derive(Debug)]
@@ -111,14 +119,16 @@ pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
 pub(crate) enum Shape {
     /// It was the end.
     Whole,
-    /// It was the end if another record of [`RECORD_BYTES_MAX`] had found room in the kernel's
-    /// page.
-    Records,
+    /// It was the end if another record of so many bytes had found room in the kernel's page.
+    Records { bytes_max: usize },
     /// Nothing.
     Unknown,
 }
 
 impl Shape {
+    /// Records of up to [`RECORD_BYTES_MAX`].
+    const RECORDS: Self = Self::Records { bytes_max: RECORD_BYTES_MAX };
+
     /// The shape of the file at `name` below procfs' root.
     pub(crate) fn of_proc(name: &[u8]) -> Self {
         let (head, tail) = split(name);
@@ -134,8 +144,10 @@ impl Shape {
             | b"pressure/cpu" | b"pressure/io" | b"pressure/irq" | b"pressure/memory"
             // net/ipv4/proc.c, net/ipv6/proc.c
             | b"net/netstat" | b"net/snmp" | b"net/snmp6" | b"net/sockstat" | b"net/sockstat6" => Self::Whole,
-            // block/genhd.c, mm/vmstat.c, net/core/net-procfs.c
-            b"diskstats" | b"vmstat" | b"net/dev" | b"net/softnet_stat" => Self::Records,
+            // mm/vmstat.c
+            b"vmstat" => Self::Records { bytes_max: VMSTAT_LINE_BYTES_MAX },
+            // block/genhd.c, net/core/net-procfs.c
+            b"diskstats" | b"net/dev" | b"net/softnet_stat" => Self::RECORDS,
             _ if of_task => match tail {
                 // fs/proc/base.c: entries made by ONE, and comm
                 b"stat" | b"statm" | b"status" | b"io" | b"schedstat" | b"cgroup" | b"comm" => Self::Whole,
@@ -153,8 +165,8 @@ impl Shape {
     /// lines. Debugging file systems do as they like.
     pub(crate) fn of_sys(name: &[u8]) -> Self {
         match split(name) {
-            (b"block" | b"bus" | b"class" | b"devices", _) => Self::Records,
-            (b"fs", tail) if split(tail).0 == b"cgroup" => Self::Records,
+            (b"block" | b"bus" | b"class" | b"devices", _) => Self::RECORDS,
+            (b"fs", tail) if split(tail).0 == b"cgroup" => Self::RECORDS,
             _ => Self::Unknown,
         }
     }
@@ -163,9 +175,9 @@ impl Shape {
     fn ends_after(self, n: usize) -> bool {
         match self {
             Self::Whole => true,
-            Self::Records => {
+            Self::Records { bytes_max } => {
                 let in_page = n % PAGE_BYTES;
-                in_page != 0 && PAGE_BYTES - in_page > RECORD_BYTES_MAX
+                in_page != 0 && PAGE_BYTES - in_page > bytes_max
             }
             Self::Unknown => false,
         }
@@ -213,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    const SHAPES: [Shape; 3] = [Shape::Whole, Shape::Records, Shape::Unknown];
+    const SHAPES: [Shape; 3] = [Shape::Whole, Shape::RECORDS, Shape::Unknown];
 
     fn fill(path: &Path, shape: Shape) -> io::Result<(Content, OwnedFd)> {
         let descriptor = open(path)?;
@@ -291,9 +303,9 @@ mod tests {
             assert_eq!(Shape::of_proc(name.as_bytes()), Shape::Unknown, "{name}");
         }
         assert_eq!(Shape::of_proc(b"4711/stat"), Shape::Whole);
-        assert_eq!(Shape::of_proc(b"4711/net/dev"), Shape::Records);
-        assert_eq!(Shape::of_sys(b"class/net/lo/mtu"), Shape::Records);
-        assert_eq!(Shape::of_sys(b"fs/cgroup/cpu.stat"), Shape::Records);
+        assert_eq!(Shape::of_proc(b"4711/net/dev"), Shape::RECORDS);
+        assert_eq!(Shape::of_sys(b"class/net/lo/mtu"), Shape::RECORDS);
+        assert_eq!(Shape::of_sys(b"fs/cgroup/cpu.stat"), Shape::RECORDS);
         assert_eq!(Shape::of_sys(b"fs/bpf/map"), Shape::Unknown);
         assert_eq!(Shape::of_sys(b"kernel/debug/x"), Shape::Unknown);
     }
@@ -301,7 +313,20 @@ mod tests {
     #[test]
     fn records_may_go_on_near_the_end_of_a_page() {
         for (n, ends) in [(1, true), (3071, true), (3072, false), (4095, false), (4096, false), (4097, true)] {
-            assert_eq!(Shape::Records.ends_after(n), ends, "{n}");
+            assert_eq!(Shape::RECORDS.ends_after(n), ends, "{n}");
+        }
+        let vmstat = Shape::of_proc(b"vmstat");
+        for (n, ends) in [(3952, true), (3967, true), (3968, false), (4096, false), (4097, true), (8190, false)] {
+            assert_eq!(vmstat.ends_after(n), ends, "{n}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_vmstat_is_no_longer_than_its_bound() {
+        let Ok(vmstat) = fs::read_to_string("/proc/vmstat") else { return };
+        for line in vmstat.lines() {
+            let (name, _) = line.split_once(' ').unwrap();
+            assert!(format!("{name} {}\n", u64::MAX).len() <= VMSTAT_LINE_BYTES_MAX, "{name}");
         }
     }
 

@@ -1,0 +1,160 @@
+//! `interrupt`: how often each interrupt was served, from `/proc/interrupts`.
+//!
+//! `Documentation/filesystems/proc.rst` says what stands there.
+
+use std::time::Duration;
+
+use super::optional::check_proc;
+use super::source::{text, with_proc, words};
+use super::sums::Sums;
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::label::Label;
+use crate::sampler::{SampleError, Tick};
+
+/// The interrupt family.
+pub const FAMILY: Family = Family::sampled::<InterruptSampler>(
+    Duration::from_millis(10),
+    "exact at every read; a read costs the kernel time for each interrupt and each CPU",
+);
+
+const FILE: &str = "interrupts";
+
+record! {
+    /// How often each interrupt was served, over all CPUs that are online: it falls where a CPU is taken offline, and
+    /// where a device is taken away and its interrupt given to another one. Interrupts that were never served have no
+    /// rows.
+    pub struct Interrupt("interrupt") {
+        labels {
+            /// The interrupt's number, or the short name of one of the CPUs' own, such as `LOC`.
+            interrupt => "kymo.interrupt.name",
+            /// Its controller and the devices that it is of, or what the short name means.
+            device => "kymo.interrupt.device",
+        }
+        values {
+            /// Times that it was served. The kernel counts in 32 bits for each CPU; where one starts again from zero
+            /// while kymo runs, the sum goes on.
+            counter interrupts: i64 [Count("{interrupt}")] => "kymo.interrupt.count" {},
+        }
+    }
+}
+
+/// Reads `/proc/interrupts`.
+#[derive(Debug, Default)]
+pub struct InterruptSampler {
+    sums: Sums<(Label, Label)>,
+}
+
+impl Sample for InterruptSampler {
+    type Record = Interrupt;
+
+    fn check(&mut self) -> Result<(), String> {
+        check_proc(FILE, "there is no /proc/interrupts: procfs is not mounted, or a container's runtime hides it")
+    }
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Interrupt>) -> Result<(), SampleError> {
+        with_proc(FILE, |interrupts| {
+            let outcome = self.sums.read(FILE, interrupts, |line| {
+                // Two labels a row, each with a place of its own in the cache.
+                let mut label = |nth, text: &str| rows.labels.resolve(line.row * 2 + nth, text);
+                (label(0, &text(line.name)), label(1, &squeezed(line.rest)))
+            });
+            for (sum, (interrupt, device)) in self.sums.rows().filter(|(sum, _)| *sum != 0) {
+                rows.push(Interrupt { time: tick.time, interrupts: sum, interrupt, device });
+            }
+            outcome
+        })
+    }
+}
+
+/// The text of `rest` with single blanks between its words: the kernel aligns them.
+fn squeezed(rest: &[u8]) -> String {
+    let mut squeezed = String::new();
+    for word in words(rest) {
+        if !squeezed.is_empty() {
+            squeezed.push(' ');
+        }
+        squeezed.push_str(&text(word));
+    }
+    squeezed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+
+    #[test]
+    fn rows_are_the_kernels_figures() {
+        let mut probe = Probe::fixture(&FAMILY, "vm");
+        assert_eq!(probe.check(), Ok(()));
+        let rows = "24,IO-APIC 5-edge ACPI:Ged,1\n\
+                    25,IO-APIC 6-edge ACPI:Ged,1\n\
+                    26,IO-APIC 4-edge ttyS0,14\n\
+                    31,PCI-MSIX-0000:00:01.0 3-edge virtio0-stats,201\n\
+                    32,PCI-MSIX-0000:00:01.0 4-edge virtio0-reporting_vq,129\n\
+                    34,PCI-MSIX-0000:00:05.0 1-edge virtio4-input,29\n\
+                    35,PCI-MSIX-0000:00:02.0 0-edge virtio1-config,1\n\
+                    36,PCI-MSIX-0000:00:02.0 1-edge virtio1-req.0,83823\n\
+                    38,PCI-MSIX-0000:00:03.0 1-edge virtio2-input.0,4185\n\
+                    39,PCI-MSIX-0000:00:03.0 2-edge virtio2-output.0,2937\n\
+                    41,PCI-MSIX-0000:00:04.0 1-edge virtio3-rx,912\n\
+                    42,PCI-MSIX-0000:00:04.0 2-edge virtio3-tx,2656\n\
+                    43,PCI-MSIX-0000:00:04.0 3-edge virtio3-event,1\n\
+                    LOC,Local timer interrupts,345252\n\
+                    IWI,IRQ work interrupts,1\n\
+                    RES,Rescheduling interrupts,30289\n\
+                    CAL,Function call interrupts,82298\n\
+                    TLB,TLB shootdowns,29988\n\
+                    HYP,Hypervisor callback interrupts,118\n";
+        assert_eq!((probe.rows(0).as_str(), probe.rows(1).as_str()), (rows, rows));
+    }
+
+    /// CPUs of which some are offline, a line with fewer numbers, no numbers, no name, no UTF-8, a 64-bit figure, two
+    /// devices, a controller whose name begins with a digit, and a cut line.
+    #[test]
+    fn odd_lines_cost_no_other() {
+        let mut probe = Probe::fixture(&FAMILY, "odd");
+        for ms in 0..2 {
+            let (rows, outcome) = probe.tick(ms);
+            assert_eq!(
+                rows,
+                "9,\"IO-APIC 9-fasteoi acpi, i801_smbus\",6\n\
+                 27,1c20800.pinctrl 27 Edge \u{fffd}th0-tx,7\n\
+                 NMI,Non-maskable interrupts,8\n\
+                 ERR,,12\n\
+                 BIG,Big,9223372036854775807\n\
+                 127,,3\n"
+            );
+            assert_eq!(outcome.unwrap_err().to_string(), "read interrupts: not understood: no name here");
+        }
+    }
+
+    #[test]
+    fn interrupts_come_and_go_and_are_seen_once_served() {
+        let mut probe = Probe::empty(&FAMILY);
+        let heading = "           CPU0       CPU1\n";
+        probe.write(
+            "interrupts",
+            format!("{heading}  1: 2 3 PIC 1-edge kbd\n  7: 0 0 PIC 7-edge nvme0q1\nLOC: 5 6 Local\n"),
+        );
+        assert_eq!(probe.rows(0), "1,PIC 1-edge kbd,5\nLOC,Local,11\n");
+        probe.write("interrupts", format!("{heading}  7: 0 1 PIC 7-edge nvme0q1\nLOC: 5 7 Local\n"));
+        assert_eq!(probe.rows(1), "7,PIC 7-edge nvme0q1,1\nLOC,Local,12\n");
+        probe.write("interrupts", heading);
+        assert_eq!(probe.rows(2), "");
+        // As where a container's runtime puts /dev/null in its place.
+        probe.write("interrupts", "");
+        assert_eq!(probe.rows(3), "");
+        assert!(probe.check().unwrap_err().contains("empty"));
+    }
+
+    #[test]
+    fn without_the_file_there_is_an_error_that_names_it() {
+        let mut probe = Probe::empty(&FAMILY);
+        assert!(probe.check().unwrap_err().contains("/proc/interrupts"));
+        let (rows, outcome) = probe.tick(1);
+        assert_eq!(rows, "");
+        assert!(outcome.unwrap_err().to_string().starts_with("read interrupts: "));
+    }
+}

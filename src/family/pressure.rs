@@ -1,0 +1,228 @@
+//! `pressure`: time that tasks lost waiting for CPU, I/O, memory and interrupts, from the files of `/proc/pressure`.
+//!
+//! `Documentation/accounting/psi.rst` says what the kernel counts.
+
+use std::time::Duration;
+
+use super::optional::{Optional, check_proc};
+use super::source::{Outcome, lines, number, text, words};
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::Record;
+use crate::sampler::{SampleError, Tick};
+
+/// The pressure family.
+pub const FAMILY: Family = Family::sampled::<PressureSampler>(
+    Duration::from_millis(100),
+    "averages change every 2 s, totals are exact at every read; reading faster than the scheduler averages (every 2 s) \
+     loses stall time for every reader on the host, the more so the faster it is read",
+);
+
+/// The kernel writes shares in per cent with two decimals.
+const SHARE_UNITS_PER_ONE: f64 = 10_000.0;
+
+record! {
+    /// Time that tasks lost because they waited for a resource of the whole host. A resource that the kernel does not
+    /// account for has no rows; often that is `irq`. It has none of `some` in any case. There is no `full` of `cpu`
+    /// either: that means nothing for a whole host, and what the kernel writes there is always zero.
+    pub struct Pressure("pressure") {
+        labels {
+            /// What was waited for: `cpu`, `io`, `memory`, or `irq`, which is time taken by interrupts.
+            resource => "kymo.pressure.resource",
+            /// `some`: at least one task waited. `full`: all tasks that were not idle did at the same time.
+            kind => "kymo.pressure.kind",
+        }
+        values {
+            /// Share of time lost, averaged over about 10 s, 0…1.
+            gauge avg10_ratio: f64 [Ratio] => "kymo.pressure.share" {"kymo.window" = "10s"},
+            /// The same over about a minute.
+            gauge avg60_ratio: f64 [Ratio] => "kymo.pressure.share" {"kymo.window" = "1m"},
+            /// The same over about five minutes.
+            gauge avg300_ratio: f64 [Ratio] => "kymo.pressure.share" {"kymo.window" = "5m"},
+            /// Time lost since boot.
+            counter total_us: i64 [Micros] => "kymo.pressure.time" {},
+        }
+    }
+}
+
+/// Reads the four files, those that are there.
+#[derive(Debug)]
+pub struct PressureSampler {
+    resources: [Resource; 4],
+}
+
+#[derive(Debug)]
+struct Resource {
+    name: &'static str,
+    path: &'static str,
+    file: Optional,
+}
+
+impl Resource {
+    const fn new(name: &'static str, path: &'static str) -> Resource {
+        Resource { name, path, file: Optional::of_proc(path) }
+    }
+}
+
+impl Default for PressureSampler {
+    fn default() -> PressureSampler {
+        PressureSampler {
+            resources: [
+                Resource::new("cpu", "pressure/cpu"),
+                Resource::new("io", "pressure/io"),
+                Resource::new("memory", "pressure/memory"),
+                Resource::new("irq", "pressure/irq"),
+            ],
+        }
+    }
+}
+
+impl Sample for PressureSampler {
+    type Record = Pressure;
+
+    fn check(&mut self) -> Result<(), String> {
+        const LACKING: &str = "/proc/pressure is missing or not supported: the kernel has no pressure stall information \
+                               (CONFIG_PSI), or it is off until the kernel is booted with psi=1";
+        let mut checks = self.resources.iter().map(|resource| check_proc(resource.path, LACKING));
+        let first = checks.next().unwrap_or(Ok(()));
+        if checks.any(|check| check.is_ok()) { Ok(()) } else { first }
+    }
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Pressure>) -> Result<(), SampleError> {
+        let mut outcome = Outcome::default();
+        // Two kinds a resource and two labels a row, each with a place of its own in the cache.
+        for (place, resource) in (0..).step_by(4).zip(&mut self.resources) {
+            let Resource { name, path, file } = resource;
+            let read = file.with(tick, |bytes| {
+                let mut outcome = Outcome::default();
+                for line in lines(bytes) {
+                    let (kind, place) = match words(line).next() {
+                        Some(b"some") => ("some", place),
+                        Some(b"full") if *name != "cpu" => ("full", place + 2),
+                        Some(b"full") => continue,
+                        _ => {
+                            outcome.fail(path, format!("no kind of pressure: {}", text(line)));
+                            continue;
+                        }
+                    };
+                    let mut record = Pressure {
+                        resource: rows.labels.resolve(place, name),
+                        kind: rows.labels.resolve(place + 1, kind),
+                        ..Pressure::absent(tick.time)
+                    };
+                    if !parse(line, &mut record) {
+                        outcome.fail(path, format!("not understood: {}", text(line)));
+                    }
+                    rows.push(record);
+                }
+                outcome.into_result()
+            });
+            outcome.note(read.map(|_| ()));
+        }
+        outcome.into_result()
+    }
+}
+
+/// Takes the values after the kind; whether all of them were understood. Keys of later kernels are passed over.
+fn parse(line: &[u8], record: &mut Pressure) -> bool {
+    let mut understood = true;
+    for word in words(line).skip(1) {
+        let Some(equals) = word.iter().position(|byte| *byte == b'=') else {
+            understood = false;
+            continue;
+        };
+        let (key, value) = (&word[..equals], &word[equals + 1..]);
+        let share = match key {
+            b"avg10" => &mut record.avg10_ratio,
+            b"avg60" => &mut record.avg60_ratio,
+            b"avg300" => &mut record.avg300_ratio,
+            b"total" => {
+                match number(value) {
+                    Some(total) => record.total_us = total,
+                    None => understood = false,
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        *share = ratio(value);
+        understood &= !share.is_nan();
+    }
+    understood
+}
+
+/// The share that per cent with two decimals are; NaN for anything else.
+fn ratio(percent: &[u8]) -> f64 {
+    let Some((whole, [b'.', decimals @ ..])) = percent.len().checked_sub(3).map(|at| percent.split_at(at)) else {
+        return f64::NAN;
+    };
+    match (number(whole), number(decimals)) {
+        (Some(whole), Some(decimals)) => (whole as f64 * 100.0 + decimals as f64) / SHARE_UNITS_PER_ONE,
+        _ => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+
+    #[test]
+    fn rows_are_the_kernels_figures_as_shares() {
+        let mut probe = Probe::fixture(&FAMILY, "vm");
+        assert_eq!(probe.check(), Ok(()));
+        assert_eq!(
+            probe.rows(1),
+            "cpu,some,0.9663,0.7016,0.2538,114740354\n\
+             io,some,0.0,0.0,0.0029,10209489\n\
+             io,full,0.0,0.0,0.0016,8333993\n\
+             memory,some,0.0,0.0,0.0,0\n\
+             memory,full,0.0,0.0,0.0,0\n"
+        );
+    }
+
+    /// A kernel that accounts for interrupts, a line of no kind, figures that are none, one that no `i64` holds, a key
+    /// to come, and a cut line.
+    #[test]
+    fn odd_lines_cost_no_other() {
+        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let (rows, outcome) = probe.tick(1);
+        assert_eq!(
+            rows,
+            "cpu,some,0.005,,,12\n\
+             memory,full,0.01,0.02,0.03,7\n\
+             memory,some,0.0025,,,\n\
+             irq,full,0.9999,0.0001,0.0,9223372036854775807\n"
+        );
+        let error = outcome.unwrap_err().to_string();
+        assert_eq!(error, "read pressure/cpu: not understood: some avg10=0.50 avg60=1.5 avg300=x total=12");
+    }
+
+    #[test]
+    fn rows_are_found_in_any_order_and_files_may_be_missing() {
+        let line = |kind: &str, total: u32| format!("{kind} avg10=0.00 avg60=100.00 avg300=1.00 total={total}\n");
+        let mut probe = Probe::empty(&FAMILY);
+        assert_eq!(probe.rows(0), "");
+        let lacking = probe.check().unwrap_err();
+        assert!(lacking.starts_with("/proc/pressure is missing") && lacking.contains("psi=1"), "{lacking}");
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("pressure/io", line("some", 1) + &line("full", 2));
+        assert_eq!(probe.check(), Ok(()));
+        assert_eq!(probe.rows(1), "io,some,0.0,1.0,0.01,1\nio,full,0.0,1.0,0.01,2\n");
+        probe.write("pressure/io", line("full", 3) + &line("some", 4));
+        assert_eq!(probe.rows(2), "io,full,0.0,1.0,0.01,3\nio,some,0.0,1.0,0.01,4\n");
+        probe.write("pressure/io", "");
+        assert_eq!(probe.rows(3), "");
+        assert!(probe.check().is_err());
+    }
+
+    #[test]
+    fn shares_are_per_cent_with_two_decimals() {
+        for (text, share) in [("0.00", 0.0), ("0.01", 0.0001), ("12.50", 0.125), ("100.00", 1.0)] {
+            assert!((ratio(text.as_bytes()) - share).abs() < f64::EPSILON, "{text}");
+        }
+        for text in ["", ".", "1", "1.0", "1.000", "-1.00", ".50", "1,00", "nan", "9.9x"] {
+            assert!(ratio(text.as_bytes()).is_nan(), "{text}");
+        }
+    }
+}

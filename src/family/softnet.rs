@@ -1,0 +1,201 @@
+//! `softnet`: what each CPU does with packets between the drivers and the protocols, from `/proc/net/softnet_stat`.
+//!
+//! `Documentation/networking/scaling.rst` says what steering and flow limits are; the file is made in
+//! `net/core/net-procfs.c`.
+
+use std::time::Duration;
+
+use super::optional::check_proc;
+use super::source::{Outcome, lines, text, with_proc};
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::ABSENT;
+use crate::record::label::Label;
+use crate::sampler::{SampleError, Tick};
+
+/// The softnet family.
+pub const FAMILY: Family =
+    Family::sampled::<SoftnetSampler>(Duration::from_millis(1), "exact at every read, to the packet");
+
+const FILE: &str = "net/softnet_stat";
+/// Figures that are looked at, of those on a line.
+const FIGURES: usize = 13;
+
+record! {
+    /// What each CPU that is online does with packets between the drivers and the protocols. The kernel counts in 32
+    /// bits, so a counter starts again from zero after 4294967295.
+    pub struct Softnet("softnet") {
+        labels {
+            /// The number of the logical CPU. Older kernels do not tell it; there it is the row's place, which is
+            /// another number where a CPU before it is offline.
+            cpu => "cpu.logical_number",
+        }
+        values {
+            /// Packets taken from drivers.
+            counter processed: i64 [Count("{packet}")] => "kymo.softnet.packets" {},
+            /// Packets dropped because the CPU's queue was full.
+            counter dropped: i64 [Count("{packet}")] => "kymo.softnet.dropped" {},
+            /// Times that there were more packets than the CPU may take at once (`net.core.netdev_budget`).
+            counter time_squeezed: i64 [Count("{time}")] => "kymo.softnet.time_squeezed" {},
+            /// Times that another CPU woke this one to take packets (RPS).
+            counter received_rps: i64 [Count("{time}")] => "kymo.softnet.received_rps" {},
+            /// Packets dropped because of a flow that filled too much of the queue. Null where the kernel is too old to tell.
+            counter flow_limited: i64 [Count("{packet}")] => "kymo.softnet.flow_limited" {},
+            /// Packets that wait in the CPU's queue. Null where the kernel is too old to tell.
+            gauge backlog: i64 [Count("{packet}")] => "kymo.softnet.backlog" {},
+        }
+    }
+}
+
+/// Reads `/proc/net/softnet_stat`.
+#[derive(Debug, Default)]
+pub struct SoftnetSampler {
+    /// The CPU that has the row, and its label.
+    cpus: Vec<(i64, Label)>,
+}
+
+impl Sample for SoftnetSampler {
+    type Record = Softnet;
+
+    fn check(&mut self) -> Result<(), String> {
+        check_proc(FILE, "there is no /proc/net/softnet_stat: the kernel has no network (CONFIG_NET)")
+    }
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Softnet>) -> Result<(), SampleError> {
+        with_proc(FILE, |softnet| {
+            let mut outcome = Outcome::default();
+            for (row, line) in lines(softnet).enumerate() {
+                let Some(figures) = parse(line) else {
+                    outcome.fail(FILE, format!("not understood: {}", text(line)));
+                    continue;
+                };
+                let [processed, dropped, time_squeezed, .., received_rps, flow_limited, backlog, cpu] = figures;
+                let cpu = if cpu == ABSENT { i64::try_from(row).unwrap_or(i64::MAX) } else { cpu };
+                let cpu = self.label(row, cpu, |text| rows.labels.resolve(row, text));
+                rows.push(Softnet {
+                    time: tick.time,
+                    cpu,
+                    processed,
+                    dropped,
+                    time_squeezed,
+                    received_rps,
+                    flow_limited,
+                    backlog,
+                });
+            }
+            outcome.into_result()
+        })
+    }
+}
+
+impl SoftnetSampler {
+    /// The label of the CPU that has the row; only of another one than at the last tick the text is made.
+    fn label(&mut self, row: usize, cpu: i64, resolve: impl FnOnce(&str) -> Label) -> Label {
+        if let Some((known, label)) = self.cpus.get(row)
+            && *known == cpu
+        {
+            return *label;
+        }
+        let label = resolve(&cpu.to_string());
+        self.cpus.truncate(row);
+        // Rows that were not understood have no CPU.
+        self.cpus.resize(row, (ABSENT, Label::EMPTY));
+        self.cpus.push((cpu, label));
+        label
+    }
+}
+
+/// The figures of a line, those that older kernels do not write absent; `None` for anything else than hexadecimal
+/// numbers, nine or more, between single blanks.
+fn parse(line: &[u8]) -> Option<[i64; FIGURES]> {
+    /// What every kernel writes.
+    const FIGURES_MIN: usize = 9;
+
+    let mut figures = [ABSENT; FIGURES];
+    let mut words = line.split(|byte| *byte == b' ');
+    for (at, figure) in figures.iter_mut().enumerate() {
+        match words.next() {
+            Some(word) => *figure = hexadecimal(word)?,
+            None if at < FIGURES_MIN => return None,
+            None => break,
+        }
+    }
+    Some(figures)
+}
+
+/// The number that `word` is, of up to 32 bits.
+fn hexadecimal(word: &[u8]) -> Option<i64> {
+    if word.is_empty() || word.len() > 8 {
+        return None;
+    }
+    word.iter().try_fold(0, |value, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | i64::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+
+    #[test]
+    fn rows_are_the_kernels_figures() {
+        let mut probe = Probe::fixture(&FAMILY, "vm");
+        assert_eq!(probe.check(), Ok(()));
+        assert_eq!(probe.rows(0), "0,22,0,0,0,0,0\n1,6398,0,0,0,0,0\n");
+    }
+
+    /// CPUs that are offline, the greatest figures there are, lines that are cut or no numbers, a blank one, and more
+    /// figures than are known.
+    #[test]
+    fn odd_lines_cost_no_other() {
+        let mut probe = Probe::fixture(&FAMILY, "odd");
+        for ms in 0..2 {
+            let (rows, outcome) = probe.tick(ms);
+            assert_eq!(
+                rows,
+                "0,1,2,3,10,11,12\n\
+                 2,4294967295,4294967295,4294967295,4294967295,4294967295,4294967295\n\
+                 511,16,0,0,0,0,0\n\
+                 1023,32,0,0,0,0,0\n"
+            );
+            assert_eq!(outcome.unwrap_err().to_string(), "read net/softnet_stat: not understood: 00000001 0000000");
+        }
+    }
+
+    #[test]
+    fn older_kernels_write_less() {
+        let mut probe = Probe::empty(&FAMILY);
+        for (figures, row) in [(9, "7,7,7,,,"), (10, "7,7,7,7,,"), (11, "7,7,7,7,7,"), (12, "7,7,7,7,7,7")] {
+            let line = vec!["00000007"; figures].join(" ") + "\n";
+            probe.write("net/softnet_stat", line.repeat(2));
+            assert_eq!(probe.rows(0), format!("0,{row}\n1,{row}\n"));
+        }
+    }
+
+    #[test]
+    fn cpus_come_and_go() {
+        let line = |processed: u32, cpu: u32| format!("{processed:08x}{} {cpu:08x} 00000000\n", " 00000000".repeat(11));
+        let mut probe = Probe::empty(&FAMILY);
+        for cpus in [&[0, 1, 2][..], &[0, 2], &[2, 0, 1, 300], &[], &[1]] {
+            probe.write("net/softnet_stat", cpus.iter().map(|cpu| line(cpu + 5, *cpu)).collect::<String>());
+            let row = |cpu: &u32| format!("{cpu},{},0,0,0,0,0\n", cpu + 5);
+            let rows: String = cpus.iter().map(row).collect();
+            assert_eq!((&probe.rows(0), &probe.rows(1)), (&rows, &rows));
+        }
+    }
+
+    #[test]
+    fn without_the_file_there_is_an_error_that_names_it() {
+        let mut probe = Probe::empty(&FAMILY);
+        assert!(probe.check().unwrap_err().contains("/proc/net/softnet_stat"));
+        let (rows, outcome) = probe.tick(1);
+        assert_eq!(rows, "");
+        assert!(outcome.unwrap_err().to_string().starts_with("read net/softnet_stat: "));
+    }
+}

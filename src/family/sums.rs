@@ -1,0 +1,273 @@
+//! Lines that begin with a name and have a number for each CPU: their sums.
+//!
+//! `/proc/interrupts` and `/proc/softirqs` have such lines, which are long where there are many CPUs and mostly what
+//! they were a tick ago. A line of the same bytes keeps its sum without being parsed.
+
+use super::source::{Outcome, lines, text};
+use crate::sampler::SampleError;
+
+/// What each CPU's number is counted in, before it starts again from zero.
+const RANGE: i64 = 1 << 32;
+/// A sum that fell by a number of such ranges, but for less than this, has not fallen: CPUs started again from zero.
+/// What else makes it fall, such as a device that was taken away, does so by anything.
+const RISE_MAX: i64 = RANGE / 4;
+
+/// The lines of one file below their heading, as they were last parsed.
+#[derive(Debug)]
+pub(super) struct Sums<L> {
+    /// The first line, which names the CPUs.
+    heading: Vec<u8>,
+    lines: Vec<Line<L>>,
+}
+
+#[derive(Debug)]
+struct Line<L> {
+    bytes: Vec<u8>,
+    /// Where in them the name ends.
+    name_end: usize,
+    /// Where in them, after the last number, the rest begins.
+    rest_at: usize,
+    /// The sum as it stands there; `None` for a line that is not understood.
+    sum: Option<i64>,
+    /// What to add because CPUs' numbers started again from zero.
+    lost: i64,
+    labels: L,
+}
+
+/// What a line is, beside its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named<'a> {
+    /// The number of the line below the heading.
+    pub(super) row: usize,
+    /// What stands before the colon.
+    pub(super) name: &'a [u8],
+    /// What follows the last number.
+    pub(super) rest: &'a [u8],
+}
+
+impl<L> Default for Sums<L> {
+    fn default() -> Sums<L> {
+        Sums { heading: Vec::new(), lines: Vec::new() }
+    }
+}
+
+impl<L: Copy> Sums<L> {
+    /// Takes a tick's bytes of `file` and calls `label` for the lines that are new or have become another thing's.
+    pub(super) fn read(
+        &mut self,
+        file: &'static str,
+        bytes: &[u8],
+        mut label: impl FnMut(Named<'_>) -> L,
+    ) -> Result<(), SampleError> {
+        let mut outcome = Outcome::default();
+        let mut found = lines(bytes);
+        let heading = found.next().unwrap_or_default();
+        let same_cpus = self.heading == heading;
+        if !same_cpus {
+            self.heading.clear();
+            self.heading.extend_from_slice(heading);
+        }
+        let mut count = 0;
+        for (row, bytes) in found.enumerate() {
+            count += 1;
+            if let Some(line) = self.lines.get_mut(row) {
+                if line.bytes != bytes {
+                    line.change(row, bytes, same_cpus, &mut label);
+                }
+            } else {
+                self.lines.push(Line::new(row, bytes, &mut label));
+            }
+            if self.lines.get(row).is_some_and(|line| line.sum.is_none()) {
+                outcome.fail(file, format!("not understood: {}", text(bytes)));
+            }
+        }
+        self.lines.truncate(count);
+        outcome.into_result()
+    }
+
+    /// The sum and the labels of each line.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (i64, L)> {
+        self.lines.iter().filter_map(|line| Some((line.sum?.saturating_add(line.lost), line.labels)))
+    }
+}
+
+impl<L: Copy> Line<L> {
+    fn new(row: usize, bytes: &[u8], label: &mut impl FnMut(Named<'_>) -> L) -> Line<L> {
+        let Parsed { name_end, rest_at, sum } = Parsed::new(bytes);
+        let labels = label(named(row, bytes, name_end, rest_at));
+        Line { bytes: bytes.to_vec(), name_end, rest_at, sum, lost: 0, labels }
+    }
+
+    fn change(&mut self, row: usize, bytes: &[u8], same_cpus: bool, label: &mut impl FnMut(Named<'_>) -> L) {
+        let Parsed { name_end, rest_at, sum } = Parsed::new(bytes);
+        let (before, now) =
+            (named(row, &self.bytes, self.name_end, self.rest_at), named(row, bytes, name_end, rest_at));
+        if before != now {
+            self.labels = label(now);
+            self.lost = 0;
+        } else if let (Some(before), Some(now)) = (self.sum, sum) {
+            self.lost = match started_again(before, now) {
+                Some(lost) if same_cpus => self.lost.saturating_add(lost),
+                Some(_) => 0,
+                None if now < before => 0,
+                None => self.lost,
+            };
+        }
+        (self.name_end, self.rest_at, self.sum) = (name_end, rest_at, sum);
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+/// What a sum that fell has lost, if that is because CPUs started again from zero.
+fn started_again(before: i64, now: i64) -> Option<i64> {
+    let fall = before.checked_sub(now).filter(|fall| *fall > 0)?;
+    let lost = fall.checked_add(RANGE - 1)? / RANGE * RANGE;
+    (lost - fall < RISE_MAX).then_some(lost)
+}
+
+fn named(row: usize, bytes: &[u8], name_end: usize, rest_at: usize) -> Named<'_> {
+    let part = |from, to| bytes.get(from..to).unwrap_or_default().trim_ascii();
+    Named { row, name: part(0, name_end), rest: part(rest_at, bytes.len()) }
+}
+
+struct Parsed {
+    name_end: usize,
+    rest_at: usize,
+    sum: Option<i64>,
+}
+
+impl Parsed {
+    /// How many numbers there are, the line itself tells: as many as CPUs, but one in lines such as `ERR`.
+    fn new(bytes: &[u8]) -> Parsed {
+        let Some(name_end) = bytes.iter().position(|byte| *byte == b':') else {
+            return Parsed { name_end: 0, rest_at: 0, sum: None };
+        };
+        let mut rest_at = name_end + 1;
+        let (mut sum, mut number) = (None, None);
+        for (at, byte) in (rest_at..).zip(bytes.get(rest_at..).unwrap_or_default()) {
+            match byte {
+                b'0'..=b'9' => number = Some(append(number, *byte)),
+                b' ' | b'\t' => {
+                    if number.is_some() {
+                        (sum, number) = (add(sum, number), None);
+                    }
+                    rest_at = at + 1;
+                }
+                // A word that is no number: the rest began with it.
+                _ => return Parsed { name_end, rest_at, sum },
+            }
+        }
+        Parsed { name_end, rest_at: bytes.len(), sum: add(sum, number) }
+    }
+}
+
+fn append(number: Option<i64>, digit: u8) -> i64 {
+    number.unwrap_or(0).saturating_mul(10).saturating_add(i64::from(digit - b'0'))
+}
+
+fn add(sum: Option<i64>, number: Option<i64>) -> Option<i64> {
+    match (sum, number) {
+        (Some(sum), Some(number)) => Some(i64::saturating_add(sum, number)),
+        (sum, number) => sum.or(number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads a file over and over.
+    #[derive(Default)]
+    struct Reader {
+        sums: Sums<usize>,
+        named: Vec<String>,
+    }
+
+    impl Reader {
+        /// Sums, with the name and the rest; and the error.
+        fn read(&mut self, bytes: &[u8]) -> (Vec<(i64, String)>, Option<String>) {
+            let named = &mut self.named;
+            let label = |line: Named<'_>| {
+                named.push(format!("{} {}={}", line.row, text(line.name), text(line.rest)));
+                named.len() - 1
+            };
+            let outcome = self.sums.read("x", bytes, label);
+            let rows = self.sums.rows().map(|(sum, label)| (sum, self.named[label].clone())).collect();
+            (rows, outcome.err().map(|error| error.to_string()))
+        }
+
+        /// The sum of the only line, below `heading`.
+        fn sum(&mut self, heading: &str, line: &str) -> i64 {
+            self.read(format!("{heading}\n{line}\n").as_bytes()).0[0].0
+        }
+    }
+
+    #[test]
+    fn a_line_is_a_name_numbers_and_the_rest() {
+        let mut reader = Reader::default();
+        let (rows, error) = reader.read(b" CPU0 CPU3\n  1: 2  3  IO-APIC 5-edge  i8042 \nERR:\t4\nx:y\n9z: 5 6a 7\n:1");
+        assert_eq!(
+            rows,
+            [(5, "0 1=IO-APIC 5-edge  i8042".into()), (4, "1 ERR=".into()), (5, "3 9z=6a 7".into()), (1, "4 =".into())]
+        );
+        assert_eq!(error.as_deref(), Some("read x: not understood: x:y"));
+        for bad in [&b""[..], b"name", b"name:", b"name: \t", b"name: -1 2", b": \xff"] {
+            assert_eq!(Parsed::new(bad).sum, None, "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn labels_are_made_for_new_lines_only() {
+        let mut reader = Reader::default();
+        reader.read(b"h\na: 1 2 x\nb: 3 4 y\n");
+        reader.read(b"h\na: 1 2 x\nb: 3 5 y\n");
+        assert_eq!(reader.named, ["0 a=x", "1 b=y"]);
+        assert_eq!(reader.read(b"h\nb: 3 5 y\na: 1 2 x\nc: 1\n").0.len(), 3);
+        assert_eq!(reader.named[2..], ["0 b=y", "1 a=x", "2 c="]);
+        assert_eq!(reader.read(b"h\nb: 3 5 z\n").0, [(8, "0 b=z".into())]);
+        assert_eq!(reader.read(b"h\n").0, []);
+        assert_eq!(reader.read(b"").0, []);
+    }
+
+    #[test]
+    fn sums_go_on_where_a_cpus_number_starts_again() {
+        let mut reader = Reader::default();
+        assert_eq!(reader.sum("CPU0 CPU1", "a: 4294967290 4000000000 x"), 8_294_967_290);
+        assert_eq!(reader.sum("CPU0 CPU1", "a: 4 4000000001 x"), 8_294_967_301);
+        assert_eq!(reader.sum("CPU0 CPU1", "a: 5 4000000001 x"), 8_294_967_302);
+        assert_eq!(reader.sum("CPU0 CPU1", "a: 6 1 x"), 8_589_934_599);
+        // Another thing of the same name starts from what it has.
+        assert_eq!(reader.sum("CPU0 CPU1", "a: 7 2 y"), 9);
+    }
+
+    #[test]
+    fn sums_fall_where_a_device_or_a_cpu_goes() {
+        let mut reader = Reader::default();
+        assert_eq!(reader.sum("CPU0 CPU1", "a: 4294967295 2000000000 x"), 6_294_967_295);
+        assert_eq!(reader.sum("CPU0 CPU1", "a: 0 0 x"), 0);
+        assert_eq!(reader.sum("CPU0 CPU1", "a: 4294967295 7 x"), 4_294_967_302);
+        assert_eq!(reader.sum("CPU1", "a: 7 x"), 7);
+    }
+
+    #[test]
+    fn what_a_fall_means() {
+        assert_eq!(started_again(RANGE - 1, 0), Some(RANGE));
+        assert_eq!(started_again(3 * RANGE, RANGE + 5), Some(2 * RANGE));
+        assert_eq!(started_again(3 * RANGE, RANGE), Some(2 * RANGE));
+        for (before, now) in [(5, 5), (5, 6), (RANGE / 2, 0), (RANGE / 4 * 3, 0), (RANGE + 5, 0), (0, i64::MIN)] {
+            assert_eq!(started_again(before, now), None, "{before} {now}");
+        }
+    }
+
+    /// 512 CPUs, each with the greatest number that there is.
+    #[test]
+    fn many_cpus_have_a_right_sum() {
+        let cpus = " CPU".repeat(512);
+        let numbers = format!("{:>11}", u32::MAX).repeat(512);
+        let mut reader = Reader::default();
+        assert_eq!(reader.sum(&cpus, &format!("TIMER:{numbers}")), 512 * i64::from(u32::MAX));
+        // A 64-bit number may be there as well, and then the sum stays at the greatest.
+        assert_eq!(reader.sum(&cpus, &format!("TIMER:{numbers} 18446744073709551615")), i64::MAX);
+    }
+}

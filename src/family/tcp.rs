@@ -1,0 +1,333 @@
+//! `tcp`: connections, segments and what went wrong with them, from `/proc/net/snmp`, `/proc/net/netstat`,
+//! `/proc/net/sockstat` and `/proc/net/sockstat6`.
+//!
+//! RFC 4022 says what the figures of `snmp` are, `Documentation/networking/snmp_counter.rst` those of `netstat`.
+
+use std::time::Duration;
+
+use super::optional::{Optional, check_proc};
+use super::source::{Outcome, lines, number, scaled, text, with_proc, words};
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::{ABSENT, Record};
+use crate::sampler::{SampleError, Tick};
+
+/// The TCP family.
+pub const FAMILY: Family = Family::sampled::<TcpSampler>(
+    Duration::from_millis(10),
+    "exact at every read, memory to about a MiB a CPU; the kernel sums its figures over all CPUs at each read",
+);
+
+const SNMP: &str = "net/snmp";
+const NETSTAT: &str = "net/netstat";
+const SOCKSTAT: &str = "net/sockstat";
+const SOCKSTAT6: &str = "net/sockstat6";
+
+record! {
+    /// TCP over IPv4 and IPv6 in the daemon's network namespace, but for what is said to be of the whole host. Null
+    /// is what the kernel is too old to count, or, of IPv6, has none of.
+    pub struct Tcp("tcp") {
+        labels {}
+        values {
+            /// Connections that are established, or closed by the other side only.
+            gauge established: i64 [Count("{connection}")] => "kymo.tcp.connections" {"kymo.tcp.state" = "established"},
+            /// Connections whose sockets are gone and that only wait for late segments.
+            gauge time_wait: i64 [Count("{connection}")] => "kymo.tcp.connections" {"kymo.tcp.state" = "time_wait"},
+            /// Connections that no process holds any more and that are not closed yet, of the whole host.
+            gauge orphaned: i64 [Count("{connection}")] => "kymo.tcp.connections" {"kymo.tcp.state" = "orphaned"},
+            /// Sockets of IPv4 in any state but closed and waiting for late segments, listening ones among them.
+            gauge ipv4_sockets: i64 [Count("{socket}")] => "kymo.tcp.sockets" {"network.type" = "ipv4"},
+            /// The same of IPv6.
+            gauge ipv6_sockets: i64 [Count("{socket}")] => "kymo.tcp.sockets" {"network.type" = "ipv6"},
+            /// Sockets in any state, closed ones that a process still holds among them, of the whole host.
+            gauge allocated_sockets: i64 [Count("{socket}")] => "kymo.tcp.allocated_sockets" {},
+            /// Memory for buffers of sockets, of the whole host.
+            gauge memory_bytes: i64 [Bytes] => "kymo.tcp.memory" {},
+            /// Connections that were begun from here.
+            counter active_opens: i64 [Count("{connection}")] => "kymo.tcp.opens" {"kymo.tcp.side" = "active"},
+            /// Connections that were accepted here.
+            counter passive_opens: i64 [Count("{connection}")] => "kymo.tcp.opens" {"kymo.tcp.side" = "passive"},
+            /// Connections that failed before they were established.
+            counter failed_attempts: i64 [Count("{connection}")] => "kymo.tcp.failed_attempts" {},
+            /// Established connections that were reset.
+            counter established_resets: i64 [Count("{connection}")] => "kymo.tcp.established_resets" {},
+            /// Segments received, those with errors among them.
+            counter rx_segments: i64 [Count("{segment}")] => "kymo.tcp.segments" {"network.io.direction" = "receive"},
+            /// Segments sent, without those that were only sent again.
+            counter tx_segments: i64 [Count("{segment}")] => "kymo.tcp.segments" {"network.io.direction" = "transmit"},
+            /// Segments sent again.
+            counter retransmitted_segments: i64 [Count("{segment}")] => "kymo.tcp.retransmitted_segments" {},
+            /// Segments received with errors, such as wrong checksums.
+            counter rx_errors: i64 [Count("{segment}")] => "kymo.tcp.errors" {"network.io.direction" = "receive"},
+            /// Resets sent.
+            counter tx_resets: i64 [Count("{segment}")] => "kymo.tcp.resets" {"network.io.direction" = "transmit"},
+            /// Connections that were dropped because a listening socket's queue was full.
+            counter listen_overflows: i64 [Count("{connection}")] => "kymo.tcp.listen_overflows" {},
+            /// Connections that a listening socket dropped, for whatever reason; contains `listen_overflows`.
+            counter listen_drops: i64 [Count("{connection}")] => "kymo.tcp.listen_drops" {},
+            /// SYN cookies sent, where a queue of half-open connections was full.
+            counter tx_syn_cookies: i64 [Count("{segment}")] => "kymo.tcp.syn_cookies" {"network.io.direction" = "transmit"},
+            /// Times that nothing came for so long that a segment was sent again.
+            counter timeouts: i64 [Count("{timeout}")] => "kymo.tcp.timeouts" {},
+            /// SYN and SYN-ACK segments sent again; contained in `retransmitted_segments`.
+            counter retransmitted_syns: i64 [Count("{segment}")] => "kymo.tcp.retransmitted_syns" {},
+            /// Segments sent again that were lost again.
+            counter lost_retransmits: i64 [Count("{segment}")] => "kymo.tcp.lost_retransmits" {},
+            /// Segments dropped because too many came while a process had their socket locked.
+            counter backlog_drops: i64 [Count("{segment}")] => "kymo.tcp.backlog_drops" {},
+            /// Connections given up because the other side answered nothing.
+            counter timeout_aborts: i64 [Count("{connection}")] => "kymo.tcp.aborts" {"kymo.tcp.reason" = "timeout"},
+            /// Connections given up for want of memory, or because too many were orphaned.
+            counter memory_aborts: i64 [Count("{connection}")] => "kymo.tcp.aborts" {"kymo.tcp.reason" = "memory"},
+        }
+    }
+}
+
+/// A wanted figure: its name in a file, and its column.
+type Key = (&'static [u8], fn(&mut Tcp) -> &mut i64);
+
+/// Of `/proc/net/snmp`.
+const SNMP_KEYS: &[Key] = &[
+    (b"ActiveOpens", |tcp| &mut tcp.active_opens),
+    (b"PassiveOpens", |tcp| &mut tcp.passive_opens),
+    (b"AttemptFails", |tcp| &mut tcp.failed_attempts),
+    (b"EstabResets", |tcp| &mut tcp.established_resets),
+    (b"CurrEstab", |tcp| &mut tcp.established),
+    (b"InSegs", |tcp| &mut tcp.rx_segments),
+    (b"OutSegs", |tcp| &mut tcp.tx_segments),
+    (b"RetransSegs", |tcp| &mut tcp.retransmitted_segments),
+    (b"InErrs", |tcp| &mut tcp.rx_errors),
+    (b"OutRsts", |tcp| &mut tcp.tx_resets),
+];
+
+/// Of `/proc/net/netstat`.
+const NETSTAT_KEYS: &[Key] = &[
+    (b"SyncookiesSent", |tcp| &mut tcp.tx_syn_cookies),
+    (b"ListenOverflows", |tcp| &mut tcp.listen_overflows),
+    (b"ListenDrops", |tcp| &mut tcp.listen_drops),
+    (b"TCPLostRetransmit", |tcp| &mut tcp.lost_retransmits),
+    (b"TCPTimeouts", |tcp| &mut tcp.timeouts),
+    (b"TCPAbortOnMemory", |tcp| &mut tcp.memory_aborts),
+    (b"TCPAbortOnTimeout", |tcp| &mut tcp.timeout_aborts),
+    (b"TCPBacklogDrop", |tcp| &mut tcp.backlog_drops),
+    (b"TCPSynRetrans", |tcp| &mut tcp.retransmitted_syns),
+];
+
+/// Of `/proc/net/sockstat`; memory is in pages there.
+const SOCKSTAT_KEYS: &[Key] = &[
+    (b"inuse", |tcp| &mut tcp.ipv4_sockets),
+    (b"orphan", |tcp| &mut tcp.orphaned),
+    (b"tw", |tcp| &mut tcp.time_wait),
+    (b"alloc", |tcp| &mut tcp.allocated_sockets),
+    (b"mem", |tcp| &mut tcp.memory_bytes),
+];
+
+/// Of `/proc/net/sockstat6`, which a kernel without IPv6 lacks.
+const SOCKSTAT6_KEYS: &[Key] = &[(b"inuse", |tcp| &mut tcp.ipv6_sockets)];
+
+/// Reads the four files.
+#[derive(Debug)]
+pub struct TcpSampler {
+    page_bytes: i64,
+    snmp: Headed,
+    netstat: Headed,
+    netstat_file: Optional,
+    sockstat_file: Optional,
+    sockstat6_file: Optional,
+}
+
+impl Default for TcpSampler {
+    fn default() -> TcpSampler {
+        TcpSampler {
+            page_bytes: i64::try_from(rustix::param::page_size()).unwrap_or(ABSENT),
+            snmp: Headed::new(b"Tcp: ", SNMP_KEYS),
+            netstat: Headed::new(b"TcpExt: ", NETSTAT_KEYS),
+            netstat_file: Optional::of_proc(NETSTAT),
+            sockstat_file: Optional::of_proc(SOCKSTAT),
+            sockstat6_file: Optional::of_proc(SOCKSTAT6),
+        }
+    }
+}
+
+impl Sample for TcpSampler {
+    type Record = Tcp;
+
+    fn check(&mut self) -> Result<(), String> {
+        check_proc(SNMP, "there is no /proc/net/snmp: the kernel has no IPv4 (CONFIG_INET)")
+    }
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Tcp>) -> Result<(), SampleError> {
+        let mut record = Tcp::absent(tick.time);
+        let mut outcome = Outcome::default();
+        outcome.note(with_proc(SNMP, |snmp| self.snmp.parse(SNMP, snmp, &mut record)));
+        // The kernel adds up CPUs one by one, and what opened on one and closed on another meanwhile may bring the sum
+        // below zero, which it writes as a number that no connection count can be.
+        if record.established == i64::MAX {
+            record.established = ABSENT;
+        }
+        let netstat = self.netstat_file.with(tick, |netstat| self.netstat.parse(NETSTAT, netstat, &mut record));
+        outcome.note(netstat.map(|_| ()));
+        for (file, name, before, keys) in [
+            (&mut self.sockstat_file, SOCKSTAT, &b"TCP: "[..], SOCKSTAT_KEYS),
+            (&mut self.sockstat6_file, SOCKSTAT6, b"TCP6: ", SOCKSTAT6_KEYS),
+        ] {
+            let sockstat = file.with(tick, |sockstat| parse_pairs(name, before, keys, sockstat, &mut record));
+            outcome.note(sockstat.map(|_| ()));
+        }
+        record.memory_bytes = scaled(record.memory_bytes, self.page_bytes);
+        rows.push(record);
+        outcome.into_result()
+    }
+}
+
+/// A line of names and, after it, a line of values in the same order, both with the same beginning.
+#[derive(Debug)]
+struct Headed {
+    before: &'static [u8],
+    keys: &'static [Key],
+    /// The names from which `places` were made: they are what they were until another kernel is booted.
+    names: Vec<u8>,
+    /// The wanted values by their number, and the place of each one's key, in the line's order.
+    places: Vec<(usize, usize)>,
+}
+
+impl Headed {
+    const fn new(before: &'static [u8], keys: &'static [Key]) -> Headed {
+        Headed { before, keys, names: Vec::new(), places: Vec::new() }
+    }
+
+    /// Takes the values that are there into `record`.
+    fn parse(&mut self, file: &'static str, bytes: &[u8], record: &mut Tcp) -> Result<(), SampleError> {
+        let mut lines = lines(bytes).filter_map(|line| line.strip_prefix(self.before));
+        let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
+            let mut outcome = Outcome::default();
+            outcome.fail(file, format!("has no two lines of {}", text(self.before)));
+            return outcome.into_result();
+        };
+        if self.names != names {
+            self.find(names);
+        }
+        let mut outcome = Outcome::default();
+        let mut values = fields(values);
+        let mut next = 0;
+        for (at, key) in &self.places {
+            let Some((name, column)) = self.keys.get(*key) else { continue };
+            let value = values.nth(at - next);
+            next = at + 1;
+            match value.map(number) {
+                Some(Some(value)) => *column(record) = value,
+                Some(None) => outcome.fail(file, format!("{} is no number", text(name))),
+                None => {
+                    outcome.fail(file, format!("{} has a name and no value", text(name)));
+                    break;
+                }
+            }
+        }
+        outcome.into_result()
+    }
+
+    fn find(&mut self, names: &[u8]) {
+        self.places.clear();
+        for (at, name) in fields(names).enumerate() {
+            if let Some(key) = self.keys.iter().position(|(known, _)| *known == name) {
+                // Each at most once, so there are no more than keys.
+                if self.places.iter().all(|(_, known)| *known != key) {
+                    self.places.push((at, key));
+                }
+            }
+        }
+        self.names.clear();
+        self.names.extend_from_slice(names);
+    }
+}
+
+/// What stands between single blanks.
+fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b' ')
+}
+
+/// Takes the values of a line of names, each followed by its value, into `record`.
+fn parse_pairs(
+    file: &'static str,
+    before: &[u8],
+    keys: &[Key],
+    bytes: &[u8],
+    record: &mut Tcp,
+) -> Result<(), SampleError> {
+    let mut outcome = Outcome::default();
+    let Some(line) = lines(bytes).find_map(|line| line.strip_prefix(before)) else {
+        return Ok(());
+    };
+    let mut words = words(line);
+    while let Some(name) = words.next() {
+        let value = words.next();
+        let Some((_, column)) = keys.iter().find(|(known, _)| *known == name) else { continue };
+        match value.and_then(number) {
+            Some(value) => *column(record) = value,
+            None => outcome.fail(file, format!("{} has no number", text(name))),
+        }
+    }
+    outcome.into_result()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+
+    fn page_bytes() -> i64 {
+        i64::try_from(rustix::param::page_size()).unwrap()
+    }
+
+    #[test]
+    fn the_row_is_the_kernels_figures() {
+        let mut probe = Probe::fixture(&FAMILY, "vm");
+        assert_eq!(probe.check(), Ok(()));
+        let row = format!("3,0,0,4,0,4,{},22,2,0,4,6376,3872,0,0,10,0,0,0,2,0,0,0,0,0\n", 342 * page_bytes());
+        assert_eq!((&probe.rows(0), &probe.rows(1)), (&row, &row));
+    }
+
+    /// Fewer values than names, a name twice, figures that no `i64` holds or that are none, and no IPv6.
+    #[test]
+    fn odd_figures_cost_no_other() {
+        let mut probe = Probe::fixture(&FAMILY, "odd");
+        for ms in 0..2 {
+            let (rows, outcome) = probe.tick(ms);
+            assert_eq!(rows, ",4294967296,,1,,,,9223372036854775807,2,,,,5,6,,,,1,,,3,,,,\n");
+            assert_eq!(outcome.unwrap_err().to_string(), "read net/snmp: CurrEstab is no number");
+        }
+    }
+
+    #[test]
+    fn columns_are_found_by_their_names_in_any_order() {
+        let mut probe = Probe::empty(&FAMILY);
+        let memory = 2 * page_bytes();
+        probe.write("net/sockstat", "TCP: mem 2 inuse 1\n");
+        probe.write("net/snmp", "Udp: InErrs\nUdp: 9\nTcp: CurrEstab MaxConn OutRsts\nTcp: 3 -1 4\n");
+        assert_eq!(probe.rows(0), format!("3,,,1,,,{memory},,,,,,,,,4,,,,,,,,,\n"));
+        probe.write("net/snmp", "Tcp: OutRsts CurrEstab\nTcp: 5 6\n");
+        probe.write("net/netstat", "TcpExt: ListenDrops\nTcpExt: 7\n");
+        probe.write("net/sockstat", "UDP: inuse 1\n");
+        // What was missing is asked for again after a while only.
+        assert_eq!(probe.rows(1), "6,,,,,,,,,,,,,,,5,,,,,,,,,\n");
+        assert_eq!(probe.rows(60_000), "6,,,,,,,,,,,,,,,5,,7,,,,,,,\n");
+        probe.write("net/snmp", "Tcp: OutRsts InErrs\nTcp: 5 6\n");
+        assert_eq!(probe.rows(60_001), ",,,,,,,,,,,,,,6,5,,7,,,,,,,\n");
+        // What a sum over CPUs that is -1 is written as.
+        probe.write("net/snmp", "Tcp: OutRsts CurrEstab\nTcp: 5 18446744073709551615\n");
+        assert_eq!(probe.rows(60_002), ",,,,,,,,,,,,,,,5,,7,,,,,,,\n");
+    }
+
+    #[test]
+    fn without_lines_there_is_an_error_that_names_the_file() {
+        let mut probe = Probe::empty(&FAMILY);
+        assert!(probe.check().unwrap_err().contains("/proc/net/snmp"));
+        let (rows, outcome) = probe.tick(0);
+        assert_eq!(rows, format!("{}\n", ",".repeat(24)));
+        assert!(outcome.unwrap_err().to_string().starts_with("read net/snmp: "));
+        for snmp in ["", "Tcp: CurrEstab\n", "TcpX: a\nTcpX: 1\n"] {
+            probe.write("net/snmp", snmp);
+            assert_eq!(probe.tick(0).1.unwrap_err().to_string(), "read net/snmp: has no two lines of Tcp: ");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! `vm`: paging, reclaim and what memory holds, from `/proc/vmstat`.
+//!
+//! The kernel writes a line a figure, always in the same order (`mm/vmstat.c`), so each is looked for where it stood
+//! at the last tick.
+
+use std::time::Duration;
+
+use super::optional::check_proc;
+use super::source::{Outcome, lines, number, text, with_proc};
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::{ABSENT, Record};
+use crate::sampler::{SampleError, Tick};
+
+/// The virtual memory family.
+pub const FAMILY: Family = Family::sampled::<VmSampler>(
+    Duration::from_millis(10),
+    "events are exact at every read; what memory holds is summed up from the CPUs once a second",
+);
+
+const FILE: &str = "vmstat";
+const KIB: i64 = 1_024;
+
+record! {
+    /// Paging, reclaim and what memory holds, of the whole host. Events are null where the kernel was built without
+    /// them (`CONFIG_VM_EVENT_COUNTERS`, `CONFIG_COMPACTION`, `CONFIG_SWAP`) or is too old to know them.
+    pub struct Vm("vm") {
+        labels {}
+        values {
+            /// Page faults of both kinds: those that needed I/O, and those that did not.
+            counter page_faults: i64 [Count("{fault}")] => "kymo.vm.page_faults" {},
+            /// Page faults that needed I/O.
+            counter major_page_faults: i64 [Count("{fault}")] => "system.paging.faults" {"system.paging.fault.type" = "major"},
+            /// What was read from block devices, page cache or not.
+            counter paged_in_bytes: i64 [Bytes] => "kymo.vm.paged" {"kymo.direction" = "in"},
+            /// What was written to block devices, page cache or not.
+            counter paged_out_bytes: i64 [Bytes] => "kymo.vm.paged" {"kymo.direction" = "out"},
+            /// What was read from swap space.
+            counter swapped_in_bytes: i64 [Bytes] => "kymo.vm.swapped" {"kymo.direction" = "in"},
+            /// What was written to swap space.
+            counter swapped_out_bytes: i64 [Bytes] => "kymo.vm.swapped" {"kymo.direction" = "out"},
+            /// Memory that the kernel's own threads looked at for something to reclaim.
+            counter kswapd_scanned_bytes: i64 [Bytes] => "kymo.vm.scanned" {"kymo.reclaim" = "kswapd"},
+            /// Memory that they reclaimed.
+            counter kswapd_reclaimed_bytes: i64 [Bytes] => "kymo.vm.reclaimed" {"kymo.reclaim" = "kswapd"},
+            /// Memory that tasks in want of some looked at themselves for something to reclaim, waiting meanwhile.
+            counter direct_scanned_bytes: i64 [Bytes] => "kymo.vm.scanned" {"kymo.reclaim" = "direct"},
+            /// Memory that they reclaimed.
+            counter direct_reclaimed_bytes: i64 [Bytes] => "kymo.vm.reclaimed" {"kymo.reclaim" = "direct"},
+            /// Memory that was reclaimed and soon needed again: much of it means that memory is too small.
+            counter refaulted_bytes: i64 [Bytes] => "kymo.vm.refaulted" {},
+            /// Times that a task had to reclaim memory before it got some, over all zones.
+            counter allocation_stalls: i64 [Count("{stall}")] => "kymo.vm.allocation_stalls" {},
+            /// Times that a task had to move pages together before it got a large piece of memory.
+            counter compaction_stalls: i64 [Count("{stall}")] => "kymo.vm.compaction_stalls" {},
+            /// Processes killed for want of memory, of the host and of control groups.
+            counter oom_kills: i64 [Count("{process}")] => "kymo.vm.oom_kills" {},
+            /// Memory that waits to be written to a disk.
+            gauge dirty_bytes: i64 [Bytes] => "kymo.vm.usage" {"kymo.vm.state" = "dirty"},
+            /// Memory that is being written to a disk.
+            gauge writeback_bytes: i64 [Bytes] => "kymo.vm.usage" {"kymo.vm.state" = "writeback"},
+            /// Memory of processes that no file stands behind.
+            gauge anonymous_bytes: i64 [Bytes] => "kymo.vm.usage" {"kymo.vm.state" = "anonymous"},
+            /// Files, shared memory among them, that processes have mapped.
+            gauge mapped_bytes: i64 [Bytes] => "kymo.vm.usage" {"kymo.vm.state" = "mapped"},
+            /// Page tables of processes.
+            gauge page_tables_bytes: i64 [Bytes] => "kymo.vm.usage" {"kymo.vm.state" = "page_tables"},
+            /// The kernel's own objects that it can let go, such as cached names of files.
+            gauge slab_reclaimable_bytes: i64 [Bytes] => "system.memory.linux.slab.usage" {"system.memory.linux.slab.state" = "reclaimable"},
+            /// The kernel's own objects that it needs.
+            gauge slab_unreclaimable_bytes: i64 [Bytes] => "system.memory.linux.slab.usage" {"system.memory.linux.slab.state" = "unreclaimable"},
+        }
+    }
+}
+
+/// What the kernel counts in.
+#[derive(Clone, Copy, Debug)]
+enum Unit {
+    One,
+    Kib,
+    Page,
+}
+
+/// A line that is wanted: its name, its unit and the column that it is added to.
+type Key = (&'static [u8], Unit, fn(&mut Vm) -> &mut i64);
+
+/// In the kernel's order, though any will do.
+const KEYS: &[Key] = &[
+    (b"nr_slab_reclaimable", Unit::Page, |vm| &mut vm.slab_reclaimable_bytes),
+    (b"nr_slab_unreclaimable", Unit::Page, |vm| &mut vm.slab_unreclaimable_bytes),
+    // Two since Linux 5.9, one before.
+    (b"workingset_refault_anon", Unit::Page, |vm| &mut vm.refaulted_bytes),
+    (b"workingset_refault_file", Unit::Page, |vm| &mut vm.refaulted_bytes),
+    (b"workingset_refault", Unit::Page, |vm| &mut vm.refaulted_bytes),
+    (b"nr_anon_pages", Unit::Page, |vm| &mut vm.anonymous_bytes),
+    (b"nr_mapped", Unit::Page, |vm| &mut vm.mapped_bytes),
+    (b"nr_dirty", Unit::Page, |vm| &mut vm.dirty_bytes),
+    (b"nr_writeback", Unit::Page, |vm| &mut vm.writeback_bytes),
+    (b"nr_page_table_pages", Unit::Page, |vm| &mut vm.page_tables_bytes),
+    (b"pgpgin", Unit::Kib, |vm| &mut vm.paged_in_bytes),
+    (b"pgpgout", Unit::Kib, |vm| &mut vm.paged_out_bytes),
+    (b"pswpin", Unit::Page, |vm| &mut vm.swapped_in_bytes),
+    (b"pswpout", Unit::Page, |vm| &mut vm.swapped_out_bytes),
+    // One a zone, of the zones that the kernel was built with.
+    (b"allocstall_dma", Unit::One, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_dma32", Unit::One, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_normal", Unit::One, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_high", Unit::One, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_movable", Unit::One, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_device", Unit::One, |vm| &mut vm.allocation_stalls),
+    (b"pgfault", Unit::One, |vm| &mut vm.page_faults),
+    (b"pgmajfault", Unit::One, |vm| &mut vm.major_page_faults),
+    (b"pgsteal_kswapd", Unit::Page, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_direct", Unit::Page, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgscan_kswapd", Unit::Page, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_direct", Unit::Page, |vm| &mut vm.direct_scanned_bytes),
+    (b"oom_kill", Unit::One, |vm| &mut vm.oom_kills),
+    (b"compact_stall", Unit::One, |vm| &mut vm.compaction_stalls),
+];
+
+/// Reads `/proc/vmstat`.
+#[derive(Debug)]
+pub struct VmSampler {
+    page_bytes: i64,
+    /// The lines that are wanted by their number, and the place of each one's key in [`KEYS`], in the file's order.
+    places: Vec<(usize, usize)>,
+    /// How many lines there were when they were looked for.
+    line_count: usize,
+}
+
+impl Default for VmSampler {
+    fn default() -> VmSampler {
+        let page_bytes = i64::try_from(rustix::param::page_size()).unwrap_or(ABSENT);
+        VmSampler { page_bytes, places: Vec::with_capacity(KEYS.len()), line_count: 0 }
+    }
+}
+
+impl Sample for VmSampler {
+    type Record = Vm;
+
+    fn check(&mut self) -> Result<(), String> {
+        check_proc(FILE, "there is no /proc/vmstat: procfs is not mounted, or a container's runtime hides it")
+    }
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Vm>) -> Result<(), SampleError> {
+        with_proc(FILE, |vmstat| {
+            let mut record = Vm::absent(tick.time);
+            let mut outcome = Outcome::default();
+            if !self.parse(vmstat, &mut record, &mut outcome) {
+                self.find(vmstat);
+                (record, outcome) = (Vm::absent(tick.time), Outcome::default());
+                self.parse(vmstat, &mut record, &mut outcome);
+            }
+            rows.push(record);
+            outcome.into_result()
+        })
+    }
+}
+
+impl VmSampler {
+    /// Looks for the wanted lines by their names.
+    fn find(&mut self, vmstat: &[u8]) {
+        self.places.clear();
+        self.line_count = 0;
+        for line in lines(vmstat) {
+            if let Some(key) = KEYS.iter().position(|(name, ..)| value(line, name).is_some()) {
+                // Each at most once, so there are no more than keys.
+                if self.places.iter().all(|(_, known)| *known != key) {
+                    self.places.push((self.line_count, key));
+                }
+            }
+            self.line_count += 1;
+        }
+    }
+
+    /// Takes the wanted lines from where they were found; whether they still stand there.
+    fn parse(&self, vmstat: &[u8], record: &mut Vm, outcome: &mut Outcome) -> bool {
+        let mut lines = lines(vmstat);
+        let mut next = 0;
+        for (at, key) in &self.places {
+            let Some((name, unit, column)) = KEYS.get(*key) else { continue };
+            let Some(line) = lines.nth(at - next) else { return false };
+            next = at + 1;
+            let Some(value) = value(line, name) else { return false };
+            let Some(number) = number(value) else {
+                outcome.fail(FILE, format!("no number: {}", text(line)));
+                continue;
+            };
+            let factor = match unit {
+                Unit::One => 1,
+                Unit::Kib => KIB,
+                Unit::Page => self.page_bytes,
+            };
+            let column = column(record);
+            *column = (*column).max(0).saturating_add(number.saturating_mul(factor));
+        }
+        next + lines.count() == self.line_count
+    }
+}
+
+/// What follows `name` and a blank on a line of this name.
+fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    line.strip_prefix(name)?.strip_prefix(b" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+
+    fn page_bytes() -> i64 {
+        i64::try_from(rustix::param::page_size()).unwrap()
+    }
+
+    /// Of a row, those columns that are wanted.
+    fn columns(row: &str, names: &[&str]) -> Vec<String> {
+        let values: Vec<&str> = row.trim_end().split(',').collect();
+        let at = |name: &&str| Vm::TABLE.column(name).expect("a column").0 - 1;
+        names.iter().map(|name| values[at(name)].to_owned()).collect()
+    }
+
+    #[test]
+    fn the_row_is_the_kernels_figures_in_bytes() {
+        let mut probe = Probe::fixture(&FAMILY, "vm");
+        assert_eq!(probe.check(), Ok(()));
+        let pages = [1_121_810, 4_403, 128_900, 69_210, 1_376, 100_305, 12_751];
+        let [refaulted, dirty, anonymous, mapped, tables, slab, kept] = pages.map(|pages| pages * page_bytes());
+        let row = format!(
+            "37553086,3201,5889778688,18245861376,0,0,0,0,0,0,{refaulted},0,0,0,\
+             {dirty},0,{anonymous},{mapped},{tables},{slab},{kept}\n"
+        );
+        assert_eq!((&probe.rows(0), &probe.rows(1)), (&row, &row));
+    }
+
+    /// Names that begin as others do, figures that no `i64` holds or that are none, a name twice, and a cut line.
+    #[test]
+    fn odd_lines_cost_no_other() {
+        let mut probe = Probe::fixture(&FAMILY, "odd");
+        for ms in 0..3 {
+            let (rows, outcome) = probe.tick(ms);
+            let page = page_bytes();
+            let (refaulted, writeback) = (3 * page, 7 * page);
+            assert_eq!(
+                rows,
+                format!("9223372036854775807,,1024,,{page},,,,{page},,{refaulted},18,,,,{writeback},,,,,\n")
+            );
+            assert_eq!(outcome.unwrap_err().to_string(), "read vmstat: no number: pgmajfault -1");
+        }
+    }
+
+    #[test]
+    fn lines_that_moved_are_found_again() {
+        let wanted = ["page_faults", "oom_kills", "paged_in_bytes"];
+        let mut probe = Probe::empty(&FAMILY);
+        for (vmstat, values) in [
+            ("pgpgin 1\nx 5\npgfault 2\noom_kill 3\n", ["2", "3", "1024"]),
+            ("oom_kill 4\npgpgin 2\nx 5\npgfault 3\n", ["3", "4", "2048"]),
+            ("pgfault 5\npgpgin 0\n", ["5", "", "0"]),
+            ("pgfault 6\npgpgin 0\noom_kill 1", ["6", "1", "0"]),
+            ("pgfault_x 6\npgpgins 7\noom_kill 1\n", ["", "1", ""]),
+            ("", ["", "", ""]),
+            ("oom_kill 1\n", ["", "1", ""]),
+        ] {
+            probe.write("vmstat", vmstat);
+            for ms in 0..2 {
+                assert_eq!(columns(&probe.rows(ms), &wanted), values, "{vmstat}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_the_file_there_is_an_error_that_names_it() {
+        let mut probe = Probe::empty(&FAMILY);
+        let (rows, outcome) = probe.tick(1);
+        assert_eq!(rows, "");
+        assert!(outcome.unwrap_err().to_string().starts_with("read vmstat: "));
+        assert!(probe.check().unwrap_err().contains("/proc/vmstat"));
+        probe.write("vmstat", "");
+        assert!(probe.check().unwrap_err().contains("empty"));
+    }
+
+    /// The names are those of the kernel that this runs on, which has most of them.
+    #[test]
+    fn the_running_kernel_has_the_keys() {
+        let vmstat = std::fs::read("/proc/vmstat").unwrap();
+        let mut sampler = VmSampler::default();
+        sampler.find(&vmstat);
+        assert!(sampler.places.len() > KEYS.len() / 2, "{:?}", sampler.places);
+    }
+}
