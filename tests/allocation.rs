@@ -35,8 +35,10 @@ const HEIM: &[&str] = &[
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations by family and stack.
-static STACKS: Mutex<Option<HashMap<(&'static str, Vec<usize>), u64>>> = Mutex::new(None);
+/// Allocations by family and stack; none before the first.
+static STACKS: Mutex<Option<Stacks>> = Mutex::new(None);
+
+type Stacks = HashMap<(&'static str, Vec<usize>), u64>;
 
 thread_local! {
     /// Whose allocations are counted on this thread; none while it is empty.

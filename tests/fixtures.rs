@@ -79,7 +79,8 @@ fn rows(case: &str, families: &[&'static str]) -> String {
     for (second, tree) in (0..).zip(trees(case)) {
         let tick = Tick { time: START_US + second * SECOND_US, monotonic_ns: second * 1_000 * SECOND_US };
         for reader in &mut readers {
-            write!(text, "== {}, tick {second}\n{}", reader.name, reader.tick(&tick, &tree)).unwrap();
+            let rows = reader.tick(&tick, &tree);
+            write!(text, "== {}, tick {second}\n{rows}", reader.name).unwrap();
         }
     }
     text
