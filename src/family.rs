@@ -4,12 +4,14 @@ pub mod cpu;
 pub mod disk;
 pub mod filesystem;
 pub mod host;
+mod kept;
 pub mod kymo;
 mod lines;
 pub mod memory;
 pub mod network;
 #[cfg(test)]
 mod probe;
+pub mod process;
 mod source;
 
 use std::sync::Arc;
@@ -62,6 +64,7 @@ pub static FAMILIES: &[Family] = &[
     network::FAMILY,
     filesystem::FAMILY,
     host::FAMILY,
+    process::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
