@@ -1,5 +1,6 @@
 //! The metric families: [`FAMILIES`] is the one list; each has its record and its sampler in a file of its own.
 
+pub mod cgroup;
 pub mod cpu;
 pub mod disk;
 pub mod filesystem;
@@ -65,6 +66,7 @@ pub static FAMILIES: &[Family] = &[
     filesystem::FAMILY,
     host::FAMILY,
     process::FAMILY,
+    cgroup::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
