@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::alert::notify::NotifierSettings;
 use crate::alert::rule::Rule;
 use crate::export::{MetricsSettings, TracingSettings};
-use crate::family::Roots;
+use crate::family::{Roots, process};
 use crate::query::QuerySettings;
 use crate::serve::ServeSettings;
 use crate::store::StoreSettings;
@@ -59,6 +59,8 @@ const COMMAND_LINE_VARIABLES: &[&str] = &["KYMO_CONFIG", "KYMO_ADDR"];
 pub struct Settings {
     /// Where the kernel's files are.
     pub roots: Roots,
+    /// Which processes have a row.
+    pub processes: process::Choice,
     /// The collectors to start with.
     pub collectors: Vec<CollectorSettings>,
     /// The alert rules, compiled.
@@ -192,6 +194,7 @@ fn variables(all: &[(OsString, OsString)], report: &Report) -> Vec<Node> {
 fn settings(tree: &Node, report: &Report) -> Option<Settings> {
     let mut root = Section::new(tree, String::new(), report)?;
     let roots = section::host(&mut root);
+    let processes = section::process(&mut root);
     let collectors = collector::read(&mut root);
     let notifiers = alert::read_notifiers(&mut root);
     let rules = alert::read_rules(&mut root, &notifiers);
@@ -206,6 +209,7 @@ fn settings(tree: &Node, report: &Report) -> Option<Settings> {
     let storage = storage?;
     Some(Settings {
         roots: roots?,
+        processes: processes?,
         collectors,
         rules,
         notifiers,

@@ -25,6 +25,7 @@ use crate::config::{COLLECTORS_MAX, CollectorSettings, Settings};
 use crate::export;
 use crate::export::losses::Losses;
 use crate::family::kymo::Kymo;
+use crate::family::process;
 use crate::query::{self, ViewSource};
 use crate::record::{ABSENT, Record};
 use crate::sampler::wall_us;
@@ -61,6 +62,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     // Asked early, so that a taken port is told before a data folder is made.
     serve::check_address(&settings.serve)?;
     settings.roots.check()?;
+    process::choose(settings.processes);
     let (store, scan) = Store::open(settings.store)?;
     let store = Arc::new(store);
     tell_scan(&store, &scan);

@@ -1,10 +1,12 @@
 //! The metric families: [`FAMILIES`] is the one list; each has its record and its sampler in a file of its own.
 
+pub mod cgroup;
 pub mod cpu;
 pub mod disk;
 pub mod filesystem;
 pub mod host;
 pub mod interrupt;
+mod kept;
 pub mod kymo;
 mod lines;
 pub mod memory;
@@ -13,6 +15,7 @@ mod optional;
 pub mod pressure;
 #[cfg(test)]
 mod probe;
+pub mod process;
 pub mod softirq;
 pub mod softnet;
 mod source;
@@ -78,6 +81,8 @@ pub static FAMILIES: &[Family] = &[
     softnet::FAMILY,
     interrupt::FAMILY,
     softirq::FAMILY,
+    process::FAMILY,
+    cgroup::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },

@@ -8,18 +8,21 @@ use tracing_subscriber::EnvFilter;
 
 use crate::export::{MetricsSettings, TracingSettings, check_endpoint};
 use crate::family::Roots;
+use crate::family::process::{Choice, PINS_MAX, Pin, TOP_MAX};
 use crate::query::QuerySettings;
 use crate::serve::ServeSettings;
 use crate::store::StoreSettings;
 
 use super::read::{self, Section};
-use super::tree::Node;
+use super::tree::{Node, Value};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MIB: u64 = 1 << 20;
 const RETENTION_DAYS_MAX: u64 = 36_500;
 const HOST_LENGTH_MAX: usize = 253;
+/// No kernel gives a greater id (`proc_sys_kernel(5)`, `pid_max`).
+const PID_MAX: i32 = 1 << 22;
 
 /// `[host]`.
 pub(super) fn host(root: &mut Section<'_>) -> Option<Roots> {
@@ -28,6 +31,41 @@ pub(super) fn host(root: &mut Section<'_>) -> Option<Roots> {
     let sysfs = section.required("sysfs", folder);
     section.finish();
     Some(Roots { procfs: procfs?, sysfs: sysfs? })
+}
+
+/// `[process]`.
+pub(super) fn process(root: &mut Section<'_>) -> Option<Choice> {
+    let mut section = root.required_section("process")?;
+    let top_by_cpu = section.required("top_by_cpu", read::integer(0..=TOP_MAX as u64));
+    let top_by_memory = section.required("top_by_memory", read::integer(0..=TOP_MAX as u64));
+    let pinned = section.required("pinned", pins);
+    section.finish();
+    Some(Choice {
+        top_by_cpu: usize::try_from(top_by_cpu?).ok()?,
+        top_by_memory: usize::try_from(top_by_memory?).ok()?,
+        pinned: pinned?,
+    })
+}
+
+fn pins(node: &Node) -> Result<Vec<Pin>, String> {
+    let Value::List(nodes) = &node.value else {
+        return Err(format!("expected a list of names and ids, found {}", node.value.kind()));
+    };
+    if nodes.len() > PINS_MAX {
+        return Err(format!("expected at most {PINS_MAX} names and ids, found {}", nodes.len()));
+    }
+    nodes.iter().map(pin).collect()
+}
+
+fn pin(node: &Node) -> Result<Pin, String> {
+    match &node.value {
+        Value::Text(name) if !name.is_empty() => Ok(Pin::Name(name.clone())),
+        Value::Integer(pid) => {
+            let pid = i32::try_from(*pid).ok().filter(|pid| (1..=PID_MAX).contains(pid));
+            pid.map(Pin::Pid).ok_or_else(|| format!("expected process ids from 1 to {PID_MAX}"))
+        }
+        _ => Err("expected names and process ids, such as [\"sshd\", 4711]".to_owned()),
+    }
 }
 
 /// An absolute path: what is sampled must not depend on where kymo was started.

@@ -197,6 +197,15 @@ fn addresses_are_checked() {
 }
 
 #[test]
+fn pinned_processes_are_names_and_ids() {
+    assert_eq!(problems("[process]\npinned = ['sshd', 4711]\n"), [""; 0]);
+    assert_problem("[process]\npinned = 'sshd'\n", "2:10: process.pinned: ", "a list of names and ids");
+    assert_problem("[process]\npinned = [true]\n", "2:10: process.pinned: ", "[\"sshd\", 4711]");
+    assert_problem("[process]\npinned = [0]\n", "2:10: process.pinned: ", "from 1 to 4194304");
+    assert_problem("[process]\ntop_by_cpu = 101\n", "2:14: process.top_by_cpu: ", "100");
+}
+
+#[test]
 fn collectors_are_checked_against_each_other_and_the_kernel() {
     let collector = |lines: &str| format!("[collector.a]\n{lines}\n");
     assert_problem(&collector("interval = '0s'\nmetrics = ['cpu']"), "2:12: collector.a.interval: ", "from 1ms to 24h");

@@ -47,6 +47,12 @@ impl Probe {
         fs::write(path, bytes).unwrap();
     }
 
+    /// Takes a file or a folder out of the tree of [`Probe::empty`].
+    pub(super) fn remove(&self, name: &str) {
+        let path = self.folder.path().join(name);
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+
     /// Whether the tree has what the family reads.
     pub(super) fn check(&mut self) -> Result<(), String> {
         let mut outcome = None;

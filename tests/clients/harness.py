@@ -116,6 +116,11 @@ class Daemon:
         out = command("query", sql, "--addr", self.url, "--format", "json")
         return rows(out)
 
+    @staticmethod
+    def declared():
+        """The tables and columns that the program says it has."""
+        return json.loads(command("tables", "--format", "json"))
+
     def value(self, sql):
         (row,) = self.query(sql)
         (value,) = row.values()

@@ -1,0 +1,434 @@
+//! `cgroup`: what each control group uses, from the files of cgroup version 2, of version 1, or of both.
+//!
+//! The kernel's `Documentation/admin-guide/cgroup-v2.rst`, `Documentation/admin-guide/cgroup-v1/*.rst` and
+//! `Documentation/accounting/psi.rst` say what the figures are.
+
+mod files;
+mod tree;
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use self::files::{FILES, File};
+use self::tree::{Group, Tree};
+use super::kept::{Reader, is_gone};
+use super::source::Outcome;
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::Record;
+use crate::sampler::{SampleError, Tick};
+
+/// The cgroup family.
+pub const FAMILY: Family = Family::sampled::<CgroupSampler>(
+    Duration::from_millis(100),
+    "times are in µs and exact at every read, of version 1 user and system times in units of 10 ms; groups are looked \
+     for once a second",
+);
+
+/// Of more groups than this, the deepest have no row.
+pub const CGROUPS_MAX: usize = 1_000;
+
+/// So often groups are looked for, and what seldom changes is read.
+const WALK_INTERVAL_NS: i64 = 1_000_000_000;
+/// So long after that they are looked for again when a file has vanished.
+const WALK_AGAIN_NS: i64 = 250_000_000;
+
+record! {
+    /// What each control group used, the groups below it included. What a group's controllers do not give is absent, as
+    /// most is for a group without controllers, and some for the root.
+    ///
+    /// Of version 1, the groups of the same path in several hierarchies are one row. A group made has its row after a
+    /// second at most. Some programs make groups all the time, with names such as `session-123.scope`: after 65,534
+    /// paths since kymo started, further ones read as "(too many labels)".
+    pub struct Cgroup("cgroup") {
+        labels {
+            /// The group's path below the root of its hierarchy, which is `/`.
+            cgroup => "kymo.cgroup.path",
+        }
+        values {
+            /// CPU time.
+            counter usage_us: i64 [Micros] => "kymo.cgroup.cpu.usage" {},
+            /// CPU time in user mode.
+            counter user_us: i64 [Micros] => "kymo.cgroup.cpu.time" {"cpu.mode" = "user"},
+            /// CPU time in the kernel.
+            counter system_us: i64 [Micros] => "kymo.cgroup.cpu.time" {"cpu.mode" = "system"},
+            /// Periods of the CPU limit in which there was something to run.
+            counter periods: i64 [Count("{period}")] => "kymo.cgroup.cpu.periods" {},
+            /// Those in which the limit was reached.
+            counter throttled_periods: i64 [Count("{period}")] => "kymo.cgroup.cpu.throttled.periods" {},
+            /// Time for which the limit kept the group from running, summed over CPUs.
+            counter throttled_us: i64 [Micros] => "kymo.cgroup.cpu.throttled.time" {},
+            /// Memory used, page cache and kernel memory included.
+            gauge memory_bytes: i64 [Bytes] => "kymo.cgroup.memory.usage" {},
+            /// The memory limit of this group itself; absent when there is none. Read once a second.
+            gauge memory_max_bytes: i64 [Bytes] => "kymo.cgroup.memory.limit" {},
+            /// Times that processes were throttled and had to reclaim because memory was above its high mark. Version 2.
+            counter memory_high_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "high"},
+            /// Times that memory was about to go above its limit; of version 1 that of this group itself.
+            counter memory_max_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "max"},
+            /// Times that memory was at its limit and an allocation was about to fail. Version 2.
+            counter oom_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "oom"},
+            /// Processes that the kernel killed for want of memory, whatever they wanted it for; of version 1 those of
+            /// this group itself.
+            counter oom_kill_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "oom_kill"},
+            /// Bytes read, over all devices.
+            counter read_bytes: i64 [Bytes] => "kymo.cgroup.io" {"disk.io.direction" = "read"},
+            /// Bytes written, over all devices.
+            counter write_bytes: i64 [Bytes] => "kymo.cgroup.io" {"disk.io.direction" = "write"},
+            /// Reads, over all devices.
+            counter read_ops: i64 [Count("{operation}")] => "kymo.cgroup.operations" {"disk.io.direction" = "read"},
+            /// Writes, over all devices.
+            counter write_ops: i64 [Count("{operation}")] => "kymo.cgroup.operations" {"disk.io.direction" = "write"},
+            /// Time in which at least one task waited for a CPU.
+            counter cpu_some_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "cpu", "kymo.kind" = "some"},
+            /// Time in which all tasks that were not idle waited for a CPU. For the root the kernel says 0.
+            counter cpu_full_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "cpu", "kymo.kind" = "full"},
+            /// Time in which at least one task waited for memory.
+            counter memory_some_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "memory", "kymo.kind" = "some"},
+            /// Time in which all tasks that were not idle waited for memory.
+            counter memory_full_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "memory", "kymo.kind" = "full"},
+            /// Time in which at least one task waited for I/O.
+            counter io_some_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "io", "kymo.kind" = "some"},
+            /// Time in which all tasks that were not idle waited for I/O.
+            counter io_full_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "io", "kymo.kind" = "full"},
+            /// Processes and threads, as the controller of their number counts them.
+            gauge tasks: i64 [Count("{task}")] => "kymo.cgroup.tasks" {},
+        }
+    }
+}
+
+/// Reads the files of all groups, and now and then which groups and files there are.
+#[derive(Debug)]
+pub struct CgroupSampler {
+    tree: Tree,
+    groups: Vec<Group>,
+    reader: Reader,
+    /// When groups were last looked for, ns of `CLOCK_MONOTONIC`.
+    walked_ns: i64,
+    /// A file has vanished since.
+    changed: bool,
+    /// There were more groups than have a row, and it was told.
+    beyond: bool,
+}
+
+impl Default for CgroupSampler {
+    fn default() -> CgroupSampler {
+        CgroupSampler {
+            tree: Tree::of(CGROUPS_MAX),
+            groups: Vec::new(),
+            reader: Reader::default(),
+            walked_ns: i64::MIN,
+            changed: false,
+            beyond: false,
+        }
+    }
+}
+
+impl Sample for CgroupSampler {
+    type Record = Cgroup;
+
+    fn check(&mut self) -> Result<(), String> {
+        self.tree.open();
+        if self.tree.is_open() {
+            return Ok(());
+        }
+        let folder = heim_runtime::linux::sysfs_root().join("fs/cgroup");
+        Err(format!(
+            "{0} has neither cgroup.controllers, as version 2 does, nor a hierarchy of version 1 such as {0}/memory: no \
+             control groups are mounted there, as in some containers, or the kernel has none (CONFIG_CGROUPS)",
+            folder.display()
+        ))
+    }
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cgroup>) -> Result<(), SampleError> {
+        let mut outcome = Outcome::default();
+        let interval_ns = if self.changed { WALK_AGAIN_NS } else { WALK_INTERVAL_NS };
+        if tick.monotonic_ns.saturating_sub(self.walked_ns) >= interval_ns {
+            self.walk(tick, rows, &mut outcome);
+            (self.walked_ns, self.changed) = (tick.monotonic_ns, false);
+        }
+        let CgroupSampler { tree, groups, reader, changed, .. } = self;
+        for group in groups {
+            let mut record = Cgroup { time: tick.time, ..group.seldom };
+            let mut gone = !group.files.is_empty();
+            for (file, kept) in &mut group.files {
+                let Some(root) = tree.root(file.hierarchy) else { continue };
+                match reader.read(root, |path| group.path.write(path, file.name), kept) {
+                    Ok(bytes) => {
+                        gone = false;
+                        note(file, &group.path.text, (file.parse)(bytes, &mut record), &mut outcome);
+                    }
+                    // It was removed, and maybe made anew.
+                    Err(error) if is_gone(error) => *changed = true,
+                    Err(error) if is_refused(error) => {}
+                    Err(error) => outcome.fail(file.name, format_args!("{}: {error}", group.path.text)),
+                }
+            }
+            if !gone {
+                rows.push(record);
+            }
+        }
+        outcome.into_result()
+    }
+}
+
+impl CgroupSampler {
+    /// Looks for groups, and reads what seldom changes.
+    fn walk(&mut self, tick: &Tick, rows: &mut Rows<Cgroup>, outcome: &mut Outcome) {
+        let CgroupSampler { tree, groups, reader, beyond, .. } = self;
+        tree.open();
+        if !tree.is_open() {
+            outcome.fail("fs/cgroup", "no control groups are mounted");
+        }
+        let more = tree.walk(outcome);
+        if more && !*beyond {
+            outcome
+                .fail("fs/cgroup", format_args!("there are more than {CGROUPS_MAX} groups; the deepest have no rows"));
+        }
+        *beyond = more;
+        tree.adopt(groups);
+        for (row, group) in groups.iter_mut().enumerate() {
+            if group.is_new {
+                group.is_new = false;
+                group.label = rows.labels.resolve(row, &group.path.text);
+            }
+            group.seldom = Cgroup { cgroup: group.label, ..Cgroup::absent(tick.time) };
+            let has = group.has;
+            for (_, file) in FILES.iter().enumerate().filter(|(at, file)| file.seldom && has & 1 << at != 0) {
+                let Some(root) = tree.root(file.hierarchy) else { continue };
+                match reader.read_once(root, |path| group.path.write(path, file.name)) {
+                    Ok(bytes) => note(file, &group.path.text, (file.parse)(bytes, &mut group.seldom), outcome),
+                    Err(error) if is_gone(error) || is_refused(error) => {}
+                    Err(error) => outcome.fail(file.name, format_args!("{}: {error}", group.path.text)),
+                }
+            }
+        }
+    }
+}
+
+/// Says of which group's file something was not understood.
+fn note(file: &File, group: &str, parsed: Option<()>, outcome: &mut Outcome) {
+    if parsed.is_none() {
+        outcome.fail(file.name, format_args!("of {group}: it does not have what it should"));
+    }
+}
+
+/// Pressure files of a kernel that was told not to measure it refuse to be read, and what is not for kymo does too.
+fn is_refused(error: Errno) -> bool {
+    matches!(error, Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::family::probe::Probe;
+    use crate::record::label::LabelCache;
+    use crate::ring::ring;
+    use crate::sampler::Sampled;
+
+    const NOTHING_SINCE_MEMORY: &str = ",,,,,,,,,,,,,,,,";
+
+    /// Files of a version 2 group that has all controllers.
+    fn write_v2(probe: &Probe, group: &str, usage: i64) {
+        for (name, text) in [
+            (
+                "cpu.stat",
+                format!(
+                    "usage_usec {usage}\nuser_usec 2\nsystem_usec 3\nnice_usec 0\nnr_periods 4\nnr_throttled 5\n\
+                     throttled_usec 6\nnr_bursts 0\nburst_usec 0\n"
+                ),
+            ),
+            ("memory.current", "7\n".into()),
+            ("memory.max", "8\n".into()),
+            ("memory.events", "low 1\nhigh 9\nmax 10\noom 11\noom_kill 12\noom_group_kill 2\n".into()),
+            ("io.stat", "8:0 rbytes=13 wbytes=14 rios=15 wios=16 dbytes=0 dios=0\n".into()),
+            ("cpu.pressure", pressure(17, 18)),
+            ("memory.pressure", pressure(19, 20)),
+            ("io.pressure", pressure(21, 22)),
+            ("pids.current", "23\n".into()),
+            ("cgroup.procs", "must not be read\n".into()),
+        ] {
+            probe.write(&format!("fs/cgroup/{group}/{name}"), text);
+        }
+    }
+
+    fn pressure(some: i64, full: i64) -> String {
+        let line = |kind: &str, total: i64| format!("{kind} avg10=0.00 avg60=1.50 avg300=0.00 total={total}\n");
+        line("some", some) + &line("full", full)
+    }
+
+    /// Path and CPU time of each row.
+    fn short(rows: &str) -> Vec<String> {
+        let mut short: Vec<String> =
+            rows.lines().map(|row| row.split(',').take(2).collect::<Vec<_>>().join(" ")).collect();
+        short.sort();
+        short
+    }
+
+    #[test]
+    fn rows_of_version_2_are_the_kernels_figures() {
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("fs/cgroup/cgroup.controllers", "cpu io memory pids\n");
+        // As the root of a host has it: there is no limit, and memory is not counted.
+        probe.write("fs/cgroup/cpu.stat", "usage_usec 100\nuser_usec 60\nsystem_usec 40\n");
+        write_v2(&probe, "system.slice/ssh.service", 1);
+        probe.write("fs/cgroup/cpu/cpu.stat", "usage_usec 5\n");
+        assert_eq!(probe.check(), Ok(()));
+        let rows = probe.rows(0);
+        let mut rows: Vec<&str> = rows.lines().collect();
+        assert_eq!(rows[0], "/,100,60,40,,,,,,,,,,,,,,,,,,,,");
+        rows.sort_unstable();
+        assert_eq!(
+            rows[1..],
+            [
+                "/cpu,5,,,,,,,,,,,,,,,,,,,,,,",
+                "/system.slice,,,,,,,,,,,,,,,,,,,,,,,",
+                "/system.slice/ssh.service,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23"
+            ]
+        );
+    }
+
+    #[test]
+    fn rows_of_version_1_join_its_hierarchies() {
+        let mut probe = Probe::empty(&FAMILY);
+        for (name, text) in [
+            ("unified/cgroup.controllers", ""),
+            ("unified/cpu.stat", "usage_usec 99\nuser_usec 99\nsystem_usec 99\n"),
+            ("unified/io.pressure", &pressure(21, 22)),
+            ("cpu,cpuacct/cgroup.procs", ""),
+            ("cpu,cpuacct/x/cpu.stat", "nr_periods 4\nnr_throttled 5\nthrottled_time 6999\n"),
+            ("cpu,cpuacct/x/cpuacct.usage", "1999\n"),
+            ("cpu,cpuacct/x/cpuacct.stat", "user 2\nsystem 3\n"),
+            ("cpu,cpuacct/cpuacct.usage", "100000\n"),
+            ("memory/cgroup.procs", ""),
+            ("memory/y/memory.usage_in_bytes", "1\n"),
+            ("memory/x/memory.usage_in_bytes", "7\n"),
+            ("memory/x/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("memory/x/memory.failcnt", "10\n"),
+            ("memory/x/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 12\n"),
+            ("blkio/cgroup.procs", ""),
+            (
+                "blkio/x/blkio.throttle.io_service_bytes_recursive",
+                "8:0 Read 13\n8:0 Write 14\n8:0 Sync 27\n8:0 Async 0\n8:0 Discard 0\n8:0 Total 27\nTotal 27\n",
+            ),
+            ("blkio/x/blkio.throttle.io_serviced_recursive", "8:0 Read 15\n8:0 Write 16\n8:0 Total 31\nTotal 31\n"),
+            ("pids/cgroup.procs", ""),
+            ("pids/x/pids.current", "23\n"),
+            ("cpuset/z/cpu.stat", "usage_usec 5\n"),
+        ] {
+            probe.write(&format!("fs/cgroup/{name}"), text);
+        }
+        assert_eq!(probe.check(), Ok(()));
+        let rows = probe.rows(0);
+        let mut rows: Vec<&str> = rows.lines().collect();
+        rows.sort_unstable();
+        assert_eq!(
+            rows,
+            [
+                "/,100,,,,,,,,,,,,,,,,,,,,21,22,",
+                "/x,1,20000,30000,4,5,6,7,,,10,,12,13,14,15,16,,,,,,,23",
+                &format!("/y,,,,,,,1{NOTHING_SINCE_MEMORY}")
+            ]
+        );
+    }
+
+    #[test]
+    fn without_control_groups_the_check_says_why() {
+        let mut probe = Probe::empty(&FAMILY);
+        assert!(probe.check().unwrap_err().contains("fs/cgroup has neither cgroup.controllers"));
+        probe.write("fs/cgroup/memory/tasks", "a folder that nothing is mounted on");
+        assert!(probe.check().is_err());
+        let (rows, outcome) = probe.tick(0);
+        assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("", "fs/cgroup"));
+        assert_eq!(probe.rows(999), "");
+        probe.write("fs/cgroup/memory/cgroup.procs", "");
+        assert_eq!(probe.check(), Ok(()));
+        assert_eq!(probe.rows(1_000), "/,,,,,,,,,,,,,,,,,,,,,,,\n");
+    }
+
+    #[test]
+    fn groups_and_their_controllers_come_and_go() {
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        write_v2(&probe, "a", 1);
+        write_v2(&probe, "a/b", 2);
+        probe.write("fs/cgroup/c/cgroup.procs", "");
+        assert_eq!(short(&probe.rows(0)), ["/ ", "/a 1", "/a/b 2", "/c "]);
+        probe.remove("fs/cgroup/a/b");
+        write_v2(&probe, "c", 3);
+        write_v2(&probe, "d", 4);
+        assert_eq!(short(&probe.rows(1_000)), ["/ ", "/a 1", "/c 3", "/d 4"]);
+        write_v2(&probe, "a/b", 5);
+        write_v2(&probe, "a", 6);
+        assert_eq!(short(&probe.rows(1_900)), ["/ ", "/a 6", "/c 3", "/d 4"], "not yet");
+        assert_eq!(short(&probe.rows(2_000)), ["/ ", "/a 6", "/a/b 5", "/c 3", "/d 4"]);
+        probe.remove("fs/cgroup/a");
+        probe.remove("fs/cgroup/cgroup.controllers");
+        assert!(probe.tick(3_000).1.is_err());
+    }
+
+    /// It is seen at the next read, for files without a descriptor that is kept.
+    #[test]
+    fn a_group_that_vanishes_is_no_error_and_is_looked_for_soon() {
+        let mut sampler = CgroupSampler { reader: Reader::keeping(0), ..CgroupSampler::default() };
+        let folder = tempfile::tempdir().unwrap();
+        heim_runtime::linux::set_roots(folder.path(), folder.path());
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join("fs/cgroup").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("cgroup.controllers", "");
+        write("a/cpu.stat", "usage_usec 1\n");
+        write("b/cpu.stat", "usage_usec 2\n");
+        let (producer, _consumer) = ring(64);
+        let labels = LabelCache::new(Arc::default());
+        let mut rows = Rows { producer, labels, sampled: Sampled::default() };
+        let mut paths = |sampler: &mut CgroupSampler, ms: i64| {
+            sampler.sample(&Tick { time: ms, monotonic_ns: ms * 1_000_000 }, &mut rows).unwrap();
+            sampler.groups.iter().map(|group| group.path.text.clone()).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(paths(&mut sampler, 0).len(), 3);
+        std::fs::remove_dir_all(folder.path().join("fs/cgroup/a")).unwrap();
+        assert_eq!(paths(&mut sampler, 100).len(), 3);
+        assert!(sampler.changed);
+        write("c/cpu.stat", "usage_usec 3\n");
+        assert!(paths(&mut sampler, 250).into_iter().eq(["/", "/b", "/c"]));
+        assert!(!sampler.changed);
+    }
+
+    #[test]
+    fn garbage_is_told_and_costs_no_other_file() {
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        write_v2(&probe, "a", 1);
+        probe.write("fs/cgroup/a/memory.current", b"\xff");
+        probe.write("fs/cgroup/a/memory.max", "much\n");
+        probe.write("fs/cgroup/a/io.pressure", "some total=\n");
+        let (rows, outcome) = probe.tick(0);
+        assert!(rows.contains("/a,1,2,3,4,5,6,,,9,10,11,12,13,14,15,16,17,18,19,20,,,23"), "{rows}");
+        let error = outcome.unwrap_err().to_string();
+        assert_eq!(error, "read memory.max: of /a: it does not have what it should");
+        let (_, outcome) = probe.tick(100);
+        assert_eq!(outcome.unwrap_err().what, "memory.current");
+    }
+
+    #[test]
+    fn of_too_many_groups_the_deepest_have_no_row() {
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        for group in 0..CGROUPS_MAX - 2 {
+            probe.write(&format!("fs/cgroup/{group}/cpu.stat"), "usage_usec 1\n");
+            probe.write(&format!("fs/cgroup/{group}/deeper/cpu.stat"), "usage_usec 2\n");
+        }
+        let (rows, outcome) = probe.tick(0);
+        let rows = short(&rows);
+        assert_eq!(rows.len(), CGROUPS_MAX);
+        assert_eq!(rows.iter().filter(|row| row.ends_with(" 1")).count(), CGROUPS_MAX - 2);
+        assert!(outcome.unwrap_err().to_string().contains("more than 1000 groups"));
+        assert_eq!(short(&probe.rows(1_000)), rows, "it is told once");
+    }
+}

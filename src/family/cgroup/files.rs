@@ -1,0 +1,288 @@
+//! The files of control groups that are read, and what stands in them.
+
+use super::Cgroup;
+use crate::family::source::{lines, number, words};
+use crate::record::ABSENT;
+
+/// A hierarchy of control groups: the one of version 2, or one of a controller of version 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hierarchy {
+    Unified,
+    Cpu,
+    CpuAccounting,
+    Memory,
+    BlockIo,
+    Pids,
+}
+
+/// A file that control groups may have.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) hierarchy: Hierarchy,
+    pub(super) name: &'static str,
+    /// It is read only when groups are looked for.
+    pub(super) seldom: bool,
+    /// Puts what its bytes say into the record. `None` when something in them is not what it should be.
+    pub(super) parse: fn(&[u8], &mut Cgroup) -> Option<()>,
+}
+
+/// All of them. Where two give the same column, the later one counts.
+pub(super) static FILES: &[File] = &[
+    often(Hierarchy::Unified, "cpu.stat", cpu_stat),
+    often(Hierarchy::Unified, "memory.current", |bytes, record| value(bytes, 1, &mut record.memory_bytes)),
+    seldom(Hierarchy::Unified, "memory.max", memory_max),
+    often(Hierarchy::Unified, "memory.events", memory_events),
+    often(Hierarchy::Unified, "io.stat", io_stat),
+    often(Hierarchy::Unified, "cpu.pressure", |bytes, record| {
+        pressure(bytes, &mut record.cpu_some_us, &mut record.cpu_full_us)
+    }),
+    often(Hierarchy::Unified, "memory.pressure", |bytes, record| {
+        pressure(bytes, &mut record.memory_some_us, &mut record.memory_full_us)
+    }),
+    often(Hierarchy::Unified, "io.pressure", |bytes, record| {
+        pressure(bytes, &mut record.io_some_us, &mut record.io_full_us)
+    }),
+    often(Hierarchy::Unified, "pids.current", |bytes, record| value(bytes, 1, &mut record.tasks)),
+    often(Hierarchy::Cpu, "cpu.stat", cpu_stat),
+    often(Hierarchy::CpuAccounting, "cpuacct.usage", |bytes, record| value(bytes, NS_PER_US, &mut record.usage_us)),
+    often(Hierarchy::CpuAccounting, "cpuacct.stat", cpuacct_stat),
+    often(Hierarchy::Memory, "memory.usage_in_bytes", |bytes, record| value(bytes, 1, &mut record.memory_bytes)),
+    seldom(Hierarchy::Memory, "memory.limit_in_bytes", memory_max),
+    often(Hierarchy::Memory, "memory.failcnt", |bytes, record| value(bytes, 1, &mut record.memory_max_events)),
+    often(Hierarchy::Memory, "memory.oom_control", memory_events),
+    often(Hierarchy::BlockIo, "blkio.throttle.io_service_bytes_recursive", |bytes, record| {
+        blkio(bytes, &mut record.read_bytes, &mut record.write_bytes)
+    }),
+    often(Hierarchy::BlockIo, "blkio.throttle.io_serviced_recursive", |bytes, record| {
+        blkio(bytes, &mut record.read_ops, &mut record.write_ops)
+    }),
+    often(Hierarchy::Pids, "pids.current", |bytes, record| value(bytes, 1, &mut record.tasks)),
+];
+
+const NS_PER_US: i64 = 1_000;
+const US_PER_SECOND: i64 = 1_000_000;
+
+/// Version 1 writes as its limit, where there is none, the greatest number of bytes in whole pages; pages have 64 KiB at
+/// most.
+const UNLIMITED_BYTES_MIN: i64 = i64::MAX - (64 << 10) + 1;
+
+const fn often(hierarchy: Hierarchy, name: &'static str, parse: fn(&[u8], &mut Cgroup) -> Option<()>) -> File {
+    File { hierarchy, name, seldom: false, parse }
+}
+
+const fn seldom(hierarchy: Hierarchy, name: &'static str, parse: fn(&[u8], &mut Cgroup) -> Option<()>) -> File {
+    File { hierarchy, name, seldom: true, parse }
+}
+
+/// A file of one number, in units of which `divisor` are one of the column's.
+fn value(bytes: &[u8], divisor: i64, column: &mut i64) -> Option<()> {
+    *column = number(bytes.trim_ascii_end())? / divisor;
+    Some(())
+}
+
+/// `memory.max`, or `memory.limit_in_bytes` of version 1.
+fn memory_max(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    let limit = bytes.trim_ascii_end();
+    if limit != b"max" {
+        let limit = number(limit)?;
+        record.memory_max_bytes = if limit < UNLIMITED_BYTES_MIN { limit } else { ABSENT };
+    }
+    Some(())
+}
+
+/// `cpu.stat` of both versions. That of version 1 has the throttled time in ns.
+fn cpu_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    keyed(bytes, record, |key, record| {
+        let divisor = if key == b"throttled_time" { NS_PER_US } else { 1 };
+        let column = match key {
+            b"usage_usec" => &mut record.usage_us,
+            b"user_usec" => &mut record.user_us,
+            b"system_usec" => &mut record.system_us,
+            b"nr_periods" => &mut record.periods,
+            b"nr_throttled" => &mut record.throttled_periods,
+            b"throttled_usec" | b"throttled_time" => &mut record.throttled_us,
+            _ => return None,
+        };
+        Some((column, divisor))
+    })
+}
+
+/// `memory.events`, and of version 1 the one line of `memory.oom_control` that is counted.
+fn memory_events(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    keyed(bytes, record, |key, record| {
+        let column = match key {
+            b"high" => &mut record.memory_high_events,
+            b"max" => &mut record.memory_max_events,
+            b"oom" => &mut record.oom_events,
+            b"oom_kill" => &mut record.oom_kill_events,
+            _ => return None,
+        };
+        Some((column, 1))
+    })
+}
+
+/// `cpuacct.stat`, which has units of `USER_HZ`.
+fn cpuacct_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    let unit_us = US_PER_SECOND / i64::try_from(rustix::param::clock_ticks_per_second().max(1)).ok()?;
+    for line in lines(bytes) {
+        let column = match line.split(|byte| *byte == b' ').next() {
+            Some(b"user") => &mut record.user_us,
+            Some(b"system") => &mut record.system_us,
+            _ => continue,
+        };
+        *column = words(line).nth(1).and_then(number)?.saturating_mul(unit_us);
+    }
+    Some(())
+}
+
+/// A column, and how many of a file's units are one of it.
+type Target<'a> = (&'a mut i64, i64);
+
+/// Lines of a key and a number: `column` says where the number goes.
+fn keyed(
+    bytes: &[u8],
+    record: &mut Cgroup,
+    column: for<'a> fn(&[u8], &'a mut Cgroup) -> Option<Target<'a>>,
+) -> Option<()> {
+    let mut good = Some(());
+    for line in lines(bytes) {
+        let Some(blank) = line.iter().position(|byte| *byte == b' ') else { continue };
+        let (key, rest) = line.split_at(blank);
+        let Some((column, divisor)) = column(key, record) else { continue };
+        match number(rest.trim_ascii()) {
+            Some(value) => *column = value / divisor,
+            None => good = None,
+        }
+    }
+    good
+}
+
+/// `io.stat`: a line a device, of keys with their values. A group that did nothing has none.
+fn io_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    let (mut read_bytes, mut write_bytes, mut read_ops, mut write_ops) = (0, 0, 0, 0);
+    for line in lines(bytes) {
+        for word in words(line) {
+            let Some(equals) = word.iter().position(|byte| *byte == b'=') else { continue };
+            let (key, value) = word.split_at(equals);
+            let sum = match key {
+                b"rbytes" => &mut read_bytes,
+                b"wbytes" => &mut write_bytes,
+                b"rios" => &mut read_ops,
+                b"wios" => &mut write_ops,
+                _ => continue,
+            };
+            add(sum, number(value.get(1..)?)?);
+        }
+    }
+    (record.read_bytes, record.write_bytes) = (read_bytes, write_bytes);
+    (record.read_ops, record.write_ops) = (read_ops, write_ops);
+    Some(())
+}
+
+/// `blkio.throttle.*`: lines of a device, what was done, and how much; and the sum of all.
+fn blkio(bytes: &[u8], read_column: &mut i64, write_column: &mut i64) -> Option<()> {
+    let (mut read, mut written) = (0, 0);
+    for line in lines(bytes) {
+        let mut words = words(line);
+        let sum = match words.nth(1) {
+            Some(b"Read") => &mut read,
+            Some(b"Write") => &mut written,
+            _ => continue,
+        };
+        add(sum, number(words.next()?)?);
+    }
+    (*read_column, *write_column) = (read, written);
+    Some(())
+}
+
+/// A pressure file: of each kind of stall its averages, and the time in µs.
+fn pressure(bytes: &[u8], some: &mut i64, full: &mut i64) -> Option<()> {
+    for line in lines(bytes) {
+        let column = match line.get(..5) {
+            Some(b"some ") => &mut *some,
+            Some(b"full ") => &mut *full,
+            _ => continue,
+        };
+        let equals = line.iter().rposition(|byte| *byte == b'=')?;
+        let (before, value) = line.split_at(equals);
+        *column = number(value.get(1..)?).filter(|_| before.ends_with(b" total"))?;
+    }
+    Some(())
+}
+
+fn add(sum: &mut i64, value: i64) {
+    *sum = sum.saturating_add(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Record;
+
+    fn parsed(hierarchy: Hierarchy, name: &str, bytes: &str) -> (Option<()>, Cgroup) {
+        let mut record = Cgroup::absent(0);
+        let file = FILES.iter().find(|file| file.hierarchy == hierarchy && file.name == name).unwrap();
+        ((file.parse)(bytes.as_bytes(), &mut record), record)
+    }
+
+    #[test]
+    fn limits_may_be_none() {
+        for (hierarchy, name, bytes, limit) in [
+            (Hierarchy::Unified, "memory.max", "max\n", ABSENT),
+            (Hierarchy::Unified, "memory.max", "4096\n", 4096),
+            (Hierarchy::Memory, "memory.limit_in_bytes", "9223372036854771712\n", ABSENT),
+            (Hierarchy::Memory, "memory.limit_in_bytes", "9223372036854710272\n", ABSENT),
+            (Hierarchy::Memory, "memory.limit_in_bytes", "1073741824\n", 1 << 30),
+        ] {
+            let (outcome, record) = parsed(hierarchy, name, bytes);
+            assert_eq!((outcome, record.memory_max_bytes), (Some(()), limit), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn devices_are_summed() {
+        let (outcome, record) = parsed(
+            Hierarchy::Unified,
+            "io.stat",
+            "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6 cost.usage=7\n8:16 \n254:0 rbytes=10 wbytes=20 rios=30 wios=40\n",
+        );
+        assert_eq!(outcome, Some(()));
+        assert_eq!((record.read_bytes, record.write_bytes, record.read_ops, record.write_ops), (11, 22, 33, 44));
+        let (outcome, record) = parsed(
+            Hierarchy::BlockIo,
+            "blkio.throttle.io_serviced_recursive",
+            "8:0 Read 1\n8:0 Write 2\n8:0 Sync 9\n8:0 Total 3\n8:16 Read 10\n8:16 Write 20\nTotal 33\n",
+        );
+        assert_eq!((outcome, record.read_ops, record.write_ops), (Some(()), 11, 22));
+        let (_, record) = parsed(Hierarchy::Unified, "io.stat", "");
+        assert_eq!((record.read_bytes, record.write_ops), (0, 0), "nothing was done yet");
+    }
+
+    #[test]
+    fn what_is_garbage_is_told_and_has_no_value() {
+        for file in FILES {
+            for bytes in [
+                &b"\xff"[..],
+                b"x\n",
+                b"-1\n",
+                b"usage_usec x\noom_kill x\nuser x\n",
+                b"some\nsome \nfull =\n",
+                b"some avg10=0.00 avg60=0.00 avg300=0.00 total=x\n",
+                b"8:0 rbytes=x\n8:0 Read x\n",
+                b"8:0 rbytes\n8:0 Read\n8:0 =\n",
+            ] {
+                let mut record = Cgroup::absent(0);
+                let outcome = (file.parse)(bytes, &mut record);
+                let empty = Cgroup { read_bytes: 0, write_bytes: 0, read_ops: 0, write_ops: 0, ..Cgroup::absent(0) };
+                let zeros = [record.read_bytes, record.write_bytes, record.read_ops, record.write_ops];
+                assert!(zeros.iter().all(|zero| *zero == 0 || *zero == ABSENT), "{}", file.name);
+                let rest = Cgroup { read_bytes: 0, write_bytes: 0, read_ops: 0, write_ops: 0, ..record };
+                assert_eq!(rest, empty, "{} {}", file.name, bytes.escape_ascii());
+                assert!(outcome.is_some() || zeros.contains(&ABSENT), "{}", file.name);
+            }
+        }
+        assert_eq!(parsed(Hierarchy::Unified, "memory.current", "\n").0, None);
+        assert_eq!(parsed(Hierarchy::Unified, "cpu.stat", "usage_usec 1\nuser_usec x\n").0, None);
+        assert_eq!(parsed(Hierarchy::Unified, "cpu.stat", "usage_usec 1\nuser_usec x\n").1.usage_us, 1);
+    }
+}

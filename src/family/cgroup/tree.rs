@@ -1,0 +1,256 @@
+//! Which control groups there are, and which files they have.
+
+use std::ops::Range;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, statat};
+
+use super::Cgroup;
+use super::files::{FILES, File, Hierarchy};
+use crate::family::kept::{Kept, c_path, is_gone, list, open_folder, open_folder_at};
+use crate::family::source::{Outcome, text};
+use crate::record::Record;
+use crate::record::label::Label;
+
+/// Below sysfs' root.
+const FOLDER: &str = "fs/cgroup";
+/// Where each hierarchy may be mounted below that, and a file that its root has. Of version 1, controllers may share a
+/// hierarchy; systemd has a symbolic link for each then, others have not.
+const MOUNTS: &[(Hierarchy, &[&str], &str)] = &[
+    (Hierarchy::Unified, &[".", "unified"], "cgroup.controllers"),
+    (Hierarchy::Cpu, &["cpu", "cpu,cpuacct", "cpuacct,cpu"], "cgroup.procs"),
+    (Hierarchy::CpuAccounting, &["cpuacct", "cpu,cpuacct", "cpuacct,cpu"], "cgroup.procs"),
+    (Hierarchy::Memory, &["memory"], "cgroup.procs"),
+    (Hierarchy::BlockIo, &["blkio"], "cgroup.procs"),
+    (Hierarchy::Pids, &["pids"], "cgroup.procs"),
+];
+
+/// The groups of all hierarchies, joined by their paths.
+#[derive(Debug)]
+pub(super) struct Tree {
+    hierarchies: Vec<(Hierarchy, OwnedFd)>,
+    found: Groups,
+    path: Vec<u8>,
+    listing: Vec<u8>,
+}
+
+/// What was found.
+#[derive(Debug)]
+struct Groups {
+    /// From the root on, those that are less deep first.
+    list: Vec<Found>,
+    /// Their paths.
+    paths: Vec<u8>,
+    len_max: usize,
+    /// There were more.
+    beyond: bool,
+}
+
+/// A group that was found.
+#[derive(Debug)]
+struct Found {
+    /// Where its path stands in [`Groups::paths`].
+    path: Range<usize>,
+    /// By position among the hierarchies: those it is in.
+    hierarchies: u8,
+    files: Files,
+}
+
+/// By position in [`FILES`].
+pub(super) type Files = u32;
+
+/// A group as it is read.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) path: GroupPath,
+    pub(super) label: Label,
+    /// It has no label yet.
+    pub(super) is_new: bool,
+    /// Its files that are read at every tick.
+    pub(super) files: Vec<(&'static File, Kept)>,
+    /// All that it has.
+    pub(super) has: Files,
+    /// Its record as far as it is read once a second.
+    pub(super) seldom: Cgroup,
+}
+
+/// A group's path below the roots of its hierarchies.
+#[derive(Debug)]
+pub(super) struct GroupPath {
+    bytes: Vec<u8>,
+    /// With a slash before it, for people.
+    pub(super) text: String,
+}
+
+impl Tree {
+    /// Of so many groups at most.
+    pub(super) fn of(groups_max: usize) -> Tree {
+        Tree {
+            hierarchies: Vec::new(),
+            found: Groups { list: Vec::new(), paths: Vec::new(), len_max: groups_max, beyond: false },
+            path: Vec::new(),
+            listing: Vec::new(),
+        }
+    }
+
+    /// Looks for the hierarchies. Where version 2 has the folder for itself, there are no others.
+    pub(super) fn open(&mut self) {
+        self.hierarchies.clear();
+        let Ok(folder) = open_folder(&heim_runtime::linux::sysfs_root().join(FOLDER)) else { return };
+        for (hierarchy, names, file) in MOUNTS {
+            for name in *names {
+                let Ok(root) = open_folder_at(&folder, *name) else { continue };
+                if statat(&root, *file, AtFlags::empty()).is_err() {
+                    continue;
+                }
+                self.hierarchies.push((*hierarchy, root));
+                if *name == "." {
+                    return;
+                }
+                break;
+            }
+        }
+    }
+
+    /// Whether there is any.
+    pub(super) fn is_open(&self) -> bool {
+        !self.hierarchies.is_empty()
+    }
+
+    /// The root of a hierarchy.
+    pub(super) fn root(&self, hierarchy: Hierarchy) -> Option<BorrowedFd<'_>> {
+        self.hierarchies.iter().find(|(found, _)| *found == hierarchy).map(|(_, root)| root.as_fd())
+    }
+
+    /// Looks for groups and their files; whether there are more groups than there may be.
+    pub(super) fn walk(&mut self, outcome: &mut Outcome) -> bool {
+        // With the accounting of version 1, the CPU time of version 2 would only be the same figure once more.
+        let accounting = self.root(Hierarchy::CpuAccounting).is_some();
+        let wanted = |file: &File| !(accounting && file.hierarchy == Hierarchy::Unified && file.name == "cpu.stat");
+        let Tree { hierarchies, found, path, listing } = self;
+        found.begin(!hierarchies.is_empty());
+        let mut at = 0;
+        while let Some(parent) = found.list.get(at) {
+            let (parent, of, first_child) = (parent.path.clone(), parent.hierarchies, found.list.len());
+            for (nth, (hierarchy, root)) in hierarchies.iter().enumerate().filter(|(nth, _)| of & 1 << nth != 0) {
+                let mut files = 0;
+                let folder = c_path(path, |path| match found.path(&parent) {
+                    [] => path.push(b'.'),
+                    parent => path.extend_from_slice(parent),
+                });
+                let listed = folder.and_then(|folder| open_folder_at(root, folder)).and_then(|folder| {
+                    list(folder, listing, |name, kind| {
+                        if kind == FileType::Directory {
+                            found.add(&parent, name, nth, first_child);
+                        } else {
+                            let is = |file: &File| file.hierarchy == *hierarchy && file.name.as_bytes() == name;
+                            let file = FILES.iter().position(|file| is(file) && wanted(file));
+                            files |= file.map_or(0, |file| 1 << file);
+                        }
+                        true
+                    })
+                });
+                if let Some(found) = found.list.get_mut(at) {
+                    found.files |= files;
+                }
+                // One that is gone was removed meanwhile.
+                if let Err(error) = listed
+                    && !is_gone(error)
+                {
+                    outcome.fail(FOLDER, format_args!("/{}: {error}", text(found.path(&parent))));
+                }
+            }
+            at += 1;
+        }
+        found.beyond
+    }
+
+    /// Makes `groups` those that were found. What is known of those that were there before is kept.
+    pub(super) fn adopt(&self, groups: &mut Vec<Group>) {
+        for (at, found) in self.found.list.iter().enumerate() {
+            let path = self.found.path(&found.path);
+            let known = groups.iter().skip(at).position(|group| group.path.bytes == path);
+            match known {
+                Some(0) => {}
+                Some(known) => groups.swap(at, at + known),
+                None => groups.insert(at, Group::new(path)),
+            }
+            if let Some(group) = groups.get_mut(at) {
+                group.set_files(found.files);
+            }
+        }
+        groups.truncate(self.found.list.len());
+    }
+}
+
+impl Groups {
+    fn begin(&mut self, with_root: bool) {
+        self.list.clear();
+        self.paths.clear();
+        self.beyond = false;
+        if with_root {
+            self.list.push(Found { path: 0..0, hierarchies: u8::MAX, files: 0 });
+        }
+    }
+
+    fn path(&self, path: &Range<usize>) -> &[u8] {
+        self.paths.get(path.clone()).unwrap_or_default()
+    }
+
+    /// Adds the group `name` below `parent`, whose first child is at that place, in the `nth` of the hierarchies.
+    fn add(&mut self, parent: &Range<usize>, name: &[u8], nth: usize, first_child: usize) {
+        let path_start = self.paths.len();
+        self.paths.extend_from_within(parent.clone());
+        if !parent.is_empty() {
+            self.paths.push(b'/');
+        }
+        self.paths.extend_from_slice(name);
+        let path = path_start..self.paths.len();
+        // Others have it only if there were others before.
+        let mut siblings = self.list.iter().skip(if nth > 0 { first_child } else { usize::MAX });
+        let known = siblings.position(|sibling| self.path(&sibling.path) == self.path(&path));
+        if known.is_none() && self.list.len() < self.len_max {
+            self.list.push(Found { path, hierarchies: 1 << nth, files: 0 });
+            return;
+        }
+        self.paths.truncate(path_start);
+        match known.and_then(|known| self.list.get_mut(first_child + known)) {
+            Some(known) => known.hierarchies |= 1 << nth,
+            None => self.beyond = true,
+        }
+    }
+}
+
+impl Group {
+    fn new(path: &[u8]) -> Group {
+        Group {
+            path: GroupPath { bytes: path.to_vec(), text: format!("/{}", text(path)) },
+            label: Label::EMPTY,
+            is_new: true,
+            files: Vec::new(),
+            has: 0,
+            seldom: Cgroup::absent(0),
+        }
+    }
+
+    fn set_files(&mut self, has: Files) {
+        if self.has == has {
+            return;
+        }
+        self.has = has;
+        self.files.clear();
+        let often = FILES.iter().enumerate().filter(|(at, file)| !file.seldom && has & 1 << at != 0);
+        self.files.extend(often.map(|(_, file)| (file, Kept::default())));
+    }
+}
+
+impl GroupPath {
+    /// Writes the path of a file of the group.
+    pub(super) fn write(&self, path: &mut Vec<u8>, file: &str) {
+        path.extend_from_slice(&self.bytes);
+        if !self.bytes.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(file.as_bytes());
+    }
+}

@@ -1,0 +1,474 @@
+//! `process`: the processes that use most, from `/proc/PID/stat`, `/proc/PID/io` and `/proc/PID/fd`.
+//!
+//! The kernel's `Documentation/filesystems/proc.rst` and `proc_pid_stat(5)` say what the figures are.
+
+mod slots;
+mod stat;
+mod table;
+
+use std::cmp::Reverse;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use self::slots::Slots;
+use self::table::{Process as Entry, Table};
+use super::source::{Outcome, count, scaled, text};
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::{ABSENT, Record};
+use crate::sampler::{SampleError, Tick};
+
+/// The process family.
+pub const FAMILY: Family = Family::sampled::<ProcessSampler>(
+    Duration::from_millis(100),
+    "faults, bytes, threads and files are exact at every read; CPU times are in units of 10 ms, so a share over 100 ms \
+     is in steps of 10 %",
+);
+
+/// So many processes have a row for the CPU time they use, unless [`choose`] said otherwise.
+pub const TOP_BY_CPU: usize = 10;
+/// So many have a row for the memory they use, unless [`choose`] said otherwise.
+pub const TOP_BY_MEMORY: usize = 10;
+/// [`Choice::top_by_cpu`] and [`Choice::top_by_memory`] are no more than this.
+pub const TOP_MAX: usize = 100;
+/// Pins beyond this many are left out.
+pub const PINS_MAX: usize = 100;
+/// So many pinned processes have a row, those with the least pids; a name may be that of many.
+pub const PINNED_ROWS_MAX: usize = 100;
+
+/// Slots beyond the rows of a tick, so that there is one that no process of the same command has just had.
+const SLOTS_SPARE: usize = 84;
+/// The kernel keeps so much of the name of a process that is none of its own.
+const NAME_BYTES_MAX: usize = 15;
+const US_PER_SECOND: i64 = 1_000_000;
+
+static CHOICE: OnceLock<Choice> = OnceLock::new();
+
+record! {
+    /// The processes that used most CPU time since the tick before, those that have most memory, and those that are
+    /// pinned: one row a process, however often it is among them. At the first tick the processes with most CPU time
+    /// since they began stand in for the former. A process that began and ended between two ticks is not seen.
+    ///
+    /// `pid` and `start_us` say which process a row is of. For the rates of counters group by them, as in `SELECT
+    /// command, pid, start_us, rate(read_bytes, time) FROM process GROUP BY command, pid, start_us`. The labels do so
+    /// only while a process has its row.
+    pub struct Process("process") {
+        labels {
+            /// What the process calls itself, by default the name of its executable file, of which the kernel keeps 15
+            /// bytes. For the kernel's own workers what they are doing is left out.
+            command => "kymo.process.command",
+            /// A small number that makes rows of the same command different series. A process has the same one for as
+            /// long as it has a row; later the number may be another's.
+            slot => "kymo.process.slot",
+        }
+        values {
+            /// The process' id; the kernel gives it to another one some time after the process has ended.
+            gauge pid: i64 [Number],
+            /// When the process began, since boot, in units of 10 ms. It never changes.
+            gauge start_us: i64 [Micros],
+            /// CPU time in user mode, over all threads, in units of 10 ms.
+            counter cpu_user_us: i64 [Micros],
+            /// CPU time in the kernel, over all threads, in units of 10 ms.
+            counter cpu_system_us: i64 [Micros],
+            /// CPU time since the tick before ÷ the time between the two: 1 is one CPU, all of the time. Absent when the
+            /// process was not there.
+            gauge cpu_ratio: f64 [Ratio] => "kymo.process.cpu.utilization" {},
+            /// Physical memory that is mapped, what is shared with others included. The kernel sums it up for each CPU by
+            /// itself and may be some pages behind.
+            gauge rss_bytes: i64 [Bytes] => "kymo.process.memory.usage" {},
+            /// Threads.
+            gauge threads: i64 [Count("{thread}")] => "kymo.process.thread.count" {},
+            /// Open files. Absent where kymo may not see them, and before Linux 6.2 where there are more than 4096.
+            gauge open_files: i64 [Count("{file}")] => "kymo.process.open_file.count" {},
+            /// Page faults that needed no storage.
+            counter minor_faults: i64 [Count("{fault}")],
+            /// Page faults that had to wait for storage.
+            counter major_faults: i64 [Count("{fault}")],
+            /// Bytes that the process had read from storage, not from the page cache. Absent where kymo may not see it,
+            /// which takes the same user or `CAP_SYS_PTRACE`.
+            counter read_bytes: i64 [Bytes],
+            /// Bytes that the process had written towards storage, also those that the page cache still holds. Absent as
+            /// `read_bytes` is.
+            counter write_bytes: i64 [Bytes],
+        }
+    }
+}
+
+/// Which processes have a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// So many of those that use most CPU time.
+    pub top_by_cpu: usize,
+    /// So many of those that have most memory.
+    pub top_by_memory: usize,
+    /// And these, whatever they use.
+    pub pinned: Vec<Pin>,
+}
+
+/// A process, or several of one name, that always has a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// All whose command this is. Of a longer name the first 15 bytes count, which is what the kernel keeps.
+    Name(String),
+    /// The one with this id, whichever it is.
+    Pid(i32),
+}
+
+impl Default for Choice {
+    fn default() -> Choice {
+        Choice { top_by_cpu: TOP_BY_CPU, top_by_memory: TOP_BY_MEMORY, pinned: Vec::new() }
+    }
+}
+
+/// Says which processes have a row, for all samplers that are made from now on. It is to be called once, before
+/// collectors start: `false` says that it was called before, and that the former choice stays.
+///
+/// What is beyond [`TOP_MAX`] and [`PINS_MAX`] is left out.
+pub fn choose(choice: Choice) -> bool {
+    CHOICE.set(choice).is_ok()
+}
+
+impl Pin {
+    fn is(&self, process: &Entry) -> bool {
+        match self {
+            Pin::Pid(pid) => *pid == process.identity().pid,
+            Pin::Name(name) => {
+                let kept = name.as_bytes().get(..NAME_BYTES_MAX).unwrap_or(name.as_bytes());
+                process.command() == kept || process.command() == name.as_bytes()
+            }
+        }
+    }
+}
+
+/// Reads all processes, and of the chosen ones what costs more.
+#[derive(Debug)]
+pub struct ProcessSampler {
+    choice: Choice,
+    table: Table,
+    slots: Slots,
+    /// Positions in the table, for choosing.
+    order: Vec<usize>,
+    /// The kernel's units of CPU time in a second, `USER_HZ`.
+    units_per_second: f64,
+    unit_us: i64,
+    page_bytes: i64,
+}
+
+impl Default for ProcessSampler {
+    fn default() -> ProcessSampler {
+        ProcessSampler::with(CHOICE.get().cloned().unwrap_or_default())
+    }
+}
+
+impl Sample for ProcessSampler {
+    type Record = Process;
+
+    fn check(&mut self) -> Result<(), String> {
+        let root = heim_runtime::linux::procfs_root();
+        match self.table.list() {
+            Err(error) => Err(error.cause),
+            Ok(_) if self.table.is_empty() => {
+                Err(format!("{} lists no process: procfs is not mounted there, or hides them", root.display()))
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Process>) -> Result<(), SampleError> {
+        let mut outcome = Outcome::default();
+        self.table.refresh(tick.monotonic_ns, &mut outcome)?;
+        self.choose();
+        self.hold_slots(tick);
+        for at in 0..self.order.len() {
+            self.push(at, tick, rows);
+        }
+        outcome.into_result()
+    }
+}
+
+impl ProcessSampler {
+    fn with(choice: Choice) -> ProcessSampler {
+        let mut choice = choice;
+        choice.top_by_cpu = choice.top_by_cpu.min(TOP_MAX);
+        choice.top_by_memory = choice.top_by_memory.min(TOP_MAX);
+        choice.pinned.truncate(PINS_MAX);
+        let slots_max = choice.top_by_cpu + choice.top_by_memory + PINNED_ROWS_MAX + SLOTS_SPARE;
+        let units_per_second = rustix::param::clock_ticks_per_second().max(1);
+        ProcessSampler {
+            choice,
+            table: Table::default(),
+            slots: Slots::of(slots_max),
+            order: Vec::new(),
+            units_per_second: units_per_second as f64,
+            unit_us: US_PER_SECOND / count(units_per_second),
+            page_bytes: i64::try_from(rustix::param::page_size()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Marks the processes that have a row, and has their positions in `order`, by pid. Among equals those that had one
+    /// are before others, so that rows stay where nothing happens.
+    fn choose(&mut self) {
+        let ProcessSampler { choice, table, order, .. } = self;
+        let processes = table.processes();
+        mark_top(processes, order, choice.top_by_cpu, Entry::cpu_since, |process| process.stat.cpu());
+        mark_top(processes, order, choice.top_by_memory, |process| process.stat.rss_pages, |_| 0);
+        if !choice.pinned.is_empty() {
+            let pinned = processes.iter_mut().filter(|process| choice.pinned.iter().any(|pin| pin.is(process)));
+            pinned.take(PINNED_ROWS_MAX).for_each(|process| process.chosen = true);
+        }
+        order.clear();
+        order.extend(processes.iter().enumerate().filter(|(_, process)| process.chosen).map(|(at, _)| at));
+    }
+
+    /// Before others are given one, for they get what nobody holds.
+    fn hold_slots(&mut self, tick: &Tick) {
+        let processes = self.table.processes();
+        for at in &self.order {
+            let Some(process) = processes.get_mut(*at) else { continue };
+            let own = process.slot.is_some_and(|slot| self.slots.hold(slot, process.identity(), tick.monotonic_ns));
+            if !own {
+                process.slot = None;
+            }
+        }
+    }
+
+    /// Pushes the row of the process at the position that stands at `at` in `order`.
+    fn push(&mut self, at: usize, tick: &Tick, rows: &mut Rows<Process>) {
+        let Some(process) = self.order.get(at).and_then(|at| self.table.processes().get_mut(*at)) else { return };
+        let identity = process.identity();
+        let name = text(process.command());
+        let slot = match process.slot {
+            Some(slot) => slot,
+            None => {
+                // Where there is no slot left for it there is no row: it would be of another's series.
+                let Some(slot) = self.slots.give(identity, &name, tick.monotonic_ns) else { return };
+                slot
+            }
+        };
+        let Some(slot_entry) = self.slots.get_mut(slot) else { return };
+        let command = rows.labels.resolve(2 * slot, &name);
+        let record = Process {
+            command,
+            slot: rows.labels.resolve(2 * slot + 1, &slot_entry.text),
+            pid: i64::from(identity.pid),
+            start_us: scaled(identity.start, self.unit_us),
+            cpu_user_us: scaled(process.stat.user, self.unit_us),
+            cpu_system_us: scaled(process.stat.system, self.unit_us),
+            cpu_ratio: process.cpu_ratio(self.units_per_second),
+            rss_bytes: scaled(process.stat.rss_pages, self.page_bytes),
+            threads: process.stat.threads,
+            minor_faults: process.stat.minor_faults,
+            major_faults: process.stat.major_faults,
+            ..Process::absent(tick.time)
+        };
+        process.slot = Some(slot);
+        let (read, written) = self.table.io(identity.pid, &mut slot_entry.io);
+        rows.push(Process {
+            open_files: self.table.open_files(identity.pid).unwrap_or(ABSENT),
+            read_bytes: read.unwrap_or(ABSENT),
+            write_bytes: written.unwrap_or(ABSENT),
+            ..record
+        });
+    }
+}
+
+/// Marks the `top` processes by `first`, then by whether they had a row, then by `second`.
+fn mark_top(
+    processes: &mut [Entry],
+    order: &mut Vec<usize>,
+    top: usize,
+    first: impl Fn(&Entry) -> i64,
+    second: impl Fn(&Entry) -> i64,
+) {
+    order.clear();
+    order.extend(0..processes.len());
+    let rank = |at: &usize| {
+        let process = processes.get(*at);
+        (Reverse(process.map(|process| (first(process), process.was_chosen, second(process)))), *at)
+    };
+    if top < order.len() {
+        order.select_nth_unstable_by_key(top, rank);
+    }
+    for at in order.iter().take(top) {
+        if let Some(process) = processes.get_mut(*at) {
+            process.chosen = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+
+    /// A sampler of two and two, and of pins.
+    #[derive(Debug)]
+    struct Few(ProcessSampler);
+
+    impl Default for Few {
+        fn default() -> Few {
+            let pinned = vec![Pin::Name("a-name-that-is-too-long".into()), Pin::Pid(77)];
+            Few(ProcessSampler::with(Choice { top_by_cpu: 2, top_by_memory: 1, pinned }))
+        }
+    }
+
+    impl Sample for Few {
+        type Record = Process;
+
+        fn sample(&mut self, tick: &Tick, rows: &mut Rows<Process>) -> Result<(), SampleError> {
+            self.0.sample(tick, rows)
+        }
+    }
+
+    const FEW: Family = Family::sampled::<Few>(Duration::from_millis(100), "");
+
+    /// A process' `stat`: CPU time in clock ticks, memory in pages.
+    fn write(probe: &Probe, pid: i32, command: &[u8], start: i64, cpu: i64, pages: i64) {
+        let head = format!("{pid} (");
+        let tail = format!(") S 1 1 1 0 -1 0 21 0 22 0 {cpu} 3 0 0 20 0 9 0 {start} 5000000 {pages} 0 0\n");
+        probe.write(&format!("{pid}/stat"), [head.as_bytes(), command, tail.as_bytes()].concat());
+    }
+
+    /// Command, slot, pid and share of a CPU of each row.
+    fn short(rows: &str) -> Vec<String> {
+        let columns = |row: &str| {
+            let fields: Vec<&str> = row.split(',').collect();
+            format!("{} {} {} {}", fields[0], fields[1], fields[2], fields[6])
+        };
+        rows.lines().map(columns).collect()
+    }
+
+    #[test]
+    fn a_row_is_the_kernels_figures() {
+        let mut probe = Probe::empty(&FAMILY);
+        write(&probe, 7, b"x", 500, 40, 3);
+        probe.write("7/io", "rchar: 1\nread_bytes: 4096\nwrite_bytes: 8192\n");
+        probe.write("7/fd/0", "");
+        probe.write("7/fd/1", "");
+        assert_eq!(probe.rows(0), "x,1,7,5000000,400000,30000,,12288,9,2,21,22,4096,8192\n");
+        write(&probe, 7, b"x", 500, 45, 4);
+        assert_eq!(probe.rows(100), "x,1,7,5000000,450000,30000,0.5,16384,9,2,21,22,4096,8192\n");
+    }
+
+    #[test]
+    fn what_kymo_may_not_see_is_absent() {
+        let mut probe = Probe::empty(&FAMILY);
+        write(&probe, 7, b"x", 500, 40, 3);
+        probe.write("7/io", "write_bytes: many\n");
+        assert_eq!(probe.rows(0), "x,1,7,5000000,400000,30000,,12288,9,,21,22,,\n");
+    }
+
+    #[test]
+    fn those_with_most_have_rows_and_so_have_the_pinned() {
+        let mut probe = Probe::empty(&FEW);
+        for (pid, command, cpu, pages) in [
+            (1, &b"init"[..], 900, 10),
+            (2, b"idle", 0, 0),
+            (30, b"large", 1, 5_000),
+            (4, b"busy", 1_000, 20),
+            (50, b"a-name-that-is-", 0, 1),
+            (60, b"other", 0, 2),
+            (77, b"by pid", 0, 3),
+        ] {
+            write(&probe, pid, command, 1, cpu, pages);
+        }
+        let pinned = ["a-name-that-is- 4 50 ", "by pid 5 77 "];
+        assert_eq!(short(&probe.rows(0)), [&["init 1 1 ", "busy 2 4 ", "large 3 30 "][..], &pinned].concat());
+        // Now it is use since the tick before that counts, and then who had a row.
+        write(&probe, 60, b"other", 1, 20, 2);
+        let rows = short(&probe.rows(1_000));
+        assert_eq!(rows[..3], ["busy 2 4 0.0", "large 3 30 0.0", "a-name-that-is- 4 50 0.0"]);
+        assert_eq!(rows[3..], ["other 1 60 0.2", "by pid 5 77 0.0"]);
+    }
+
+    #[test]
+    fn a_pid_may_be_of_another_process_and_a_process_may_rename_itself() {
+        let mut probe = Probe::empty(&FAMILY);
+        write(&probe, 7, b"x", 500, 40, 3);
+        assert_eq!(short(&probe.rows(0)), ["x 1 7 "]);
+        write(&probe, 7, b"y", 500, 41, 3);
+        assert_eq!(short(&probe.rows(100)), ["y 1 7 0.1"]);
+        write(&probe, 7, b"y", 900, 50, 3);
+        assert_eq!(short(&probe.rows(200)), ["y 1 7 "], "another one, whose time is its own");
+        write(&probe, 7, b"y", 900, 40, 3);
+        assert_eq!(short(&probe.rows(300)), ["y 1 7 "], "time does not run back");
+    }
+
+    #[test]
+    fn processes_come_and_go() {
+        let mut probe = Probe::empty(&FAMILY);
+        write(&probe, 7, b"x", 500, 40, 3);
+        write(&probe, 9, b"x", 500, 40, 3);
+        assert_eq!(short(&probe.rows(0)), ["x 1 7 ", "x 2 9 "]);
+        probe.remove("7");
+        assert_eq!(short(&probe.rows(100)), ["x 2 9 0.0"]);
+        write(&probe, 7, b"x", 600, 1, 3);
+        assert_eq!(short(&probe.rows(200)), ["x 3 7 ", "x 2 9 0.0"], "not in the series of the one before it");
+        probe.remove("7/stat");
+        probe.remove("9");
+        let _ = probe.tick(300);
+        probe.remove("7");
+        assert_eq!(probe.rows(400), "");
+    }
+
+    #[test]
+    fn odd_commands_have_rows_and_a_cut_file_costs_no_other() {
+        let mut probe = Probe::empty(&FAMILY);
+        write(&probe, 1, b"a) R (\xff", 500, 40, 3);
+        write(&probe, 2, b"kworker/1:2-events", 500, 40, 3);
+        probe.write("3/stat", "3 (cut) S 1 1");
+        probe.write("4/stat", "");
+        probe.write("5/cmdline", "there is no stat in it");
+        probe.write("self/stat", "no number");
+        probe.write("99999999999/stat", "no pid");
+        let (rows, outcome) = probe.tick(0);
+        assert_eq!(short(&rows), ["a) R (\u{fffd} 1 1 ", "kworker/1:2 2 2 "]);
+        assert_eq!(outcome.unwrap_err().to_string(), "read PID/stat: 3: 3 (cut) S 1 1");
+    }
+
+    #[test]
+    fn the_check_names_the_folder() {
+        let mut probe = Probe::empty(&FAMILY);
+        assert!(probe.check().unwrap_err().contains("lists no process"));
+        write(&probe, 1, b"init", 1, 1, 1);
+        assert_eq!(probe.check(), Ok(()));
+    }
+
+    /// On the `/proc` of the machine this runs on.
+    #[test]
+    fn the_process_that_asks_is_seen() {
+        #[derive(Debug)]
+        struct Own(ProcessSampler);
+        impl Default for Own {
+            fn default() -> Own {
+                let pinned = vec![Pin::Pid(std::process::id().cast_signed())];
+                Own(ProcessSampler::with(Choice { pinned, ..Choice::default() }))
+            }
+        }
+        impl Sample for Own {
+            type Record = Process;
+            fn check(&mut self) -> Result<(), String> {
+                self.0.check()
+            }
+            fn sample(&mut self, tick: &Tick, rows: &mut Rows<Process>) -> Result<(), SampleError> {
+                self.0.sample(tick, rows)
+            }
+        }
+        let mut probe = Probe::empty(&Family::sampled::<Own>(Duration::from_millis(100), ""));
+        heim_runtime::linux::set_roots("/proc", "/sys");
+        assert_eq!(probe.check(), Ok(()));
+        for ms in [0, 100] {
+            let rows = probe.rows(ms);
+            let own = format!(",{},", std::process::id());
+            let row = rows.lines().find(|row| row.contains(&own)).unwrap();
+            let fields: Vec<&str> = row.rsplit(',').collect();
+            let [written, read, _, minor_faults, open_files, threads, rss, ratio, ..] = fields[..] else {
+                panic!("{row}");
+            };
+            let number = |field: &str| field.parse::<i64>().unwrap();
+            assert!(number(minor_faults) > 0 && number(open_files) > 2 && number(threads) > 0, "{row}");
+            assert!(number(rss) > 1 << 20 && number(read) >= 0 && number(written) >= 0, "{row}");
+            assert_eq!(ratio.is_empty(), ms == 0, "{row}");
+        }
+    }
+}

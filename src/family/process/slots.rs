@@ -1,0 +1,112 @@
+//! Which of the rows of a tick is which process.
+//!
+//! Rows with equal labels are one series, and processes with equal commands are common. A label for each pid would fill
+//! the interner, so a process has a slot, a small number, for as long as it has a row, and the next time too if the slot
+//! is still its own. Slots are given away again, but in a way that a process seldom follows one of the same command.
+
+use super::table::Identity;
+use crate::family::kept::Kept;
+
+/// A slot that was free for so long is given to anyone.
+const REST_NS: i64 = 60_000_000_000;
+
+/// The slots of a sampler.
+#[derive(Debug)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    slots_max: usize,
+}
+
+/// A process' place among the rows.
+#[derive(Debug)]
+pub(super) struct Slot {
+    holder: Identity,
+    command: String,
+    /// The tick at which it was last held.
+    used_ns: i64,
+    /// Its number, from 1.
+    pub(super) text: String,
+    /// The holder's `/proc/PID/io`.
+    pub(super) io: Kept,
+}
+
+impl Slots {
+    /// So many at most, which must be more than rows of a tick.
+    pub(super) fn of(slots_max: usize) -> Slots {
+        Slots { slots: Vec::new(), slots_max }
+    }
+
+    /// The slot of this number.
+    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Slot> {
+        self.slots.get_mut(slot)
+    }
+
+    /// Holds a process' former slot for this tick. `false` if it is another's by now.
+    pub(super) fn hold(&mut self, slot: usize, holder: Identity, now_ns: i64) -> bool {
+        let own = self.slots.get_mut(slot).filter(|slot| slot.holder == holder);
+        own.map(|slot| slot.used_ns = now_ns).is_some()
+    }
+
+    /// Gives a process a slot that nobody has held at this tick; `None` where all are held. All that go on being held
+    /// are to be held before. One that no process of the same command has just had is best, and the least of these.
+    pub(super) fn give(&mut self, holder: Identity, command: &str, now_ns: i64) -> Option<usize> {
+        let best = |slot: &Slot| slot.command != command || now_ns.saturating_sub(slot.used_ns) > REST_NS;
+        let found = match self.slots.iter().position(|slot| slot.used_ns != now_ns && best(slot)) {
+            Some(found) => found,
+            None if self.slots.len() < self.slots_max => self.slots.len(),
+            None => {
+                let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.used_ns != now_ns);
+                free.min_by_key(|(_, slot)| slot.used_ns)?.0
+            }
+        };
+        match self.slots.get_mut(found) {
+            Some(slot) => {
+                slot.holder = holder;
+                slot.command.clear();
+                slot.command.push_str(command);
+                slot.used_ns = now_ns;
+                slot.io = Kept::default();
+            }
+            None => {
+                let text = (found + 1).to_string();
+                let command = command.to_owned();
+                self.slots.push(Slot { holder, command, used_ns: now_ns, text, io: Kept::default() });
+            }
+        }
+        Some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32) -> Identity {
+        Identity { pid, start: 1 }
+    }
+
+    #[test]
+    fn a_process_keeps_its_slot_until_it_is_given_away() {
+        let (a, b) = ("a", "b");
+        let mut slots = Slots::of(8);
+        assert_eq!((slots.give(process(1), a, 0), slots.give(process(2), a, 0)), (Some(0), Some(1)));
+        assert!(slots.hold(1, process(2), 1) && !slots.hold(0, process(3), 1) && !slots.hold(9, process(1), 1));
+        assert_eq!(slots.give(process(3), a, 1), Some(2), "the free one was another's of the same command");
+        assert!(slots.hold(0, process(1), 2), "it is back");
+        assert_eq!(slots.give(process(4), b, 3), Some(0));
+        assert!(!slots.hold(0, process(1), 4));
+        assert!(!slots.hold(0, Identity { pid: 4, start: 2 }, 4), "it is another process of that pid");
+        assert_eq!(slots.give(process(5), a, 3 + 2 * REST_NS), Some(0), "it has rested");
+    }
+
+    #[test]
+    fn where_all_had_the_same_command_the_one_that_rested_longest_is_given() {
+        let a = "a";
+        let mut slots = Slots::of(2);
+        assert_eq!((slots.give(process(1), a, 0), slots.give(process(2), a, 0)), (Some(0), Some(1)));
+        assert_eq!(slots.give(process(3), a, 0), None);
+        assert!(slots.hold(0, process(1), 1));
+        assert_eq!(slots.give(process(3), a, 2), Some(1));
+        assert_eq!(slots.give(process(4), a, 2), Some(0));
+    }
+}

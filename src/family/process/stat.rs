@@ -1,0 +1,153 @@
+//! The bytes of `/proc/PID/stat` and `/proc/PID/io`.
+
+use crate::family::source::{lines, number};
+
+/// The longest command the kernel writes: the name of a worker with that of its queue (`fs/proc/array.c`).
+pub(super) const COMMAND_BYTES_MAX: usize = 64;
+
+/// What is wanted of `/proc/PID/stat`, in the kernel's units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) minor_faults: i64,
+    pub(super) major_faults: i64,
+    /// In clock ticks.
+    pub(super) user: i64,
+    /// In clock ticks.
+    pub(super) system: i64,
+    pub(super) threads: i64,
+    /// In clock ticks since boot: with the pid it says which process this is.
+    pub(super) start: i64,
+    pub(super) rss_pages: i64,
+}
+
+/// The command and the figures of `/proc/PID/stat`; `None` for bytes that are none.
+///
+/// The fields' order is that of `proc_pid_stat(5)`. The command stands in parentheses as the process has set it, which
+/// may be with blanks, parentheses and line ends in it: it ends at the last one.
+pub(super) fn parse_stat(bytes: &[u8]) -> Option<(&[u8], Stat)> {
+    let open = bytes.iter().position(|byte| *byte == b'(')?;
+    let close = bytes.iter().rposition(|byte| *byte == b')')?;
+    let command = bytes.get(open + 1..close)?;
+    // Blank, and the third field: the state.
+    let rest = bytes.get(close + 1..)?.strip_prefix(b" ")?.trim_ascii_end();
+    let mut fields = rest.split(|byte| *byte == b' ');
+    let mut after = |skipped| fields.nth(skipped).and_then(number);
+    let stat = Stat {
+        minor_faults: after(7)?,
+        major_faults: after(1)?,
+        user: after(1)?,
+        system: after(0)?,
+        threads: after(4)?,
+        start: after(1)?,
+        rss_pages: after(1)?,
+    };
+    Some((command, stat))
+}
+
+/// A command as it is recorded.
+///
+/// For the kernel's workers the kernel appends what they did last, as in `kworker/0:1-events` and, while they do it,
+/// `kworker/0:1+events`. That would make a command for each worker and queue, so it is cut.
+pub(super) fn stable_command(command: &[u8]) -> &[u8] {
+    match command.strip_prefix(b"kworker/") {
+        // The queue is what these are named for.
+        None | Some([b'R', ..]) => command,
+        Some(worker) => {
+            let cut = worker.iter().position(|byte| matches!(byte, b'-' | b'+'));
+            cut.and_then(|cut| command.get(..command.len() - worker.len() + cut)).unwrap_or(command)
+        }
+    }
+}
+
+/// Bytes read from and written to storage, of `/proc/PID/io` (`Documentation/filesystems/proc.rst`).
+pub(super) fn parse_io(bytes: &[u8]) -> (Option<i64>, Option<i64>) {
+    let (mut read, mut written) = (None, None);
+    for line in lines(bytes) {
+        if let Some(value) = line.strip_prefix(b"read_bytes: ") {
+            read = number(value);
+        } else if let Some(value) = line.strip_prefix(b"write_bytes: ") {
+            written = number(value);
+        }
+    }
+    (read, written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_where_the_manual_says() {
+        let bytes = b"4711 (sshd) S 1 4711 4711 0 -1 4194560 12 99 3 98 1500 250 97 96 20 0 7 0 12345 8192000 2048 \
+            18446744073709551615 1 1 0\n";
+        let expected = Stat {
+            minor_faults: 12,
+            major_faults: 3,
+            user: 1500,
+            system: 250,
+            threads: 7,
+            start: 12345,
+            rss_pages: 2048,
+        };
+        assert_eq!(parse_stat(bytes), Some((&b"sshd"[..], expected)));
+        let shortest = b"1 () R 1 1 1 -1 -1 0 1 2 3 4 5 6 -7 -8 -20 -5 9 0 10 11 12";
+        assert_eq!(parse_stat(shortest).map(|(command, stat)| (command.len(), stat.rss_pages)), Some((0, 12)));
+    }
+
+    #[test]
+    fn a_command_may_have_any_bytes() {
+        let tail = "S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 9 0 10 11 12 13\n";
+        for command in [&b"a b"[..], b") S 1 (", b"((", b")", b"\n)\n", b"\xff\xfe", b""] {
+            let bytes = [b"7 (", command, b") ", tail.as_bytes()].concat();
+            let (found, stat) = parse_stat(&bytes).unwrap();
+            assert_eq!((found, stat.start), (command, 10), "{}", command.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_no_stat_is_none() {
+        for bytes in [
+            &b""[..],
+            b"\n",
+            b"7",
+            b"7 (x",
+            b"7 x)",
+            b")(",
+            b"7 (x)",
+            b"7 (x) ",
+            b"7 (x)S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 9 0 10 11 12 13",
+            b"7 (x) S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 9 0 10 11",
+            b"7 (x) S 1 1 1 0 -1 0 x 2 3 4 5 6 7 8 20 0 9 0 10 11 12 13",
+            b"7 (x) S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 9 0 -10 11 12 13",
+        ] {
+            assert_eq!(parse_stat(bytes), None, "{}", bytes.escape_ascii());
+        }
+        let whole = b"7 (x) S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 9 0 10 11 12";
+        for len in 0..whole.len() - 2 {
+            assert_eq!(parse_stat(&whole[..len]), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn workers_are_named_without_what_they_do() {
+        for (command, stable) in [
+            ("kworker/0:1-events", "kworker/0:1"),
+            ("kworker/u8:3+flush-254:0", "kworker/u8:3"),
+            ("kworker/0:1H", "kworker/0:1H"),
+            ("kworker/R-rcu_gp", "kworker/R-rcu_gp"),
+            ("kworker/", "kworker/"),
+            ("x-kworker/0-1", "x-kworker/0-1"),
+            ("a-b+c", "a-b+c"),
+        ] {
+            assert_eq!(stable_command(command.as_bytes()), stable.as_bytes());
+        }
+    }
+
+    #[test]
+    fn io_has_what_the_kernel_counts() {
+        let io = b"rchar: 1\nwchar: 2\nsyscr: 3\nsyscw: 4\nread_bytes: 5\nwrite_bytes: 6\ncancelled_write_bytes: 7\n";
+        assert_eq!(parse_io(io), (Some(5), Some(6)));
+        assert_eq!(parse_io(b"read_bytes: x\nwrite_bytes:\n"), (None, None));
+        assert_eq!(parse_io(b""), (None, None));
+    }
+}

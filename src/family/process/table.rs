@@ -1,0 +1,353 @@
+//! All processes as they were at the last two ticks.
+
+use std::io::Write;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, openat, statat};
+
+use super::stat::{COMMAND_BYTES_MAX, Stat, parse_io, parse_stat, stable_command};
+use crate::family::kept::{Kept, Reader, c_path, is_gone, list, open_folder};
+use crate::family::source::{Outcome, failed, number};
+use crate::sampler::SampleError;
+
+/// Of more processes than this, those with the least pids are read.
+pub(super) const PROCESSES_MAX: usize = 32_768;
+/// Where the kernel does not say how many files are open, they are counted up to this many.
+const OPEN_FILES_MAX: i64 = 4_096;
+/// What `statfs(2)` says of procfs.
+const PROCFS_MAGIC: u64 = 0x9fa0;
+
+const FILE: &str = "PID/stat";
+const NS_PER_SECOND: f64 = 1e9;
+
+/// The processes of a host, by pid.
+#[derive(Debug)]
+pub(super) struct Table {
+    processes: Vec<Process>,
+    /// Room for the next tick's.
+    next: Vec<Process>,
+    pids: Vec<i32>,
+    listing: Vec<u8>,
+    path: Vec<u8>,
+    reader: Reader,
+    root: Option<Root>,
+    processes_max: usize,
+    /// There were more than are read, and it was told.
+    beyond: bool,
+}
+
+#[derive(Debug)]
+struct Root {
+    folder: OwnedFd,
+    /// It is no recorded tree.
+    procfs: bool,
+}
+
+/// What says which process it is: a pid is given anew some time after its process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) pid: i32,
+    /// In clock ticks since boot.
+    pub(super) start: i64,
+}
+
+/// A process at this tick.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: i32,
+    pub(super) stat: Stat,
+    /// CPU time at the tick before, in clock ticks, and when that was.
+    before: Option<(i64, i64)>,
+    /// When it was read.
+    read_ns: i64,
+    command: [u8; COMMAND_BYTES_MAX],
+    command_len: usize,
+    file: Kept,
+    /// The place it had when it last had a row.
+    pub(super) slot: Option<usize>,
+    /// It has a row at this tick.
+    pub(super) chosen: bool,
+    /// It had one at the tick before.
+    pub(super) was_chosen: bool,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table::of(PROCESSES_MAX)
+    }
+}
+
+impl Table {
+    /// A table of so many processes at most.
+    fn of(processes_max: usize) -> Table {
+        Table {
+            processes: Vec::new(),
+            next: Vec::new(),
+            pids: Vec::new(),
+            listing: Vec::new(),
+            path: Vec::new(),
+            reader: Reader::default(),
+            root: None,
+            processes_max,
+            beyond: false,
+        }
+    }
+
+    /// All that could be read at the last [`Table::refresh`], by pid.
+    pub(super) fn processes(&mut self) -> &mut [Process] {
+        &mut self.processes
+    }
+
+    /// Lists the processes. What came after the greatest number of them is left out; whether there is more.
+    pub(super) fn list(&mut self) -> Result<bool, SampleError> {
+        let root = open_root(&mut self.root)?;
+        let Table { pids, listing, processes_max, .. } = self;
+        pids.clear();
+        let mut beyond = false;
+        list(&root.folder, listing, |name, _| {
+            let Some(pid) = number(name).and_then(|pid| i32::try_from(pid).ok()) else { return true };
+            beyond = pids.len() == *processes_max;
+            if !beyond {
+                pids.push(pid);
+            }
+            !beyond
+        })
+        .map_err(|error| failed("processes", error))?;
+        // The kernel lists them so; a recorded tree does not.
+        pids.sort_unstable();
+        Ok(beyond)
+    }
+
+    /// Whether there is any process to be seen.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pids.is_empty()
+    }
+
+    /// Lists the processes and reads each at the tick of `now_ns`. One that ends meanwhile, or that kymo may not see, is
+    /// not there.
+    pub(super) fn refresh(&mut self, now_ns: i64, outcome: &mut Outcome) -> Result<(), SampleError> {
+        let beyond = self.list()?;
+        if beyond && !self.beyond {
+            outcome
+                .fail("processes", format_args!("there are more than {}; the others are not read", self.processes_max));
+        }
+        self.beyond = beyond;
+        let Table { processes, next, pids, reader, root, .. } = self;
+        let root = open_root(root)?;
+        next.clear();
+        let mut known = processes.drain(..).peekable();
+        for &pid in pids.iter() {
+            while known.next_if(|process| process.pid < pid).is_some() {}
+            let mut process = known.next_if(|process| process.pid == pid).unwrap_or_else(|| Process::new(pid));
+            let path = |path: &mut Vec<u8>| write_path(path, pid, "stat");
+            match reader.read(&root.folder, path, &mut process.file) {
+                Ok(bytes) => match parse_stat(bytes) {
+                    Some((command, stat)) => {
+                        process.update(command, stat, now_ns);
+                        next.push(process);
+                    }
+                    None => outcome.fail(FILE, format_args!("{pid}: {}", bytes.escape_ascii())),
+                },
+                Err(error) if is_gone(error) || is_forbidden(error) => {}
+                Err(error) => outcome.fail(FILE, format_args!("{pid}: {error}")),
+            }
+        }
+        drop(known);
+        std::mem::swap(processes, next);
+        Ok(())
+    }
+
+    /// What the process read from and wrote to storage. `None` for what kymo may not see.
+    pub(super) fn io(&mut self, pid: i32, kept: &mut Kept) -> (Option<i64>, Option<i64>) {
+        let Ok(root) = open_root(&mut self.root) else { return (None, None) };
+        let path = |path: &mut Vec<u8>| write_path(path, pid, "io");
+        self.reader.read(&root.folder, path, kept).map_or((None, None), parse_io)
+    }
+
+    /// How many files the process has open. `None` for what kymo may not see.
+    pub(super) fn open_files(&mut self, pid: i32) -> Option<i64> {
+        let root = open_root(&mut self.root).ok()?;
+        let path = c_path(&mut self.path, |path| write_path(path, pid, "fd")).ok()?;
+        if root.procfs {
+            // Since Linux 6.2 it is the folder's size; before, that is zero.
+            let size = statat(&root.folder, path, AtFlags::empty()).ok()?.st_size;
+            if size > 0 {
+                return Some(size);
+            }
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(&root.folder, path, flags, Mode::empty()).ok()?;
+        let mut files = 0;
+        list(folder, &mut self.listing, |_, _| {
+            files += 1;
+            files <= OPEN_FILES_MAX
+        })
+        .ok()?;
+        (files <= OPEN_FILES_MAX).then_some(files)
+    }
+}
+
+impl Process {
+    fn new(pid: i32) -> Process {
+        Process {
+            pid,
+            stat: Stat::default(),
+            before: None,
+            read_ns: i64::MIN,
+            command: [0; COMMAND_BYTES_MAX],
+            command_len: 0,
+            file: Kept::default(),
+            slot: None,
+            chosen: false,
+            was_chosen: false,
+        }
+    }
+
+    fn update(&mut self, command: &[u8], stat: Stat, now_ns: i64) {
+        let same = self.read_ns != i64::MIN && self.stat.start == stat.start;
+        self.before = same.then(|| (self.stat.cpu(), self.read_ns));
+        self.was_chosen = same && self.chosen;
+        if !same {
+            self.slot = None;
+        }
+        self.chosen = false;
+        self.read_ns = now_ns;
+        self.stat = stat;
+        self.command_len = 0;
+        for (to, from) in self.command.iter_mut().zip(stable_command(command)) {
+            *to = *from;
+            self.command_len += 1;
+        }
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        Identity { pid: self.pid, start: self.stat.start }
+    }
+
+    /// The name that the process gave itself, or of its executable file.
+    pub(super) fn command(&self) -> &[u8] {
+        self.command.get(..self.command_len).unwrap_or_default()
+    }
+
+    /// CPU time since the tick before, in clock ticks; all of it for a process that was not there.
+    pub(super) fn cpu_since(&self) -> i64 {
+        self.stat.cpu().saturating_sub(self.before.map_or(0, |(cpu, _)| cpu))
+    }
+
+    /// The share of one CPU that it had since the tick before; NaN for one that was not there.
+    pub(super) fn cpu_ratio(&self, clock_ticks_per_second: f64) -> f64 {
+        let Some((_, before_ns)) = self.before else { return f64::NAN };
+        let seconds = self.read_ns.saturating_sub(before_ns) as f64 / NS_PER_SECOND;
+        let since = self.cpu_since();
+        if seconds > 0.0 && since >= 0 { since as f64 / (clock_ticks_per_second * seconds) } else { f64::NAN }
+    }
+}
+
+impl Stat {
+    /// CPU time, in clock ticks.
+    pub(super) fn cpu(&self) -> i64 {
+        self.user.saturating_add(self.system)
+    }
+}
+
+fn open_root(root: &mut Option<Root>) -> Result<&Root, SampleError> {
+    if root.is_none() {
+        let path = heim_runtime::linux::procfs_root();
+        let folder =
+            open_folder(&*path).map_err(|error| failed("processes", format_args!("{}: {error}", path.display())))?;
+        let procfs = fstatfs(&folder).is_ok_and(|found| u64::try_from(found.f_type) == Ok(PROCFS_MAGIC));
+        *root = Some(Root { folder, procfs });
+    }
+    root.as_ref().ok_or_else(|| failed("processes", "procfs is not open"))
+}
+
+/// With `hidepid` set, procfs shows processes of others by their pid only, or not at all.
+fn is_forbidden(error: rustix::io::Errno) -> bool {
+    matches!(error, rustix::io::Errno::ACCESS | rustix::io::Errno::PERM)
+}
+
+fn write_path(path: &mut Vec<u8>, pid: i32, file: &str) {
+    // Into memory nothing fails.
+    let _ = write!(path, "{pid}/{file}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn stat(pid: usize) -> String {
+        format!("{pid} (x) S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 9 0 10 11 12\n")
+    }
+
+    #[test]
+    fn ten_thousand_processes_are_read_and_no_more_than_there_may_be() {
+        let folder = tempfile::tempdir().unwrap();
+        heim_runtime::linux::set_roots(folder.path(), folder.path());
+        fs::create_dir(folder.path().join("1")).unwrap();
+        fs::write(folder.path().join("1/stat"), stat(1)).unwrap();
+        for pid in 2..=10_000 {
+            symlink("1", folder.path().join(pid.to_string())).unwrap();
+        }
+        let mut table = Table::default();
+        for now_ns in 0..2 {
+            let mut outcome = Outcome::default();
+            table.refresh(now_ns, &mut outcome).unwrap();
+            outcome.into_result().unwrap();
+            let pids: Vec<i32> = table.processes().iter().map(|process| process.pid).collect();
+            assert!(pids.iter().copied().eq(1..=10_000));
+        }
+        let mut table = Table::of(300);
+        for now_ns in 0..3 {
+            let mut outcome = Outcome::default();
+            table.refresh(now_ns, &mut outcome).unwrap();
+            assert_eq!(table.processes().len(), 300);
+            // Once is enough.
+            assert_eq!(outcome.into_result().is_err(), now_ns == 0);
+        }
+    }
+
+    #[test]
+    fn the_steady_state_needs_no_more_room() {
+        let folder = tempfile::tempdir().unwrap();
+        heim_runtime::linux::set_roots(folder.path(), folder.path());
+        for pid in 1..=100 {
+            fs::create_dir(folder.path().join(pid.to_string())).unwrap();
+            fs::write(folder.path().join(format!("{pid}/stat")), stat(pid)).unwrap();
+        }
+        let mut table = Table::default();
+        let mut rooms = Vec::new();
+        for now_ns in 0..5 {
+            table.refresh(now_ns, &mut Outcome::default()).unwrap();
+            let mut tables = [table.processes.as_ptr(), table.next.as_ptr()];
+            tables.sort_unstable();
+            rooms.push((tables, table.pids.as_ptr(), table.listing.as_ptr()));
+        }
+        assert_eq!(rooms[2], rooms[1]);
+        assert_eq!(rooms[4], rooms[1]);
+    }
+
+    #[test]
+    fn without_procfs_there_is_an_error_that_names_it() {
+        heim_runtime::linux::set_roots("/nowhere/at all", "/nowhere/at all");
+        let error = Table::default().list().unwrap_err();
+        assert_eq!(error.to_string(), "read processes: /nowhere/at all: No such file or directory (os error 2)");
+    }
+
+    /// The kernel before 6.2 does not say how many there are.
+    #[test]
+    fn open_files_are_counted_up_to_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        heim_runtime::linux::set_roots(folder.path(), folder.path());
+        fs::create_dir_all(folder.path().join("7/fd")).unwrap();
+        let mut table = Table::default();
+        assert_eq!((table.open_files(7), table.open_files(8)), (Some(0), None));
+        let open = |file: i64| symlink("/dev/null", folder.path().join(format!("7/fd/{file}"))).unwrap();
+        (0..OPEN_FILES_MAX).for_each(open);
+        assert_eq!(table.open_files(7), Some(OPEN_FILES_MAX));
+        open(OPEN_FILES_MAX);
+        assert_eq!(table.open_files(7), None);
+    }
+}
