@@ -9,6 +9,7 @@ use super::source::{Outcome, lines, number, text, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
+use crate::record::label::Label;
 use crate::sampler::{SampleError, Tick};
 
 /// The pressure family.
@@ -56,11 +57,15 @@ struct Resource {
     name: &'static str,
     path: &'static str,
     file: Optional,
+    /// The file as it was last read, if all of it was understood: totals rest while nothing waits.
+    known: Vec<u8>,
+    /// What it means, but for the time.
+    records: Vec<Pressure>,
 }
 
 impl Resource {
     const fn new(name: &'static str, path: &'static str) -> Resource {
-        Resource { name, path, file: Optional::of_proc(path) }
+        Resource { name, path, file: Optional::of_proc(path), known: Vec::new(), records: Vec::new() }
     }
 }
 
@@ -92,30 +97,21 @@ impl Sample for PressureSampler {
         let mut outcome = Outcome::default();
         // Two kinds a resource and two labels a row, each with a place of its own in the cache.
         for (place, resource) in (0..).step_by(4).zip(&mut self.resources) {
-            let Resource { name, path, file } = resource;
+            let Resource { name, path, file, known, records } = resource;
             let read = file.with(tick, |bytes| {
-                let mut outcome = Outcome::default();
-                for line in lines(bytes) {
-                    let (kind, place) = match words(line).next() {
-                        Some(b"some") => ("some", place),
-                        Some(b"full") if *name != "cpu" => ("full", place + 2),
-                        Some(b"full") => continue,
-                        _ => {
-                            outcome.fail(path, format!("no kind of pressure: {}", text(line)));
-                            continue;
-                        }
-                    };
-                    let mut record = Pressure {
-                        resource: rows.labels.resolve(place, name),
-                        kind: rows.labels.resolve(place + 1, kind),
-                        ..Pressure::absent(tick.time)
-                    };
-                    if !parse(line, &mut record) {
-                        outcome.fail(path, format!("not understood: {}", text(line)));
+                let mut parsed = Ok(());
+                // Nothing is also what is known after something that was not understood.
+                if known != bytes || bytes.is_empty() {
+                    parsed = parse(name, path, bytes, records, |nth, text| rows.labels.resolve(place + nth, text));
+                    known.clear();
+                    if parsed.is_ok() {
+                        known.extend_from_slice(bytes);
                     }
-                    rows.push(record);
                 }
-                outcome.into_result()
+                for record in records.iter() {
+                    rows.push(Pressure { time: tick.time, ..*record });
+                }
+                parsed
             });
             outcome.note(read.map(|_| ()));
         }
@@ -123,8 +119,37 @@ impl Sample for PressureSampler {
     }
 }
 
+/// Makes the records of a resource's file; `label` gives the label of a text at one of four places.
+fn parse(
+    resource: &str,
+    path: &'static str,
+    bytes: &[u8],
+    records: &mut Vec<Pressure>,
+    mut label: impl FnMut(usize, &str) -> Label,
+) -> Result<(), SampleError> {
+    let mut outcome = Outcome::default();
+    records.clear();
+    for line in lines(bytes) {
+        let (kind, nth) = match words(line).next() {
+            Some(b"some") => ("some", 0),
+            Some(b"full") if resource != "cpu" => ("full", 2),
+            Some(b"full") => continue,
+            _ => {
+                outcome.fail(path, format!("no kind of pressure: {}", text(line)));
+                continue;
+            }
+        };
+        let mut record = Pressure { resource: label(nth, resource), kind: label(nth + 1, kind), ..Pressure::absent(0) };
+        if !parse_values(line, &mut record) {
+            outcome.fail(path, format!("not understood: {}", text(line)));
+        }
+        records.push(record);
+    }
+    outcome.into_result()
+}
+
 /// Takes the values after the kind; whether all of them were understood. Keys of later kernels are passed over.
-fn parse(line: &[u8], record: &mut Pressure) -> bool {
+fn parse_values(line: &[u8], record: &mut Pressure) -> bool {
     let mut understood = true;
     for word in words(line).skip(1) {
         let Some(equals) = word.iter().position(|byte| *byte == b'=') else {
@@ -186,6 +211,7 @@ mod tests {
     #[test]
     fn odd_lines_cost_no_other() {
         let mut probe = Probe::fixture(&FAMILY, "odd");
+        probe.tick(0).1.unwrap_err();
         let (rows, outcome) = probe.tick(1);
         assert_eq!(
             rows,
@@ -211,8 +237,10 @@ mod tests {
         assert_eq!(probe.rows(1), "io,some,0.0,1.0,0.01,1\nio,full,0.0,1.0,0.01,2\n");
         probe.write("pressure/io", line("full", 3) + &line("some", 4));
         assert_eq!(probe.rows(2), "io,full,0.0,1.0,0.01,3\nio,some,0.0,1.0,0.01,4\n");
+        probe.write("pressure/io", line("some", 5) + "cut");
+        assert!(probe.tick(3).1.is_err());
         probe.write("pressure/io", "");
-        assert_eq!(probe.rows(3), "");
+        assert_eq!(probe.rows(4), "");
         assert!(probe.check().is_err());
     }
 
