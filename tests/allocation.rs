@@ -29,7 +29,14 @@ const RING_CAPACITY: usize = 1 << 16;
 const PATIENCE: Duration = Duration::from_mins(10);
 /// heim's crates, as functions name them.
 const HEIM: &[&str] = &[
-    "heim::", "heim_common::", "heim_cpu::", "heim_disk::", "heim_host::", "heim_memory::", "heim_net::", "heim_sensors::",
+    "heim::",
+    "heim_common::",
+    "heim_cpu::",
+    "heim_disk::",
+    "heim_host::",
+    "heim_memory::",
+    "heim_net::",
+    "heim_sensors::",
 ];
 
 #[global_allocator]

@@ -144,6 +144,16 @@ fn five_hundred_and_twelve_cpus_are_all_there() {
 }
 
 #[test]
+fn a_process_is_its_id_and_its_start() {
+    holds("processes", &["process"]);
+}
+
+#[test]
+fn control_groups_come_and_go() {
+    holds("cgroup-v2", &["cgroup"]);
+}
+
+#[test]
 fn empty_files_are_no_figures() {
     holds("empty", &all());
 }

@@ -188,7 +188,9 @@ impl Control {
         }
         for collector in &collectors {
             let read_error = collector.last_error.iter().filter(|_| collector.failed_reads > 0);
-            degraded.extend(read_error.chain(&collector.warnings).map(|text| format!("collector {}: {text}", collector.name)));
+            degraded.extend(
+                read_error.chain(&collector.warnings).map(|text| format!("collector {}: {text}", collector.name)),
+            );
         }
         DaemonStatus {
             host: self.store.settings().host.clone(),

@@ -323,6 +323,7 @@ mod tests {
         ("system.memory.linux.available", "By", Shape::UpDownCounter),
         ("system.memory.linux.shared", "By", Shape::UpDownCounter),
         ("system.memory.usage", "By", Shape::UpDownCounter),
+        ("system.memory.linux.slab.usage", "By", Shape::UpDownCounter),
         ("system.memory.utilization", "1", Shape::Gauge),
         ("system.network.connection.count", "{connection}", Shape::UpDownCounter),
         ("system.network.errors", "{error}", Shape::Counter),

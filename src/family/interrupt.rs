@@ -123,8 +123,7 @@ mod tests {
                  27,1c20800.pinctrl 27 Edge \u{fffd}th0-tx,7\n\
                  NMI,Non-maskable interrupts,8\n\
                  ERR,,12\n\
-                 BIG,Big,9223372036854775807\n\
-                 127,,3\n"
+                 BIG,Big,9223372036854775807\n"
             );
             assert_eq!(outcome.unwrap_err().to_string(), "read interrupts: not understood: no name here");
         }

@@ -66,8 +66,10 @@ impl Sample for MemorySampler {
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Memory>) -> Result<(), SampleError> {
         with_proc("meminfo", |meminfo| {
-            // heim panics on a line of less than two bytes, and fails where one of its eight keys is missing.
-            let heim = if has_short_line(meminfo) { None } else { poll(heim::memory::memory())?.ok() };
+            // heim panics on a line of less than two bytes, fails where one of its eight keys is missing, and takes a
+            // number that was cut for a whole one.
+            let odd = has_short_line(meminfo) || !meminfo.ends_with(b"\n");
+            let heim = if odd { None } else { poll(heim::memory::memory())?.ok() };
             let mut record = match heim {
                 Some(memory) => from_heim(&memory, tick.time),
                 None => parse(meminfo, tick.time),

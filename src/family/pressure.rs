@@ -217,7 +217,6 @@ mod tests {
             rows,
             "cpu,some,0.005,,,12\n\
              memory,full,0.01,0.02,0.03,7\n\
-             memory,some,0.0025,,,\n\
              irq,full,0.9999,0.0001,0.0,9223372036854775807\n"
         );
         let error = outcome.unwrap_err().to_string();
@@ -237,7 +236,7 @@ mod tests {
         assert_eq!(probe.rows(1), "io,some,0.0,1.0,0.01,1\nio,full,0.0,1.0,0.01,2\n");
         probe.write("pressure/io", line("full", 3) + &line("some", 4));
         assert_eq!(probe.rows(2), "io,full,0.0,1.0,0.01,3\nio,some,0.0,1.0,0.01,4\n");
-        probe.write("pressure/io", line("some", 5) + "cut");
+        probe.write("pressure/io", line("some", 5) + "odd\n");
         assert!(probe.tick(3).1.is_err());
         probe.write("pressure/io", "");
         assert_eq!(probe.rows(4), "");

@@ -10,7 +10,7 @@ use super::source::{Outcome, lines, text, with_proc};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::ABSENT;
-use crate::record::label::Label;
+use crate::record::label::{Label, LabelCache};
 use crate::sampler::{SampleError, Tick};
 
 /// The softnet family.
@@ -50,8 +50,7 @@ record! {
 /// Reads `/proc/net/softnet_stat`.
 #[derive(Debug, Default)]
 pub struct SoftnetSampler {
-    /// The CPU that has the row, and its label.
-    cpus: Vec<(i64, Label)>,
+    lines: Vec<Line>,
 }
 
 impl Sample for SoftnetSampler {
@@ -65,43 +64,56 @@ impl Sample for SoftnetSampler {
         with_proc(FILE, |softnet| {
             let mut outcome = Outcome::default();
             for (row, line) in lines(softnet).enumerate() {
-                let Some(figures) = parse(line) else {
-                    outcome.fail(FILE, format!("not understood: {}", text(line)));
-                    continue;
-                };
-                let [processed, dropped, time_squeezed, .., received_rps, flow_limited, backlog, cpu] = figures;
-                let cpu = if cpu == ABSENT { i64::try_from(row).unwrap_or(i64::MAX) } else { cpu };
-                let cpu = self.label(row, cpu, |text| rows.labels.resolve(row, text));
-                rows.push(Softnet {
-                    time: tick.time,
-                    cpu,
-                    processed,
-                    dropped,
-                    time_squeezed,
-                    received_rps,
-                    flow_limited,
-                    backlog,
-                });
+                if row == self.lines.len() {
+                    self.lines.push(Line::default());
+                }
+                let Some(known) = self.lines.get_mut(row) else { continue };
+                // CPUs that receive nothing are as they were a tick ago.
+                if known.bytes != line {
+                    known.change(row, line, &mut rows.labels);
+                }
+                match known.record {
+                    Some(record) => rows.push(Softnet { time: tick.time, ..record }),
+                    None => outcome.fail(FILE, format!("not understood: {}", text(line))),
+                }
             }
             outcome.into_result()
         })
     }
 }
 
-impl SoftnetSampler {
-    /// The label of the CPU that has the row; only of another one than at the last tick the text is made.
-    fn label(&mut self, row: usize, cpu: i64, resolve: impl FnOnce(&str) -> Label) -> Label {
-        if let Some((known, label)) = self.cpus.get(row)
-            && *known == cpu
-        {
-            return *label;
+/// A line as it was last parsed.
+#[derive(Debug, Default)]
+struct Line {
+    bytes: Vec<u8>,
+    /// What it says, but for the time; `None` for a line that is not understood.
+    record: Option<Softnet>,
+    /// The CPU that it is of, once its label was made.
+    cpu: Option<(i64, Label)>,
+}
+
+impl Line {
+    fn change(&mut self, row: usize, line: &[u8], labels: &mut LabelCache) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(line);
+        self.record = parse(line).map(|figures| {
+            let [processed, dropped, time_squeezed, .., received_rps, flow_limited, backlog, cpu] = figures;
+            let cpu = if cpu == ABSENT { i64::try_from(row).unwrap_or(i64::MAX) } else { cpu };
+            let cpu = self.label(row, cpu, labels);
+            Softnet { time: 0, cpu, processed, dropped, time_squeezed, received_rps, flow_limited, backlog }
+        });
+    }
+
+    /// The CPU's label, whose text is made only where another one's stood.
+    fn label(&mut self, row: usize, cpu: i64, labels: &mut LabelCache) -> Label {
+        match self.cpu {
+            Some((known, label)) if known == cpu => label,
+            _ => {
+                let label = labels.resolve(row, &cpu.to_string());
+                self.cpu = Some((cpu, label));
+                label
+            }
         }
-        let label = resolve(&cpu.to_string());
-        self.cpus.truncate(row);
-        // Rows that were not understood have no CPU.
-        self.cpus.resize(row, (ABSENT, Label::EMPTY));
-        self.cpus.push((cpu, label));
-        label
     }
 }
 

@@ -256,7 +256,7 @@ mod tests {
             ("pgpgin 1\nx 5\npgfault 2\noom_kill 3\n", ["2", "3", "1024"]),
             ("oom_kill 4\npgpgin 2\nx 5\npgfault 3\n", ["3", "4", "2048"]),
             ("pgfault 5\npgpgin 0\n", ["5", "", "0"]),
-            ("pgfault 6\npgpgin 0\noom_kill 1", ["6", "1", "0"]),
+            ("pgfault 6\npgpgin 0\noom_kill 1", ["6", "", "0"]),
             ("pgfault_x 6\npgpgins 7\noom_kill 1\n", ["", "1", ""]),
             ("", ["", "", ""]),
             ("oom_kill 1\n", ["", "1", ""]),

@@ -74,8 +74,7 @@ mod tests {
 
     #[test]
     fn an_overload_names_families_and_a_way_out() {
-        let overload =
-            Overload { read_us: 620, interval_us: 1_000, shares: vec![("network", 0.713), ("disk", 0.287)] };
+        let overload = Overload { read_us: 620, interval_us: 1_000, shares: vec![("network", 0.713), ("disk", 0.287)] };
         assert_eq!(
             overload.to_string(),
             "overloaded: a tick takes 620 µs of every 1000 µs to read (network 71 %, disk 29 %); ticks may be missed: \

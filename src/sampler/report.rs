@@ -25,7 +25,8 @@ record! {
             counter failed_reads: i64 [Count("{error}")] => "kymo.collector.read.errors" {},
             /// Time spent reading and parsing.
             counter read_us: i64 [Micros] => "kymo.collector.read.time" {},
-            /// Median lateness of the last second's ticks.
+            /// Median lateness of the last second's ticks: how long after its deadline the thread woke. Where it missed
+            /// ticks, after the first that it missed.
             gauge lateness_p50_us: i64 [Micros] => "kymo.collector.lateness" {"quantile" = "0.5"},
             /// 99th percentile of the last second's lateness.
             gauge lateness_p99_us: i64 [Micros] => "kymo.collector.lateness" {"quantile" = "0.99"},

@@ -122,18 +122,20 @@ impl Ticking {
         }
     }
 
-    /// Moves `due` to the newest grid point that has passed, counting those before it as missed.
+    /// Moves `due` to the newest grid point that has passed, counting those before it as missed. The tick is as late as
+    /// the thread woke after the deadline it slept for.
     fn skip_missed(&mut self, due: &mut i64) -> (Tick, i64) {
         let tick = Tick { time: wall_us(), monotonic_ns: monotonic_ns() };
-        let missed = (tick.monotonic_ns - *due).max(0) / self.interval_ns;
+        let late_ns = tick.monotonic_ns - *due;
+        let missed = late_ns.max(0) / self.interval_ns;
         if missed > 0 {
-            let from_us = tick.time - (tick.monotonic_ns - *due) / 1_000;
+            let from_us = tick.time - late_ns / 1_000;
             *due += missed * self.interval_ns;
             self.totals.missed += missed;
             self.tell_gap(&tick, self.setup.reasons.late, from_us, missed);
         }
         self.totals.scheduled += missed + 1;
-        (tick, tick.monotonic_ns - *due)
+        (tick, late_ns)
     }
 
     /// The monotonic clock calls for no tick while the host is suspended, so none is lost in either case.
@@ -288,7 +290,6 @@ fn sleep_until(due: i64, stop: &AtomicBool) -> bool {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -380,6 +381,7 @@ mod tests {
         let mut last: Option<Collector> = None;
         reports.drain(|first, second| last = second.last().or(first.last()).copied());
         assert_eq!(last.map(|last| (last.ticks, last.missed_ticks)), Some((totals.ticks, totals.missed)));
+        assert!(last.is_some_and(|last| last.lateness_max_us >= 10_000), "late by the ticks it missed: {last:?}");
         let lost = gaps.drain(|first, second| first.iter().chain(second).map(|gap| gap.lost).sum::<i64>());
         assert_eq!(lost, totals.missed);
     }

@@ -254,7 +254,8 @@ mod tests {
         };
         let retune_scheduling =
             |scheduling| Some(Action::Retune(RetuneCollector { scheduling, ..RetuneCollector::default() }));
-        let no_interval = Some(Action::Start(StartCollector { interval: None, families: vec![], force: false, scheduling: 0 }));
+        let no_interval =
+            Some(Action::Start(StartCollector { interval: None, families: vec![], force: false, scheduling: 0 }));
         for (name, action, field, text) in [
             ("a", None, "action", "missing"),
             ("", start(1, &["cpu"]), "name", "empty"),

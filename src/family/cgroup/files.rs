@@ -76,13 +76,13 @@ const fn seldom(hierarchy: Hierarchy, name: &'static str, parse: fn(&[u8], &mut 
 
 /// A file of one number, in units of which `divisor` are one of the column's.
 fn value(bytes: &[u8], divisor: i64, column: &mut i64) -> Option<()> {
-    *column = number(bytes.trim_ascii_end())? / divisor;
+    *column = number(lines(bytes).next()?)? / divisor;
     Some(())
 }
 
 /// `memory.max`, or `memory.limit_in_bytes` of version 1.
 fn memory_max(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
-    let limit = bytes.trim_ascii_end();
+    let limit = lines(bytes).next()?;
     if limit != b"max" {
         let limit = number(limit)?;
         record.memory_max_bytes = if limit < UNLIMITED_BYTES_MIN { limit } else { ABSENT };

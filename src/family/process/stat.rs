@@ -29,7 +29,7 @@ pub(super) fn parse_stat(bytes: &[u8]) -> Option<(&[u8], Stat)> {
     let close = bytes.iter().rposition(|byte| *byte == b')')?;
     let command = bytes.get(open + 1..close)?;
     // Blank, and the third field: the state.
-    let rest = bytes.get(close + 1..)?.strip_prefix(b" ")?.trim_ascii_end();
+    let rest = bytes.get(close + 1..)?.strip_prefix(b" ")?.strip_suffix(b"\n")?;
     let mut fields = rest.split(|byte| *byte == b' ');
     let mut after = |skipped| fields.nth(skipped).and_then(number);
     let stat = Stat {
@@ -90,7 +90,7 @@ mod tests {
             rss_pages: 2048,
         };
         assert_eq!(parse_stat(bytes), Some((&b"sshd"[..], expected)));
-        let shortest = b"1 () R 1 1 1 -1 -1 0 1 2 3 4 5 6 -7 -8 -20 -5 9 0 10 11 12";
+        let shortest = b"1 () R 1 1 1 -1 -1 0 1 2 3 4 5 6 -7 -8 -20 -5 9 0 10 11 12\n";
         assert_eq!(parse_stat(shortest).map(|(command, stat)| (command.len(), stat.rss_pages)), Some((0, 12)));
     }
 
