@@ -16,24 +16,18 @@ import bisect
 import contextlib
 import os
 import pathlib
-import re
-import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import adbc_driver_flightsql.dbapi as flightsql
-import psutil
 
-import debian
-from harness import Daemon, command, folder, rows, wait_for
+from harness import Daemon, command, folder, rows
+from readers import Key, NodeExporter, Psutil, Reading, Values
 
 ROUNDS = 10
 FIGURES_MIN = 60
@@ -61,6 +55,8 @@ TWO_TICKS = 2 * CLOCK_TICK_US
 BOOT = SECOND
 # The kernel rounds load to hundredths in /proc/loadavg; psutil asks it another way and gets more digits.
 LOAD_DIGITS = 0.006
+# Those who read are among the tasks that run: node_exporter with as many threads as there are CPUs, and some that wait.
+READERS = (os.cpu_count() or 1) + 2
 # psutil rounds to a tenth of a per cent.
 TENTH_PERCENT = 0.0005
 
@@ -70,8 +66,7 @@ class Figure(NamedTuple):
 
     `labels` says which rows belong together: "cpu", or "interface=device" where the other reader's label has another
     name, or "kind:some" for the rows with that value only, of which the other reader's name is enough.
-    `name` may have labels in braces, which then choose; what is left over of the other's labels is summed up. Names
-    may be added and subtracted.
+    `name` is what the other reader calls it; readers.py says what such a name may be.
     """
 
     table: str
@@ -174,7 +169,7 @@ FIGURES = [
     Figure("host", "", "load1", NODE, "node_load1", ONE, GAUGE),
     Figure("host", "", "load5", NODE, "node_load5", ONE, GAUGE),
     Figure("host", "", "load15", NODE, "node_load15", ONE, GAUGE),
-    Figure("host", "", "running", NODE, "node_procs_running", ONE, JUMPING),
+    Figure("host", "", "running", NODE, "node_procs_running", ONE, JUMPING, READERS),
     Figure("host", "", "blocked", NODE, "node_procs_blocked", ONE, JUMPING),
     Figure("host", "", "context_switches", NODE, "node_context_switches_total", ONE, COUNTER),
     Figure("host", "", "interrupts", NODE, "node_intr_total", ONE, COUNTER),
@@ -254,7 +249,7 @@ FIGURES = [
     Figure("process", "pid", "start_us", PSUTIL, "process.start", SECOND, GAUGE),
     Figure("process", "pid", "cpu_user_us", PSUTIL, "process.user", SECOND, COUNTER),
     Figure("process", "pid", "cpu_system_us", PSUTIL, "process.system", SECOND, COUNTER),
-    Figure("process", "pid", "rss_bytes", PSUTIL, "process.rss", ONE, GAUGE),
+    Figure("process", "pid", "rss_bytes", PSUTIL, "process.rss", ONE, JUMPING),
     Figure("process", "pid", "threads", PSUTIL, "process.threads", ONE, GAUGE),
     Figure("process", "pid", "open_files", PSUTIL, "process.files", ONE, JUMPING),
     Figure("process", "pid", "read_bytes", PSUTIL, "process.read_bytes", ONE, COUNTER),
@@ -266,29 +261,6 @@ FIGURES = [
 
 # The rows of a table that has only a choice of what there is: others may be missing.
 CHOSEN = {"process"}
-
-NODE_ARGUMENTS = [
-    "--collector.stat.softirq", "--collector.interrupts", "--collector.diskstats.device-exclude=^$",
-    "--collector.netdev.device-exclude=^$", "--collector.netstat.fields=^(Tcp|TcpExt)_",
-    "--collector.vmstat.fields=^(oom_kill|pg|pswp|workingset_refault|allocstall|compact_stall)",
-    "--collector.filesystem.mount-points-exclude=^$", "--no-collector.systemd", "--no-collector.textfile",
-]
-# Beside what lies on a device, kymo has this file system's rows.
-ON_POOLS = "zfs"
-# The kernel's name of a softirq and the one that procfs' Go library, and so node_exporter, has for it.
-SOFTIRQ_NAMES = {"block_iopoll": "IRQ_POLL"}
-
-Key = tuple[str, ...]
-Values = dict[Key, float]
-
-
-@dataclass
-class Reading:
-    """What a reader said, and when it was asked and had answered, µs since the epoch."""
-
-    begun_us: int
-    ended_us: int
-    values: Callable[[Figure], Values | None]
 
 
 @dataclass
@@ -350,159 +322,6 @@ def kymo_values(figure: Figure, tick: list[dict[str, Any]]) -> Values:
     return found
 
 
-# --- the readers -----------------------------------------------------------------------------------------------------
-
-SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
-LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-TERM = re.compile(r'([+-]?)\s*(\w+\*?)(?:\{(\w+)="(\w+)"\})?')
-
-
-class NodeExporter:
-    """Debian's node_exporter on a free port of loopback."""
-
-    def __init__(self, path: pathlib.Path):
-        program = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
-        self.program = program or debian.fetch("prometheus-node-exporter", path).program("prometheus-node-exporter")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.url = f"http://127.0.0.1:{free.getsockname()[1]}/metrics"
-        address = self.url.split("/")[2]
-        self.log = open(path / "node_exporter.log", "w+", encoding="utf-8")
-        arguments = [*NODE_ARGUMENTS, f"--web.listen-address={address}", without_device()]
-        self.process = subprocess.Popen([self.program, *arguments], stderr=self.log)
-
-    def __enter__(self) -> "NodeExporter":
-        wait_for(self.answers, 30, "node_exporter answers")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait()
-        self.log.close()
-
-    def answers(self) -> bool:
-        if self.process.poll() is not None:
-            self.log.seek(0)
-            raise AssertionError(f"node_exporter ended: {self.log.read()[-500:]}")
-        try:
-            return bool(self.scrape())
-        except urllib.error.URLError:
-            return False
-
-    def scrape(self) -> str:
-        with urllib.request.urlopen(self.url, timeout=30) as answer:
-            return answer.read().decode()
-
-    def read(self) -> Reading:
-        begun_us = now_us()
-        text = self.scrape()
-        ended_us = now_us()
-        metrics: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
-        for line in text.splitlines():
-            if not line.startswith("#") and (match := SAMPLE.match(line)):
-                metrics[match[1]].append((dict(LABEL.findall(match[2] or "")), float(match[3])))
-        return Reading(begun_us, ended_us, lambda figure: node_values(figure, metrics))
-
-
-def without_device() -> str:
-    """Leaves out the file systems that lie on no device, such as tmpfs: by definition kymo has no rows of them."""
-    lines = pathlib.Path("/proc/filesystems").read_text(encoding="ascii").splitlines()
-    names = [re.escape(line.split()[1]) for line in lines if line.startswith("nodev") and line.split()[1] != ON_POOLS]
-    return f"--collector.filesystem.fs-types-exclude=^({'|'.join(names)})$"
-
-
-def node_values(figure: Figure, metrics: dict[str, list[tuple[dict[str, str], float]]]) -> Values | None:
-    """The terms of a name, summed up by the labels that the figure has; nothing where a term is not there."""
-    names = [part.split("=")[-1] for part in figure.labels.split() if ":" not in part]
-    sums: Values = defaultdict(float)
-    for sign, name, label, value in TERM.findall(figure.name):
-        samples = [one for metric in matching(name, metrics) for one in metrics[metric]]
-        chosen = [one for one in samples if not label or one[0][label] == value]
-        if not chosen:
-            return None
-        for labels, number in chosen:
-            key = tuple(renamed(name, labels[label]) for label in names)
-            sums[key] += -number if sign == "-" else number
-    return dict(sums)
-
-
-def matching(name: str, metrics: dict[str, Any]) -> list[str]:
-    """The name itself, or all that begin with it where it ends in a star."""
-    if name.endswith("*"):
-        return [metric for metric in metrics if metric.startswith(name[:-1])]
-    return [name] if name in metrics else []
-
-
-def renamed(metric: str, label: str) -> str:
-    return SOFTIRQ_NAMES.get(label, label.upper()) if metric == "node_softirqs_total" else label
-
-
-class Psutil:
-    """psutil, whose functions are each asked by themselves."""
-
-    def __init__(self, kymo: int, others: list[int]):
-        self.kymo = psutil.Process(kymo)
-        self.processes = [self.kymo, *map(psutil.Process, others)]
-        self.groups: dict[str, Callable[[], dict[Key, dict[str, float]]]] = {
-            "cpu": cpu_times,
-            "memory": lambda: {(): psutil.virtual_memory()._asdict()},
-            "swap": lambda: {(): psutil.swap_memory()._asdict()},
-            "disk": lambda: keyed(psutil.disk_io_counters(perdisk=True, nowrap=False)),
-            "network": lambda: keyed(psutil.net_io_counters(pernic=True, nowrap=False)),
-            "filesystem": lambda: keyed({one.mountpoint: psutil.disk_usage(one.mountpoint) for one in psutil.disk_partitions()}),
-            "stats": lambda: {(): psutil.cpu_stats()._asdict()},
-            "load": lambda: {(): dict(zip(("one", "five", "fifteen"), psutil.getloadavg()))},
-            "clock": lambda: {(): {"uptime": time.time() - psutil.boot_time()}},
-            "tcp": connections,
-            "process": lambda: {(str(process.pid),): figures_of(process) for process in self.processes},
-            "kymo": lambda: {(): own_figures(self.kymo)},
-        }
-
-    def read(self, group: str) -> Reading:
-        begun_us = now_us()
-        found = self.groups[group]()
-        ended_us = now_us()
-
-        def values(figure: Figure) -> Values | None:
-            name = figure.name.split(".")[1]
-            return {key: one[name] for key, one in found.items() if name in one} or None
-
-        return Reading(begun_us, ended_us, values)
-
-
-def keyed(answer: dict[str, Any]) -> dict[Key, dict[str, float]]:
-    return {(name,): one._asdict() for name, one in answer.items()}
-
-
-def cpu_times() -> dict[Key, dict[str, float]]:
-    each = keyed({str(number): times for number, times in enumerate(psutil.cpu_times(percpu=True))})
-    return {("total",): psutil.cpu_times()._asdict(), **each}
-
-
-def connections() -> dict[Key, dict[str, float]]:
-    states = [one.status for one in psutil.net_connections("tcp")]
-    # What the kernel calls established is also what waits for its own process to close.
-    established = states.count(psutil.CONN_ESTABLISHED) + states.count(psutil.CONN_CLOSE_WAIT)
-    return {(): {"established": established, "time_wait": states.count(psutil.CONN_TIME_WAIT)}}
-
-
-def figures_of(process: psutil.Process) -> dict[str, float]:
-    with process.oneshot():
-        cpu, io = process.cpu_times(), process.io_counters()
-        return {
-            "start": process.create_time() - psutil.boot_time(), "user": cpu.user, "system": cpu.system,
-            "rss": process.memory_info().rss, "threads": process.num_threads(), "files": process.num_fds(),
-            "read_bytes": io.read_bytes, "write_bytes": io.write_bytes}
-
-
-def own_figures(process: psutil.Process) -> dict[str, float]:
-    cpu = process.cpu_times()
-    return {"cpu": cpu.user + cpu.system, "rss": process.memory_info().rss}
-
-
-def now_us() -> int:
-    return time.time_ns() // 1_000
-
-
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 # Traffic on loopback, writes that reach the disk, processes that come and go, memory that does, for a bounded time.
@@ -557,7 +376,7 @@ def configuration(known: dict[str, dict[str, Any]]) -> str:
 
 def kymo_rows(daemon: Daemon, known: dict[str, dict[str, Any]]) -> dict[str, Rows]:
     found = {}
-    with flightsql.connect(f"grpc://{daemon.address}") as connection, connection.cursor() as cursor:
+    with flightsql.connect(f"grpc://{daemon.address}", autocommit=True) as connection, connection.cursor() as cursor:
         for table in sorted({figure.table for figure in FIGURES} & known.keys()):
             columns = ", ".join(f'"{column["name"]}"' for column in known[table]["columns"] if column["name"] != "time")
             cursor.execute(f"SELECT arrow_cast(time, 'Int64') AS tick, {columns} FROM {table} ORDER BY tick")
@@ -590,6 +409,13 @@ def reading_of(figure: Figure, readings: dict[str, Reading]) -> Reading:
     return readings[NODE if figure.reader == NODE else figure.name.split(".")[0]]
 
 
+def other_values(figure: Figure, reading: Reading) -> Values | None:
+    """What the other reader has of a figure, in kymo's unit."""
+    names = [part.split("=")[-1] for part in figure.labels.split() if ":" not in part]
+    values = reading.values(figure.name, names)
+    return values and {key: value * figure.factor for key, value in values.items()}
+
+
 def inside(figure: Figure, other: float, samples: list[float]) -> bool:
     # Seconds as floats are not exact in the last digits.
     slack = figure.slack + abs(other) * 1e-12
@@ -605,22 +431,19 @@ def compare(figure: Figure, rounds: list[dict[str, Reading]], table: Rows, verdi
     held: dict[Key, int] = defaultdict(int)
     for number, readings in enumerate(rounds):
         reading = reading_of(figure, readings)
-        others = reading.values(figure)
         low, high = table.bracket(reading)
         if figure.how == JUMPING:
             low, high = table.around(reading, JUMPING_WINDOW_US)
         ticks = [kymo_values(figure, table.ticks[time_us]) for time_us in table.times[low:high + 1]]
-        if others is None:
-            continue
-        others = {key: value * figure.factor for key, value in others.items()}
+        others = other_values(figure, reading) or {}
         verdict.missing |= {" ".join(key) for key in ticks[0].keys() - others.keys()} if figure.table not in CHOSEN else set()
         for key, other in others.items():
-            if key not in ticks[0] or key not in ticks[-1]:
-                # kymo has no rows for disks and interrupts that never did anything, and not for all processes.
+            samples = samples_of(figure, key, ticks)
+            if not samples:
+                # What never did anything has no row in some tables.
                 if other != 0 and figure.table not in CHOSEN:
-                    missed[key].append(f"round {number}: kymo has nothing of {shown_key(key)}, {figure.name} {other:.15g}")
+                    missed[key].append(f"round {number}: kymo has nothing of {shown_key(key)} {figure.name} {other:.15g}")
                 continue
-            samples = [tick[key] for tick in ticks if key in tick]
             told = f"{shown_key(key)} kymo {samples[0]:.15g}…{samples[-1]:.15g}, {figure.reader} {other:.15g}"
             if inside(figure, other, samples):
                 held[key] += 1
@@ -631,6 +454,14 @@ def compare(figure: Figure, rounds: list[dict[str, Reading]], table: Rows, verdi
         # What jumps must be inside in most rounds, everything else in all.
         if figure.how != JUMPING or held[key] <= len(texts):
             verdict.outside += texts
+
+
+def samples_of(figure: Figure, key: Key, ticks: list[Values]) -> list[float]:
+    """kymo's samples of a row, from the first of these ticks to the last; none where it was not there all the time."""
+    if key not in ticks[-1] or (key not in ticks[0] and (figure.table in CHOSEN or figure.how != COUNTER)):
+        return []
+    # Disks and interrupts get their rows once they have done something, so before that it was nothing.
+    return [ticks[0].get(key, 0), *(tick[key] for tick in ticks[1:] if key in tick)]
 
 
 def note(verdict: Verdict, key: Key, other: float, told: str) -> None:
@@ -650,7 +481,7 @@ def judge(rounds: list[dict[str, Reading]], found: dict[str, Rows]) -> dict[tupl
     for figure in FIGURES:
         verdict = verdicts[figure.table, figure.column, figure.reader]
         kymo = found.get(figure.table)
-        has_other = any(reading_of(figure, readings).values(figure) for readings in rounds)
+        has_other = any(other_values(figure, reading_of(figure, readings)) for readings in rounds)
         if kymo is None:
             verdict.skipped.append(f"this kymo has no table {figure.table}")
         elif not has_other:
@@ -678,7 +509,7 @@ def report(verdicts: dict[tuple[str, str, str], Verdict]) -> bool:
         for text in dict.fromkeys(verdict.skipped):
             print(f"skipped {name:32}{text}")
         if verdict.missing:
-            print(f"note    {name:32}{reader} has nothing of {', '.join(sorted(verdict.missing))}")
+            print(f"note    {name:32}{reader} has no row of {', '.join(sorted(verdict.missing))}")
         if not (verdict.compared or verdict.outside or verdict.skipped):
             print(f"skipped {name:32}{reader}: no row that both have")
     print(f"{compared} figures compared in {rows_compared} rows, {moved} of them moved, {outside} outside")
