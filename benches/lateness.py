@@ -212,9 +212,12 @@ def lateness(seconds: list[Second]) -> tuple[collections.Counter[int], collectio
         largest = 0.0
         for tick in second.ticks_us:
             deadline = math.floor((tick - phase + EARLY_US) / INTERVAL_US)
+            if last_deadline is not None:
+                # No deadline is taken twice, so one that seems to be was the next one's tick.
+                deadline = max(deadline, last_deadline + 1)
             late = max(0.0, tick - phase - deadline * INTERVAL_US)
             largest = max(largest, late)
-            missed = max(0, deadline - last_deadline - 1) if last_deadline is not None else 0
+            missed = deadline - last_deadline - 1 if last_deadline is not None else 0
             wakes[round(late + missed * INTERVAL_US)] += 1
             deadlines.update(round(late + before * INTERVAL_US) for before in range(missed + 1))
             missed_in_all += missed
@@ -314,6 +317,14 @@ def burst(programs: Programs, path: pathlib.Path, options: argparse.Namespace) -
     return turn.conserved()
 
 
+@contextlib.contextmanager
+def clear_error() -> Iterator[None]:
+    try:
+        yield
+    except debian.Unavailable as error:
+        raise SystemExit(f"cyclictest and stress-ng are needed: {error}") from error
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=60, help="length of a turn")
@@ -322,7 +333,7 @@ def main() -> None:
     parser.add_argument("--default-slack", action="store_true", help="leave cyclictest the kernel's timer slack of 50 µs")
     parser.add_argument("--burst-minutes", type=float, help="run only kymo, under load, for so long")
     options = parser.parse_args()
-    with folder() as path:
+    with folder() as path, clear_error():
         stress, stress_environment = find("stress-ng", "stress-ng", path)
         cyclictest, cyclictest_environment = find("cyclictest", "rt-tests", path)
         programs = Programs([cyclictest], cyclictest_environment, stress, stress_environment)

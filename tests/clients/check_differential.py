@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import adbc_driver_flightsql.dbapi as flightsql
 
+import debian
 from harness import Daemon, command, folder, rows
 from readers import Key, NodeExporter, Psutil, Reading, Values
 
@@ -449,7 +450,7 @@ def compare(figure: Figure, rounds: list[dict[str, Reading]], table: Rows, verdi
                 held[key] += 1
             else:
                 missed[key].append(f"round {number}: {told}")
-            note(verdict, key, other, told)
+            note(verdict, (figure.labels, *key), other, told)
     for key, texts in missed.items():
         # What jumps must be inside in most rounds, everything else in all.
         if figure.how != JUMPING or held[key] <= len(texts):
@@ -518,8 +519,11 @@ def report(verdicts: dict[tuple[str, str, str], Verdict]) -> bool:
 
 def main() -> None:
     known = tables()
-    with folder() as path:
-        rounds, found = measure(path, known)
+    try:
+        with folder() as path:
+            rounds, found = measure(path, known)
+    except debian.Unavailable as error:
+        sys.exit(f"FAILED there is no node_exporter to compare with: {error}")
     held = report(judge(rounds, found))
     print("1 passed, 0 failed" if held else f"0 passed, 1 failed: at least {FIGURES_MIN} figures must be compared, and none be outside")
     sys.exit(0 if held else 1)

@@ -38,9 +38,11 @@ def fetch(name: str, into: pathlib.Path) -> Package:
             raise Unavailable(f"{name} comes from Debian's archive, and this host has no {tool} to fetch it with")
     archives, root = into / f"{name}-archives", into / name
     archives.mkdir(parents=True)
-    download([name, *missing_libraries(name)], archives)
+    download(name, archives)
     for archive in sorted(archives.glob("*.deb")):
-        run(["dpkg", "-x", str(archive), str(root)], f"unpack {archive.name}")
+        done = attempt(["dpkg", "-x", str(archive), str(root)])
+        if done.returncode != 0:
+            raise Unavailable(f"unpack {archive.name}: {last_line(done)}")
     return Package(name, root)
 
 
@@ -51,23 +53,19 @@ def missing_libraries(name: str) -> list[str]:
     return [words[1] for words in lines if words[1].startswith("lib")]
 
 
-def download(names: list[str], into: pathlib.Path) -> None:
-    done = attempt(["apt-get", "--quiet", "download", *names], into)
+def download(name: str, into: pathlib.Path) -> None:
+    """The package and its missing libraries, with fresh lists of packages where it does not go without."""
+    def once() -> subprocess.CompletedProcess[str]:
+        return attempt(["apt-get", "--quiet", "download", name, *missing_libraries(name)], into)
+
+    done = once()
     if done.returncode != 0 and os.geteuid() == 0:
         # Fresh images come without lists of packages, and stale lists name files that are gone. Only root may renew.
         attempt(["apt-get", "--quiet", "update"])
-        if len(names) == 1:
-            names += missing_libraries(names[0])
-        done = attempt(["apt-get", "--quiet", "download", *names], into)
+        done = once()
     if done.returncode != 0:
         hint = "" if os.geteuid() == 0 else " (perhaps `apt-get update` is needed, which takes root)"
-        raise Unavailable(f"apt-get download {' '.join(names)}: {last_line(done)}{hint}")
-
-
-def run(arguments: list[str], what: str) -> None:
-    done = attempt(arguments)
-    if done.returncode != 0:
-        raise Unavailable(f"{what}: {last_line(done)}")
+        raise Unavailable(f"apt-get download {name}: {last_line(done)}{hint}")
 
 
 def attempt(arguments: list[str], folder: pathlib.Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -76,5 +74,6 @@ def attempt(arguments: list[str], folder: pathlib.Path | None = None) -> subproc
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    # Warnings, such as that root's own folder is none of the sandbox's, say nothing of why it failed.
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and not line.startswith("W: ")]
     return lines[-1] if lines else f"exit code {done.returncode}"
