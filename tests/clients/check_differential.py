@@ -481,16 +481,15 @@ def judge(rounds: list[dict[str, Reading]], found: dict[str, Rows]) -> dict[tupl
     verdicts: dict[tuple[str, str, str], Verdict] = defaultdict(Verdict)
     for figure in FIGURES:
         verdict = verdicts[figure.table, figure.column, figure.reader]
-        kymo = found.get(figure.table)
         has_other = any(other_values(figure, reading_of(figure, readings)) for readings in rounds)
-        if kymo is None:
-            verdict.skipped.append(f"this kymo has no table {figure.table}")
+        if figure.table not in found:
+            verdict.outside.append(f"this kymo has no table {figure.table}")
         elif not has_other:
             verdict.skipped.append(f"{figure.reader} has no {figure.name} on this host")
-        elif not kymo.times:
+        elif not found[figure.table].times:
             verdict.outside.append(f"kymo has no rows, {figure.reader} has {figure.name}")
         else:
-            compare(figure, rounds, kymo, verdict)
+            compare(figure, rounds, found[figure.table], verdict)
     return verdicts
 
 
