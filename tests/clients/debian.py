@@ -1,0 +1,79 @@
+"""Programs from Debian's archive, unpacked into a folder of ours: nothing is installed, and no root is needed."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+
+class Unavailable(Exception):
+    """A package that could not be had, and why."""
+
+
+class Package:
+    """A package and what it needs that this host lacks, unpacked below `root`."""
+
+    def __init__(self, name: str, root: pathlib.Path):
+        self.name = name
+        self.root = root
+
+    def program(self, name: str) -> str:
+        """The path of one of its programs."""
+        for place in ("usr/bin", "usr/sbin", "bin", "sbin"):
+            if (path := self.root / place / name).exists():
+                return str(path)
+        raise Unavailable(f"the package {self.name} has no program {name}")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables its programs need to find the libraries that came with it."""
+        folders = {str(path.parent) for path in self.root.rglob("*.so*")}
+        return {**os.environ, "LD_LIBRARY_PATH": ":".join(sorted(folders))}
+
+
+def fetch(name: str, into: pathlib.Path) -> Package:
+    """Downloads and unpacks a package, with those libraries it depends on that are not installed."""
+    for tool in ("apt-get", "dpkg"):
+        if shutil.which(tool) is None:
+            raise Unavailable(f"{name} comes from Debian's archive, and this host has no {tool} to fetch it with")
+    archives, root = into / f"{name}-archives", into / name
+    archives.mkdir(parents=True)
+    download(name, archives)
+    for archive in sorted(archives.glob("*.deb")):
+        done = attempt(["dpkg", "-x", str(archive), str(root)])
+        if done.returncode != 0:
+            raise Unavailable(f"unpack {archive.name}: {last_line(done)}")
+    return Package(name, root)
+
+
+def missing_libraries(name: str) -> list[str]:
+    """What installing the package would bring along, as far as it is libraries; needs no root, as it only simulates."""
+    simulated = attempt(["apt-get", "--simulate", "--no-install-recommends", "install", name])
+    lines = [line.split() for line in simulated.stdout.splitlines() if line.startswith("Inst ")]
+    return [words[1] for words in lines if words[1].startswith("lib")]
+
+
+def download(name: str, into: pathlib.Path) -> None:
+    """The package and its missing libraries, with fresh lists of packages where it does not go without."""
+    def once() -> subprocess.CompletedProcess[str]:
+        return attempt(["apt-get", "--quiet", "download", name, *missing_libraries(name)], into)
+
+    done = once()
+    if done.returncode != 0 and os.geteuid() == 0:
+        # Fresh images come without lists of packages, and stale lists name files that are gone. Only root may renew.
+        attempt(["apt-get", "--quiet", "update"])
+        done = once()
+    if done.returncode != 0:
+        hint = "" if os.geteuid() == 0 else " (perhaps `apt-get update` is needed, which takes root)"
+        raise Unavailable(f"apt-get download {name}: {last_line(done)}{hint}")
+
+
+def attempt(arguments: list[str], folder: pathlib.Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    # Warnings, such as that root's own folder is none of the sandbox's, say nothing of why it failed.
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and not line.startswith("W: ")]
+    return lines[-1] if lines else f"exit code {done.returncode}"
