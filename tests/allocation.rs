@@ -39,6 +39,17 @@ const HEIM: &[&str] = &[
     "heim_sensors::",
 ];
 
+/// Functions that allocate because something has changed on the host, which is no steady state, and what it is.
+const CHANGES: &[(&str, &str)] = &[
+    ("optional::Optional", "a file that the host lacks is looked for again, every 10 s"),
+    ("LabelCache::resolve", "a text is new at its place"),
+    ("slots::Slots::give", "a process has a row for the first time"),
+    ("table::Table", "there are more processes than ever before"),
+    ("tell_overload", "the test's build is too slow for a tick a millisecond"),
+];
+/// Allocations of changes are at most this share of the ticks: the host may be busy, but not with that.
+const CHANGES_SHARE_MAX: f64 = 0.1;
+
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
@@ -196,11 +207,15 @@ fn a_collector_thread_allocates_nothing_of_its_own() {
 
     let stacks = STACKS.lock().unwrap().take().unwrap_or_default();
     let mut heims: HashMap<&str, u64> = HashMap::new();
-    let mut ours = Vec::new();
+    let (mut ours, mut changes) = (Vec::new(), 0);
     for ((family, stack), count) in stacks {
         let functions = functions(&stack);
+        let change = CHANGES.iter().find(|(name, _)| functions.iter().any(|function| function.contains(name)));
         if is_heims(&functions) {
             *heims.entry(family).or_default() += count;
+        } else if let Some((_, what)) = change {
+            println!("allocations: {family}: {count} because {what}");
+            changes += count;
         } else {
             ours.push(format!("{family}, {count} times in {TICKS} ticks:\n    {}", functions.join("\n    ")));
         }
@@ -213,5 +228,6 @@ fn a_collector_thread_allocates_nothing_of_its_own() {
             println!("allocations: {family}: {heims:.2} of heim a tick");
         }
     }
+    assert!(changes as f64 <= TICKS as f64 * CHANGES_SHARE_MAX, "{changes} allocations because of changes");
     assert!(ours.is_empty(), "{} places allocate:\n{}", ours.len(), ours.join("\n"));
 }

@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn a_line_is_a_name_numbers_and_the_rest() {
         let mut reader = Reader::default();
-        let (rows, error) = reader.read(b" CPU0 CPU3\n  1: 2  3  IO-APIC 5-edge  i8042 \nERR:\t4\nx:y\n9z: 5 6a 7\n:1\ncut: 1");
+        let (rows, error) =
+            reader.read(b" CPU0 CPU3\n  1: 2  3  IO-APIC 5-edge  i8042 \nERR:\t4\nx:y\n9z: 5 6a 7\n:1\ncut: 1");
         assert_eq!(
             rows,
             [(5, "0 1=IO-APIC 5-edge  i8042".into()), (4, "1 ERR=".into()), (5, "3 9z=6a 7".into()), (1, "4 =".into())]

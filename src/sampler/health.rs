@@ -28,7 +28,7 @@ pub struct Unavailable {
 }
 
 /// A second in which reading took more than half of the time there was.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overload {
     /// How long a tick took to read, on average, µs.
     pub read_us: i64,

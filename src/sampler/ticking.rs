@@ -212,13 +212,21 @@ impl Ticking {
         let over = read_ns > ticks.saturating_mul(self.interval_ns) / 2;
         let mut told = overloaded;
         if over || overloaded {
-            let overload = over.then(|| Overload {
-                read_us: read_ns / ticks.max(1) / 1_000,
-                interval_us: self.interval_ns / 1_000,
-                shares: self.slots.iter().map(|slot| slot.share_of(read_ns)).collect(),
-            });
+            let (slots, interval_ns) = (&self.slots, self.interval_ns);
+            let change = |overload: &mut Option<Overload>| {
+                if !over {
+                    *overload = None;
+                    return;
+                }
+                // Only the first second of an overload allocates.
+                let overload = overload.get_or_insert_default();
+                overload.read_us = read_ns / ticks.max(1) / 1_000;
+                overload.interval_us = interval_ns / 1_000;
+                overload.shares.clear();
+                overload.shares.extend(slots.iter().map(|slot| slot.share_of(read_ns)));
+            };
             // Who reads status at this moment is told a second later.
-            if self.health.try_change(|health| health.overload = overload) {
+            if self.health.try_change(|health| change(&mut health.overload)) {
                 told = over;
             }
         }

@@ -1,6 +1,7 @@
 //! Which control groups there are, and which files they have.
 
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, statat};
@@ -96,7 +97,13 @@ impl Tree {
     /// Looks for the hierarchies. Where version 2 has the folder for itself, there are no others.
     pub(super) fn open(&mut self) {
         self.hierarchies.clear();
-        let Ok(folder) = open_folder(&heim_runtime::linux::sysfs_root().join(FOLDER)) else { return };
+        let root = heim_runtime::linux::sysfs_root();
+        let folder = c_path(&mut self.path, |path| {
+            path.extend_from_slice(root.as_os_str().as_bytes());
+            path.push(b'/');
+            path.extend_from_slice(FOLDER.as_bytes());
+        });
+        let Ok(folder) = folder.and_then(open_folder) else { return };
         for (hierarchy, names, file) in MOUNTS {
             for name in *names {
                 let Ok(root) = open_folder_at(&folder, *name) else { continue };
