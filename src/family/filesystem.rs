@@ -1,15 +1,16 @@
 //! `filesystem`: how full the mounted file systems are, from `/proc/mounts` and statvfs(3).
 
+mod usage;
+
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use super::source::{count, lines, poll, text, with_proc, words};
+use super::source::{Outcome, count, lines, text, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
 use crate::sampler::{SampleError, Tick};
+use usage::Usages;
 
 /// The filesystem family.
 pub const FAMILY: Family =
@@ -18,7 +19,8 @@ pub const FAMILY: Family =
 record! {
     /// How full each mounted file system is, of those that lie on a device (`/proc/filesystems` does not call them
     /// `nodev`) and ZFS. Where several are mounted on one path, the last one is seen and has the row. A file system
-    /// that is mounted on several paths has a row for each. Values are null where statvfs(3) is refused.
+    /// that is mounted on several paths has a row for each. Values are null where statvfs(3) is refused
+    /// or gives no answer within 200 ms.
     pub struct Filesystem("filesystem") {
         labels {
             /// The path that it is mounted on.
@@ -41,7 +43,7 @@ record! {
     }
 }
 
-/// Reads the mounts, and the space of each through heim.
+/// Reads the mounts, and the space of each through heim on a thread that may wait for it.
 ///
 /// heim's own list of partitions gives paths as they are escaped in `/proc/mounts`, loses lines that are not UTF-8,
 /// and does not show what is mounted over what, so the list is made here.
@@ -50,6 +52,7 @@ pub struct FilesystemSampler {
     /// `/proc/mounts` and `/proc/filesystems` as `mounts` was made from them.
     made_from: (Vec<u8>, Vec<u8>),
     mounts: Vec<Mount>,
+    usages: Usages,
 }
 
 impl Sample for FilesystemSampler {
@@ -62,8 +65,13 @@ impl Sample for FilesystemSampler {
                 Ok(())
             })
         })?;
+        let mut outcome = Outcome::default();
+        self.usages.begin();
         for (row, mount) in self.mounts.iter().enumerate() {
-            let space = mount.space()?;
+            let space = self.usages.of(&mount.path).unwrap_or_else(|silence| {
+                outcome.fail("filesystem", format_args!("statvfs {}: {silence}", text(&mount.path)));
+                None
+            });
             // Three labels a row, each with a place of its own in the cache.
             let mut label = |nth: usize, text: &str| rows.labels.resolve(row * 3 + nth, text);
             let record = Filesystem {
@@ -83,7 +91,7 @@ impl Sample for FilesystemSampler {
                 None => record,
             });
         }
-        Ok(())
+        outcome.into_result()
     }
 }
 
@@ -103,46 +111,6 @@ struct Mount {
     path: Vec<u8>,
     device: String,
     kind: String,
-}
-
-impl Mount {
-    /// `None` where the kernel does not say.
-    fn space(&self) -> Result<Option<Space>, SampleError> {
-        let space = match str::from_utf8(&self.path) {
-            Ok(path) => {
-                let usage = poll(heim::disk::usage(path))?.ok();
-                let space = usage.map(|usage| Space {
-                    total: usage.total().value,
-                    used: usage.used().value,
-                    free: usage.free().value,
-                });
-                // heim's subtraction wraps where a file system claims to have more free than it is large.
-                space.filter(|space| space.used <= space.total)
-            }
-            // heim takes no such path.
-            Err(_) => rustix::fs::statvfs(OsStr::from_bytes(&self.path)).ok().map(|stat| Space {
-                total: stat.f_blocks.saturating_mul(stat.f_frsize),
-                used: stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize),
-                free: stat.f_bavail.saturating_mul(stat.f_frsize),
-            }),
-        };
-        Ok(space)
-    }
-}
-
-/// Bytes of a file system.
-#[derive(Clone, Copy, Debug)]
-struct Space {
-    total: u64,
-    used: u64,
-    free: u64,
-}
-
-impl Space {
-    /// NaN for a file system without any space.
-    fn used_ratio(self) -> f64 {
-        self.used as f64 / self.used.saturating_add(self.free) as f64
-    }
 }
 
 /// The file systems on devices, in the order they were mounted: of several on one path the last.
@@ -192,6 +160,12 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
+
+    use super::usage::{Patience, Space};
     use super::*;
     use crate::family::probe::Probe;
 
@@ -245,16 +219,76 @@ mod tests {
         assert_eq!(probe.rows(2), "/nowhere/x,x,xfs,,,,\n");
     }
 
+    /// A blank, a tab, a line end, a backslash, a `#` and a byte that is not UTF-8, escaped as the kernel does.
     #[test]
-    fn a_path_that_is_not_utf8_has_its_values() {
+    fn a_path_of_odd_bytes_has_its_values() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(OsStr::from_bytes(b"v\xffl"));
+        let path = folder.path().join(OsStr::from_bytes(b"a b\tc\nd\\e#v\xff"));
         std::fs::create_dir(&path).unwrap();
-        let mount = Mount { path: path.as_os_str().as_bytes().to_vec(), device: String::new(), kind: String::new() };
-        let space = mount.space().unwrap().unwrap();
+        let plain = folder.path().to_str().unwrap();
+        let mut mounts = format!("x {plain}/a\\040b\\011c\\012d\\134e\\043v").into_bytes();
+        mounts.extend_from_slice(b"\xff ext4 rw 0 0\n");
+        assert_eq!(mounted(&mounts, "\text4\n")[0].0, path.as_os_str().as_bytes());
+
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("filesystems", "\text4\n");
+        probe.write("mounts", &mounts);
         let stat = rustix::fs::statvfs(&path).unwrap();
-        assert_eq!(space.total, stat.f_blocks * stat.f_frsize);
-        assert!(space.used > 0 && space.used + space.free <= space.total);
+        let rows = probe.rows(0);
+        let total = format!("\",x,ext4,{},", stat.f_blocks * stat.f_frsize);
+        assert!(rows.contains("/a b\tc\nd\\e#v\u{fffd}") && rows.contains(&total), "{rows}");
+    }
+
+    /// Mounts on this path are asked for as long as [`GATE`] is held.
+    const HUNG: &[u8] = b"/nowhere/hung";
+    static GATE: Mutex<()> = Mutex::new(());
+
+    struct Hanging(FilesystemSampler);
+
+    impl Default for Hanging {
+        fn default() -> Hanging {
+            let ask = |path: &[u8]| {
+                let _held = (path == HUNG).then(|| GATE.lock());
+                Space::at(path)
+            };
+            // Long enough for those who answer, on however busy a machine.
+            let patience = Patience { mount: Duration::from_secs(2), tick: Duration::from_secs(20) };
+            Hanging(FilesystemSampler { usages: Usages::new(Arc::new(ask), patience), ..FilesystemSampler::default() })
+        }
+    }
+
+    impl Sample for Hanging {
+        type Record = Filesystem;
+
+        fn sample(&mut self, tick: &Tick, rows: &mut Rows<Filesystem>) -> Result<(), SampleError> {
+            self.0.sample(tick, rows)
+        }
+    }
+
+    #[test]
+    fn a_mount_that_hangs_costs_its_own_values_and_is_told() {
+        const HANGING: Family = Family::sampled::<Hanging>(Duration::from_secs(1), "");
+        let mut probe = Probe::empty(&HANGING);
+        probe.write("filesystems", "\text4\n");
+        probe.write("mounts", "a /nowhere/hung ext4 rw 0 0\nb / ext4 rw 0 0\n");
+        let values = |rows: &str| -> Vec<bool> { rows.lines().map(|row| !row.contains(",,")).collect() };
+
+        let held = GATE.lock().unwrap();
+        let (rows, outcome) = probe.tick(0);
+        assert_eq!(values(&rows), [false, true], "{rows}");
+        let told = "read filesystem: statvfs /nowhere/hung: no answer within 2000 ms";
+        assert_eq!(outcome.unwrap_err().to_string(), told);
+        let begun = Instant::now();
+        let (rows, outcome) = probe.tick(1);
+        assert_eq!(values(&rows), [false, true], "{rows}");
+        let told = "read filesystem: statvfs /nowhere/hung: no answer for 2 s";
+        assert_eq!(outcome.unwrap_err().to_string(), told);
+        assert!(begun.elapsed() < Duration::from_secs(2));
+
+        drop(held);
+        while probe.tick(2).1.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the mount is not asked for again");
+        }
     }
 
     #[test]
@@ -268,12 +302,5 @@ mod tests {
         ] {
             assert_eq!(unescaped(field), plain, "{}", field.escape_ascii());
         }
-    }
-
-    #[test]
-    fn the_ratio_is_of_what_users_can_have() {
-        let space = |used, free| Space { total: 100, used, free }.used_ratio();
-        assert!((space(30, 30) - 0.5).abs() < f64::EPSILON && (space(0, 5)).abs() < f64::EPSILON);
-        assert!(space(0, 0).is_nan());
     }
 }

@@ -1,0 +1,368 @@
+//! How full file systems are, asked on a thread that may wait for the answer.
+//!
+//! statvfs(3) on a mount whose server or device is gone can take for ever, and nothing ends the call. A worker makes it
+//! in the collector's stead. The collector waits for the answer, but not longer than its [`Patience`]; then it leaves the
+//! worker where it is, and another one asks for the mounts that follow. A mount is not asked for again before its worker
+//! has returned, so each mount that hangs holds one thread, and there are never more than [`STUCK_WORKERS_MAX`] of those.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::family::source::poll;
+
+/// What a collector can spare: its other families wait meanwhile.
+const PATIENCE: Patience = Patience { mount: Duration::from_millis(200), tick: Duration::from_millis(500) };
+/// With so many workers without an answer no mount is asked for until one of them returns.
+const STUCK_WORKERS_MAX: usize = 8;
+
+/// Bytes of a file system.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Space {
+    /// Its size.
+    pub(super) total: u64,
+    /// What is used.
+    pub(super) used: u64,
+    /// What users other than root can still use.
+    pub(super) free: u64,
+}
+
+impl Space {
+    /// NaN for a file system without any space.
+    pub(super) fn used_ratio(self) -> f64 {
+        self.used as f64 / self.used.saturating_add(self.free) as f64
+    }
+
+    /// Of the file system at `path`; `None` where the kernel does not say.
+    pub(super) fn at(path: &[u8]) -> Option<Space> {
+        let Ok(path) = str::from_utf8(path) else {
+            // heim takes no such path.
+            let stat = rustix::fs::statvfs(OsStr::from_bytes(path)).ok()?;
+            return Some(Space {
+                total: stat.f_blocks.saturating_mul(stat.f_frsize),
+                used: stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize),
+                free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            });
+        };
+        let usage = poll(heim::disk::usage(path)).ok()?.ok()?;
+        let space = Space { total: usage.total().value, used: usage.used().value, free: usage.free().value };
+        // heim's subtraction wraps where a file system claims to have more free than it is large.
+        (space.used <= space.total).then_some(space)
+    }
+}
+
+/// How long answers are waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// One.
+    pub(super) mount: Duration,
+    /// All those of a tick.
+    pub(super) tick: Duration,
+}
+
+/// What a worker calls for a path.
+pub(super) type Ask = Arc<dyn Fn(&[u8]) -> Option<Space> + Send + Sync>;
+
+/// Asks for the space of mounts, without waiting for ever.
+pub(super) struct Usages {
+    ask: Ask,
+    /// Made when it is first needed, and again after it was left behind.
+    worker: Option<Worker>,
+    stuck: Vec<Stuck>,
+    patience: Patience,
+    /// What this tick has left of it.
+    left: Duration,
+}
+
+/// A worker that was left behind.
+struct Stuck {
+    worker: Worker,
+    path: Vec<u8>,
+    since: Instant,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Silence {
+    /// The call has just been given up after this time.
+    Hangs(Duration),
+    /// It was given up earlier, and is so old by now.
+    HangsFor(Duration),
+    /// Too many others hang.
+    Crowded,
+    /// The mounts before it took the tick's time.
+    Late,
+    /// The worker panicked.
+    Died,
+    /// The system gives no thread.
+    NoThread(io::Error),
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Silence::Hangs(time) => write!(f, "no answer within {} ms", time.as_millis()),
+            Silence::HangsFor(time) => write!(f, "no answer for {} s", time.as_secs()),
+            Silence::Crowded => write!(f, "not asked for: {STUCK_WORKERS_MAX} other mounts give no answer"),
+            Silence::Late => f.write_str("not asked for: the mounts before it took too long"),
+            Silence::Died => f.write_str("the call panicked"),
+            Silence::NoThread(error) => write!(f, "start a thread for it: {error}"),
+        }
+    }
+}
+
+impl Default for Usages {
+    fn default() -> Usages {
+        Usages::new(Arc::new(Space::at), PATIENCE)
+    }
+}
+
+impl fmt::Debug for Usages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Usages").field("stuck", &self.stuck.len()).finish_non_exhaustive()
+    }
+}
+
+impl Usages {
+    /// Nobody was asked yet; `ask` is what workers call.
+    pub(super) fn new(ask: Ask, patience: Patience) -> Usages {
+        Usages { ask, worker: None, stuck: Vec::new(), patience, left: patience.tick }
+    }
+
+    /// Begins a tick: takes back who returned. What they bring is of the past and of no use.
+    pub(super) fn begin(&mut self) {
+        self.left = self.patience.tick;
+        for Stuck { worker, .. } in self.stuck.extract_if(.., |stuck| stuck.worker.has_returned()) {
+            if worker.buffer.is_some() {
+                self.worker.get_or_insert(worker);
+            }
+        }
+    }
+
+    /// The space of the file system at `path`; `None` where the kernel does not say.
+    pub(super) fn of(&mut self, path: &[u8]) -> Result<Option<Space>, Silence> {
+        if let Some(stuck) = self.stuck.iter().find(|stuck| stuck.path == path) {
+            return Err(Silence::HangsFor(stuck.since.elapsed()));
+        }
+        if self.stuck.len() >= STUCK_WORKERS_MAX {
+            return Err(Silence::Crowded);
+        }
+        // Who is waited for for a shorter time would be said to hang, and may not.
+        if self.left < self.patience.mount {
+            return Err(Silence::Late);
+        }
+        let mut worker = match self.worker.take() {
+            Some(worker) => worker,
+            None => Worker::start(Arc::clone(&self.ask)).map_err(Silence::NoThread)?,
+        };
+        let since = Instant::now();
+        let answer = worker.ask(path, self.patience.mount);
+        self.left = self.left.saturating_sub(since.elapsed());
+        match answer {
+            Ok(space) => {
+                self.worker = Some(worker);
+                Ok(space)
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                self.stuck.push(Stuck { worker, path: path.to_vec(), since });
+                Err(Silence::Hangs(self.patience.mount))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(Silence::Died),
+        }
+    }
+}
+
+/// A thread that answers one question at a time. It ends when this is dropped, or as soon as its call returns then.
+struct Worker {
+    paths: SyncSender<Vec<u8>>,
+    answers: Receiver<(Vec<u8>, Option<Space>)>,
+    /// Carries a path to the thread and comes back with the answer; `None` in between.
+    buffer: Option<Vec<u8>>,
+}
+
+impl Worker {
+    fn start(ask: Ask) -> io::Result<Worker> {
+        // Bounded channels have their room from the start: sending a buffer to and fro allocates nothing.
+        let (paths, asked) = sync_channel::<Vec<u8>>(1);
+        let (answer, answers) = sync_channel(1);
+        thread::Builder::new().name("kymo-statvfs".into()).spawn(move || {
+            for path in asked {
+                let space = ask(&path);
+                if answer.send((path, space)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Worker { paths, answers, buffer: Some(Vec::new()) })
+    }
+
+    fn ask(&mut self, path: &[u8], patience: Duration) -> Result<Option<Space>, RecvTimeoutError> {
+        let mut buffer = self.buffer.take().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(path);
+        self.paths.send(buffer).map_err(|_| RecvTimeoutError::Disconnected)?;
+        let (buffer, space) = self.answers.recv_timeout(patience)?;
+        self.buffer = Some(buffer);
+        Ok(space)
+    }
+
+    /// Whether the call that was given up has ended; with a panic, if there is no buffer then.
+    fn has_returned(&mut self) -> bool {
+        match self.answers.try_recv() {
+            Ok((buffer, _)) => {
+                self.buffer = Some(buffer);
+                true
+            }
+            Err(error) => error == TryRecvError::Disconnected,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Condvar, Mutex};
+
+    use super::*;
+
+    const SPACE: Space = Space { total: 3, used: 2, free: 1 };
+    /// For calls that return, on however busy a machine.
+    const LONG: Patience = Patience { mount: Duration::from_secs(20), tick: Duration::from_secs(60) };
+    /// For calls that do not.
+    const SHORT: Patience = Patience { mount: Duration::from_millis(10), tick: Duration::from_millis(25) };
+
+    /// Holds calls for the paths in it.
+    #[derive(Default)]
+    struct Gate {
+        shut: Mutex<Vec<Vec<u8>>>,
+        opened: Condvar,
+        passed: Mutex<Vec<Vec<u8>>>,
+    }
+
+    impl Gate {
+        fn shut(paths: &[&str]) -> (Arc<Gate>, Usages) {
+            let gate = Arc::new(Gate::default());
+            *gate.shut.lock().unwrap() = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+            let ours = Arc::clone(&gate);
+            let ask = move |path: &[u8]| {
+                ours.pass(path);
+                Some(SPACE)
+            };
+            (gate, Usages::new(Arc::new(ask), LONG))
+        }
+
+        fn pass(&self, path: &[u8]) {
+            if path == b"/panic" {
+                std::panic::resume_unwind(Box::new("as asked for"));
+            }
+            let shut = self.shut.lock().unwrap();
+            drop(self.opened.wait_while(shut, |shut| shut.iter().any(|held| held == path)).unwrap());
+            self.passed.lock().unwrap().push(path.to_vec());
+        }
+
+        fn open(&self, path: &str) {
+            self.shut.lock().unwrap().retain(|held| held != path.as_bytes());
+            self.opened.notify_all();
+        }
+    }
+
+    fn told(usages: &mut Usages, path: &str) -> String {
+        match usages.of(path.as_bytes()) {
+            Ok(space) => format!("{:?}", space.map(|space| space.total)),
+            Err(silence) => silence.to_string(),
+        }
+    }
+
+    /// Begins a tick with this patience.
+    fn begin(usages: &mut Usages, patience: Patience) {
+        usages.patience = patience;
+        usages.begin();
+    }
+
+    /// Begins ticks until a worker has come back.
+    fn await_return(usages: &mut Usages) {
+        let (stuck, deadline) = (usages.stuck.len(), Instant::now() + LONG.mount);
+        while usages.stuck.len() == stuck {
+            assert!(Instant::now() < deadline, "no worker returned");
+            thread::yield_now();
+            begin(usages, LONG);
+        }
+    }
+
+    #[test]
+    fn the_worker_answers_as_the_kernel_does() {
+        let mut usages = Usages::default();
+        begin(&mut usages, LONG);
+        let stat = rustix::fs::statvfs("/").unwrap();
+        assert_eq!(usages.of(b"/").unwrap().unwrap().total, stat.f_blocks * stat.f_frsize);
+        assert_eq!(usages.of(b"/nowhere").unwrap(), None);
+        assert_eq!(usages.of(b"/a\0b").unwrap(), None);
+        assert_eq!(usages.of(b"/nowhere\xff").unwrap(), None);
+    }
+
+    #[test]
+    fn who_hangs_is_left_alone_until_it_returns() {
+        let (gate, mut usages) = Gate::shut(&["/dead"]);
+        begin(&mut usages, LONG);
+        assert_eq!(told(&mut usages, "/a"), "Some(3)");
+        begin(&mut usages, SHORT);
+        assert_eq!(told(&mut usages, "/dead"), "no answer within 10 ms");
+        begin(&mut usages, LONG);
+        assert_eq!(told(&mut usages, "/b"), "Some(3)");
+        let begun = Instant::now();
+        assert_eq!(told(&mut usages, "/dead"), "no answer for 0 s");
+        usages.stuck[0].since -= Duration::from_secs(12);
+        assert_eq!(told(&mut usages, "/dead"), "no answer for 12 s");
+        assert_eq!(told(&mut usages, "/c"), "Some(3)");
+        assert!(begun.elapsed() < LONG.mount, "it was asked for again");
+        assert_eq!(gate.passed.lock().unwrap().len(), 3);
+
+        gate.open("/dead");
+        await_return(&mut usages);
+        assert_eq!(told(&mut usages, "/dead"), "Some(3)");
+        assert_eq!(gate.passed.lock().unwrap().iter().filter(|path| *path == b"/dead").count(), 2);
+    }
+
+    #[test]
+    fn a_tick_and_the_threads_have_their_bounds() {
+        let names: Vec<String> = (0..=STUCK_WORKERS_MAX).map(|at| format!("/dead{at}")).collect();
+        let (gate, mut usages) = Gate::shut(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        begin(&mut usages, SHORT);
+        let first: Vec<String> = names.iter().map(|name| told(&mut usages, name)).collect();
+        assert_eq!(first[0], "no answer within 10 ms");
+        assert!(usages.stuck.len() <= 2);
+        assert_eq!(first[2], "not asked for: the mounts before it took too long");
+        while usages.stuck.len() < STUCK_WORKERS_MAX {
+            begin(&mut usages, SHORT);
+            for name in &names {
+                told(&mut usages, name);
+            }
+        }
+        begin(&mut usages, LONG);
+        assert_eq!(told(&mut usages, &names[STUCK_WORKERS_MAX]), "not asked for: 8 other mounts give no answer");
+        assert_eq!(told(&mut usages, "/good"), "not asked for: 8 other mounts give no answer");
+        gate.open(&names[3]);
+        await_return(&mut usages);
+        assert_eq!(told(&mut usages, "/good"), "Some(3)");
+        assert_eq!(told(&mut usages, &names[3]), "Some(3)");
+        names.iter().for_each(|name| gate.open(name));
+    }
+
+    #[test]
+    fn a_call_that_panics_costs_its_own_answer() {
+        let (_gate, mut usages) = Gate::shut(&[]);
+        assert_eq!(told(&mut usages, "/panic"), "the call panicked");
+        assert_eq!(told(&mut usages, "/a"), "Some(3)");
+    }
+
+    #[test]
+    fn the_ratio_is_of_what_users_can_have() {
+        let space = |used, free| Space { total: 100, used, free }.used_ratio();
+        assert!((space(30, 30) - 0.5).abs() < f64::EPSILON && (space(0, 5)).abs() < f64::EPSILON);
+        assert!(space(0, 0).is_nan());
+    }
+}
