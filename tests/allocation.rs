@@ -41,7 +41,7 @@ const HEIM: &[&str] = &[
 
 /// Functions that allocate because something has changed on the host, which is no steady state, and what it is.
 const CHANGES: &[(&str, &str)] = &[
-    ("optional::Optional", "a file that the host lacks is looked for again, every 10 s"),
+    ("State::read_first", "a file is opened: one that the host lacks is looked for every 10 s"),
     ("LabelCache::resolve", "a text is new at its place"),
     ("slots::Slots::give", "a process has a row for the first time"),
     ("table::Table", "there are more processes than ever before"),
