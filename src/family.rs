@@ -1,5 +1,6 @@
 //! The metric families: [`FAMILIES`] is the one list; each has its record and its sampler in a file of its own.
 
+mod attribute;
 pub mod cpu;
 pub mod disk;
 pub mod filesystem;
@@ -13,6 +14,7 @@ mod optional;
 pub mod pressure;
 #[cfg(test)]
 mod probe;
+pub mod sensor;
 pub mod softirq;
 pub mod softnet;
 mod source;
@@ -78,6 +80,7 @@ pub static FAMILIES: &[Family] = &[
     softnet::FAMILY,
     interrupt::FAMILY,
     softirq::FAMILY,
+    sensor::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
