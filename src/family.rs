@@ -11,6 +11,7 @@ mod lines;
 pub mod memory;
 pub mod network;
 mod optional;
+pub mod power;
 pub mod pressure;
 #[cfg(test)]
 mod probe;
@@ -81,6 +82,7 @@ pub static FAMILIES: &[Family] = &[
     interrupt::FAMILY,
     softirq::FAMILY,
     sensor::FAMILY,
+    power::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },
