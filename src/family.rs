@@ -1,5 +1,6 @@
 //! The metric families: [`FAMILIES`] is the one list; each has its record and its sampler in a file of its own.
 
+mod attribute;
 pub mod cgroup;
 pub mod cpu;
 pub mod disk;
@@ -12,10 +13,12 @@ mod lines;
 pub mod memory;
 pub mod network;
 mod optional;
+pub mod power;
 pub mod pressure;
 #[cfg(test)]
 mod probe;
 pub mod process;
+pub mod sensor;
 pub mod softirq;
 pub mod softnet;
 mod source;
@@ -83,6 +86,8 @@ pub static FAMILIES: &[Family] = &[
     softirq::FAMILY,
     process::FAMILY,
     cgroup::FAMILY,
+    sensor::FAMILY,
+    power::FAMILY,
     Family { table: Collector::TABLE, origin: Origin::Internal },
     Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
     Family { table: Gap::TABLE, origin: Origin::Internal },

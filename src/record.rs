@@ -59,6 +59,8 @@ pub enum Unit {
     Ratio,
     /// Degrees Celsius.
     Celsius,
+    /// Microjoules.
+    Microjoules,
     /// A pure number, such as a load average.
     Number,
     /// A count of the thing named, in UCUM's annotation form (`{packet}`).
@@ -75,6 +77,7 @@ impl Unit {
             Unit::Micros => "µs",
             Unit::Ratio => "ratio",
             Unit::Celsius => "°C",
+            Unit::Microjoules => "µJ",
             Unit::Number => "1",
             Unit::Count(thing) => thing.trim_matches(|c| c == '{' || c == '}'),
         }
@@ -88,6 +91,7 @@ impl Unit {
             Unit::Bytes => ("By", 1.0),
             Unit::Micros => ("s", 1e-6),
             Unit::Celsius => ("Cel", 1.0),
+            Unit::Microjoules => ("J", 1e-6),
             Unit::Count(thing) => (thing, 1.0),
         }
     }

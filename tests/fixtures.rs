@@ -154,6 +154,11 @@ fn control_groups_come_and_go() {
 }
 
 #[test]
+fn energy_goes_on_where_its_register_starts_again() {
+    holds("hwmon-and-rapl", &["sensor", "power"]);
+}
+
+#[test]
 fn empty_files_are_no_figures() {
     holds("empty", &all());
 }

@@ -59,7 +59,7 @@ fn the_default_configuration_is_what_the_code_takes_by_default() {
             ("burst", ms(1), vec!["network", "disk"]),
             ("system", ms(10), vec!["cpu", "memory"]),
             ("kernel", ms(100), vec!["pressure", "vm", "tcp", "softnet", "softirq"]),
-            ("slow", ms(1000), vec!["host", "filesystem", "interrupt", "process", "cgroup"]),
+            ("slow", ms(1000), vec!["host", "filesystem", "interrupt", "process", "cgroup", "sensor", "power"]),
         ]
     );
     assert_eq!(settings.query, QuerySettings::default());

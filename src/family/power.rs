@@ -1,0 +1,376 @@
+//! `power`: the energy that processors and memory take, as RAPL counts it, from `/sys/class/powercap`.
+//!
+//! `Documentation/power/powercap/powercap.rst` says what a zone is and what its files mean.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::attribute::{Attribute, Class, Look, gone, integer, names, text_at};
+use super::source::Outcome;
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::record::ABSENT;
+use crate::sampler::{SampleError, Tick};
+
+/// The power family.
+pub const FAMILY: Family =
+    Family::sampled::<PowerSampler>(Duration::from_millis(10), "RAPL counters are updated about every 1 ms");
+
+const CLASS: &str = "class/powercap";
+const PREFIX: &str = "intel-rapl";
+/// Zones that are read. Eight sockets of four dies, with four zones each, have 160.
+const ZONES_MAX: usize = 256;
+/// No zone takes more. A counter that fell by a wrap has counted less than this since it was read; one that began anew,
+/// as over a suspension, seems to have counted more, unless it is read only every few seconds.
+const POWER_WATTS_MAX: i64 = 5_000;
+/// How late after its tick a counter may be read for that.
+const LATENESS_US: i64 = 100_000;
+
+record! {
+    /// The energy that each RAPL zone took; of more than 256 the first. Energy of a zone within another is part of the
+    /// other's, and the zone `psys` is the whole board, so a sum over all zones means nothing.
+    pub struct Power("power") {
+        labels {
+            /// The zone, after those that it is within: `package-0`, `package-0/core`, `package-0/dram`. One that is read by
+            /// another way than the processor's registers has that before it: `intel-rapl-mmio/package-0`.
+            zone => "kymo.power.zone",
+        }
+        values {
+            /// Energy taken, counted on from what the kernel's counter showed when sampling began. That one wraps, often
+            /// within the hour, and this one does not; of several wraps between two ticks only one is seen. Null where
+            /// the zone cannot be read.
+            counter energy_uj: i64 [Microjoules] => "kymo.power.energy" {},
+        }
+    }
+}
+
+/// Reads each zone's counter by a descriptor of its own.
+#[derive(Debug)]
+pub struct PowerSampler {
+    class: Class,
+    zones: Vec<Zone>,
+}
+
+impl Default for PowerSampler {
+    fn default() -> PowerSampler {
+        PowerSampler { class: Class::new(CLASS, PREFIX), zones: Vec::new() }
+    }
+}
+
+impl Sample for PowerSampler {
+    type Record = Power;
+
+    fn check(&mut self) -> Result<(), String> {
+        const LACKING: &str = "there is no zone in /sys/class/powercap: no RAPL: a virtual machine, or the intel_rapl \
+                               driver is not loaded";
+        let class = self.class.folder();
+        let mut first = None;
+        for (folder, _) in folders(class) {
+            let path = class.join(folder).join("energy_uj");
+            match Attribute::open(&path).and_then(|energy| Ok(energy.with(|_| ())?)) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+                Err(error) => _ = first.get_or_insert_with(|| refused(&path, &error)),
+            }
+        }
+        Err(first.unwrap_or_else(|| LACKING.to_owned()))
+    }
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Power>) -> Result<(), SampleError> {
+        let mut outcome = Outcome::default();
+        let find_anew = match self.class.look(tick) {
+            Look::Early => false,
+            // A file's mode may have changed.
+            Look::Same => self.zones.iter().any(|zone| zone.energy.is_none()),
+            Look::Changed => true,
+        };
+        if find_anew {
+            let known = std::mem::take(&mut self.zones);
+            self.zones = find(self.class.folder(), known, &mut outcome);
+        }
+        for (row, zone) in self.zones.iter_mut().enumerate() {
+            let energy_uj = match zone.energy.as_ref().map(|energy| energy.with(microjoules)) {
+                Some(Ok(Some(raw))) => zone.counter.total(raw, tick.monotonic_ns),
+                Some(Ok(None)) => {
+                    outcome.fail(CLASS, format!("no count in {}/energy_uj", zone.folder));
+                    ABSENT
+                }
+                Some(Err(error)) => {
+                    if gone(error) {
+                        self.class.look_again();
+                    }
+                    ABSENT
+                }
+                None => ABSENT,
+            };
+            let label = rows.labels.resolve(row, &zone.label);
+            rows.push(Power { time: tick.time, zone: label, energy_uj });
+        }
+        outcome.into_result()
+    }
+}
+
+/// A zone.
+#[derive(Debug)]
+struct Zone {
+    /// Its name in the class, such as `intel-rapl:0:1`.
+    folder: String,
+    label: String,
+    /// None where it may not be opened.
+    energy: Option<Attribute>,
+    counter: Counter,
+}
+
+/// A counter that wraps, and what it counted before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counter {
+    /// The greatest that it shows; [`ABSENT`] where the kernel does not say. The registers count one unit more before
+    /// they wrap, some 60 µJ, which the kernel does not tell.
+    range: i64,
+    /// What it showed last, and when; [`ABSENT`] before it was read.
+    last: i64,
+    last_ns: i64,
+    /// What it counted before its last wrap.
+    before: i64,
+}
+
+impl Counter {
+    fn new(range: i64) -> Counter {
+        Counter { range, last: ABSENT, last_ns: 0, before: 0 }
+    }
+
+    /// All that it counted when it shows `raw`. Where it began anew, this does too.
+    fn total(&mut self, raw: i64, now_ns: i64) -> i64 {
+        if self.last != ABSENT && raw < self.last {
+            let elapsed_us = now_ns.saturating_sub(self.last_ns) / 1_000;
+            let most = elapsed_us.saturating_add(LATENESS_US).saturating_mul(POWER_WATTS_MAX);
+            // A range that is absent, or less than what was seen, tells of no wrap.
+            let wrapped = (self.range >= self.last && self.range.saturating_sub(self.last).saturating_add(raw) <= most)
+                .then(|| self.before.saturating_add(self.range));
+            self.before = wrapped.unwrap_or(0);
+        }
+        (self.last, self.last_ns) = (raw, now_ns);
+        self.before.saturating_add(raw)
+    }
+}
+
+/// The zones of the class with the numbers in their names, in the order of those.
+fn folders(class: &Path) -> Vec<(String, Vec<u32>)> {
+    let zone = |name: String| {
+        let (_, numbers) = name.strip_prefix(PREFIX)?.split_once(':')?;
+        let numbers = numbers.split(':').map(|number| number.parse().ok()).collect::<Option<_>>()?;
+        Some((name, numbers))
+    };
+    let mut zones: Vec<(String, Vec<u32>)> = names(class).into_iter().filter_map(zone).collect();
+    zones.sort_unstable_by(|(a, a_numbers), (b, b_numbers)| (control(a), a_numbers).cmp(&(control(b), b_numbers)));
+    zones
+}
+
+/// What a zone is read by, which its name begins with.
+fn control(zone: &str) -> &str {
+    zone.split_once(':').map_or(zone, |(control, _)| control)
+}
+
+/// The zones of the class that count energy. Those that are `known` go on counting.
+fn find(class: &Path, known: Vec<Zone>, outcome: &mut Outcome) -> Vec<Zone> {
+    let mut zones: Vec<Zone> = Vec::new();
+    for (folder, _) in folders(class) {
+        let path = class.join(&folder).join("energy_uj");
+        let energy = match Attribute::open(&path) {
+            Ok(energy) => Some(energy),
+            // A zone that has only limits, or went since it was listed.
+            Err(error) if Errno::from_io_error(&error).is_some_and(gone) => continue,
+            Err(error) => {
+                outcome.fail(CLASS, refused(&path, &error));
+                None
+            }
+        };
+        if zones.len() >= ZONES_MAX {
+            outcome.fail(CLASS, format!("there are more than {ZONES_MAX} zones, and only those are read"));
+            break;
+        }
+        let mut label = label(class, &folder);
+        if zones.iter().any(|zone| zone.label == label) {
+            label = format!("{label} ({folder})");
+        }
+        let range = text_at(&class.join(&folder).join("max_energy_range_uj"));
+        let range = range.and_then(|range| microjoules(range.as_bytes())).unwrap_or(ABSENT);
+        let same = known.iter().find(|zone| zone.folder == folder && zone.label == label);
+        let counter = same.map_or_else(|| Counter::new(range), |zone| Counter { range, ..zone.counter });
+        zones.push(Zone { folder, label, energy, counter });
+    }
+    zones
+}
+
+/// The names of the zones that `folder` is within, and its own. A zone `a:0:1` is within `a:0`.
+fn label(class: &Path, folder: &str) -> String {
+    let mut label = if control(folder) == PREFIX { String::new() } else { control(folder).to_owned() };
+    let ends = folder.match_indices(':').map(|(at, _)| at).skip(1).chain([folder.len()]);
+    for zone in ends.filter_map(|end| folder.get(..end)) {
+        if !label.is_empty() {
+            label.push('/');
+        }
+        label += &text_at(&class.join(zone).join("name")).unwrap_or_else(|| zone.to_owned());
+    }
+    label
+}
+
+/// Why the counter at `path` cannot be read.
+fn refused(path: &Path, error: &io::Error) -> String {
+    let path_shown = path.display();
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return format!("{path_shown}: {error}");
+    }
+    let mode = fs::metadata(path)
+        .map_or_else(|_| String::new(), |file| format!(" (its mode is {:04o})", file.permissions().mode() & 0o7777));
+    format!(
+        "{path_shown} may not be read{mode}: Linux lets only root read it since 5.10, as it tells what other processes \
+         do; run as root, with CAP_DAC_READ_SEARCH, or have an udev rule make it readable"
+    )
+}
+
+/// The count that `bytes` are; `None` for anything else.
+fn microjoules(bytes: &[u8]) -> Option<i64> {
+    integer(bytes).filter(|count| *count >= 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+    use std::os::unix::fs::symlink;
+
+    fn write(probe: &Probe, zone: &str, name: &str, range: &str, energy: &str) {
+        probe.write(&format!("class/powercap/{zone}/name"), format!("{name}\n"));
+        probe.write(&format!("class/powercap/{zone}/max_energy_range_uj"), format!("{range}\n"));
+        probe.write(&format!("class/powercap/{zone}/energy_uj"), format!("{energy}\n"));
+    }
+
+    #[test]
+    fn zones_are_named_after_those_they_are_within() {
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("class/powercap/intel-rapl/enabled", "1\n");
+        probe.write("class/powercap/dtpm:0/energy_uj", "1\n");
+        write(&probe, "intel-rapl-mmio:0", "package-0", "262143328850", "7");
+        write(&probe, "intel-rapl:10", "package-10", "262143328850", "6");
+        write(&probe, "intel-rapl:2", "psys", "262143328850", "5");
+        write(&probe, "intel-rapl:0:1", "dram", "65712999613", "4");
+        write(&probe, "intel-rapl:0:0", "core", "262143328850", "3");
+        write(&probe, "intel-rapl:0", "package-0", "262143328850", "262143328849");
+        write(&probe, "intel-rapl:3", "psys", "262143328850", "8");
+        probe.write("class/powercap/intel-rapl:4/name", "has no energy\n");
+        assert_eq!(probe.check(), Ok(()));
+        let rows = "package-0,262143328849\npackage-0/core,3\npackage-0/dram,4\npsys,5\npsys (intel-rapl:3),8\n\
+                    package-10,6\nintel-rapl-mmio/package-0,7\n";
+        assert_eq!((probe.rows(0).as_str(), probe.rows(10).as_str()), (rows, rows));
+    }
+
+    #[test]
+    fn a_wrap_is_carried_on_and_a_counter_that_begins_anew_is_not() {
+        let mut probe = Probe::empty(&FAMILY);
+        let mut at = |ms, energy: &str| {
+            write(&probe, "intel-rapl:0", "package-0", "262143328850", energy);
+            probe.last_column(ms)
+        };
+        assert_eq!(at(0, "262143000000"), ["262143000000"]);
+        assert_eq!(at(10, "262143300000"), ["262143300000"]);
+        assert_eq!(at(20, "271150"), ["262143600000"]);
+        assert_eq!(at(30, "571150"), ["262143900000"]);
+        // As at no power that there is.
+        assert_eq!(at(40, "1000"), ["1000"]);
+        assert_eq!(at(50, "1001"), ["1001"]);
+    }
+
+    #[test]
+    fn wraps_are_told_from_resets_by_the_power_they_mean() {
+        let seen = |range, last, raw, elapsed_ns: i64| {
+            let mut counter = Counter::new(range);
+            assert_eq!(counter.total(last, 5), last);
+            counter.total(raw, 5 + elapsed_ns)
+        };
+        assert_eq!(seen(1_000, 900, 50, 0), 1_050);
+        assert_eq!(seen(1_000, 1_000, 0, 0), 1_000);
+        // 100 ms and more at 5 kW.
+        assert_eq!(seen(1_000_000_000, 500_000_000, 0, 0), 1_000_000_000);
+        assert_eq!(seen(1_000_000_000, 499_999_999, 0, 0), 0);
+        assert_eq!(seen(1_000_000_000, 450_000_000, 0, 10_000_000), 1_000_000_000);
+        assert_eq!(seen(1_000_000_000, 449_999_999, 0, 10_000_000), 0);
+        assert_eq!(seen(1_000, 2_000, 5, 0), 5);
+        assert_eq!(seen(ABSENT, 2_000, 5, 1 << 60), 5);
+        assert_eq!(seen(i64::MAX, 2_000, 5, 1 << 60), 5);
+        assert_eq!(seen(i64::MAX, i64::MAX, 5, 0), i64::MAX);
+    }
+
+    /// A zone that gives EIO, one that may not be opened, and garbage.
+    #[test]
+    fn a_zone_that_cannot_be_read_has_no_value_and_costs_no_other() {
+        let mut probe = Probe::empty(&FAMILY);
+        for zone in ["intel-rapl:0", "intel-rapl:1"] {
+            probe.write(&format!("class/powercap/{zone}/name"), "");
+        }
+        let class = heim_runtime::linux::sysfs_root().join(CLASS);
+        symlink("/proc/self/mem", class.join("intel-rapl:0/energy_uj")).unwrap();
+        let refused = probe.check().unwrap_err();
+        assert!(refused.contains("intel-rapl:0/energy_uj: Input/output error"), "{refused}");
+        symlink("energy_uj", class.join("intel-rapl:1/energy_uj")).unwrap();
+        write(&probe, "intel-rapl:2", "p", "9", "2");
+        assert_eq!(probe.check(), Ok(()));
+        let (rows, outcome) = probe.tick(0);
+        assert_eq!(rows, "intel-rapl:0,\nintel-rapl:1,\np,2\n");
+        assert!(outcome.unwrap_err().to_string().contains("intel-rapl:1/energy_uj: Too many levels"));
+        // It is tried again later.
+        assert!(probe.tick(1).1.is_ok() && probe.tick(10_000).1.is_err());
+        for garbage in ["", "-1", "2 3", "\u{1}", "99999999999999999999"] {
+            write(&probe, "intel-rapl:2", "p", "9", garbage);
+            let (rows, outcome) = probe.tick(10_001);
+            assert_eq!(rows, "intel-rapl:0,\nintel-rapl:1,\np,\n");
+            let error = outcome.unwrap_err().to_string();
+            assert_eq!(error, "read class/powercap: no count in intel-rapl:2/energy_uj");
+        }
+    }
+
+    #[test]
+    fn zones_come_and_go_and_go_on_counting() {
+        let mut probe = Probe::empty(&FAMILY);
+        assert_eq!(probe.rows(0), "");
+        write(&probe, "intel-rapl:0", "p", "1000", "990");
+        assert_eq!(probe.rows(10_000), "p,990\n");
+        write(&probe, "intel-rapl:0", "p", "1000", "10");
+        write(&probe, "intel-rapl:1", "q", "none", "7");
+        assert_eq!(probe.rows(10_001), "p,1010\n");
+        assert_eq!(probe.rows(20_000), "p,1010\nq,7\n");
+        fs::remove_dir_all(heim_runtime::linux::sysfs_root().join(CLASS).join("intel-rapl:0")).unwrap();
+        write(&probe, "intel-rapl:1", "q", "none", "6");
+        assert_eq!(probe.rows(30_000), "q,6\n");
+    }
+
+    #[test]
+    fn the_number_of_zones_is_bounded() {
+        let mut probe = Probe::empty(&FAMILY);
+        for zone in 0..=ZONES_MAX {
+            write(&probe, &format!("intel-rapl:{zone}"), &format!("package-{zone}"), "9", "1");
+        }
+        let (rows, outcome) = probe.tick(0);
+        assert_eq!(rows.lines().count(), ZONES_MAX);
+        assert!(outcome.unwrap_err().to_string().contains("more than 256 zones"));
+    }
+
+    #[test]
+    fn a_host_without_zones_lacks_them_and_one_that_refuses_says_so() {
+        let mut probe = Probe::empty(&FAMILY);
+        assert!(probe.check().unwrap_err().contains("/sys/class/powercap: no RAPL: a virtual machine"));
+        probe.write("class/powercap/intel-rapl:0/name", "limits only\n");
+        assert!(probe.check().unwrap_err().contains("/sys/class/powercap: no RAPL"));
+        write(&probe, "intel-rapl:0", "p", "9", "1");
+        let path = heim_runtime::linux::sysfs_root().join(CLASS).join("intel-rapl:0/energy_uj");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        // Tests may run as root, whom no mode refuses.
+        let told = refused(&path, &Errno::ACCESS.into());
+        assert!(told.contains("intel-rapl:0/energy_uj may not be read (its mode is 0400): "), "{told}");
+    }
+}

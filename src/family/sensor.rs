@@ -1,0 +1,419 @@
+//! `sensor`: what the host's temperature sensors measure, from `/sys/class/hwmon`.
+//!
+//! `Documentation/hwmon/sysfs-interface.rst` says what the files mean. heim's list of temperatures is not used: it does
+//! not say which device a chip belongs to, so that two equal disks cannot be told apart; of a sensor that cannot be
+//! read it gives an error without the sensor's name; it has no notion of a sensor's fault; and it lists and opens
+//! everything anew at each call.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::attribute::{Attribute, Class, Look, gone, integer, names, text_at};
+use super::source::{Outcome, text};
+use super::{Family, Rows, Sample};
+use crate::record;
+use crate::sampler::{SampleError, Tick};
+
+/// The sensor family.
+pub const FAMILY: Family = Family::sampled::<SensorSampler>(
+    Duration::from_secs(1),
+    "the driver's: most measure once or twice a second at most, and many round to whole degrees; a limit that was \
+     changed is seen within 10 s",
+);
+
+const CLASS: &str = "class/hwmon";
+const PREFIX: &str = "hwmon";
+/// Sensors that are read; each keeps a descriptor, or two where it can tell of a fault.
+const SENSORS_MAX: usize = 256;
+const MILLIDEGREES_PER_DEGREE: f64 = 1_000.0;
+
+record! {
+    /// What each temperature sensor measures; of more than 256 the first. Sensors that come or go are noticed within
+    /// 10 s.
+    pub struct Sensor("sensor") {
+        labels {
+            /// What the driver calls the chip, such as `coretemp` or `nvme`.
+            chip => "kymo.sensor.chip",
+            /// What the driver says the sensor is, or `temp1` and so on where it says nothing. Of two equal ones of a chip
+            /// the second has that added.
+            sensor => "kymo.sensor.name",
+            /// The device that the chip is in, such as `nvme0` or `0000:00:18.3`. Chips in none that is known are called
+            /// `hwmon0` and so on, which may be another number after a reboot.
+            device => "kymo.sensor.device",
+        }
+        values {
+            /// Temperature. Null where the driver gives none at the moment, such as for a device asleep, or says that the
+            /// sensor is at fault.
+            gauge temperature_celsius: f64 [Celsius] => "kymo.sensor.temperature" {},
+            /// Above this it is warmer than it should be. Null where the chip has no such limit.
+            gauge high_celsius: f64 [Celsius] => "kymo.sensor.limit" {"kymo.limit" = "high"},
+            /// Above this the hardware is in danger. Null where the chip has no such limit.
+            gauge critical_celsius: f64 [Celsius] => "kymo.sensor.limit" {"kymo.limit" = "critical"},
+        }
+    }
+}
+
+/// Reads each sensor by a descriptor of its own.
+#[derive(Debug)]
+pub struct SensorSampler {
+    class: Class,
+    inputs: Vec<Input>,
+}
+
+impl Default for SensorSampler {
+    fn default() -> SensorSampler {
+        SensorSampler { class: Class::new(CLASS, PREFIX), inputs: Vec::new() }
+    }
+}
+
+impl Sample for SensorSampler {
+    type Record = Sensor;
+
+    fn check(&mut self) -> Result<(), String> {
+        let chips = chips(self.class.folder());
+        if chips.is_empty() {
+            return Err("there is no /sys/class/hwmon/hwmon*: no driver exports a sensor, as in most virtual machines"
+                .to_owned());
+        }
+        if chips.iter().all(|chip| chip.temperatures().is_empty()) {
+            return Err("there is no /sys/class/hwmon/hwmon*/temp*_input: no driver exports a temperature".to_owned());
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Sensor>) -> Result<(), SampleError> {
+        let mut outcome = Outcome::default();
+        match self.class.look(tick) {
+            Look::Early => (),
+            Look::Same => self.inputs.iter_mut().for_each(|input| input.read_limits(&mut outcome)),
+            Look::Changed => self.inputs = find(self.class.folder(), &mut outcome),
+        }
+        for (row, input) in self.inputs.iter().enumerate() {
+            let temperature_celsius = match input.temperature() {
+                Ok(Some(celsius)) => celsius,
+                Ok(None) => {
+                    outcome.fail(CLASS, format!("{}: no number in {}_input", input.chip, input.name));
+                    f64::NAN
+                }
+                Err(error) => {
+                    if gone(error) {
+                        self.class.look_again();
+                    }
+                    f64::NAN
+                }
+            };
+            // Three labels a row, each with a place of its own in the cache.
+            let mut label = |nth: usize, text: &str| rows.labels.resolve(row * 3 + nth, text);
+            let record = Sensor {
+                time: tick.time,
+                chip: label(0, &input.chip),
+                sensor: label(1, &input.sensor),
+                device: label(2, &input.device),
+                temperature_celsius,
+                high_celsius: input.high.celsius,
+                critical_celsius: input.critical.celsius,
+            };
+            rows.push(record);
+        }
+        outcome.into_result()
+    }
+}
+
+/// A sensor.
+#[derive(Debug)]
+struct Input {
+    chip: String,
+    sensor: String,
+    device: String,
+    /// How its files' names begin, such as `temp1`.
+    name: String,
+    value: Attribute,
+    /// Where the driver can tell that the sensor is open, shorted or otherwise not to be trusted.
+    fault: Option<Attribute>,
+    high: Limit,
+    critical: Limit,
+}
+
+impl Input {
+    /// NaN while the sensor is at fault; `None` for anything but a number.
+    fn temperature(&self) -> Result<Option<f64>, Errno> {
+        let value = self.value.with(celsius)?;
+        let trusted = self.fault.as_ref().is_none_or(|fault| fault.with(|said| said == b"0") == Ok(true));
+        Ok(if trusted { value } else { Some(f64::NAN) })
+    }
+
+    fn read_limits(&mut self, outcome: &mut Outcome) {
+        self.high.read(outcome);
+        self.critical.read(outcome);
+    }
+}
+
+/// A limit that a chip has or lacks. It is read at each look for changes and not kept open, as it seldom changes.
+#[derive(Debug)]
+struct Limit {
+    path: Option<PathBuf>,
+    celsius: f64,
+}
+
+impl Limit {
+    fn new(path: Option<PathBuf>) -> Limit {
+        Limit { path, celsius: f64::NAN }
+    }
+
+    fn read(&mut self, outcome: &mut Outcome) {
+        self.celsius = f64::NAN;
+        let Some(path) = &self.path else { return };
+        match Attribute::open(path).map(|attribute| attribute.with(celsius)) {
+            Ok(Ok(Some(celsius))) => self.celsius = celsius,
+            Ok(Ok(None)) => outcome.fail(CLASS, format!("no number in {}", path.display())),
+            // A driver that does not answer, or that went.
+            Ok(Err(_)) | Err(_) => (),
+        }
+    }
+}
+
+/// A folder of the class.
+#[derive(Debug)]
+struct Chip {
+    /// Its number and its name, such as `hwmon3`.
+    number: u32,
+    name: String,
+    /// Where its files are.
+    folder: PathBuf,
+    /// What links to its device.
+    link: PathBuf,
+}
+
+impl Chip {
+    fn device(&self) -> String {
+        let device = fs::read_link(&self.link).ok();
+        let name = device.as_ref().and_then(|device| device.file_name());
+        name.map_or_else(|| self.name.clone(), |name| text(name.as_encoded_bytes()).into_owned())
+    }
+
+    /// The numbers of its temperatures, in order.
+    fn temperatures(&self) -> Vec<u32> {
+        let number = |name: String| numbered(name.strip_suffix("_input")?, "temp");
+        let mut numbers: Vec<u32> = names(&self.folder).into_iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}
+
+/// The chips in `class`, in the order of their numbers.
+fn chips(class: &Path) -> Vec<Chip> {
+    let chip = |name: String| {
+        let number = numbered(&name, PREFIX)?;
+        let (own, link) = (class.join(&name), class.join(&name).join("device"));
+        // Drivers of old put their files into the device's folder, and their name with them.
+        let folder = if !own.join("name").exists() && link.join("name").exists() { link.clone() } else { own };
+        Some(Chip { number, name, folder, link })
+    };
+    let mut chips: Vec<Chip> = names(class).into_iter().filter_map(chip).collect();
+    chips.sort_unstable_by_key(|chip| chip.number);
+    chips
+}
+
+/// The sensors of all chips in `class`, with their limits read.
+fn find(class: &Path, outcome: &mut Outcome) -> Vec<Input> {
+    let mut inputs: Vec<Input> = Vec::new();
+    for chip in chips(class) {
+        let device = chip.device();
+        let kind = text_at(&chip.folder.join("name")).unwrap_or_else(|| chip.name.clone());
+        for number in chip.temperatures() {
+            if inputs.len() >= SENSORS_MAX {
+                outcome.fail(CLASS, format!("there are more than {SENSORS_MAX} sensors, and only those are read"));
+                return inputs;
+            }
+            let name = format!("temp{number}");
+            let path = |what: &str| chip.folder.join(format!("{name}_{what}"));
+            let value = match Attribute::open(&path("input")) {
+                Ok(value) => value,
+                // It went since it was listed.
+                Err(error) if Errno::from_io_error(&error).is_some_and(gone) => continue,
+                Err(error) => {
+                    outcome.fail(CLASS, format!("{}: {error}", path("input").display()));
+                    continue;
+                }
+            };
+            let mut sensor = text_at(&path("label")).unwrap_or_else(|| name.clone());
+            if inputs.iter().any(|input| (&input.chip, &input.device, &input.sensor) == (&kind, &device, &sensor)) {
+                sensor = format!("{sensor} ({name})");
+            }
+            let limit = |what| Limit::new(Some(path(what)).filter(|path| path.exists()));
+            let (high, critical) = (limit("max"), limit("crit"));
+            let fault = Attribute::open(&path("fault")).ok();
+            let (chip, device) = (kind.clone(), device.clone());
+            let mut input = Input { chip, sensor, device, name, value, fault, high, critical };
+            input.read_limits(outcome);
+            inputs.push(input);
+        }
+    }
+    inputs
+}
+
+/// The number after `prefix`, which is all that is there.
+fn numbered(name: &str, prefix: &str) -> Option<u32> {
+    let digits = name.strip_prefix(prefix)?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// The temperature that millidegrees are; `None` for anything but a number.
+fn celsius(millidegrees: &[u8]) -> Option<f64> {
+    Some(integer(millidegrees)? as f64 / MILLIDEGREES_PER_DEGREE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::probe::Probe;
+    use std::os::unix::fs::symlink;
+
+    /// A chip of these files, each with a line.
+    fn write(probe: &Probe, chip: &str, files: &[(&str, &str)]) {
+        for (name, said) in files {
+            probe.write(&format!("class/hwmon/{chip}/{name}"), format!("{said}\n"));
+        }
+    }
+
+    /// The folder that the probe wrote.
+    fn folder() -> PathBuf {
+        heim_runtime::linux::sysfs_root().join(CLASS)
+    }
+
+    #[test]
+    fn rows_are_in_the_order_of_numbers_and_need_no_label_nor_limit() {
+        let mut probe = Probe::empty(&FAMILY);
+        write(&probe, "hwmon10", &[("name", "acpitz"), ("temp1_input", "-5500")]);
+        write(
+            &probe,
+            "hwmon2",
+            &[
+                ("name", "coretemp"),
+                ("temp10_input", "41000"),
+                ("temp2_input", "38000"),
+                ("temp2_label", "Core 0"),
+                ("temp2_max", "80000"),
+                ("temp2_crit", "100000"),
+                ("temp2_crit_alarm", "0"),
+                ("tempx_input", "1"),
+                ("temp_input", "1"),
+                ("temp3_label", "no input"),
+                ("fan1_input", "900"),
+                ("in0_input", "1000"),
+            ],
+        );
+        write(&probe, "thermal", &[("name", "none"), ("temp1_input", "1")]);
+        symlink("../../devices/platform/coretemp.0", folder().join("hwmon2/device")).unwrap();
+        assert_eq!(probe.check(), Ok(()));
+        let rows = "coretemp,Core 0,coretemp.0,38.0,80.0,100.0\ncoretemp,temp10,coretemp.0,41.0,,\n\
+                    acpitz,temp1,hwmon10,-5.5,,\n";
+        assert_eq!((probe.rows(0).as_str(), probe.rows(1_000).as_str()), (rows, rows));
+        write(&probe, "hwmon2", &[("temp2_input", "38001"), ("temp2_max", "90000")]);
+        assert!(probe.rows(2_000).starts_with("coretemp,Core 0,coretemp.0,38.001,80.0,100.0\n"));
+        // A changed limit is seen at the next look.
+        assert!(probe.rows(10_000).starts_with("coretemp,Core 0,coretemp.0,38.001,90.0,100.0\n"));
+    }
+
+    #[test]
+    fn equal_chips_are_told_apart() {
+        let mut probe = Probe::empty(&FAMILY);
+        for (chip, device) in [("hwmon0", "nvme0"), ("hwmon1", "nvme1")] {
+            let files = [("temp1_input", "1000"), ("temp2_input", "2000"), ("temp1_label", "T"), ("temp2_label", "T")];
+            write(&probe, chip, &[("name", "nvme")]);
+            write(&probe, chip, &files);
+            symlink(format!("../../{device}"), folder().join(chip).join("device")).unwrap();
+        }
+        assert_eq!(
+            probe.rows(0),
+            "nvme,T,nvme0,1.0,,\nnvme,T (temp2),nvme0,2.0,,\nnvme,T,nvme1,1.0,,\nnvme,T (temp2),nvme1,2.0,,\n"
+        );
+    }
+
+    #[test]
+    fn drivers_of_old_have_their_files_in_the_devices_folder() {
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("devices/i2c-0/0-002d/name", "w83781d\n");
+        probe.write("devices/i2c-0/0-002d/temp1_input", "30000\n");
+        std::fs::create_dir_all(folder().join("hwmon0")).unwrap();
+        symlink("../../../devices/i2c-0/0-002d", folder().join("hwmon0/device")).unwrap();
+        assert_eq!(probe.check(), Ok(()));
+        assert_eq!(probe.rows(0), "w83781d,temp1,0-002d,30.0,,\n");
+    }
+
+    /// Sensors that give EIO and EISDIR, one at fault and one that was, and chips without a name.
+    #[test]
+    fn a_sensor_that_does_not_answer_has_no_value_and_costs_no_other() {
+        let mut probe = Probe::empty(&FAMILY);
+        write(&probe, "hwmon0", &[("temp3_input", "3000"), ("temp3_fault", "1"), ("temp3_max", "5000")]);
+        write(&probe, "hwmon0", &[("temp4_input", "4000"), ("temp4_fault", "0"), ("temp4_label", "")]);
+        write(&probe, "hwmon0/temp2_input", &[("x", "")]);
+        symlink("/proc/self/mem", folder().join("hwmon0/temp1_input")).unwrap();
+        let rows = "hwmon0,temp1,hwmon0,,,\nhwmon0,temp2,hwmon0,,,\nhwmon0,temp3,hwmon0,,5.0,\n";
+        assert_eq!(probe.rows(0), format!("{rows}hwmon0,temp4,hwmon0,4.0,,\n"));
+        write(&probe, "hwmon0", &[("temp3_fault", "0"), ("temp4_fault", "")]);
+        assert_eq!(probe.rows(1_000), format!("{}hwmon0,temp4,hwmon0,,,\n", rows.replace(",,5.0", ",3.0,5.0")));
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_no_value() {
+        let mut probe = Probe::empty(&FAMILY);
+        write(&probe, "hwmon0", &[("temp1_input", "warm"), ("temp2_input", "2000"), ("name", "c")]);
+        probe.write("class/hwmon/hwmon1/temp1_input", b"\xff\n");
+        probe.write("class/hwmon/hwmon1/name", b"\xff\n");
+        let (rows, outcome) = probe.tick(0);
+        assert_eq!(rows, "c,temp1,hwmon0,,,\nc,temp2,hwmon0,2.0,,\n\u{fffd},temp1,hwmon1,,,\n");
+        assert_eq!(outcome.unwrap_err().to_string(), "read class/hwmon: c: no number in temp1_input");
+        write(&probe, "hwmon0", &[("temp1_input", "1000"), ("temp1_crit", "hot")]);
+        write(&probe, "hwmon1", &[("temp1_input", "1000")]);
+        let (rows, outcome) = probe.tick(10_000);
+        assert!(rows.starts_with("c,temp1,hwmon0,1.0,,\n"), "{rows}");
+        assert!(outcome.unwrap_err().to_string().ends_with("hwmon0/temp1_crit"));
+    }
+
+    #[test]
+    fn chips_come_and_go() {
+        let mut probe = Probe::empty(&FAMILY);
+        assert_eq!(probe.rows(0), "");
+        write(&probe, "hwmon0", &[("name", "a"), ("temp1_input", "1000")]);
+        assert_eq!(probe.rows(9_999), "");
+        assert_eq!(probe.rows(10_000), "a,temp1,hwmon0,1.0,,\n");
+        fs::remove_dir_all(folder().join("hwmon0")).unwrap();
+        write(&probe, "hwmon0", &[("name", "b"), ("temp1_input", "2000")]);
+        // What was opened stays with the chip that went; it has no file of the new one.
+        assert_eq!(probe.rows(11_000), "a,temp1,hwmon0,1.0,,\n");
+        assert_eq!(probe.rows(20_000), "b,temp1,hwmon0,2.0,,\n");
+        fs::remove_dir_all(folder()).unwrap();
+        assert_eq!(probe.rows(30_000), "");
+    }
+
+    #[test]
+    fn the_number_of_sensors_is_bounded() {
+        let mut probe = Probe::empty(&FAMILY);
+        for chip in 0..3 {
+            for number in 0..100 {
+                probe.write(&format!("class/hwmon/hwmon{chip}/temp{number}_input"), "1");
+            }
+        }
+        let (rows, outcome) = probe.tick(0);
+        assert_eq!(rows.lines().count(), SENSORS_MAX);
+        assert!(outcome.unwrap_err().to_string().contains("more than 256 sensors"));
+        assert_eq!(probe.rows(1).lines().count(), SENSORS_MAX);
+    }
+
+    #[test]
+    fn a_host_without_sensors_lacks_them() {
+        let mut probe = Probe::empty(&FAMILY);
+        assert_eq!(
+            probe.check().unwrap_err(),
+            "there is no /sys/class/hwmon/hwmon*: no driver exports a sensor, as in most virtual machines"
+        );
+        write(&probe, "hwmon0", &[("name", "BAT0"), ("in0_input", "1000")]);
+        assert!(probe.check().unwrap_err().contains("temp*_input"));
+        write(&probe, "hwmon0", &[("temp1_input", "1000")]);
+        assert_eq!(probe.check(), Ok(()));
+    }
+}
