@@ -1,15 +1,18 @@
 //! `filesystem`: how full the mounted file systems are, from `/proc/mounts` and statvfs(3).
 
+mod usage;
+
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CStr, CString};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::source::{count, lines, poll, text, with_proc, words};
+use super::source::{count, lines, text, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
 use crate::sampler::{SampleError, Tick};
+use usage::Usage;
 
 /// The filesystem family.
 pub const FAMILY: Family =
@@ -18,7 +21,8 @@ pub const FAMILY: Family =
 record! {
     /// How full each mounted file system is, of those that lie on a device (`/proc/filesystems` does not call them
     /// `nodev`) and ZFS. Where several are mounted on one path, the last one is seen and has the row. A file system
-    /// that is mounted on several paths has a row for each. Values are null where statvfs(3) is refused.
+    /// that is mounted on several paths has a row for each. Values are null where statvfs(3) is refused, and where it
+    /// does not answer, which the collector then reports.
     pub struct Filesystem("filesystem") {
         labels {
             /// The path that it is mounted on.
@@ -41,15 +45,22 @@ record! {
     }
 }
 
-/// Reads the mounts, and the space of each through heim.
+/// Reads the mounts, and the space of each.
 ///
-/// heim's own list of partitions gives paths as they are escaped in `/proc/mounts`, loses lines that are not UTF-8,
-/// and does not show what is mounted over what, so the list is made here.
-#[derive(Debug, Default)]
+/// Not through heim: its list of partitions gives paths as they are escaped in `/proc/mounts`, loses lines that are not
+/// UTF-8, and does not show what is mounted over what; and its call of statvfs(3) takes no path that is not UTF-8, and
+/// the collector's thread for as long as the call hangs.
 pub struct FilesystemSampler {
     /// `/proc/mounts` and `/proc/filesystems` as `mounts` was made from them.
     made_from: (Vec<u8>, Vec<u8>),
     mounts: Vec<Mount>,
+    usage: Usage,
+}
+
+impl Default for FilesystemSampler {
+    fn default() -> FilesystemSampler {
+        FilesystemSampler { made_from: Default::default(), mounts: Vec::new(), usage: Usage::new(usage::statvfs) }
+    }
 }
 
 impl Sample for FilesystemSampler {
@@ -62,12 +73,12 @@ impl Sample for FilesystemSampler {
                 Ok(())
             })
         })?;
-        for (row, mount) in self.mounts.iter().enumerate() {
-            let space = mount.space()?;
+        let outcome = self.usage.ask(self.mounts.iter().map(|mount| &mount.path));
+        for (row, (mount, space)) in self.mounts.iter().zip(self.usage.spaces()).enumerate() {
             // Three labels a row, each with a place of its own in the cache.
             let mut label = |nth: usize, text: &str| rows.labels.resolve(row * 3 + nth, text);
             let record = Filesystem {
-                mountpoint: label(0, &text(&mount.path)),
+                mountpoint: label(0, &text(mount.path.to_bytes())),
                 device: label(1, &mount.device),
                 r#type: label(2, &mount.kind),
                 ..Filesystem::absent(tick.time)
@@ -83,7 +94,7 @@ impl Sample for FilesystemSampler {
                 None => record,
             });
         }
-        Ok(())
+        outcome
     }
 }
 
@@ -100,49 +111,9 @@ impl FilesystemSampler {
 #[derive(Debug, PartialEq)]
 struct Mount {
     /// Any bytes but NUL.
-    path: Vec<u8>,
+    path: Arc<CStr>,
     device: String,
     kind: String,
-}
-
-impl Mount {
-    /// `None` where the kernel does not say.
-    fn space(&self) -> Result<Option<Space>, SampleError> {
-        let space = match str::from_utf8(&self.path) {
-            Ok(path) => {
-                let usage = poll(heim::disk::usage(path))?.ok();
-                let space = usage.map(|usage| Space {
-                    total: usage.total().value,
-                    used: usage.used().value,
-                    free: usage.free().value,
-                });
-                // heim's subtraction wraps where a file system claims to have more free than it is large.
-                space.filter(|space| space.used <= space.total)
-            }
-            // heim takes no such path.
-            Err(_) => rustix::fs::statvfs(OsStr::from_bytes(&self.path)).ok().map(|stat| Space {
-                total: stat.f_blocks.saturating_mul(stat.f_frsize),
-                used: stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize),
-                free: stat.f_bavail.saturating_mul(stat.f_frsize),
-            }),
-        };
-        Ok(space)
-    }
-}
-
-/// Bytes of a file system.
-#[derive(Clone, Copy, Debug)]
-struct Space {
-    total: u64,
-    used: u64,
-    free: u64,
-}
-
-impl Space {
-    /// NaN for a file system without any space.
-    fn used_ratio(self) -> f64 {
-        self.used as f64 / self.used.saturating_add(self.free) as f64
-    }
 }
 
 /// The file systems on devices, in the order they were mounted: of several on one path the last.
@@ -162,10 +133,12 @@ fn parse(mounts: &[u8], types: &[u8]) -> Vec<Mount> {
         .rev()
         .filter(|(_, path, _)| seen.insert(*path))
         .filter(|(_, _, kind)| *kind == b"zfs" || on_devices.contains(kind))
-        .map(|(device, path, kind)| Mount {
-            path: unescaped(path),
-            device: text(&unescaped(device)).into_owned(),
-            kind: text(kind).into_owned(),
+        .filter_map(|(device, path, kind)| {
+            Some(Mount {
+                path: CString::new(unescaped(path)).ok()?.into(),
+                device: text(&unescaped(device)).into_owned(),
+                kind: text(kind).into_owned(),
+            })
         })
         .collect();
     found.reverse();
@@ -192,11 +165,17 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
     use crate::family::probe::Probe;
 
     fn mounted(mounts: &[u8], types: &str) -> Vec<(Vec<u8>, String, String)> {
-        parse(mounts, types.as_bytes()).into_iter().map(|mount| (mount.path, mount.device, mount.kind)).collect()
+        parse(mounts, types.as_bytes())
+            .into_iter()
+            .map(|mount| (mount.path.to_bytes().to_vec(), mount.device, mount.kind))
+            .collect()
     }
 
     /// The root of the machine this runs on stands in the recorded mounts.
@@ -245,16 +224,44 @@ mod tests {
         assert_eq!(probe.rows(2), "/nowhere/x,x,xfs,,,,\n");
     }
 
+    /// Blanks, tabs, line ends, backslashes, `#` and bytes that are not UTF-8: as labels, and as paths to ask for.
     #[test]
-    fn a_path_that_is_not_utf8_has_its_values() {
+    fn mount_points_of_any_bytes_have_their_values() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(OsStr::from_bytes(b"v\xffl"));
-        std::fs::create_dir(&path).unwrap();
-        let mount = Mount { path: path.as_os_str().as_bytes().to_vec(), device: String::new(), kind: String::new() };
-        let space = mount.space().unwrap().unwrap();
-        let stat = rustix::fs::statvfs(&path).unwrap();
-        assert_eq!(space.total, stat.f_blocks * stat.f_frsize);
-        assert!(space.used > 0 && space.used + space.free <= space.total);
+        let root = folder.path().to_str().unwrap();
+        let mut probe = Probe::empty(&FAMILY);
+        probe.write("filesystems", "\text4\n");
+        let total = rustix::fs::statvfs(root).map(|stat| stat.f_blocks * stat.f_frsize).unwrap();
+        for (name, written, label) in [
+            (&b"a b"[..], &b"a\\040b"[..], "a b"),
+            (b"a\tb", b"a\\011b", "a\tb"),
+            (b"a\nb", b"a\\012b", "\"a\nb\""),
+            (b"a\\b", b"a\\134b", "a\\b"),
+            (b"#a", b"\\043a", "#a"),
+            (b"a\\040b", b"a\\134040b", "a\\040b"),
+            (b"v\xffl", b"v\xffl", "v\u{fffd}l"),
+            ("\u{fc}\u{2003}n".as_bytes(), "\u{fc}\u{2003}n".as_bytes(), "\u{fc}\u{2003}n"),
+        ] {
+            std::fs::create_dir(folder.path().join(OsStr::from_bytes(name))).unwrap();
+            let mut mounts = format!("/dev/x {root}/").into_bytes();
+            mounts.extend_from_slice(written);
+            mounts.extend_from_slice(b" ext4 rw 0 0\n");
+            probe.write("mounts", mounts);
+            let row = probe.rows(1);
+            let (labels, values) = row.split_once(",/dev/x,ext4,").unwrap();
+            // A label with a line end is quoted in CSV, with the folder in it.
+            let label = match label.strip_prefix('"') {
+                Some(rest) => format!("\"{root}/{rest}"),
+                None => format!("{root}/{label}"),
+            };
+            assert_eq!(labels, label);
+            assert!(values.starts_with(&format!("{total},")) && !values.contains(",,"), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_a_nul_is_no_mount() {
+        assert_eq!(mounted(b"/dev/a /x\\000y ext4 rw 0 0\n/dev/b /x\0 ext4 rw 0 0\n", "\text4\n"), []);
     }
 
     #[test]
@@ -268,12 +275,5 @@ mod tests {
         ] {
             assert_eq!(unescaped(field), plain, "{}", field.escape_ascii());
         }
-    }
-
-    #[test]
-    fn the_ratio_is_of_what_users_can_have() {
-        let space = |used, free| Space { total: 100, used, free }.used_ratio();
-        assert!((space(30, 30) - 0.5).abs() < f64::EPSILON && (space(0, 5)).abs() < f64::EPSILON);
-        assert!(space(0, 0).is_nan());
     }
 }
