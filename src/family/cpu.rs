@@ -147,22 +147,29 @@ impl CpuSampler {
             guest_nice_us: time.guest_nice().map_or(ABSENT, us),
             ..Cpu::absent(tick.time)
         };
-        let slot = if row == 0 { Some(0) } else { number(name.as_bytes()).and_then(|id| usize::try_from(id + 1).ok()) };
+        let slot = if row == 0 {
+            Some(0)
+        } else {
+            number(name.as_bytes()).and_then(|id| usize::try_from(id.checked_add(1)?).ok())
+        };
         if let Some(slot) = slot.filter(|slot| *slot <= CPUS_MAX) {
             if self.histories.len() <= slot {
                 self.histories.resize_with(slot + 1, History::default);
             }
-            let share = self.histories[slot].share(self.reads, Sampled::new(&record, tick));
+            let sampled = Sampled::new(&record, tick);
+            let share = sampled.and_then(|sampled| self.histories[slot].share(self.reads, sampled));
             record.utilization = share.unwrap_or(f64::NAN);
         }
         rows.push(record);
     }
 
-    /// heim divides the kernel's units to seconds; going back by way of whole units is exact up to 2^51 of them.
+    /// heim divides the kernel's units to seconds; going back by way of whole units is exact up to 2^51 of them. It takes
+    /// also words such as `-1` and `nan`, which are no times.
     fn micros(&self, time: Time) -> i64 {
+        let units = (time.get::<second>() * self.units_per_second).round();
         #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
-        let units = (time.get::<second>() * self.units_per_second).round() as i64;
-        units.saturating_mul(self.unit_us)
+        let us = |units: f64| (units as i64).saturating_mul(self.unit_us);
+        if units >= 0.0 { us(units) } else { ABSENT }
     }
 }
 
@@ -191,13 +198,13 @@ struct Sampled {
 }
 
 impl Sampled {
-    fn new(cpu: &Cpu, tick: &Tick) -> Sampled {
+    /// `None` where a time is absent.
+    fn new(cpu: &Cpu, tick: &Tick) -> Option<Sampled> {
         let busy = [cpu.user_us, cpu.nice_us, cpu.system_us, cpu.irq_us, cpu.softirq_us, cpu.steal_us];
-        Sampled {
-            at_ns: tick.monotonic_ns,
-            busy_us: busy.into_iter().fold(0, i64::saturating_add),
-            idle_us: cpu.idle_us.saturating_add(cpu.iowait_us),
-        }
+        let idle = [cpu.idle_us, cpu.iowait_us];
+        let sum = |times: &[i64]| times.iter().copied().fold(0, i64::saturating_add);
+        let is_whole = !busy.contains(&ABSENT) && !idle.contains(&ABSENT);
+        is_whole.then(|| Sampled { at_ns: tick.monotonic_ns, busy_us: sum(&busy), idle_us: sum(&idle) })
     }
 }
 
@@ -220,7 +227,8 @@ impl History {
         }
         let base = base?;
         let (busy, idle) = (now.busy_us - base.busy_us, now.idle_us - base.idle_us);
-        (busy >= 0 && idle >= 0 && busy + idle > 0).then(|| busy as f64 / (busy + idle) as f64)
+        let both = busy.saturating_add(idle);
+        (busy >= 0 && idle >= 0 && both > 0).then(|| busy as f64 / both as f64)
     }
 }
 
@@ -257,6 +265,32 @@ mod tests {
     fn stat(cpus: &[(&str, u64, u64)]) -> String {
         let lines = cpus.iter().map(|(name, user, idle)| format!("cpu{name} {user} 0 0 {idle} 0 0 0 0 0 0\n"));
         lines.collect::<String>() + "intr 0\n"
+    }
+
+    #[test]
+    fn words_that_are_no_times_are_absent_and_numbers_may_be_of_any_size() {
+        let mut probe = Probe::empty(&FAMILY);
+        let greatest = "99999999999999999999 99999999999999999999 0 99999999999999999999 0 0 0 0";
+        for ms in [0, 100, 200] {
+            probe.write(
+                "stat",
+                format!("cpu  1 -1 nan 4 5 6 7 8\ncpu9223372036854775807 {greatest}\ncpu1 {greatest}\n"),
+            );
+            let (rows, outcome) = probe.tick(ms);
+            assert!(outcome.is_ok());
+            let max = i64::MAX;
+            assert_eq!(
+                rows,
+                format!(
+                    "total,10000,,,40000,50000,60000,70000,80000,,,\n\
+                     9223372036854775807,{max},{max},0,{max},0,0,0,0,,,\n\
+                     1,{max},{max},0,{max},0,0,0,0,,,\n"
+                )
+            );
+            // In between it counts from zero.
+            probe.write("stat", format!("cpu  1 0 0 4 5 6 7 8\ncpu1 {}\n", "0 ".repeat(8)));
+            assert!(probe.tick(ms + 50).1.is_ok());
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::lines::{Changed, LineRows, Parsed};
-use super::source::{Outcome, bytes, count, failed, lines, next_number, scaled, text, with_proc, with_sys, words};
+use super::source::{
+    Outcome, bytes, count, failed, lines, next_number, number, scaled, text, with_proc, with_sys, words,
+};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
@@ -28,6 +30,8 @@ const OWN_PAUSE_NS: i64 = 10_000_000_000;
 const OWN_FILES_MAX: usize = 32;
 /// Words of a line before its numbers: major, minor and name.
 const WORDS_BEFORE_NUMBERS: usize = 3;
+/// Whatever a device's own are.
+const SECTOR_BYTES: i64 = 512;
 const US_PER_MS: i64 = 1_000;
 
 record! {
@@ -198,27 +202,52 @@ async fn parse_changed(mut changed: Changed<'_, Disk>, words_before: usize, labe
         }
     });
     while let (Some((row, compared, parsed)), Some(counters)) = (changed.next(), counters.next().await) {
-        let counters = match counters {
-            Ok(counters) => counters,
-            Err(error) => {
-                outcome.fail(FILE, error);
-                continue;
-            }
+        let (device, record) = match &counters {
+            Ok(counters) => (
+                text(counters.device_name().as_encoded_bytes()),
+                Disk {
+                    read_ops: count(counters.read_count()),
+                    write_ops: count(counters.write_count()),
+                    read_bytes: bytes(counters.read_bytes()),
+                    write_bytes: bytes(counters.write_bytes()),
+                    ..parse(words(compared).skip(words_before))
+                },
+            ),
+            // A device's own file does not name it.
+            Err(error) => match parse_whole(compared).filter(|_| words_before == WORDS_BEFORE_NUMBERS) {
+                Some((device, record)) => (text(device), record),
+                None => {
+                    outcome.fail(FILE, error);
+                    continue;
+                }
+            },
         };
-        if counters.read_count() == 0 && counters.write_count() == 0 {
-            *parsed = Parsed::Idle;
-            continue;
-        }
-        *parsed = Parsed::Record(Disk {
-            device: labels.resolve(row, &text(counters.device_name().as_encoded_bytes())),
-            read_ops: count(counters.read_count()),
-            write_ops: count(counters.write_count()),
-            read_bytes: bytes(counters.read_bytes()),
-            write_bytes: bytes(counters.write_bytes()),
-            ..parse(words(compared).skip(words_before))
-        });
+        *parsed = if record.read_ops == 0 && record.write_ops == 0 {
+            Parsed::Idle
+        } else {
+            Parsed::Record(Disk { device: labels.resolve(row, &device), ..record })
+        };
     }
     outcome
+}
+
+/// The device and all columns of a line of `/proc/diskstats`.
+fn parse_whole(line: &[u8]) -> Option<(&[u8], Disk)> {
+    let mut rest = words(line).skip(WORDS_BEFORE_NUMBERS - 1);
+    let device = rest.next()?;
+    let mut numbers = [0; 10];
+    for value in &mut numbers {
+        *value = number(rest.next()?)?;
+    }
+    let [read_ops, _, read_sectors, _, write_ops, _, write_sectors, ..] = numbers;
+    let record = Disk {
+        read_ops,
+        write_ops,
+        read_bytes: scaled(read_sectors, SECTOR_BYTES),
+        write_bytes: scaled(write_sectors, SECTOR_BYTES),
+        ..parse(words(line).skip(WORDS_BEFORE_NUMBERS))
+    };
+    Some((device, record))
 }
 
 /// The columns that heim does not give. It parses the busy time too, but takes the milliseconds for seconds.
@@ -272,6 +301,24 @@ mod tests {
              mmcblk0,9223372036854775807,1,512,512,1,1,4294967295000,1000,1000,1\n"
         );
         assert_eq!(outcome.unwrap_err().what, "diskstats");
+    }
+
+    /// heim would multiply the sectors beyond 2^64.
+    #[test]
+    fn numbers_of_any_size_are_told_without_a_wrap() {
+        let mut probe = Probe::empty(&FAMILY);
+        let line = |name: &str, sectors: &str| format!("8 0 {name} 1 2 {sectors} 4 5 6 7 8 9 10 11\n");
+        let [wraps, more] = ["36028797018963969", "99999999999999999999999"].map(|sectors| line("sda", sectors));
+        for sectors in [wraps, more] {
+            probe.write("diskstats", format!("{sectors}{}8 2 sdc 1 99999999999999999999\n", line("sdb", "3")));
+            let (rows, outcome) = probe.tick(0);
+            let max = i64::MAX;
+            assert_eq!(
+                rows,
+                format!("sda,1,5,{max},3584,2,6,10000,4000,8000,9\nsdb,1,5,1536,3584,2,6,10000,4000,8000,9\n")
+            );
+            assert_eq!(outcome.unwrap_err().what, "diskstats");
+        }
     }
 
     #[test]

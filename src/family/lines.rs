@@ -8,6 +8,7 @@ use std::io;
 
 use heim_runtime::substitute::Substitute;
 
+use super::source::has_long_number;
 use crate::record::Record;
 
 /// The rows of one file as they were last parsed.
@@ -62,7 +63,7 @@ impl<R: Record> LineRows<R> {
     }
 
     /// The bytes that stand at `row` now, at most one row after the last. What heim would get of them is what `before`
-    /// and they are together.
+    /// and they are together, or an empty line where it cannot calculate with a number.
     pub(super) fn compare(&mut self, row: usize, before: &[u8], bytes: &[u8]) {
         if row == self.rows.len() {
             self.rows.push(LineRow { bytes: Vec::new(), parsed: Parsed::Failed });
@@ -75,8 +76,10 @@ impl<R: Record> LineRows<R> {
         known.bytes.extend_from_slice(bytes);
         known.parsed = Parsed::Failed;
         self.changed.push(row);
-        self.text.push(before);
-        self.text.push(bytes);
+        if !has_long_number(bytes) {
+            self.text.push(before);
+            self.text.push(bytes);
+        }
         self.text.push(b"\n");
     }
 

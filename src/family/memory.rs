@@ -5,7 +5,7 @@ use std::time::Duration;
 use heim::memory::Memory as Heim;
 use heim::memory::os::linux::MemoryExt;
 
-use super::source::{self, lines, number, poll, scaled, with_proc, words};
+use super::source::{self, has_long_number, lines, number, poll, scaled, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::{ABSENT, Record};
@@ -66,10 +66,10 @@ impl Sample for MemorySampler {
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Memory>) -> Result<(), SampleError> {
         with_proc("meminfo", |meminfo| {
-            // heim panics on a line of less than two bytes, fails where one of its eight keys is missing, and takes a
-            // number that was cut for a whole one.
-            let odd = has_short_line(meminfo) || !meminfo.ends_with(b"\n");
-            let heim = if odd { None } else { poll(heim::memory::memory())?.ok() };
+            // heim panics on a line of less than two bytes, multiplies numbers beyond what holds them, fails where one of
+            // its eight keys is missing, and takes a number that was cut for a whole one.
+            let is_heims = meminfo.ends_with(b"\n") && !has_short_line(meminfo) && !has_long_number(meminfo);
+            let heim = if is_heims { poll(heim::memory::memory())?.ok() } else { None };
             let mut record = match heim {
                 Some(memory) => from_heim(&memory, tick.time),
                 None => parse(meminfo, tick.time),
@@ -227,6 +227,21 @@ mod tests {
             }
         }
         assert!(has_short_line(b"ab\r\ncd\n") && has_short_line(b"a\r\n"));
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_told_without_a_wrap() {
+        let (max, mib) = (i64::MAX, 1 << 20);
+        for before in ["", "x", "xx", "xxx"] {
+            let mut probe = Probe::empty(&FAMILY);
+            let text = format!(
+                "{before}MemTotal: 18446744073709551615 kB\nMemTotal: 18446744073709552 kB\nMemFree: 1024 kB\nMemAvailable: 1024 kB\n\
+                 Buffers: 1024 kB\nCached: 1024 kB\nActive: 1024 kB\nInactive: 1024 kB\nShmem: 1024 kB\n"
+            );
+            probe.write("meminfo", text);
+            let used = max - 3 * mib;
+            assert_eq!(probe.rows(0), format!("{max},{used},{mib},{mib},{mib},{mib},{mib},{mib},{mib},,\n"));
+        }
     }
 
     #[test]

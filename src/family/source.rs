@@ -84,6 +84,23 @@ pub(super) fn number(word: &[u8]) -> Option<i64> {
     })
 }
 
+/// Whether a number in `text` has 17 digits or more; where the longest has 12 to 16, either is said.
+///
+/// heim multiplies such numbers by 512 or 1000 and beyond 2^64, where they wrap or panic. A thousand times the greatest of
+/// fewer digits is below it.
+///
+/// Of 17 bytes in a row, three groups of four are whole in the text's groups of four.
+pub(super) fn has_long_number(text: &[u8]) -> bool {
+    const GROUPS: usize = 3;
+    // The high halves of digits, and of some other characters.
+    let is_digits = |group: &[u8; 4]| u32::from_ne_bytes(*group) & 0xf0f0_f0f0 == 0x3030_3030;
+    let mut run = 0;
+    text.as_chunks().0.iter().any(|group| {
+        run = if is_digits(group) { run + 1 } else { 0 };
+        run == GROUPS
+    })
+}
+
 /// The next word as a number; [`ABSENT`] when there is none.
 pub(super) fn next_number<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> i64 {
     words.next().and_then(number).unwrap_or(ABSENT)
@@ -131,6 +148,17 @@ mod tests {
         }
         assert_eq!(count(u64::MAX), i64::MAX);
         assert_eq!((scaled(ABSENT, 1000), scaled(7, 1000), scaled(i64::MAX, 2)), (ABSENT, 7000, i64::MAX));
+    }
+
+    #[test]
+    fn long_numbers_are_found_wherever_they_stand() {
+        for before in 0..8 {
+            for after in 0..8 {
+                let of = |digits| format!("{}{}{}", "x".repeat(before), "9".repeat(digits), "x".repeat(after));
+                assert!((17..40).all(|digits| has_long_number(of(digits).as_bytes())), "{before}");
+                assert!((0..12).all(|digits| !has_long_number(of(digits).as_bytes())), "{before}");
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,500 @@
+//! No bytes below `/proc` and `/sys` make a family panic, or push a row that is not whole.
+//!
+//! Each family is sampled over the trees of `tests/fixtures`, with every file changed at random: bits, bytes, words and
+//! lines, cut, doubled, swapped and made huge. It is sampled by itself, not by a collector, which would catch a panic.
+//!
+//! - `KYMO_FUZZ_SECONDS`: how long for each family; a small number of iterations where it is not set.
+//! - `KYMO_FUZZ_SEED`: the seed of the first iteration, each other has the next number. Random where seconds are set,
+//!   else always the same.
+//! - `KYMO_FUZZ_FAMILY`: only this one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::any::Any;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{env, thread};
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::TimestampMicrosecondType;
+use kymo::batch::Source;
+use kymo::family::{FAMILIES, Family, in_snapshot};
+use kymo::record::label::Labels;
+use kymo::sampler::{Sampler, Tick};
+use tempfile::TempDir;
+
+/// Iterations of each family where no time is given.
+const ITERATIONS: u64 = 200;
+const SEED: u64 = 1;
+/// Families that are sampled at the same time.
+const THREADS: usize = 2;
+/// Fewer than some ticks push: what is dropped is counted, too.
+const RING_CAPACITY: usize = 512;
+/// Of a line that is made huge.
+const HUGE_BYTES_MAX: usize = 64 << 10;
+/// 2026-01-01.
+const START_US: i64 = 1_767_225_600_000_000;
+const SECOND_US: i64 = 1_000_000;
+
+/// A tree of `tests/fixtures`.
+struct Tree {
+    name: String,
+    entries: Vec<(PathBuf, Entry)>,
+}
+
+enum Entry {
+    Folder,
+    Link(PathBuf),
+    File(Vec<u8>),
+}
+
+/// Every folder of `tests/fixtures` that has a `proc` or a `sys` in it.
+fn trees() -> Vec<Tree> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut found = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        if folder.join("proc").is_dir() || folder.join("sys").is_dir() {
+            let mut entries = Vec::new();
+            read(&folder, Path::new(""), &mut entries);
+            let name = folder.strip_prefix(&root).unwrap().to_str().unwrap().replace('/', "-");
+            found.push(Tree { name, entries });
+        } else {
+            folders.extend(children(&folder).into_iter().filter(|path| path.is_dir()));
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(found.iter().any(|tree| tree.name == "vm"), "no trees in {}", root.display());
+    found
+}
+
+/// What is in `folder`, in an order that is the same on every machine.
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let mut children: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    children.sort();
+    children
+}
+
+fn read(folder: &Path, below: &Path, entries: &mut Vec<(PathBuf, Entry)>) {
+    for path in children(folder) {
+        let name = below.join(path.file_name().unwrap());
+        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        if kind.is_dir() {
+            entries.push((name.clone(), Entry::Folder));
+            read(&path, &name, entries);
+        } else if kind.is_symlink() {
+            entries.push((name, Entry::Link(fs::read_link(&path).unwrap())));
+        } else {
+            entries.push((name, Entry::File(fs::read(&path).unwrap())));
+        }
+    }
+}
+
+/// Sebastiano Vigna's splitmix64: a seed that is one more gives other numbers altogether.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// 0…`bound` − 1; 0 for a bound of 0.
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % (bound as u64).max(1)).unwrap()
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+
+    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+        from[self.below(from.len())]
+    }
+}
+
+/// Words that number parsers stumble on, and others.
+const WORDS: &[&[u8]] = &[
+    b"0",
+    b"00",
+    b"-0",
+    b"-1",
+    b"+1",
+    b"1.5",
+    b".",
+    b"-",
+    b"1e9",
+    b"1e400",
+    b"0x10",
+    b"nan",
+    b"inf",
+    b"-inf",
+    b"255",
+    b"256",
+    b"65536",
+    b"2147483648",
+    b"4294967295",
+    b"4294967296",
+    b"9223372036854775807",
+    b"9223372036854775808",
+    b"-9223372036854775808",
+    b"-9223372036854775809",
+    b"18446744073709551615",
+    b"18446744073709551616",
+    b"18446744073709551615.99",
+    b"99999999999999999999999999999999999999999",
+    b"0.0000000000000000000000000001",
+    b"kB",
+    b":",
+    b"::",
+    b"=",
+    b"a:b",
+    b"(",
+    b")",
+    b"\\040",
+    b"\\777",
+    b"max",
+    b"cpu",
+    b"cpu0",
+    b"cpu4294967295",
+    b"cpu99999999999999999999",
+    b"\0",
+    b"\xff",
+    b"\xc3",
+    b"\xc3\xa9",
+    b"\xe2\x80\x83",
+    b"\xf0\x9f\x98\x80",
+    b"..",
+    b"/",
+    b"%s",
+];
+/// What may stand between lines, words and halves of words.
+const SEPARATORS: &[&[u8]] =
+    &[b" ", b"  ", b"\t", b"\n", b"\n\n", b"\r\n", b"\r", b"\x0b", b"\xc2\xa0", b":", b": ", b"=", b",", b"\0"];
+
+/// The piece of `bytes` around a random place that `ends` bounds.
+fn piece(bytes: &[u8], random: &mut Random, ends: fn(u8) -> bool) -> (usize, usize) {
+    let at = random.below(bytes.len());
+    let from = bytes[..at].iter().rposition(|byte| ends(*byte)).map_or(0, |end| end + 1);
+    let to = bytes[at..].iter().position(|byte| ends(*byte)).map_or(bytes.len(), |end| at + end);
+    (from, to)
+}
+
+fn line(bytes: &[u8], random: &mut Random) -> (usize, usize) {
+    let (from, to) = piece(bytes, random, |byte| byte == b'\n');
+    (from, (to + 1).min(bytes.len()))
+}
+
+fn word(bytes: &[u8], random: &mut Random) -> (usize, usize) {
+    piece(bytes, random, |byte| byte.is_ascii_whitespace())
+}
+
+fn insert(bytes: &mut Vec<u8>, at: usize, what: impl IntoIterator<Item = u8>) {
+    bytes.splice(at..at, what);
+}
+
+/// Changes something.
+fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
+    let part = if random.one_in(2) { line } else { word };
+    let at = random.below(bytes.len() + 1);
+    let (from, to) = part(bytes, random);
+    match random.below(22) {
+        0..=1 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.below(8)),
+        2 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = random.byte()),
+        3 => bytes.truncate(at),
+        4 => drop(bytes.drain(..at)),
+        5 => drop(bytes.drain(from..to)),
+        6..=7 => insert(bytes, to, bytes[from..to].to_vec()),
+        8..=9 => {
+            // Swaps two parts, or puts the one into the other.
+            let (other_from, other_to) = part(bytes, random);
+            let (one, other) = (bytes[from..to].to_vec(), bytes[other_from..other_to].to_vec());
+            if from < other_from {
+                bytes.splice(other_from..other_to, one);
+                bytes.splice(from..to, other);
+            } else {
+                bytes.splice(from..to, other);
+                bytes.splice(other_from..other_to, one);
+            }
+        }
+        10..=13 => {
+            let (from, to) = word(bytes, random);
+            bytes.splice(from..to, random.pick(WORDS).iter().copied());
+        }
+        14 => insert(bytes, at, random.pick(WORDS).iter().copied()),
+        15 => insert(bytes, at, random.pick(SEPARATORS).iter().copied()),
+        16 => {
+            // A short line.
+            let len = random.below(4);
+            let short: Vec<u8> = (0..len).map(|_| random.pick(&[b" ", b":", b"a", b"0"])[0]).chain(*b"\n").collect();
+            insert(bytes, from, short);
+        }
+        17 => {
+            // The first end after some place goes.
+            if let Some(end) = bytes[at..].iter().position(u8::is_ascii_whitespace) {
+                bytes.remove(at + end);
+            }
+        }
+        18 => {
+            let len = random.below(64);
+            let noise: Vec<u8> = (0..len).map(|_| random.byte()).collect();
+            insert(bytes, at, noise);
+        }
+        19 => insert(bytes, at, vec![0; random.below(4_096)]),
+        20 => {
+            // Seldom, as it takes long.
+            let bound = if random.one_in(8) { HUGE_BYTES_MAX } else { 2_048 };
+            let len = random.below(bound);
+            let what = if from < to { bytes[from..to].to_vec() } else { vec![b'9'] };
+            let what = if random.one_in(2) { random.pick(WORDS).to_vec() } else { what };
+            insert(bytes, at, what.into_iter().cycle().take(len));
+        }
+        _ => {
+            if random.one_in(4) {
+                bytes.clear();
+            }
+        }
+    }
+}
+
+/// A file as it is at a tick.
+fn mutated(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if !random.one_in(8) {
+        for _ in 0..=random.below(8) {
+            mutate(&mut bytes, random);
+        }
+    }
+    bytes
+}
+
+/// Where a thread has its trees.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Place { folder: folder.unwrap() }
+    }
+
+    /// Puts a tree there, with each file as `change` makes it; files that it gives nothing for are not there.
+    fn put(&self, tree: &Tree, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) {
+        let root = self.folder.path().join(&tree.name);
+        // Both are there in any case.
+        fs::create_dir_all(root.join("proc")).unwrap();
+        fs::create_dir_all(root.join("sys")).unwrap();
+        for (name, entry) in &tree.entries {
+            let path = root.join(name);
+            match entry {
+                Entry::Folder => fs::create_dir_all(&path).unwrap(),
+                Entry::Link(target) => {
+                    if fs::symlink_metadata(&path).is_err() {
+                        symlink(target, &path).unwrap();
+                    }
+                }
+                // In place: kept descriptors see the new bytes.
+                Entry::File(bytes) => match change(bytes) {
+                    Some(bytes) => fs::write(&path, bytes).unwrap(),
+                    None => drop(fs::remove_file(&path)),
+                },
+            }
+        }
+    }
+
+    /// Has this thread read the kernel's files there, and forget all that it kept.
+    fn enter(&self, tree: &Tree) {
+        let root = self.folder.path().join(&tree.name);
+        heim_runtime::linux::set_roots(root.join("proc"), root.join("sys"));
+    }
+}
+
+/// How a family did.
+#[derive(Default)]
+struct Course {
+    iterations: u64,
+    ticks: u64,
+    rows: u64,
+    errors: u64,
+    slowest: Duration,
+}
+
+/// A family as a collector has it.
+struct Subject {
+    family: &'static Family,
+    sampler: Box<dyn Sampler>,
+    source: Box<dyn Source>,
+}
+
+impl Subject {
+    fn new(family: &'static Family) -> Subject {
+        let sampling = family.sampling().unwrap();
+        let (sampler, source) = (sampling.open)(&Arc::new(Labels::default()), RING_CAPACITY);
+        Subject { family, sampler, source }
+    }
+
+    /// Takes a tick, whose rows must be whole.
+    fn tick(&mut self, tick: &Tick, course: &mut Course) {
+        let mut taken = None;
+        let began = Instant::now();
+        in_snapshot(&mut || {
+            // What the host lacks is looked for as well: it may be gone after the check.
+            let _ = self.sampler.check();
+            taken = Some(self.sampler.sample(tick));
+        });
+        course.slowest = course.slowest.max(began.elapsed());
+        let (sampled, outcome) = taken.unwrap();
+        let mut rows = 0;
+        if let Some(batch) = self.source.drain() {
+            rows = batch.num_rows() as u64;
+            assert_eq!(batch.schema(), self.family.table.schema());
+            for column in batch.columns() {
+                column.to_data().validate_full().unwrap();
+            }
+            let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
+            assert!(times.null_count() == 0 && times.values().iter().all(|time| *time == tick.time));
+        }
+        assert_eq!(rows, sampled.pushed, "rows drained and pushed");
+        course.ticks += 1;
+        course.rows += rows;
+        course.errors += u64::from(outcome.is_err());
+    }
+}
+
+/// The trees in which the family has rows; all of them where it never has.
+fn useful<'a>(family: &'static Family, trees: &'a [Tree], place: &Place) -> Vec<&'a Tree> {
+    let has_rows = |tree: &&Tree| {
+        place.put(tree, &mut |bytes| Some(bytes.to_vec()));
+        place.enter(tree);
+        let (mut subject, mut course) = (Subject::new(family), Course::default());
+        for second in 0..2 {
+            subject.tick(&tick(START_US, second), &mut course);
+        }
+        course.rows > 0
+    };
+    let found: Vec<&Tree> = trees.iter().filter(has_rows).collect();
+    if found.is_empty() { trees.iter().collect() } else { found }
+}
+
+fn tick(start_us: i64, second: i64) -> Tick {
+    Tick { time: start_us + second * SECOND_US, monotonic_ns: second * SECOND_US * 1_000 }
+}
+
+/// One to three ticks over a changed tree.
+fn iterate(family: &'static Family, trees: &[&Tree], place: &Place, seed: u64, course: &mut Course) {
+    let mut random = Random(seed);
+    let tree = random.pick(trees);
+    // Some hosts' first tick is one of good health.
+    let is_whole = random.one_in(4);
+    place.put(tree, &mut |bytes| if is_whole { Some(bytes.to_vec()) } else { change(bytes, &mut random) });
+    place.enter(tree);
+    let mut subject = Subject::new(family);
+    let mut now = tick(START_US, 1_000);
+    for number in 0..=random.below(3) {
+        if number > 0 {
+            if !random.one_in(4) {
+                place.put(tree, &mut |bytes| change(bytes, &mut random));
+            }
+            // 0…2 s later, or, by the wall clock, years before or after; never does the monotonic clock go back.
+            let step_us = i64::try_from(random.below(2_000_001)).unwrap();
+            let year_us = 365 * 86_400 * SECOND_US;
+            let years = i64::try_from(random.below(60)).unwrap() - 40;
+            now.time += if random.one_in(4) { years * year_us } else { step_us };
+            now.monotonic_ns += step_us * 1_000;
+        }
+        subject.tick(&now, course);
+    }
+}
+
+/// Mostly the file with changes; seldom there is none.
+fn change(bytes: &[u8], random: &mut Random) -> Option<Vec<u8>> {
+    (!random.one_in(64)).then(|| mutated(bytes, random))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// Goes on until the time is over, or something is wrong.
+fn fuzz(family: &'static Family, trees: &[Tree], limit: Option<Duration>, first_seed: u64) -> Result<Course, String> {
+    let place = Place::new();
+    let trees = useful(family, trees, &place);
+    let mut course = Course::default();
+    let began = Instant::now();
+    while limit.map_or(course.iterations < ITERATIONS, |limit| began.elapsed() < limit) {
+        let seed = first_seed.wrapping_add(course.iterations);
+        let iteration = AssertUnwindSafe(|| iterate(family, &trees, &place, seed, &mut course));
+        if let Err(panic) = catch_unwind(iteration) {
+            let (name, message) = (family.name(), message(&*panic));
+            return Err(format!("{name}: {message}\n    again by KYMO_FUZZ_FAMILY={name} KYMO_FUZZ_SEED={seed}"));
+        }
+        course.iterations += 1;
+    }
+    Ok(course)
+}
+
+fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = env::var(name).ok()?;
+    let value = text.parse();
+    Some(value.unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+#[test]
+fn no_bytes_make_a_family_panic() {
+    let limit = variable("KYMO_FUZZ_SECONDS").map(Duration::from_secs);
+    let seed = variable("KYMO_FUZZ_SEED").unwrap_or_else(|| match limit {
+        Some(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos().into(),
+        None => SEED,
+    });
+    let only = env::var("KYMO_FUZZ_FAMILY").ok();
+    let is_wanted =
+        |family: &&Family| family.sampling().is_some() && only.as_ref().is_none_or(|only| only == family.name());
+    let families: Vec<&'static Family> = FAMILIES.iter().filter(is_wanted).collect();
+    assert!(!families.is_empty(), "KYMO_FUZZ_FAMILY names no family");
+    println!("fuzz: seed {seed}");
+    let trees = trees();
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        // Relaxed: the number carries nothing but itself.
+        while let Some(family) = families.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match fuzz(family, &trees, limit, seed) {
+                Ok(Course { iterations, ticks, rows, errors, slowest }) => println!(
+                    "fuzz: {}: {iterations} iterations, {ticks} ticks, {errors} with an error, {rows} rows, the slowest tick {slowest:?}",
+                    family.name()
+                ),
+                Err(failure) => failures.lock().unwrap().push(failure),
+            }
+        }
+    };
+    thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(work))));
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What is put there is changed, differs from seed to seed, and is the same for the same.
+#[test]
+fn mutations_follow_from_the_seed() {
+    let text = b"MemTotal:  2048 kB\nMemFree:  1024 kB\n".repeat(4);
+    let of_seed = |seed| mutated(&text, &mut Random(seed));
+    let all: Vec<Vec<u8>> = (0..1_000).map(of_seed).collect();
+    assert_eq!(all[7], of_seed(7));
+    let mut distinct = all.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert!(distinct.len() > 600, "{}", distinct.len());
+    assert!(all.contains(&text) && all.iter().any(Vec::is_empty));
+}
