@@ -66,7 +66,10 @@ impl Sample for HostSampler {
             Ok(())
         }));
         match poll(heim::host::uptime())? {
-            Ok(uptime) => record.uptime_us = micros(uptime.get::<second>()),
+            Ok(uptime) if (0.0..f64::INFINITY).contains(&uptime.get::<second>()) => {
+                record.uptime_us = micros(uptime.get::<second>());
+            }
+            Ok(_) => outcome.fail("uptime", "it is no time"),
             Err(error) => outcome.fail("uptime", error),
         }
         rows.push(record);
@@ -76,8 +79,13 @@ impl Sample for HostSampler {
 
 fn parse_loadavg(loadavg: &[u8], record: &mut Host) {
     let mut words = words(loadavg);
-    let mut next = || words.next().and_then(|word| str::from_utf8(word).ok()?.parse().ok()).unwrap_or(f64::NAN);
+    let mut next = || words.next().and_then(|word| number_of(word)).unwrap_or(f64::NAN);
     (record.load1, record.load5, record.load15) = (next(), next(), next());
+}
+
+/// A word as a number; words for infinity are none.
+fn number_of(word: &[u8]) -> Option<f64> {
+    str::from_utf8(word).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 fn parse_stat(stat: &[u8], record: &mut Host) {
@@ -130,6 +138,12 @@ mod tests {
         probe.write("uptime", "soon\n");
         let (rows, outcome) = probe.tick(0);
         assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("0.5,,1.5,,,7,,,\n", "uptime"));
+        probe.write("loadavg", "inf NaN -0.0 1/2 3\n");
+        for uptime in ["inf 0\n", "-1.0 0\n", "nan 0\n"] {
+            probe.write("uptime", uptime);
+            let (rows, outcome) = probe.tick(0);
+            assert_eq!((rows.as_str(), outcome.unwrap_err().what), (",,-0.0,,,7,,,\n", "uptime"));
+        }
     }
 
     #[test]
