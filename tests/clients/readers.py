@@ -6,6 +6,7 @@ may be added and subtracted. psutil's is a function's group and a field: `memory
 """
 
 import http.client
+import os
 import pathlib
 import re
 import shutil
