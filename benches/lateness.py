@@ -216,13 +216,13 @@ def lateness(seconds: list[Second]) -> tuple[collections.Counter[int], collectio
                 # No deadline is taken twice, so one that seems to be was the next one's tick.
                 deadline = max(deadline, last_deadline + 1)
             late = max(0.0, tick - phase - deadline * INTERVAL_US)
-            largest = max(largest, late)
             missed = deadline - last_deadline - 1 if last_deadline is not None else 0
+            largest = max(largest, late + missed * INTERVAL_US)
             wakes[round(late + missed * INTERVAL_US)] += 1
             deadlines.update(round(late + before * INTERVAL_US) for before in range(missed + 1))
             missed_in_all += missed
             last_deadline = deadline
-        # The collector tells how late a tick was after its newest deadline, those missed before left out.
+        # The collector too tells how late a tick was after the first deadline that it missed.
         differences.append(abs(largest - second.max_us))
     return wakes, deadlines, differences, missed_in_all
 

@@ -61,7 +61,7 @@ pub enum Origin {
 pub struct Sampling {
     /// Makes its sampler and the drain thread's end of its ring.
     pub open: fn(labels: &Arc<Labels>, ring_capacity: usize) -> Opened,
-    /// The shortest interval that still gives new information, unless forced.
+    /// The shortest interval, unless forced: what is shorter gives nothing new, or costs the host too much.
     pub interval_min: Duration,
     /// How finely the kernel itself counts, for people.
     pub resolution: &'static str,

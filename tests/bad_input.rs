@@ -309,7 +309,7 @@ fn a_running_daemon_refuses_and_goes_on_as_before() {
     let place = Place::new();
     let daemon = Daemon::start(&place);
     let before = collectors(&daemon, &place);
-    assert_eq!(before.len(), 4);
+    assert_eq!(before.len(), 5);
     let start = |name, interval, metrics| ["collector", "start", name, "--interval", interval, "--metrics", metrics];
     for (what, arguments, told) in [
         ("INSERT", &["query", "INSERT INTO cpu VALUES (1)"][..], "SELECT"),

@@ -151,6 +151,7 @@ fn a_process_is_its_id_and_its_start() {
 #[test]
 fn control_groups_come_and_go() {
     holds("cgroup-v2", &["cgroup"]);
+    holds("cgroup-v1", &["cgroup"]);
 }
 
 #[test]

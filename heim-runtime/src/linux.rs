@@ -37,6 +37,12 @@ pub fn set_roots_of_host(procfs: impl Into<PathBuf>, sysfs: impl Into<PathBuf>) 
     snapshot::set_roots(procfs.into().into(), sysfs.into().into(), true);
 }
 
+/// Whether the roots were last set by [`set_roots_of_host`].
+#[must_use]
+pub fn are_roots_of_host() -> bool {
+    snapshot::through_init()
+}
+
 /// Sets procfs' root for this thread as [`set_roots`] does. heim calls it
 /// `heim::os::linux::set_procfs_root`.
 pub fn set_procfs_root(path: impl Into<PathBuf>) {

@@ -149,6 +149,10 @@ pub(crate) fn sysfs_root() -> Arc<Path> {
     STATE.with_borrow(|state| Arc::clone(&state.sysfs))
 }
 
+pub(crate) fn through_init() -> bool {
+    STATE.with_borrow(|state| state.through_init)
+}
+
 pub(crate) fn set_roots(procfs: Arc<Path>, sysfs: Arc<Path>, through_init: bool) {
     STATE.with_borrow_mut(|state| {
         state.procfs = procfs;

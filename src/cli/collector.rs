@@ -54,7 +54,7 @@ pub enum CollectorAction {
         /// What it samples, separated by commas; no other collector may have it
         #[arg(long, value_delimiter = ',', required = true)]
         metrics: Vec<String>,
-        /// Allow an interval below what gives new information
+        /// Allow an interval below the shortest one of a family
         #[arg(long)]
         force: bool,
         /// How its thread is scheduled
@@ -76,7 +76,7 @@ pub enum CollectorAction {
         /// What it samples from now on, separated by commas
         #[arg(long, value_delimiter = ',')]
         metrics: Vec<String>,
-        /// Allow an interval below what gives new information
+        /// Allow an interval below the shortest one of a family
         #[arg(long)]
         force: bool,
         /// How its thread is scheduled from now on

@@ -202,8 +202,8 @@ fn too_fast(interval: Duration, metric: &str) -> Option<String> {
         let (interval, least) = (show(interval), show(sampling.interval_min));
         let resolution = sampling.resolution;
         format!(
-            "{interval} is too short for `{metric}`, which gives nothing new below {least} ({resolution}); write \
-             \"{least}\" or more, or force = true"
+            "{interval} is too short for `{metric}`, which is read every {least} at most ({resolution}); write \"{least}\" or \
+             more, or force = true"
         )
     })
 }
@@ -241,7 +241,7 @@ mod tests {
         }
         assert!(texts("a", Duration::from_nanos(10_000_001), &["cpu"], false, &[])[0].contains("whole microseconds"));
         let fast = texts("a", ms(1), &["cpu"], false, &[]);
-        assert!(fast[0].contains("below 10ms (") && fast[0].contains("force = true"), "{fast:?}");
+        assert!(fast[0].contains("every 10ms at most (") && fast[0].contains("force = true"), "{fast:?}");
         assert_eq!(texts("a", ms(1), &["cpu"], true, &[]), [""; 0]);
         assert_eq!(texts("a", ms(10), &[], false, &[]), ["metrics: a collector samples at least one family"]);
         assert_eq!(texts("a", ms(10), &["cpu", "cpu"], false, &[]), ["metrics[1]: `cpu` is listed twice"]);

@@ -158,5 +158,6 @@ pub(super) fn flush(store: &Store, progress: &Progress) -> Result<Flushed, Write
 /// Lowers the calling thread's priority; a refusal changes nothing but how fair the scheduler is to it.
 fn lower_priority(nice: i32) {
     // On Linux this is about the calling thread only (setpriority(2), "C library/kernel differences").
-    let _ = rustix::process::setpriority_process(None, nice);
+    let own = rustix::process::getpriority_process(None).unwrap_or(0);
+    let _ = rustix::process::setpriority_process(None, own + nice);
 }

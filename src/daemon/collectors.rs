@@ -128,10 +128,15 @@ impl Collectors {
         let entry = entries.remove(name).ok_or_else(|| missing(&entries, name))?;
         let info = entry.info();
         let totals = self.halt(entry);
+        self.retire(&totals);
+        Ok(Stopped { info, totals })
+    }
+
+    /// What a collector that runs no more has lost stays counted.
+    fn retire(&self, totals: &Totals) {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.missed += totals.missed;
         retired.dropped += totals.dropped;
-        Ok(Stopped { info, totals })
     }
 
     /// What collectors that were stopped had missed and dropped.
@@ -157,7 +162,7 @@ impl Collectors {
         let Some(old) = entries.remove(&settings.name) else { return Err(missing(&entries, &settings.name)) };
         let since = old.since;
         let totals = self.halt(old);
-        let mut entry = self.launch(settings, totals)?;
+        let mut entry = self.launch(settings, totals).inspect_err(|_| self.retire(&totals))?;
         entry.since = since;
         entries.insert(entry.settings.name.clone(), entry);
         Ok(())
@@ -285,8 +290,11 @@ fn tell_change(collector: &str, before: &Health, now: &Health) {
     if let (None, Some(reason)) = (&before.refused_scheduling, &now.refused_scheduling) {
         tracing::warn!(collector, "{}", refused_scheduling(reason));
     }
-    if let Some(error) = now.last_error.as_ref().filter(|error| Some(*error) != before.last_error.as_ref()) {
-        tracing::warn!(collector, error, "a family could not be read");
+    for one in now.failing.iter().filter(|one| !before.failing.contains(one)) {
+        tracing::warn!(collector, family = one.family, error = one.error, "a family could not be read");
+    }
+    for one in before.failing.iter().filter(|one| now.failing.iter().all(|still| still.family != one.family)) {
+        tracing::info!(collector, family = one.family, "the family can be read again");
     }
 }
 

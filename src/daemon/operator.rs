@@ -70,10 +70,11 @@ impl Operator for Control {
         self.blocking(move |control| {
             let running = control.collectors.find(&retune.name)?.settings;
             let others = control.settings_but(Some(&retune.name));
+            let only_scheduling = retune.interval.is_none() && retune.families.is_none();
             let interval = retune.interval.unwrap_or(running.interval);
             let families = retune.families.unwrap_or(running.families);
-            // What was forced stays so, unless the interval is what is asked about.
-            let force = retune.force || (running.force && retune.interval.is_none());
+            // What was forced stays so, unless the interval or the families are what is asked about.
+            let force = retune.force || (running.force && only_scheduling);
             let settings = check(&retune.name, interval, &families, force, &others)?;
             let scheduling = retune.scheduling.unwrap_or(running.scheduling);
             control.collectors.retune(CollectorSettings { scheduling, ..settings })?;
@@ -187,10 +188,7 @@ impl Control {
             degraded.push(format!("flushes fail, rows stay in memory: {error}"));
         }
         for collector in &collectors {
-            let read_error = collector.last_error.iter().filter(|_| collector.failed_reads > 0);
-            degraded.extend(
-                read_error.chain(&collector.warnings).map(|text| format!("collector {}: {text}", collector.name)),
-            );
+            degraded.extend(collector.warnings.iter().map(|text| format!("collector {}: {text}", collector.name)));
         }
         DaemonStatus {
             host: self.store.settings().host.clone(),
@@ -267,8 +265,9 @@ fn status_of(info: &CollectorInfo, counts: Option<Counts>) -> CollectorStatus {
 }
 
 fn warnings(health: &Health) -> Vec<String> {
+    let failing = health.failing.iter().map(|one| one.error.clone());
     let overload = health.overload.iter().map(ToString::to_string);
-    overload.chain(health.refused_scheduling.as_deref().map(refused_scheduling)).collect()
+    failing.chain(overload).chain(health.refused_scheduling.as_deref().map(refused_scheduling)).collect()
 }
 
 fn check(

@@ -20,7 +20,7 @@ record! {
     /// How full each mounted file system is, of those that lie on a device (`/proc/filesystems` does not call them
     /// `nodev`) and ZFS. Where several are mounted on one path, the last one is seen and has the row. A file system
     /// that is mounted on several paths has a row for each. Values are null where statvfs(3) is refused
-    /// or gives no answer within 200 ms.
+    /// or gives no answer within 200 ms, and in a container for mounts of the host that it does not have itself.
     pub struct Filesystem("filesystem") {
         labels {
             /// The path that it is mounted on.
@@ -68,7 +68,8 @@ impl Sample for FilesystemSampler {
         let mut outcome = Outcome::default();
         self.usages.begin();
         for (row, mount) in self.mounts.iter().enumerate() {
-            let space = self.usages.of(&mount.path).unwrap_or_else(|silence| {
+            let asked = if mount.is_here { self.usages.of(&mount.path) } else { Ok(None) };
+            let space = asked.unwrap_or_else(|silence| {
                 outcome.fail("filesystem", format_args!("statvfs {}: {silence}", text(&mount.path)));
                 None
             });
@@ -99,6 +100,11 @@ impl FilesystemSampler {
     fn refresh(&mut self, mounts: &[u8], types: &[u8]) {
         if self.made_from.0 != mounts || self.made_from.1 != types {
             self.mounts = parse(mounts, types);
+            if heim_runtime::linux::are_roots_of_host() {
+                // A path of the host's may be something else in the container that kymo is in.
+                let here = parse(&std::fs::read("/proc/self/mounts").unwrap_or_default(), types);
+                self.mounts.iter_mut().for_each(|mount| mount.is_here = here.contains(mount));
+            }
             self.made_from = (mounts.to_vec(), types.to_vec());
         }
     }
@@ -111,6 +117,8 @@ struct Mount {
     path: Vec<u8>,
     device: String,
     kind: String,
+    /// Whether this process too finds it at that path.
+    is_here: bool,
 }
 
 /// The file systems on devices, in the order they were mounted: of several on one path the last.
@@ -134,6 +142,7 @@ fn parse(mounts: &[u8], types: &[u8]) -> Vec<Mount> {
             path: unescaped(path),
             device: text(&unescaped(device)).into_owned(),
             kind: text(kind).into_owned(),
+            is_here: true,
         })
         .collect();
     found.reverse();

@@ -79,7 +79,7 @@ impl Sample for HostSampler {
 
 fn parse_loadavg(loadavg: &[u8], record: &mut Host) {
     let mut words = words(loadavg);
-    let mut next = || words.next().and_then(|word| number_of(word)).unwrap_or(f64::NAN);
+    let mut next = || words.next().and_then(number_of).unwrap_or(f64::NAN);
     (record.load1, record.load5, record.load15) = (next(), next(), next());
 }
 

@@ -101,6 +101,8 @@ impl Sample for SensorSampler {
                 Err(error) => {
                     if gone(error) {
                         self.class.look_again();
+                    } else if !has_no_value(error) {
+                        outcome.fail(CLASS, format!("{}: {}_input: {error}", input.chip, input.name));
                     }
                     f64::NAN
                 }
@@ -120,6 +122,11 @@ impl Sample for SensorSampler {
         }
         outcome.into_result()
     }
+}
+
+/// Whether this is what drivers say of a sensor that has no value now: it is switched off, or not ready.
+fn has_no_value(error: Errno) -> bool {
+    matches!(error, Errno::NODATA | Errno::AGAIN | Errno::BUSY)
 }
 
 /// A sensor.
@@ -353,9 +360,13 @@ mod tests {
         write(&probe, "hwmon0/temp2_input", &[("x", "")]);
         symlink("/proc/self/mem", folder().join("hwmon0/temp1_input")).unwrap();
         let rows = "hwmon0,temp1,hwmon0,,,\nhwmon0,temp2,hwmon0,,,\nhwmon0,temp3,hwmon0,,5.0,\n";
-        assert_eq!(probe.rows(0), format!("{rows}hwmon0,temp4,hwmon0,4.0,,\n"));
+        let (found, outcome) = probe.tick(0);
+        assert_eq!(found, format!("{rows}hwmon0,temp4,hwmon0,4.0,,\n"));
+        let error = outcome.unwrap_err().to_string();
+        assert_eq!(error, "read class/hwmon: hwmon0: temp1_input: Input/output error (os error 5)");
         write(&probe, "hwmon0", &[("temp3_fault", "0"), ("temp4_fault", "")]);
-        assert_eq!(probe.rows(1_000), format!("{}hwmon0,temp4,hwmon0,,,\n", rows.replace(",,5.0", ",3.0,5.0")));
+        let found = probe.tick(1_000).0;
+        assert_eq!(found, format!("{}hwmon0,temp4,hwmon0,,,\n", rows.replace(",,5.0", ",3.0,5.0")));
     }
 
     #[test]

@@ -70,12 +70,8 @@ impl<L: Copy> Sums<L> {
         let mut count = 0;
         for (row, bytes) in found.enumerate() {
             count += 1;
-            if let Some(line) = self.lines.get_mut(row) {
-                if line.bytes != bytes {
-                    line.change(row, bytes, same_cpus, &mut label);
-                }
-            } else {
-                self.lines.push(Line::new(row, bytes, &mut label));
+            if self.lines.get(row).is_none_or(|line| line.bytes != bytes) {
+                self.change(row, bytes, same_cpus, &mut label);
             }
             if self.lines.get(row).is_some_and(|line| line.sum.is_none()) {
                 outcome.fail(file, format!("not understood: {}", text(bytes)));
@@ -85,6 +81,25 @@ impl<L: Copy> Sums<L> {
         outcome.into_result()
     }
 
+    /// Takes a line that is not what stood at `row`. Lines that were put in or taken out move those below them.
+    fn change(&mut self, row: usize, bytes: &[u8], same_cpus: bool, label: &mut impl FnMut(Named<'_>) -> L) {
+        let parsed = Parsed::new(bytes);
+        let now = named(row, bytes, parsed.name_end, parsed.rest_at);
+        match self.lines.iter().skip(row).position(|line| line.is(now)) {
+            Some(0) => (),
+            Some(below) => self.lines.swap(row, row + below),
+            None => {
+                let labels = label(now);
+                let Parsed { name_end, rest_at, sum } = parsed;
+                self.lines.insert(row, Line { bytes: bytes.to_vec(), name_end, rest_at, sum, lost: 0, labels });
+                return;
+            }
+        }
+        if let Some(line) = self.lines.get_mut(row) {
+            line.change(bytes, parsed, same_cpus);
+        }
+    }
+
     /// The sum and the labels of each line.
     pub(super) fn rows(&self) -> impl Iterator<Item = (i64, L)> {
         self.lines.iter().filter_map(|line| Some((line.sum?.saturating_add(line.lost), line.labels)))
@@ -92,23 +107,18 @@ impl<L: Copy> Sums<L> {
 }
 
 impl<L: Copy> Line<L> {
-    fn new(row: usize, bytes: &[u8], label: &mut impl FnMut(Named<'_>) -> L) -> Line<L> {
-        let Parsed { name_end, rest_at, sum } = Parsed::new(bytes);
-        let labels = label(named(row, bytes, name_end, rest_at));
-        Line { bytes: bytes.to_vec(), name_end, rest_at, sum, lost: 0, labels }
+    /// Whether it is of the same thing.
+    fn is(&self, other: Named<'_>) -> bool {
+        let own = named(other.row, &self.bytes, self.name_end, self.rest_at);
+        own == other
     }
 
-    fn change(&mut self, row: usize, bytes: &[u8], same_cpus: bool, label: &mut impl FnMut(Named<'_>) -> L) {
-        let Parsed { name_end, rest_at, sum } = Parsed::new(bytes);
-        let (before, now) =
-            (named(row, &self.bytes, self.name_end, self.rest_at), named(row, bytes, name_end, rest_at));
-        if before != now {
-            self.labels = label(now);
-            self.lost = 0;
-        } else if let (Some(before), Some(now)) = (self.sum, sum) {
+    fn change(&mut self, bytes: &[u8], Parsed { name_end, rest_at, sum }: Parsed, same_cpus: bool) {
+        if let (Some(before), Some(now)) = (self.sum, sum) {
             self.lost = match started_again(before, now) {
-                Some(lost) if same_cpus => self.lost.saturating_add(lost),
-                Some(_) => 0,
+                // Of CPUs that are offline the kernel writes nothing, and keeps what they had.
+                _ if !same_cpus => self.lost.saturating_add(before.saturating_sub(now)),
+                Some(lost) => self.lost.saturating_add(lost),
                 None if now < before => 0,
                 None => self.lost,
             };
@@ -225,7 +235,7 @@ mod tests {
         reader.read(b"h\na: 1 2 x\nb: 3 5 y\n");
         assert_eq!(reader.named, ["0 a=x", "1 b=y"]);
         assert_eq!(reader.read(b"h\nb: 3 5 y\na: 1 2 x\nc: 1\n").0.len(), 3);
-        assert_eq!(reader.named[2..], ["0 b=y", "1 a=x", "2 c="]);
+        assert_eq!(reader.named[2..], ["2 c="]);
         assert_eq!(reader.read(b"h\nb: 3 5 z\n").0, [(8, "0 b=z".into())]);
         assert_eq!(reader.read(b"h\n").0, []);
         assert_eq!(reader.read(b"").0, []);
@@ -243,12 +253,25 @@ mod tests {
     }
 
     #[test]
-    fn sums_fall_where_a_device_or_a_cpu_goes() {
+    fn sums_fall_where_a_device_goes_and_not_where_a_cpu_does() {
         let mut reader = Reader::default();
         assert_eq!(reader.sum("CPU0 CPU1", "a: 4294967295 2000000000 x"), 6_294_967_295);
         assert_eq!(reader.sum("CPU0 CPU1", "a: 0 0 x"), 0);
         assert_eq!(reader.sum("CPU0 CPU1", "a: 4294967295 7 x"), 4_294_967_302);
-        assert_eq!(reader.sum("CPU1", "a: 7 x"), 7);
+        assert_eq!(reader.sum("CPU1", "a: 7 x"), 4_294_967_302);
+        assert_eq!(reader.sum("CPU1", "a: 9 x"), 4_294_967_304);
+        assert_eq!(reader.sum("CPU0 CPU1", "a: 4294967295 9 x"), 4_294_967_304);
+        assert_eq!(reader.sum("CPU0 CPU1", "a: 4294967295 10 x"), 4_294_967_305);
+    }
+
+    #[test]
+    fn lines_that_move_keep_what_they_have() {
+        let mut reader = Reader::default();
+        reader.read(b"h\na: 4294967295 x\nb: 4294967295 y\n");
+        let sums = |(rows, _): (Vec<(i64, String)>, _)| rows.into_iter().map(|(sum, _)| sum).collect::<Vec<_>>();
+        assert_eq!(sums(reader.read(b"h\na: 1 x\nb: 2 y\n")), [RANGE + 1, RANGE + 2]);
+        assert_eq!(sums(reader.read(b"h\nnew: 5\na: 1 x\nb: 3 y\n")), [5, RANGE + 1, RANGE + 3]);
+        assert_eq!(sums(reader.read(b"h\nb: 3 y\n")), [RANGE + 3]);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Health {
     /// The newest read error, if there ever was one.
     pub last_error: Option<String>,
+    /// Families that could not be read, or not all of them, at their last tick.
+    pub failing: Vec<Failing>,
     /// Families that are not sampled because the host lacks what they read.
     pub unavailable: Vec<Unavailable>,
     /// Reading took more than half of the last second.
@@ -25,6 +27,15 @@ pub struct Unavailable {
     pub family: &'static str,
     /// Why, for people.
     pub reason: String,
+}
+
+/// A family that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// The family's name.
+    pub family: &'static str,
+    /// Why.
+    pub error: String,
 }
 
 /// A second in which reading took more than half of the time there was.
@@ -46,6 +57,17 @@ impl fmt::Display for Overload {
             write!(formatter, "{}{family} {:.0} %", if index == 0 { "" } else { ", " }, share * 100.0)?;
         }
         formatter.write_str("); ticks may be missed: give it a longer interval or fewer metrics")
+    }
+}
+
+impl Health {
+    /// Notes how the last tick of `family` went.
+    pub(super) fn note(&mut self, family: &'static str, error: Option<String>) {
+        self.failing.retain(|one| one.family != family);
+        if let Some(error) = error {
+            self.last_error = Some(error.clone());
+            self.failing.push(Failing { family, error });
+        }
     }
 }
 

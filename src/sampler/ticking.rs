@@ -45,6 +45,8 @@ struct Slot {
     sampler: Box<dyn Sampler>,
     /// Whether the host has it; if not, when that is asked again.
     lacking: Option<Lacking>,
+    /// Status was told that it could not be read.
+    failing: bool,
     /// Time it took since the last report, ns.
     read_ns: i64,
 }
@@ -66,7 +68,7 @@ impl Ticking {
         let interval = setup.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         let samplers = std::mem::take(&mut setup.samplers);
         // Asked for the first time at the first tick.
-        let slot = |sampler| Slot { sampler, lacking: Some(Lacking { recheck_ns: 0 }), read_ns: 0 };
+        let slot = |sampler| Slot { sampler, lacking: Some(Lacking { recheck_ns: 0 }), failing: false, read_ns: 0 };
         Ticking {
             interval_ns: i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX),
             totals: setup.totals,
@@ -101,7 +103,7 @@ impl Ticking {
                 self.report(&tick);
             }
         }
-        if let Some(tick) = last {
+        if let Some(tick) = last.filter(|_| self.second.ticks > 0) {
             self.report(&tick);
         }
         self.totals
@@ -166,7 +168,8 @@ impl Ticking {
             for slot in slots.iter_mut() {
                 // A panic in a parser must cost that family its tick, not the collector its thread.
                 if catch_unwind(AssertUnwindSafe(|| slot.take(tick, totals, health))).is_err() {
-                    fail(totals, health, || format!("read {}: its parser panicked", slot.sampler.family()));
+                    let error = format!("read {}: its parser panicked", slot.sampler.family());
+                    slot.note(Some(error), totals, health);
                 }
                 let began_ns = std::mem::replace(&mut ended_ns, monotonic_ns());
                 slot.read_ns += ended_ns - began_ns;
@@ -250,6 +253,9 @@ impl Slot {
                 health.unavailable.extend(lacks.map(|reason| Unavailable { family, reason }));
             });
             if is_lacking {
+                if !told {
+                    lacking.recheck_ns = 0;
+                }
                 return;
             }
             if told {
@@ -262,20 +268,23 @@ impl Slot {
         let (Sampled { pushed, dropped }, outcome) = self.sampler.sample(tick);
         totals.pushed += pushed.cast_signed();
         totals.dropped += dropped.cast_signed();
-        if let Err(error) = outcome {
-            fail(totals, health, || error.to_string());
+        self.note(outcome.err().map(|error| error.to_string()), totals, health);
+    }
+
+    /// Tells status how the tick went, where it went otherwise than the last one, or failed. It never waits: whoever
+    /// reads status at this moment is told at the next tick.
+    fn note(&mut self, error: Option<String>, totals: &mut Totals, health: &SharedHealth) {
+        let failed = error.is_some();
+        totals.failed += i64::from(failed);
+        let family = self.sampler.family();
+        if (failed || self.failing) && health.try_change(|health| health.note(family, error)) {
+            self.failing = failed;
         }
     }
 
     fn share_of(&self, read_ns: i64) -> (&'static str, f64) {
         (self.sampler.family(), self.read_ns as f64 / read_ns.max(1) as f64)
     }
-}
-
-fn fail(totals: &mut Totals, health: &SharedHealth, message: impl FnOnce() -> String) {
-    totals.failed += 1;
-    // Only this path allocates; and it never waits: whoever reads the message may make us skip one.
-    health.try_change(|health| health.last_error = Some(message()));
 }
 
 /// Sleeps until `due`; `false` when asked to stop.
@@ -315,6 +324,7 @@ mod tests {
         family: &'static str,
         takes: Duration,
         lacking: Option<&'static str>,
+        fails_until_ns: i64,
     }
 
     impl Sampler for Fake {
@@ -326,8 +336,12 @@ mod tests {
             self.lacking.map_or(Ok(()), |reason| Err(reason.to_owned()))
         }
 
-        fn sample(&mut self, _: &Tick) -> (Sampled, Result<(), SampleError>) {
+        fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>) {
             assert!(self.lacking.is_none(), "a family that the host lacks is not sampled");
+            if tick.monotonic_ns < self.fails_until_ns {
+                let error = SampleError { what: self.family, cause: "not yet".to_owned() };
+                return (Sampled::default(), Err(error));
+            }
             let began = Instant::now();
             while began.elapsed() < self.takes {}
             (Sampled { pushed: 1, dropped: 0 }, Ok(()))
@@ -335,7 +349,7 @@ mod tests {
     }
 
     fn fake(family: &'static str, takes_us: u64, lacking: Option<&'static str>) -> Box<dyn Sampler> {
-        Box::new(Fake { family, takes: Duration::from_micros(takes_us), lacking })
+        Box::new(Fake { family, takes: Duration::from_micros(takes_us), lacking, fails_until_ns: 0 })
     }
 
     fn start(samplers: Vec<Box<dyn Sampler>>, scheduling: Scheduling) -> (Running, Consumer<Collector>, Consumer<Gap>) {
@@ -403,6 +417,18 @@ mod tests {
         assert_eq!((health.last_error, health.overload), (None, None));
         let totals = running.stop();
         assert_eq!((totals.pushed, totals.failed), (totals.ticks, 0));
+    }
+
+    #[test]
+    fn what_failed_is_told_until_it_no_longer_fails() {
+        let fails_until_ns = monotonic_ns() + SECOND_NS / 5;
+        let failing = Fake { family: "shaky", takes: Duration::ZERO, lacking: None, fails_until_ns };
+        let (running, _reports, _gaps) = start(vec![Box::new(failing), fake("here", 0, None)], Scheduling::Other);
+        let health = wait_for(&running, "the error", |health| !health.failing.is_empty());
+        assert_eq!((health.failing[0].family, health.failing[0].error.as_str()), ("shaky", "read shaky: not yet"));
+        let health = wait_for(&running, "the recovery", |health| health.failing.is_empty());
+        assert_eq!(health.last_error.as_deref(), Some("read shaky: not yet"));
+        assert!(running.stop().failed > 0);
     }
 
     /// The test may run with the privilege or without.

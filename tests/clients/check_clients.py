@@ -125,7 +125,7 @@ def grpc_reads_and_controls(daemon):
         assert abs(found.avg - expected["mean"]) <= 1e-9 * max(1, abs(expected["mean"]))
 
         listed = {one.name: one for one in metrics.ListCollectors(api.ListCollectorsRequest(), timeout=10).collectors}
-        assert set(listed) == {"burst", "system", "kernel", "slow"}, listed
+        assert set(listed) == {"burst", "system", "kernel", "slow", "mounts"}, listed
         stopped = metrics.ControlCollector(api.ControlCollectorRequest(name="slow", stop=api.StopCollector()), timeout=10)
         assert stopped.collector.name == "slow"
         quiet = daemon.value("SELECT count(*) AS n FROM host")

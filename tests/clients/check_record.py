@@ -27,7 +27,7 @@ def ticks_are_complete(daemon):
     for row in status.values():
         assert row["scheduled"] == row["ticks"] + row["missed"], row
         assert row["failed"] == 0 and row["dropped"] == 0, row
-    owner = {"network": "burst", "disk": "burst", "cpu": "system", "memory": "system", "host": "slow", "filesystem": "slow"}
+    owner = {"network": "burst", "disk": "burst", "cpu": "system", "memory": "system", "host": "slow", "filesystem": "mounts"}
     for table, label in FAMILIES.items():
         labels = f"count(DISTINCT {label})" if label else "1"
         (row,) = daemon.query(
@@ -37,7 +37,7 @@ def ticks_are_complete(daemon):
         assert row["found"] == row["ticks"] * row["labels"], (table, row)
         assert row["times"] == row["ticks"], (table, row)
         shown.append(f"{table} {row['ticks']}×{row['labels']}")
-    intervals = {"burst": 1_000, "system": 10_000, "slow": 1_000_000}
+    intervals = {"burst": 1_000, "system": 10_000, "slow": 1_000_000, "mounts": 1_000_000}
     for collector, interval_us in intervals.items():
         (row,) = daemon.query(
             "SELECT max(scheduled_ticks) - min(scheduled_ticks) AS scheduled,"
