@@ -36,7 +36,6 @@ impl Reader {
 
     /// The rows of a tick, and what was wrong with it.
     fn tick(&mut self, tick: &Tick, tree: &Path) -> String {
-        heim_runtime::linux::set_roots(tree.join("proc"), tree.join("sys"));
         let (mut lacking, mut outcome) = (None, Ok(()));
         in_snapshot(&mut || {
             lacking = self.sampler.check().err();
@@ -73,13 +72,36 @@ fn trees(case: &str) -> Vec<PathBuf> {
     if numbered.is_empty() { vec![folder] } else { numbered }
 }
 
+/// Makes `folder` what `tree` is, file by file in place, as the kernel's files change.
+fn turn_into(folder: &Path, tree: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        let (here, there) = (entry.as_ref().unwrap().path(), tree.join(entry.unwrap().file_name()));
+        if !there.exists() {
+            if here.is_dir() { fs::remove_dir_all(here).unwrap() } else { fs::remove_file(here).unwrap() }
+        }
+    }
+    for entry in fs::read_dir(tree).unwrap() {
+        let (there, here) = (entry.as_ref().unwrap().path(), folder.join(entry.unwrap().file_name()));
+        if there.is_dir() {
+            turn_into(&here, &there);
+        } else {
+            fs::write(here, fs::read(there).unwrap()).unwrap();
+        }
+    }
+}
+
 fn rows(case: &str, families: &[&'static str]) -> String {
     let mut readers: Vec<Reader> = families.iter().map(|name| Reader::new(name)).collect();
     let mut text = String::new();
+    let folder = tempfile::tempdir().unwrap();
     for (second, tree) in (0..).zip(trees(case)) {
+        turn_into(folder.path(), &tree);
+        // A file that was removed would else be read on.
+        heim_runtime::linux::set_roots(folder.path().join("proc"), folder.path().join("sys"));
         let tick = Tick { time: START_US + second * SECOND_US, monotonic_ns: second * 1_000 * SECOND_US };
         for reader in &mut readers {
-            let rows = reader.tick(&tick, &tree);
+            let rows = reader.tick(&tick, folder.path());
             write!(text, "== {}, tick {second}\n{rows}", reader.name).unwrap();
         }
     }
