@@ -20,12 +20,22 @@ const FAMILIES: [Reads<'_>; 7] = [
     ("softirq", &["/proc/softirqs"]),
     ("host", &["/proc/loadavg", "/proc/stat", "/proc/uptime"]),
 ];
+/// What all processes that there are have in procfs for `process` to read at every tick. It also lists procfs, and reads
+/// more of those that have a row.
+fn process_files() -> Vec<String> {
+    let names =
+        std::fs::read_dir("/proc").expect("procfs").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.parse::<u32>().is_ok()).map(|pid| format!("/proc/{pid}/stat")).collect()
+}
+
 /// What a tick may cost, in bare reads.
 const RATIO_MAX: f64 = 1.25;
 
 fn beside_pread(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parser");
-    for family in FAMILIES {
+    let files = process_files();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    for family in FAMILIES.into_iter().chain([("process", files.as_slice())]) {
         let (name, _) = family;
         let mut collector = match Collector::new(&[family]) {
             Ok(collector) => collector.without_clocks(),

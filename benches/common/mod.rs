@@ -121,7 +121,8 @@ impl Bare {
     fn read(&mut self, file: &OwnedFd, reads_max: usize) -> usize {
         let (mut reads, mut offset) = (0, 0);
         while reads < reads_max {
-            let len = rustix::io::pread(file, &mut self.buffer[..], offset).expect("a file that can be read");
+            // A process may have ended.
+            let len = rustix::io::pread(file, &mut self.buffer[..], offset).unwrap_or(0);
             if len == 0 {
                 break;
             }

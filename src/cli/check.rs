@@ -48,6 +48,10 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     let off = |endpoint: &Option<String>| endpoint.clone().unwrap_or_else(|| "off".to_owned());
     writeln!(out, "\nnotifiers: {}", [&[LOG], notifiers.as_slice()].concat().join(", "))?;
     writeln!(out, "data:      {}, host {}", settings.store.path.display(), settings.store.host)?;
+    writeln!(out, "reads:     {}, {}", settings.roots.procfs.display(), settings.roots.sysfs.display())?;
+    if let Err(error) = settings.roots.check() {
+        writeln!(out, "           but not on this host: {error}")?;
+    }
     writeln!(out, "serves on: {}", settings.serve.address)?;
     writeln!(out, "OTLP:      traces {}, metrics {}", off(&settings.tracing.endpoint), off(&settings.metrics.endpoint))
 }

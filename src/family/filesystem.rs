@@ -262,7 +262,10 @@ mod tests {
             };
             // Long enough for those who answer, on however busy a machine.
             let patience = Patience { mount: Duration::from_secs(2), tick: Duration::from_secs(20) };
-            Hanging(FilesystemSampler { usages: Usages::new(Arc::new(ask), patience), ..FilesystemSampler::default() })
+            Hanging(FilesystemSampler {
+                usages: Usages::new(Arc::new(ask), patience, Arc::default()),
+                ..FilesystemSampler::default()
+            })
         }
     }
 

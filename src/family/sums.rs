@@ -73,7 +73,7 @@ impl<L: Copy> Sums<L> {
             if self.lines.get(row).is_none_or(|line| line.bytes != bytes) {
                 self.change(row, bytes, same_cpus, &mut label);
             }
-            if self.lines.get(row).is_some_and(|line| line.sum.is_none()) {
+            if self.lines.get(row).is_some_and(|line| line.sum.is_none() && !line.has_words_only()) {
                 outcome.fail(file, format!("not understood: {}", text(bytes)));
             }
         }
@@ -111,6 +111,12 @@ impl<L: Copy> Line<L> {
     fn is(&self, other: Named<'_>) -> bool {
         let own = named(other.row, &self.bytes, self.name_end, self.rest_at);
         own == other
+    }
+
+    /// Whether it has a name, and words where the numbers would be: some interrupts of 32-bit ARM only name a handler.
+    fn has_words_only(&self) -> bool {
+        let blank_follows = self.bytes.get(self.name_end + 1) == Some(&b' ');
+        self.name_end > 0 && blank_follows && self.bytes.get(self.rest_at).is_some_and(u8::is_ascii_alphabetic)
     }
 
     fn change(&mut self, bytes: &[u8], Parsed { name_end, rest_at, sum }: Parsed, same_cpus: bool) {
@@ -226,6 +232,14 @@ mod tests {
         for bad in [&b""[..], b"name", b"name:", b"name: \t", b"name: -1 2", b": \xff"] {
             assert_eq!(Parsed::new(bad).sum, None, "{}", bad.escape_ascii());
         }
+    }
+
+    #[test]
+    fn a_line_that_only_names_a_handler_has_no_row_and_is_no_error() {
+        let (rows, error) = Reader::default().read(b"CPU0\nFIQ:              usb_fiq\n 1: 2 x\n");
+        assert_eq!((rows, error), (vec![(2, "1 1=x".into())], None));
+        let (_, error) = Reader::default().read(b"CPU0\nFIQ:  \n");
+        assert!(error.is_some());
     }
 
     #[test]

@@ -3,14 +3,16 @@
 //! statvfs(3) on a mount whose server or device is gone can take for ever, and nothing ends the call. A worker makes it
 //! in the collector's stead. The collector waits for the answer, but not longer than its [`Patience`]; then it leaves the
 //! worker where it is, and another one asks for the mounts that follow. A mount is not asked for again before its worker
-//! has returned, so each mount that hangs holds one thread, and there are never more than [`STUCK_WORKERS_MAX`] of those.
+//! has returned, so each mount that hangs holds one thread; there are never more than [`STUCK_WORKERS_MAX`] of those, and
+//! of all workers, with those that retuned collectors left behind, never more than [`WORKERS_MAX`].
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,8 @@ use crate::family::source::poll;
 const PATIENCE: Patience = Patience { mount: Duration::from_millis(200), tick: Duration::from_millis(500) };
 /// With so many workers without an answer no mount is asked for until one of them returns.
 const STUCK_WORKERS_MAX: usize = 8;
+/// Workers of the process: a collector that is stopped or retuned forgets its own, and they go on hanging.
+const WORKERS_MAX: usize = 32;
 
 /// Bytes of a file system.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,6 +75,8 @@ pub(super) type Ask = Arc<dyn Fn(&[u8]) -> Option<Space> + Send + Sync>;
 /// Asks for the space of mounts, without waiting for ever.
 pub(super) struct Usages {
     ask: Ask,
+    /// How many threads there are that workers started, of all samplers.
+    live: Arc<AtomicUsize>,
     /// Made when it is first needed, and again after it was left behind.
     worker: Option<Worker>,
     stuck: Vec<Stuck>,
@@ -117,7 +123,8 @@ impl fmt::Display for Silence {
 
 impl Default for Usages {
     fn default() -> Usages {
-        Usages::new(Arc::new(Space::at), PATIENCE)
+        static LIVE: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+        Usages::new(Arc::new(Space::at), PATIENCE, Arc::clone(&LIVE))
     }
 }
 
@@ -129,8 +136,8 @@ impl fmt::Debug for Usages {
 
 impl Usages {
     /// Nobody was asked yet; `ask` is what workers call.
-    pub(super) fn new(ask: Ask, patience: Patience) -> Usages {
-        Usages { ask, worker: None, stuck: Vec::new(), patience, left: patience.tick }
+    pub(super) fn new(ask: Ask, patience: Patience, live: Arc<AtomicUsize>) -> Usages {
+        Usages { ask, live, worker: None, stuck: Vec::new(), patience, left: patience.tick }
     }
 
     /// Begins a tick: takes back who returned. What they bring is of the past and of no use.
@@ -157,7 +164,7 @@ impl Usages {
         }
         let mut worker = match self.worker.take() {
             Some(worker) => worker,
-            None => Worker::start(Arc::clone(&self.ask)).map_err(Silence::NoThread)?,
+            None => Worker::start(Arc::clone(&self.ask), &self.live).map_err(Silence::NoThread)?,
         };
         let since = Instant::now();
         let answer = worker.ask(path, self.patience.mount);
@@ -185,11 +192,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(ask: Ask) -> io::Result<Worker> {
+    fn start(ask: Ask, live: &Arc<AtomicUsize>) -> io::Result<Worker> {
+        let counted = Counted::new(live)?;
         // Bounded channels have their room from the start: sending a buffer to and fro allocates nothing.
         let (paths, asked) = sync_channel::<Vec<u8>>(1);
         let (answer, answers) = sync_channel(1);
         thread::Builder::new().name("kymo-statvfs".into()).spawn(move || {
+            let _counted = counted;
             for path in asked {
                 let space = ask(&path);
                 if answer.send((path, space)).is_err() {
@@ -222,6 +231,28 @@ impl Worker {
     }
 }
 
+/// A thread that is counted for as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(live: &Arc<AtomicUsize>) -> io::Result<Counted> {
+        // Relaxed: the number orders nothing but itself.
+        let before = live.fetch_add(1, Ordering::Relaxed);
+        let counted = Counted(Arc::clone(live));
+        if before < WORKERS_MAX {
+            return Ok(counted);
+        }
+        Err(io::Error::other(format!("{WORKERS_MAX} of them wait for mounts already")))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // Relaxed: see `new`.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Condvar, Mutex};
@@ -251,7 +282,7 @@ mod tests {
                 ours.pass(path);
                 Some(SPACE)
             };
-            (gate, Usages::new(Arc::new(ask), LONG))
+            (gate, Usages::new(Arc::new(ask), LONG, Arc::default()))
         }
 
         fn pass(&self, path: &[u8]) {
@@ -301,6 +332,26 @@ mod tests {
         assert_eq!(usages.of(b"/nowhere").unwrap(), None);
         assert_eq!(usages.of(b"/a\0b").unwrap(), None);
         assert_eq!(usages.of(b"/nowhere\xff").unwrap(), None);
+    }
+
+    /// A retune begins with new usages; what the old ones left behind goes on.
+    #[test]
+    fn workers_of_all_samplers_are_bounded() {
+        let (gate, mut usages) = Gate::shut(&["/dead"]);
+        begin(&mut usages, SHORT);
+        for _ in 0..WORKERS_MAX {
+            assert_eq!(told(&mut usages, "/dead"), "no answer within 10 ms");
+            usages = Usages::new(Arc::clone(&usages.ask), SHORT, Arc::clone(&usages.live));
+        }
+        assert_eq!(told(&mut usages, "/dead"), "start a thread for it: 32 of them wait for mounts already");
+        gate.open("/dead");
+        let deadline = Instant::now() + LONG.mount;
+        while usages.live.load(Ordering::Relaxed) > 0 {
+            assert!(Instant::now() < deadline, "the threads do not end");
+            thread::yield_now();
+        }
+        begin(&mut usages, LONG);
+        assert_eq!(told(&mut usages, "/dead"), "Some(3)");
     }
 
     #[test]
