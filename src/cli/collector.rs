@@ -138,6 +138,7 @@ pub fn run(collector: &Collector) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{done} {name}")?;
     write(answer.collector.as_slice(), &mut out)?;
+    write_warnings(answer.collector.as_slice(), &mut out)?;
     Ok(())
 }
 
@@ -149,7 +150,10 @@ fn list(target: &Target, format: Form) -> anyhow::Result<()> {
     })?;
     let mut out = io::stdout().lock();
     match format {
-        Form::Table => write(&answer.collectors, &mut out)?,
+        Form::Table => {
+            write(&answer.collectors, &mut out)?;
+            write_warnings(&answer.collectors, &mut out)?;
+        }
         Form::Json => {
             let all: Vec<Value> = answer.collectors.iter().map(as_json).collect();
             writeln!(out, "{:#}", Value::Array(all))?;
@@ -162,11 +166,18 @@ fn list(target: &Target, format: Form) -> anyhow::Result<()> {
 pub(super) fn write(collectors: &[proto::Collector], out: &mut impl Write) -> io::Result<()> {
     table::write(&rows(collectors), out)?;
     for one in collectors {
-        for warning in &one.warnings {
-            writeln!(out, "{}: {warning}", one.name)?;
-        }
         for lacking in &one.unavailable {
             writeln!(out, "{}: {} is not recorded: {}", one.name, lacking.family, lacking.reason)?;
+        }
+    }
+    Ok(())
+}
+
+/// What someone should look at; the daemon's status has it among its own reasons.
+fn write_warnings(collectors: &[proto::Collector], out: &mut impl Write) -> io::Result<()> {
+    for one in collectors {
+        for warning in &one.warnings {
+            writeln!(out, "{}: {warning}", one.name)?;
         }
     }
     Ok(())
