@@ -7,6 +7,7 @@
 //! - `KYMO_FUZZ_SEED`: the seed of the first iteration, each other has the next number. Random where seconds are set,
 //!   else always the same.
 //! - `KYMO_FUZZ_FAMILY`: only this one.
+//! - `KYMO_FUZZ_THREADS`: how many families at the same time, 2 where it is not set.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::any::Any;
@@ -30,7 +31,7 @@ use tempfile::TempDir;
 /// Iterations of each family where no time is given.
 const ITERATIONS: u64 = 200;
 const SEED: u64 = 1;
-/// Families that are sampled at the same time.
+/// Families that are sampled at the same time, where their number is not given.
 const THREADS: usize = 2;
 /// Fewer than some ticks push: what is dropped is counted, too.
 const RING_CAPACITY: usize = 512;
@@ -480,7 +481,8 @@ fn no_bytes_make_a_family_panic() {
             }
         }
     };
-    thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(work))));
+    let threads = variable("KYMO_FUZZ_THREADS").unwrap_or(THREADS);
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

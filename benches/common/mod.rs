@@ -4,44 +4,47 @@
 //! medians of rounds that take turns, so that whatever else the host does meets both alike. The tick's side does all
 //! that a collector thread does between two sleeps but its own counts; draining the rings is not timed.
 
+#![allow(dead_code, reason = "each bench is a program of its own and uses its part of this module")]
+
 use std::hint::black_box;
+use std::mem::MaybeUninit;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use kymo::batch::Source;
 use kymo::family::{find, in_snapshot};
 use kymo::record::label::Labels;
 use kymo::sampler::{Sampler, Tick, monotonic_ns, wall_us};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, open, seek, statat};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Room for the ticks between two drains on a host with hundreds of CPUs, disks and interfaces.
 const RING_CAPACITY: usize = 1 << 16;
 const BUFFER_BYTES: usize = 1 << 20;
+const PAGE_BYTES: usize = 4 << 10;
+const LISTING_BYTES: usize = 32 << 10;
 const ROUNDS: usize = 501;
 const TICKS_A_ROUND: u32 = 20;
-
-/// A family's name and the files it reads.
-pub type Reads<'a> = (&'a str, &'a [&'a str]);
+/// Before each round one that is not timed, for the caches to be those of what is.
+const TICKS_BEFORE_ROUND: u32 = 2;
 
 /// The samplers of a collector, and the other ends of their rings.
 pub struct Collector {
     samplers: Vec<Box<dyn Sampler>>,
     sources: Vec<Box<dyn Source>>,
-    /// The last tick where clocks are left out.
-    counted: Option<Tick>,
+    /// The last tick where clocks are left out, and the distance of ticks, µs.
+    counted: Option<(Tick, i64)>,
 }
-
-/// The distance of ticks without clocks.
-const INTERVAL_US: i64 = 1_000;
 
 impl Collector {
     /// Says why where the host lacks what a family reads.
-    pub fn new(families: &[Reads<'_>]) -> Result<Collector, String> {
+    pub fn new(families: &[&str]) -> Result<Collector, String> {
         let (samplers, sources): (Vec<_>, Vec<_>) = families
             .iter()
-            .filter_map(|(name, _)| find(name)?.1.sampling())
+            .filter_map(|name| find(name)?.1.sampling())
             .map(|sampling| (sampling.open)(&Arc::new(Labels::default()), RING_CAPACITY))
             .unzip();
         assert_eq!(samplers.len(), families.len());
@@ -51,17 +54,25 @@ impl Collector {
         checked.map(|()| collector)
     }
 
-    /// Ticks are counted from now on, instead of reading two clocks, which is no parser's cost.
-    #[allow(dead_code, reason = "each bench is a program of its own and uses its part of this module")]
-    pub fn without_clocks(mut self) -> Collector {
-        self.counted = Some(Tick { time: wall_us(), monotonic_ns: monotonic_ns() });
+    /// Ticks are counted from now on, `interval` apart, instead of reading two clocks, which is no parser's cost.
+    pub fn without_clocks(mut self, interval: Duration) -> Collector {
+        let now = Tick { time: wall_us(), monotonic_ns: monotonic_ns() };
+        self.counted = Some((now, i64::try_from(interval.as_micros()).unwrap_or(i64::MAX)));
         self
     }
 
+    /// The rows of one more tick.
+    pub fn drained(&mut self) -> Vec<RecordBatch> {
+        self.tick();
+        self.sources.iter_mut().filter_map(|source| source.drain()).collect()
+    }
+
     fn next(&mut self) -> Tick {
-        let Some(last) = &mut self.counted else { return Tick { time: wall_us(), monotonic_ns: monotonic_ns() } };
-        last.time += INTERVAL_US;
-        last.monotonic_ns += INTERVAL_US * 1_000;
+        let Some((last, interval_us)) = &mut self.counted else {
+            return Tick { time: wall_us(), monotonic_ns: monotonic_ns() };
+        };
+        last.time += *interval_us;
+        last.monotonic_ns += *interval_us * 1_000;
         *last
     }
 
@@ -101,50 +112,96 @@ impl Collector {
 /// The same files on descriptors that stay open, and the `pread`s it takes to get all of each.
 pub struct Bare {
     files: Vec<(OwnedFd, usize)>,
+    /// A folder that is listed, and files below it that are asked for their size.
+    listed: Option<(OwnedFd, Vec<String>)>,
+    /// One page longer than is used: see [`on_page`].
     buffer: Vec<u8>,
+    /// Names of a folder come in portions of this size.
+    listing: Box<[MaybeUninit<u8>]>,
 }
 
 impl Bare {
-    /// Files that the host lacks are left out, as families do.
-    pub fn new(families: &[Reads<'_>]) -> Bare {
-        let mut bare = Bare { files: Vec::new(), buffer: vec![0; BUFFER_BYTES] };
-        for path in families.iter().flat_map(|(_, paths)| *paths) {
-            let Ok(file) = open(*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { continue };
-            let reads = bare.read(&file, usize::MAX);
+    /// Files that are gone by now are left out.
+    pub fn new(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Bare {
+        let mut bare = Bare {
+            files: Vec::new(),
+            listed: None,
+            buffer: vec![0; BUFFER_BYTES + PAGE_BYTES],
+            listing: Box::new_uninit_slice(LISTING_BYTES),
+        };
+        for path in paths {
+            let Ok(file) = open(path.as_ref(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else { continue };
+            let reads = read(&file, usize::MAX, on_page(&mut bare.buffer));
             bare.files.push((file, reads));
         }
-        assert!(!bare.files.is_empty(), "none of the files of {families:?}");
+        assert!(!bare.files.is_empty(), "there is no file to read");
         bare
     }
 
-    /// Reads until the end or so many times; the number of reads that gave something.
-    fn read(&mut self, file: &OwnedFd, reads_max: usize) -> usize {
-        let (mut reads, mut offset) = (0, 0);
-        while reads < reads_max {
-            // A process may have ended.
-            let len = rustix::io::pread(file, &mut self.buffer[..], offset).unwrap_or(0);
-            if len == 0 {
-                break;
-            }
-            offset += len as u64;
-            reads += 1;
-        }
-        reads
+    /// Has `folder` listed as well, and files below it asked for their size.
+    pub fn list(&mut self, folder: &Path, sized: impl Iterator<Item = String>) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.listed = Some((open(folder, flags, Mode::empty()).expect("open the folder"), sized.collect()));
     }
 
-    /// The CPU time of reading all files so many times.
+    /// How many files there are.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// The CPU time of reading everything so many times.
     pub fn ticks(&mut self, count: u64) -> Duration {
-        let files = std::mem::take(&mut self.files);
-        let taken = cpu_time(|| {
+        let Bare { files, listed, buffer, listing } = self;
+        let buffer = on_page(buffer);
+        cpu_time(|| {
             for _ in 0..count {
-                for (file, reads) in &files {
-                    black_box(self.read(file, *reads));
+                for (file, reads) in &*files {
+                    black_box(read(file, *reads, buffer));
+                }
+                if let Some((folder, sized)) = listed {
+                    black_box(list(folder, listing));
+                    for path in sized {
+                        // A process may have ended.
+                        let _ = black_box(statat(&*folder, path.as_str(), AtFlags::empty()));
+                    }
                 }
             }
-        });
-        self.files = files;
-        taken
+        })
     }
+}
+
+/// The part of `buffer` that begins on a page. The kernel copies from a page of its own, and to a place 16 bytes further
+/// into a page than that, where the allocator puts a large buffer, copying takes some 5 % longer.
+fn on_page(buffer: &mut [u8]) -> &mut [u8] {
+    let at = buffer.as_ptr().align_offset(PAGE_BYTES);
+    &mut buffer[at..]
+}
+
+/// Reads until the end or so many times; the number of reads that gave something.
+fn read(file: &OwnedFd, reads_max: usize, buffer: &mut [u8]) -> usize {
+    let (mut reads, mut offset) = (0, 0);
+    while reads < reads_max {
+        // A process may have ended.
+        let len = rustix::io::pread(file, &mut *buffer, offset).unwrap_or(0);
+        if len == 0 {
+            break;
+        }
+        offset += len as u64;
+        reads += 1;
+    }
+    reads
+}
+
+/// Lists a folder without looking at its names; how many there are.
+fn list(folder: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> usize {
+    seek(folder, SeekFrom::Start(0)).expect("rewind the folder");
+    let mut entries = RawDir::new(folder, buffer);
+    let mut count = 0;
+    while let Some(entry) = entries.next() {
+        entry.expect("list the folder");
+        count += 1;
+    }
+    count
 }
 
 /// CPU time that this thread spent in `work`, in the kernel and outside.
@@ -155,10 +212,13 @@ fn cpu_time(work: impl FnOnce()) -> Duration {
     now().saturating_sub(begun)
 }
 
-/// The median CPU time of a tick and of what stands beside it.
+/// The CPU time of a tick and of what stands beside it: the medians of all rounds, and the means, in which what is done
+/// once in some hundred ticks has its part.
 pub struct Medians {
     pub tick: Duration,
     pub beside: Duration,
+    pub mean_tick: Duration,
+    pub mean_beside: Duration,
 }
 
 impl Medians {
@@ -166,10 +226,16 @@ impl Medians {
     pub fn measure(collector: &mut Collector, mut beside: impl FnMut(u32) -> Duration) -> Medians {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
+            black_box(collector.ticks(TICKS_BEFORE_ROUND.into()));
             ours.push(collector.ticks(TICKS_A_ROUND.into()));
+            black_box(beside(TICKS_BEFORE_ROUND));
             theirs.push(beside(TICKS_A_ROUND));
         }
-        Medians { tick: median(ours), beside: median(theirs) }
+        Medians { mean_tick: mean(&ours), mean_beside: mean(&theirs), tick: median(ours), beside: median(theirs) }
+    }
+
+    pub fn ratio_of_means(&self) -> f64 {
+        self.mean_tick.as_secs_f64() / self.mean_beside.as_secs_f64()
     }
 
     pub fn ratio(&self) -> f64 {
@@ -180,8 +246,13 @@ impl Medians {
 impl std::fmt::Display for Medians {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let us = |time: Duration| time.as_secs_f64() * 1e6;
-        write!(f, "{:.2} ({:.1} µs, {:.1} µs)", self.ratio(), us(self.tick), us(self.beside))
+        let (tick, beside, means) = (us(self.tick), us(self.beside), self.ratio_of_means());
+        write!(f, "{:.2} ({tick:.1} µs, {beside:.1} µs; of means {means:.2})", self.ratio())
     }
+}
+
+fn mean(rounds: &[Duration]) -> Duration {
+    rounds.iter().sum::<Duration>() / (TICKS_A_ROUND * u32::try_from(rounds.len()).expect("a number of rounds"))
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
