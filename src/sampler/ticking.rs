@@ -38,21 +38,21 @@ pub(super) struct Ticking {
     next_report_ns: i64,
     /// What has happened since the last report.
     second: Second,
+    /// Why the thread does not have the policy it was to have, until status was told.
+    refused_scheduling: Option<String>,
 }
 
 /// One family of the collector.
 struct Slot {
     sampler: Box<dyn Sampler>,
-    /// Whether the host has it; if not, when that is asked again.
-    lacking: Option<Lacking>,
+    /// The host has not got it.
+    lacking: bool,
+    /// When it is asked whether the host has it.
+    recheck_ns: Option<i64>,
     /// Status was told that it could not be read.
     failing: bool,
     /// Time it took since the last report, ns.
     read_ns: i64,
-}
-
-struct Lacking {
-    recheck_ns: i64,
 }
 
 #[derive(Default)]
@@ -67,16 +67,15 @@ impl Ticking {
     pub(super) fn new(mut setup: Setup, health: SharedHealth) -> Ticking {
         let interval = setup.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         let samplers = std::mem::take(&mut setup.samplers);
-        // Asked for the first time at the first tick.
-        let slot = |sampler| Slot { sampler, lacking: Some(Lacking { recheck_ns: 0 }), failing: false, read_ns: 0 };
         Ticking {
             interval_ns: i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX),
             totals: setup.totals,
-            slots: samplers.into_iter().map(slot).collect(),
+            slots: samplers.into_iter().map(Slot::new).collect(),
             clocks: Clocks::new(),
             lateness_us: Vec::with_capacity(LATENESS_KEPT_MAX),
             next_report_ns: 0,
             second: Second::default(),
+            refused_scheduling: None,
             setup,
             health,
         }
@@ -109,7 +108,7 @@ impl Ticking {
         self.totals
     }
 
-    fn take_scheduling(&self) {
+    fn take_scheduling(&mut self) {
         if self.setup.scheduling != Scheduling::Fifo {
             return;
         }
@@ -120,8 +119,18 @@ impl Ticking {
                 thread_priority::Error::OS(code) => std::io::Error::from_raw_os_error(code).to_string(),
                 other => other.to_string(),
             };
-            self.health.try_change(|health| health.refused_scheduling = Some(reason));
+            self.refused_scheduling = Some(reason);
+            self.tell_scheduling();
         }
+    }
+
+    fn tell_scheduling(&mut self) {
+        // Who reads status at this moment is told a second later.
+        self.health.try_change(|health| {
+            if let Some(reason) = self.refused_scheduling.take() {
+                health.refused_scheduling = Some(reason);
+            }
+        });
     }
 
     /// Moves `due` to the newest grid point that has passed, counting those before it as missed. The tick is as late as
@@ -169,7 +178,7 @@ impl Ticking {
                 // A panic in a parser must cost that family its tick, not the collector its thread.
                 if catch_unwind(AssertUnwindSafe(|| slot.take(tick, totals, health))).is_err() {
                     let error = format!("read {}: its parser panicked", slot.sampler.family());
-                    slot.note(Some(error), totals, health);
+                    slot.note(Some(error), tick, totals, health);
                 }
                 let began_ns = std::mem::replace(&mut ended_ns, monotonic_ns());
                 slot.read_ns += ended_ns - began_ns;
@@ -205,6 +214,9 @@ impl Ticking {
         self.setup.reports.publish();
         lateness.clear();
         self.tell_overload();
+        if self.refused_scheduling.is_some() {
+            self.tell_scheduling();
+        }
         // Also a grid: reports stay one second apart on average however late a tick was.
         self.next_report_ns = (self.next_report_ns + SECOND_NS).max(tick.monotonic_ns);
     }
@@ -239,46 +251,59 @@ impl Ticking {
 }
 
 impl Slot {
+    fn new(sampler: Box<dyn Sampler>) -> Slot {
+        Slot { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, read_ns: 0 }
+    }
+
     fn take(&mut self, tick: &Tick, totals: &mut Totals, health: &SharedHealth) {
-        if let Some(lacking) = &mut self.lacking {
-            if tick.monotonic_ns < lacking.recheck_ns {
-                return;
-            }
-            lacking.recheck_ns = tick.monotonic_ns + RECHECK_NS;
-            let family = self.sampler.family();
-            let lacks = self.sampler.check().err();
-            let is_lacking = lacks.is_some();
-            let told = health.try_change(|health| {
-                health.unavailable.retain(|one| one.family != family);
-                health.unavailable.extend(lacks.map(|reason| Unavailable { family, reason }));
-            });
-            if is_lacking {
-                if !told {
-                    lacking.recheck_ns = 0;
-                }
-                return;
-            }
-            if told {
-                self.lacking = None;
-            } else {
-                // Sampled already, and told at the next tick.
-                lacking.recheck_ns = 0;
-            }
+        if !self.is_here(tick, health) {
+            return;
         }
         let (Sampled { pushed, dropped }, outcome) = self.sampler.sample(tick);
         totals.pushed += pushed.cast_signed();
         totals.dropped += dropped.cast_signed();
-        self.note(outcome.err().map(|error| error.to_string()), totals, health);
+        self.note(outcome.err().map(|error| error.to_string()), tick, totals, health);
+    }
+
+    /// Whether the host has the family, as far as that is known. It is asked at first, and again now and then where it
+    /// has not or where the family cannot be read: a module may be loaded, or a file system be mounted or go.
+    fn is_here(&mut self, tick: &Tick, health: &SharedHealth) -> bool {
+        let Some(recheck_ns) = self.recheck_ns else { return true };
+        if tick.monotonic_ns < recheck_ns {
+            return !self.lacking;
+        }
+        let family = self.sampler.family();
+        let lacks = self.sampler.check().err();
+        self.lacking = lacks.is_some();
+        let told = health.try_change(|health| {
+            health.unavailable.retain(|one| one.family != family);
+            if let Some(reason) = lacks {
+                health.note(family, None);
+                health.unavailable.push(Unavailable { family, reason });
+            }
+        });
+        let asks_on = self.lacking || self.failing;
+        // Where status could not be told, that is for the next tick.
+        self.recheck_ns = if told { asks_on.then_some(tick.monotonic_ns + RECHECK_NS) } else { Some(i64::MIN) };
+        if told && self.lacking {
+            self.failing = false;
+        }
+        !self.lacking
     }
 
     /// Tells status how the tick went, where it went otherwise than the last one, or failed. It never waits: whoever
     /// reads status at this moment is told at the next tick.
-    fn note(&mut self, error: Option<String>, totals: &mut Totals, health: &SharedHealth) {
+    fn note(&mut self, error: Option<String>, tick: &Tick, totals: &mut Totals, health: &SharedHealth) {
         let failed = error.is_some();
         totals.failed += i64::from(failed);
         let family = self.sampler.family();
         if (failed || self.failing) && health.try_change(|health| health.note(family, error)) {
             self.failing = failed;
+            if failed {
+                self.recheck_ns.get_or_insert(tick.monotonic_ns + RECHECK_NS);
+            } else {
+                self.recheck_ns = None;
+            }
         }
     }
 
@@ -429,6 +454,27 @@ mod tests {
         let health = wait_for(&running, "the recovery", |health| health.failing.is_empty());
         assert_eq!(health.last_error.as_deref(), Some("read shaky: not yet"));
         assert!(running.stop().failed > 0);
+    }
+
+    #[test]
+    fn what_the_host_loses_is_unavailable_until_it_is_back() {
+        let failing = Fake { family: "shaky", takes: Duration::ZERO, lacking: None, fails_until_ns: i64::MAX };
+        let mut slot = Slot::new(Box::new(failing));
+        let (health, mut totals) = (SharedHealth::default(), Totals::default());
+        let mut take = |slot: &mut Slot, second: i64| {
+            slot.take(&Tick { time: 0, monotonic_ns: second * SECOND_NS }, &mut totals, &health);
+            let Health { failing, unavailable, .. } = health.get();
+            (failing.len(), unavailable.len(), totals.failed, totals.pushed)
+        };
+        assert_eq!(take(&mut slot, 1), (1, 0, 1, 0));
+        assert_eq!(take(&mut slot, 12), (1, 0, 2, 0), "it is there and fails");
+        slot.sampler = fake("shaky", 0, Some("it went"));
+        assert_eq!(take(&mut slot, 22), (0, 1, 2, 0));
+        assert_eq!(take(&mut slot, 31), (0, 1, 2, 0), "it is not asked yet, and not sampled");
+        slot.sampler = fake("shaky", 0, None);
+        assert_eq!(take(&mut slot, 32), (0, 0, 2, 1));
+        assert_eq!(take(&mut slot, 33), (0, 0, 2, 2));
+        assert_eq!(slot.recheck_ns, None);
     }
 
     /// The test may run with the privilege or without.
