@@ -6,6 +6,7 @@
 mod files;
 mod tree;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -30,16 +31,18 @@ pub const FAMILY: Family = Family::sampled::<CgroupSampler>(
 pub const CGROUPS_MAX: usize = 1_000;
 
 /// So often groups are looked for, and what seldom changes is read.
-const WALK_INTERVAL_NS: i64 = 1_000_000_000;
+const LOOK_INTERVAL_NS: i64 = 1_000_000_000;
 /// So long after that they are looked for again when a file has vanished.
-const WALK_AGAIN_NS: i64 = 250_000_000;
+const LOOK_AGAIN_NS: i64 = 250_000_000;
+/// So often all folders are listed even if no group has come or gone: files do when controllers are switched.
+const WALK_INTERVAL_NS: i64 = 10_000_000_000;
 
 record! {
     /// What each control group used, the groups below it included. What a group's controllers do not give is absent, as
     /// most is for a group without controllers, and some for the root.
     ///
     /// Of version 1, the groups of the same path in several hierarchies are one row. A group made has its row after a
-    /// second at most. Some programs make groups all the time, with names such as `session-123.scope`: after 65,534
+    /// second at most; what a controller tells that is switched on for a group comes after 10 s at most. Some programs make groups all the time, with names such as `session-123.scope`: after 65,534
     /// paths since kymo started, further ones read as "(too many labels)".
     pub struct Cgroup("cgroup") {
         labels {
@@ -104,7 +107,11 @@ pub struct CgroupSampler {
     tree: Tree,
     groups: Vec<Group>,
     reader: Reader,
+    /// What was read of a group, and where it is in the reader.
+    parts: Vec<(&'static File, Result<Range<usize>, Errno>)>,
     /// When groups were last looked for, ns of `CLOCK_MONOTONIC`.
+    looked_ns: i64,
+    /// When their folders were last listed.
     walked_ns: i64,
     /// A file has vanished since.
     changed: bool,
@@ -118,6 +125,8 @@ impl Default for CgroupSampler {
             tree: Tree::of(CGROUPS_MAX),
             groups: Vec::new(),
             reader: Reader::default(),
+            parts: Vec::new(),
+            looked_ns: i64::MIN,
             walked_ns: i64::MIN,
             changed: false,
             beyond: false,
@@ -143,25 +152,34 @@ impl Sample for CgroupSampler {
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cgroup>) -> Result<(), SampleError> {
         let mut outcome = Outcome::default();
-        let interval_ns = if self.changed { WALK_AGAIN_NS } else { WALK_INTERVAL_NS };
-        if tick.monotonic_ns.saturating_sub(self.walked_ns) >= interval_ns {
-            self.walk(tick, rows, &mut outcome);
-            (self.walked_ns, self.changed) = (tick.monotonic_ns, false);
+        let since = |then| tick.monotonic_ns.saturating_sub(then);
+        if since(self.looked_ns) >= if self.changed { LOOK_AGAIN_NS } else { LOOK_INTERVAL_NS } {
+            if self.changed || since(self.walked_ns) >= WALK_INTERVAL_NS || !self.tree.has_same_folders() {
+                self.walk(rows, &mut outcome);
+                (self.walked_ns, self.changed) = (tick.monotonic_ns, false);
+            }
+            self.read_seldom(tick, &mut outcome);
+            self.looked_ns = tick.monotonic_ns;
         }
-        let CgroupSampler { tree, groups, reader, changed, .. } = self;
+        let CgroupSampler { tree, groups, reader, parts, changed, .. } = self;
         for group in groups {
             let mut record = Cgroup { time: tick.time, ..group.seldom };
             let mut gone = !group.files.is_empty();
+            reader.clear();
+            parts.clear();
             for (file, kept) in &mut group.files {
                 let Some(root) = tree.root(file.hierarchy) else { continue };
-                match reader.read(root, |path| group.path.write(path, file.name), kept) {
-                    Ok(bytes) => {
+                parts.push((*file, reader.append(root, |path| group.path.write(path, file.name), kept)));
+            }
+            for (file, part) in &*parts {
+                match part {
+                    Ok(part) => {
                         gone = false;
-                        note(file, &group.path.text, (file.parse)(bytes, &mut record), &mut outcome);
+                        note(file, &group.path.text, (file.parse)(reader.part(part), &mut record), &mut outcome);
                     }
                     // It was removed, and maybe made anew.
-                    Err(error) if is_gone(error) => *changed = true,
-                    Err(error) if is_refused(error) => {}
+                    Err(error) if is_gone(*error) => *changed = true,
+                    Err(error) if is_refused(*error) => {}
                     Err(error) => outcome.fail(file.name, format_args!("{}: {error}", group.path.text)),
                 }
             }
@@ -174,9 +192,9 @@ impl Sample for CgroupSampler {
 }
 
 impl CgroupSampler {
-    /// Looks for groups, and reads what seldom changes.
-    fn walk(&mut self, tick: &Tick, rows: &mut Rows<Cgroup>, outcome: &mut Outcome) {
-        let CgroupSampler { tree, groups, reader, beyond, .. } = self;
+    /// Looks for groups.
+    fn walk(&mut self, rows: &mut Rows<Cgroup>, outcome: &mut Outcome) {
+        let CgroupSampler { tree, groups, beyond, .. } = self;
         tree.open();
         if !tree.is_open() {
             outcome.fail("fs/cgroup", "no control groups are mounted");
@@ -193,6 +211,13 @@ impl CgroupSampler {
                 group.is_new = false;
                 group.label = rows.labels.resolve(row, &group.path.text);
             }
+        }
+    }
+
+    /// Reads what seldom changes.
+    fn read_seldom(&mut self, tick: &Tick, outcome: &mut Outcome) {
+        let CgroupSampler { tree, groups, reader, .. } = self;
+        for group in groups {
             group.seldom = Cgroup { cgroup: group.label, ..Cgroup::absent(tick.time) };
             let has = group.has;
             for (_, file) in FILES.iter().enumerate().filter(|(at, file)| file.seldom && has & 1 << at != 0) {
@@ -398,6 +423,49 @@ mod tests {
         write("c/cpu.stat", "usage_usec 3\n");
         assert!(paths(&mut sampler, 250).into_iter().eq(["/", "/b", "/c"]));
         assert!(!sampler.changed);
+    }
+
+    /// tmpfs counts folders in links as the kernel's own does.
+    #[test]
+    fn groups_are_walked_when_the_links_of_a_folder_differ() {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        heim_runtime::linux::set_roots(folder.path(), folder.path());
+        let root = folder.path().join("fs/cgroup");
+        let write = |name: &str| {
+            std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            std::fs::write(root.join(name), "1\n").unwrap();
+        };
+        ["cgroup.controllers", "a/pids.current", "b/pids.current"].into_iter().for_each(&write);
+        let mut sampler = CgroupSampler { reader: Reader::keeping(0), ..CgroupSampler::default() };
+        sampler.tree.trusts_links = true;
+        let (producer, _consumer) = ring(256);
+        let labels = LabelCache::new(Arc::default());
+        let mut rows = Rows { producer, labels, sampled: Sampled::default() };
+        let mut walked = |ms: i64| {
+            sampler.sample(&Tick { time: ms, monotonic_ns: ms * 1_000_000 }, &mut rows).unwrap();
+            let paths: Vec<String> = sampler.groups.iter().map(|group| group.path.text.clone()).collect();
+            (sampler.walked_ns / 1_000_000, paths.join(" "), sampler.groups.iter().map(|group| group.files.len()).sum())
+        };
+        let sorted = |(at, paths, files): (i64, String, usize)| {
+            let mut paths: Vec<&str> = paths.split(' ').collect();
+            paths.sort_unstable();
+            (at, paths.join(" "), files)
+        };
+        assert_eq!(sorted(walked(0)), (0, "/ /a /b".to_owned(), 2));
+        assert_eq!(sorted(walked(1_000)).0, 0, "nothing came or went");
+        write("a/x/pids.current");
+        assert_eq!(sorted(walked(2_000)), (2_000, "/ /a /a/x /b".to_owned(), 3));
+        // As many folders as before: the group that went is missed when it is read.
+        std::fs::remove_dir_all(root.join("b")).unwrap();
+        write("c/pids.current");
+        assert_eq!(sorted(walked(2_500)).0, 2_000);
+        assert_eq!(sorted(walked(2_750)), (2_750, "/ /a /a/x /c".to_owned(), 3));
+        // A controller is switched on.
+        write("a/memory.current");
+        assert_eq!(sorted(walked(12_000)), (2_750, "/ /a /a/x /c".to_owned(), 3));
+        assert_eq!(sorted(walked(13_000)), (13_000, "/ /a /a/x /c".to_owned(), 4));
+        std::fs::remove_dir_all(root.join("a/x")).unwrap();
+        assert_eq!(sorted(walked(14_000)).0, 14_000);
     }
 
     #[test]

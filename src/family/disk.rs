@@ -204,7 +204,7 @@ async fn parse_changed(mut changed: Changed<'_, Disk>, words_before: usize, labe
     while let (Some((row, compared, parsed)), Some(counters)) = (changed.next(), counters.next().await) {
         let (device, record) = match &counters {
             Ok(counters) => (
-                text(counters.device_name().as_encoded_bytes()),
+                counters.device_name().as_encoded_bytes(),
                 Disk {
                     read_ops: count(counters.read_count()),
                     write_ops: count(counters.write_count()),
@@ -215,7 +215,7 @@ async fn parse_changed(mut changed: Changed<'_, Disk>, words_before: usize, labe
             ),
             // A device's own file does not name it.
             Err(error) => match parse_whole(compared).filter(|_| words_before == WORDS_BEFORE_NUMBERS) {
-                Some((device, record)) => (text(device), record),
+                Some(found) => found,
                 None => {
                     outcome.fail(FILE, error);
                     continue;
@@ -225,7 +225,7 @@ async fn parse_changed(mut changed: Changed<'_, Disk>, words_before: usize, labe
         *parsed = if record.read_ops == 0 && record.write_ops == 0 {
             Parsed::Idle
         } else {
-            Parsed::Record(Disk { device: labels.resolve(row, &device), ..record })
+            Parsed::Record(Disk { device: labels.resolve(row, device), ..record })
         };
     }
     outcome

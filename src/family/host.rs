@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use heim::units::time::second;
 
-use super::source::{Outcome, lines, next_number, poll, with_proc, words};
+use super::source::{Outcome, lines, next_number, poll, read_ahead, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
@@ -57,6 +57,7 @@ impl Sample for HostSampler {
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Host>) -> Result<(), SampleError> {
         let mut record = Host::absent(tick.time);
         let mut outcome = Outcome::default();
+        read_ahead(["loadavg", "stat", "uptime"]);
         outcome.note(with_proc("loadavg", |loadavg| {
             parse_loadavg(loadavg, &mut record);
             Ok(())

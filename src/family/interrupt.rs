@@ -56,8 +56,8 @@ impl Sample for InterruptSampler {
         with_proc(FILE, |interrupts| {
             let outcome = self.sums.read(FILE, interrupts, |line| {
                 // Two labels a row, each with a place of its own in the cache.
-                let mut label = |nth, text: &str| rows.labels.resolve(line.row * 2 + nth, text);
-                (label(0, &text(line.name)), label(1, &squeezed(line.rest)))
+                let mut label = |nth, text: &[u8]| rows.labels.resolve(line.row * 2 + nth, text);
+                (label(0, line.name), label(1, squeezed(line.rest).as_bytes()))
             });
             for (sum, (interrupt, device)) in self.sums.rows().filter(|(sum, _)| *sum != 0) {
                 rows.push(Interrupt { time: tick.time, interrupts: sum, interrupt, device });

@@ -2,18 +2,20 @@
 //!
 //! The snapshot of `heim-runtime` keeps a buffer for each file, for all of its readers, and few files. Families that
 //! read a file of every process or control group have one reader and thousands of files: they keep descriptors where
-//! they keep what they know of the process or group, and the bytes of a file last until the next one is read.
+//! they keep what they know of the process or group, and the bytes of a file last until the next one is read, or all are
+//! cleared.
 //!
 //! A read on a kept descriptor is one `pread`; beyond the limit a file is opened, read and closed. Each open file costs
 //! the kernel a page (`Documentation/filesystems/seq_file.rst`).
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, SeekFrom, openat, seek};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, RawDirEntry, SeekFrom, openat, seek};
 use rustix::io::{Errno, pread, retry_on_intr};
 use rustix::path::Arg;
 use rustix::process::{Resource, getrlimit};
@@ -26,8 +28,11 @@ const KEPT_PART_OF_LIMIT: u64 = 4;
 const FILE_BYTES_MAX: usize = 1 << 20;
 /// The buffer has at least so much room left before a read: files that are shorter need one.
 const ROOM_BYTES_MIN: usize = 4 << 10;
-/// Names of a folder come in portions of this size.
+/// Names of a folder come in portions of this size, where there may be many.
 const LISTING_BYTES: usize = 32 << 10;
+
+/// Where the names of folders are put, one folder after the other.
+pub(super) type Listing = Box<[MaybeUninit<u8>]>;
 
 /// A file's descriptor, if it is kept. Dropping it makes room for another.
 #[derive(Debug, Default)]
@@ -64,9 +69,29 @@ impl Reader {
         path: impl FnOnce(&mut Vec<u8>),
         kept: &mut Kept,
     ) -> Result<&[u8], Errno> {
+        self.clear();
+        let part = self.append(folder, path, kept)?;
+        Ok(self.part(&part))
+    }
+
+    /// Forgets what was read.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// As [`read`](Self::read), but the bytes of files read before stay until [`clear`](Self::clear): where these are
+    /// tells [`part`](Self::part). Files that are read one right after the other, and looked at only then, are closer to
+    /// one moment, and cost less for the processor stays on the kernel's path.
+    pub(super) fn append(
+        &mut self,
+        folder: impl AsFd,
+        path: impl FnOnce(&mut Vec<u8>),
+        kept: &mut Kept,
+    ) -> Result<Range<usize>, Errno> {
+        let start = self.bytes.len();
         if let Kept(Some((file, _))) = kept {
             if fill(&mut self.bytes, file).is_ok() {
-                return Ok(&self.bytes);
+                return Ok(start..self.bytes.len());
             }
             kept.0 = None;
         }
@@ -76,11 +101,17 @@ impl Reader {
         if Arc::strong_count(&self.kept) <= self.kept_max {
             kept.0 = Some((file, Arc::clone(&self.kept)));
         }
-        Ok(&self.bytes)
+        Ok(start..self.bytes.len())
+    }
+
+    /// The bytes that were read there.
+    pub(super) fn part(&self, part: &Range<usize>) -> &[u8] {
+        self.bytes.get(part.clone()).unwrap_or_default()
     }
 
     /// The bytes of a file that is seldom read.
     pub(super) fn read_once(&mut self, folder: impl AsFd, path: impl FnOnce(&mut Vec<u8>)) -> Result<&[u8], Errno> {
+        self.clear();
         let file = self.open(folder, path)?;
         fill(&mut self.bytes, &file)?;
         Ok(&self.bytes)
@@ -93,7 +124,7 @@ impl Reader {
     }
 }
 
-/// Whether an error says that a process or control group is gone, and no more.
+/// Whether an error says that a process, a control group or a device is gone, and no more.
 pub(super) fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::NOENT | Errno::SRCH | Errno::NODEV | Errno::NOTDIR)
 }
@@ -117,41 +148,51 @@ pub(super) fn open_folder_at(folder: impl AsFd, path: impl Arg + Copy) -> Result
     retry_on_intr(|| openat(folder.as_fd(), path, flags, Mode::empty()))
 }
 
-/// Shows `look` the names in `folder` until it gives `false`. `buffer` is for use again.
+/// Room for [`list`].
+pub(super) fn listing() -> Listing {
+    Box::new_uninit_slice(LISTING_BYTES)
+}
+
+/// Shows `look` the entries of `folder` until it gives `false`. It allocates nothing.
 pub(super) fn list(
     folder: impl AsFd,
-    buffer: &mut Vec<u8>,
-    mut look: impl FnMut(&[u8], FileType) -> bool,
+    room: &mut [MaybeUninit<u8>],
+    mut look: impl FnMut(&RawDirEntry<'_>) -> bool,
 ) -> Result<(), Errno> {
-    buffer.clear();
-    buffer.reserve(LISTING_BYTES);
-    let room: &mut [MaybeUninit<u8>] = buffer.spare_capacity_mut();
     seek(folder.as_fd(), SeekFrom::Start(0))?;
     let mut entries = RawDir::new(folder.as_fd(), room);
     while let Some(entry) = entries.next() {
         let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." && !look(name, entry.file_type()) {
+        if entry.file_name() != c"." && entry.file_name() != c".." && !look(&entry) {
             break;
         }
     }
     Ok(())
 }
 
+/// Adds all bytes of `file` to `bytes`; none where it fails.
 fn fill(bytes: &mut Vec<u8>, file: &OwnedFd) -> Result<(), Errno> {
-    bytes.clear();
+    let start = bytes.len();
+    let filled = fill_from(bytes, start, file);
+    if filled.is_err() {
+        bytes.truncate(start);
+    }
+    filled
+}
+
+fn fill_from(bytes: &mut Vec<u8>, start: usize, file: &OwnedFd) -> Result<(), Errno> {
     // Ends: each round but the last adds bytes, and their number is limited.
     loop {
         if bytes.capacity() - bytes.len() < ROOM_BYTES_MIN {
             bytes.reserve(bytes.len().max(2 * ROOM_BYTES_MIN));
         }
-        let (room, offset) = (bytes.capacity() - bytes.len(), bytes.len() as u64);
+        let (room, offset) = (bytes.capacity() - bytes.len(), (bytes.len() - start) as u64);
         let n = retry_on_intr(|| pread(file, spare_capacity(&mut *bytes), offset))?;
         // The kernel makes each of these files as one record (`single_open`): where room is left, that was all.
         if n < room {
             return Ok(());
         }
-        if bytes.len() > FILE_BYTES_MAX {
+        if bytes.len() - start > FILE_BYTES_MAX {
             return Err(Errno::FBIG);
         }
     }
@@ -161,6 +202,8 @@ fn fill(bytes: &mut Vec<u8>, file: &OwnedFd) -> Result<(), Errno> {
 mod tests {
     use std::fs;
     use std::process::{Command, Stdio};
+
+    use rustix::fs::FileType;
 
     use super::*;
 
@@ -193,6 +236,17 @@ mod tests {
         kept[0] = Kept::default();
         reader.read(&root, named("c"), &mut kept[2]).unwrap();
         assert!(kept[2].0.is_some(), "there is room again");
+        reader.clear();
+        let parts = ["a", "no", "large", "b", "a"].map(|name| {
+            if name == "large" {
+                fs::File::create(folder.path().join(name)).unwrap().set_len(FILE_BYTES_MAX as u64 * 2).unwrap();
+            }
+            reader.append(&root, named(name), &mut Kept::default()).map(|part| reader.part(&part).to_vec())
+        });
+        let [a, missing, large, b, again] = parts;
+        assert_eq!((missing, large), (Err(Errno::NOENT), Err(Errno::FBIG)));
+        assert_eq!((a, b, again), (Ok(b"one".to_vec()), Ok(Vec::new()), Ok(b"one".to_vec())));
+        assert_eq!(reader.bytes, b"oneone", "what failed leaves nothing");
         fs::write(folder.path().join("c"), "rewritten").unwrap();
         assert_eq!(reader.read(&root, |_| panic!("it is open"), &mut kept[2]).unwrap(), b"rewritten");
     }
@@ -229,11 +283,11 @@ mod tests {
     #[test]
     fn a_folder_is_listed_as_often_as_asked() {
         let (_folder, root) = tree(&[("a", b""), ("b", b""), ("c", b"")]);
-        let mut buffer = Vec::new();
+        let mut room = listing();
         for _ in 0..2 {
             let mut names = Vec::new();
-            list(&root, &mut buffer, |name, kind| {
-                names.push((name.to_vec(), kind == FileType::RegularFile));
+            list(&root, &mut room, |entry| {
+                names.push((entry.file_name().to_bytes().to_vec(), entry.file_type() == FileType::RegularFile));
                 true
             })
             .unwrap();
@@ -241,7 +295,7 @@ mod tests {
             assert_eq!(names, [(b"a".to_vec(), true), (b"b".to_vec(), true), (b"c".to_vec(), true)]);
         }
         let mut seen = 0;
-        list(&root, &mut buffer, |_, _| {
+        list(&root, &mut room, |_| {
             seen += 1;
             false
         })

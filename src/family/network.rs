@@ -8,7 +8,7 @@ use heim::net::IoCounters;
 use heim::net::os::linux::IoCountersExt;
 
 use super::lines::{Changed, LineRows, Parsed};
-use super::source::{Outcome, bytes, count, failed, lines, number, text, with_proc, words};
+use super::source::{Outcome, bytes, count, failed, lines, number, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
@@ -108,7 +108,7 @@ async fn parse_changed(mut changed: Changed<'_, Network>, labels: &mut LabelCach
                 record
             }
         };
-        let interface = labels.resolve(row, &text(line[..colon].trim_ascii_start()));
+        let interface = labels.resolve(row, line[..colon].trim_ascii_start());
         *parsed = Parsed::Record(Network { interface, ..record });
     }
     outcome

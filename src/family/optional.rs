@@ -22,16 +22,19 @@ impl Optional {
         Optional { name, look_again_ns: i64::MIN }
     }
 
+    /// Its name, unless it was missing and is not asked for at `tick`.
+    pub(super) fn wanted(&self, tick: &Tick) -> Option<&'static str> {
+        (tick.monotonic_ns >= self.look_again_ns).then_some(self.name)
+    }
+
     /// Calls `parse` with the bytes that the file has at `tick`; `None` where the host lacks it.
     pub(super) fn with<T>(
         &mut self,
         tick: &Tick,
         parse: impl FnOnce(&[u8]) -> Result<T, SampleError>,
     ) -> Result<Option<T>, SampleError> {
-        if tick.monotonic_ns < self.look_again_ns {
-            return Ok(None);
-        }
-        match heim_runtime::snapshot::with_proc(self.name, parse) {
+        let Some(name) = self.wanted(tick) else { return Ok(None) };
+        match heim_runtime::snapshot::with_proc(name, parse) {
             Ok(parsed) => parsed.map(Some),
             Err(error) if lacks(&error) => {
                 self.look_again_ns = tick.monotonic_ns.saturating_add(LOOK_AGAIN_NS);

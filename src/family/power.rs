@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::attribute::{Attribute, Class, Look, gone, integer, names, text_at};
+use super::attribute::{Attribute, Class, Look, integer, names, text_at};
+use super::kept::is_gone;
 use super::source::Outcome;
 use super::{Family, Rows, Sample};
 use crate::record;
@@ -93,15 +94,16 @@ impl Sample for PowerSampler {
             let known = std::mem::take(&mut self.zones);
             self.zones = find(self.class.folder(), known, &mut outcome);
         }
+        self.zones.iter_mut().filter_map(|zone| zone.energy.as_mut()).for_each(Attribute::read);
         for (row, zone) in self.zones.iter_mut().enumerate() {
-            let energy_uj = match zone.energy.as_ref().map(|energy| energy.with(microjoules)) {
+            let energy_uj = match zone.energy.as_ref().map(|energy| energy.last(microjoules)) {
                 Some(Ok(Some(raw))) => zone.counter.total(raw, tick.monotonic_ns),
                 Some(Ok(None)) => {
                     outcome.fail(CLASS, format!("no count in {}/energy_uj", zone.folder));
                     ABSENT
                 }
                 Some(Err(error)) => {
-                    if gone(error) {
+                    if is_gone(error) {
                         self.class.look_again();
                     } else {
                         outcome.fail(CLASS, format!("{}/energy_uj: {error}", zone.folder));
@@ -186,7 +188,7 @@ fn find(class: &Path, known: Vec<Zone>, outcome: &mut Outcome) -> Vec<Zone> {
         let energy = match Attribute::open(&path) {
             Ok(energy) => Some(energy),
             // A zone that has only limits, or went since it was listed.
-            Err(error) if Errno::from_io_error(&error).is_some_and(gone) => continue,
+            Err(error) if Errno::from_io_error(&error).is_some_and(is_gone) => continue,
             Err(error) => {
                 outcome.fail(CLASS, refused(&path, &error));
                 None

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::optional::{Optional, check_proc};
-use super::source::{Outcome, lines, number, text, words};
+use super::source::{Outcome, lines, number, pair, read_ahead, text, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
@@ -95,6 +95,7 @@ impl Sample for PressureSampler {
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Pressure>) -> Result<(), SampleError> {
         let mut outcome = Outcome::default();
+        read_ahead(self.resources.iter().filter_map(|resource| resource.file.wanted(tick)));
         // Two kinds a resource and two labels a row, each with a place of its own in the cache.
         for (place, resource) in (0..).step_by(4).zip(&mut self.resources) {
             let Resource { name, path, file, known, records } = resource;
@@ -152,11 +153,10 @@ fn parse(
 fn parse_values(line: &[u8], record: &mut Pressure) -> bool {
     let mut understood = true;
     for word in words(line).skip(1) {
-        let Some(equals) = word.iter().position(|byte| *byte == b'=') else {
+        let Some((key, value)) = pair(word) else {
             understood = false;
             continue;
         };
-        let (key, value) = (&word[..equals], &word[equals + 1..]);
         let share = match key {
             b"avg10" => &mut record.avg10_ratio,
             b"avg60" => &mut record.avg60_ratio,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use self::slots::Slots;
 use self::table::{Process as Entry, Table};
-use super::source::{Outcome, count, scaled, text};
+use super::source::{Outcome, count, scaled};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::{ABSENT, Record};
@@ -146,8 +146,10 @@ pub struct ProcessSampler {
     choice: Choice,
     table: Table,
     slots: Slots,
-    /// Positions in the table, for choosing.
+    /// Positions in the table of those that have a row.
     order: Vec<usize>,
+    /// What processes are ranked by, with their positions.
+    ranks: Vec<(Rank, usize)>,
     /// The kernel's units of CPU time in a second, `USER_HZ`.
     units_per_second: f64,
     unit_us: i64,
@@ -199,6 +201,7 @@ impl ProcessSampler {
             table: Table::default(),
             slots: Slots::of(slots_max),
             order: Vec::new(),
+            ranks: Vec::new(),
             units_per_second: units_per_second as f64,
             unit_us: US_PER_SECOND / count(units_per_second),
             page_bytes: i64::try_from(rustix::param::page_size()).unwrap_or(i64::MAX),
@@ -208,10 +211,12 @@ impl ProcessSampler {
     /// Marks the processes that have a row, and has their positions in `order`, by pid. Among equals those that had one
     /// are before others, so that rows stay where nothing happens.
     fn choose(&mut self) {
-        let ProcessSampler { choice, table, order, .. } = self;
+        let ProcessSampler { choice, table, order, ranks, .. } = self;
         let processes = table.processes();
-        mark_top(processes, order, choice.top_by_cpu, Entry::cpu_since, |process| process.stat.cpu());
-        mark_top(processes, order, choice.top_by_memory, |process| process.stat.rss_pages, |_| 0);
+        mark_top(processes, ranks, choice.top_by_cpu, |process| {
+            (process.cpu_since(), process.was_chosen, process.stat.cpu())
+        });
+        mark_top(processes, ranks, choice.top_by_memory, |process| (process.stat.rss_pages, process.was_chosen, 0));
         if !choice.pinned.is_empty() {
             let pinned = processes.iter_mut().filter(|process| choice.pinned.iter().any(|pin| pin.is(process)));
             pinned.take(PINNED_ROWS_MAX).for_each(|process| process.chosen = true);
@@ -236,17 +241,16 @@ impl ProcessSampler {
     fn push(&mut self, at: usize, tick: &Tick, rows: &mut Rows<Process>) {
         let Some(process) = self.order.get(at).and_then(|at| self.table.processes().get_mut(*at)) else { return };
         let identity = process.identity();
-        let name = text(process.command());
         let slot = match process.slot {
             Some(slot) => slot,
             None => {
                 // Where there is no slot left for it there is no row: it would be of another's series.
-                let Some(slot) = self.slots.give(identity, &name, tick.monotonic_ns) else { return };
+                let Some(slot) = self.slots.give(identity, process.command(), tick.monotonic_ns) else { return };
                 slot
             }
         };
         let Some(slot_entry) = self.slots.get_mut(slot) else { return };
-        let command = rows.labels.resolve(2 * slot, &name);
+        let command = rows.labels.resolve(2 * slot, process.command());
         let record = Process {
             command,
             slot: rows.labels.resolve(2 * slot + 1, &slot_entry.text),
@@ -272,24 +276,22 @@ impl ProcessSampler {
     }
 }
 
-/// Marks the `top` processes by `first`, then by whether they had a row, then by `second`.
+/// A figure, whether there was a row, and what decides among equals: the greatest is the first.
+type Rank = Reverse<(i64, bool, i64)>;
+
+/// Marks the `top` processes by their rank; among equals, those with the least pids.
 fn mark_top(
     processes: &mut [Entry],
-    order: &mut Vec<usize>,
+    ranks: &mut Vec<(Rank, usize)>,
     top: usize,
-    first: impl Fn(&Entry) -> i64,
-    second: impl Fn(&Entry) -> i64,
+    rank: impl Fn(&Entry) -> (i64, bool, i64),
 ) {
-    order.clear();
-    order.extend(0..processes.len());
-    let rank = |at: &usize| {
-        let process = processes.get(*at);
-        (Reverse(process.map(|process| (first(process), process.was_chosen, second(process)))), *at)
-    };
-    if top < order.len() {
-        order.select_nth_unstable_by_key(top, rank);
+    ranks.clear();
+    ranks.extend(processes.iter().enumerate().map(|(at, process)| (Reverse(rank(process)), at)));
+    if top < ranks.len() {
+        ranks.select_nth_unstable(top);
     }
-    for at in order.iter().take(top) {
+    for (_, at) in ranks.iter().take(top) {
         if let Some(process) = processes.get_mut(*at) {
             process.chosen = true;
         }

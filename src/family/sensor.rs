@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::attribute::{Attribute, Class, Look, gone, integer, names, text_at};
+use super::attribute::{Attribute, Class, Look, integer, names, text_at};
+use super::kept::is_gone;
 use super::source::{Outcome, text};
 use super::{Family, Rows, Sample};
 use crate::record;
@@ -31,8 +32,8 @@ const SENSORS_MAX: usize = 256;
 const MILLIDEGREES_PER_DEGREE: f64 = 1_000.0;
 
 record! {
-    /// What each temperature sensor measures; of more than 256 the first. Sensors that come or go are noticed within
-    /// 10 s.
+    /// What each temperature sensor measures; of more than 256 the first. Chips that come or go are noticed within 10 s,
+    /// sensors of a chip that stays within a minute, or at once where they can no longer be read.
     pub struct Sensor("sensor") {
         labels {
             /// What the driver calls the chip, such as `coretemp` or `nvme`.
@@ -91,6 +92,7 @@ impl Sample for SensorSampler {
             Look::Same => self.inputs.iter_mut().for_each(|input| input.read_limits(&mut outcome)),
             Look::Changed => self.inputs = find(self.class.folder(), &mut outcome),
         }
+        self.inputs.iter_mut().for_each(Input::read);
         for (row, input) in self.inputs.iter().enumerate() {
             let temperature_celsius = match input.temperature() {
                 Ok(Some(celsius)) => celsius,
@@ -99,7 +101,7 @@ impl Sample for SensorSampler {
                     f64::NAN
                 }
                 Err(error) => {
-                    if gone(error) {
+                    if is_gone(error) {
                         self.class.look_again();
                     } else if !has_no_value(error) {
                         outcome.fail(CLASS, format!("{}: {}_input: {error}", input.chip, input.name));
@@ -145,10 +147,17 @@ struct Input {
 }
 
 impl Input {
-    /// NaN while the sensor is at fault; `None` for anything but a number.
+    fn read(&mut self) {
+        self.value.read();
+        if let Some(fault) = &mut self.fault {
+            fault.read();
+        }
+    }
+
+    /// What was read: NaN while the sensor is at fault; `None` for anything but a number.
     fn temperature(&self) -> Result<Option<f64>, Errno> {
-        let value = self.value.with(celsius)?;
-        let trusted = self.fault.as_ref().is_none_or(|fault| fault.with(|said| said == b"0") == Ok(true));
+        let value = self.value.last(celsius)?;
+        let trusted = self.fault.as_ref().is_none_or(|fault| fault.last(|said| said == b"0") == Ok(true));
         Ok(if trusted { value } else { Some(f64::NAN) })
     }
 
@@ -240,7 +249,7 @@ fn find(class: &Path, outcome: &mut Outcome) -> Vec<Input> {
             let value = match Attribute::open(&path("input")) {
                 Ok(value) => value,
                 // It went since it was listed.
-                Err(error) if Errno::from_io_error(&error).is_some_and(gone) => continue,
+                Err(error) if Errno::from_io_error(&error).is_some_and(is_gone) => continue,
                 Err(error) => {
                     outcome.fail(CLASS, format!("{}: {error}", path("input").display()));
                     continue;
@@ -380,7 +389,7 @@ mod tests {
         assert_eq!(outcome.unwrap_err().to_string(), "read class/hwmon: c: no number in temp1_input");
         write(&probe, "hwmon0", &[("temp1_input", "1000"), ("temp1_crit", "hot")]);
         write(&probe, "hwmon1", &[("temp1_input", "1000")]);
-        let (rows, outcome) = probe.tick(10_000);
+        let (rows, outcome) = probe.tick(60_000);
         assert!(rows.starts_with("c,temp1,hwmon0,1.0,,\n"), "{rows}");
         assert!(outcome.unwrap_err().to_string().ends_with("hwmon0/temp1_crit"));
     }

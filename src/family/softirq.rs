@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::optional::check_proc;
-use super::source::{text, with_proc};
+use super::source::with_proc;
 use super::sums::Sums;
 use super::{Family, Rows, Sample};
 use crate::record;
@@ -50,7 +50,7 @@ impl Sample for SoftirqSampler {
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Softirq>) -> Result<(), SampleError> {
         with_proc(FILE, |softirqs| {
-            let outcome = self.sums.read(FILE, softirqs, |line| rows.labels.resolve(line.row, &text(line.name)));
+            let outcome = self.sums.read(FILE, softirqs, |line| rows.labels.resolve(line.row, line.name));
             for (softirqs, r#type) in self.sums.rows() {
                 rows.push(Softirq { time: tick.time, softirqs, r#type });
             }

@@ -109,7 +109,7 @@ impl Line {
         match self.cpu {
             Some((known, label)) if known == cpu => label,
             _ => {
-                let label = labels.resolve(row, &cpu.to_string());
+                let label = labels.resolve(row, cpu.to_string());
                 self.cpu = Some((cpu, label));
                 label
             }

@@ -23,6 +23,11 @@ pub(super) fn with_proc<T>(
     heim_runtime::snapshot::with_proc(name, parse).map_err(|error| failed(name, error))?
 }
 
+/// Reads files below procfs' root that are parsed one after the other, before the first of them is.
+pub(super) fn read_ahead(names: impl IntoIterator<Item = &'static str>) {
+    heim_runtime::snapshot::read_ahead_proc(names);
+}
+
 /// Calls `look` with this tick's bytes of the file `path` below sysfs' root.
 pub(super) fn with_sys<T>(path: &str, look: impl FnOnce(&[u8]) -> T) -> std::io::Result<T> {
     heim_runtime::snapshot::with_sys(path, look)
@@ -72,6 +77,12 @@ pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The words of `line`, which blanks separate.
 pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+}
+
+/// The two sides of the first `=` in `word`.
+pub(super) fn pair(word: &[u8]) -> Option<(&[u8], &[u8])> {
+    let equals = word.iter().position(|byte| *byte == b'=')?;
+    Some((&word[..equals], &word[equals + 1..]))
 }
 
 /// The decimal number that `word` is. The kernel counts unsigned; what an `i64` cannot hold becomes its greatest.
@@ -136,6 +147,8 @@ mod tests {
         assert_eq!(found, [&b"a b"[..], b"", b" c"]);
         let found: Vec<&[u8]> = words(b"  8 \t 0 sda\r").collect();
         assert_eq!(found, [&b"8"[..], b"0", b"sda"]);
+        assert_eq!(pair(b"a=b=c"), Some((&b"a"[..], &b"b=c"[..])));
+        assert_eq!((pair(b"="), pair(b"a")), (Some((&b""[..], &b""[..])), None));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::optional::{Optional, check_proc};
-use super::source::{Outcome, lines, number, scaled, text, with_proc, words};
+use super::source::{Outcome, lines, number, read_ahead, scaled, text, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::{ABSENT, Record};
@@ -159,6 +159,8 @@ impl Sample for TcpSampler {
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Tcp>) -> Result<(), SampleError> {
         let mut record = Tcp::absent(tick.time);
         let mut outcome = Outcome::default();
+        let optional = [&self.netstat_file, &self.sockstat_file, &self.sockstat6_file];
+        read_ahead([SNMP].into_iter().chain(optional.into_iter().filter_map(|file| file.wanted(tick))));
         outcome.note(with_proc(SNMP, |snmp| self.snmp.parse(SNMP, snmp, &mut record)));
         // The kernel adds up CPUs one by one, and what opened on one and closed on another meanwhile may bring the sum
         // below zero, which it writes as a number that no connection count can be.

@@ -99,7 +99,8 @@ impl Labels {
 #[derive(Debug)]
 pub struct LabelCache {
     labels: Arc<Labels>,
-    rows: Vec<(String, Label)>,
+    /// The text that stood at each place, as the kernel wrote it: not all names are UTF-8.
+    rows: Vec<(Vec<u8>, Label)>,
 }
 
 impl LabelCache {
@@ -109,20 +110,22 @@ impl LabelCache {
         LabelCache { labels, rows: Vec::new() }
     }
 
-    /// The label of `text`, which stands at place `row` of the source.
-    pub fn resolve(&mut self, row: usize, text: &str) -> Label {
+    /// The label of `text`, which stands at place `row` of the source. What of it is not UTF-8 reads as replacement
+    /// characters. Allocates only where another text stood.
+    pub fn resolve(&mut self, row: usize, text: impl AsRef<[u8]>) -> Label {
+        let text = text.as_ref();
         if let Some((known, label)) = self.rows.get(row)
             && known == text
         {
             return *label;
         }
-        let label = self.labels.intern(text);
+        let label = self.labels.intern(&String::from_utf8_lossy(text));
         if row < LABELS_MAX {
             if self.rows.len() <= row {
-                self.rows.resize(row + 1, (String::new(), Label::EMPTY));
+                self.rows.resize(row + 1, (Vec::new(), Label::EMPTY));
             }
             self.rows[row].0.clear();
-            self.rows[row].0.push_str(text);
+            self.rows[row].0.extend_from_slice(text);
             self.rows[row].1 = label;
         }
         label
@@ -164,5 +167,7 @@ mod tests {
         let (a, b) = (cache.resolve(0, "a"), cache.resolve(1, "b"));
         assert_eq!((cache.resolve(0, "b"), cache.resolve(1, "a")), (b, a));
         assert_eq!(cache.resolve(0, ""), Label::EMPTY);
+        let odd = cache.resolve(0, b"a\xff");
+        assert_eq!((cache.resolve(0, b"a\xff"), labels.intern("a\u{fffd}")), (odd, odd));
     }
 }

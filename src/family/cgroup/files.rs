@@ -1,7 +1,7 @@
 //! The files of control groups that are read, and what stands in them.
 
 use super::Cgroup;
-use crate::family::source::{lines, number, words};
+use crate::family::source::{lines, number, pair, words};
 use crate::record::ABSENT;
 
 /// A hierarchy of control groups: the one of version 2, or one of a controller of version 1.
@@ -162,8 +162,7 @@ fn io_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     let (mut read_bytes, mut write_bytes, mut read_ops, mut write_ops) = (0, 0, 0, 0);
     for line in lines(bytes) {
         for word in words(line) {
-            let Some(equals) = word.iter().position(|byte| *byte == b'=') else { continue };
-            let (key, value) = word.split_at(equals);
+            let Some((key, value)) = pair(word) else { continue };
             let sum = match key {
                 b"rbytes" => &mut read_bytes,
                 b"wbytes" => &mut write_bytes,
@@ -171,7 +170,7 @@ fn io_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
                 b"wios" => &mut write_ops,
                 _ => continue,
             };
-            add(sum, number(value.get(1..)?)?);
+            add(sum, number(value)?);
         }
     }
     (record.read_bytes, record.write_bytes) = (read_bytes, write_bytes);
@@ -203,9 +202,8 @@ fn pressure(bytes: &[u8], some: &mut i64, full: &mut i64) -> Option<()> {
             Some(b"full ") => &mut *full,
             _ => continue,
         };
-        let equals = line.iter().rposition(|byte| *byte == b'=')?;
-        let (before, value) = line.split_at(equals);
-        *column = number(value.get(1..)?).filter(|_| before.ends_with(b" total"))?;
+        let total = words(line).filter_map(pair).find(|(key, _)| *key == b"total");
+        *column = total.and_then(|(_, value)| number(value))?;
     }
     Some(())
 }

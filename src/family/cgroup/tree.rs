@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, statat};
+use rustix::fs::{AtFlags, FileType, Stat, fstat, fstatfs, statat};
 
 use super::Cgroup;
 use super::files::{FILES, File, Hierarchy};
-use crate::family::kept::{Kept, c_path, is_gone, list, open_folder, open_folder_at};
+use crate::family::kept::{Kept, Listing, c_path, is_gone, list, listing, open_folder, open_folder_at};
 use crate::family::source::{Outcome, text};
 use crate::record::Record;
 use crate::record::label::Label;
@@ -26,13 +26,24 @@ const MOUNTS: &[(Hierarchy, &[&str], &str)] = &[
     (Hierarchy::Pids, &["pids"], "cgroup.procs"),
 ];
 
+/// What `statfs(2)` says of version 2 and of version 1, whose folders have a link for each folder in them
+/// (`fs/kernfs/inode.c`). A recorded tree may lie where that is not so.
+const CGROUP_MAGICS: [u64; 2] = [0x6367_7270, 0x0027_e0eb];
+
 /// The groups of all hierarchies, joined by their paths.
 #[derive(Debug)]
 pub(super) struct Tree {
     hierarchies: Vec<(Hierarchy, OwnedFd)>,
     found: Groups,
+    /// The links of each folder when it was listed: which group, in which of the hierarchies, and how many.
+    links: Vec<(usize, usize, u64)>,
+    /// Whether links count folders in all hierarchies.
+    has_links: bool,
+    /// They do whatever `statfs(2)` says: a test's tree lies where that is known.
+    #[cfg(test)]
+    pub(super) trusts_links: bool,
     path: Vec<u8>,
-    listing: Vec<u8>,
+    listing: Listing,
 }
 
 /// What was found.
@@ -89,14 +100,21 @@ impl Tree {
         Tree {
             hierarchies: Vec::new(),
             found: Groups { list: Vec::new(), paths: Vec::new(), len_max: groups_max, beyond: false },
+            links: Vec::new(),
+            has_links: false,
+            #[cfg(test)]
+            trusts_links: false,
             path: Vec::new(),
-            listing: Vec::new(),
+            listing: listing(),
         }
     }
 
     /// Looks for the hierarchies. Where version 2 has the folder for itself, there are no others.
     pub(super) fn open(&mut self) {
         self.hierarchies.clear();
+        // Their places may be others' now.
+        self.links.clear();
+        self.has_links = true;
         let root = heim_runtime::linux::sysfs_root();
         let folder = c_path(&mut self.path, |path| {
             path.extend_from_slice(root.as_os_str().as_bytes());
@@ -110,6 +128,11 @@ impl Tree {
                 if statat(&root, *file, AtFlags::empty()).is_err() {
                     continue;
                 }
+                let magic = fstatfs(&root).ok().and_then(|root| u64::try_from(root.f_type).ok());
+                let is_cgroup = magic.is_some_and(|magic| CGROUP_MAGICS.contains(&magic));
+                #[cfg(test)]
+                let is_cgroup = is_cgroup || self.trusts_links;
+                self.has_links &= is_cgroup;
                 self.hierarchies.push((*hierarchy, root));
                 if *name == "." {
                     return;
@@ -129,25 +152,43 @@ impl Tree {
         self.hierarchies.iter().find(|(found, _)| *found == hierarchy).map(|(_, root)| root.as_fd())
     }
 
+    /// Whether the folder of each group has as many folders in it as at the last walk, which costs a system call for
+    /// each and hierarchy. What was removed and what was made in its place are not told apart here.
+    pub(super) fn has_same_folders(&mut self) -> bool {
+        let Tree { hierarchies, found, links, has_links, path, .. } = self;
+        *has_links
+            && !links.is_empty()
+            && links.iter().all(|(at, nth, links)| {
+                let (Some(group), Some((_, root))) = (found.list.get(*at), hierarchies.get(*nth)) else { return false };
+                let folder = c_path(path, |path| write_folder(path, found.path(&group.path)));
+                let now = folder.and_then(|folder| statat(root, folder, AtFlags::empty()));
+                now.is_ok_and(|now| links_of(&now) == *links)
+            })
+    }
+
     /// Looks for groups and their files; whether there are more groups than there may be.
     pub(super) fn walk(&mut self, outcome: &mut Outcome) -> bool {
         // With the accounting of version 1, the CPU time of version 2 would only be the same figure once more.
         let accounting = self.root(Hierarchy::CpuAccounting).is_some();
         let wanted = |file: &File| !(accounting && file.hierarchy == Hierarchy::Unified && file.name == "cpu.stat");
-        let Tree { hierarchies, found, path, listing } = self;
+        let Tree { hierarchies, found, links, path, listing, .. } = self;
+        links.clear();
         found.begin(!hierarchies.is_empty());
         let mut at = 0;
         while let Some(parent) = found.list.get(at) {
             let (parent, of, first_child) = (parent.path.clone(), parent.hierarchies, found.list.len());
             for (nth, (hierarchy, root)) in hierarchies.iter().enumerate().filter(|(nth, _)| of & 1 << nth != 0) {
                 let mut files = 0;
-                let folder = c_path(path, |path| match found.path(&parent) {
-                    [] => path.push(b'.'),
-                    parent => path.extend_from_slice(parent),
-                });
+                let folder = c_path(path, |path| write_folder(path, found.path(&parent)));
+                // None for a folder that is gone by now, so that the next look sees a difference.
+                links.push((at, nth, 0));
                 let listed = folder.and_then(|folder| open_folder_at(root, folder)).and_then(|folder| {
-                    list(folder, listing, |name, kind| {
-                        if kind == FileType::Directory {
+                    // Before it is listed: what comes meanwhile is seen the next time.
+                    let count = links_of(&fstat(&folder)?);
+                    links.iter_mut().last().into_iter().for_each(|(.., links)| *links = count);
+                    list(folder, listing, |entry| {
+                        let name = entry.file_name().to_bytes();
+                        if entry.file_type() == FileType::Directory {
                             found.add(&parent, name, nth, first_child);
                         } else {
                             let is = |file: &File| file.hierarchy == *hierarchy && file.name.as_bytes() == name;
@@ -188,6 +229,16 @@ impl Tree {
         }
         groups.truncate(self.found.list.len());
     }
+}
+
+#[allow(clippy::useless_conversion, reason = "it has 32 bits on some architectures")]
+fn links_of(stat: &Stat) -> u64 {
+    u64::from(stat.st_nlink)
+}
+
+/// Writes the path of a group's folder below its hierarchy's root.
+fn write_folder(path: &mut Vec<u8>, group: &[u8]) {
+    path.extend_from_slice(if group.is_empty() { b"." } else { group });
 }
 
 impl Groups {

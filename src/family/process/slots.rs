@@ -21,7 +21,7 @@ pub(super) struct Slots {
 #[derive(Debug)]
 pub(super) struct Slot {
     holder: Identity,
-    command: String,
+    command: Vec<u8>,
     /// The tick at which it was last held.
     used_ns: i64,
     /// Its number, from 1.
@@ -49,7 +49,7 @@ impl Slots {
 
     /// Gives a process a slot that nobody has held at this tick; `None` where all are held. All that go on being held
     /// are to be held before. One that no process of the same command has just had is best, and the least of these.
-    pub(super) fn give(&mut self, holder: Identity, command: &str, now_ns: i64) -> Option<usize> {
+    pub(super) fn give(&mut self, holder: Identity, command: &[u8], now_ns: i64) -> Option<usize> {
         let best = |slot: &Slot| slot.command != command || now_ns.saturating_sub(slot.used_ns) > REST_NS;
         let found = match self.slots.iter().position(|slot| slot.used_ns != now_ns && best(slot)) {
             Some(found) => found,
@@ -63,7 +63,7 @@ impl Slots {
             Some(slot) => {
                 slot.holder = holder;
                 slot.command.clear();
-                slot.command.push_str(command);
+                slot.command.extend_from_slice(command);
                 slot.used_ns = now_ns;
                 slot.io = Kept::default();
             }
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_process_keeps_its_slot_until_it_is_given_away() {
-        let (a, b) = ("a", "b");
+        let (a, b) = (b"a".as_slice(), b"b".as_slice());
         let mut slots = Slots::of(8);
         assert_eq!((slots.give(process(1), a, 0), slots.give(process(2), a, 0)), (Some(0), Some(1)));
         assert!(slots.hold(1, process(2), 1) && !slots.hold(0, process(3), 1) && !slots.hold(9, process(1), 1));
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn where_all_had_the_same_command_the_one_that_rested_longest_is_given() {
-        let a = "a";
+        let a = b"a".as_slice();
         let mut slots = Slots::of(2);
         assert_eq!((slots.give(process(1), a, 0), slots.give(process(2), a, 0)), (Some(0), Some(1)));
         assert_eq!(slots.give(process(3), a, 0), None);

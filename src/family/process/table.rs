@@ -6,7 +6,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, openat, statat};
 
 use super::stat::{COMMAND_BYTES_MAX, Stat, parse_io, parse_stat, stable_command};
-use crate::family::kept::{Kept, Reader, c_path, is_gone, list, open_folder};
+use crate::family::kept::{Kept, Listing, Reader, c_path, is_gone, list, listing, open_folder};
 use crate::family::source::{Outcome, failed, number};
 use crate::sampler::SampleError;
 
@@ -24,10 +24,10 @@ const NS_PER_SECOND: f64 = 1e9;
 #[derive(Debug)]
 pub(super) struct Table {
     processes: Vec<Process>,
-    /// Room for the next tick's.
+    /// Room for them when some came or went.
     next: Vec<Process>,
     pids: Vec<i32>,
-    listing: Vec<u8>,
+    listing: Listing,
     path: Vec<u8>,
     reader: Reader,
     root: Option<Root>,
@@ -69,6 +69,8 @@ pub(super) struct Process {
     pub(super) chosen: bool,
     /// It had one at the tick before.
     pub(super) was_chosen: bool,
+    /// It could not be read at this tick.
+    is_gone: bool,
 }
 
 impl Default for Table {
@@ -84,7 +86,7 @@ impl Table {
             processes: Vec::new(),
             next: Vec::new(),
             pids: Vec::new(),
-            listing: Vec::new(),
+            listing: listing(),
             path: Vec::new(),
             reader: Reader::default(),
             root: None,
@@ -104,8 +106,10 @@ impl Table {
         let Table { pids, listing, processes_max, .. } = self;
         pids.clear();
         let mut beyond = false;
-        list(&root.folder, listing, |name, _| {
-            let Some(pid) = number(name).and_then(|pid| i32::try_from(pid).ok()) else { return true };
+        list(&root.folder, listing, |entry| {
+            let Some(pid) = number(entry.file_name().to_bytes()).and_then(|pid| i32::try_from(pid).ok()) else {
+                return true;
+            };
             beyond = pids.len() == *processes_max;
             if !beyond {
                 pids.push(pid);
@@ -132,29 +136,44 @@ impl Table {
                 .fail("processes", format_args!("there are more than {}; the others are not read", self.processes_max));
         }
         self.beyond = beyond;
-        let Table { processes, next, pids, reader, root, .. } = self;
+        self.adopt();
+        let Table { processes, reader, root, .. } = self;
         let root = open_root(root)?;
-        next.clear();
-        let mut known = processes.drain(..).peekable();
-        for &pid in pids.iter() {
-            while known.next_if(|process| process.pid < pid).is_some() {}
-            let mut process = known.next_if(|process| process.pid == pid).unwrap_or_else(|| Process::new(pid));
+        let mut some_gone = false;
+        for process in &mut *processes {
+            let pid = process.pid;
             let path = |path: &mut Vec<u8>| write_path(path, pid, "stat");
+            process.is_gone = true;
             match reader.read(&root.folder, path, &mut process.file) {
                 Ok(bytes) => match parse_stat(bytes) {
-                    Some((command, stat)) => {
-                        process.update(command, stat, now_ns);
-                        next.push(process);
-                    }
+                    Some((command, stat)) => process.update(command, stat, now_ns),
                     None => outcome.fail(FILE, format_args!("{pid}: {}", bytes.escape_ascii())),
                 },
                 Err(error) if is_gone(error) || is_forbidden(error) => {}
                 Err(error) => outcome.fail(FILE, format_args!("{pid}: {error}")),
             }
+            some_gone |= process.is_gone;
+        }
+        if some_gone {
+            processes.retain(|process| !process.is_gone);
+        }
+        Ok(())
+    }
+
+    /// Makes the processes those that were listed. At most ticks they are.
+    fn adopt(&mut self) {
+        let Table { processes, next, pids, .. } = self;
+        if processes.iter().map(|process| process.pid).eq(pids.iter().copied()) {
+            return;
+        }
+        next.clear();
+        let mut known = processes.drain(..).peekable();
+        for &pid in pids.iter() {
+            while known.next_if(|process| process.pid < pid).is_some() {}
+            next.push(known.next_if(|process| process.pid == pid).unwrap_or_else(|| Process::new(pid)));
         }
         drop(known);
         std::mem::swap(processes, next);
-        Ok(())
     }
 
     /// What the process read from and wrote to storage. `None` for what kymo may not see.
@@ -178,7 +197,7 @@ impl Table {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(&root.folder, path, flags, Mode::empty()).ok()?;
         let mut files = 0;
-        list(folder, &mut self.listing, |_, _| {
+        list(folder, &mut self.listing, |_| {
             files += 1;
             files <= OPEN_FILES_MAX
         })
@@ -200,6 +219,7 @@ impl Process {
             slot: None,
             chosen: false,
             was_chosen: false,
+            is_gone: false,
         }
     }
 
@@ -210,13 +230,14 @@ impl Process {
         if !same {
             self.slot = None;
         }
-        self.chosen = false;
+        (self.chosen, self.is_gone) = (false, false);
         self.read_ns = now_ns;
         self.stat = stat;
-        self.command_len = 0;
-        for (to, from) in self.command.iter_mut().zip(stable_command(command)) {
-            *to = *from;
-            self.command_len += 1;
+        let command = stable_command(command);
+        let (len, room) = (command.len().min(COMMAND_BYTES_MAX), &mut self.command);
+        if let (Some(to), Some(from)) = (room.get_mut(..len), command.get(..len)) {
+            to.copy_from_slice(from);
+            self.command_len = len;
         }
     }
 
