@@ -1,26 +1,35 @@
 //! `filesystem`: how full the mounted file systems are, from `/proc/mounts` and statvfs(3).
 
+mod mount;
 mod usage;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use super::source::{Outcome, count, lines, text, with_proc, words};
+use super::source::{Outcome, count, text, with_proc};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
 use crate::sampler::{SampleError, Tick};
-use usage::Usages;
+use mount::{Mount, parse};
+use usage::{Silence, Space, Usages};
 
 /// The filesystem family.
 pub const FAMILY: Family =
     Family::sampled::<FilesystemSampler>(Duration::from_secs(1), "exact at every read; each mount costs a system call");
 
+/// Of more mounts than this, the last ones have no row, and of those that a server is asked for before others.
+pub const MOUNTS_MAX: usize = 1_000;
+
 record! {
     /// How full each mounted file system is, of those that lie on a device (`/proc/filesystems` does not call them
-    /// `nodev`) and ZFS. Where several are mounted on one path, the last one is seen and has the row. A file system
-    /// that is mounted on several paths has a row for each. Values are null where statvfs(3) is refused
-    /// or gives no answer within 200 ms, and in a container for mounts of the host that it does not have itself.
+    /// `nodev`), of ZFS, of those on servers such as NFS or of programs (FUSE), of those in memory (tmpfs) but below
+    /// `/run/` and `/var/lib/`, and of a container's root. Images that are always full, such as squashfs, have no row.
+    /// Where several are mounted on one path, the last one is seen and has the row. A file system that is mounted on
+    /// several paths has a row for each; of more than 1,000 mounts the first have.
+    ///
+    /// Values are null where statvfs(3) is refused, says nothing or gives no answer within 200 ms; for what autofs
+    /// mounted, which would be kept from being unmounted; and in a container for mounts of the host that it does not have
+    /// itself.
     pub struct Filesystem("filesystem") {
         labels {
             /// The path that it is mounted on.
@@ -43,16 +52,30 @@ record! {
     }
 }
 
-/// Reads the mounts, and the space of each through heim on a thread that may wait for it.
+/// Reads the mounts, and the space of each on a thread that may wait for it.
 ///
 /// heim's own list of partitions gives paths as they are escaped in `/proc/mounts`, loses lines that are not UTF-8,
-/// and does not show what is mounted over what, so the list is made here.
+/// and does not show what is mounted over what, so the list is made here. heim's `disk::usage` takes no path that is not
+/// UTF-8 either, and multiplies what a server tells beyond 2^64.
 #[derive(Debug, Default)]
 pub struct FilesystemSampler {
     /// `/proc/mounts` and `/proc/filesystems` as `mounts` was made from them.
     made_from: (Vec<u8>, Vec<u8>),
+    /// Those of the kernel before those of servers and programs.
     mounts: Vec<Mount>,
+    of_kernel: Asking,
+    /// By themselves: dead servers leave the others their time and threads.
+    of_others: Asking,
+    /// There are more mounts than have a row, and that was not told yet.
+    beyond: bool,
+}
+
+/// Asks for mounts in turn.
+#[derive(Debug, Default)]
+struct Asking {
     usages: Usages,
+    /// The mount that is asked first: the one that the tick before had no time for.
+    first: usize,
 }
 
 impl Sample for FilesystemSampler {
@@ -65,20 +88,15 @@ impl Sample for FilesystemSampler {
                 Ok(())
             })
         })?;
-        let mut outcome = Outcome::default();
-        self.usages.begin();
-        for (row, mount) in self.mounts.iter().enumerate() {
-            let asked = if mount.is_here { self.usages.of(&mount.path) } else { Ok(None) };
-            let space = asked.unwrap_or_else(|silence| {
-                outcome.fail("filesystem", format_args!("statvfs {}: {silence}", text(&mount.path)));
-                None
-            });
+        let mut silent = Silent::default();
+        let (of_kernel, of_others) = self.mounts.split_at(self.mounts.partition_point(|mount| !mount.is_remote));
+        let mut push = |row: usize, mount: &Mount, space: Option<Space>| {
             // Three labels a row, each with a place of its own in the cache.
-            let mut label = |nth: usize, text: &str| rows.labels.resolve(row * 3 + nth, text);
+            let mut label = |nth: usize, text: &[u8]| rows.labels.resolve(row * 3 + nth, text);
             let record = Filesystem {
-                mountpoint: label(0, &text(&mount.path)),
-                device: label(1, &mount.device),
-                r#type: label(2, &mount.kind),
+                mountpoint: label(0, &mount.path),
+                device: label(1, mount.device.as_bytes()),
+                r#type: label(2, mount.kind.as_bytes()),
                 ..Filesystem::absent(tick.time)
             };
             rows.push(match space {
@@ -91,6 +109,17 @@ impl Sample for FilesystemSampler {
                 },
                 None => record,
             });
+        };
+        self.of_kernel.ask(of_kernel, &mut silent, |at, mount, space| push(at, mount, space));
+        self.of_others.ask(of_others, &mut silent, |at, mount, space| push(of_kernel.len() + at, mount, space));
+        let mut outcome = Outcome::default();
+        if let Some((path, silence)) = silent.first {
+            let others =
+                if silent.others > 0 { format!("; {} others are silent, too", silent.others) } else { String::new() };
+            outcome.fail("filesystem", format_args!("statvfs {}: {silence}{others}", text(&path)));
+        }
+        if std::mem::take(&mut self.beyond) {
+            outcome.fail("filesystem", format_args!("there are more than {MOUNTS_MAX} mounts; the last have no rows"));
         }
         outcome.into_result()
     }
@@ -100,71 +129,51 @@ impl FilesystemSampler {
     fn refresh(&mut self, mounts: &[u8], types: &[u8]) {
         if self.made_from.0 != mounts || self.made_from.1 != types {
             self.mounts = parse(mounts, types);
+            self.beyond = self.mounts.len() > MOUNTS_MAX;
+            self.mounts.truncate(MOUNTS_MAX);
             if heim_runtime::linux::are_roots_of_host() {
                 // A path of the host's may be something else in the container that kymo is in.
                 let here = parse(&std::fs::read("/proc/self/mounts").unwrap_or_default(), types);
-                self.mounts.iter_mut().for_each(|mount| mount.is_here = here.contains(mount));
+                self.mounts.iter_mut().for_each(|mount| {
+                    let is_here = mount.is_known_by_name() && here.contains(mount);
+                    mount.is_asked &= is_here;
+                });
             }
             self.made_from = (mounts.to_vec(), types.to_vec());
         }
     }
 }
 
-/// A mounted file system.
-#[derive(Debug, PartialEq)]
-struct Mount {
-    /// Any bytes but NUL.
-    path: Vec<u8>,
-    device: String,
-    kind: String,
-    /// Whether this process too finds it at that path.
-    is_here: bool,
+/// Mounts that gave no answer at a tick.
+#[derive(Debug, Default)]
+struct Silent {
+    first: Option<(Vec<u8>, Silence)>,
+    others: usize,
 }
 
-/// The file systems on devices, in the order they were mounted: of several on one path the last.
-fn parse(mounts: &[u8], types: &[u8]) -> Vec<Mount> {
-    let on_devices: Vec<&[u8]> =
-        lines(types).filter(|line| !line.starts_with(b"nodev")).filter_map(|line| words(line).next()).collect();
-    // fstab(5): device, path, type, and more, each between single blanks.
-    let fields = |line| {
-        let mut fields = <[u8]>::split(line, |byte| *byte == b' ');
-        Some((fields.next()?, fields.next()?, fields.next()?))
-    };
-    let mut seen = HashSet::new();
-    let mut found: Vec<Mount> = lines(mounts)
-        .filter_map(fields)
-        .collect::<Vec<_>>()
-        .into_iter()
-        .rev()
-        .filter(|(_, path, _)| seen.insert(*path))
-        .filter(|(_, _, kind)| *kind == b"zfs" || on_devices.contains(kind))
-        .map(|(device, path, kind)| Mount {
-            path: unescaped(path),
-            device: text(&unescaped(device)).into_owned(),
-            kind: text(kind).into_owned(),
-            is_here: true,
-        })
-        .collect();
-    found.reverse();
-    found
-}
-
-/// `field` with its escapes undone: the kernel writes blanks, tabs, line ends, backslashes and `#` as `\` and three
-/// octal digits.
-fn unescaped(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let decoded;
-        (decoded, rest) = match (byte, after) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
-                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), after)
-            }
-            _ => (byte, after),
-        };
-        bytes.push(decoded);
+impl Asking {
+    /// Calls `look` with each of the mounts, its place and its space.
+    fn ask(&mut self, mounts: &[Mount], silent: &mut Silent, mut look: impl FnMut(usize, &Mount, Option<Space>)) {
+        self.usages.begin();
+        let first = self.first.min(mounts.len());
+        let (before, from) = mounts.split_at(first);
+        let mut late = None;
+        for (at, mount) in (first..).zip(from).chain(before.iter().enumerate()) {
+            let asked = if mount.is_asked { self.usages.of(&mount.path) } else { Ok(None) };
+            let space = asked.unwrap_or_else(|silence| {
+                if matches!(silence, Silence::Late) {
+                    late.get_or_insert(at);
+                }
+                match &silent.first {
+                    None => silent.first = Some((mount.path.clone(), silence)),
+                    Some(_) => silent.others += 1,
+                }
+                None
+            });
+            look(at, mount, space);
+        }
+        self.first = late.unwrap_or_default();
     }
-    bytes
 }
 
 #[cfg(test)]
@@ -174,20 +183,17 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Instant;
 
-    use super::usage::{Patience, Space};
+    use super::usage::Patience;
     use super::*;
     use crate::family::probe::Probe;
-
-    fn mounted(mounts: &[u8], types: &str) -> Vec<(Vec<u8>, String, String)> {
-        parse(mounts, types.as_bytes()).into_iter().map(|mount| (mount.path, mount.device, mount.kind)).collect()
-    }
 
     /// The root of the machine this runs on stands in the recorded mounts.
     #[test]
     fn the_row_of_the_root_is_what_the_kernel_says() {
         let mut probe = Probe::fixture(&FAMILY, "vm");
         let rows = probe.rows(0);
-        let fields: Vec<&str> = rows.trim_end().split(',').collect();
+        let root = rows.lines().find(|row| row.starts_with("/,")).unwrap();
+        let fields: Vec<&str> = root.split(',').collect();
         let stat = rustix::fs::statvfs("/").unwrap();
         assert_eq!(fields[..4], ["/", "/dev/vda", "ext4", &(stat.f_blocks * stat.f_frsize).to_string()]);
         let [used, free]: [u64; 2] = [fields[4].parse().unwrap(), fields[5].parse().unwrap()];
@@ -203,17 +209,11 @@ mod tests {
             probe.rows(0),
             "/nowhere/backup #1,/dev/sd\\a,ext4,,,,\n\
              /nowhere/v\u{fffd}l,pool/data,zfs,,,,\n\
+             /nowhere/none,none,tmpfs,,,,\n\
+             /nowhere/last,/dev/sdd,xfs,,,,\n\
              /nowhere/Ünï,LABEL=x y,fuseblk,,,,\n\
-             /nowhere/last,/dev/sdd,xfs,,,,\n"
+             /nowhere/nfs,host:/export,nfs4,,,,\n"
         );
-    }
-
-    #[test]
-    fn of_several_mounts_on_a_path_the_last_is_seen() {
-        let types = "nodev\ttmpfs\n\text4\n\txfs\n";
-        let mounts = b"/dev/a /x ext4 rw 0 0\n/dev/b /y xfs rw 0 0\n/dev/c /x xfs rw 0 0\ntmpfs /y tmpfs rw 0 0\n";
-        assert_eq!(mounted(mounts, types), [(b"/x".to_vec(), "/dev/c".into(), "xfs".into())]);
-        assert_eq!(mounted(b"/dev/a /x\n\n/dev/a /z ext4\n", types).len(), 1);
     }
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
         let plain = folder.path().to_str().unwrap();
         let mut mounts = format!("x {plain}/a\\040b\\011c\\012d\\134e\\043v").into_bytes();
         mounts.extend_from_slice(b"\xff ext4 rw 0 0\n");
-        assert_eq!(mounted(&mounts, "\text4\n")[0].0, path.as_os_str().as_bytes());
+        assert_eq!(parse(&mounts, b"\text4\n")[0].path, path.as_os_str().as_bytes());
 
         let mut probe = Probe::empty(&FAMILY);
         probe.write("filesystems", "\text4\n");
@@ -248,7 +248,7 @@ mod tests {
         assert!(rows.contains("/a b\tc\nd\\e#v\u{fffd}") && rows.contains(&total), "{rows}");
     }
 
-    /// Mounts on this path are asked for as long as [`GATE`] is held.
+    /// Mounts on paths that begin so are asked for as long as [`GATE`] is held.
     const HUNG: &[u8] = b"/nowhere/hung";
     static GATE: Mutex<()> = Mutex::new(());
 
@@ -257,13 +257,16 @@ mod tests {
     impl Default for Hanging {
         fn default() -> Hanging {
             let ask = |path: &[u8]| {
-                let _held = (path == HUNG).then(|| GATE.lock());
+                let _held = path.starts_with(HUNG).then(|| GATE.lock());
                 Space::at(path)
             };
             // Long enough for those who answer, on however busy a machine.
             let patience = Patience { mount: Duration::from_secs(2), tick: Duration::from_secs(20) };
+            let asking = |patience| Asking { usages: Usages::new(Arc::new(ask), patience, Arc::default()), first: 0 };
             Hanging(FilesystemSampler {
-                usages: Usages::new(Arc::new(ask), patience, Arc::default()),
+                of_kernel: asking(patience),
+                // A dead server is not waited for so long.
+                of_others: asking(Patience { mount: Duration::from_millis(5), tick: Duration::from_millis(100) }),
                 ..FilesystemSampler::default()
             })
         }
@@ -301,18 +304,16 @@ mod tests {
         while probe.tick(2).1.is_err() {
             assert!(begun.elapsed() < Duration::from_secs(10), "the mount is not asked for again");
         }
-    }
 
-    #[test]
-    fn escapes_are_undone_and_other_backslashes_kept() {
-        for (field, plain) in [
-            (&b"/mnt/a\\040b"[..], &b"/mnt/a b"[..]),
-            (b"\\011\\012\\134\\043\\377", b"\t\n\\#\xff"),
-            (b"\\", b"\\"),
-            (b"a\\04", b"a\\04"),
-            (b"\\400\\089\\134040", b"\\400\\089\\040"),
-        ] {
-            assert_eq!(unescaped(field), plain, "{}", field.escape_ascii());
+        let held = GATE.lock().unwrap();
+        let servers: Vec<String> = (0..12).map(|at| format!("s:/{at} /nowhere/hung{at} nfs4 rw 0 0\n")).collect();
+        probe.write("mounts", servers.concat() + "b / ext4 rw 0 0\n");
+        for second in 3..8 {
+            let (rows, outcome) = probe.tick(second);
+            assert_eq!(values(&rows), [&[true][..], &[false; 12]].concat(), "dead servers cost others nothing: {rows}");
+            let error = outcome.unwrap_err().to_string();
+            assert!(error.ends_with("; 11 others are silent, too"), "{error}");
         }
+        drop(held);
     }
 }

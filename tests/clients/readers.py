@@ -27,10 +27,12 @@ NODE_ARGUMENTS = [
     "--collector.stat.softirq", "--collector.interrupts", "--collector.diskstats.device-exclude=^$",
     "--collector.netdev.device-exclude=^$", "--collector.netstat.fields=^(Tcp|TcpExt)_",
     "--collector.vmstat.fields=^(oom_kill|pg|pswp|workingset_refault|allocstall|compact_stall)",
-    "--collector.filesystem.mount-points-exclude=^$", "--no-collector.systemd", "--no-collector.textfile",
+    "--collector.filesystem.mount-points-exclude=^/(proc|run|sys|var/lib)/", "--no-collector.systemd", "--no-collector.textfile",
 ]
-# Beside what lies on a device, kymo has this file system's rows.
-ON_POOLS = "zfs"
+# Beside what lies on a device, kymo has rows of these, where they are not some program's own.
+WITH_FILES = {"9p", "ceph", "cifs", "fuse", "nfs", "nfs4", "smb3", "tmpfs", "virtiofs", "zfs"}
+# What lies on a device and is always full.
+IMAGES = ["cramfs", "erofs", "iso9660", "romfs", "squashfs"]
 # The kernel's name of a softirq where procfs' Go library, and so node_exporter, has another one.
 SOFTIRQ_NAMES = {"block_iopoll": "IRQ_POLL"}
 
@@ -103,10 +105,10 @@ class NodeExporter:
 
 
 def without_device() -> str:
-    """Leaves out the file systems that lie on no device, such as tmpfs: by definition kymo has no rows of them."""
+    """Leaves out the file systems that hold no files of their own, of which kymo by definition has no rows."""
     lines = pathlib.Path("/proc/filesystems").read_text(encoding="ascii").splitlines()
-    names = [re.escape(line.split()[1]) for line in lines if line.startswith("nodev") and line.split()[1] != ON_POOLS]
-    return f"--collector.filesystem.fs-types-exclude=^({'|'.join(names)})$"
+    names = [re.escape(line.split()[1]) for line in lines if line.startswith("nodev") and line.split()[1] not in WITH_FILES]
+    return f"--collector.filesystem.fs-types-exclude=^({'|'.join(names + IMAGES)})$"
 
 
 def sums(name: str, labels: list[str], metrics: Metrics) -> Values | None:

@@ -16,14 +16,19 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::family::source::poll;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+    thread_schedule_policy,
+};
 
 /// What a collector can spare: its other families wait meanwhile.
-const PATIENCE: Patience = Patience { mount: Duration::from_millis(200), tick: Duration::from_millis(500) };
+const PATIENCE: Patience = Patience { mount: Duration::from_millis(200), tick: Duration::from_millis(400) };
 /// With so many workers without an answer no mount is asked for until one of them returns.
 const STUCK_WORKERS_MAX: usize = 8;
 /// Workers of the process: a collector that is stopped or retuned forgets its own, and they go on hanging.
 const WORKERS_MAX: usize = 32;
+/// What the crate thread-priority calls the nice value 0.
+const NICE_0: u8 = 47;
 
 /// Bytes of a file system.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,21 +47,19 @@ impl Space {
         self.used as f64 / self.used.saturating_add(self.free) as f64
     }
 
-    /// Of the file system at `path`; `None` where the kernel does not say.
+    /// Of the file system at `path`; `None` where that is refused, or nothing is said.
     pub(super) fn at(path: &[u8]) -> Option<Space> {
-        let Ok(path) = str::from_utf8(path) else {
-            // heim takes no such path.
-            let stat = rustix::fs::statvfs(OsStr::from_bytes(path)).ok()?;
-            return Some(Space {
-                total: stat.f_blocks.saturating_mul(stat.f_frsize),
-                used: stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize),
-                free: stat.f_bavail.saturating_mul(stat.f_frsize),
-            });
-        };
-        let usage = poll(heim::disk::usage(path)).ok()?.ok()?;
-        let space = Space { total: usage.total().value, used: usage.used().value, free: usage.free().value };
-        // heim's subtraction wraps where a file system claims to have more free than it is large.
-        (space.used <= space.total).then_some(space)
+        let stat = rustix::fs::statvfs(OsStr::from_bytes(path)).ok()?;
+        // FUSE answers so to whoever may not look; and none has more free than it is large.
+        if stat.f_blocks == 0 || stat.f_bfree > stat.f_blocks {
+            return None;
+        }
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Some(Space {
+            total: bytes(stat.f_blocks),
+            used: bytes(stat.f_blocks - stat.f_bfree),
+            free: bytes(stat.f_bavail),
+        })
     }
 }
 
@@ -199,6 +202,7 @@ impl Worker {
         let (answer, answers) = sync_channel(1);
         thread::Builder::new().name("kymo-statvfs".into()).spawn(move || {
             let _counted = counted;
+            leave_real_time();
             for path in asked {
                 let space = ask(&path);
                 if answer.send((path, space)).is_err() {
@@ -228,6 +232,15 @@ impl Worker {
             }
             Err(error) => error == TryRecvError::Disconnected,
         }
+    }
+}
+
+/// Threads inherit their scheduling, and no call of a file system's may be before all ordinary threads.
+fn leave_real_time() {
+    if let (Ok(ThreadSchedulePolicy::Realtime(_)), Ok(priority)) = (thread_schedule_policy(), NICE_0.try_into()) {
+        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
+        // Giving up a privilege is not refused.
+        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(priority), policy);
     }
 }
 
