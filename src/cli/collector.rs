@@ -184,7 +184,18 @@ fn write_warnings(collectors: &[proto::Collector], out: &mut impl Write) -> io::
 }
 
 fn rows(collectors: &[proto::Collector]) -> comfy_table::Table {
-    let headers = ["collector", "interval", "metrics", "scheduled", "taken", "missed", "records", "dropped", "trouble"];
+    let headers = [
+        "collector",
+        "interval",
+        "metrics",
+        "scheduled",
+        "taken",
+        "missed",
+        "records",
+        "dropped",
+        "failed reads",
+        "last error",
+    ];
     let mut rows = table::with_headers(headers);
     for one in collectors {
         rows.add_row([
@@ -196,10 +207,11 @@ fn rows(collectors: &[proto::Collector]) -> comfy_table::Table {
             one.missed_ticks.to_string(),
             one.pushed_records.to_string(),
             one.dropped_records.to_string(),
+            one.failed_reads.to_string(),
             one.last_error.clone(),
         ]);
     }
-    table::align_right(&mut rows, [1, 3, 4, 5, 6, 7]);
+    table::align_right(&mut rows, [1, 3, 4, 5, 6, 7, 8]);
     rows
 }
 
