@@ -5,9 +5,11 @@
 //! side reads what the family has open after its first ticks, on descriptors of its own; for `process` it also lists
 //! procfs and asks for the number of open files of those that have a row, as the family does.
 //!
-//! What is not in the bare side counts as the parser's cost: the read of nothing that shows the end of
-//! `/proc/interrupts`, looking for new control groups and reading their limits once a second, and for new devices once in
-//! ten seconds. The medians are of rounds of 20 ticks, most of which have no such thing in them; the means have.
+//! Once in ten ticks, as often as the families do, the bare side of `cgroup` asks for the links of each group's folders and
+//! reads its limit, and that of `sensor` and `power` lists the class. What is not in the bare side counts as the parser's
+//! cost: the read of nothing that shows the end of `/proc/interrupts`, and walking over all groups and devices, which is
+//! done once in a hundred ticks or less. The medians are of rounds of 20 ticks, most of which have no such walk in them;
+//! the means have.
 //!
 //! Ticks follow each other at once, so lines that rest while nothing happens are those of the tick before, and families
 //! that keep what such a line meant (pressure, softnet, interrupt, softirq) do not parse them; most of a host's rest at
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use common::{Bare, Collector, Medians};
+use common::{Bare, Collector, Medians, Seldom};
 use criterion::{Criterion, criterion_group, criterion_main};
 use heim_runtime::linux::set_roots;
 
@@ -77,14 +79,43 @@ fn tree_of_links() -> tempfile::TempDir {
     tree
 }
 
-/// The files of procfs and sysfs that this process has open, each as often as it is.
+/// The files of procfs that this process has open, and those of sysfs, each of these as often as it is: they stand for
+/// others.
 fn open_files() -> Vec<PathBuf> {
     let links =
         fs::read_dir("/proc/self/fd").expect("procfs").filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     let mut files: Vec<PathBuf> =
         links.filter(|path| (path.starts_with("/proc") || path.starts_with("/sys")) && path.is_file()).collect();
     files.sort_unstable();
+    files.dedup_by(|one, other| one == other && one.starts_with("/proc"));
     files
+}
+
+/// What a family does once in ten ticks to look for changes.
+fn seldom(family: &str) -> Vec<Seldom> {
+    let sysfs = heim_runtime::linux::sysfs_root();
+    match family {
+        "sensor" => vec![Seldom::List(sysfs.join("class/hwmon"))],
+        "power" => vec![Seldom::List(sysfs.join("class/powercap"))],
+        "cgroup" => {
+            let root = sysfs.join("fs/cgroup");
+            let version_1 = ["cpu", "cpuacct", "memory", "blkio", "pids", "unified"].map(|name| root.join(name));
+            let roots = if root.join("cgroup.controllers").exists() { vec![root] } else { version_1.to_vec() };
+            let mut folders: Vec<PathBuf> = roots.into_iter().filter(|folder| folder.is_dir()).collect();
+            let mut at = 0;
+            while let Some(folder) = folders.get(at) {
+                let below = fs::read_dir(folder).expect("list groups").filter_map(Result::ok);
+                let below: Vec<PathBuf> = below.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+                folders.extend(below);
+                at += 1;
+            }
+            let limits = ["memory.max", "memory.limit_in_bytes"];
+            let limits = folders.iter().flat_map(|folder| limits.map(|limit| folder.join(limit)));
+            let limits: Vec<Seldom> = limits.filter(|limit| limit.exists()).map(Seldom::Read).collect();
+            folders.into_iter().map(Seldom::Stat).chain(limits).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// A collector of one family after some ticks, and bare reads of what it reads.
@@ -93,7 +124,9 @@ fn open(family: &str, interval: Duration) -> Result<(Collector, Bare), String> {
     collector.ticks(20);
     let mut files = open_files();
     if family != "process" {
-        return Ok((collector, Bare::new(files)));
+        let mut bare = Bare::new(files);
+        bare.seldom(10, seldom(family));
+        return Ok((collector, bare));
     }
     let rows = collector.drained();
     let pids: BTreeSet<i64> =

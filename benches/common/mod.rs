@@ -8,7 +8,7 @@
 
 use std::hint::black_box;
 use std::mem::MaybeUninit;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use kymo::family::{find, in_snapshot};
 use kymo::record::label::Labels;
 use kymo::sampler::{Sampler, Tick, monotonic_ns, wall_us};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, open, seek, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, SeekFrom, open, seek, statat};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Room for the ticks between two drains on a host with hundreds of CPUs, disks and interfaces.
@@ -114,6 +114,9 @@ pub struct Bare {
     files: Vec<(OwnedFd, usize)>,
     /// A folder that is listed, and files below it that are asked for their size.
     listed: Option<(OwnedFd, Vec<String>)>,
+    /// What is done once in so many ticks.
+    seldom: (u64, Vec<Seldom>),
+    ticks: u64,
     /// One page longer than is used: see [`on_page`].
     buffer: Vec<u8>,
     /// Names of a folder come in portions of this size.
@@ -126,6 +129,8 @@ impl Bare {
         let mut bare = Bare {
             files: Vec::new(),
             listed: None,
+            seldom: (1, Vec::new()),
+            ticks: 0,
             buffer: vec![0; BUFFER_BYTES + PAGE_BYTES],
             listing: Box::new_uninit_slice(LISTING_BYTES),
         };
@@ -144,6 +149,11 @@ impl Bare {
         self.listed = Some((open(folder, flags, Mode::empty()).expect("open the folder"), sized.collect()));
     }
 
+    /// Has `calls` made once in `every` ticks.
+    pub fn seldom(&mut self, every: u64, calls: Vec<Seldom>) {
+        self.seldom = (every, calls);
+    }
+
     /// How many files there are.
     pub fn len(&self) -> usize {
         self.files.len()
@@ -151,12 +161,26 @@ impl Bare {
 
     /// The CPU time of reading everything so many times.
     pub fn ticks(&mut self, count: u64) -> Duration {
-        let Bare { files, listed, buffer, listing } = self;
+        let Bare { files, listed, seldom: (every, calls), ticks, buffer, listing } = self;
         let buffer = on_page(buffer);
         cpu_time(|| {
             for _ in 0..count {
                 for (file, reads) in &*files {
                     black_box(read(file, *reads, buffer));
+                }
+                *ticks += 1;
+                for call in calls.iter().filter(|_| ticks.is_multiple_of(*every)) {
+                    match call {
+                        Seldom::Stat(path) => drop(black_box(statat(CWD, path, AtFlags::empty()))),
+                        Seldom::Read(path) => {
+                            let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+                            black_box(file.map_or(0, |file| read(&file, 1, buffer)));
+                        }
+                        Seldom::List(path) => {
+                            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                            black_box(open(path, flags, Mode::empty()).map_or(0, |folder| list(&folder, listing)));
+                        }
+                    }
                 }
                 if let Some((folder, sized)) = listed {
                     black_box(list(folder, listing));
@@ -168,6 +192,16 @@ impl Bare {
             }
         })
     }
+}
+
+/// What a family does now and then, bare.
+pub enum Seldom {
+    /// `stat(2)`.
+    Stat(PathBuf),
+    /// Opens, reads and closes a file.
+    Read(PathBuf),
+    /// Opens, lists and closes a folder.
+    List(PathBuf),
 }
 
 /// The part of `buffer` that begins on a page. The kernel copies from a page of its own, and to a place 16 bytes further

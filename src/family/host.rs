@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use heim::units::time::second;
 
-use super::source::{Outcome, lines, next_number, poll, read_ahead, with_proc, words};
+use super::source::{Outcome, lines, next_number, number, poll, read_ahead, with_proc, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
@@ -80,13 +80,15 @@ impl Sample for HostSampler {
 
 fn parse_loadavg(loadavg: &[u8], record: &mut Host) {
     let mut words = words(loadavg);
-    let mut next = || words.next().and_then(number_of).unwrap_or(f64::NAN);
+    let mut next = || words.next().and_then(load).unwrap_or(f64::NAN);
     (record.load1, record.load5, record.load15) = (next(), next(), next());
 }
 
-/// A word as a number; words for infinity are none.
-fn number_of(word: &[u8]) -> Option<f64> {
-    str::from_utf8(word).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
+/// The number that `word` is, which has two decimals.
+fn load(word: &[u8]) -> Option<f64> {
+    let (whole, decimals) = word.split_at_checked(word.len().checked_sub(2)?)?;
+    let whole = number(whole.strip_suffix(b".")?)?;
+    Some((whole as f64 * 100.0 + number(decimals)? as f64) / 100.0)
 }
 
 fn parse_stat(stat: &[u8], record: &mut Host) {
@@ -134,16 +136,16 @@ mod tests {
     #[test]
     fn what_cannot_be_read_costs_nothing_else() {
         let mut probe = Probe::empty(&FAMILY);
-        probe.write("loadavg", "0.5 x 1.5 1/2 3\n");
+        probe.write("loadavg", "0.50 x 1.50 1/2 3\n");
         probe.write("stat", "ctxt 7\nprocesses\n");
         probe.write("uptime", "soon\n");
         let (rows, outcome) = probe.tick(0);
         assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("0.5,,1.5,,,7,,,\n", "uptime"));
-        probe.write("loadavg", "inf NaN -0.0 1/2 3\n");
+        probe.write("loadavg", "inf 1.5 -0.00 1/2 3\n");
         for uptime in ["inf 0\n", "-1.0 0\n", "nan 0\n"] {
             probe.write("uptime", uptime);
             let (rows, outcome) = probe.tick(0);
-            assert_eq!((rows.as_str(), outcome.unwrap_err().what), (",,-0.0,,,7,,,\n", "uptime"));
+            assert_eq!((rows.as_str(), outcome.unwrap_err().what), (",,,,,7,,,\n", "uptime"));
         }
     }
 

@@ -1,7 +1,11 @@
 //! Files that a kernel may lack, by how it was built, booted or what modules it has loaded.
 
 use std::io;
+use std::ops::Range;
 
+use rustix::fd::OwnedFd;
+
+use super::kept::{Kept, Reader};
 use super::source::failed;
 use crate::sampler::{SampleError, Tick};
 
@@ -25,6 +29,27 @@ impl Optional {
     /// Its name, unless it was missing and is not asked for at `tick`.
     pub(super) fn wanted(&self, tick: &Tick) -> Option<&'static str> {
         (tick.monotonic_ns >= self.look_again_ns).then_some(self.name)
+    }
+
+    /// Adds the bytes that the file has now to those of `reader`, apart from the snapshot: for a file with one reader.
+    /// `None` where the host lacks it.
+    pub(super) fn append(
+        &mut self,
+        tick: &Tick,
+        procfs: &OwnedFd,
+        reader: &mut Reader,
+        kept: &mut Kept,
+    ) -> Option<Result<Range<usize>, SampleError>> {
+        let name = self.wanted(tick)?;
+        let error = match reader.append(procfs, |path| path.extend_from_slice(name.as_bytes()), kept) {
+            Ok(part) => return Some(Ok(part)),
+            Err(error) => io::Error::from(error),
+        };
+        if lacks(&error) {
+            self.look_again_ns = tick.monotonic_ns.saturating_add(LOOK_AGAIN_NS);
+            return None;
+        }
+        Some(Err(failed(name, error)))
     }
 
     /// Calls `parse` with the bytes that the file has at `tick`; `None` where the host lacks it.

@@ -2,10 +2,14 @@
 //!
 //! `Documentation/accounting/psi.rst` says what the kernel counts.
 
+use std::ops::Range;
 use std::time::Duration;
 
+use rustix::fd::OwnedFd;
+
+use super::kept::{Kept, Reader, open_folder};
 use super::optional::{Optional, check_proc};
-use super::source::{Outcome, lines, number, pair, read_ahead, text, words};
+use super::source::{Outcome, failed, lines, number, pair, text, words};
 use super::{Family, Rows, Sample};
 use crate::record;
 use crate::record::Record;
@@ -46,10 +50,14 @@ record! {
     }
 }
 
-/// Reads the four files, those that are there.
+/// Reads the four files, those that are there, one right after the other.
 #[derive(Debug)]
 pub struct PressureSampler {
     resources: [Resource; 4],
+    procfs: Option<OwnedFd>,
+    reader: Reader,
+    /// Where what was read of each resource is.
+    parts: Vec<Option<Result<Range<usize>, SampleError>>>,
 }
 
 #[derive(Debug)]
@@ -57,6 +65,7 @@ struct Resource {
     name: &'static str,
     path: &'static str,
     file: Optional,
+    kept: Kept,
     /// The file as it was last read, if all of it was understood: totals rest while nothing waits.
     known: Vec<u8>,
     /// What it means, but for the time.
@@ -64,8 +73,9 @@ struct Resource {
 }
 
 impl Resource {
-    const fn new(name: &'static str, path: &'static str) -> Resource {
-        Resource { name, path, file: Optional::of_proc(path), known: Vec::new(), records: Vec::new() }
+    fn new(name: &'static str, path: &'static str) -> Resource {
+        let file = Optional::of_proc(path);
+        Resource { name, path, file, kept: Kept::default(), known: Vec::new(), records: Vec::new() }
     }
 }
 
@@ -78,6 +88,9 @@ impl Default for PressureSampler {
                 Resource::new("memory", "pressure/memory"),
                 Resource::new("irq", "pressure/irq"),
             ],
+            procfs: None,
+            reader: Reader::default(),
+            parts: Vec::new(),
         }
     }
 }
@@ -95,26 +108,39 @@ impl Sample for PressureSampler {
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Pressure>) -> Result<(), SampleError> {
         let mut outcome = Outcome::default();
-        read_ahead(self.resources.iter().filter_map(|resource| resource.file.wanted(tick)));
+        let PressureSampler { resources, procfs, reader, parts } = self;
+        if procfs.is_none() {
+            let root = heim_runtime::linux::procfs_root();
+            let opened = open_folder(&*root);
+            *procfs = Some(opened.map_err(|error| failed("pressure", format_args!("{}: {error}", root.display())))?);
+        }
+        let Some(procfs) = procfs else { return Ok(()) };
+        reader.clear();
+        parts.clear();
+        parts.extend(resources.iter_mut().map(|Resource { file, kept, .. }| file.append(tick, procfs, reader, kept)));
         // Two kinds a resource and two labels a row, each with a place of its own in the cache.
-        for (place, resource) in (0..).step_by(4).zip(&mut self.resources) {
-            let Resource { name, path, file, known, records } = resource;
-            let read = file.with(tick, |bytes| {
-                let mut parsed = Ok(());
-                // Nothing is also what is known after something that was not understood.
-                if known != bytes || bytes.is_empty() {
-                    parsed = parse(name, path, bytes, records, |nth, text| rows.labels.resolve(place + nth, text));
-                    known.clear();
-                    if parsed.is_ok() {
-                        known.extend_from_slice(bytes);
-                    }
+        for ((place, resource), part) in (0..).step_by(4).zip(resources).zip(parts.drain(..)) {
+            let Resource { name, path, known, records, .. } = resource;
+            let bytes = match part {
+                Some(Ok(part)) => reader.part(&part),
+                Some(Err(error)) => {
+                    outcome.note(Err(error));
+                    continue;
                 }
-                for record in records.iter() {
-                    rows.push(Pressure { time: tick.time, ..*record });
+                None => continue,
+            };
+            // Nothing is also what is known after something that was not understood.
+            if known != bytes || bytes.is_empty() {
+                let parsed = parse(name, path, bytes, records, |nth, text| rows.labels.resolve(place + nth, text));
+                known.clear();
+                if parsed.is_ok() {
+                    known.extend_from_slice(bytes);
                 }
-                parsed
-            });
-            outcome.note(read.map(|_| ()));
+                outcome.note(parsed);
+            }
+            for record in records.iter() {
+                rows.push(Pressure { time: tick.time, ..*record });
+            }
         }
         outcome.into_result()
     }

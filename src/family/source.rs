@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::future::Future;
-use std::io::BufRead;
 
 use heim::units::Information;
 
@@ -66,11 +65,10 @@ impl Outcome {
 pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
-        let from = rest;
-        // The C library's memchr; on a slice it cannot fail.
-        let len = rest.skip_until(b'\n').unwrap_or(from.len());
-        let line = &from[..len];
-        line.strip_suffix(b"\n")
+        let end = memchr::memchr(b'\n', rest)?;
+        let (line, after) = (rest.get(..end)?, rest.get(end + 1..)?);
+        rest = after;
+        Some(line)
     })
 }
 
@@ -87,12 +85,25 @@ pub(super) fn pair(word: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The decimal number that `word` is. The kernel counts unsigned; what an `i64` cannot hold becomes its greatest.
 pub(super) fn number(word: &[u8]) -> Option<i64> {
+    /// Of no more digits than this, no number is beyond an `i64`.
+    const DIGITS_SAFE: usize = 18;
+
     if word.is_empty() {
         return None;
     }
-    word.iter().try_fold(0_i64, |value, digit| {
-        digit.is_ascii_digit().then(|| value.saturating_mul(10).saturating_add(i64::from(digit - b'0')))
-    })
+    let mut value = 0_i64;
+    for byte in word {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = if word.len() <= DIGITS_SAFE {
+            value * 10 + i64::from(digit)
+        } else {
+            value.saturating_mul(10).saturating_add(i64::from(digit))
+        };
+    }
+    Some(value)
 }
 
 /// Whether a number in `text` has 17 digits or more; where the longest has 12 to 16, either is said.

@@ -27,11 +27,12 @@ pub(super) struct Stat {
 pub(super) fn parse_stat(bytes: &[u8]) -> Option<(&[u8], Stat)> {
     let open = bytes.iter().position(|byte| *byte == b'(')?;
     // Only numbers follow the state, so there is none further on. Two bytes stand for a line end or a backslash.
-    let from = open + 1;
-    let len = bytes.iter().skip(from).take(2 * COMMAND_BYTES_MAX + 1).rposition(|byte| *byte == b')')?;
-    let command = bytes.get(from..from + len)?;
+    let after_open = bytes.get(open + 1..)?;
+    let within = after_open.get(..=2 * COMMAND_BYTES_MAX).unwrap_or(after_open);
+    let close = memchr::memrchr(b')', within)?;
+    let command = after_open.get(..close)?;
     // Blank, and the third field: the state.
-    let rest = bytes.get(from + len + 1..)?.strip_prefix(b" ")?.strip_suffix(b"\n")?;
+    let rest = after_open.get(close + 1..)?.strip_prefix(b" ")?.strip_suffix(b"\n")?;
     let mut fields = rest.split(|byte| *byte == b' ');
     let mut after = |skipped| fields.nth(skipped).and_then(number);
     let stat = Stat {

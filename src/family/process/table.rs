@@ -4,6 +4,7 @@ use std::io::Write;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, openat, statat};
+use rustix::io::Errno;
 
 use super::stat::{COMMAND_BYTES_MAX, Stat, parse_io, parse_stat, stable_command};
 use crate::family::kept::{Kept, Listing, Reader, c_path, is_gone, list, listing, open_folder};
@@ -140,6 +141,7 @@ impl Table {
         let Table { processes, reader, root, .. } = self;
         let root = open_root(root)?;
         let mut some_gone = false;
+        // Looked at one by one: reading many before would take them out of the processor's nearest cache again.
         for process in &mut *processes {
             let pid = process.pid;
             let path = |path: &mut Vec<u8>| write_path(path, pid, "stat");
@@ -283,8 +285,8 @@ fn open_root(root: &mut Option<Root>) -> Result<&Root, SampleError> {
 }
 
 /// With `hidepid` set, procfs shows processes of others by their pid only, or not at all.
-fn is_forbidden(error: rustix::io::Errno) -> bool {
-    matches!(error, rustix::io::Errno::ACCESS | rustix::io::Errno::PERM)
+fn is_forbidden(error: Errno) -> bool {
+    matches!(error, Errno::ACCESS | Errno::PERM)
 }
 
 fn write_path(path: &mut Vec<u8>, pid: i32, file: &str) {
