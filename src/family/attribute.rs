@@ -77,6 +77,12 @@ impl Attribute {
 
 /// The number that `bytes` are, which may be negative.
 pub(super) fn integer(bytes: &[u8]) -> Option<i64> {
+    /// Of no more bytes than this, no number is beyond an `i64`; and that is none here.
+    const BYTES_SAFE: usize = 18;
+
+    if bytes.len() > BYTES_SAFE {
+        return str::from_utf8(bytes).ok()?.parse().ok();
+    }
     match bytes.strip_prefix(b"-") {
         Some(digits) => number(digits).map(|value| -value),
         None => number(bytes),
@@ -228,7 +234,7 @@ mod tests {
         for (text, value) in [("0", 0), ("-40000", -40_000), ("9223372036854775807", i64::MAX)] {
             assert_eq!(integer(text.as_bytes()), Some(value));
         }
-        for bad in ["", "-", "--1", "1.5", "1 2", "0x1", "\u{fffd}"] {
+        for bad in ["", "-", "--1", "1.5", "1 2", "0x1", "9223372036854775808", "\u{fffd}"] {
             assert_eq!(integer(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(integer(b"\xff"), None);
