@@ -5,11 +5,12 @@
 //! side reads what the family has open after its first ticks, on descriptors of its own; for `process` it also lists
 //! procfs and asks for the number of open files of those that have a row, as the family does.
 //!
-//! Once in ten ticks, as often as the families do, the bare side of `cgroup` asks for the links of each group's folders and
-//! reads its limit, and that of `sensor` and `power` lists the class. What is not in the bare side counts as the parser's
-//! cost: the read of nothing that shows the end of `/proc/interrupts`, and walking over all groups and devices, which is
-//! done once in a hundred ticks or less. The medians are of rounds of 20 ticks, most of which have no such walk in them;
-//! the means have.
+//! The bare side also looks for what came and went as often as the families do, and no less bare: once in ten ticks that
+//! of `cgroup` asks for the links of each group's folders and reads its limit, and that of `sensor` and `power` lists the
+//! class; once in a hundred the first lists the folders of all groups, once in sixty the others those of all devices. What
+//! is not in the bare side counts as the parser's cost: the read of nothing that shows the end of `/proc/interrupts`, and
+//! whatever is done with the names. The medians are of rounds of 20 ticks, most of which have no such walk in them; the
+//! means have.
 //!
 //! Ticks follow each other at once, so lines that rest while nothing happens are those of the tick before, and families
 //! that keep what such a line meant (pressure, softnet, interrupt, softirq) do not parse them; most of a host's rest at
@@ -91,31 +92,47 @@ fn open_files() -> Vec<PathBuf> {
     files
 }
 
-/// What a family does once in ten ticks to look for changes.
-fn seldom(family: &str) -> Vec<Seldom> {
+/// What a family does to look for changes, and once in how many ticks.
+fn seldom(family: &str) -> Vec<(u64, Vec<Seldom>)> {
     let sysfs = heim_runtime::linux::sysfs_root();
+    let class = |name: &str| {
+        let class = sysfs.join("class").join(name);
+        let devices = folders(&[class.clone()]).split_off(1);
+        vec![(10, vec![Seldom::List(class.clone())]), (60, vec![Seldom::List(class)]), (60, listings(devices))]
+    };
     match family {
-        "sensor" => vec![Seldom::List(sysfs.join("class/hwmon"))],
-        "power" => vec![Seldom::List(sysfs.join("class/powercap"))],
+        "sensor" => class("hwmon"),
+        "power" => class("powercap"),
         "cgroup" => {
             let root = sysfs.join("fs/cgroup");
             let version_1 = ["cpu", "cpuacct", "memory", "blkio", "pids", "unified"].map(|name| root.join(name));
             let roots = if root.join("cgroup.controllers").exists() { vec![root] } else { version_1.to_vec() };
-            let mut folders: Vec<PathBuf> = roots.into_iter().filter(|folder| folder.is_dir()).collect();
-            let mut at = 0;
-            while let Some(folder) = folders.get(at) {
-                let below = fs::read_dir(folder).expect("list groups").filter_map(Result::ok);
-                let below: Vec<PathBuf> = below.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-                folders.extend(below);
-                at += 1;
-            }
+            let folders = folders(&roots);
             let limits = ["memory.max", "memory.limit_in_bytes"];
             let limits = folders.iter().flat_map(|folder| limits.map(|limit| folder.join(limit)));
             let limits: Vec<Seldom> = limits.filter(|limit| limit.exists()).map(Seldom::Read).collect();
-            folders.into_iter().map(Seldom::Stat).chain(limits).collect()
+            let links = folders.iter().cloned().map(Seldom::Stat).collect();
+            vec![(10, links), (10, limits), (100, listings(folders))]
         }
         _ => Vec::new(),
     }
+}
+
+fn listings(folders: Vec<PathBuf>) -> Vec<Seldom> {
+    folders.into_iter().map(Seldom::List).collect()
+}
+
+/// Those of `roots` that are folders, and all folders below them.
+fn folders(roots: &[PathBuf]) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = roots.iter().filter(|folder| folder.is_dir()).cloned().collect();
+    let mut at = 0;
+    while let Some(folder) = folders.get(at) {
+        let below = fs::read_dir(folder).expect("list a folder").filter_map(Result::ok);
+        let below: Vec<PathBuf> = below.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        folders.extend(below);
+        at += 1;
+    }
+    folders
 }
 
 /// A collector of one family after some ticks, and bare reads of what it reads.
@@ -125,7 +142,7 @@ fn open(family: &str, interval: Duration) -> Result<(Collector, Bare), String> {
     let mut files = open_files();
     if family != "process" {
         let mut bare = Bare::new(files);
-        bare.seldom(10, seldom(family));
+        seldom(family).into_iter().for_each(|(every, calls)| bare.seldom(every, calls));
         return Ok((collector, bare));
     }
     let rows = collector.drained();

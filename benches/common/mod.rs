@@ -115,7 +115,7 @@ pub struct Bare {
     /// A folder that is listed, and files below it that are asked for their size.
     listed: Option<(OwnedFd, Vec<String>)>,
     /// What is done once in so many ticks.
-    seldom: (u64, Vec<Seldom>),
+    seldom: Vec<(u64, Seldom)>,
     ticks: u64,
     /// One page longer than is used: see [`on_page`].
     buffer: Vec<u8>,
@@ -129,7 +129,7 @@ impl Bare {
         let mut bare = Bare {
             files: Vec::new(),
             listed: None,
-            seldom: (1, Vec::new()),
+            seldom: Vec::new(),
             ticks: 0,
             buffer: vec![0; BUFFER_BYTES + PAGE_BYTES],
             listing: Box::new_uninit_slice(LISTING_BYTES),
@@ -149,9 +149,9 @@ impl Bare {
         self.listed = Some((open(folder, flags, Mode::empty()).expect("open the folder"), sized.collect()));
     }
 
-    /// Has `calls` made once in `every` ticks.
-    pub fn seldom(&mut self, every: u64, calls: Vec<Seldom>) {
-        self.seldom = (every, calls);
+    /// Has `calls` made once in `every` ticks, beside those made in others.
+    pub fn seldom(&mut self, every: u64, calls: impl IntoIterator<Item = Seldom>) {
+        self.seldom.extend(calls.into_iter().map(|call| (every, call)));
     }
 
     /// How many files there are.
@@ -161,7 +161,7 @@ impl Bare {
 
     /// The CPU time of reading everything so many times.
     pub fn ticks(&mut self, count: u64) -> Duration {
-        let Bare { files, listed, seldom: (every, calls), ticks, buffer, listing } = self;
+        let Bare { files, listed, seldom, ticks, buffer, listing } = self;
         let buffer = on_page(buffer);
         cpu_time(|| {
             for _ in 0..count {
@@ -169,7 +169,7 @@ impl Bare {
                     black_box(read(file, *reads, buffer));
                 }
                 *ticks += 1;
-                for call in calls.iter().filter(|_| ticks.is_multiple_of(*every)) {
+                for (_, call) in seldom.iter().filter(|(every, _)| ticks.is_multiple_of(*every)) {
                     match call {
                         Seldom::Stat(path) => drop(black_box(statat(CWD, path, AtFlags::empty()))),
                         Seldom::Read(path) => {
@@ -247,7 +247,8 @@ fn cpu_time(work: impl FnOnce()) -> Duration {
 }
 
 /// The CPU time of a tick and of what stands beside it: the medians of all rounds, and the means, in which what is done
-/// once in some hundred ticks has its part.
+/// once in some hundred ticks has its part. The slowest hundredth of each side's rounds is in no mean: those are few
+/// enough to be the host's interrupts, and dear enough to decide what it is.
 pub struct Medians {
     pub tick: Duration,
     pub beside: Duration,
@@ -265,7 +266,9 @@ impl Medians {
             black_box(beside(TICKS_BEFORE_ROUND));
             theirs.push(beside(TICKS_A_ROUND));
         }
-        Medians { mean_tick: mean(&ours), mean_beside: mean(&theirs), tick: median(ours), beside: median(theirs) }
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        Medians { mean_tick: mean(&ours), mean_beside: mean(&theirs), tick: median(&ours), beside: median(&theirs) }
     }
 
     pub fn ratio_of_means(&self) -> f64 {
@@ -285,11 +288,13 @@ impl std::fmt::Display for Medians {
     }
 }
 
+/// Of a tick, over all but the last of sorted rounds.
 fn mean(rounds: &[Duration]) -> Duration {
+    let rounds = &rounds[..rounds.len() - rounds.len() / 100];
     rounds.iter().sum::<Duration>() / (TICKS_A_ROUND * u32::try_from(rounds.len()).expect("a number of rounds"))
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2] / TICKS_A_ROUND
+/// Of a tick, from sorted rounds.
+fn median(rounds: &[Duration]) -> Duration {
+    rounds[rounds.len() / 2] / TICKS_A_ROUND
 }

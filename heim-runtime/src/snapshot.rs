@@ -35,6 +35,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use rustix::fd::OwnedFd;
 
 use crate::file::{self, Content, Shape};
@@ -190,7 +191,8 @@ struct State {
     ticks: u64,
     /// Reads of kept files; the clock by which the least recently used is found.
     uses: u64,
-    files: HashMap<Box<[u8]>, File>,
+    /// By path. These are few and come from code, so nobody can choose them to collide.
+    files: HashMap<Box<[u8]>, File, RandomState>,
     /// What heim gets in the place of a file; its path is relative to procfs' root.
     substitute: Option<Arc<Content>>,
     /// The sum of the capacities of the files' buffers.
@@ -208,7 +210,7 @@ impl Default for State {
             tick: None,
             ticks: 0,
             uses: 0,
-            files: HashMap::new(),
+            files: HashMap::default(),
             substitute: None,
             buffers_bytes: 0,
             joined: Vec::new(),

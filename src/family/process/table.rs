@@ -42,6 +42,8 @@ struct Root {
     folder: OwnedFd,
     /// It is no recorded tree.
     procfs: bool,
+    /// The kernel tells how many files a process has open without having them listed, as it has once.
+    tells_open_files: bool,
 }
 
 /// What says which process it is: a pid is given anew some time after its process has ended.
@@ -190,9 +192,10 @@ impl Table {
         let root = open_root(&mut self.root).ok()?;
         let path = c_path(&mut self.path, |path| write_path(path, pid, "fd")).ok()?;
         if root.procfs {
-            // Since Linux 6.2 it is the folder's size; before, that is zero.
+            // Since Linux 6.2 it is the folder's size; before, that is zero, as it is for a kernel thread.
             let size = statat(&root.folder, path, AtFlags::empty()).ok()?.st_size;
-            if size > 0 {
+            root.tells_open_files |= size > 0;
+            if root.tells_open_files {
                 return Some(size);
             }
         }
@@ -273,15 +276,15 @@ impl Stat {
     }
 }
 
-fn open_root(root: &mut Option<Root>) -> Result<&Root, SampleError> {
+fn open_root(root: &mut Option<Root>) -> Result<&mut Root, SampleError> {
     if root.is_none() {
         let path = heim_runtime::linux::procfs_root();
         let folder =
             open_folder(&*path).map_err(|error| failed("processes", format_args!("{}: {error}", path.display())))?;
         let procfs = fstatfs(&folder).is_ok_and(|found| u64::try_from(found.f_type) == Ok(PROCFS_MAGIC));
-        *root = Some(Root { folder, procfs });
+        *root = Some(Root { folder, procfs, tells_open_files: false });
     }
-    root.as_ref().ok_or_else(|| failed("processes", "procfs is not open"))
+    root.as_mut().ok_or_else(|| failed("processes", "procfs is not open"))
 }
 
 /// With `hidepid` set, procfs shows processes of others by their pid only, or not at all.
