@@ -97,7 +97,7 @@ fn seldom(family: &str) -> Vec<(u64, Vec<Seldom>)> {
     let sysfs = heim_runtime::linux::sysfs_root();
     let class = |name: &str| {
         let class = sysfs.join("class").join(name);
-        let devices = folders(&[class.clone()]).split_off(1);
+        let devices = folders(std::slice::from_ref(&class)).split_off(1);
         vec![(10, vec![Seldom::List(class.clone())]), (60, vec![Seldom::List(class)]), (60, listings(devices))]
     };
     match family {
