@@ -153,19 +153,21 @@ struct TableState {
 }
 
 impl Store {
-    /// Takes the data folder and shows the files of this host in it. The scan tells what else was found.
+    /// Takes the data folder and shows the files of this host in it. The scan tells what else was found, and has no files.
     ///
     /// # Errors
     /// When the folder cannot be used, or another process uses it.
     pub fn open(settings: StoreSettings) -> Result<(Store, Scan), LakeError> {
         let lake = Lake::open(&settings.path)?;
-        let scan = lake.recover(&settings.host)?;
+        let mut scan = lake.recover(&settings.host)?;
         let mut view = View::empty();
         let mut tables = vec![TableState::default(); FAMILIES.len()];
-        for ((table, state), files) in view.tables.iter_mut().zip(&mut tables).zip(&scan.files) {
+        // The view alone holds them: a file that is given up goes when its last reader is gone.
+        let found = std::mem::take(&mut scan.files);
+        for ((table, state), files) in view.tables.iter_mut().zip(&mut tables).zip(found) {
             state.next_seq = files.iter().map(|file| file.end_seq).max().unwrap_or(0);
             state.frozen_seq = state.next_seq;
-            *table = Arc::new(TableView { files: Arc::new(files.clone()), ..TableView::clone(table) });
+            *table = Arc::new(TableView { files: Arc::new(files), ..TableView::clone(table) });
         }
         let state = State { tables, flushes: 0, failed_flushes: 0, lost_rows: 0 };
         let store = Store {
@@ -509,6 +511,20 @@ mod tests {
         assert_eq!(store.retain(62_000_001), 1);
         assert!(sequence(&store.view()).is_empty() && file.exists());
         drop(reader);
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn an_expired_file_that_was_found_at_start_goes_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = Some(Duration::from_mins(1));
+        let settings = StoreSettings { retention_age_max: keep, ..settings(folder.path()) };
+        let (store, _) = Store::open(settings.clone()).unwrap();
+        store.append(vec![gaps(0..3)]);
+        let file = store.flush().unwrap().files.remove(0);
+        drop(store);
+        let (store, _scan) = Store::open(settings).unwrap();
+        assert_eq!(store.retain(62_000_001), 1);
         assert!(!file.exists());
     }
 
