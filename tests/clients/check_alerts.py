@@ -14,7 +14,8 @@ name = "burn"
 condition = "cpu_usage_above"
 threshold = 80.0
 for = "500ms"
-resolve_after = "1s"
+# Longer than a host takes processors away from its guests.
+resolve_after = "3s"
 message = "{{rule}}: {{value}} % of all CPUs, {{free_memory}} free"
 notify = ["log", "hook"]
 """
