@@ -50,14 +50,7 @@ fn batch(labels: &Labels, first: i64) -> Result<RecordBatch, Box<dyn Error>> {
 }
 
 fn filled(path: &std::path::Path) -> Result<Store, Box<dyn Error>> {
-    let settings = StoreSettings {
-        path: path.into(),
-        host: "bench".into(),
-        hot_bytes_max: 1 << 30,
-        retention_age_max: None,
-        retention_bytes_max: None,
-    };
-    let (store, _) = Store::open(settings)?;
+    let (store, _) = Store::open(StoreSettings::unlimited(path, "bench"))?;
     let labels = Labels::default();
     let (family, _) = family::find("collector").ok_or("no table collector")?;
     let rows = FILES * ROWS_A_FILE + HOT_ROWS;

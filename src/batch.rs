@@ -63,7 +63,7 @@ pub fn to_batch<R: Record>(slices: &[&[R]], labels: &Labels, schema: &SchemaRef)
 /// One batch with the rows of `batches` in their order.
 ///
 /// Labels of one family share a growing dictionary ([`Labels`]), so keys are joined as they are and the longest
-/// dictionary serves all of them.
+/// dictionary serves all of them. Where the dictionaries are not such, as of rows that another process left, keys change.
 ///
 /// # Errors
 /// When the batches differ in schema.
@@ -89,10 +89,24 @@ fn merge_column(parts: &[&dyn Array]) -> Result<ArrayRef, ArrowError> {
     let Some(values) = longest else {
         return concat(parts);
     };
+    if !dictionaries.iter().all(|part| is_prefix(part.values(), values)) {
+        return concat(parts);
+    }
     let keys: Vec<&dyn Array> = dictionaries.iter().map(|part| part.keys() as &dyn Array).collect();
     let keys = concat(&keys)?;
     let merged = DictionaryArray::<Int32Type>::try_new(keys.as_primitive().clone(), Arc::clone(values))?;
     Ok(Arc::new(merged))
+}
+
+/// Whether `values` begins with all texts of `shorter`.
+fn is_prefix(shorter: &ArrayRef, values: &ArrayRef) -> bool {
+    if Arc::ptr_eq(shorter, values) {
+        return true;
+    }
+    let (Some(shorter), Some(values)) = (shorter.as_string_opt::<i32>(), values.as_string_opt::<i32>()) else {
+        return false;
+    };
+    shorter.len() <= values.len() && *shorter == values.slice(0, shorter.len())
 }
 
 #[cfg(test)]
@@ -136,5 +150,20 @@ mod tests {
         let names = arrow::compute::cast(merged.column(1), &arrow::datatypes::DataType::Utf8).unwrap();
         assert_eq!(names.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), Some("b")]);
         assert_eq!(merged.schema(), schema);
+    }
+
+    #[test]
+    fn merging_keeps_labels_of_other_dictionaries() {
+        let (labels, others) = (Labels::default(), Labels::default());
+        let schema = Gap::TABLE.schema();
+        let row = |labels: &Labels, name: &str| [Gap { collector: labels.intern(name), ..Gap::absent(0) }];
+        let batches = [
+            to_batch(&[&row(&labels, "a")], &labels, &schema),
+            to_batch(&[&row(&others, "b")], &others, &schema),
+            to_batch(&[&row(&labels, "c")], &labels, &schema),
+        ];
+        let merged = merge(&batches).unwrap();
+        let names = arrow::compute::cast(merged.column(1), &arrow::datatypes::DataType::Utf8).unwrap();
+        assert_eq!(names.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), Some("b"), Some("c")]);
     }
 }

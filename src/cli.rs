@@ -14,6 +14,7 @@ mod show;
 pub mod status;
 pub mod table;
 pub mod tables;
+pub mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -72,6 +73,8 @@ pub enum Command {
     Alert(alert::Alert),
     /// Write what a running daemon has in memory to Parquet files
     Flush(flush::Flush),
+    /// Read a whole data folder and say what is wrong with it
+    Verify(verify::Verify),
 }
 
 /// Where the configuration comes from.

@@ -25,15 +25,15 @@ use crate::config::{COLLECTORS_MAX, CollectorSettings, Settings};
 use crate::export;
 use crate::export::losses::Losses;
 use crate::family::kymo::Kymo;
-use crate::family::process;
+use crate::family::{FAMILIES, process};
 use crate::query::{self, ViewSource};
 use crate::record::{ABSENT, Record};
 use crate::sampler::wall_us;
 use crate::serve::{self, Server};
-use crate::store::Store;
-use crate::store::lake::Scan;
+use crate::store::recovery::Recovery;
+use crate::store::{Opened, Store};
 
-use background::Background;
+use background::{Background, Upkeep};
 use collectors::Collectors;
 use drain::{Drain, Progress};
 use operator::Control;
@@ -63,9 +63,9 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     serve::check_address(&settings.serve)?;
     settings.roots.check()?;
     process::choose(settings.processes);
-    let (store, scan) = Store::open(settings.store)?;
+    let (store, opened) = Store::open(settings.store)?;
     let store = Arc::new(store);
-    tell_scan(&store, &scan);
+    tell_opened(&store, &opened);
     let progress = Arc::new(Progress::default());
     let engine = query::Engine::new(fresh_views(&store, &progress), settings.query)?;
     let (outbox, deliverer) = Deliverer::new(settings.notifiers, &store.settings().host)?;
@@ -102,12 +102,22 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         .build()
         .context("start the I/O threads")?;
 
-    let drain_interval = settings.drain_interval;
+    let (write_journal, sync_journal) = store.start_journal();
+    let journal = [spawn("kymo-journal", write_journal)?, spawn("kymo-sync", sync_journal)?];
+    drain.append_gaps(&opened.recovery);
+    let (drain_interval, flush_interval) = (settings.drain_interval, settings.flush_interval);
     let drain = spawn("kymo-drain", move || drain.run(drain_interval))?;
     let flusher = {
         let (store, progress, collectors) = (Arc::clone(&store), Arc::clone(&progress), Arc::clone(&collectors));
-        let interval = settings.flush_interval;
-        spawn("kymo-background", move || background::run(&requests, interval, &store, &progress, &collectors))?
+        let flush = move || {
+            background::flush_until_stopped(&requests, flush_interval, &store, &progress, &collectors);
+        };
+        spawn("kymo-flush", flush)?
+    };
+    let upkeep = Arc::new(Upkeep::default());
+    let keeper = {
+        let (store, upkeep) = (Arc::clone(&store), Arc::clone(&upkeep));
+        spawn("kymo-upkeep", move || upkeep.run(flush_interval, &store))?
     };
     for collector in settings.collectors {
         tell_collector(&collector);
@@ -115,7 +125,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     }
     tracing::info!("Flight SQL and gRPC on http://{local}; try: kymo query \"SELECT * FROM collector\"");
 
-    let running = Running { store, collectors, progress, background, drain, flusher };
+    let running = Running { store, collectors, progress, background, upkeep, drain, flusher, keeper, journal };
     let outcome = runtime.block_on(serve(server, deliverer, running));
     runtime.shutdown_background();
     telemetry.shutdown(EXPORT_GRACE);
@@ -179,8 +189,12 @@ struct Running {
     collectors: Arc<Collectors>,
     progress: Arc<Progress>,
     background: Background,
+    upkeep: Arc<Upkeep>,
     drain: JoinHandle<()>,
     flusher: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    /// The one that writes, and the one that syncs.
+    journal: [JoinHandle<()>; 2],
 }
 
 impl Running {
@@ -188,10 +202,10 @@ impl Running {
     async fn watch(&self) -> anyhow::Error {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            for (thread, name) in [(&self.drain, "drain"), (&self.flusher, "background")] {
-                if thread.is_finished() {
-                    return anyhow!("the {name} thread ended unexpectedly; this is a bug");
-                }
+            let mut threads = [&self.drain, &self.flusher, &self.keeper].into_iter().chain(&self.journal);
+            if let Some(ended) = threads.find(|thread| thread.is_finished()) {
+                let name = ended.thread().name().unwrap_or_default();
+                return anyhow!("the thread {name} ended unexpectedly; this is a bug");
             }
         }
     }
@@ -203,10 +217,20 @@ impl Running {
         // A thread that panicked has told so; what it had not drained stays in the rings and is lost.
         let drained = self.drain.join().map_err(|_| anyhow!("the drain thread panicked"));
         self.background.stop();
-        let flushed = self.flusher.join().map_err(|_| anyhow!("the background thread panicked"));
-        let last = self.store.flush().context("flush what is in memory")?;
+        self.upkeep.stop();
+        let flushed = self.flusher.join().map_err(|_| anyhow!("the flush thread panicked"));
+        let kept = self.keeper.join().map_err(|_| anyhow!("the upkeep thread panicked"));
+        self.store.stop_journal();
+        let journaled =
+            self.journal.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a journal thread panicked")));
+        let journaled = journaled.collect::<anyhow::Result<Vec<()>>>();
+        let last = self
+            .store
+            .flush()
+            .context("flush what is in memory; what the journal has is recovered at the next start")?;
+        self.store.close();
         tracing::info!(rows = last.rows, files = last.files.len(), "flushed");
-        drained.and(flushed)
+        drained.and(flushed).and(kept).and(journaled.map(drop))
     }
 }
 
@@ -242,10 +266,12 @@ fn reporter(
             hot_rows: count(stats.hot_rows),
             hot_bytes: count(stats.hot_bytes),
             lake_bytes: count(stats.lake_bytes),
+            journal_bytes: count(stats.journal_bytes),
             lake_files: count(stats.lake_files),
             flushes: count(stats.flushes),
             failed_flushes: count(stats.failed_flushes),
             lost_rows: count(stats.lost_rows),
+            unjournaled_rows: count(stats.unjournaled_rows),
             queries: count(engine.begun()),
             alerts_sent: count(outbox.sent()),
             alerts_lost: count(outbox.lost()),
@@ -269,12 +295,27 @@ fn rss_bytes() -> Option<i64> {
     Some(pages * i64::try_from(rustix::param::page_size()).ok()?)
 }
 
-fn tell_scan(store: &Store, scan: &Scan) {
-    for (path, reason) in &scan.foreign {
+fn tell_opened(store: &Store, opened: &Opened) {
+    let Opened { scan, recovery } = opened;
+    for (path, reason) in scan.foreign.iter().chain(&recovery.foreign) {
         tracing::warn!(file = %path.display(), reason, "a foreign file in the data folder is left alone and not read");
     }
-    for path in &scan.removed {
+    for (path, reason) in &recovery.kept {
+        tracing::warn!(file = %path.display(), reason, "a part of the journal is kept, and nothing reads it");
+    }
+    for path in &scan.temporaries {
         tracing::info!(file = %path.display(), "removed a file that was never published");
+    }
+    for path in &scan.superseded {
+        tracing::info!(file = %path.display(), "removed a file whose rows another one has");
+    }
+    for missing in &recovery.missing {
+        let table = FAMILIES[missing.family].name();
+        tracing::warn!(table, rows = missing.rows, "rows are neither in files nor in the journal");
+    }
+    let Recovery { segments, rows, torn_bytes, took, .. } = recovery;
+    if *segments > 0 {
+        tracing::info!(segments, rows, torn_bytes, ?took, "the last kymo here was killed: recovered what it journaled");
     }
     let stats = store.stats();
     tracing::info!(files = stats.lake_files, bytes = stats.lake_bytes, "opened {}", store.settings().path.display());

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Collector(collector) => cli::collector::run(&collector),
         Command::Alert(alert) => cli::alert::run(&alert),
         Command::Flush(flush) => cli::flush::run(&flush),
+        Command::Verify(verify) => cli::verify::run(&verify),
     };
     cli::exit(outcome)
 }

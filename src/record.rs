@@ -175,6 +175,14 @@ impl Table {
         Arc::new(Schema::new(fields))
     }
 
+    /// The schema of batches that are read from Parquet, where labels are plain strings.
+    #[must_use]
+    pub fn plain_schema(&self) -> SchemaRef {
+        let plain = |column: &Column| if column.ty == Type::Text { DataType::Utf8 } else { column.data_type() };
+        let field = |column: &Column| Field::new(column.name, plain(column), column.nullable());
+        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+    }
+
     /// The column of this name, with its position.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<(usize, &'static Column)> {
@@ -259,9 +267,9 @@ pub fn time_array(values: Vec<i64>) -> ArrayRef {
 #[must_use]
 pub fn label_array(labels: Vec<Label>, values: &ArrayRef) -> ArrayRef {
     let known = i32::try_from(values.len()).unwrap_or(i32::MAX);
-    let keys: Int32Array =
-        labels.into_iter().map(|label| Some(label.key()).filter(|key| *key < known).unwrap_or(0)).collect();
-    match DictionaryArray::<Int32Type>::try_new(keys, Arc::clone(values)) {
+    let key = |label: Label| if label.key() < known { label.key() } else { Label::EMPTY.key() };
+    let keys: Vec<i32> = labels.into_iter().map(key).collect();
+    match DictionaryArray::<Int32Type>::try_new(Int32Array::from(keys), Arc::clone(values)) {
         Ok(array) => Arc::new(array),
         Err(error) => unreachable!("keys are bounded by the dictionary's length: {error}"),
     }

@@ -1,17 +1,27 @@
-//! The store: batches in memory, Parquet files on disk, and one atomic view over both.
+//! The store: batches in memory and in the journal, Parquet files on disk, and one atomic view over both.
 //!
-//! Three kinds of threads meet here. The drain thread appends; the flush turns what is in memory into a file and
-//! swaps one for the other; queries take the current [`View`] and keep it as long as they run. Every change makes
-//! a new view and publishes it with one pointer swap, so a reader sees each record exactly once, whether it is
-//! still in memory or long on disk.
+//! Three kinds of threads meet here. The drain thread appends, to the [`journal`] first; the flush turns what is in
+//! memory into a file and swaps one for the other; queries take the current [`View`] and keep it as long as they run.
+//! Every change makes a new view and publishes it with one pointer swap, so a reader sees each record exactly once,
+//! whether it is still in memory or long on disk.
+//!
+//! A start puts back into memory what the journal has that no file has ([`recovery`]). While the disk refuses something,
+//! recording goes on in memory, and [`Store::degraded`] says what is wrong.
 
+pub mod compaction;
+pub mod disk;
+pub mod health;
 pub mod hot;
+pub mod journal;
 pub mod lake;
 pub mod partition;
+pub mod recovery;
 pub mod retention;
+pub mod verify;
 pub mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,9 +29,13 @@ use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
 
 use crate::family::{FAMILIES, Family};
+use disk::{Disk, LocalDisk, step};
+use health::{Degraded, Health, Part};
 pub use hot::HotBatch;
 use hot::{merge_tail, row_bytes};
+use journal::{JOURNAL, Journal, JournalSettings};
 use lake::{DataFile, Lake, LakeError, Scan};
+use recovery::{Recovered, Recovery};
 use writer::{Origin, Segment, WriteError};
 
 /// Everything that can be queried at one moment, one entry a family, in the order of [`FAMILIES`].
@@ -62,10 +76,33 @@ pub struct StoreSettings {
     pub host: String,
     /// Rows in memory beyond this are dropped, oldest first, and counted.
     pub hot_bytes_max: u64,
+    /// The oldest segments of the journal are deleted while all of them have more bytes.
+    pub journal_bytes_max: u64,
+    /// What was drained this long ago is on the device.
+    pub journal_sync_interval: Duration,
+    /// The files of each such stretch of time become one, once it is over.
+    pub compaction_interval: Option<Duration>,
     /// Files are deleted, oldest first, when all their rows are older than this.
     pub retention_age_max: Option<Duration>,
     /// Files are deleted, oldest first, while all of them together are larger than this.
     pub retention_bytes_max: Option<u64>,
+}
+
+impl StoreSettings {
+    /// A store in `path` without limits, whose files stay as they are.
+    #[must_use]
+    pub fn unlimited(path: &Path, host: &str) -> StoreSettings {
+        StoreSettings {
+            path: path.into(),
+            host: host.into(),
+            hot_bytes_max: u64::MAX,
+            journal_bytes_max: u64::MAX,
+            journal_sync_interval: Duration::from_secs(1),
+            compaction_interval: None,
+            retention_age_max: None,
+            retention_bytes_max: None,
+        }
+    }
 }
 
 /// Counters and sizes, for the `kymo` table and status.
@@ -85,6 +122,10 @@ pub struct StoreStats {
     pub failed_flushes: u64,
     /// Rows dropped from memory at `hot_bytes_max`, since start.
     pub lost_rows: u64,
+    /// Size of the journal's segments.
+    pub journal_bytes: u64,
+    /// Rows that could not be written to the journal, since start. They were in memory, and went with the next flush.
+    pub unjournaled_rows: u64,
 }
 
 /// New rows of one table.
@@ -122,10 +163,31 @@ pub struct Flushed {
     pub took: Duration,
 }
 
+/// What opening a store found, but for the files that it shows.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// In the lake.
+    pub scan: Scan,
+    /// In the journal.
+    pub recovery: Recovery,
+}
+
+/// What a compaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Files that became one with others.
+    pub from: usize,
+    /// The files that they became.
+    pub files: usize,
+}
+
 /// The store of a running daemon. Shared by its threads.
 #[derive(Debug)]
 pub struct Store {
+    disk: Arc<dyn Disk>,
     lake: Lake,
+    journal: Journal,
+    health: Arc<Health>,
     settings: StoreSettings,
     view: ArcSwap<View>,
     /// Guards changes of `view` and the counters; held for moments only, never over I/O.
@@ -153,31 +215,58 @@ struct TableState {
 }
 
 impl Store {
-    /// Takes the data folder and shows the files of this host in it. The scan tells what else was found, and has no files.
+    /// Takes the data folder, and shows the files of this host in it and what else the journal has.
+    ///
+    /// Nothing is journaled until [`start_journal`](Self::start_journal).
     ///
     /// # Errors
     /// When the folder cannot be used, or another process uses it.
-    pub fn open(settings: StoreSettings) -> Result<(Store, Scan), LakeError> {
-        let lake = Lake::open(&settings.path)?;
-        let mut scan = lake.recover(&settings.host)?;
+    pub fn open(settings: StoreSettings) -> Result<(Store, Opened), LakeError> {
+        Store::open_on(Arc::new(LocalDisk), settings)
+    }
+
+    /// The same on another disk than this host's. It is read by `std::fs` all the same.
+    ///
+    /// # Errors
+    /// When the folder cannot be used, or another process uses it.
+    pub fn open_on(disk: Arc<dyn Disk>, settings: StoreSettings) -> Result<(Store, Opened), LakeError> {
+        let lake = Lake::open(&*disk, &settings.path)?;
+        let mut scan = lake.recover(&disk, &settings.host)?;
+        // The view alone holds them: a file that is given up goes when its last reader is gone.
+        let files = std::mem::take(&mut scan.files);
+        let ends: Vec<_> = files.iter().map(|files| files_end(files)).collect();
+        let folder = settings.path.join(JOURNAL);
+        let (recovered, recovery) = recovery::recover(&*disk, &folder, &settings.host, &ends)?;
+        let Recovered { hot, next_seqs, left, next_number } = recovered;
         let mut view = View::empty();
         let mut tables = vec![TableState::default(); FAMILIES.len()];
-        // The view alone holds them: a file that is given up goes when its last reader is gone.
-        let found = std::mem::take(&mut scan.files);
-        for ((table, state), files) in view.tables.iter_mut().zip(&mut tables).zip(found) {
-            state.next_seq = files.iter().map(|file| file.end_seq).max().unwrap_or(0);
-            state.frozen_seq = state.next_seq;
-            *table = Arc::new(TableView { files: Arc::new(files), ..TableView::clone(table) });
+        let found = files.into_iter().zip(hot).zip(next_seqs);
+        for ((table, state), ((files, hot), next_seq)) in view.tables.iter_mut().zip(&mut tables).zip(found) {
+            state.next_seq = next_seq;
+            // They are not merged with rows to come, whose labels have other keys.
+            state.frozen_seq = next_seq;
+            state.hot_rows = hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
+            *table = Arc::new(TableView { hot, files: Arc::new(files), ..TableView::clone(table) });
         }
+        let health = Arc::new(Health::default());
+        let journal = JournalSettings {
+            host: settings.host.clone(),
+            bytes_max: settings.journal_bytes_max,
+            sync_interval: settings.journal_sync_interval,
+        };
+        let journal = Journal::new(Arc::clone(&disk), folder, journal, Arc::clone(&health), left, next_number);
         let state = State { tables, flushes: 0, failed_flushes: 0, lost_rows: 0 };
         let store = Store {
+            disk,
             lake,
+            journal,
+            health,
             settings,
             view: ArcSwap::from_pointee(view),
             state: Mutex::new(state),
             flushing: Mutex::new(()),
         };
-        Ok((store, scan))
+        Ok((store, Opened { scan, recovery }))
     }
 
     /// All tables as of now. What it shows stays readable as long as it is held.
@@ -197,9 +286,18 @@ impl Store {
         self.lock().tables[family].interval = interval;
     }
 
-    /// Makes new rows visible, all tables in one step. Called by the drain thread alone. Returns the rows that had to
-    /// go because memory is full.
+    /// Journals new rows and then makes them visible, all tables in one step. Called by the drain thread alone. Returns
+    /// the rows that had to go because memory is full.
     pub fn append(&self, appends: Vec<Append>) -> Vec<Loss> {
+        let mut next_seqs: Vec<u64> = self.lock().tables.iter().map(|table| table.next_seq).collect();
+        // A family may have several batches.
+        let sequenced = appends.iter().filter_map(|Append { family, batch, .. }| {
+            let next_seq = next_seqs.get_mut(*family)?;
+            let first_seq = *next_seq;
+            *next_seq += batch.num_rows() as u64;
+            Some((*family, first_seq, batch))
+        });
+        self.journal.append(sequenced);
         let mut state = self.lock();
         let mut view = View::clone(&self.view.load());
         for Append { family, batch, latest } in appends {
@@ -236,6 +334,7 @@ impl Store {
     pub fn flush(&self) -> Result<Flushed, WriteError> {
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
+        self.journal.rotate();
         let (frozen, intervals) = self.freeze();
         let mut flushed = Flushed::default();
         let mut failure = None;
@@ -244,18 +343,14 @@ impl Store {
             let batches = table.hot.iter().map(|hot| hot.batch.clone()).collect();
             let segment = Segment { first_seq: first.first_seq, batches };
             let origin = Origin { table: table.family.table, host: &self.settings.host, interval: intervals[index] };
-            match writer::publish(self.lake.root(), origin, &segment) {
-                Ok(files) => {
-                    for file in &files {
-                        flushed.rows += file.rows;
-                        flushed.bytes += file.bytes;
-                        flushed.files.push(file.path.clone());
-                    }
-                    self.replace_hot(index, writer::shared(files));
-                }
-                Err(error) => failure = failure.or(Some(error)),
+            if let Err(error) = self.flush_table(index, origin, &segment, &mut flushed) {
+                failure = failure.or(Some(error));
             }
         }
+        let covered = self.covered();
+        let deleted = self.journal.checkpoint(&covered).and_then(|()| self.journal.shrink());
+        self.health.note(Part::Delete, deleted.as_ref().err());
+        self.health.note(Part::Flush, failure.as_ref());
         let mut state = self.lock();
         flushed.took = begun.elapsed();
         match failure {
@@ -268,6 +363,107 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// Publishes rows of a table day by day, and shows each file in the place of its rows.
+    fn flush_table(
+        &self,
+        index: usize,
+        origin: Origin<'_>,
+        segment: &Segment,
+        flushed: &mut Flushed,
+    ) -> Result<(), WriteError> {
+        for (date, day) in writer::split_by_date(segment) {
+            let file = writer::publish(&*self.disk, self.lake.root(), origin, date, &day)?;
+            flushed.rows += file.rows;
+            flushed.bytes += file.bytes;
+            flushed.files.push(file.path.clone());
+            self.replace_hot(index, Arc::new(file));
+            step("flush.swapped").map_err(disk::DiskError::of("publish", self.lake.root()))?;
+        }
+        Ok(())
+    }
+
+    /// By position in the families: rows before this are in files, or were dropped and counted.
+    fn covered(&self) -> Vec<u64> {
+        let state = self.lock();
+        let view = self.view.load();
+        let tables = state.tables.iter().zip(&view.tables);
+        tables.map(|(state, table)| table.hot.first().map_or(state.next_seq, |hot| hot.first_seq)).collect()
+    }
+
+    /// Makes one file of those of each stretch of time that is over, until `stop` is set. `settle` is how long after its
+    /// end such a stretch may still get a file. Returns how many files became one, and how many these are.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the file system refuses. All files stay as they were then, but for those of tables
+    /// that were done before.
+    pub fn compact(&self, now: i64, settle: Duration, stop: &AtomicBool) -> Result<Compacted, WriteError> {
+        let mut compacted = Compacted::default();
+        let Some(window) = self.settings.compaction_interval else { return Ok(compacted) };
+        let view = self.view();
+        let tables = view.tables.iter().map(|table| (table.family, compaction::due(&table.files, now, window, settle)));
+        let due: Vec<_> = tables.enumerate().collect();
+        // Files that are replaced would stay as long as this view.
+        drop(view);
+        for (index, (family, runs)) in due {
+            for run in runs {
+                let outcome = self.compact_run(index, family, &run, stop);
+                self.health
+                    .note(Part::Compaction, outcome.as_ref().err().filter(|e| !matches!(e, WriteError::Stopped)));
+                outcome?;
+                compacted.from += run.len();
+                compacted.files += 1;
+            }
+        }
+        Ok(compacted)
+    }
+
+    fn compact_run(
+        &self,
+        index: usize,
+        family: &Family,
+        run: &[Arc<DataFile>],
+        stop: &AtomicBool,
+    ) -> Result<(), WriteError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let range = run
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(low, high), file| (low.min(file.time_range.0), high.max(file.time_range.1)));
+        let interval = self.lock().tables[index].interval;
+        let target = writer::Target {
+            disk: &*self.disk,
+            lake: self.lake.root(),
+            origin: Origin { table: family.table, host: &self.settings.host, interval },
+            date: partition::date_of(range.0),
+            sequence: (first.first_seq, last.end_seq),
+            time_range: range,
+        };
+        let rows = compaction::Merge::new(family.table, run, stop);
+        let merged = Arc::new(target.publish(&family.table.plain_schema(), rows)?);
+        step("compaction.published").map_err(disk::DiskError::of("publish", &merged.path))?;
+        self.replace_files(index, run, merged);
+        step("compaction.swapped").map_err(disk::DiskError::of("publish", self.lake.root()))?;
+        Ok(())
+    }
+
+    /// Shows one file in the place of others.
+    fn replace_files(&self, index: usize, run: &[Arc<DataFile>], merged: Arc<DataFile>) {
+        let _state = self.lock();
+        let mut view = View::clone(&self.view.load());
+        let table = &view.tables[index];
+        let is_of_run = |file: &&Arc<DataFile>| run.iter().any(|one| Arc::ptr_eq(one, file));
+        if table.files.iter().filter(is_of_run).count() != run.len() {
+            // Retention was faster.
+            merged.give_up(&self.disk);
+            return;
+        }
+        let mut files: Vec<_> = table.files.iter().filter(|file| !is_of_run(file)).cloned().collect();
+        files.push(merged);
+        files.sort_by_key(|file| file.first_seq);
+        view.tables[index] = Arc::new(TableView { files: Arc::new(files), ..TableView::clone(table) });
+        run.iter().for_each(|file| file.give_up(&self.disk));
+        self.view.store(Arc::new(view));
     }
 
     /// Deletes files by age and total size; they leave the view now and the disk when their last reader is gone.
@@ -285,9 +481,11 @@ impl Store {
                 *table = Arc::new(TableView { files: Arc::new(kept.cloned().collect()), ..TableView::clone(table) });
             }
             for file in &expired {
-                file.give_up();
+                file.give_up(&self.disk);
             }
             self.view.store(Arc::new(view));
+            // A file that is not deleted now is found, and as old, at the next start.
+            let _ = step("retention.swapped");
         }
         expired.len()
     }
@@ -298,6 +496,7 @@ impl Store {
         let state = self.lock();
         let view = self.view.load();
         let files = || view.tables.iter().flat_map(|table| table.files.iter());
+        let (journal_bytes, unjournaled_rows) = self.journal.stats();
         StoreStats {
             hot_rows: state.tables.iter().map(|table| table.hot_rows).sum(),
             hot_bytes: hot_bytes(&state),
@@ -306,6 +505,8 @@ impl Store {
             flushes: state.flushes,
             failed_flushes: state.failed_flushes,
             lost_rows: state.lost_rows,
+            journal_bytes,
+            unjournaled_rows,
         }
     }
 
@@ -318,23 +519,72 @@ impl Store {
         (self.view.load_full(), state.tables.iter().map(|table| table.interval).collect())
     }
 
-    /// Shows `files` in the place of the frozen rows of a table.
-    fn replace_hot(&self, index: usize, files: Vec<Arc<DataFile>>) {
+    /// Shows a file in the place of its rows in memory.
+    fn replace_hot(&self, index: usize, file: Arc<DataFile>) {
         let mut state = self.lock();
         let mut view = View::clone(&self.view.load());
         let mut table = TableView::clone(&view.tables[index]);
-        let frozen_seq = state.tables[index].frozen_seq;
-        table.hot.retain(|hot| hot.first_seq >= frozen_seq);
+        table.hot = table.hot.iter().filter_map(|hot| hot::from(hot, file.end_seq)).collect();
         state.tables[index].hot_rows = table.hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
-        table.files = Arc::new(table.files.iter().cloned().chain(files).collect());
+        table.files = Arc::new(table.files.iter().cloned().chain([file]).collect());
         view.tables[index] = Arc::new(table);
         self.view.store(Arc::new(view));
+    }
+
+    /// Has everything journaled from now on. What is returned is for two threads, which run until
+    /// [`stop_journal`](Self::stop_journal): one writes what is appended, one syncs it every sync interval.
+    #[must_use = "without the threads nothing is journaled, and every append waits in vain"]
+    pub fn start_journal(self: &Arc<Store>) -> (impl FnOnce() + Send + use<>, impl FnOnce() + Send + use<>) {
+        self.journal.attach();
+        let (writes, syncs) = (Arc::clone(self), Arc::clone(self));
+        (move || writes.journal.write_until_stopped(), move || syncs.journal.sync_until_stopped())
+    }
+
+    /// Syncs the journal now; whether all that was journaled is on the device.
+    pub fn sync_journal(&self) -> bool {
+        self.journal.sync()
+    }
+
+    /// Has both threads of the journal end once everything that was appended is written and synced.
+    pub fn stop_journal(&self) {
+        self.journal.stop();
+    }
+
+    /// Deletes the journal as far as files have its rows. For a store that nothing is appended to any more.
+    pub fn close(&self) {
+        self.journal.close();
+        let deleted = self.journal.checkpoint(&self.covered());
+        self.health.note(Part::Delete, deleted.as_ref().err());
+    }
+
+    /// Looks after what goes wrong without a call that fails; whether a flush should come soon. To be called about once
+    /// a second.
+    pub fn check(&self) -> bool {
+        self.journal.check();
+        // Whoever deleted one of these left the folder that they are in; that one's return is waited for.
+        let folders = [self.lake.root().to_owned(), self.settings.path.join(JOURNAL)];
+        let is_missing = |folder: &&PathBuf| !folder.is_dir() && self.disk.create_folder(folder).is_err();
+        let missing = folders.iter().find(is_missing);
+        self.health.note(Part::Folder, missing.map(|folder| format!("{} has vanished", folder.display())));
+        self.journal.take_flush_wanted()
+    }
+
+    /// What keeps the store from what it should do on disk, and since when; nothing if all is well.
+    #[must_use]
+    pub fn degraded(&self) -> Option<Degraded> {
+        self.health.degraded()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Counters and views are replaced whole, so a panic elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One more than the last sequence number of a table's files, and their greatest time.
+fn files_end(files: &[Arc<DataFile>]) -> recovery::FilesEnd {
+    let end_seq = files.iter().map(|file| file.end_seq).max()?;
+    Some((end_seq, files.iter().map(|file| file.time_range.1).max()?))
 }
 
 /// All tables as they stand on disk in `data`, of every host, without a daemon or beside one. The scan tells what else
@@ -379,166 +629,4 @@ fn hot_bytes(state: &State) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::batch::to_batch;
-    use crate::family::find;
-    use crate::record::Record;
-    use crate::record::label::Labels;
-    use crate::sampler::report::Gap;
-
-    fn settings(path: &Path) -> StoreSettings {
-        StoreSettings {
-            path: path.into(),
-            host: "test".into(),
-            hot_bytes_max: u64::MAX,
-            retention_age_max: None,
-            retention_bytes_max: None,
-        }
-    }
-
-    fn gaps(times: std::ops::Range<i64>) -> Append {
-        let labels = Labels::default();
-        let rows: Vec<Gap> = times
-            .map(|time| Gap { collector: labels.intern("c"), lost: time, ..Gap::absent(time * 1_000_000) })
-            .collect();
-        let batch = to_batch(&[&rows], &labels, &Gap::TABLE.schema());
-        Append { family: find("gap").unwrap().0, latest: batch.clone(), batch }
-    }
-
-    /// The sequence numbers that a view shows of the table gap.
-    fn sequence(view: &View) -> Vec<u64> {
-        let table = &view.tables[find("gap").unwrap().0];
-        let files = table.files.iter().flat_map(|file| file.first_seq..file.end_seq);
-        files.chain(table.hot.iter().flat_map(|hot| hot.first_seq..hot.end_seq())).collect()
-    }
-
-    #[test]
-    fn every_view_shows_each_record_once_and_restarts_go_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(settings(folder.path())).unwrap();
-        for i in 0..100 {
-            store.append(vec![gaps(i * 3..i * 3 + 3)]);
-            if i % 17 == 0 {
-                store.flush().unwrap();
-            }
-            assert_eq!(sequence(&store.view()), (0..(u64::try_from(i).unwrap() + 1) * 3).collect::<Vec<_>>());
-        }
-        let stats = store.stats();
-        assert!(stats.hot_rows > 0 && stats.lake_files == 6, "{stats:?}");
-        assert!(store.view().tables[find("gap").unwrap().0].hot.len() < 3 * hot::MERGE_WIDTH);
-        store.flush().unwrap();
-        drop(store);
-
-        let (store, scan) = Store::open(settings(folder.path())).unwrap();
-        assert!(scan.foreign.is_empty() && scan.removed.is_empty(), "{scan:?}");
-        assert_eq!(sequence(&store.view()), (0..300).collect::<Vec<_>>());
-        store.append(vec![gaps(300..301)]);
-        assert_eq!(sequence(&store.view()).last(), Some(&300));
-        assert_eq!(sequence(&open_read_only(folder.path()).unwrap().0), (0..300).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_folder_has_one_daemon() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = Store::open(settings(folder.path())).unwrap();
-        let error = Store::open(settings(folder.path())).unwrap_err().to_string();
-        assert!(error.contains("in use by another kymo (pid "), "{error}");
-        drop(first);
-        Store::open(settings(folder.path())).unwrap();
-    }
-
-    #[test]
-    fn full_memory_drops_the_oldest_rows_and_says_so() {
-        let folder = tempfile::tempdir().unwrap();
-        let row = row_bytes(Gap::TABLE);
-        let (store, _) = Store::open(StoreSettings { hot_bytes_max: 10 * row, ..settings(folder.path()) }).unwrap();
-        assert!(store.append(vec![gaps(0..8)]).is_empty());
-        let losses = store.append(vec![gaps(8..12)]);
-        assert_eq!(losses.len(), 1);
-        assert_eq!((losses[0].rows, losses[0].time_range), (8, (0, 7_000_000)));
-        assert_eq!(sequence(&store.view()), [8, 9, 10, 11]);
-        assert_eq!((store.stats().lost_rows, store.stats().hot_bytes), (8, 4 * row));
-    }
-
-    #[test]
-    fn midnight_parts_a_flush_and_rows_are_sorted_within_a_day() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(settings(folder.path())).unwrap();
-        store.append(vec![gaps(86_395..86_405)]);
-        store.append(vec![gaps(86_400..86_403)]);
-        let files = store.flush().unwrap().files;
-        let days: Vec<_> = files.iter().map(|file| file.parent().unwrap().file_name().unwrap().to_owned()).collect();
-        assert_eq!(days, ["date=1970-01-01", "date=1970-01-02"]);
-        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(
-            std::fs::File::open(&files[1]).unwrap(),
-        )
-        .unwrap();
-        assert_eq!(reader.schema().field(1).data_type(), &arrow::datatypes::DataType::Utf8);
-        let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
-        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 8);
-        assert!(batches.iter().flat_map(|batch| writer::times(batch).iter()).is_sorted());
-    }
-
-    #[test]
-    fn foreign_files_are_named_and_left_alone_and_half_written_ones_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(settings(folder.path())).unwrap();
-        store.append(vec![gaps(0..3)]);
-        let file = store.flush().unwrap().files.remove(0);
-        drop(store);
-        let broken = file.with_file_name(partition::file_name(0, 9, 10));
-        let temporary = file.with_file_name(partition::temporary_name(&partition::file_name(0, 9, 10)));
-        let stranger = file.with_file_name("notes.parquet");
-        for path in [&broken, &temporary, &stranger] {
-            std::fs::write(path, "not parquet").unwrap();
-        }
-        let (store, scan) = Store::open(settings(folder.path())).unwrap();
-        assert_eq!(sequence(&store.view()), [0, 1, 2]);
-        assert_eq!(scan.foreign.len(), 2, "{scan:?}");
-        assert!(broken.exists() && stranger.exists() && !temporary.exists());
-    }
-
-    #[test]
-    fn an_expired_file_goes_when_its_last_reader_is_gone() {
-        let folder = tempfile::tempdir().unwrap();
-        let keep = Some(Duration::from_mins(1));
-        let (store, _) = Store::open(StoreSettings { retention_age_max: keep, ..settings(folder.path()) }).unwrap();
-        store.append(vec![gaps(0..3)]);
-        let file = store.flush().unwrap().files.remove(0);
-        let reader = store.view();
-        assert_eq!(store.retain(62_000_000), 0);
-        assert_eq!(store.retain(62_000_001), 1);
-        assert!(sequence(&store.view()).is_empty() && file.exists());
-        drop(reader);
-        assert!(!file.exists());
-    }
-
-    #[test]
-    fn an_expired_file_that_was_found_at_start_goes_too() {
-        let folder = tempfile::tempdir().unwrap();
-        let keep = Some(Duration::from_mins(1));
-        let settings = StoreSettings { retention_age_max: keep, ..settings(folder.path()) };
-        let (store, _) = Store::open(settings.clone()).unwrap();
-        store.append(vec![gaps(0..3)]);
-        let file = store.flush().unwrap().files.remove(0);
-        drop(store);
-        let (store, _scan) = Store::open(settings).unwrap();
-        assert_eq!(store.retain(62_000_001), 1);
-        assert!(!file.exists());
-    }
-
-    #[test]
-    fn a_failed_flush_keeps_the_rows() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(settings(folder.path())).unwrap();
-        store.append(vec![gaps(0..3)]);
-        std::fs::write(folder.path().join("lake/gap"), "in the way").unwrap();
-        let error = store.flush().unwrap_err().to_string();
-        assert!(error.starts_with("create folder ") && error.contains("gap"), "{error}");
-        assert_eq!((sequence(&store.view()).len(), store.stats().failed_flushes), (3, 1));
-        std::fs::remove_file(folder.path().join("lake/gap")).unwrap();
-        assert_eq!(store.flush().unwrap().rows, 3);
-        assert_eq!(sequence(&store.view()), [0, 1, 2]);
-    }
-}
+mod tests;

@@ -7,17 +7,12 @@
     reason = "a test fails by panicking"
 )]
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+mod running;
 
+use std::time::Instant;
+
+use running::{Daemon, PATIENCE, command, rows};
 use serde_json::Value;
-
-const KYMO: &str = env!("CARGO_BIN_EXE_kymo");
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Slower than the default, as tests run without optimisation beside others.
 const CONFIG: &str = r#"
@@ -31,88 +26,6 @@ metrics = ["cpu", "memory"]
 interval = "1s"
 metrics = ["host", "filesystem"]
 "#;
-
-struct Daemon {
-    child: Child,
-    address: String,
-}
-
-impl Daemon {
-    fn start(folder: &Path) -> Daemon {
-        let config = folder.join("kymo.toml");
-        std::fs::write(&config, CONFIG).unwrap();
-        let mut child = command(&["run", "--address", "127.0.0.1:0", "-c", config.to_str().unwrap(), "--data"])
-            .arg(folder.join("data"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (told, telling) = mpsc::channel();
-        // Reads on to the end, so that the daemon never waits for us.
-        thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let _ = told.send(line);
-            }
-        });
-        let deadline = Instant::now() + PATIENCE;
-        let mut log = String::new();
-        loop {
-            match telling.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    if let Some((_, rest)) = line.split_once("Flight SQL and gRPC on ") {
-                        let address = rest.split([';', ' ']).next().unwrap().to_owned();
-                        return Daemon { child, address };
-                    }
-                    log += &line;
-                    log.push('\n');
-                }
-                Err(error) => panic!("the daemon did not start: {error}: {log}"),
-            }
-        }
-    }
-
-    fn query(&self, sql: &str) -> Vec<Value> {
-        rows(&["query", sql, "--format", "json", "--addr", &self.address])
-    }
-
-    fn terminate(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(status.success(), "{status}");
-                return;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        panic!("the daemon did not end");
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // After `terminate` there is nothing left to kill.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(KYMO);
-    command.args(arguments).env_remove("KYMO_CONFIG").env_remove("KYMO_ADDR");
-    command
-}
-
-fn rows(arguments: &[&str]) -> Vec<Value> {
-    let output = command(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    if text.trim_start().starts_with('[') {
-        return serde_json::from_str(&text).unwrap();
-    }
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
 
 /// For each family whether there are as many rows as ticks × labels, as of its collector's newest report.
 fn completeness(query: impl Fn(&str) -> Vec<Value>) {
@@ -139,7 +52,7 @@ fn completeness(query: impl Fn(&str) -> Vec<Value>) {
 #[test]
 fn what_is_recorded_is_there_once_before_and_after_a_stop() {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(folder.path());
+    let daemon = Daemon::start(folder.path(), CONFIG);
     let deadline = Instant::now() + PATIENCE;
     let reported = "SELECT count(*) AS n FROM (SELECT DISTINCT collector FROM collector)";
     while daemon.query(reported)[0]["n"].as_i64() != Some(3) {
@@ -160,7 +73,7 @@ fn what_is_recorded_is_there_once_before_and_after_a_stop() {
     assert_eq!(offline(&bounded), before);
     completeness(offline);
 
-    let again = Daemon::start(folder.path());
+    let again = Daemon::start(folder.path(), CONFIG);
     assert_eq!(again.query(&bounded), before);
     let deadline = Instant::now() + PATIENCE;
     let more = format!("SELECT count(*) AS n FROM network WHERE time > to_timestamp_micros({until})");
@@ -173,7 +86,7 @@ fn what_is_recorded_is_there_once_before_and_after_a_stop() {
 #[test]
 fn a_second_daemon_is_told_who_has_the_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(folder.path());
+    let daemon = Daemon::start(folder.path(), CONFIG);
     let data = folder.path().join("data");
     let second = command(&["run", "--address", "127.0.0.1:0", "--data", data.to_str().unwrap()]).output().unwrap();
     let told = String::from_utf8_lossy(&second.stderr).into_owned();

@@ -53,6 +53,7 @@ fn describe(status: &GetStatusResponse, out: &mut impl Write) -> io::Result<()> 
     writeln!(out, "data:    {}", status.data_dir)?;
     if let Some(store) = &status.store {
         writeln!(out, "memory:  {} rows, {}", store.hot_rows, show::bytes(store.hot_bytes))?;
+        writeln!(out, "journal: {}", show::bytes(store.journal_bytes))?;
         writeln!(out, "files:   {}, {}", store.files, show::bytes(store.file_bytes))?;
         writeln!(out, "flushes: {}, {} failed", store.flushes, store.failed_flushes)?;
     }
@@ -92,6 +93,7 @@ fn as_json(status: &GetStatusResponse) -> Value {
             "file_bytes": store.file_bytes,
             "flushes": store.flushes,
             "failed_flushes": store.failed_flushes,
+            "journal_bytes": store.journal_bytes,
         },
         "collectors": status.collectors.iter().map(collector::as_json).collect::<Vec<_>>(),
         "listeners": listeners,

@@ -17,6 +17,7 @@ use super::read::{self, Section};
 use super::tree::{Node, Value};
 
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MIB: u64 = 1 << 20;
 const RETENTION_DAYS_MAX: u64 = 36_500;
@@ -81,6 +82,9 @@ pub(super) struct Storage {
     pub(super) drain_interval: Duration,
 }
 
+/// No segment of the journal is larger.
+const JOURNAL_BYTES_MIN: u64 = 64 * MIB;
+
 /// `[storage]`.
 pub(super) fn storage(root: &mut Section<'_>) -> Option<Storage> {
     let mut section = root.required_section("storage")?;
@@ -89,6 +93,10 @@ pub(super) fn storage(root: &mut Section<'_>) -> Option<Storage> {
     let flush_interval = section.required("flush_interval", read::duration(SECOND..=DAY));
     let drain_interval = section.required("drain_interval", read::duration(Duration::from_millis(1)..=SECOND));
     let hot_bytes_max = section.required("hot_bytes_max", read::bytes(MIB..=u64::MAX));
+    let journal_sync_interval =
+        section.required("journal_sync_interval", read::duration(Duration::from_millis(10)..=SECOND * 3600));
+    let journal_bytes_max = section.required("journal_bytes_max", read::bytes(JOURNAL_BYTES_MIN..=u64::MAX));
+    let compaction_interval = section.required("compaction_interval", or_none(MINUTE..=DAY));
     let retention_days = section.required("retention_days", read::integer(0..=RETENTION_DAYS_MAX));
     let retention_bytes = section.required("retention_bytes", read::bytes(0..=u64::MAX));
     section.finish();
@@ -97,6 +105,9 @@ pub(super) fn storage(root: &mut Section<'_>) -> Option<Storage> {
             path: PathBuf::from(path?),
             host: host?,
             hot_bytes_max: hot_bytes_max?,
+            journal_sync_interval: journal_sync_interval?,
+            journal_bytes_max: journal_bytes_max?,
+            compaction_interval: compaction_interval?,
             retention_age_max: Some(DAY.saturating_mul(u32::try_from(retention_days?).ok()?))
                 .filter(|age| !age.is_zero()),
             retention_bytes_max: Some(retention_bytes?).filter(|bytes| *bytes > 0),
@@ -104,6 +115,14 @@ pub(super) fn storage(root: &mut Section<'_>) -> Option<Storage> {
         flush_interval: flush_interval?,
         drain_interval: drain_interval?,
     })
+}
+
+/// A duration within `range`; "0s" is none.
+fn or_none(range: std::ops::RangeInclusive<Duration>) -> impl FnOnce(&Node) -> Result<Option<Duration>, String> {
+    move |node| {
+        let any = read::duration(Duration::ZERO..=*range.end())(node)?;
+        if any.is_zero() { Ok(None) } else { read::duration(range)(node).map(Some) }
+    }
 }
 
 fn host_name(node: &Node) -> Result<String, String> {

@@ -1,7 +1,8 @@
-//! The background thread: flush and retention, at low priority, where waiting for a disk hurts nobody.
+//! The background threads: flush, and retention with compaction, at low priority, where waiting for a disk hurts nobody.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::sampler::wall_us;
@@ -14,18 +15,23 @@ use super::drain::Progress;
 /// How many flush requests may wait; a further one is refused.
 const REQUESTS_MAX: usize = 64;
 /// How often troubles are looked for.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a flush waits for the drain before it.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-/// Added to the thread's nice value: sampling and draining come first.
-const NICE: i32 = 10;
+/// A flush that failed is tried again after this.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// How often files are looked for that are to be deleted or to become one.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Added to the flush thread's nice value: sampling and draining come first. What it reads and writes is of low priority
+/// then, too, as long as nobody sets another (`ioprio_set(2)`).
+const FLUSH_NICE: i32 = 10;
+/// The same for upkeep, which has all the time in the world.
+const UPKEEP_NICE: i32 = 19;
 
-/// Asks the background thread for work.
+/// Asks the flush thread for work.
 #[derive(Clone, Debug)]
 pub(super) struct Background {
     requests: SyncSender<Request>,
-    /// Why the last flush failed, if it did: for status.
-    trouble: Arc<Mutex<Option<String>>>,
 }
 
 enum Request {
@@ -45,11 +51,10 @@ pub(super) enum FlushError {
 }
 
 impl Background {
-    /// The handle, and what [`run`] needs of it.
+    /// The handle, and what [`flush_until_stopped`] needs of it.
     pub(super) fn new() -> (Background, Requests) {
         let (requests, received) = mpsc::sync_channel(REQUESTS_MAX);
-        let trouble = Arc::default();
-        (Background { requests, trouble: Arc::clone(&trouble) }, Requests { received, trouble })
+        (Background { requests }, Requests(received))
     }
 
     /// Flushes what was sampled until now and waits for it. Blocks.
@@ -62,11 +67,6 @@ impl Background {
         Ok(answer.recv().map_err(|_| FlushError::Stopping)??)
     }
 
-    /// Why the last flush failed; nothing when it succeeded.
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Has the thread end after the work under way.
     pub(super) fn stop(&self) {
         // A full queue delays the stop by the flushes in it, which are quick one after the other.
@@ -75,55 +75,40 @@ impl Background {
 }
 
 /// The receiving end of [`Background`].
-pub(super) struct Requests {
-    received: Receiver<Request>,
-    trouble: Arc<Mutex<Option<String>>>,
-}
+pub(super) struct Requests(Receiver<Request>);
 
-/// Flushes every `interval`, when memory is half full, and on request; applies retention, and logs read errors, until stopped.
-pub(super) fn run(
+/// Flushes every `interval`, when memory is half full, when the journal has lost something, and on request; looks after
+/// the store and the collectors, until stopped.
+pub(super) fn flush_until_stopped(
     requests: &Requests,
     interval: Duration,
     store: &Store,
     progress: &Progress,
     collectors: &Arc<Collectors>,
 ) {
-    lower_priority(NICE);
-    let flush = || {
-        let result = flush(store, progress);
-        let trouble = result.as_ref().err().map(ToString::to_string);
-        let before = {
-            let mut slot = requests.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *slot, trouble.clone())
-        };
-        match (before, trouble) {
-            (Some(_), None) => tracing::info!("flushes succeed again"),
-            // Said once an outage: rows stay in memory, and the counts are in the table kymo.
-            (None, Some(error)) => tracing::error!(error, "flush failed; rows stay in memory until it succeeds"),
-            _ => {}
-        }
-        let expired = store.retain(wall_us());
-        if expired > 0 {
-            tracing::info!(files = expired, "retention deleted files");
-        }
-        result
-    };
+    lower_priority(FLUSH_NICE);
     let mut due = Instant::now() + interval;
+    // Since the last flush began.
+    let mut flushed = Instant::now();
+    let mut wanted = false;
     loop {
         let patience = due.saturating_duration_since(Instant::now()).min(CHECK_INTERVAL);
-        match requests.received.recv_timeout(patience) {
+        match requests.0.recv_timeout(patience) {
             Ok(Request::Flush(reply)) => {
                 // Whoever asked may be gone by now.
-                let _ = reply.try_send(flush());
+                let _ = reply.try_send(flush(store, progress));
             }
             Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
         }
+        wanted |= store.check();
         // A host with many devices fills memory before the interval is over: better a file more than rows dropped.
         let filling = store.stats().hot_bytes > store.settings().hot_bytes_max / 2;
-        if Instant::now() >= due || filling {
-            let _ = flush();
-            due = Instant::now() + interval;
+        let soon = (wanted || filling) && flushed.elapsed() >= RETRY_INTERVAL;
+        if Instant::now() >= due || soon {
+            (flushed, wanted) = (Instant::now(), false);
+            let outcome = flush(store, progress);
+            due = Instant::now() + if outcome.is_ok() { interval } else { interval.min(RETRY_INTERVAL) };
         }
         collectors.tell_changes();
     }
@@ -153,6 +138,48 @@ pub(super) fn flush(store: &Store, progress: &Progress) -> Result<Flushed, Write
         }
     }
     result
+}
+
+/// Has the upkeep end, in the middle of a file if need be.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    stop: AtomicBool,
+    sleeping: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Upkeep {
+    /// Deletes files past their retention and makes one of those of a stretch of time that is over, until stopped.
+    pub(super) fn run(&self, flush_interval: Duration, store: &Store) {
+        lower_priority(UPKEEP_NICE);
+        // Rows of a stretch may come with the flush after its end.
+        let settle = flush_interval + UPKEEP_INTERVAL;
+        loop {
+            let guard = self.sleeping.lock().unwrap_or_else(PoisonError::into_inner);
+            let awake = |(): &mut ()| !self.stop.load(Ordering::Relaxed);
+            drop(self.wake.wait_timeout_while(guard, UPKEEP_INTERVAL, awake));
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let expired = store.retain(wall_us());
+            if expired > 0 {
+                tracing::info!(files = expired, "retention deleted files");
+            }
+            match store.compact(wall_us(), settle, &self.stop) {
+                Ok(done) if done.files > 0 => tracing::info!(from = done.from, files = done.files, "compacted"),
+                Ok(_) | Err(WriteError::Stopped) => {}
+                // Once an outage this is told by the store.
+                Err(error) => tracing::debug!(%error, "compact"),
+            }
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        let _guard = self.sleeping.lock().unwrap_or_else(PoisonError::into_inner);
+        // Relaxed: whoever sleeps looks at it under the lock, and the others will see it sooner or later.
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake.notify_all();
+    }
 }
 
 /// Lowers the calling thread's priority; a refusal changes nothing but how fair the scheduler is to it.

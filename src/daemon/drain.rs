@@ -15,6 +15,7 @@ use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::{Collector, Gap};
 use crate::sampler::wall_us;
+use crate::store::recovery::Recovery;
 use crate::store::{Append, Loss, Store};
 
 /// However many wait for a drain, they do not come closer together.
@@ -142,6 +143,26 @@ impl Drain {
             gap_labels: of(Gap::TABLE.name),
             next_report: Instant::now() + REPORT_INTERVAL,
             progress,
+        }
+    }
+
+    /// Says in the table `gap` what a start could not recover. To be called once, before the thread runs.
+    pub(super) fn append_gaps(&self, recovery: &Recovery) {
+        let now = wall_us();
+        let reason = |text| self.gap_labels.intern(text);
+        let killed =
+            recovery.last_us.map(|from_us| Gap { reason: reason("killed"), from_us, to_us: now, ..Gap::absent(now) });
+        let missing = recovery.missing.iter().map(|missing| Gap {
+            collector: self.gap_labels.intern(FAMILIES[missing.family].name()),
+            reason: reason("not recovered"),
+            from_us: missing.time_range.0,
+            to_us: missing.time_range.1,
+            lost: missing.rows.cast_signed(),
+            ..Gap::absent(now)
+        });
+        let rows: Vec<Gap> = killed.into_iter().chain(missing).collect();
+        if !rows.is_empty() {
+            self.append(own_rows(&rows, &self.gap_labels).into_iter().collect());
         }
     }
 

@@ -21,6 +21,7 @@ use crate::serve::{
     StartCollector, StoreStatus,
 };
 use crate::store::Store;
+use crate::store::partition::timestamp;
 
 use super::FRESH_PATIENCE;
 use super::background::{Background, FlushError};
@@ -184,8 +185,9 @@ impl Control {
             lost_exports: self.exports.count(),
         };
         let mut degraded = Vec::new();
-        if let Some(error) = self.background.trouble() {
-            degraded.push(format!("flushes fail, rows stay in memory: {error}"));
+        if let Some(store) = self.store.degraded() {
+            let since = timestamp(store.since_us);
+            degraded.extend(store.reasons.iter().map(|reason| format!("since {since:.0}: {reason}")));
         }
         for collector in &collectors {
             degraded.extend(collector.warnings.iter().map(|text| format!("collector {}: {text}", collector.name)));
@@ -202,6 +204,7 @@ impl Control {
                 file_bytes: stats.lake_bytes,
                 flushes: stats.flushes,
                 failed_flushes: stats.failed_flushes,
+                journal_bytes: stats.journal_bytes,
             },
             collectors,
             listeners: self.address.get().map(|address| ("Flight SQL and control", *address)).into_iter().collect(),

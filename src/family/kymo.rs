@@ -27,6 +27,8 @@ record! {
             counter failed_flushes: i64 [Count("{flush}")] => "kymo.store.flushes.failed" {},
             /// Rows dropped from memory because it was full and no flush succeeded.
             counter lost_rows: i64 [Count("{row}")] => "kymo.store.rows.lost" {},
+            /// Rows that could not be written to the journal. Unless kymo was killed soon after, files have them.
+            counter unjournaled_rows: i64 [Count("{row}")] => "kymo.store.rows.unjournaled" {},
             /// Queries begun.
             counter queries: i64 [Count("{query}")] => "kymo.queries" {},
             /// Notifications delivered.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
@@ -31,11 +31,9 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use object_store::path::Path as ObjectPath;
 
-use crate::record::{self, TIME_ZONE, Table};
+use crate::record::{self, TIME_ZONE};
 use crate::store::TableView;
 use crate::store::lake::DataFile;
-
-use super::wire::plain;
 
 /// A [`TableView`] for the planner. It holds the view, and thereby its files, as long as a plan holds it.
 #[derive(Debug)]
@@ -46,7 +44,9 @@ pub(super) struct SqlTable {
 
 impl SqlTable {
     pub(super) fn new(view: Arc<TableView>) -> SqlTable {
-        let schema = sql_schema(view.family.table);
+        // Grouping and comparing strings is what DataFusion does fast, and it is what Parquet files hold: only rows in
+        // memory, which are few, need a cast.
+        let schema = view.family.table.plain_schema();
         SqlTable { view, schema }
     }
 
@@ -192,15 +192,6 @@ impl TableProvider for SqlTable {
             }
         }
     }
-}
-
-/// The columns of a table in SQL: those in memory, but labels as plain strings.
-///
-/// Grouping and comparing strings is what DataFusion does fast, and it is what Parquet files hold: only rows in
-/// memory, which are few, need a cast.
-pub(super) fn sql_schema(table: &Table) -> SchemaRef {
-    let plain_field = |field: &Arc<Field>| Field::new(field.name(), plain(field.data_type()), field.is_nullable());
-    Arc::new(Schema::new(table.schema().fields().iter().map(plain_field).collect::<Vec<_>>()))
 }
 
 /// A file's place in the object store over the local file system.

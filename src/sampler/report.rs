@@ -40,11 +40,12 @@ record! {
     /// Stretches of time for which samples are missing, and why; and jumps of the wall clock, which `time` follows.
     pub struct Gap("gap") {
         labels {
-            /// The collector that missed them.
+            /// The collector that missed them; the table where rows were lost after sampling; "" where all did.
             collector => "kymo.collector",
             /// `late`: the thread did not run when ticks were due. `suspended`: the host was, so no tick was due.
             /// `clock step`: the wall clock was set, from what it would have said to what it said at the next tick.
-            /// `memory full`: no flush succeeded for too long.
+            /// `memory full`: no flush succeeded for too long. `killed`: kymo was, or the host went down. `not recovered`:
+            /// rows are neither in files nor in the journal, though later ones are.
             reason => "kymo.gap.reason",
         }
         values {
@@ -52,7 +53,7 @@ record! {
             gauge from_us: i64 [Micros],
             /// When the next tick was taken, µs since the epoch.
             gauge to_us: i64 [Micros],
-            /// Ticks missed, or rows where memory was full; none for suspensions and clock steps.
+            /// Ticks missed, or rows lost; none for suspensions, clock steps and after a kill.
             gauge lost: i64 [Count("{tick}")],
         }
     }

@@ -210,6 +210,8 @@ pub struct StoreStatus {
     pub flushes: u64,
     /// Flushes that failed.
     pub failed_flushes: u64,
+    /// Size of the journal.
+    pub journal_bytes: u64,
 }
 
 /// What was lost since the start.

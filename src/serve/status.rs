@@ -48,6 +48,7 @@ impl From<DaemonStatus> for GetStatusResponse {
                 file_bytes: store.file_bytes,
                 flushes: store.flushes,
                 failed_flushes: store.failed_flushes,
+                journal_bytes: store.journal_bytes,
             }),
             collectors: status.collectors.into_iter().map(Collector::from).collect(),
             listeners: status

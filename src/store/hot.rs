@@ -64,6 +64,17 @@ pub(super) fn merge_tail(hot: &mut Vec<Arc<HotBatch>>, frozen_seq: u64) {
     }
 }
 
+/// The rows of a batch from the sequence number `seq` on; `None` when there are none.
+pub(super) fn from(hot: &Arc<HotBatch>, seq: u64) -> Option<Arc<HotBatch>> {
+    let skipped = usize::try_from(seq.saturating_sub(hot.first_seq)).unwrap_or(usize::MAX);
+    let rows = hot.batch.num_rows();
+    match skipped {
+        0 => Some(Arc::clone(hot)),
+        _ if skipped >= rows => None,
+        _ => Some(Arc::new(HotBatch::new(seq, hot.batch.slice(skipped, rows - skipped)))),
+    }
+}
+
 /// Memory that a row takes in a batch; the dictionaries of labels are shared and not counted.
 pub(super) fn row_bytes(table: &Table) -> u64 {
     table.columns.iter().map(|column| if column.ty == Type::Text { 4 } else { 8 }).sum()

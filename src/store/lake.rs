@@ -1,16 +1,18 @@
 //! The lake: the Parquet files of a data folder, found at start and kept in the view from then on.
 
+use std::cmp::Reverse;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
 
 use crate::family::FAMILIES;
 
+use super::disk::{Disk, DiskError, create_folders, step};
+use super::journal::JOURNAL;
 use super::partition;
 
 /// One published Parquet file. It never changes; it is deleted when it was given up and its last reader is gone.
@@ -28,8 +30,8 @@ pub struct DataFile {
     pub bytes: u64,
     /// Smallest and greatest `time`, µs.
     pub time_range: (i64, i64),
-    /// Set when no view but those already taken shows the file.
-    given_up: AtomicBool,
+    /// Set when no view but those already taken shows the file: where it is to be deleted.
+    given_up: OnceLock<Arc<dyn Disk>>,
 }
 
 impl DataFile {
@@ -37,23 +39,27 @@ impl DataFile {
     #[must_use]
     pub fn new(path: PathBuf, sequence: (u64, u64), rows: u64, bytes: u64, time_range: (i64, i64)) -> DataFile {
         let (first_seq, end_seq) = sequence;
-        DataFile { path, first_seq, end_seq, rows, bytes, time_range, given_up: AtomicBool::new(false) }
+        DataFile { path, first_seq, end_seq, rows, bytes, time_range, given_up: OnceLock::new() }
     }
 
-    /// Has the file deleted when the last view that shows it is dropped.
-    pub(super) fn give_up(&self) {
-        // Relaxed: dropping the last `Arc` orders this store before `drop`.
-        self.given_up.store(true, Ordering::Relaxed);
+    /// Has the file deleted from `disk` when the last view that shows it is dropped.
+    pub(super) fn give_up(&self, disk: &Arc<dyn Disk>) {
+        // It is given up once.
+        let _ = self.given_up.set(Arc::clone(disk));
     }
 }
 
 impl Drop for DataFile {
     fn drop(&mut self) {
-        if *self.given_up.get_mut()
-            && let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(file = %self.path.display(), %error, "delete a file past its retention");
+        let Some(disk) = self.given_up.get() else { return };
+        let removed = step("lake.delete").and_then(|()| disk.remove(&self.path));
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // It is found again at the next start, and is old or superseded then as it is now.
+                tracing::warn!(file = %self.path.display(), %error, "delete a file that is not needed any more");
+            }
+            // A day without files needs no folder; that of a day with others stays.
+            _ => self.path.parent().into_iter().for_each(|folder| _ = disk.remove_folder(folder)),
         }
     }
 }
@@ -62,15 +68,8 @@ impl Drop for DataFile {
 #[derive(Debug, thiserror::Error)]
 pub enum LakeError {
     /// The file system refused.
-    #[error("{operation} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// Another daemon records into it.
     #[error("data folder {} is in use by another kymo ({holder}); stop it or give this one another storage.path", path.display())]
     Held {
@@ -89,6 +88,8 @@ pub enum LakeError {
 
 /// The folder of the Parquet files within the data folder.
 pub const LAKE: &str = "lake";
+/// A lake is listed so often until nothing of what was listed vanishes meanwhile.
+const SCANS_MAX: u32 = 5;
 const LOCK: &str = "LOCK";
 
 /// A data folder held by this process.
@@ -104,36 +105,14 @@ impl Lake {
     ///
     /// # Errors
     /// When the folder cannot be made or written, or when another process holds it.
-    pub fn open(data: &Path) -> Result<Lake, LakeError> {
-        let io = |operation, path: &Path| {
-            let path = path.to_owned();
-            move |source| LakeError::Io { operation, path, source }
-        };
-        let root = data.join(LAKE);
-        fs::create_dir_all(&root).map_err(io("create the data folder", &root))?;
-        let lock_path = data.join(LOCK);
-        let mut lock = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(io("open the lock", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = lock.read_to_string(&mut holder);
-                let holder = if holder.trim().is_empty() { "unknown".into() } else { holder.trim().into() };
-                return Err(LakeError::Held { path: data.into(), holder });
-            }
-            Err(TryLockError::Error(source)) => {
-                return Err(LakeError::Io { operation: "lock", path: lock_path, source });
-            }
+    pub fn open(disk: &dyn Disk, data: &Path) -> Result<Lake, LakeError> {
+        let (root, journal) = (data.join(LAKE), data.join(JOURNAL));
+        // Folders above the data folder are made as they are missing, too.
+        let above = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new(""));
+        for folder in [&root, &journal] {
+            create_folders(disk, above, folder)?;
         }
-        let holder = format!("pid {}, since {}\n", std::process::id(), partition::timestamp(crate::sampler::wall_us()));
-        lock.set_len(0).and_then(|()| lock.write_all(holder.as_bytes())).map_err(io("write the lock", &lock_path))?;
-        Ok(Lake { root, _lock: lock })
+        Ok(Lake { root, _lock: lock(data)? })
     }
 
     /// The folder of the tables.
@@ -146,9 +125,38 @@ impl Lake {
     ///
     /// # Errors
     /// When a folder cannot be read.
-    pub fn recover(&self, host: &str) -> Result<Scan, LakeError> {
-        scan(&self.root, |table| Ok(vec![partition::host_folder(&self.root, table, host)]), true)
+    pub fn recover(&self, disk: &Arc<dyn Disk>, host: &str) -> Result<Scan, LakeError> {
+        let mut scan = scan(&self.root, |table| Ok(vec![partition::host_folder(&self.root, table, host)]))?;
+        scan.temporaries.retain(|path| disk.remove(path).is_ok());
+        for path in &scan.superseded {
+            // What has its rows was given its name, but maybe not on the device yet. What cannot be removed is at the next
+            // start.
+            let folder = path.parent().unwrap_or(&self.root);
+            let _ = disk.sync_folder(folder).and_then(|()| disk.remove(path));
+        }
+        Ok(scan)
     }
+}
+
+/// Takes a data folder for this process.
+fn lock(data: &Path) -> Result<File, LakeError> {
+    let path = data.join(LOCK);
+    let options = File::options().read(true).write(true).create(true).truncate(false).clone();
+    let mut lock = options.open(&path).map_err(DiskError::of("open the lock", &path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = lock.read_to_string(&mut holder);
+            let holder = if holder.trim().is_empty() { "unknown".into() } else { holder.trim().into() };
+            return Err(LakeError::Held { path: data.into(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(DiskError::of("lock", &path)(error).into()),
+    }
+    let holder = format!("pid {}, since {}\n", std::process::id(), partition::timestamp(crate::sampler::wall_us()));
+    // On a full disk this cannot be written; the lock holds all the same.
+    let _ = lock.set_len(0).and_then(|()| lock.write_all(holder.as_bytes()));
+    Ok(lock)
 }
 
 /// What stands in a lake.
@@ -158,8 +166,10 @@ pub struct Scan {
     pub files: Vec<Vec<Arc<DataFile>>>,
     /// Files that kymo did not write or cannot read, and why. They are left alone.
     pub foreign: Vec<(PathBuf, String)>,
-    /// Half-written files that were removed.
-    pub removed: Vec<PathBuf>,
+    /// Files that were never published. A daemon that starts removes them, unless it may not.
+    pub temporaries: Vec<PathBuf>,
+    /// Files all of whose rows another one has: a compaction was interrupted. A daemon that starts deletes them.
+    pub superseded: Vec<PathBuf>,
 }
 
 /// The files of all hosts in `data`, changing nothing; also while a daemon records there.
@@ -171,18 +181,25 @@ pub fn scan_read_only(data: &Path) -> Result<Scan, LakeError> {
     if !root.is_dir() {
         return Err(LakeError::NoLake { path: data.into() });
     }
-    scan(&root, |table| Ok(entries(&root.join(table))?.into_iter().filter(|path| path.is_dir()).collect()), false)
+    let hosts = |table: &str| Ok(entries(&root.join(table))?.into_iter().filter(|path| path.is_dir()).collect());
+    let mut tries = 1;
+    loop {
+        let scan = scan(&root, hosts)?;
+        // What was listed and is gone now was deleted by a daemon, which may have made another file of it.
+        let is_gone = |(path, _): &(PathBuf, String)| path.symlink_metadata().is_err();
+        if tries == SCANS_MAX || !scan.foreign.iter().any(is_gone) {
+            return Ok(scan);
+        }
+        tries += 1;
+    }
 }
 
-fn scan(
-    root: &Path,
-    hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, LakeError>,
-    remove_temporaries: bool,
-) -> Result<Scan, LakeError> {
+fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, LakeError>) -> Result<Scan, LakeError> {
     let mut scan = Scan::default();
     for family in FAMILIES {
-        let mut files = Vec::new();
+        let mut all = Vec::new();
         for host in hosts(family.name())? {
+            let mut files = Vec::new();
             for day in entries(&host)? {
                 if !day.is_dir() {
                     scan.foreign.push((day, "not a date= folder".into()));
@@ -191,9 +208,7 @@ fn scan(
                 for path in entries(&day)? {
                     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                     if partition::is_temporary(name) {
-                        if remove_temporaries && fs::remove_file(&path).is_ok() {
-                            scan.removed.push(path);
-                        }
+                        scan.temporaries.push(path);
                         continue;
                     }
                     match partition::sequence_range(name) {
@@ -205,9 +220,12 @@ fn scan(
                     }
                 }
             }
+            let (files, superseded) = without_superseded(files);
+            all.extend(files);
+            scan.superseded.extend(superseded.iter().map(|file| file.path.clone()));
         }
-        files.sort_by_key(|file| (file.first_seq, file.end_seq));
-        scan.files.push(files);
+        all.sort_by_key(|file| (file.first_seq, file.end_seq));
+        scan.files.push(all);
     }
     for path in entries(root)? {
         let known =
@@ -219,9 +237,20 @@ fn scan(
     Ok(scan)
 }
 
+/// The files of a host's table in the order of their sequence numbers, apart from those whose rows another one has.
+fn without_superseded(mut files: Vec<Arc<DataFile>>) -> (Vec<Arc<DataFile>>, Vec<Arc<DataFile>>) {
+    files.sort_by_key(|file| (file.first_seq, Reverse(file.end_seq)));
+    let mut end_seq = 0;
+    files.into_iter().partition(|file| {
+        let has_more = file.end_seq > end_seq;
+        end_seq = end_seq.max(file.end_seq);
+        has_more
+    })
+}
+
 /// What stands in a folder, in the order of names; nothing when there is no such folder.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, LakeError> {
-    let io = |source| LakeError::Io { operation: "read folder", path: folder.into(), source };
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, LakeError> {
+    let io = |source| LakeError::from(DiskError::of("read folder", folder)(source));
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -3,15 +3,15 @@
 //! A file is written under a name that no `*.parquet` glob matches, synced, renamed, and then its folder and every
 //! folder made for it are synced: a reader sees the whole file or none, also after a power loss.
 
-use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -23,6 +23,7 @@ use parquet::schema::types::ColumnPath;
 use crate::batch;
 use crate::record::{Kind, Table, Type};
 
+use super::disk::{Disk, DiskError, DiskFile, create_folders, step};
 use super::lake::DataFile;
 use super::partition;
 
@@ -59,15 +60,33 @@ pub struct Origin<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The file system refused.
-    #[error("{operation} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On what.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A file that is there could not be read.
+    #[error("read {}: {source}", path.display())]
+    Read {
+        /// The file.
         path: PathBuf,
-        /// What it said.
-        source: io::Error,
+        /// What was wrong.
+        source: ParquetError,
     },
+    /// Rows could not be put together.
+    #[error("sort rows of {table}: {source}")]
+    Encode {
+        /// Their table.
+        table: &'static str,
+        /// What was wrong.
+        source: ParquetError,
+    },
+    /// Files have more or fewer rows than they said.
+    #[error("files of {table} have other numbers of rows than their names say; kymo verify says which")]
+    Rows {
+        /// Their table.
+        table: &'static str,
+    },
+    /// The daemon is stopping.
+    #[error("stopped before it was done")]
+    Stopped,
     /// The rows could not be encoded or written.
     #[error("write {}: {source}", path.display())]
     Parquet {
@@ -78,17 +97,9 @@ pub enum WriteError {
     },
 }
 
-/// Writes and publishes the rows as Parquet, one file a UTC day, sorted by time.
-///
-/// # Errors
-/// When the file system refuses; files published before that are returned in neither case, but they are whole, and
-/// publishing the same rows again replaces them.
-pub fn publish(lake: &Path, origin: Origin<'_>, segment: &Segment) -> Result<Vec<DataFile>, WriteError> {
-    split_by_date(segment).iter().map(|(date, part)| publish_day(lake, origin, *date, part)).collect()
-}
-
 /// The segment's rows as runs of one UTC day each.
-fn split_by_date(segment: &Segment) -> Vec<(jiff::civil::Date, Segment)> {
+#[must_use]
+pub fn split_by_date(segment: &Segment) -> Vec<(jiff::civil::Date, Segment)> {
     let mut days: Vec<(jiff::civil::Date, Segment)> = Vec::new();
     let mut seq = segment.first_seq;
     for batch in &segment.batches {
@@ -109,56 +120,110 @@ fn split_by_date(segment: &Segment) -> Vec<(jiff::civil::Date, Segment)> {
     days
 }
 
-fn publish_day(
+/// Writes and publishes the rows, all of the UTC day `date`, as one Parquet file sorted by time.
+///
+/// # Errors
+/// When the file system refuses. What was published is whole, and publishing the same rows again replaces it.
+pub fn publish(
+    disk: &dyn Disk,
     lake: &Path,
     origin: Origin<'_>,
     date: jiff::civil::Date,
     segment: &Segment,
 ) -> Result<DataFile, WriteError> {
-    let folder = partition::folder(lake, origin.table.name, origin.host, date);
-    create_synced(lake, &folder)?;
     let rows: usize = segment.batches.iter().map(RecordBatch::num_rows).sum();
-    let end_seq = segment.first_seq + rows as u64;
-    let (start, end) = time_range(&segment.batches);
-    let name = partition::file_name(start, segment.first_seq, end_seq);
-    let temporary = folder.join(partition::temporary_name(&name));
-    let path = folder.join(name);
-
-    let written = write(&temporary, origin, segment, end_seq);
-    if written.is_err() {
-        // What is left of it is removed at the next start if it can't be removed now.
-        let _ = fs::remove_file(&temporary);
-    }
-    let bytes = written?;
-    fs::rename(&temporary, &path).map_err(|source| WriteError::Io {
-        operation: "rename to",
-        path: path.clone(),
-        source,
-    })?;
-    sync_folder(&folder)?;
-    Ok(DataFile::new(path, (segment.first_seq, end_seq), rows as u64, bytes, (start, end)))
+    let sequence = (segment.first_seq, segment.first_seq + rows as u64);
+    let target = Target { disk, lake, origin, date, sequence, time_range: time_range(&segment.batches) };
+    let encode = |source: ArrowError| WriteError::Encode { table: origin.table.name, source: source.into() };
+    target.publish(&origin.table.schema(), sorted(&segment.batches).map_err(encode)?.into_iter().map(Ok))
 }
 
-/// Writes and syncs; the size in bytes.
-fn write(path: &Path, origin: Origin<'_>, segment: &Segment, end_seq: u64) -> Result<u64, WriteError> {
-    let io = |operation| move |source| WriteError::Io { operation, path: path.into(), source };
-    let encode = |source| WriteError::Parquet { path: path.into(), source };
-    let file = File::create(path).map_err(io("create"))?;
-    let options = ArrowWriterOptions::new()
-        .with_properties(properties(origin, segment.first_seq, end_seq))
-        // Without Arrow's schema inside, readers take labels for the plain strings that they are in Parquet.
-        .with_skip_arrow_metadata(true);
-    let mut writer = ArrowWriter::try_new_with_options(&file, origin.table.schema(), options).map_err(encode)?;
-    for batch in sorted(&segment.batches).map_err(|error| encode(error.into()))? {
-        writer.write(&batch).map_err(encode)?;
+/// A file to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) lake: &'a Path,
+    pub(super) origin: Origin<'a>,
+    pub(super) date: jiff::civil::Date,
+    /// The sequence numbers of its rows: the first, and one past the last.
+    pub(super) sequence: (u64, u64),
+    pub(super) time_range: (i64, i64),
+}
+
+impl Target<'_> {
+    /// Writes the rows under a name that no glob matches, and then gives the file its name: all of it or nothing.
+    ///
+    /// # Errors
+    /// When the file system refuses, or `rows` does.
+    pub(super) fn publish(
+        &self,
+        schema: &SchemaRef,
+        rows: impl Iterator<Item = Result<RecordBatch, WriteError>>,
+    ) -> Result<DataFile, WriteError> {
+        let Target { disk, lake, origin, date, sequence, time_range } = *self;
+        let folder = partition::folder(lake, origin.table.name, origin.host, date);
+        create_folders(disk, lake, &folder)?;
+        let name = partition::file_name(time_range.0, sequence.0, sequence.1);
+        let temporary = folder.join(partition::temporary_name(&name));
+        let path = folder.join(name);
+        let written = self.write(&temporary, schema, rows);
+        if written.is_err() {
+            // What is left of it is removed at the next start if it can't be removed now.
+            let _ = disk.remove(&temporary);
+        }
+        let bytes = written?;
+        let renamed = step("publish.rename").and_then(|()| disk.rename(&temporary, &path));
+        renamed.map_err(DiskError::of("rename to", &path))?;
+        let synced = step("publish.sync_folder").and_then(|()| disk.sync_folder(&folder));
+        synced.map_err(DiskError::of("sync folder", &folder))?;
+        step("publish.done").map_err(DiskError::of("publish", &path))?;
+        Ok(DataFile::new(path, sequence, sequence.1 - sequence.0, bytes, time_range))
     }
-    writer.close().map_err(encode)?;
-    file.sync_all().map_err(io("sync"))?;
-    Ok(file.metadata().map_err(io("stat"))?.len())
+
+    /// Writes and syncs; the size in bytes.
+    fn write(
+        &self,
+        path: &Path,
+        schema: &SchemaRef,
+        rows: impl Iterator<Item = Result<RecordBatch, WriteError>>,
+    ) -> Result<u64, WriteError> {
+        let encode = |source| WriteError::Parquet { path: path.into(), source };
+        let created = step("publish.create").and_then(|()| self.disk.create(path));
+        let file = created.map_err(DiskError::of("create", path))?;
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties(self.origin, self.sequence.0, self.sequence.1))
+            // Without Arrow's schema inside, readers take labels for the plain strings that they are in Parquet.
+            .with_skip_arrow_metadata(true);
+        let mut writer =
+            ArrowWriter::try_new_with_options(Sink(&*file), Arc::clone(schema), options).map_err(encode)?;
+        for batch in rows {
+            step("publish.write").map_err(DiskError::of("write", path))?;
+            writer.write(&batch?).map_err(encode)?;
+        }
+        writer.finish().map_err(encode)?;
+        let bytes = writer.bytes_written() as u64;
+        let synced = step("publish.sync").and_then(|()| file.sync());
+        synced.map_err(DiskError::of("sync", path))?;
+        Ok(bytes)
+    }
+}
+
+/// A file as the encoder takes it.
+struct Sink<'a>(&'a dyn DiskFile);
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.append(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The batches in the order of `time`: as they are in the usual case, one sorted batch when the clock stepped back.
-fn sorted(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, arrow::error::ArrowError> {
+fn sorted(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, ArrowError> {
     let in_order = batches.iter().flat_map(|batch| times(batch).iter()).is_sorted();
     if in_order || batches.is_empty() {
         return Ok(batches.to_vec());
@@ -201,34 +266,6 @@ fn properties(origin: Origin<'_>, first_seq: u64, end_seq: u64) -> WriterPropert
     properties.build()
 }
 
-/// Makes `folder` below `root`, and syncs every parent that got a new entry.
-fn create_synced(root: &Path, folder: &Path) -> Result<(), WriteError> {
-    let mut missing: Vec<&Path> =
-        folder.ancestors().take_while(|ancestor| *ancestor != root && !ancestor.is_dir()).collect();
-    if !root.is_dir() {
-        missing.push(root);
-    }
-    for folder in missing.into_iter().rev() {
-        fs::create_dir_all(folder).map_err(|source| WriteError::Io {
-            operation: "create folder",
-            path: folder.into(),
-            source,
-        })?;
-        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_folder(parent)?;
-        }
-    }
-    Ok(())
-}
-
-fn sync_folder(folder: &Path) -> Result<(), WriteError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| WriteError::Io {
-        operation: "sync folder",
-        path: folder.into(),
-        source,
-    })
-}
-
 /// The `time` column's values, µs.
 #[must_use]
 pub(super) fn times(batch: &RecordBatch) -> &[i64] {
@@ -240,10 +277,4 @@ pub(super) fn times(batch: &RecordBatch) -> &[i64] {
 pub(super) fn time_range(batches: &[RecordBatch]) -> (i64, i64) {
     let times = || batches.iter().flat_map(|batch| times(batch).iter().copied());
     (times().min().unwrap_or(0), times().max().unwrap_or(0))
-}
-
-/// Turns files into what a view holds.
-#[must_use]
-pub(super) fn shared(files: Vec<DataFile>) -> Vec<Arc<DataFile>> {
-    files.into_iter().map(Arc::new).collect()
 }

@@ -1,0 +1,553 @@
+//! The journal: what was drained is on disk before a query sees it, long before it is a Parquet file.
+//!
+//! The drain thread hands over one buffer a drain and waits until it is written, but not for long: a disk that hangs must
+//! not keep alert rules and queries from what was sampled. A thread of its own writes, another one syncs every
+//! `journal_sync_interval`. So a process that is killed loses what was not drained, and a host that loses power what was
+//! not synced.
+//!
+//! Rows go to one segment after the other. A flush begins a new one, and when all rows of an older one are in Parquet
+//! files, it is deleted. After an error a segment is not written any more, and never synced again; the next drain begins
+//! another, and a flush is asked for, since rows of the broken one are in memory only.
+
+mod encode;
+pub mod frame;
+pub mod replay;
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+
+use super::disk::{Disk, DiskError, DiskFile, step};
+use super::health::{Health, Part};
+use encode::Encoder;
+
+/// The folder of the segments within the data folder.
+pub const JOURNAL: &str = "journal";
+/// How a segment's name ends.
+pub const SUFFIX: &str = "journal";
+
+/// How the name ends of one that is kept because something in it could not be read.
+pub(super) const ASIDE: &str = "aside";
+
+/// How long the drain thread waits for a write. Beyond it does not wait any more until the disk has caught up.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// What may wait to be written. Rows beyond are not in the journal, but still in memory and in the next file.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// A larger segment is followed by another, so that what a broken one holds is bounded.
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// After an error it is tried again no sooner.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// A sync that takes longer is told.
+const SYNC_PATIENCE: Duration = Duration::from_millis(900);
+/// Buffers that are kept for later drains.
+const SPARE_BUFFERS_MAX: usize = 4;
+/// A buffer that had to be larger is not kept.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
+/// What a journal is given.
+#[derive(Clone, Debug)]
+pub(super) struct JournalSettings {
+    pub(super) host: String,
+    pub(super) bytes_max: u64,
+    pub(super) sync_interval: Duration,
+}
+
+/// The journal of a running daemon. Shared by its threads.
+#[derive(Debug)]
+pub(super) struct Journal {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    settings: JournalSettings,
+    health: Arc<Health>,
+    encoder: Mutex<Encoder>,
+    state: Mutex<State>,
+    /// For the writing thread: there is something to write.
+    submitted: Condvar,
+    /// For the drain thread: it is written.
+    written: Condvar,
+    /// For the syncing thread: it is to end.
+    stopping: Condvar,
+}
+
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing of its own")]
+struct State {
+    waiting: VecDeque<Chunk>,
+    waiting_bytes: usize,
+    spare: Vec<Vec<u8>>,
+    /// Chunks handed over, and those that were written or given up.
+    submitted: u64,
+    done: u64,
+    /// The disk did not keep up; cleared once it has.
+    behind: bool,
+    /// The next chunk begins a segment.
+    rotate: bool,
+    /// And not before this.
+    retry_at: Option<Instant>,
+    next_number: u64,
+    /// From the oldest to the newest.
+    segments: VecDeque<Segment>,
+    /// The folder has a new name that is not synced.
+    folder_unsynced: bool,
+    /// A sync is under way since.
+    syncing_since: Option<Instant>,
+    /// Rows that went to no segment, or to one that could not be synced, are not in files yet.
+    flush_wanted: bool,
+    /// Rows that were given up since start.
+    lost_rows: u64,
+    /// A thread writes what is handed over.
+    attached: bool,
+    stop: bool,
+}
+
+/// What is written in one step.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Vec<u8>,
+    /// It begins the segment of this number.
+    begins: Option<u64>,
+    /// Families, and one more than the sequence number of their last row in it.
+    end_seqs: Vec<(usize, u64)>,
+    rows: u64,
+}
+
+/// A segment on disk.
+#[derive(Debug)]
+struct Segment {
+    path: PathBuf,
+    bytes: u64,
+    synced_bytes: u64,
+    /// None for one of an earlier process, and once it is not written any more and synced.
+    file: Option<Arc<dyn DiskFile>>,
+    /// Not written any more.
+    closed: bool,
+    /// It has something that could not be read, so it is kept under another name instead of being deleted.
+    set_aside: bool,
+    /// By position in the families: one more than the sequence number of its last row.
+    end_seqs: Vec<u64>,
+}
+
+/// A segment that an earlier process left, whose rows were read again.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) end_seqs: Vec<u64>,
+    /// Something in it could not be read.
+    pub(super) set_aside: bool,
+}
+
+impl Journal {
+    /// A journal in `folder`, which is there, whose next segment has the number `next_number`.
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        settings: JournalSettings,
+        health: Arc<Health>,
+        left: Vec<Left>,
+        next_number: u64,
+    ) -> Journal {
+        let segments = left.into_iter().map(|Left { path, bytes, end_seqs, set_aside }| Segment {
+            path,
+            bytes,
+            synced_bytes: bytes,
+            file: None,
+            closed: true,
+            set_aside,
+            end_seqs,
+        });
+        let state = State {
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            spare: Vec::new(),
+            submitted: 0,
+            done: 0,
+            behind: false,
+            rotate: true,
+            retry_at: None,
+            next_number,
+            segments: segments.collect(),
+            folder_unsynced: false,
+            syncing_since: None,
+            flush_wanted: false,
+            lost_rows: 0,
+            attached: false,
+            stop: false,
+        };
+        Journal {
+            disk,
+            folder,
+            encoder: Mutex::new(Encoder::new(settings.host.clone())),
+            settings,
+            health,
+            state: Mutex::new(state),
+            submitted: Condvar::new(),
+            written: Condvar::new(),
+            stopping: Condvar::new(),
+        }
+    }
+
+    /// Hands over rows of some families, each with the sequence number of its first, and waits until they are written,
+    /// but no longer than a short while. Called by the drain thread alone. Does nothing before [`attach`](Self::attach).
+    pub(super) fn append<'a>(&self, batches: impl Iterator<Item = (usize, u64, &'a RecordBatch)>) {
+        let mut state = self.lock();
+        if !state.attached {
+            return;
+        }
+        let rotate = std::mem::take(&mut state.rotate);
+        if rotate && state.retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
+            state.give_up(batches.map(|(.., batch)| batch.num_rows() as u64).sum());
+            return;
+        }
+        let begins = rotate.then_some(state.next_number);
+        state.next_number += u64::from(rotate);
+        let bytes = state.spare.pop().unwrap_or_default();
+        drop(state);
+        let chunk = self.encode(Chunk { bytes, begins, end_seqs: Vec::new(), rows: 0 }, batches);
+        let mut state = self.lock();
+        if state.waiting_bytes + chunk.bytes.len() > WAITING_BYTES_MAX {
+            self.health.bad(Part::Journal, "the disk does not keep up with the journal's writes");
+            state.give_up(chunk.rows);
+            state.recycle(chunk.bytes);
+            return;
+        }
+        state.waiting_bytes += chunk.bytes.len();
+        state.waiting.push_back(chunk);
+        state.submitted += 1;
+        let target = state.submitted;
+        self.submitted.notify_one();
+        if state.behind {
+            return;
+        }
+        let waited = self.written.wait_timeout_while(state, PATIENCE, |state| state.done < target);
+        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            state.behind = true;
+            self.health.bad(Part::Journal, "the disk does not take the journal's writes in time");
+        }
+    }
+
+    /// From now on a thread runs [`write_until_stopped`](Self::write_until_stopped).
+    pub(super) fn attach(&self) {
+        self.lock().attached = true;
+    }
+
+    /// Fills a chunk with the rows, and before them with what they need.
+    fn encode<'a>(&self, mut chunk: Chunk, batches: impl Iterator<Item = (usize, u64, &'a RecordBatch)>) -> Chunk {
+        let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(number) = chunk.begins {
+            encoder.begin(&mut chunk.bytes, number);
+        }
+        for (family, first_seq, batch) in batches {
+            let rows = batch.num_rows() as u64;
+            chunk.rows += rows;
+            chunk.end_seqs.push((family, first_seq + rows));
+            encoder.rows(&mut chunk.bytes, family, first_seq, batch);
+        }
+        chunk
+    }
+
+    /// Has the next drain begin a new segment.
+    pub(super) fn rotate(&self) {
+        self.lock().rotate = true;
+    }
+
+    /// Deletes segments all of whose rows are before `covered`, by position in the families: those are in files, or
+    /// dropped and counted.
+    ///
+    /// # Errors
+    /// When a segment cannot be deleted. It is tried again the next time.
+    pub(super) fn checkpoint(&self, covered: &[u64]) -> Result<(), DiskError> {
+        loop {
+            let mut state = self.lock();
+            let has_all = |segment: &Segment| {
+                segment.closed && segment.end_seqs.iter().zip(covered).all(|(end, covered)| end <= covered)
+            };
+            let Some(at) = state.segments.iter().position(has_all) else { return Ok(()) };
+            let Some(segment) = state.segments.remove(at) else { return Ok(()) };
+            drop(state);
+            if let Err(error) = self.delete(&segment) {
+                self.lock().segments.insert(at, segment);
+                return Err(error);
+            }
+        }
+    }
+
+    /// Deletes the oldest segments until all of them have at most the bytes that they may have. Rows in them that are not
+    /// in files are in memory only.
+    ///
+    /// # Errors
+    /// When a segment cannot be deleted.
+    pub(super) fn shrink(&self) -> Result<(), DiskError> {
+        let mut is_full = false;
+        loop {
+            let mut state = self.lock();
+            let bytes: u64 = state.segments.iter().map(|segment| segment.bytes).sum();
+            let oldest = state.segments.pop_front_if(|oldest| oldest.closed && bytes > self.settings.bytes_max);
+            let Some(oldest) = oldest else {
+                let told = "the journal is full, as no flush succeeds: its oldest segments were deleted";
+                self.health.note(Part::JournalSize, is_full.then_some(told));
+                return Ok(());
+            };
+            drop(state);
+            is_full = true;
+            if let Err(error) = self.delete(&oldest) {
+                self.lock().segments.push_front(oldest);
+                return Err(error);
+            }
+        }
+    }
+
+    fn delete(&self, segment: &Segment) -> Result<(), DiskError> {
+        let path = &segment.path;
+        let delete = || if segment.set_aside { self.disk.rename(path, &aside(path)) } else { self.disk.remove(path) };
+        let deleted = step("journal.delete").and_then(|()| delete());
+        match deleted {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(DiskError::of("delete the segment", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether rows that no segment holds for sure wait for a flush. Says so once.
+    pub(super) fn take_flush_wanted(&self) -> bool {
+        std::mem::take(&mut self.lock().flush_wanted)
+    }
+
+    /// Bytes of all segments, and rows that went to none since start.
+    pub(super) fn stats(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.segments.iter().map(|segment| segment.bytes).sum(), state.lost_rows)
+    }
+
+    /// Looks after what goes wrong without a call that fails: a sync that takes too long, a segment that somebody
+    /// deleted.
+    pub(super) fn check(&self) {
+        let mut state = self.lock();
+        if state.syncing_since.is_some_and(|since| since.elapsed() > SYNC_PATIENCE) {
+            self.health.bad(Part::Sync, "a sync of the journal has taken longer than a second");
+        }
+        let current = state.segments.back().filter(|segment| !segment.closed).map(|segment| segment.path.clone());
+        let gone = current.is_some_and(|path| path.symlink_metadata().is_err());
+        if gone {
+            self.health.bad(Part::Journal, "the segment that is written was deleted");
+            state.break_current();
+        }
+    }
+
+    /// Writes what is handed over, until stopped.
+    pub(super) fn write_until_stopped(&self) {
+        let mut state = self.lock();
+        loop {
+            let Some(chunk) = state.waiting.pop_front() else {
+                if state.stop {
+                    return;
+                }
+                let idle = |state: &mut State| state.waiting.is_empty() && !state.stop;
+                state = self.submitted.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.waiting_bytes -= chunk.bytes.len();
+            let file = state.segments.back().and_then(|segment| segment.file.clone().filter(|_| !segment.closed));
+            drop(state);
+            let written = self.write(&chunk, file);
+            state = self.lock();
+            match written {
+                Ok(created) => {
+                    if let Some(segment) = created {
+                        state.segments.iter_mut().for_each(|segment| segment.closed = true);
+                        state.segments.push_back(segment);
+                        state.folder_unsynced = true;
+                    }
+                    let full = state.note_written(&chunk);
+                    state.rotate |= full;
+                    state.retry_at = None;
+                    if state.waiting.is_empty() {
+                        state.behind = false;
+                        self.health.good(Part::Journal);
+                    }
+                }
+                Err(reason) => {
+                    if let Some(reason) = reason {
+                        self.health.bad(Part::Journal, reason);
+                        state.retry_at = Some(Instant::now() + RETRY_INTERVAL);
+                        state.break_current();
+                    }
+                    state.give_up(chunk.rows);
+                }
+            }
+            state.done += 1;
+            state.recycle(chunk.bytes);
+            self.written.notify_all();
+        }
+    }
+
+    /// Writes a chunk to `file`, or to the segment that it begins, which is returned. An error without a reason is one
+    /// that was told before: the segment is broken.
+    fn write(&self, chunk: &Chunk, file: Option<Arc<dyn DiskFile>>) -> Result<Option<Segment>, Option<DiskError>> {
+        let Some(number) = chunk.begins else {
+            let file = file.ok_or(None)?;
+            let written = step("journal.write").and_then(|()| file.append(&chunk.bytes));
+            return written
+                .map(|()| None)
+                .map_err(|error| Some(DiskError::of("write the journal in", &self.folder)(error)));
+        };
+        let path = self.folder.join(segment_name(number));
+        let created = step("journal.create").and_then(|()| self.disk.create(&path));
+        let file = created.map_err(|error| Some(DiskError::of("create", &path)(error)))?;
+        if let Err(error) = step("journal.begin").and_then(|()| file.append(&chunk.bytes)) {
+            // What is left of it is cut at the next start if it can't be removed now.
+            let _ = self.disk.remove(&path);
+            return Err(Some(DiskError::of("write", &path)(error)));
+        }
+        let end_seqs = vec![0; crate::family::FAMILIES.len()];
+        Ok(Some(Segment {
+            path,
+            bytes: 0,
+            synced_bytes: 0,
+            file: Some(file),
+            closed: false,
+            set_aside: false,
+            end_seqs,
+        }))
+    }
+
+    /// Syncs every interval until stopped, and then once more.
+    pub(super) fn sync_until_stopped(&self) {
+        loop {
+            let state = self.lock();
+            let waited = self.stopping.wait_timeout_while(state, self.settings.sync_interval, |state| !state.stop);
+            let stop = waited.unwrap_or_else(PoisonError::into_inner).0.stop;
+            self.sync();
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Syncs what was written until now; whether all of it is on the device.
+    pub(super) fn sync(&self) -> bool {
+        let mut state = self.lock();
+        let mut unsynced: Vec<(PathBuf, Arc<dyn DiskFile>, u64)> = Vec::new();
+        for segment in &mut state.segments {
+            if segment.bytes > segment.synced_bytes {
+                unsynced.extend(segment.file.clone().map(|file| (segment.path.clone(), file, segment.bytes)));
+            } else if segment.closed {
+                segment.file = None;
+            }
+        }
+        let folder = state.folder_unsynced;
+        if unsynced.is_empty() && !folder {
+            return true;
+        }
+        state.syncing_since = Some(Instant::now());
+        drop(state);
+        let mut failed = None;
+        if folder {
+            let synced = step("journal.sync_folder").and_then(|()| self.disk.sync_folder(&self.folder));
+            match synced {
+                Ok(()) => self.lock().folder_unsynced = false,
+                Err(error) => failed = Some(DiskError::of("sync folder", &self.folder)(error)),
+            }
+        }
+        for (path, file, bytes) in unsynced {
+            let synced = step("journal.sync").and_then(|()| file.sync());
+            let mut state = self.lock();
+            let Some(segment) = state.segments.iter_mut().find(|segment| segment.path == path) else { continue };
+            match synced {
+                Ok(()) => segment.synced_bytes = bytes,
+                Err(error) => {
+                    // This descriptor is never synced again: its rows are for the next flush.
+                    failed = Some(DiskError::of("sync", &path)(error));
+                    segment.file = None;
+                    let is_current = !segment.closed;
+                    segment.closed = true;
+                    state.rotate |= is_current;
+                    state.flush_wanted = true;
+                }
+            }
+        }
+        self.lock().syncing_since = None;
+        let all = failed.is_none();
+        match failed {
+            None => self.health.good(Part::Sync),
+            Some(error) => self.health.bad(Part::Sync, error),
+        }
+        all
+    }
+
+    /// Nothing is appended any more: all segments can be deleted once their rows are in files.
+    pub(super) fn close(&self) {
+        self.lock().segments.iter_mut().for_each(|segment| segment.closed = true);
+    }
+
+    /// Has both threads end once everything that was handed over is written and synced.
+    pub(super) fn stop(&self) {
+        self.lock().stop = true;
+        self.submitted.notify_all();
+        self.stopping.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change leaves the state whole, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A chunk of so many rows goes to no segment. Later ones build on it, so the next one begins a new segment.
+    fn give_up(&mut self, rows: u64) {
+        self.lost_rows += rows;
+        self.rotate = true;
+        self.flush_wanted = true;
+    }
+
+    /// Nothing is written to the newest segment any more.
+    fn break_current(&mut self) {
+        if let Some(segment) = self.segments.back_mut() {
+            segment.closed = true;
+        }
+        self.rotate = true;
+        self.flush_wanted = true;
+    }
+
+    /// Counts a chunk that was written to the newest segment; whether that has enough.
+    fn note_written(&mut self, chunk: &Chunk) -> bool {
+        let Some(segment) = self.segments.back_mut() else { return true };
+        segment.bytes += chunk.bytes.len() as u64;
+        for (family, end_seq) in &chunk.end_seqs {
+            if let Some(known) = segment.end_seqs.get_mut(*family) {
+                *known = (*end_seq).max(*known);
+            }
+        }
+        segment.bytes >= SEGMENT_BYTES_MAX
+    }
+
+    fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// The name of a segment that is kept because something in it could not be read.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    path.with_added_extension(ASIDE)
+}
+
+/// The name of the segment of this number.
+pub(super) fn segment_name(number: u64) -> String {
+    format!("{number:020}.{SUFFIX}")
+}
+
+/// The number in a segment's name; `None` for a name that kymo did not give.
+pub(super) fn segment_number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(SUFFIX)?.strip_suffix('.')?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}

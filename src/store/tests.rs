@@ -1,0 +1,155 @@
+//! Tests of the store as a whole.
+
+use super::*;
+use crate::batch::to_batch;
+use crate::family::find;
+use crate::record::Record;
+use crate::record::label::Labels;
+use crate::sampler::report::Gap;
+
+fn settings(path: &Path) -> StoreSettings {
+    StoreSettings::unlimited(path, "test")
+}
+
+fn gaps(times: std::ops::Range<i64>) -> Append {
+    let labels = Labels::default();
+    let rows: Vec<Gap> =
+        times.map(|time| Gap { collector: labels.intern("c"), lost: time, ..Gap::absent(time * 1_000_000) }).collect();
+    let batch = to_batch(&[&rows], &labels, &Gap::TABLE.schema());
+    Append { family: find("gap").unwrap().0, latest: batch.clone(), batch }
+}
+
+/// The sequence numbers that a view shows of the table gap.
+fn sequence(view: &View) -> Vec<u64> {
+    let table = &view.tables[find("gap").unwrap().0];
+    let files = table.files.iter().flat_map(|file| file.first_seq..file.end_seq);
+    files.chain(table.hot.iter().flat_map(|hot| hot.first_seq..hot.end_seq())).collect()
+}
+
+#[test]
+fn every_view_shows_each_record_once_and_restarts_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(settings(folder.path())).unwrap();
+    for i in 0..100 {
+        store.append(vec![gaps(i * 3..i * 3 + 3)]);
+        if i % 17 == 0 {
+            store.flush().unwrap();
+        }
+        assert_eq!(sequence(&store.view()), (0..(u64::try_from(i).unwrap() + 1) * 3).collect::<Vec<_>>());
+    }
+    let stats = store.stats();
+    assert!(stats.hot_rows > 0 && stats.lake_files == 6, "{stats:?}");
+    assert!(store.view().tables[find("gap").unwrap().0].hot.len() < 3 * hot::MERGE_WIDTH);
+    store.flush().unwrap();
+    drop(store);
+
+    let (store, scan) = Store::open(settings(folder.path())).unwrap();
+    assert!(scan.scan.foreign.is_empty() && scan.scan.temporaries.is_empty(), "{scan:?}");
+    assert_eq!(sequence(&store.view()), (0..300).collect::<Vec<_>>());
+    store.append(vec![gaps(300..301)]);
+    assert_eq!(sequence(&store.view()).last(), Some(&300));
+    assert_eq!(sequence(&open_read_only(folder.path()).unwrap().0), (0..300).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_folder_has_one_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Store::open(settings(folder.path())).unwrap();
+    let error = Store::open(settings(folder.path())).unwrap_err().to_string();
+    assert!(error.contains("in use by another kymo (pid "), "{error}");
+    drop(first);
+    Store::open(settings(folder.path())).unwrap();
+}
+
+#[test]
+fn full_memory_drops_the_oldest_rows_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = row_bytes(Gap::TABLE);
+    let (store, _) = Store::open(StoreSettings { hot_bytes_max: 10 * row, ..settings(folder.path()) }).unwrap();
+    assert!(store.append(vec![gaps(0..8)]).is_empty());
+    let losses = store.append(vec![gaps(8..12)]);
+    assert_eq!(losses.len(), 1);
+    assert_eq!((losses[0].rows, losses[0].time_range), (8, (0, 7_000_000)));
+    assert_eq!(sequence(&store.view()), [8, 9, 10, 11]);
+    assert_eq!((store.stats().lost_rows, store.stats().hot_bytes), (8, 4 * row));
+}
+
+#[test]
+fn midnight_parts_a_flush_and_rows_are_sorted_within_a_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(settings(folder.path())).unwrap();
+    store.append(vec![gaps(86_395..86_405)]);
+    store.append(vec![gaps(86_400..86_403)]);
+    let files = store.flush().unwrap().files;
+    let days: Vec<_> = files.iter().map(|file| file.parent().unwrap().file_name().unwrap().to_owned()).collect();
+    assert_eq!(days, ["date=1970-01-01", "date=1970-01-02"]);
+    let reader =
+        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&files[1]).unwrap())
+            .unwrap();
+    assert_eq!(reader.schema().field(1).data_type(), &arrow::datatypes::DataType::Utf8);
+    let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 8);
+    assert!(batches.iter().flat_map(|batch| writer::times(batch).iter()).is_sorted());
+}
+
+#[test]
+fn foreign_files_are_named_and_left_alone_and_half_written_ones_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(settings(folder.path())).unwrap();
+    store.append(vec![gaps(0..3)]);
+    let file = store.flush().unwrap().files.remove(0);
+    drop(store);
+    let broken = file.with_file_name(partition::file_name(0, 9, 10));
+    let temporary = file.with_file_name(partition::temporary_name(&partition::file_name(0, 9, 10)));
+    let stranger = file.with_file_name("notes.parquet");
+    for path in [&broken, &temporary, &stranger] {
+        std::fs::write(path, "not parquet").unwrap();
+    }
+    let (store, scan) = Store::open(settings(folder.path())).unwrap();
+    assert_eq!(sequence(&store.view()), [0, 1, 2]);
+    assert_eq!(scan.scan.foreign.len(), 2, "{scan:?}");
+    assert!(broken.exists() && stranger.exists() && !temporary.exists());
+}
+
+#[test]
+fn an_expired_file_goes_when_its_last_reader_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let keep = Some(Duration::from_mins(1));
+    let (store, _) = Store::open(StoreSettings { retention_age_max: keep, ..settings(folder.path()) }).unwrap();
+    store.append(vec![gaps(0..3)]);
+    let file = store.flush().unwrap().files.remove(0);
+    let reader = store.view();
+    assert_eq!(store.retain(62_000_000), 0);
+    assert_eq!(store.retain(62_000_001), 1);
+    assert!(sequence(&store.view()).is_empty() && file.exists());
+    drop(reader);
+    assert!(!file.exists());
+}
+
+#[test]
+fn an_expired_file_that_was_found_at_start_goes_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let keep = Some(Duration::from_mins(1));
+    let settings = StoreSettings { retention_age_max: keep, ..settings(folder.path()) };
+    let (store, _) = Store::open(settings.clone()).unwrap();
+    store.append(vec![gaps(0..3)]);
+    let file = store.flush().unwrap().files.remove(0);
+    drop(store);
+    let (store, _opened) = Store::open(settings).unwrap();
+    assert_eq!(store.retain(62_000_001), 1);
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_failed_flush_keeps_the_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(settings(folder.path())).unwrap();
+    store.append(vec![gaps(0..3)]);
+    std::fs::write(folder.path().join("lake/gap"), "in the way").unwrap();
+    let error = store.flush().unwrap_err().to_string();
+    assert!(error.starts_with("create folder ") && error.contains("gap"), "{error}");
+    assert_eq!((sequence(&store.view()).len(), store.stats().failed_flushes), (3, 1));
+    std::fs::remove_file(folder.path().join("lake/gap")).unwrap();
+    assert_eq!(store.flush().unwrap().rows, 3);
+    assert_eq!(sequence(&store.view()), [0, 1, 2]);
+}

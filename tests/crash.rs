@@ -1,0 +1,175 @@
+//! A daemon at full rate is killed at any moment: what a query had shown is there after the next start, once.
+//!
+//! - `KYMO_CRASHES`: how often; a small number where it is not set.
+//! - `KYMO_CRASH_SEED`: when it is killed; the time of day where it is not set.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::zombie_processes,
+    reason = "a test fails by panicking"
+)]
+
+mod running;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use futures::TryStreamExt;
+use running::Daemon;
+use tonic::transport::{Channel, Endpoint};
+
+const CRASHES: u64 = 5;
+/// It lives no longer than this after its first answer.
+const LIFE_MS_MAX: u64 = 900;
+/// Everything at the rate of the default configuration, and files often.
+const CONFIG: &str = r#"
+[collector.burst]
+interval = "1ms"
+metrics = ["network", "disk"]
+[collector.system]
+interval = "10ms"
+metrics = ["cpu", "memory"]
+[collector.kernel]
+interval = "100ms"
+metrics = ["vm", "softirq"]
+[storage]
+flush_interval = "2s"
+drain_interval = "40ms"
+compaction_interval = "1m"
+[log]
+filter = "info"
+"#;
+/// Tables, a label that tells rows of one tick apart, and a column that grows.
+const TABLES: [(&str, &str, &str); 6] = [
+    ("network", "interface", "rx_bytes"),
+    ("disk", "device", "read_ops"),
+    ("cpu", "cpu", "user_us"),
+    ("memory", "'-'", "total_bytes"),
+    ("vm", "'-'", "page_faults"),
+    ("softirq", "type", "softirqs"),
+];
+
+/// What a query showed of a table up to a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shown {
+    until_us: i64,
+    rows: i64,
+    sum: i64,
+}
+
+/// Asks a daemon over Flight SQL.
+struct Asking {
+    runtime: tokio::runtime::Runtime,
+    client: FlightSqlServiceClient<Channel>,
+}
+
+impl Asking {
+    fn new(address: &str) -> Asking {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let endpoint = Endpoint::from_shared(address.to_owned()).unwrap();
+        let channel = runtime.block_on(endpoint.connect()).unwrap();
+        Asking { runtime, client: FlightSqlServiceClient::new(channel) }
+    }
+
+    /// The integers of the only row.
+    fn integers(&mut self, sql: &str) -> Vec<i64> {
+        let Asking { runtime, client } = self;
+        let batches: Vec<_> = runtime.block_on(async {
+            let info = client.execute(sql.to_owned(), None).await.unwrap();
+            let ticket = info.endpoint[0].ticket.clone().unwrap();
+            client.do_get(ticket).await.unwrap().try_collect().await.unwrap()
+        });
+        let batch = batches.iter().find(|batch| batch.num_rows() > 0).unwrap();
+        batch.columns().iter().map(|column| column.as_primitive::<Int64Type>().value(0)).collect()
+    }
+
+    fn shown(&mut self, table: &str, column: &str) -> Shown {
+        let found = self.integers(&format!(
+            "SELECT coalesce(arrow_cast(max(time), 'Int64'), 0), count(*), coalesce(sum({column}), 0) FROM {table}"
+        ));
+        Shown { until_us: found[0], rows: found[1], sum: found[2] }
+    }
+
+    fn shown_until(&mut self, table: &str, column: &str, until_us: i64) -> Shown {
+        let found = self.integers(&format!(
+            "SELECT count(*), coalesce(sum({column}), 0) FROM {table} WHERE time <= to_timestamp_micros({until_us})"
+        ));
+        Shown { until_us, rows: found[0], sum: found[1] }
+    }
+}
+
+fn wall_us() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
+}
+
+#[test]
+fn what_was_shown_outlives_kills() {
+    let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("expected a number"));
+    let crashes = number("KYMO_CRASHES").unwrap_or(CRASHES);
+    let mut random = number("KYMO_CRASH_SEED").unwrap_or_else(|| wall_us().cast_unsigned());
+    println!("KYMO_CRASH_SEED={random}");
+    let folder = tempfile::tempdir().unwrap();
+    let mut before: BTreeMap<&str, Shown> = BTreeMap::new();
+    let mut killed_us = None;
+    // From the newest row that is there to the kill, µs: what was lost, at most.
+    let mut lost_us: Vec<i64> = Vec::new();
+    for crash in 0..=crashes {
+        let mut daemon = Daemon::start(folder.path(), CONFIG);
+        let mut asking = Asking::new(&daemon.address);
+        for (table, label, column) in TABLES {
+            let shown = before.get(table).copied().unwrap_or_default();
+            let found = asking.shown_until(table, column, shown.until_us);
+            assert_eq!(found, shown, "{table} after crash {crash}");
+            let twice = asking.integers(&format!(
+                "SELECT count(*) FROM (SELECT time FROM {table} GROUP BY time, {label} HAVING count(*) > 1)"
+            ));
+            assert_eq!(twice, [0], "{table} after crash {crash}");
+        }
+        if let Some(killed_us) = killed_us {
+            let sql = format!(
+                "SELECT arrow_cast(max(time), 'Int64') FROM network WHERE time <= to_timestamp_micros({killed_us})"
+            );
+            lost_us.push(killed_us - asking.integers(&sql)[0]);
+            let gaps = asking.integers("SELECT count(*) FROM gap WHERE reason = 'killed'");
+            assert_eq!(gaps, [i64::try_from(crash).unwrap()], "after crash {crash}");
+        }
+        if crash == crashes {
+            daemon.terminate();
+            break;
+        }
+        // SplitMix64's step is enough to be anywhere.
+        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let until = Instant::now() + Duration::from_millis((random >> 33) % LIFE_MS_MAX);
+        loop {
+            for (table, _, column) in TABLES {
+                before.insert(table, asking.shown(table, column));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::sleep(left.min(Duration::from_millis(50)));
+        }
+        killed_us = Some(wall_us());
+        daemon.child.kill().unwrap();
+        daemon.child.wait().unwrap();
+    }
+    let report = kymo::store::verify::verify(&folder.path().join("data")).unwrap();
+    assert!(report.wrong.is_empty() && report.journal_rows == 0, "{report:?}");
+    lost_us.sort_unstable();
+    let quantile = |part: usize| lost_us[(lost_us.len() - 1) * part / 100] / 1000;
+    println!(
+        "{crashes} kills, {} rows in {} files; from the newest row there to the kill: median {} ms, p99 {} ms, most {} ms",
+        report.rows,
+        report.files,
+        quantile(50),
+        quantile(99),
+        quantile(100)
+    );
+}

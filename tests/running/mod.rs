@@ -1,0 +1,107 @@
+//! The program running on a data folder, for tests that look at it from outside.
+#![allow(dead_code, reason = "each test is a program of its own and uses its part of this module")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const KYMO: &str = env!("CARGO_BIN_EXE_kymo");
+/// Longer than any of this takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A kymo that records into the folder `data` of the folder it was given.
+pub struct Daemon {
+    pub child: Child,
+    pub address: String,
+    pub data: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it with this configuration.
+    pub fn start(folder: &Path, config_text: &str) -> Daemon {
+        let (config, data) = (folder.join("kymo.toml"), folder.join("data"));
+        std::fs::write(&config, config_text).unwrap();
+        let mut child = command(&["run", "--address", "127.0.0.1:0", "-c", config.to_str().unwrap(), "--data"])
+            .arg(&data)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (told, telling) = mpsc::channel();
+        // Reads on to the end, so that the daemon never waits for us.
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _ = told.send(line);
+            }
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let mut log = String::new();
+        loop {
+            match telling.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some((_, rest)) = line.split_once("Flight SQL and gRPC on ") {
+                        let address = rest.split([';', ' ']).next().unwrap().to_owned();
+                        return Daemon { child, address, data };
+                    }
+                    log += &line;
+                    log.push('\n');
+                }
+                Err(error) => panic!("the daemon did not start: {error}: {log}"),
+            }
+        }
+    }
+
+    /// The rows of a query.
+    pub fn query(&self, sql: &str) -> Vec<Value> {
+        rows(&["query", sql, "--format", "json", "--addr", &self.address])
+    }
+
+    /// Has it end in order.
+    pub fn terminate(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the daemon did not end");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // After `terminate` there is nothing left to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program with these arguments.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(KYMO);
+    command.args(arguments);
+    // What tests are told by, kymo takes for configuration.
+    let told = std::env::vars_os().map(|(name, _)| name).filter(|name| name.as_encoded_bytes().starts_with(b"KYMO_"));
+    told.for_each(|name| _ = command.env_remove(name));
+    command
+}
+
+/// The rows of a query of these arguments.
+pub fn rows(arguments: &[&str]) -> Vec<Value> {
+    let output = command(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    if text.trim_start().starts_with('[') {
+        return serde_json::from_str(&text).unwrap();
+    }
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}

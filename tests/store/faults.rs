@@ -1,0 +1,164 @@
+//! Disks that refuse: recording goes on, what is wrong is told, and all is well again by itself.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use kymo::store::disk::{Disk, DiskFile, LocalDisk};
+use kymo::store::verify::verify;
+
+use crate::rows::{Running, WINDOW, numbers, settings, time};
+
+/// `EIO`
+const EIO: i32 = 5;
+
+/// A disk that refuses every n-th operation.
+#[derive(Debug, Default)]
+struct Refusing {
+    /// 0 for none.
+    nth: AtomicU64,
+    operations: AtomicU64,
+    refused: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Handle(Arc<Refusing>);
+
+#[derive(Debug)]
+struct RefusingFile(Arc<Refusing>, Arc<dyn DiskFile>);
+
+impl Refusing {
+    fn operation(&self) -> io::Result<()> {
+        let nth = self.nth.load(Ordering::Relaxed);
+        if nth > 0 && self.operations.fetch_add(1, Ordering::Relaxed) % nth == nth - 1 {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        Ok(())
+    }
+}
+
+impl DiskFile for RefusingFile {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.0.operation() {
+            // Some of it was written.
+            self.1.append(&bytes[..bytes.len() / 2])?;
+            return Err(error);
+        }
+        self.1.append(bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.operation().and_then(|()| self.1.sync())
+    }
+}
+
+impl Disk for Handle {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.0.operation()?;
+        Ok(Arc::new(RefusingFile(Arc::clone(&self.0), LocalDisk.create(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.operation().and_then(|()| LocalDisk.rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.operation().and_then(|()| LocalDisk.remove(path))
+    }
+
+    fn cut(&self, path: &Path, len: u64) -> io::Result<()> {
+        self.0.operation().and_then(|()| LocalDisk.cut(path, len))
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        self.0.operation().and_then(|()| LocalDisk.create_folder(path))
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.0.operation().and_then(|()| LocalDisk.remove_folder(path))
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.0.operation().and_then(|()| LocalDisk.sync_folder(path))
+    }
+}
+
+#[test]
+fn every_nth_operation_may_fail_and_no_row_is_lost_or_twice() {
+    for nth in 1..=12 {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let disk = Arc::new(Refusing::default());
+        let running = Running::open(Arc::new(Handle(Arc::clone(&disk))), settings(&data));
+        assert_eq!(running.opened.recovery.segments, 0);
+        disk.nth.store(nth, Ordering::Relaxed);
+        let mut next = [0; 2];
+        for round in 0..60 {
+            assert!(running.append(next, 5).is_empty());
+            next = next.map(|next| next + 5);
+            assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(0..next[0])));
+            if round % 3 == 0 {
+                running.store.sync_journal();
+            }
+            if round % 7 == 0 {
+                let _ = running.store.flush();
+            }
+            if round % 20 == 0 {
+                let now = time(next[0].cast_signed()) + i64::try_from(WINDOW.as_micros()).unwrap();
+                let _ = running.store.compact(now, Duration::ZERO, &AtomicBool::new(false));
+            }
+        }
+        assert!(disk.refused.load(Ordering::Relaxed) > 0);
+        if nth == 1 {
+            assert!(running.store.degraded().is_some());
+        }
+        disk.nth.store(0, Ordering::Relaxed);
+        running.store.flush().unwrap();
+        let now = time(next[0].cast_signed()) + i64::try_from(WINDOW.as_micros()).unwrap();
+        running.store.compact(now, Duration::ZERO, &AtomicBool::new(false)).unwrap();
+        // The journal is tried again no sooner than half a second later.
+        std::thread::sleep(Duration::from_millis(600));
+        running.append(next, 5);
+        next = next.map(|next| next + 5);
+        assert!(running.store.sync_journal());
+        assert_eq!(running.store.degraded(), None, "every {nth}th");
+        let store = Arc::clone(&running.store);
+        running.close();
+        drop(store);
+
+        let running = Running::open(Arc::new(LocalDisk), settings(&data));
+        assert!(
+            numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(0..next[0])),
+            "every {nth}th"
+        );
+        running.store.flush().unwrap();
+        running.store.close();
+        running.close();
+        let report = verify(&data).unwrap();
+        assert!(report.wrong.is_empty(), "every {nth}th: {report:?}");
+        assert_eq!((report.rows, report.journal_rows), (2 * next[0], 0));
+    }
+}
+
+#[test]
+fn a_journal_that_is_full_deletes_its_oldest_segments_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let settings = kymo::store::StoreSettings { journal_bytes_max: 1, ..settings(&data) };
+    let running = Running::open(Arc::new(LocalDisk), settings);
+    running.append([0; 2], 100);
+    running.store.flush().unwrap();
+    // What is in the way of a table keeps it from being flushed, so its rows hold the journal.
+    std::fs::remove_dir_all(data.join("lake/gap")).unwrap();
+    std::fs::write(data.join("lake/gap"), "in the way").unwrap();
+    running.append([100; 2], 100);
+    running.store.flush().unwrap_err();
+    running.append([200; 2], 100);
+    running.store.flush().unwrap_err();
+    let told = running.store.degraded().unwrap().reasons.join("; ");
+    assert!(told.contains("the journal is full") && told.contains("lake/gap"), "{told}");
+    running.close();
+}

@@ -1,0 +1,133 @@
+//! Starts after something happened to the journal.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kymo::store::StoreSettings;
+use kymo::store::disk::LocalDisk;
+use kymo::store::verify::verify;
+
+use crate::rows::{Running, numbers, settings};
+
+fn open(data: &Path) -> Running {
+    Running::open(Arc::new(LocalDisk), settings(data))
+}
+
+/// A folder whose journal has the rows 0 to 30 in one segment, and that.
+fn killed() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let running = open(folder.path());
+    for first in [0, 10, 20] {
+        running.append([first; 2], 10);
+    }
+    running.close();
+    let segments = names(&folder.path().join("journal"));
+    assert_eq!(segments, ["00000000000000000000.journal"]);
+    let segment = folder.path().join("journal").join(&segments[0]);
+    (folder, segment)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn rows(running: &Running) -> [usize; 2] {
+    numbers(&running.store.view()).map(|numbers| numbers.len())
+}
+
+#[test]
+fn what_is_in_the_journal_is_shown_flushed_and_then_forgotten() {
+    let (folder, _) = killed();
+    let running = open(folder.path());
+    let recovery = &running.opened.recovery;
+    assert_eq!((recovery.segments, recovery.rows, recovery.torn_bytes), (1, 60, 0));
+    assert!(recovery.kept.is_empty() && recovery.missing.is_empty() && recovery.last_us.is_some());
+    assert_eq!(rows(&running), [30, 30]);
+    running.append([30; 2], 5);
+    running.store.flush().unwrap();
+    running.store.close();
+    assert!(names(&folder.path().join("journal")).is_empty());
+    running.close();
+    let running = open(folder.path());
+    assert_eq!((rows(&running), running.opened.recovery.segments), ([35, 35], 0));
+    running.close();
+}
+
+#[test]
+fn a_torn_end_is_cut_and_the_rest_recovered() {
+    let (folder, segment) = killed();
+    let bytes = fs::read(&segment).unwrap();
+    fs::write(&segment, &bytes[..bytes.len() - 7]).unwrap();
+    let notes = verify(folder.path()).unwrap();
+    assert!(notes.wrong.is_empty() && notes.notes[0].1.contains("cut off"), "{notes:?}");
+    let running = open(folder.path());
+    // The last frame is one of the second table.
+    assert_eq!(rows(&running), [30, 20]);
+    assert!(running.opened.recovery.torn_bytes > 0 && running.opened.recovery.kept.is_empty());
+    assert!(fs::metadata(&segment).unwrap().len() < bytes.len() as u64 - 7);
+    // What comes next has the numbers of what was torn off.
+    running.append([30, 20], 5);
+    assert_eq!(rows(&running), [35, 25]);
+    running.close();
+}
+
+#[test]
+fn what_something_else_broke_is_recovered_up_to_there_and_kept() {
+    let (folder, segment) = killed();
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 4;
+    fs::write(&segment, &bytes).unwrap();
+    let told = verify(folder.path()).unwrap();
+    assert!(told.wrong.len() == 1 && told.wrong[0].1.contains("checksum"), "{told:?}");
+    let running = open(folder.path());
+    let kept = &running.opened.recovery.kept;
+    assert!(kept.len() == 1 && kept[0].1.contains("the checksum of a frame is wrong at byte"), "{kept:?}");
+    let found = rows(&running);
+    assert!(found[0] > 0 && found[1] < 30, "{found:?}");
+    assert_eq!(fs::read(&segment).unwrap(), bytes);
+    running.store.flush().unwrap();
+    running.store.close();
+    let aside = segment.with_added_extension("aside");
+    assert_eq!(fs::read(&aside).unwrap(), bytes);
+    running.close();
+    let running = open(folder.path());
+    assert_eq!((rows(&running), running.opened.recovery.kept.len()), (found, 1));
+    running.close();
+}
+
+#[test]
+fn segments_of_another_host_and_files_of_others_are_left_alone() {
+    let (folder, segment) = killed();
+    let notes = folder.path().join("journal/notes.txt");
+    fs::write(&notes, "mine").unwrap();
+    let other = StoreSettings { host: "other".into(), ..settings(folder.path()) };
+    let running = Running::open(Arc::new(LocalDisk), other);
+    assert_eq!(rows(&running), [0, 0]);
+    let told: Vec<_> = running.opened.recovery.foreign.iter().map(|(_, reason)| reason.as_str()).collect();
+    assert!(told.len() == 2 && told[0].contains("host \"test\"") && told[1].contains("name"), "{told:?}");
+    running.append([0; 2], 5);
+    running.store.flush().unwrap();
+    running.store.close();
+    running.close();
+    assert!(segment.exists() && notes.exists());
+    assert_eq!(rows(&open(folder.path())), [30, 30]);
+}
+
+#[test]
+fn an_empty_segment_and_one_of_zeros_are_removed() {
+    let (folder, segment) = killed();
+    for (number, bytes) in [(7, &b""[..]), (8, &b"KYMO"[..]), (9, &[0; 4096])] {
+        fs::write(segment.with_file_name(format!("{number:020}.journal")), bytes).unwrap();
+    }
+    let running = open(folder.path());
+    assert_eq!(rows(&running), [30, 30]);
+    assert_eq!(names(&folder.path().join("journal")).len(), 1);
+    running.append([30; 2], 1);
+    assert!(names(&folder.path().join("journal")).contains(&format!("{:020}.journal", 10)));
+    running.close();
+}

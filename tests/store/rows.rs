@@ -1,0 +1,123 @@
+//! Rows that say themselves which they are, and what a store has of them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use kymo::batch::to_batch;
+use kymo::family::find;
+use kymo::record::Record;
+use kymo::record::label::Labels;
+use kymo::sampler::report::{Collector, Gap};
+use kymo::store::disk::Disk;
+use kymo::store::{Append, Loss, Opened, Store, StoreSettings, View};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+/// Rows are so far apart, so that some hundred of them are an hour.
+const DISTANCE_US: i64 = 10_000_000;
+/// A whole hour.
+const START_US: i64 = 1_790_000_000 / 3600 * 3600 * 1_000_000;
+/// Stretches of time whose files become one.
+pub const WINDOW: Duration = Duration::from_secs(1800);
+
+pub fn settings(path: &Path) -> StoreSettings {
+    StoreSettings {
+        journal_sync_interval: Duration::from_secs(3600),
+        compaction_interval: Some(WINDOW),
+        ..StoreSettings::unlimited(path, "test")
+    }
+}
+
+/// A store whose journal is written.
+pub struct Running {
+    pub store: Arc<Store>,
+    pub opened: Opened,
+    threads: Vec<JoinHandle<()>>,
+    labels: [Labels; 2],
+}
+
+impl Running {
+    pub fn open(disk: Arc<dyn Disk>, settings: StoreSettings) -> Running {
+        let (store, opened) = Store::open_on(disk, settings).unwrap();
+        let store = Arc::new(store);
+        let (writes, syncs) = store.start_journal();
+        let threads = vec![thread::spawn(writes), thread::spawn(syncs)];
+        Running { store, opened, threads, labels: Default::default() }
+    }
+
+    /// Appends so many rows to each of two tables, the first of which have these numbers.
+    pub fn append(&self, first: [u64; 2], rows: u64) -> Vec<Loss> {
+        let [gaps, collectors] = &self.labels;
+        let number = |first: u64| (first..first + rows).map(u64::cast_signed);
+        let gap = |number: i64| Gap {
+            collector: gaps.intern(&format!("c{}", number % 7)),
+            reason: gaps.intern(&format!("r{}", number % 300)),
+            lost: number,
+            ..Gap::absent(time(number))
+        };
+        let collector = |number: i64| Collector {
+            collector: collectors.intern(&format!("c{}", number % 7)),
+            ticks: number,
+            ..Collector::absent(time(number))
+        };
+        let gap_rows: Vec<Gap> = number(first[0]).map(gap).collect();
+        let collector_rows: Vec<Collector> = number(first[1]).map(collector).collect();
+        self.store.append(vec![
+            append("gap", to_batch(&[&gap_rows], gaps, &Gap::TABLE.schema())),
+            append("collector", to_batch(&[&collector_rows], collectors, &Collector::TABLE.schema())),
+        ])
+    }
+
+    pub fn close(self) {
+        self.store.stop_journal();
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+fn append(table: &str, batch: RecordBatch) -> Append {
+    Append { family: find(table).unwrap().0, latest: batch.clone(), batch }
+}
+
+/// The time of the row of this number, µs.
+pub fn time(number: i64) -> i64 {
+    START_US + number * DISTANCE_US
+}
+
+/// The numbers of the rows that a view has of both tables, in order, read from memory and files. Panics when a row is
+/// not what it should be.
+pub fn numbers(view: &View) -> [Vec<u64>; 2] {
+    [("gap", "lost"), ("collector", "ticks")].map(|(table, number)| {
+        let table = &view.tables[find(table).unwrap().0];
+        let mut numbers = Vec::new();
+        for file in table.files.iter() {
+            let builder = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&file.path).unwrap()).unwrap();
+            let before = numbers.len();
+            for batch in builder.build().unwrap() {
+                take(&batch.unwrap(), number, &mut numbers);
+            }
+            assert_eq!((numbers.len() - before) as u64, file.end_seq - file.first_seq);
+        }
+        for hot in &table.hot {
+            take(&hot.batch, number, &mut numbers);
+        }
+        numbers.sort_unstable();
+        numbers
+    })
+}
+
+fn take(batch: &RecordBatch, number: &str, numbers: &mut Vec<u64>) {
+    let found = batch.column_by_name(number).unwrap().as_primitive::<Int64Type>();
+    let times = batch.column_by_name("time").unwrap().as_primitive::<TimestampMicrosecondType>();
+    let names = arrow::compute::cast(batch.column_by_name("collector").unwrap(), &arrow::datatypes::DataType::Utf8);
+    let names = names.unwrap();
+    for row in 0..batch.num_rows() {
+        let number = found.value(row);
+        assert_eq!(times.value(row), time(number));
+        assert_eq!(names.as_string::<i32>().value(row), format!("c{}", number % 7));
+        assert!(!found.is_null(row));
+        numbers.push(number.cast_unsigned());
+    }
+}
