@@ -20,6 +20,7 @@ pub mod retention;
 pub mod verify;
 pub mod writer;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,9 @@ use journal::{JOURNAL, Journal, JournalSettings};
 use lake::{DataFile, Lake, LakeError, Scan};
 use recovery::{Recovered, Recovery};
 use writer::{Origin, Segment, WriteError};
+
+/// Rows that the journal does not get written are shown all the same after this.
+const HIDDEN_MAX: Duration = Duration::from_secs(2);
 
 /// Everything that can be queried at one moment, one entry a family, in the order of [`FAMILIES`].
 #[derive(Clone, Debug)]
@@ -192,6 +196,8 @@ pub struct Store {
     view: ArcSwap<View>,
     /// Guards changes of `view` and the counters; held for moments only, never over I/O.
     state: Mutex<State>,
+    /// For the drain thread, and whoever flushes after it has ended.
+    pending: Mutex<Pending>,
     /// One flush at a time: two would write the same rows twice.
     flushing: Mutex<()>,
 }
@@ -202,6 +208,17 @@ struct State {
     flushes: u64,
     failed_flushes: u64,
     lost_rows: u64,
+}
+
+/// Rows that the journal is still to write.
+#[derive(Debug)]
+struct Pending {
+    /// By position in the families: the sequence number of the next row.
+    next_seqs: Vec<u64>,
+    /// From the oldest to the newest: what [`Journal::done`] must have reached, since when they wait, and the rows.
+    appends: VecDeque<(u64, Instant, Vec<Append>)>,
+    /// What had to go when rows were shown by a flush.
+    losses: Vec<Loss>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -263,6 +280,11 @@ impl Store {
             health,
             settings,
             view: ArcSwap::from_pointee(view),
+            pending: Mutex::new(Pending {
+                next_seqs: state.tables.iter().map(|table| table.next_seq).collect(),
+                appends: VecDeque::new(),
+                losses: Vec::new(),
+            }),
             state: Mutex::new(state),
             flushing: Mutex::new(()),
         };
@@ -286,18 +308,39 @@ impl Store {
         self.lock().tables[family].interval = interval;
     }
 
-    /// Journals new rows and then makes them visible, all tables in one step. Called by the drain thread alone. Returns
-    /// the rows that had to go because memory is full.
+    /// Journals new rows and then makes them visible, all tables in one step. Called by the drain thread alone, also when
+    /// there is nothing new: while the disk hangs, rows wait for a later call, but not for long. Returns the rows that had
+    /// to go because memory is full.
     pub fn append(&self, appends: Vec<Append>) -> Vec<Loss> {
-        let mut next_seqs: Vec<u64> = self.lock().tables.iter().map(|table| table.next_seq).collect();
-        // A family may have several batches.
-        let sequenced = appends.iter().filter_map(|Append { family, batch, .. }| {
-            let next_seq = next_seqs.get_mut(*family)?;
-            let first_seq = *next_seq;
-            *next_seq += batch.num_rows() as u64;
-            Some((*family, first_seq, batch))
-        });
-        self.journal.append(sequenced);
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if !appends.is_empty() {
+            let Pending { next_seqs, .. } = &mut *pending;
+            // A family may have several batches.
+            let sequenced = appends.iter().filter_map(|Append { family, batch, .. }| {
+                let next_seq = next_seqs.get_mut(*family)?;
+                let first_seq = *next_seq;
+                *next_seq += batch.num_rows() as u64;
+                Some((*family, first_seq, batch))
+            });
+            let number = self.journal.append(sequenced);
+            pending.appends.push_back((number, Instant::now(), appends));
+        }
+        let losses = self.show_written(&mut pending);
+        std::mem::take(&mut pending.losses).into_iter().chain(losses).collect()
+    }
+
+    /// Makes rows visible that the journal has, or that have waited for too long.
+    fn show_written(&self, pending: &mut Pending) -> Vec<Loss> {
+        let done = self.journal.done();
+        let is_ready = |waiting: &mut (u64, Instant, _)| waiting.0 <= done || waiting.1.elapsed() > HIDDEN_MAX;
+        let mut ready = Vec::new();
+        while let Some((.., appends)) = pending.appends.pop_front_if(is_ready) {
+            ready.extend(appends);
+        }
+        if ready.is_empty() { Vec::new() } else { self.show(ready) }
+    }
+
+    fn show(&self, appends: Vec<Append>) -> Vec<Loss> {
         let mut state = self.lock();
         let mut view = View::clone(&self.view.load());
         for Append { family, batch, latest } in appends {
@@ -334,6 +377,11 @@ impl Store {
     pub fn flush(&self) -> Result<Flushed, WriteError> {
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
+        // Those that the drain thread left when it ended; while it runs, it may be waiting for the disk itself.
+        if let Ok(mut pending) = self.pending.try_lock() {
+            let losses = self.show_written(&mut pending);
+            pending.losses.extend(losses);
+        }
         self.journal.rotate();
         let (frozen, intervals) = self.freeze();
         let mut flushed = Flushed::default();

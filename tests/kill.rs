@@ -134,6 +134,24 @@ fn kill(data: &Path, step: &str, nth: u64) {
     running.close();
 }
 
+/// Retention deletes all that is older than it may be, also what children left that were killed before it did.
+fn bounded(data: &Path) {
+    let running = Running::open(Arc::new(LocalDisk), store_settings(data));
+    let end = ends(&numbers(&running.store.view()))[0];
+    running.store.retain(time(end.cast_signed()));
+    let oldest = time(end.cast_signed()) - i64::try_from((KEPT + WINDOW * 2).as_micros()).unwrap();
+    for found in numbers(&running.store.view()) {
+        assert!(
+            found.first().is_some_and(|first| time(first.cast_signed()) > oldest),
+            "rows are left from {:?}",
+            found.first()
+        );
+    }
+    running.close();
+    let report = verify(data).unwrap();
+    assert!(report.rows < end, "{report:?}");
+}
+
 fn main() {
     if let Ok(step) = env::var("KYMO_KILL_AT") {
         let nth = env::var("KYMO_KILL_NTH").unwrap().parse().unwrap();
@@ -147,6 +165,7 @@ fn main() {
             kill(&folder.path().join("data"), step, nth);
         }
     }
+    bounded(&folder.path().join("data"));
     let killed = STEPS.len() as u64 * kills;
     println!("test result: ok. killed {killed} times at {} steps, nothing shown was lost or there twice", STEPS.len());
 }

@@ -219,9 +219,6 @@ impl Drain {
     }
 
     fn append(&self, appends: Vec<Append>) {
-        if appends.is_empty() {
-            return;
-        }
         let losses = self.store.append(appends);
         if !losses.is_empty() {
             let rows: Vec<Gap> = losses.iter().map(|loss| self.gap_row(loss)).collect();

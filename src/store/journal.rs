@@ -1,9 +1,9 @@
 //! The journal: what was drained is on disk before a query sees it, long before it is a Parquet file.
 //!
 //! The drain thread hands over one buffer a drain and waits until it is written, but not for long: a disk that hangs must
-//! not keep alert rules and queries from what was sampled. A thread of its own writes, another one syncs every
-//! `journal_sync_interval`. So a process that is killed loses what was not drained, and a host that loses power what was
-//! not synced.
+//! not keep alert rules from what was sampled. The store shows rows once they are written, or after some seconds all the
+//! same. A thread of its own writes, another one syncs every `journal_sync_interval`. So a process that is killed loses what
+//! was not drained, and a host that loses power what was not synced.
 //!
 //! Rows go to one segment after the other. A flush begins a new one, and when all rows of an older one are in Parquet
 //! files, it is deleted. After an error a segment is not written any more, and never synced again; the next drain begins
@@ -192,16 +192,17 @@ impl Journal {
     }
 
     /// Hands over rows of some families, each with the sequence number of its first, and waits until they are written,
-    /// but no longer than a short while. Called by the drain thread alone. Does nothing before [`attach`](Self::attach).
-    pub(super) fn append<'a>(&self, batches: impl Iterator<Item = (usize, u64, &'a RecordBatch)>) {
+    /// but no longer than a short while. They are in the journal, or will never be, once [`done`](Self::done) is not less
+    /// than what this returns. Called by the drain thread alone. Does nothing before [`attach`](Self::attach).
+    pub(super) fn append<'a>(&self, batches: impl Iterator<Item = (usize, u64, &'a RecordBatch)>) -> u64 {
         let mut state = self.lock();
         if !state.attached {
-            return;
+            return state.done;
         }
         let rotate = std::mem::take(&mut state.rotate);
         if rotate && state.retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
             state.give_up(batches.map(|(.., batch)| batch.num_rows() as u64).sum());
-            return;
+            return state.submitted;
         }
         let begins = rotate.then_some(state.next_number);
         state.next_number += u64::from(rotate);
@@ -213,7 +214,7 @@ impl Journal {
             self.health.bad(Part::Journal, "the disk does not keep up with the journal's writes");
             state.give_up(chunk.rows);
             state.recycle(chunk.bytes);
-            return;
+            return state.submitted;
         }
         state.waiting_bytes += chunk.bytes.len();
         state.waiting.push_back(chunk);
@@ -221,7 +222,7 @@ impl Journal {
         let target = state.submitted;
         self.submitted.notify_one();
         if state.behind {
-            return;
+            return target;
         }
         let waited = self.written.wait_timeout_while(state, PATIENCE, |state| state.done < target);
         let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -229,6 +230,12 @@ impl Journal {
             state.behind = true;
             self.health.bad(Part::Journal, "the disk does not take the journal's writes in time");
         }
+        target
+    }
+
+    /// How many appends are written or given up.
+    pub(super) fn done(&self) -> u64 {
+        self.lock().done
     }
 
     /// From now on a thread runs [`write_until_stopped`](Self::write_until_stopped).
