@@ -48,7 +48,7 @@ impl Running {
         Running { store, opened, threads, labels: Default::default() }
     }
 
-    /// Appends so many rows to each of two tables, the first of which have these numbers.
+    /// Appends so many rows to each of two tables, the first of which have these numbers, and waits until they are shown.
     pub fn append(&self, first: [u64; 2], rows: u64) -> Vec<Loss> {
         let [gaps, collectors] = &self.labels;
         let number = |first: u64| (first..first + rows).map(u64::cast_signed);
@@ -65,10 +65,23 @@ impl Running {
         };
         let gap_rows: Vec<Gap> = number(first[0]).map(gap).collect();
         let collector_rows: Vec<Collector> = number(first[1]).map(collector).collect();
-        self.store.append(vec![
+        let mut losses = self.store.append(vec![
             append("gap", to_batch(&[&gap_rows], gaps, &Gap::TABLE.schema())),
             append("collector", to_batch(&[&collector_rows], collectors, &Collector::TABLE.schema())),
-        ])
+        ]);
+        while self.newest() != (first[0] + rows - 1).cast_signed() {
+            thread::sleep(Duration::from_millis(1));
+            losses.extend(self.store.append(Vec::new()));
+        }
+        losses
+    }
+
+    /// The number of the newest row that is shown of the first table.
+    fn newest(&self) -> i64 {
+        let latest = self.store.view().tables[find("gap").unwrap().0].latest.clone();
+        let rows =
+            latest.map(|latest| latest.batch.column_by_name("lost").unwrap().as_primitive::<Int64Type>().clone());
+        rows.map_or(-1, |rows| rows.value(rows.len() - 1))
     }
 
     pub fn close(self) {
