@@ -127,9 +127,9 @@ fn kill(data: &Path, step: &str, nth: u64) {
         assert_eq!(hole, None, "{what}: table {table} has {first} to {end}, but not between these, or one twice");
         // At most what was being appended is there beyond what was shown; nothing of that is missing.
         assert!(end == shown[table] || end == shown[table] + ROWS, "{what}: {end}, shown were {}", shown[table]);
-        // Only what retention may delete is gone: it looks at whole files, of at most some windows.
-        let oldest = time(end.cast_signed()) - i64::try_from((KEPT + WINDOW * 2).as_micros()).unwrap();
-        assert!(first == 0 || time(first.cast_signed()) > oldest, "{what}: rows from {first} on are left");
+        // Only what retention may delete is gone.
+        let kept = time(end.cast_signed()) - i64::try_from(KEPT.as_micros()).unwrap();
+        assert!(first == 0 || time(first.cast_signed() - 1) < kept, "{what}: rows before {first} are gone");
     }
     running.close();
 }

@@ -48,6 +48,27 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
             1 => bytes[at..until].fill(0),
             2 => bytes.truncate(at),
             3 => drop(bytes.drain(at..until)),
+            4 => {
+                let part = bytes[at..until].to_vec();
+                bytes.splice(at..at, part);
+            }
+            _ => bytes[at..until].iter_mut().for_each(|byte| *byte = u8::try_from(random.below(256)).unwrap()),
+        }
+    }
+}
+
+/// Changes frames and makes their checksums right again.
+fn forge(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut forged = MAGIC.to_vec();
+    let mut rest = &bytes[MAGIC.len()..];
+    while let Ok(Some(Frame { header, body, rest: after })) = frame::next(rest) {
+        rest = after;
+        let (mut header, mut body) = (header, body.to_vec());
+        match random.below(12) {
+            0 => damage(&mut body, random),
+            1 => header.count = u32::try_from(random.below(70)).unwrap(),
+            2 => header.sequence = random.below(usize::MAX) as u64,
+            3 => header.table = u16::try_from(random.below(30)).unwrap(),
             4 => header.kind = KINDS[random.below(KINDS.len())],
             5 => continue,
             _ => {}
