@@ -112,8 +112,8 @@ fn beside_plain(criterion: &mut Criterion) {
     assert_eq!(recover(folder.path()), u64::try_from(2 * ROWS * DRAINS).expect("a number of rows"));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        ours.push(timed(|| drop(black_box(recover(folder.path())))));
-        theirs.push(timed(|| drop(black_box(read(folder.path())))));
+        ours.push(timed(|| _ = black_box(recover(folder.path()))));
+        theirs.push(timed(|| _ = black_box(read(folder.path()))));
     }
     let (ours, theirs) = (median(ours), median(theirs));
     let ratio = ours.as_secs_f64() / theirs.as_secs_f64();

@@ -20,7 +20,7 @@ pub mod retention;
 pub mod verify;
 pub mod writer;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -500,7 +500,8 @@ impl Store {
         let _state = self.lock();
         let mut view = View::clone(&self.view.load());
         let table = &view.tables[index];
-        let is_of_run = |file: &&Arc<DataFile>| run.iter().any(|one| Arc::ptr_eq(one, file));
+        let of_run: HashSet<*const DataFile> = run.iter().map(Arc::as_ptr).collect();
+        let is_of_run = |file: &&Arc<DataFile>| of_run.contains(&Arc::as_ptr(file));
         if table.files.iter().filter(is_of_run).count() != run.len() {
             // Retention was faster.
             merged.give_up(&self.disk);
@@ -517,25 +518,33 @@ impl Store {
     /// Deletes files by age and total size; they leave the view now and the disk when their last reader is gone.
     /// Returns how many.
     pub fn retain(&self, now: i64) -> usize {
+        // Deleting is for after the lock: what is held here is dropped when it is free again.
+        let expired = self.hide_expired(now);
+        // A file that is not deleted now is found, and as old, at the next start.
+        let _ = step("retention.swapped");
+        expired.len()
+    }
+
+    /// Takes files that retention gives up out of the view.
+    fn hide_expired(&self, now: i64) -> Vec<Arc<DataFile>> {
         // Held until the view is stored: the drain thread must not publish another one in between.
         let _state = self.lock();
-        let mut view = View::clone(&self.view.load());
+        let view = self.view();
         let files: Vec<_> = view.tables.iter().flat_map(|table| table.files.iter().cloned()).collect();
-        let expired =
-            retention::expired(&files, now, self.settings.retention_age_max, self.settings.retention_bytes_max);
-        if !expired.is_empty() {
-            for table in &mut view.tables {
-                let kept = table.files.iter().filter(|file| !expired.iter().any(|gone| Arc::ptr_eq(gone, file)));
-                *table = Arc::new(TableView { files: Arc::new(kept.cloned().collect()), ..TableView::clone(table) });
-            }
-            for file in &expired {
-                file.give_up(&self.disk);
-            }
-            self.view.store(Arc::new(view));
-            // A file that is not deleted now is found, and as old, at the next start.
-            let _ = step("retention.swapped");
+        let (age_max, bytes_max) = (self.settings.retention_age_max, self.settings.retention_bytes_max);
+        let expired = retention::expired(&files, now, age_max, bytes_max);
+        if expired.is_empty() {
+            return expired;
         }
-        expired.len()
+        let gone: HashSet<*const DataFile> = expired.iter().map(Arc::as_ptr).collect();
+        let mut next = View::clone(&view);
+        for table in &mut next.tables {
+            let kept = table.files.iter().filter(|file| !gone.contains(&Arc::as_ptr(file)));
+            *table = Arc::new(TableView { files: Arc::new(kept.cloned().collect()), ..TableView::clone(table) });
+        }
+        expired.iter().for_each(|file| file.give_up(&self.disk));
+        self.view.store(Arc::new(next));
+        expired
     }
 
     /// Sizes and counters as of now.
