@@ -7,6 +7,7 @@
 mod background;
 mod collectors;
 mod drain;
+mod opened;
 mod operator;
 
 use std::sync::mpsc::sync_channel;
@@ -25,13 +26,12 @@ use crate::config::{COLLECTORS_MAX, CollectorSettings, Settings};
 use crate::export;
 use crate::export::losses::Losses;
 use crate::family::kymo::Kymo;
-use crate::family::{FAMILIES, process};
+use crate::family::process;
 use crate::query::{self, ViewSource};
 use crate::record::{ABSENT, Record};
 use crate::sampler::wall_us;
 use crate::serve::{self, Server};
-use crate::store::recovery::Recovery;
-use crate::store::{Opened, Store};
+use crate::store::Store;
 
 use background::{Background, Upkeep};
 use collectors::Collectors;
@@ -65,7 +65,9 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     process::choose(settings.processes);
     let (store, opened) = Store::open(settings.store)?;
     let store = Arc::new(store);
-    tell_opened(&store, &opened);
+    let found = opened::tell(&opened);
+    let stats = store.stats();
+    tracing::info!(files = stats.lake_files, bytes = stats.lake_bytes, "opened {}", store.settings().path.display());
     let progress = Arc::new(Progress::default());
     let engine = query::Engine::new(fresh_views(&store, &progress), settings.query)?;
     let (outbox, deliverer) = Deliverer::new(settings.notifiers, &store.settings().host)?;
@@ -90,6 +92,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         address: Arc::clone(&address),
         started_at_us,
         started,
+        found,
     };
     let server = Server::bind(settings.serve, Arc::new(control), engine)?;
     let local = *address.get_or_init(|| server.local_addr());
@@ -293,32 +296,6 @@ fn rss_bytes() -> Option<i64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: i64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * i64::try_from(rustix::param::page_size()).ok()?)
-}
-
-fn tell_opened(store: &Store, opened: &Opened) {
-    let Opened { scan, recovery } = opened;
-    for (path, reason) in scan.foreign.iter().chain(&recovery.foreign) {
-        tracing::warn!(file = %path.display(), reason, "a foreign file in the data folder is left alone and not read");
-    }
-    for (path, reason) in &recovery.kept {
-        tracing::warn!(file = %path.display(), reason, "a part of the journal is kept, and nothing reads it");
-    }
-    for path in &scan.temporaries {
-        tracing::info!(file = %path.display(), "removed a file that was never published");
-    }
-    for path in &scan.superseded {
-        tracing::info!(file = %path.display(), "removed a file whose rows another one has");
-    }
-    for missing in &recovery.missing {
-        let table = FAMILIES[missing.family].name();
-        tracing::warn!(table, rows = missing.rows, "rows are neither in files nor in the journal");
-    }
-    let Recovery { segments, rows, torn_bytes, took, .. } = recovery;
-    if *segments > 0 {
-        tracing::info!(segments, rows, torn_bytes, ?took, "the last kymo here was killed: recovered what it journaled");
-    }
-    let stats = store.stats();
-    tracing::info!(files = stats.lake_files, bytes = stats.lake_bytes, "opened {}", store.settings().path.display());
 }
 
 fn tell_collector(collector: &CollectorSettings) {

@@ -14,6 +14,7 @@ pub mod health;
 pub mod hot;
 pub mod journal;
 pub mod lake;
+mod lock;
 pub mod partition;
 pub mod recovery;
 pub mod retention;
@@ -21,6 +22,7 @@ pub mod verify;
 pub mod writer;
 
 use std::collections::{HashSet, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +32,7 @@ use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
 
 use crate::family::{FAMILIES, Family};
-use disk::{Disk, LocalDisk, step};
+use disk::{Disk, DiskError, LocalDisk, step};
 use health::{Degraded, Health, Part};
 pub use hot::HotBatch;
 use hot::{merge_tail, row_bytes};
@@ -39,6 +41,8 @@ use lake::{DataFile, Lake, LakeError, Scan};
 use recovery::{Recovered, Recovery};
 use writer::{Origin, Segment, WriteError};
 
+/// Files that somebody took away and may bring back; of more, the oldest are forgotten.
+const ABSENT_MAX: usize = 100_000;
 /// Rows that the journal does not get written are shown all the same after this.
 const HIDDEN_MAX: Duration = Duration::from_secs(2);
 
@@ -143,11 +147,14 @@ pub struct Append {
     pub latest: RecordBatch,
 }
 
-/// Rows that were dropped from memory because no flush succeeded for too long.
+/// Rows that a query saw and no query will see again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// The table's position in [`FAMILIES`].
     pub family: usize,
+    /// Why, as it stands in the table `gap`: "memory full" when no flush succeeded for too long, "files gone" when
+    /// somebody deleted them.
+    pub reason: &'static str,
     /// How many.
     pub rows: u64,
     /// Smallest and greatest `time` of them, µs.
@@ -205,9 +212,20 @@ pub struct Store {
 #[derive(Debug)]
 struct State {
     tables: Vec<TableState>,
+    absent: Vec<Absent>,
     flushes: u64,
     failed_flushes: u64,
     lost_rows: u64,
+}
+
+/// A file that the view does not show because it is not where it was: it may come back with its folder.
+#[derive(Clone, Debug)]
+struct Absent {
+    /// The table's position in [`FAMILIES`].
+    family: usize,
+    file: Arc<DataFile>,
+    /// It was told as a loss.
+    is_told: bool,
 }
 
 /// Rows that the journal is still to write.
@@ -271,8 +289,16 @@ impl Store {
             bytes_max: settings.journal_bytes_max,
             sync_interval: settings.journal_sync_interval,
         };
-        let journal = Journal::new(Arc::clone(&disk), folder, journal, Arc::clone(&health), left, next_number);
-        let state = State { tables, flushes: 0, failed_flushes: 0, lost_rows: 0 };
+        let journal = Journal::new(
+            Arc::clone(&disk),
+            folder,
+            Arc::clone(lake.lock()),
+            journal,
+            Arc::clone(&health),
+            left,
+            next_number,
+        );
+        let state = State { tables, absent: Vec::new(), flushes: 0, failed_flushes: 0, lost_rows: 0 };
         let store = Store {
             disk,
             lake,
@@ -377,6 +403,11 @@ impl Store {
     pub fn flush(&self) -> Result<Flushed, WriteError> {
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
+        if let Err(error) = self.lake.lock().hold() {
+            self.health.bad(Part::Folder, &error);
+            self.lock().failed_flushes += 1;
+            return Err(error.into());
+        }
         // Those that the drain thread left when it ended; while it runs, it may be waiting for the disk itself.
         if let Ok(mut pending) = self.pending.try_lock() {
             let losses = self.show_written(&mut pending);
@@ -427,7 +458,7 @@ impl Store {
             flushed.bytes += file.bytes;
             flushed.files.push(file.path.clone());
             self.replace_hot(index, Arc::new(file));
-            step("flush.swapped").map_err(disk::DiskError::of("publish", self.lake.root()))?;
+            step("flush.swapped").map_err(DiskError::of("publish", self.lake.root()))?;
         }
         Ok(())
     }
@@ -449,6 +480,7 @@ impl Store {
     pub fn compact(&self, now: i64, settle: Duration, stop: &AtomicBool) -> Result<Compacted, WriteError> {
         let mut compacted = Compacted::default();
         let Some(window) = self.settings.compaction_interval else { return Ok(compacted) };
+        self.lake.lock().hold()?;
         let view = self.view();
         let tables = view.tables.iter().map(|table| (table.family, compaction::due(&table.files, now, window, settle)));
         let due: Vec<_> = tables.enumerate().collect();
@@ -489,9 +521,9 @@ impl Store {
         };
         let rows = compaction::Merge::new(family.table, run, stop);
         let merged = Arc::new(target.publish(&family.table.plain_schema(), rows)?);
-        step("compaction.published").map_err(disk::DiskError::of("publish", &merged.path))?;
+        step("compaction.published").map_err(DiskError::of("publish", &merged.path))?;
         self.replace_files(index, run, merged);
-        step("compaction.swapped").map_err(disk::DiskError::of("publish", self.lake.root()))?;
+        step("compaction.swapped").map_err(DiskError::of("publish", self.lake.root()))?;
         Ok(())
     }
 
@@ -618,12 +650,71 @@ impl Store {
     /// a second.
     pub fn check(&self) -> bool {
         self.journal.check();
-        // Whoever deleted one of these left the folder that they are in; that one's return is waited for.
+        let held = self.lake.lock().hold();
         let folders = [self.lake.root().to_owned(), self.settings.path.join(JOURNAL)];
-        let is_missing = |folder: &&PathBuf| !folder.is_dir() && self.disk.create_folder(folder).is_err();
-        let missing = folders.iter().find(is_missing);
-        self.health.note(Part::Folder, missing.map(|folder| format!("{} has vanished", folder.display())));
+        let missing: Vec<&PathBuf> = folders.iter().filter(|folder| !folder.is_dir()).collect();
+        // Whoever deleted one of these left the folder that they are in; that one's return is waited for.
+        let made = held.and_then(|()| {
+            missing.iter().try_for_each(|folder| {
+                self.disk.create_folder(folder).map_err(|error| DiskError::of("create folder", folder)(error).into())
+            })
+        });
+        let changed = self.health.note(Part::Folder, made.err());
+        if changed || !missing.is_empty() {
+            self.look_for_files();
+        }
         self.journal.take_flush_wanted()
+    }
+
+    /// Shows no files that are not there any more, so that queries go on without them. They are a loss while there is a
+    /// data folder; all of them are shown again should they come back.
+    pub fn look_for_files(&self) {
+        let held = self.lake.lock().hold().is_ok();
+        // What retention and compaction give up is there as long as this view.
+        let view = self.view();
+        let is_gone =
+            |file: &DataFile| file.path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+        let shown = view
+            .tables
+            .iter()
+            .enumerate()
+            .flat_map(|(family, table)| table.files.iter().map(move |file| (family, file)));
+        let gone = shown.filter(|(_, file)| is_gone(file));
+        let gone: Vec<Absent> =
+            gone.map(|(family, file)| Absent { family, file: Arc::clone(file), is_told: false }).collect();
+        let absent = std::mem::take(&mut self.lock().absent);
+        let (mut absent, back): (Vec<Absent>, Vec<Absent>) = absent.into_iter().partition(|one| is_gone(&one.file));
+        if !gone.is_empty() || !back.is_empty() {
+            self.show_files(&gone, &back);
+            tracing::warn!(gone = gone.len(), back = back.len(), "files of the lake went away or came back");
+        }
+        absent.extend(gone);
+        absent.drain(..absent.len().saturating_sub(ABSENT_MAX));
+        let mut losses = Vec::new();
+        for one in absent.iter_mut().filter(|one| held && !one.is_told) {
+            one.is_told = true;
+            let DataFile { rows, time_range, .. } = *one.file;
+            losses.push(Loss { family: one.family, reason: "files gone", rows, time_range });
+        }
+        self.lock().absent.extend(absent);
+        if !losses.is_empty() {
+            self.pending.lock().unwrap_or_else(PoisonError::into_inner).losses.extend(losses);
+        }
+    }
+
+    /// Takes files out of the view and puts others in.
+    fn show_files(&self, gone: &[Absent], back: &[Absent]) {
+        let _state = self.lock();
+        let mut view = View::clone(&self.view.load());
+        let hidden: HashSet<*const DataFile> = gone.iter().map(|one| Arc::as_ptr(&one.file)).collect();
+        for (family, table) in view.tables.iter_mut().enumerate() {
+            let kept = table.files.iter().filter(|file| !hidden.contains(&Arc::as_ptr(file)));
+            let returned = back.iter().filter(|one| one.family == family).map(|one| &one.file);
+            let mut files: Vec<_> = kept.chain(returned).cloned().collect();
+            files.sort_by_key(|file| file.first_seq);
+            *table = Arc::new(TableView { files: Arc::new(files), ..TableView::clone(table) });
+        }
+        self.view.store(Arc::new(view));
     }
 
     /// What keeps the store from what it should do on disk, and since when; nothing if all is well.
@@ -675,7 +766,7 @@ fn drop_excess(view: &mut View, state: &mut State, hot_bytes_max: u64) -> Vec<Lo
         let rows = oldest.batch.num_rows() as u64;
         state.tables[family].hot_rows -= rows;
         state.lost_rows += rows;
-        losses.push(Loss { family, rows, time_range: oldest.time_range });
+        losses.push(Loss { family, reason: "memory full", rows, time_range: oldest.time_range });
         view.tables[family] = Arc::new(table);
     }
     losses

@@ -117,8 +117,8 @@ fn what_was_shown_outlives_kills() {
     let folder = tempfile::tempdir().unwrap();
     let mut before: BTreeMap<&str, Shown> = BTreeMap::new();
     let mut killed_us = None;
-    // From the newest row that is there to the kill, µs: what was lost, at most.
-    let mut lost_us: Vec<i64> = Vec::new();
+    // By table: from the newest row that is there to the kill, µs. What was lost is from this time, at most.
+    let mut lost_us: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     for crash in 0..=crashes {
         let mut daemon = Daemon::start(folder.path(), CONFIG);
         let mut asking = Asking::new(&daemon.address);
@@ -132,10 +132,12 @@ fn what_was_shown_outlives_kills() {
             assert_eq!(twice, [0], "{table} after crash {crash}");
         }
         if let Some(killed_us) = killed_us {
-            let sql = format!(
-                "SELECT arrow_cast(max(time), 'Int64') FROM network WHERE time <= to_timestamp_micros({killed_us})"
-            );
-            lost_us.push(killed_us - asking.integers(&sql)[0]);
+            for (table, ..) in TABLES {
+                let sql = format!(
+                    "SELECT arrow_cast(max(time), 'Int64') FROM {table} WHERE time <= to_timestamp_micros({killed_us})"
+                );
+                lost_us.entry(table).or_default().push(killed_us - asking.integers(&sql)[0]);
+            }
             let gaps = asking.integers("SELECT count(*) FROM gap WHERE reason = 'killed'");
             assert_eq!(gaps, [i64::try_from(crash).unwrap()], "after crash {crash}");
         }
@@ -162,14 +164,10 @@ fn what_was_shown_outlives_kills() {
     }
     let report = kymo::store::verify::verify(&folder.path().join("data")).unwrap();
     assert!(report.wrong.is_empty() && report.journal_rows == 0, "{report:?}");
-    lost_us.sort_unstable();
-    let quantile = |part: usize| lost_us[(lost_us.len() - 1) * part / 100] / 1000;
-    println!(
-        "{crashes} kills, {} rows in {} files; from the newest row there to the kill: median {} ms, p99 {} ms, most {} ms",
-        report.rows,
-        report.files,
-        quantile(50),
-        quantile(99),
-        quantile(100)
-    );
+    println!("{crashes} kills, {} rows in {} files", report.rows, report.files);
+    for (table, mut lost_us) in lost_us {
+        lost_us.sort_unstable();
+        let [median, p99, most] = [50, 99, 100].map(|part| lost_us[(lost_us.len() - 1) * part / 100] / 1000);
+        println!("{table}: from the newest row there to the kill: median {median} ms, p99 {p99} ms, most {most} ms");
+    }
 }

@@ -10,17 +10,20 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use clap::Args;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::connect::{Target, block_on, spinner};
 use super::output::{Destination, Format};
-use crate::query::{Engine, QuerySettings};
-use crate::store;
+use crate::query::{Engine, QueryError, QuerySettings};
+use crate::store::lake::Scan;
+use crate::store::{self, View};
 
 /// Reading a folder, whoever asks is the only one to wait; a day is a bound all the same.
 const OFFLINE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Memory for sorting and grouping when a folder is read.
 const OFFLINE_MEMORY_BYTES_MAX: usize = 1 << 30;
+/// A running daemon may replace files that were just found; then they are looked for again, so often at most.
+const TRIES_MAX: u32 = 5;
 /// Foreign files that are named one by one.
 const FOREIGN_NAMED_MAX: usize = 5;
 
@@ -69,24 +72,52 @@ pub fn run(query: &Query) -> anyhow::Result<()> {
 }
 
 async fn offline(sql: &str, folder: &Path, destination: &Destination) -> anyhow::Result<()> {
-    let (view, scan) = store::open_read_only(folder)?;
-    for (path, reason) in scan.foreign.iter().take(FOREIGN_NAMED_MAX) {
-        eprintln!("kymo: left out {}: {reason}", path.display());
-    }
-    if scan.foreign.len() > FOREIGN_NAMED_MAX {
-        eprintln!("kymo: left out {} more files", scan.foreign.len() - FOREIGN_NAMED_MAX);
-    }
-    let view = Arc::new(view);
     let settings = QuerySettings {
         memory_bytes_max: OFFLINE_MEMORY_BYTES_MAX,
         time_max: OFFLINE_TIME_MAX,
         rows_max: None,
         ..QuerySettings::default()
     };
-    let engine = Engine::new(Arc::new(move || Arc::clone(&view)), settings)?;
-    let rows = engine.execute(sql).await?;
+    let mut tries = 1;
+    loop {
+        let (view, scan) = store::open_read_only(folder)?;
+        let view = Arc::new(view);
+        let shown = Arc::clone(&view);
+        let engine = Engine::new(Arc::new(move || Arc::clone(&shown)), settings)?;
+        // As long as nothing was written, it can begin anew.
+        match begin(&engine, sql).await {
+            Err(_) if tries < TRIES_MAX && has_lost_files(&view) => tries += 1,
+            begun => {
+                let (schema, rows) = begun?;
+                warn_of(&scan);
+                return write(&schema, rows.map(|batch| Ok(batch?)), destination).await;
+            }
+        }
+    }
+}
+
+/// Runs the query up to its first rows.
+async fn begin(
+    engine: &Engine,
+    sql: &str,
+) -> Result<(SchemaRef, impl Stream<Item = Result<RecordBatch, QueryError>> + use<>), QueryError> {
+    let mut rows = engine.execute(sql).await?;
     let schema = rows.schema();
-    write(&schema, rows.map(|batch| Ok(batch?)), destination).await
+    let first = rows.try_next().await?;
+    Ok((schema, stream::iter(first.map(Ok)).chain(rows)))
+}
+
+fn has_lost_files(view: &View) -> bool {
+    view.tables.iter().flat_map(|table| table.files.iter()).any(|file| file.path.symlink_metadata().is_err())
+}
+
+fn warn_of(scan: &Scan) {
+    for (path, reason) in scan.foreign.iter().take(FOREIGN_NAMED_MAX) {
+        eprintln!("kymo: left out {}: {reason}", path.display());
+    }
+    if scan.foreign.len() > FOREIGN_NAMED_MAX {
+        eprintln!("kymo: left out {} more files", scan.foreign.len() - FOREIGN_NAMED_MAX);
+    }
 }
 
 async fn online(sql: &str, target: &Target, destination: &Destination) -> anyhow::Result<()> {

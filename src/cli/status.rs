@@ -51,6 +51,9 @@ fn describe(status: &GetStatusResponse, out: &mut impl Write) -> io::Result<()> 
         writeln!(out, "serves:  {} on {}", listener.name, listener.address)?;
     }
     writeln!(out, "data:    {}", status.data_dir)?;
+    for found in &status.found_at_start {
+        writeln!(out, "found:   {found}")?;
+    }
     if let Some(store) = &status.store {
         writeln!(out, "memory:  {} rows, {}", store.hot_rows, show::bytes(store.hot_bytes))?;
         writeln!(out, "journal: {}", show::bytes(store.journal_bytes))?;
@@ -99,6 +102,7 @@ fn as_json(status: &GetStatusResponse) -> Value {
         "listeners": listeners,
         "degraded": status.degraded,
         "degraded_reasons": status.degraded_reasons,
+        "found_at_start": status.found_at_start,
         "losses": {
             "missed_ticks": losses.missed_ticks,
             "dropped_records": losses.dropped_records,

@@ -161,6 +161,7 @@ impl Upkeep {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
+            store.look_for_files();
             let expired = store.retain(wall_us());
             if expired > 0 {
                 tracing::info!(files = expired, "retention deleted files");

@@ -261,7 +261,7 @@ impl Drain {
     fn gap_row(&self, loss: &Loss) -> Gap {
         Gap {
             collector: self.gap_labels.intern(FAMILIES[loss.family].name()),
-            reason: self.gap_labels.intern("memory full"),
+            reason: self.gap_labels.intern(loss.reason),
             from_us: loss.time_range.0,
             to_us: loss.time_range.1,
             lost: loss.rows.cast_signed(),

@@ -42,6 +42,8 @@ pub(super) struct Control {
     pub(super) address: Arc<OnceLock<SocketAddr>>,
     pub(super) started_at_us: i64,
     pub(super) started: Instant,
+    /// In the data folder, at the start.
+    pub(super) found: Vec<String>,
 }
 
 impl Operator for Control {
@@ -209,6 +211,7 @@ impl Control {
             collectors,
             listeners: self.address.get().map(|address| ("Flight SQL and control", *address)).into_iter().collect(),
             degraded,
+            found_at_start: self.found.clone(),
             losses,
         }
     }

@@ -45,7 +45,7 @@ record! {
             /// `late`: the thread did not run when ticks were due. `suspended`: the host was, so no tick was due.
             /// `clock step`: the wall clock was set, from what it would have said to what it said at the next tick.
             /// `memory full`: no flush succeeded for too long. `killed`: kymo was, or the host went down. `not recovered`:
-            /// rows are neither in files nor in the journal, though later ones are.
+            /// rows are neither in files nor in the journal, though later ones are. `files gone`: somebody deleted them.
             reason => "kymo.gap.reason",
         }
         values {

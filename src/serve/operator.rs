@@ -191,6 +191,8 @@ pub struct DaemonStatus {
     pub listeners: Vec<(&'static str, SocketAddr)>,
     /// What is wrong, in sentences; empty when all is well.
     pub degraded: Vec<String>,
+    /// What the start found in the data folder, in sentences.
+    pub found_at_start: Vec<String>,
     /// What was lost since the start.
     pub losses: Losses,
 }

@@ -58,6 +58,7 @@ impl From<DaemonStatus> for GetStatusResponse {
                 .collect(),
             degraded: !status.degraded.is_empty(),
             degraded_reasons: status.degraded,
+            found_at_start: status.found_at_start,
             losses: Some(Losses {
                 missed_ticks: losses.missed_ticks,
                 dropped_records: losses.dropped_records,

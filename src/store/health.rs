@@ -46,30 +46,29 @@ pub struct Degraded {
 }
 
 impl Health {
-    /// Something is wrong with a part. The first time this is told in the log.
-    pub(super) fn bad(&self, part: Part, reason: impl Display) {
+    /// Something is wrong with a part. The first time this is told in the log. Whether it is new.
+    pub(super) fn bad(&self, part: Part, reason: impl Display) -> bool {
         let reason = reason.to_string();
         let mut troubles = self.lock();
-        match troubles.get_mut(&part) {
-            Some(trouble) => trouble.reason = reason,
-            None => {
-                tracing::error!(reason, "the store is degraded; recording goes on in memory");
-                troubles.insert(part, Trouble { since_us: wall_us(), reason });
-            }
+        if let Some(trouble) = troubles.get_mut(&part) {
+            trouble.reason = reason;
+            return false;
         }
+        tracing::error!(reason, "the store is degraded; recording goes on in memory");
+        troubles.insert(part, Trouble { since_us: wall_us(), reason });
+        true
     }
 
-    /// A part did what it should.
-    pub(super) fn good(&self, part: Part) {
-        let mut troubles = self.lock();
-        if let Some(trouble) = troubles.remove(&part) {
-            let seconds = (wall_us() - trouble.since_us) as f64 / 1e6;
-            tracing::info!(seconds, "over: {}", trouble.reason);
-        }
+    /// A part did what it should. Whether something was wrong before.
+    pub(super) fn good(&self, part: Part) -> bool {
+        let Some(trouble) = self.lock().remove(&part) else { return false };
+        let seconds = (wall_us() - trouble.since_us) as f64 / 1e6;
+        tracing::info!(seconds, "over: {}", trouble.reason);
+        true
     }
 
-    /// Something is wrong with a part, or nothing is.
-    pub(super) fn note(&self, part: Part, reason: Option<impl Display>) {
+    /// Something is wrong with a part, or nothing is. Whether that is new.
+    pub(super) fn note(&self, part: Part, reason: Option<impl Display>) -> bool {
         match reason {
             Some(reason) => self.bad(part, reason),
             None => self.good(part),

@@ -23,6 +23,7 @@ use arrow::array::RecordBatch;
 
 use super::disk::{Disk, DiskError, DiskFile, step};
 use super::health::{Health, Part};
+use super::lock::FolderLock;
 use encode::Encoder;
 
 /// The folder of the segments within the data folder.
@@ -61,6 +62,7 @@ pub(super) struct JournalSettings {
 pub(super) struct Journal {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
+    lock: Arc<FolderLock>,
     settings: JournalSettings,
     health: Arc<Health>,
     encoder: Mutex<Encoder>,
@@ -146,6 +148,7 @@ impl Journal {
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         folder: PathBuf,
+        lock: Arc<FolderLock>,
         settings: JournalSettings,
         health: Arc<Health>,
         left: Vec<Left>,
@@ -181,6 +184,7 @@ impl Journal {
         Journal {
             disk,
             folder,
+            lock,
             encoder: Mutex::new(Encoder::new(settings.host.clone())),
             settings,
             health,
@@ -405,7 +409,9 @@ impl Journal {
                 .map_err(|error| Some(DiskError::of("write the journal in", &self.folder)(error)));
         };
         let path = self.folder.join(segment_name(number));
-        let created = step("journal.create").and_then(|()| self.disk.create(&path));
+        // Where the folder is another one now, it may be another process'.
+        let held = self.lock.hold().map_err(io::Error::other);
+        let created = held.and_then(|()| step("journal.create")).and_then(|()| self.disk.create(&path));
         let file = created.map_err(|error| Some(DiskError::of("create", &path)(error)))?;
         if let Err(error) = step("journal.begin").and_then(|()| file.append(&chunk.bytes)) {
             // What is left of it is cut at the next start if it can't be removed now.
@@ -481,10 +487,7 @@ impl Journal {
         }
         self.lock().syncing_since = None;
         let all = failed.is_none();
-        match failed {
-            None => self.health.good(Part::Sync),
-            Some(error) => self.health.bad(Part::Sync, error),
-        }
+        self.health.note(Part::Sync, failed);
         all
     }
 

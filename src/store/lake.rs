@@ -1,8 +1,8 @@
 //! The lake: the Parquet files of a data folder, found at start and kept in the view from then on.
 
 use std::cmp::Reverse;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -13,6 +13,7 @@ use crate::family::FAMILIES;
 
 use super::disk::{Disk, DiskError, create_folders, step};
 use super::journal::JOURNAL;
+use super::lock::FolderLock;
 use super::partition;
 
 /// One published Parquet file. It never changes; it is deleted when it was given up and its last reader is gone.
@@ -90,14 +91,12 @@ pub enum LakeError {
 pub const LAKE: &str = "lake";
 /// A lake is listed so often until nothing of what was listed vanishes meanwhile.
 const SCANS_MAX: u32 = 5;
-const LOCK: &str = "LOCK";
 
 /// A data folder held by this process.
 #[derive(Debug)]
 pub struct Lake {
     root: PathBuf,
-    /// Holds the lock (flock(2)) as long as it is open; the kernel frees it however the process ends.
-    _lock: File,
+    lock: Arc<FolderLock>,
 }
 
 impl Lake {
@@ -112,7 +111,12 @@ impl Lake {
         for folder in [&root, &journal] {
             create_folders(disk, above, folder)?;
         }
-        Ok(Lake { root, _lock: lock(data)? })
+        Ok(Lake { root, lock: Arc::new(FolderLock::take(data)?) })
+    }
+
+    /// What holds the data folder.
+    pub(super) fn lock(&self) -> &Arc<FolderLock> {
+        &self.lock
     }
 
     /// The folder of the tables.
@@ -136,27 +140,6 @@ impl Lake {
         }
         Ok(scan)
     }
-}
-
-/// Takes a data folder for this process.
-fn lock(data: &Path) -> Result<File, LakeError> {
-    let path = data.join(LOCK);
-    let options = File::options().read(true).write(true).create(true).truncate(false).clone();
-    let mut lock = options.open(&path).map_err(DiskError::of("open the lock", &path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = lock.read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() { "unknown".into() } else { holder.trim().into() };
-            return Err(LakeError::Held { path: data.into(), holder });
-        }
-        Err(TryLockError::Error(error)) => return Err(DiskError::of("lock", &path)(error).into()),
-    }
-    let holder = format!("pid {}, since {}\n", std::process::id(), partition::timestamp(crate::sampler::wall_us()));
-    // On a full disk this cannot be written; the lock holds all the same.
-    let _ = lock.set_len(0).and_then(|()| lock.write_all(holder.as_bytes()));
-    Ok(lock)
 }
 
 /// What stands in a lake.

@@ -24,13 +24,13 @@ use crate::batch;
 use crate::record::{Kind, Table, Type};
 
 use super::disk::{Disk, DiskError, DiskFile, create_folders, step};
-use super::lake::DataFile;
+use super::lake::{DataFile, LakeError};
 use super::partition;
 
 /// The version of the tables' layout, in every file's metadata as `kymo.schema_version`.
 pub const SCHEMA_VERSION: &str = "1";
-/// A low level: higher ones cost several times the CPU for a few per cent of size.
-const ZSTD_LEVEL: i32 = 1;
+/// Higher levels cost several times the CPU for a per cent of size.
+const ZSTD_LEVEL: i32 = 3;
 /// Rows a row group: bounds the writer's memory, and is what a reader can skip at once.
 const ROW_GROUP_ROWS_MAX: usize = 262_144;
 /// Rows a page: what the page index lets a reader skip within a row group.
@@ -62,6 +62,9 @@ pub enum WriteError {
     /// The file system refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The data folder is not there, or another process'.
+    #[error(transparent)]
+    Folder(#[from] LakeError),
     /// A file that is there could not be read.
     #[error("read {}: {source}", path.display())]
     Read {
@@ -256,12 +259,15 @@ fn properties(origin: Origin<'_>, first_seq: u64, end_seq: u64) -> WriterPropert
         .set_key_value_metadata(Some(metadata));
     for column in origin.table.columns {
         let path = ColumnPath::from(column.name);
-        // Times and counters grow by small steps: their differences pack into a few bits.
-        if column.kind == Kind::Time || column.ty == Type::Int64 {
-            properties = properties
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-        }
+        // Measured on traces (ARCHITECTURE.md, "Encodings"): rows of several series take turns, so what a value has in
+        // common with one of the last few rows is found by zstd, and lost to differences between neighbours. Time alone
+        // goes on from row to row.
+        let encoding = match (column.kind, column.ty) {
+            (_, Type::Text) => continue,
+            (Kind::Time, _) => Encoding::DELTA_BINARY_PACKED,
+            _ => Encoding::PLAIN,
+        };
+        properties = properties.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, encoding);
     }
     properties.build()
 }

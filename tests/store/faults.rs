@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use kymo::store::disk::{Disk, DiskFile, LocalDisk};
+use kymo::store::lake::LakeError;
 use kymo::store::verify::verify;
+use kymo::store::{Loss, Store};
 
 use crate::rows::{Running, WINDOW, numbers, settings, time};
 
@@ -160,5 +162,62 @@ fn a_journal_that_is_full_deletes_its_oldest_segments_and_says_so() {
     running.store.flush().unwrap_err();
     let told = running.store.degraded().unwrap().reasons.join("; ");
     assert!(told.contains("the journal is full") && told.contains("lake/gap"), "{told}");
+    running.close();
+}
+
+#[test]
+fn a_folder_that_vanished_is_waited_for_and_what_it_had_is_shown_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, away) = (folder.path().join("data"), folder.path().join("away"));
+    let running = Running::open(Arc::new(LocalDisk), settings(&data));
+    running.append([0; 2], 100);
+    running.store.flush().unwrap();
+    running.append([100; 2], 100);
+    std::fs::rename(&data, &away).unwrap();
+    running.store.check();
+    let told = running.store.degraded().unwrap().reasons.join("; ");
+    assert!(told.contains(&format!("find data folder {}", data.display())), "{told}");
+    assert!(running.store.flush().is_err());
+    assert!(running.append([200; 2], 100).is_empty());
+    assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(100..300)));
+    assert!(!data.exists());
+
+    std::fs::rename(&away, &data).unwrap();
+    // The journal is tried again no sooner than half a second later.
+    std::thread::sleep(Duration::from_millis(600));
+    running.store.check();
+    running.store.flush().unwrap();
+    assert!(running.append([300; 2], 100).is_empty());
+    assert_eq!(running.store.degraded(), None);
+    assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(0..400)));
+    running.close();
+}
+
+#[test]
+fn files_that_somebody_deleted_are_told_as_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let running = Running::open(Arc::new(LocalDisk), settings(&data));
+    running.append([0; 2], 100);
+    running.store.flush().unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::create_dir(&data).unwrap();
+    running.store.check();
+    std::thread::sleep(Duration::from_millis(600));
+    let losses = running.append([100; 2], 100);
+    assert_eq!(losses.len(), 2, "{losses:?}");
+    for loss in losses {
+        let expected = Loss { reason: "files gone", rows: 100, time_range: (time(0), time(99)), ..loss };
+        assert_eq!(loss, expected);
+    }
+    // Once.
+    running.store.look_for_files();
+    assert!(running.append([200; 2], 100).is_empty());
+    running.store.flush().unwrap();
+    running.store.check();
+    assert_eq!(running.store.degraded(), None);
+    assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(100..300)));
+    // Another kymo cannot take the folder that was made anew.
+    assert!(matches!(Store::open(settings(&data)), Err(LakeError::Held { .. })));
     running.close();
 }

@@ -1,0 +1,236 @@
+"""Disks that fail, for real: one that is full, one that is read-only, and one that vanishes, each with a kymo on it that
+goes on sampling, alerting and answering, says what is wrong within a second, and is well again by itself.
+
+    python3 check_disk.py
+
+Runs in a mount namespace of its own (unshare(1)), so its file systems are nobody else's; no root is needed where the kernel
+gives user namespaces to all.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from harness import Checks, Daemon, burning, command, folder, wait_for, webhook
+
+INSIDE = "--inside"
+CONFIG = """
+[collector.burst]
+interval = "1ms"
+metrics = ["network", "disk"]
+
+[collector.system]
+interval = "10ms"
+metrics = ["cpu", "memory"]
+
+[storage]
+flush_interval = "2s"
+hot_bytes_max = "{hot}"
+
+[notifier.hook]
+url = "{url}"
+
+[[alert]]
+name = "burn"
+condition = "cpu_usage_above"
+threshold = 80.0
+for = "200ms"
+message = "{{value}}"
+notify = ["hook"]
+"""
+LABELS = {"network": "interface", "disk": "device", "cpu": "cpu", "memory": "'-'"}
+OWNERS = {"network": "burst", "disk": "burst", "cpu": "system", "memory": "system"}
+# Beside the disk there is the network of the status call, and a machine that may be busy.
+TOLD_SECONDS = 1.0
+WELL_SECONDS = 20
+
+
+def run(*arguments):
+    subprocess.run(arguments, check=True)
+
+
+@contextlib.contextmanager
+def mounted(path, size):
+    path.mkdir(exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", f"size={size}", "kymo-check", str(path))
+    try:
+        yield
+    finally:
+        run("umount", "-l", str(path))
+
+
+def status(daemon):
+    return json.loads(command("status", "--addr", daemon.url, "--format", "json"))
+
+
+def degraded(daemon):
+    """Why it is, each with the time since when; nothing when it is well."""
+    now = status(daemon)
+    return now["degraded_reasons"] if now["degraded"] else None
+
+
+def told_within(daemon, since):
+    """What status says, and how long after `since` it did."""
+    reasons = wait_for(lambda: degraded(daemon), 10, "status says degraded")
+    assert all(reason.startswith("since 2") for reason in reasons), reasons
+    return reasons, time.monotonic() - since
+
+
+def counted(daemon):
+    """Every tick is a row of every label, or was told as lost; how many rows were."""
+    lost_in_all = 0
+    for table, label in LABELS.items():
+        (row,) = daemon.query(
+            f"WITH newest AS (SELECT ticks, time FROM collector WHERE collector = '{OWNERS[table]}' ORDER BY time DESC LIMIT 1)"
+            f" SELECT count(*) AS found, count(DISTINCT {label}) AS labels, max(newest.ticks) AS ticks,"
+            f" (SELECT coalesce(sum(lost), 0) FROM gap WHERE collector = '{table}') AS lost"
+            f" FROM {table} JOIN newest ON {table}.time <= newest.time")
+        assert row["found"] + row["lost"] == row["ticks"] * row["labels"], (table, row)
+        lost_in_all += row["lost"]
+    return lost_in_all
+
+
+def goes_on(daemon, received):
+    """Rows come, and an alert fires, both while the disk fails."""
+    count = "SELECT count(*) AS n FROM network WHERE time > now() - interval '1 second'"
+    first = len(received)
+    with burning(15, os.cpu_count()):
+        wait_for(lambda: len(received) > first, 15, "the alert fires")
+    assert daemon.value(count) > 500
+    newest = daemon.value("SELECT max(ticks) AS t FROM collector WHERE collector = 'burst'")
+    wait_for(lambda: daemon.value("SELECT max(ticks) AS t FROM collector WHERE collector = 'burst'") > newest, 5, "a report")
+
+
+def well_again(daemon):
+    wait_for(lambda: not status(daemon)["degraded"], WELL_SECONDS, "it is well again")
+    command("flush", "--addr", daemon.url)
+    now = status(daemon)
+    assert not now["degraded"] and now["store"]["hot_rows"] < 100_000, now
+
+
+def kept(daemon):
+    """All of it is there after a stop, and verifies."""
+    totals = {table: daemon.value(f"SELECT count(*) AS n FROM {table}") for table in LABELS}
+    assert daemon.stop() == 0, daemon.log[-5:]
+    command("verify", str(daemon.data))
+    daemon.start()
+    for table, total in totals.items():
+        assert daemon.value(f"SELECT count(*) AS n FROM {table}") >= total, (table, total)
+
+
+def a_full_disk_loses_nothing(path):
+    with mounted(path, "48m"), webhook() as (url, received), Daemon(path / "data", CONFIG.format(hot="64MiB", url=url)) as daemon:
+        time.sleep(3)
+        since = time.monotonic()
+        fill(path / "ballast")
+        reasons, after = told_within(daemon, since)
+        assert "No space left" in str(reasons), reasons
+        goes_on(daemon, received)
+        assert degraded(daemon)
+        (path / "ballast").unlink()
+        well_again(daemon)
+        lost = counted(daemon)
+        assert lost == 0, lost
+        kept(daemon)
+    assert after <= TOLD_SECONDS, f"told after {after:.2f} s"
+    return f"told after {after:.2f} s: {reasons[0]}"
+
+
+def what_memory_cannot_hold_is_counted(path):
+    with mounted(path, "48m"), webhook() as (url, _), Daemon(path / "data", CONFIG.format(hot="1MiB", url=url)) as daemon:
+        time.sleep(3)
+        fill(path / "ballast")
+        wait_for(lambda: daemon.value("SELECT coalesce(sum(lost), 0) AS n FROM gap WHERE reason = 'memory full'") > 1_000, 20, "rows are dropped")
+        assert status(daemon)["store"]["hot_bytes"] <= 1 << 20
+        (path / "ballast").unlink()
+        well_again(daemon)
+        lost = counted(daemon)
+        assert lost > 1_000 and status(daemon)["losses"]["lost_rows"] == lost, (lost, status(daemon)["losses"])
+        kept(daemon)
+    return f"{lost} rows"
+
+
+def a_read_only_disk_loses_nothing(path):
+    """A read-only mount over the folder, as remounting a disk that has files open for writing is refused by the kernel."""
+    with mounted(path, "256m"), webhook() as (url, received), Daemon(path / "data", CONFIG.format(hot="64MiB", url=url)) as daemon:
+        time.sleep(3)
+        run("mount", "--bind", str(daemon.data), str(daemon.data))
+        run("mount", "-o", "remount,bind,ro", str(daemon.data))
+        try:
+            # Nothing is refused before the first flush.
+            reasons = wait_for(lambda: degraded(daemon), 4, "status says degraded")
+            assert "Read-only file system" in str(reasons), reasons
+            goes_on(daemon, received)
+            assert degraded(daemon)
+        finally:
+            run("umount", str(daemon.data))
+        well_again(daemon)
+        lost = counted(daemon)
+        assert lost == 0, lost
+        kept(daemon)
+    return reasons[0]
+
+
+def a_disk_that_vanishes_is_waited_for(path):
+    """Unmounted, with what it had; and then there again."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mounted(path, "256m"))
+        url, received = stack.enter_context(webhook())
+        daemon = stack.enter_context(Daemon(path / "data", CONFIG.format(hot="64MiB", url=url)))
+        time.sleep(3)
+        before = daemon.value("SELECT min(arrow_cast(time, 'Int64')) AS t FROM network")
+        # A second mount keeps it from going for good.
+        other = path.with_name("other")
+        other.mkdir()
+        run("mount", "--bind", str(path), str(other))
+        since = time.monotonic()
+        run("umount", "-l", str(path))
+        reasons, after = told_within(daemon, since)
+        assert "find data folder" in str(reasons), reasons
+        goes_on(daemon, received)
+        # Over memory.
+        assert daemon.value("SELECT min(arrow_cast(time, 'Int64')) AS t FROM network") > before
+        run("mount", "--bind", str(other), str(path))
+        run("umount", "-l", str(other))
+        well_again(daemon)
+        assert daemon.value("SELECT min(arrow_cast(time, 'Int64')) AS t FROM network") == before
+        lost = counted(daemon)
+        assert lost == 0, lost
+        kept(daemon)
+    assert after <= TOLD_SECONDS, f"told after {after:.2f} s"
+    return f"told after {after:.2f} s: {reasons[0]}"
+
+
+def fill(file):
+    with open(file, "wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        size = 1 << 20
+        while size >= 1:
+            try:
+                while True:
+                    if ballast.write(b"b" * size) < size:
+                        break
+            except OSError:
+                pass
+            size //= 16
+
+
+def main():
+    if INSIDE not in sys.argv:
+        user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+        os.execvp("unshare", ["unshare", "--mount", *user, sys.executable, str(pathlib.Path(__file__).resolve()), INSIDE])
+    checks = Checks()
+    with folder() as path:
+        for number, check in enumerate((
+                a_full_disk_loses_nothing, what_memory_cannot_hold_is_counted, a_read_only_disk_loses_nothing,
+                a_disk_that_vanishes_is_waited_for)):
+            (path / str(number)).mkdir()
+            checks.run(check, path / str(number) / "disk")
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Readers that kymo's authors did not write, on the data folder of a running daemon: DuckDB, polars, pandas, chdb, and
+Spark where its package is installed by hand; and what data/README.md shows, as it stands there.
+
+    python3 check_lake.py [--spark]
+"""
+
+import re
+import subprocess
+import sys
+import time
+
+import adbc_driver_flightsql.dbapi as flightsql
+import chdb
+import duckdb
+import pandas
+import polars
+
+from harness import KYMO, ROOT, Checks, Daemon, command, folder
+
+# Short stretches, so that a run of the check sees files that became one, and others.
+CONFIG = """
+[storage]
+flush_interval = "2s"
+compaction_interval = "1m"
+"""
+# Tables, and a column of each to sum up: integers, so that all must say exactly the same.
+TABLES = {
+    "network": "rx_bytes", "disk": "write_bytes", "cpu": "user_us", "memory": "free_bytes", "vm": "page_faults",
+    "softirq": "softirqs", "host": "context_switches", "process": "rss_bytes", "collector": "ticks", "kymo": "rss_bytes"}
+
+
+def of_flight(daemon, table, column, until):
+    sql = f"SELECT count(*), sum({column}) FROM {table} WHERE time <= to_timestamp_micros({until})"
+    with flightsql.connect(f"grpc://{daemon.address}") as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return tuple(cursor.fetchone())
+
+
+def of_duckdb(daemon, table, column, until):
+    return duckdb.sql(
+        f"SELECT count(*), sum({column})::BIGINT FROM read_parquet('{daemon.data}/lake/{table}/**/*.parquet')"
+        f" WHERE time <= make_timestamptz({until})").fetchall()[0]
+
+
+def of_polars(daemon, table, column, until):
+    rows = polars.scan_parquet(f"{daemon.data}/lake/{table}/**/*.parquet").filter(
+        polars.col("time").dt.epoch("us") <= until)
+    return rows.select(polars.len().cast(polars.Int64), polars.col(column).sum()).collect().row(0)
+
+
+def of_pandas(daemon, table, column, until):
+    rows = pandas.read_parquet(daemon.data / "lake" / table)
+    rows = rows[rows["time"] <= pandas.Timestamp(until, unit="us", tz="UTC")]
+    return len(rows), int(rows[column].sum())
+
+
+def of_chdb(daemon, table, column, until):
+    answer = chdb.query(
+        f"SELECT count(), sum({column}) FROM file('{daemon.data}/lake/{table}/**/*.parquet', Parquet)"
+        f" WHERE time <= fromUnixTimestamp64Micro({until})", "CSV")
+    return tuple(int(number) for number in str(answer).strip().split(","))
+
+
+def of_spark(daemon, table, column, until):
+    from pyspark.sql import SparkSession, functions
+
+    spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    rows = spark.read.parquet(f"{daemon.data}/lake/{table}")
+    # Spark finds host= and date= by itself.
+    assert {"host", "date"} <= set(rows.columns), rows.columns
+    rows = rows.where(functions.unix_micros("time") <= until)
+    return tuple(rows.agg(functions.count("*"), functions.sum(column)).first())
+
+
+READERS = {"DuckDB": of_duckdb, "polars": of_polars, "pandas": of_pandas, "chdb": of_chdb}
+
+
+def readers_agree(daemon):
+    """The same counts and sums as Flight's, table by table, while the daemon records."""
+    command("flush", "--addr", daemon.url)
+    total = 0
+    for table, column in TABLES.items():
+        until = daemon.value(f"SELECT arrow_cast(max(time), 'Int64') AS t FROM {table}") - 500_000
+        command("flush", "--addr", daemon.url)
+        expected = of_flight(daemon, table, column, until)
+        assert expected[0] > 0, (table, expected)
+        for name, reader in READERS.items():
+            found = tuple(reader(daemon, table, column, until))
+            assert found == expected, f"{name} of {table}: {found}, Flight: {expected}"
+        total += expected[0]
+    return f"{', '.join(READERS)}: {len(TABLES)} tables, {total} rows"
+
+
+def the_readme_holds(daemon):
+    """Each snippet of data/README.md runs as it stands there, from the folder above the data folder."""
+    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```(sql|python|sh)\n(.*?)```", text, re.DOTALL)
+    assert [language for language, _ in snippets] == ["sql", "python", "python", "python", "python", "sh"], snippets
+    shown = []
+    for language, code in snippets:
+        if "pyspark" in code and of_spark not in READERS.values():
+            continue
+        above = daemon.data.parent
+        run = {
+            "sql": [sys.executable, "-c", f"import duckdb\nprint(duckdb.sql({code!r}))"],
+            "python": [sys.executable, "-c", "\n".join(printing(code.splitlines()))],
+            "sh": ["sh", "-ec", code.replace("kymo ", f"{KYMO} ")],
+        }[language]
+        done = subprocess.run(run, cwd=above, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 and done.stdout.strip(), (code, done.stdout, done.stderr)
+        shown.append(f"{language}: {len(done.stdout.splitlines())} lines")
+    return ", ".join(shown)
+
+
+def printing(lines):
+    """The last line is an expression, whose value is printed."""
+    return [*lines[:-1], f"print({lines[-1]})"]
+
+
+def files_become_one(daemon):
+    """Compaction, with rows counted through Flight and from the files all the while: never fewer, none twice."""
+    before, files = 0, set()
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        offline = daemon_less("SELECT count(*) AS n, count(DISTINCT time) AS t, count(DISTINCT interface) AS i FROM network", daemon)
+        assert offline["n"] == offline["t"] * offline["i"], offline
+        (online,) = daemon.query("SELECT count(*) AS n, count(DISTINCT time) AS t, count(DISTINCT interface) AS i FROM network")
+        assert online["n"] == online["t"] * online["i"] >= before, (online, before)
+        before = online["n"]
+        now = set((daemon.data / "lake" / "network").rglob("*.parquet"))
+        if len(files - now) > 1 and len(now) < len(files):
+            return f"{len(files - now)} files went, {len(now)} are there"
+        files |= now
+        time.sleep(0.2)
+    raise AssertionError(f"nothing became one: {len(files)} files, log {''.join(daemon.log)[-2000:]}")
+
+
+def daemon_less(sql, daemon):
+    from harness import rows
+
+    (row,) = rows(command("query", sql, "--data", str(daemon.data), "--format", "json"))
+    return row
+
+
+def it_verifies(daemon):
+    """Running and stopped."""
+    running = command("verify", str(daemon.data))
+    assert daemon.stop() == 0
+    stopped = command("verify", str(daemon.data))
+    return stopped.strip().splitlines()[0] if running else ""
+
+
+def main():
+    if "--spark" in sys.argv:
+        READERS["Spark"] = of_spark
+    checks = Checks()
+    with folder() as path, Daemon(path / "data", CONFIG) as daemon:
+        time.sleep(5)
+        checks.run(readers_agree, daemon)
+        checks.run(files_become_one, daemon)
+        checks.run(readers_agree, daemon)
+        checks.run(the_readme_holds, daemon)
+        checks.run(it_verifies, daemon)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
