@@ -21,7 +21,8 @@ from lateness import WARM_UP_SECONDS, figures, folder_of, shown, turn_of  # noqa
 FLUSH_SECONDS = 60
 CPU_MS_MAX = 150
 RATIO_MAX = 1.2
-NEVER = {"KYMO_STORAGE__FLUSH_INTERVAL": "24h"}
+# A flush comes when memory is half full, too.
+NEVER = {"KYMO_STORAGE__FLUSH_INTERVAL": "24h", "KYMO_STORAGE__HOT_BYTES_MAX": "4GiB"}
 
 
 def flush_thread_ms(pid):

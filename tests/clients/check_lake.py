@@ -15,7 +15,7 @@ import duckdb
 import pandas
 import polars
 
-from harness import KYMO, ROOT, Checks, Daemon, command, folder
+from harness import KYMO, ROOT, Checks, Daemon, command, folder, rows
 
 # Short stretches, so that a run of the check sees files that became one, and others.
 CONFIG = """
@@ -43,15 +43,15 @@ def of_duckdb(daemon, table, column, until):
 
 
 def of_polars(daemon, table, column, until):
-    rows = polars.scan_parquet(f"{daemon.data}/lake/{table}/**/*.parquet").filter(
+    found = polars.scan_parquet(f"{daemon.data}/lake/{table}/**/*.parquet").filter(
         polars.col("time").dt.epoch("us") <= until)
-    return rows.select(polars.len().cast(polars.Int64), polars.col(column).sum()).collect().row(0)
+    return found.select(polars.len().cast(polars.Int64), polars.col(column).sum()).collect().row(0)
 
 
 def of_pandas(daemon, table, column, until):
-    rows = pandas.read_parquet(daemon.data / "lake" / table)
-    rows = rows[rows["time"] <= pandas.Timestamp(until, unit="us", tz="UTC")]
-    return len(rows), int(rows[column].sum())
+    found = pandas.read_parquet(daemon.data / "lake" / table)
+    found = found[found["time"] <= pandas.Timestamp(until, unit="us", tz="UTC")]
+    return len(found), int(found[column].sum())
 
 
 def of_chdb(daemon, table, column, until):
@@ -65,11 +65,29 @@ def of_spark(daemon, table, column, until):
     from pyspark.sql import SparkSession, functions
 
     spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-    rows = spark.read.parquet(f"{daemon.data}/lake/{table}")
+    found = spark.read.parquet(f"{daemon.data}/lake/{table}")
     # Spark finds host= and date= by itself.
-    assert {"host", "date"} <= set(rows.columns), rows.columns
-    rows = rows.where(functions.unix_micros("time") <= until)
-    return tuple(rows.agg(functions.count("*"), functions.sum(column)).first())
+    assert {"host", "date"} <= set(found.columns), found.columns
+    found = found.where(functions.unix_micros("time") <= until)
+    return tuple(found.agg(functions.count("*"), functions.sum(column)).first())
+
+
+def listed(daemon, table):
+    return set((daemon.data / "lake" / table).rglob("*.parquet"))
+
+
+def between_compactions(daemon, table, read):
+    """What `read` gives while no file of the table goes: in that moment others find files gone, or rows twice."""
+    while True:
+        before, found, error = listed(daemon, table), None, None
+        try:
+            found = read()
+        except Exception as caught:
+            error = caught
+        if before <= listed(daemon, table):
+            if error:
+                raise error
+            return found
 
 
 READERS = {"DuckDB": of_duckdb, "polars": of_polars, "pandas": of_pandas, "chdb": of_chdb}
@@ -85,7 +103,7 @@ def readers_agree(daemon):
         expected = of_flight(daemon, table, column, until)
         assert expected[0] > 0, (table, expected)
         for name, reader in READERS.items():
-            found = tuple(reader(daemon, table, column, until))
+            found = between_compactions(daemon, table, lambda: tuple(reader(daemon, table, column, until)))
             assert found == expected, f"{name} of {table}: {found}, Flight: {expected}"
         total += expected[0]
     return f"{', '.join(READERS)}: {len(TABLES)} tables, {total} rows"
@@ -120,14 +138,14 @@ def printing(lines):
 def files_become_one(daemon):
     """Compaction, with rows counted through Flight and from the files all the while: never fewer, none twice."""
     before, files = 0, set()
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         offline = daemon_less("SELECT count(*) AS n, count(DISTINCT time) AS t, count(DISTINCT interface) AS i FROM network", daemon)
         assert offline["n"] == offline["t"] * offline["i"], offline
         (online,) = daemon.query("SELECT count(*) AS n, count(DISTINCT time) AS t, count(DISTINCT interface) AS i FROM network")
         assert online["n"] == online["t"] * online["i"] >= before, (online, before)
         before = online["n"]
-        now = set((daemon.data / "lake" / "network").rglob("*.parquet"))
+        now = listed(daemon, "network")
         if len(files - now) > 1 and len(now) < len(files):
             return f"{len(files - now)} files went, {len(now)} are there"
         files |= now
@@ -136,8 +154,6 @@ def files_become_one(daemon):
 
 
 def daemon_less(sql, daemon):
-    from harness import rows
-
     (row,) = rows(command("query", sql, "--data", str(daemon.data), "--format", "json"))
     return row
 
