@@ -102,8 +102,10 @@ pub(super) fn flush_until_stopped(
             Err(RecvTimeoutError::Timeout) => {}
         }
         wanted |= store.check();
-        // A host with many devices fills memory before the interval is over: better a file more than rows dropped.
-        let filling = store.stats().hot_bytes > store.settings().hot_bytes_max / 2;
+        // A host with many devices fills memory or the journal before the interval is over: better a file more than rows dropped.
+        let (stats, settings) = (store.stats(), store.settings());
+        let filling =
+            stats.hot_bytes > settings.hot_bytes_max / 2 || stats.journal_bytes > settings.journal_bytes_max / 2;
         let soon = (wanted || filling) && flushed.elapsed() >= RETRY_INTERVAL;
         if Instant::now() >= due || soon {
             (flushed, wanted) = (Instant::now(), false);

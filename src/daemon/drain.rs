@@ -222,7 +222,9 @@ impl Drain {
         let losses = self.store.append(appends);
         if !losses.is_empty() {
             let rows: Vec<Gap> = losses.iter().map(|loss| self.gap_row(loss)).collect();
-            self.store.append(own_rows(&rows, &self.gap_labels).into_iter().collect());
+            // Where memory is full, room for these is made at the cost of others; that is told next time.
+            let more = self.store.append(own_rows(&rows, &self.gap_labels).into_iter().collect());
+            self.store.tell_later(more);
         }
     }
 

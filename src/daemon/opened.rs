@@ -22,7 +22,10 @@ pub(super) fn tell(opened: &Opened) -> Vec<String> {
     }
     let foreign = scan.foreign.iter().chain(&recovery.foreign);
     let foreign = foreign.map(|(path, why)| format!("{} is left alone and not read: {why}", path.display()));
-    let kept = recovery.kept.iter().map(|(path, why)| format!("{} is kept, and not read: {why}", path.display()));
+    let kept = recovery
+        .kept
+        .iter()
+        .map(|(path, why)| format!("{} is kept: {why}; what came before was recovered", path.display()));
     let missing = recovery.missing.iter().map(|missing| {
         let table = FAMILIES[missing.family].name();
         format!("{} rows of {table} are neither in files nor in the journal; gap says of what time", missing.rows)

@@ -187,10 +187,8 @@ impl Control {
             lost_exports: self.exports.count(),
         };
         let mut degraded = Vec::new();
-        if let Some(store) = self.store.degraded() {
-            let since = timestamp(store.since_us);
-            degraded.extend(store.reasons.iter().map(|reason| format!("since {since:.0}: {reason}")));
-        }
+        let troubles = self.store.degraded();
+        degraded.extend(troubles.iter().map(|one| format!("since {:.0}: {}", timestamp(one.since_us), one.reason)));
         for collector in &collectors {
             degraded.extend(collector.warnings.iter().map(|text| format!("collector {}: {text}", collector.name)));
         }

@@ -93,10 +93,18 @@ pub(super) fn create_folders(disk: &dyn Disk, root: &Path, folder: &Path) -> Res
     }
     for folder in missing.into_iter().rev() {
         disk.create_folder(folder).map_err(DiskError::of("create folder", folder))?;
-        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        disk.sync_folder(parent).map_err(DiskError::of("sync folder", parent))?;
+        sync_name(disk, folder)?;
     }
     Ok(())
+}
+
+/// Syncs the folder that has the name of this one.
+///
+/// # Errors
+/// When the disk refuses.
+pub(super) fn sync_name(disk: &dyn Disk, folder: &Path) -> Result<(), DiskError> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    disk.sync_folder(parent).map_err(DiskError::of("sync folder", parent))
 }
 
 /// The disk of this host.

@@ -15,9 +15,11 @@ pub(super) enum Part {
     Sync,
     /// Keeping it within its bytes.
     JournalSize,
+    /// Deleting its segments.
+    JournalDelete,
     /// Publishing files.
     Flush,
-    /// Deleting what is not needed any more.
+    /// Deleting files that are not needed any more.
     Delete,
     /// Merging files.
     Compaction,
@@ -31,18 +33,11 @@ pub(super) struct Health(Mutex<BTreeMap<Part, Trouble>>);
 
 /// What is wrong with a part, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Trouble {
-    since_us: i64,
-    reason: String,
-}
-
-/// Why the store is degraded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Degraded {
+pub struct Trouble {
     /// Since when, µs since the epoch.
     pub since_us: i64,
     /// What is wrong, for people.
-    pub reasons: Vec<String>,
+    pub reason: String,
 }
 
 impl Health {
@@ -76,10 +71,8 @@ impl Health {
     }
 
     /// What is wrong; nothing if all is well.
-    pub(super) fn degraded(&self) -> Option<Degraded> {
-        let troubles = self.lock();
-        let since_us = troubles.values().map(|trouble| trouble.since_us).min()?;
-        Some(Degraded { since_us, reasons: troubles.values().map(|trouble| trouble.reason.clone()).collect() })
+    pub(super) fn troubles(&self) -> Vec<Trouble> {
+        self.lock().values().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Part, Trouble>> {
@@ -94,17 +87,18 @@ mod tests {
     #[test]
     fn it_is_degraded_until_every_part_does_what_it_should() {
         let health = Health::default();
-        assert_eq!(health.degraded(), None);
-        health.bad(Part::Flush, "one");
-        let since = health.degraded().unwrap().since_us;
-        health.bad(Part::Journal, "two");
-        health.bad(Part::Flush, "three");
-        let reasons = vec!["two".to_owned(), "three".to_owned()];
-        assert_eq!(health.degraded(), Some(Degraded { since_us: since, reasons }));
-        health.good(Part::Flush);
-        assert_eq!(health.degraded().unwrap().reasons, ["two"]);
-        health.good(Part::Journal);
-        health.good(Part::Sync);
-        assert_eq!(health.degraded(), None);
+        let reasons = || health.troubles().into_iter().map(|trouble| trouble.reason).collect::<Vec<_>>();
+        assert_eq!(reasons(), [""; 0]);
+        assert!(health.bad(Part::Flush, "one"));
+        let since = health.troubles()[0].since_us;
+        assert!(health.bad(Part::Journal, "two"));
+        assert!(!health.bad(Part::Flush, "three"));
+        assert_eq!(reasons(), ["two", "three"]);
+        assert_eq!(health.troubles()[1].since_us, since);
+        assert!(health.good(Part::Flush));
+        assert_eq!(reasons(), ["two"]);
+        assert!(health.good(Part::Journal));
+        assert!(!health.good(Part::Sync));
+        assert_eq!(reasons(), [""; 0]);
     }
 }

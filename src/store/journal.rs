@@ -71,7 +71,7 @@ pub(super) struct Journal {
     submitted: Condvar,
     /// For the drain thread: it is written.
     written: Condvar,
-    /// For the syncing thread: it is to end.
+    /// For the syncing thread: all is written.
     stopping: Condvar,
 }
 
@@ -198,14 +198,14 @@ impl Journal {
     /// Hands over rows of some families, each with the sequence number of its first, and waits until they are written,
     /// but no longer than a short while. They are in the journal, or will never be, once [`done`](Self::done) is not less
     /// than what this returns. Called by the drain thread alone. Does nothing before [`attach`](Self::attach).
-    pub(super) fn append<'a>(&self, batches: impl Iterator<Item = (usize, u64, &'a RecordBatch)>) -> u64 {
+    pub(super) fn append(&self, batches: &[(usize, u64, &RecordBatch)]) -> u64 {
         let mut state = self.lock();
         if !state.attached {
             return state.done;
         }
         let rotate = std::mem::take(&mut state.rotate);
         if rotate && state.retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
-            state.give_up(batches.map(|(.., batch)| batch.num_rows() as u64).sum());
+            state.give_up(batches.iter().map(|(.., batch)| batch.num_rows() as u64).sum());
             return state.submitted;
         }
         let begins = rotate.then_some(state.next_number);
@@ -248,12 +248,12 @@ impl Journal {
     }
 
     /// Fills a chunk with the rows, and before them with what they need.
-    fn encode<'a>(&self, mut chunk: Chunk, batches: impl Iterator<Item = (usize, u64, &'a RecordBatch)>) -> Chunk {
+    fn encode(&self, mut chunk: Chunk, batches: &[(usize, u64, &RecordBatch)]) -> Chunk {
         let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = chunk.begins {
             encoder.begin(&mut chunk.bytes, number);
         }
-        for (family, first_seq, batch) in batches {
+        for &(family, first_seq, batch) in batches {
             let rows = batch.num_rows() as u64;
             chunk.rows += rows;
             chunk.end_seqs.push((family, first_seq + rows));
@@ -267,12 +267,19 @@ impl Journal {
         self.lock().rotate = true;
     }
 
+    /// Deletes segments all of whose rows are before `covered`, by position in the families, and the oldest beyond the bytes
+    /// that all may have.
+    pub(super) fn delete_covered(&self, covered: &[u64]) {
+        let deleted = self.checkpoint(covered).and_then(|()| self.shrink());
+        self.health.note(Part::JournalDelete, deleted.err());
+    }
+
     /// Deletes segments all of whose rows are before `covered`, by position in the families: those are in files, or
     /// dropped and counted.
     ///
     /// # Errors
     /// When a segment cannot be deleted. It is tried again the next time.
-    pub(super) fn checkpoint(&self, covered: &[u64]) -> Result<(), DiskError> {
+    fn checkpoint(&self, covered: &[u64]) -> Result<(), DiskError> {
         loop {
             let mut state = self.lock();
             let has_all = |segment: &Segment| {
@@ -282,7 +289,7 @@ impl Journal {
             let Some(segment) = state.segments.remove(at) else { return Ok(()) };
             drop(state);
             if let Err(error) = self.delete(&segment) {
-                self.lock().segments.insert(at, segment);
+                self.lock().segments.push_front(segment);
                 return Err(error);
             }
         }
@@ -293,19 +300,16 @@ impl Journal {
     ///
     /// # Errors
     /// When a segment cannot be deleted.
-    pub(super) fn shrink(&self) -> Result<(), DiskError> {
-        let mut is_full = false;
+    fn shrink(&self) -> Result<(), DiskError> {
         loop {
             let mut state = self.lock();
             let bytes: u64 = state.segments.iter().map(|segment| segment.bytes).sum();
             let oldest = state.segments.pop_front_if(|oldest| oldest.closed && bytes > self.settings.bytes_max);
-            let Some(oldest) = oldest else {
-                let told = "the journal is full, as no flush succeeds: its oldest segments were deleted";
-                self.health.note(Part::JournalSize, is_full.then_some(told));
-                return Ok(());
-            };
+            let Some(oldest) = oldest else { return Ok(()) };
             drop(state);
-            is_full = true;
+            // Over with the next flush that succeeds.
+            self.health
+                .bad(Part::JournalSize, "the journal is full, as no flush succeeds: its oldest segments were deleted");
             if let Err(error) = self.delete(&oldest) {
                 self.lock().segments.push_front(oldest);
                 return Err(error);
@@ -339,13 +343,16 @@ impl Journal {
     /// Looks after what goes wrong without a call that fails: a sync that takes too long, a segment that somebody
     /// deleted.
     pub(super) fn check(&self) {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.syncing_since.is_some_and(|since| since.elapsed() > SYNC_PATIENCE) {
             self.health.bad(Part::Sync, "a sync of the journal has taken longer than a second");
         }
         let current = state.segments.back().filter(|segment| !segment.closed).map(|segment| segment.path.clone());
-        let gone = current.is_some_and(|path| path.symlink_metadata().is_err());
-        if gone {
+        // A folder that does not answer must not keep the drain thread from its lock.
+        drop(state);
+        let Some(current) = current.filter(|path| path.symlink_metadata().is_err()) else { return };
+        let mut state = self.lock();
+        if state.segments.back().is_some_and(|segment| !segment.closed && segment.path == current) {
             self.health.bad(Part::Journal, "the segment that is written was deleted");
             state.break_current();
         }
@@ -357,6 +364,8 @@ impl Journal {
         loop {
             let Some(chunk) = state.waiting.pop_front() else {
                 if state.stop {
+                    state.attached = false;
+                    self.stopping.notify_all();
                     return;
                 }
                 let idle = |state: &mut State| state.waiting.is_empty() && !state.stop;
@@ -367,6 +376,10 @@ impl Journal {
             let file = state.segments.back().and_then(|segment| segment.file.clone().filter(|_| !segment.closed));
             drop(state);
             let written = self.write(&chunk, file);
+            if matches!(written, Ok(Some(_))) {
+                // What cannot be deleted now is tried again, and told, by the next flush.
+                let _ = self.shrink();
+            }
             state = self.lock();
             match written {
                 Ok(created) => {
@@ -430,14 +443,14 @@ impl Journal {
         }))
     }
 
-    /// Syncs every interval until stopped, and then once more.
+    /// Syncs every interval until the writing thread has ended, and then once more.
     pub(super) fn sync_until_stopped(&self) {
         loop {
             let state = self.lock();
-            let waited = self.stopping.wait_timeout_while(state, self.settings.sync_interval, |state| !state.stop);
-            let stop = waited.unwrap_or_else(PoisonError::into_inner).0.stop;
+            let waited = self.stopping.wait_timeout_while(state, self.settings.sync_interval, |state| state.attached);
+            let ended = !waited.unwrap_or_else(PoisonError::into_inner).0.attached;
             self.sync();
-            if stop {
+            if ended {
                 return;
             }
         }
@@ -454,9 +467,10 @@ impl Journal {
                 segment.file = None;
             }
         }
-        let folder = state.folder_unsynced;
+        // Cleared before: what is created meanwhile needs another sync.
+        let folder = std::mem::take(&mut state.folder_unsynced);
         if unsynced.is_empty() && !folder {
-            return true;
+            return state.is_synced();
         }
         state.syncing_since = Some(Instant::now());
         drop(state);
@@ -464,8 +478,11 @@ impl Journal {
         if folder {
             let synced = step("journal.sync_folder").and_then(|()| self.disk.sync_folder(&self.folder));
             match synced {
-                Ok(()) => self.lock().folder_unsynced = false,
-                Err(error) => failed = Some(DiskError::of("sync folder", &self.folder)(error)),
+                Ok(()) => {}
+                Err(error) => {
+                    self.lock().folder_unsynced = true;
+                    failed = Some(DiskError::of("sync folder", &self.folder)(error));
+                }
             }
         }
         for (path, file, bytes) in unsynced {
@@ -485,8 +502,10 @@ impl Journal {
                 }
             }
         }
-        self.lock().syncing_since = None;
-        let all = failed.is_none();
+        let mut state = self.lock();
+        state.syncing_since = None;
+        let all = failed.is_none() && state.is_synced();
+        drop(state);
         self.health.note(Part::Sync, failed);
         all
     }
@@ -500,7 +519,6 @@ impl Journal {
     pub(super) fn stop(&self) {
         self.lock().stop = true;
         self.submitted.notify_all();
-        self.stopping.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -510,6 +528,11 @@ impl Journal {
 }
 
 impl State {
+    /// Whether no segment has rows that a sync failed for: those are for a flush.
+    fn is_synced(&self) -> bool {
+        self.segments.iter().all(|segment| segment.file.is_some() || segment.bytes == segment.synced_bytes)
+    }
+
     /// A chunk of so many rows goes to no segment. Later ones build on it, so the next one begins a new segment.
     fn give_up(&mut self, rows: u64) {
         self.lost_rows += rows;

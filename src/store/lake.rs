@@ -6,15 +6,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use parquet::basic::{LogicalType, TimeUnit, Type as PhysicalType};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
+use parquet::schema::types::ColumnDescPtr;
 
 use crate::family::FAMILIES;
 
-use super::disk::{Disk, DiskError, create_folders, step};
+use super::disk::{Disk, DiskError, create_folders, sync_name};
 use super::journal::JOURNAL;
 use super::lock::FolderLock;
 use super::partition;
+use super::trash::Trash;
 
 /// One published Parquet file. It never changes; it is deleted when it was given up and its last reader is gone.
 #[derive(Debug)]
@@ -31,8 +34,8 @@ pub struct DataFile {
     pub bytes: u64,
     /// Smallest and greatest `time`, µs.
     pub time_range: (i64, i64),
-    /// Set when no view but those already taken shows the file: where it is to be deleted.
-    given_up: OnceLock<Arc<dyn Disk>>,
+    /// Set when no view but those already taken shows the file: what is to delete it.
+    given_up: OnceLock<Arc<Trash>>,
 }
 
 impl DataFile {
@@ -43,24 +46,26 @@ impl DataFile {
         DataFile { path, first_seq, end_seq, rows, bytes, time_range, given_up: OnceLock::new() }
     }
 
-    /// Has the file deleted from `disk` when the last view that shows it is dropped.
-    pub(super) fn give_up(&self, disk: &Arc<dyn Disk>) {
+    /// Has the file deleted when the last view that shows it is dropped.
+    pub(super) fn give_up(&self, trash: &Arc<Trash>) {
         // It is given up once.
-        let _ = self.given_up.set(Arc::clone(disk));
+        let _ = self.given_up.set(Arc::clone(trash));
+    }
+
+    /// Whether it has all rows of the other: those of its sequence numbers, as far as their times say.
+    fn has_rows_of(&self, other: &DataFile) -> bool {
+        let within = |outer: (i64, i64), inner: (i64, i64)| outer.0 <= inner.0 && inner.1 <= outer.1;
+        self.first_seq <= other.first_seq
+            && other.end_seq <= self.end_seq
+            && within(self.time_range, other.time_range)
+            && self.path.parent() == other.path.parent()
     }
 }
 
 impl Drop for DataFile {
     fn drop(&mut self) {
-        let Some(disk) = self.given_up.get() else { return };
-        let removed = step("lake.delete").and_then(|()| disk.remove(&self.path));
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                // It is found again at the next start, and is old or superseded then as it is now.
-                tracing::warn!(file = %self.path.display(), %error, "delete a file that is not needed any more");
-            }
-            // A day without files needs no folder; that of a day with others stays.
-            _ => self.path.parent().into_iter().for_each(|folder| _ = disk.remove_folder(folder)),
+        if let Some(trash) = self.given_up.get() {
+            trash.remove(&self.path);
         }
     }
 }
@@ -78,6 +83,12 @@ pub enum LakeError {
         path: PathBuf,
         /// What the holder wrote into the lock file.
         holder: String,
+    },
+    /// Somebody put another folder in the place of the one that is recorded into.
+    #[error("data folder {} has recordings of another kymo now; restart this one to go on in it", path.display())]
+    Replaced {
+        /// The data folder.
+        path: PathBuf,
     },
     /// There is no lake in it.
     #[error("{} holds no recordings: there is no folder {} in it", path.display(), LAKE)]
@@ -110,6 +121,8 @@ impl Lake {
         let above = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new(""));
         for folder in [&root, &journal] {
             create_folders(disk, above, folder)?;
+            // Whoever made it may have been killed before this.
+            sync_name(disk, folder)?;
         }
         Ok(Lake { root, lock: Arc::new(FolderLock::take(data)?) })
     }
@@ -132,12 +145,12 @@ impl Lake {
     pub fn recover(&self, disk: &Arc<dyn Disk>, host: &str) -> Result<Scan, LakeError> {
         let mut scan = scan(&self.root, |table| Ok(vec![partition::host_folder(&self.root, table, host)]))?;
         scan.temporaries.retain(|path| disk.remove(path).is_ok());
-        for path in &scan.superseded {
+        scan.superseded.retain(|path| {
             // What has its rows was given its name, but maybe not on the device yet. What cannot be removed is at the next
             // start.
             let folder = path.parent().unwrap_or(&self.root);
-            let _ = disk.sync_folder(folder).and_then(|()| disk.remove(path));
-        }
+            disk.sync_folder(folder).and_then(|()| disk.remove(path)).is_ok()
+        });
         Ok(scan)
     }
 }
@@ -147,6 +160,9 @@ impl Lake {
 pub struct Scan {
     /// By position in [`FAMILIES`], in the order of sequence numbers.
     pub files: Vec<Vec<Arc<DataFile>>>,
+    /// By position in [`FAMILIES`]: one more than the greatest sequence number in any name, of files that could not be read,
+    /// too. Numbers are not given twice.
+    pub end_seqs: Vec<u64>,
     /// Files that kymo did not write or cannot read, and why. They are left alone.
     pub foreign: Vec<(PathBuf, String)>,
     /// Files that were never published. A daemon that starts removes them, unless it may not.
@@ -181,6 +197,9 @@ fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, LakeEr
     let mut scan = Scan::default();
     for family in FAMILIES {
         let mut all = Vec::new();
+        let mut end_seq = 0;
+        let above = entries(&root.join(family.name()))?.into_iter().filter(|path| !path.is_dir());
+        scan.foreign.extend(above.map(|path| (path, "not a host= folder".into())));
         for host in hosts(family.name())? {
             let mut files = Vec::new();
             for day in entries(&host)? {
@@ -196,10 +215,13 @@ fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, LakeEr
                     }
                     match partition::sequence_range(name) {
                         None => scan.foreign.push((path, "its name is not <start>_<first>-<last>.parquet".into())),
-                        Some(sequence) => match open(&path, sequence) {
-                            Ok(file) => files.push(Arc::new(file)),
-                            Err(reason) => scan.foreign.push((path, reason)),
-                        },
+                        Some(sequence) => {
+                            end_seq = end_seq.max(sequence.1);
+                            match open(&path, sequence) {
+                                Ok(file) => files.push(Arc::new(file)),
+                                Err(reason) => scan.foreign.push((path, reason)),
+                            }
+                        }
                     }
                 }
             }
@@ -209,12 +231,13 @@ fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, LakeEr
         }
         all.sort_by_key(|file| (file.first_seq, file.end_seq));
         scan.files.push(all);
+        scan.end_seqs.push(end_seq);
     }
     for path in entries(root)? {
         let known =
             path.file_name().and_then(|name| name.to_str()).is_some_and(|name| crate::family::find(name).is_some());
-        if !known {
-            scan.foreign.push((path, "no table has this name".into()));
+        if !known || !path.is_dir() {
+            scan.foreign.push((path, "not the folder of a table".into()));
         }
     }
     Ok(scan)
@@ -223,20 +246,26 @@ fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, LakeEr
 /// The files of a host's table in the order of their sequence numbers, apart from those whose rows another one has.
 fn without_superseded(mut files: Vec<Arc<DataFile>>) -> (Vec<Arc<DataFile>>, Vec<Arc<DataFile>>) {
     files.sort_by_key(|file| (file.first_seq, Reverse(file.end_seq)));
-    let mut end_seq = 0;
+    let mut widest: Option<Arc<DataFile>> = None;
     files.into_iter().partition(|file| {
-        let has_more = file.end_seq > end_seq;
-        end_seq = end_seq.max(file.end_seq);
-        has_more
+        if widest.as_ref().is_some_and(|widest| widest.has_rows_of(file)) {
+            return false;
+        }
+        if widest.as_ref().is_none_or(|widest| widest.end_seq <= file.end_seq) {
+            widest = Some(Arc::clone(file));
+        }
+        true
     })
 }
 
-/// What stands in a folder, in the order of names; nothing when there is no such folder.
+/// What stands in a folder, in the order of names; nothing when this is no folder.
 pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, LakeError> {
     let io = |source| LakeError::from(DiskError::of("read folder", folder)(source));
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(io(error)),
     };
     let mut paths = listing.map(|entry| Ok(entry.map_err(io)?.path())).collect::<Result<Vec<_>, LakeError>>()?;
@@ -250,6 +279,14 @@ fn open(path: &Path, sequence: (u64, u64)) -> Result<DataFile, String> {
     let bytes = file.metadata().map_err(|error| format!("stat: {error}"))?.len();
     let metadata =
         ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|error| format!("read its footer: {error}"))?;
+    let first = metadata.file_metadata().schema_descr().columns().first().cloned();
+    let is_time = |column: &ColumnDescPtr| {
+        let unit = matches!(column.logical_type_ref(), Some(LogicalType::Timestamp(of)) if of.unit == TimeUnit::MICROS);
+        column.name() == "time" && column.physical_type() == PhysicalType::INT64 && unit
+    };
+    if !first.as_ref().is_some_and(is_time) {
+        return Err("its first column is not the time in µs".into());
+    }
     let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
     if rows != sequence.1 - sequence.0 {
         return Err(format!("it has {rows} rows, its name says {}", sequence.1 - sequence.0));

@@ -1,23 +1,34 @@
 //! The lock of a data folder: one process records into it at a time.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{self, File, Metadata, TryLockError};
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::disk::DiskError;
-use super::lake::LakeError;
+use super::journal::JOURNAL;
+use super::lake::{LAKE, LakeError, entries};
 use super::partition;
 use crate::sampler::wall_us;
 
 const LOCK: &str = "LOCK";
 
+/// Folders that a process holds at once, as when a disk is mounted over the one that it began with.
+const HELD_MAX: usize = 8;
+
 /// A data folder that is this process', by flock(2) on a file in it: the kernel frees it however the process ends.
 #[derive(Debug)]
 pub(super) struct FolderLock {
     data: PathBuf,
-    file: Mutex<File>,
+    /// From the first to the newest: each may come back.
+    held: Mutex<Vec<Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    folder: (u64, u64),
+    file: File,
 }
 
 impl FolderLock {
@@ -26,27 +37,58 @@ impl FolderLock {
     /// # Errors
     /// When another process holds it, or the lock file cannot be opened.
     pub(super) fn take(data: &Path) -> Result<FolderLock, LakeError> {
-        Ok(FolderLock { data: data.into(), file: Mutex::new(lock(data)?) })
+        let held = Held { file: lock(data)?, folder: identity_of(data)? };
+        Ok(FolderLock { data: data.into(), held: Mutex::new(vec![held]) })
     }
 
-    /// Makes sure that the folder is still this process', and takes it again where somebody made it anew, or mounted
-    /// another in its place.
+    /// Makes sure that the folder is one that this process holds, and takes it where somebody made it anew. One with
+    /// recordings that are not this process' is not taken: their numbers would be given twice.
     ///
     /// # Errors
-    /// When there is no such folder, or it cannot be taken.
+    /// When there is no such folder, or it is not to be taken.
     pub(super) fn hold(&self) -> Result<(), LakeError> {
-        let mut held = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = fs::metadata(&self.data).and_then(|_| match fs::metadata(self.data.join(LOCK)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            found => found.map(Some),
-        });
-        let there = there.map_err(DiskError::of("find data folder", &self.data))?;
-        let ours = held.metadata().map_err(DiskError::of("stat the lock of", &self.data))?;
-        if there.is_none_or(|there| (there.dev(), there.ino()) != (ours.dev(), ours.ino())) {
-            *held = lock(&self.data)?;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = identity_of(&self.data)?;
+        let path = self.data.join(LOCK);
+        if let Ok(there) = fs::metadata(&path) {
+            let is_there = |one: &Held| one.file.metadata().is_ok_and(|ours| identity(&ours) == identity(&there));
+            if held.iter().any(is_there) {
+                return Ok(());
+            }
         }
+        if !held.iter().any(|one| one.folder == folder) && has_recordings(&self.data)? {
+            return Err(LakeError::Replaced { path: self.data.clone() });
+        }
+        let file = lock(&self.data)?;
+        if held.len() == HELD_MAX {
+            held.remove(0);
+        }
+        held.push(Held { folder, file });
         Ok(())
     }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn identity_of(data: &Path) -> Result<(u64, u64), LakeError> {
+    let found = fs::metadata(data).map_err(DiskError::of("find data folder", data))?;
+    Ok(identity(&found))
+}
+
+/// Whether there is a file of a lake, or a segment of a journal.
+fn has_recordings(data: &Path) -> Result<bool, LakeError> {
+    let mut folders = vec![data.join(LAKE), data.join(JOURNAL)];
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder)? {
+            if !path.is_dir() {
+                return Ok(true);
+            }
+            folders.push(path);
+        }
+    }
+    Ok(false)
 }
 
 fn lock(data: &Path) -> Result<File, LakeError> {
@@ -97,5 +139,26 @@ mod tests {
         assert!(matches!(ours.hold(), Err(LakeError::Held { .. })));
         drop(theirs);
         ours.hold().unwrap();
+    }
+
+    #[test]
+    fn a_folder_with_recordings_of_others_is_not_taken_and_the_own_one_is_again() {
+        let above = tempfile::tempdir().unwrap();
+        let (data, away) = (above.path().join("data"), above.path().join("away"));
+        fs::create_dir(&data).unwrap();
+        let ours = FolderLock::take(&data).unwrap();
+        fs::rename(&data, &away).unwrap();
+        fs::create_dir_all(data.join("journal")).unwrap();
+        fs::write(data.join("journal/1.journal"), "").unwrap();
+        let error = ours.hold().unwrap_err().to_string();
+        assert!(error.contains("has recordings of another kymo now"), "{error}");
+        assert!(!data.join(LOCK).exists());
+        // In an empty one it goes on, and back in its own.
+        fs::remove_file(data.join("journal/1.journal")).unwrap();
+        ours.hold().unwrap();
+        fs::remove_dir_all(&data).unwrap();
+        fs::rename(&away, &data).unwrap();
+        ours.hold().unwrap();
+        assert!(matches!(FolderLock::take(&data), Err(LakeError::Held { .. })));
     }
 }

@@ -18,7 +18,13 @@ pub fn folder(lake: &Path, table: &str, host: &str, date: Date) -> PathBuf {
 /// The folder of one table and host.
 #[must_use]
 pub fn host_folder(lake: &Path, table: &str, host: &str) -> PathBuf {
-    lake.join(table).join(format!("host={}", escape(host)))
+    lake.join(table).join(host_name(host))
+}
+
+/// The name of a host's folder.
+#[must_use]
+pub fn host_name(host: &str) -> String {
+    format!("host={}", escape(host))
 }
 
 /// The UTC day of a time in µs since the epoch; times outside of jiff's years −9999…9999 fall on the nearest day.

@@ -13,7 +13,7 @@ use super::disk::Disk;
 use super::hot::{self, HotBatch};
 use super::journal::frame::Broken;
 use super::journal::replay::{self, Replayed};
-use super::journal::{ASIDE, Left, segment_number};
+use super::journal::{self, ASIDE, Left, segment_number};
 use super::lake::{LakeError, entries};
 use crate::family::FAMILIES;
 
@@ -37,7 +37,7 @@ pub struct Recovery {
     pub foreign: Vec<(PathBuf, String)>,
     /// Rows that are neither in files nor in the journal though later ones are.
     pub missing: Vec<Missing>,
-    /// The greatest `time` of the recovered rows, µs: kymo was killed some time after.
+    /// The greatest `time` that is known, µs, if there were segments: kymo was killed some time after.
     pub last_us: Option<i64>,
     /// How long it took.
     pub took: Duration,
@@ -88,21 +88,30 @@ pub(super) fn recover(
     };
     for path in entries(folder)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if path.extension().is_some_and(|extension| extension == ASIDE) {
-            recovery.kept.push((path, "something in it could not be read".into()));
-            continue;
-        }
-        let Some(number) = segment_number(name) else {
+        let aside = name.strip_suffix(ASIDE).and_then(|name| name.strip_suffix('.'));
+        let Some(number) = segment_number(aside.unwrap_or(name)) else {
             recovery.foreign.push((path, "its name is not that of a segment".into()));
             continue;
         };
+        // Numbers of those that are kept are not given again.
         going.next_number = going.next_number.max(number.saturating_add(1));
+        if aside.is_some() {
+            recovery.kept.push((path, "an earlier start could not read something in it".into()));
+            continue;
+        }
         match fs::read(&path) {
             Ok(bytes) => going.take(disk, path, &bytes, host, &mut recovery),
-            Err(error) => recovery.kept.push((path, format!("read: {error}"))),
+            Err(error) => {
+                // Its sequence numbers are not known, so they may be given again: it must not be replayed later.
+                let _ = disk.rename(&path, &journal::aside(&path));
+                recovery.kept.push((path, format!("it could not be read: {error}")));
+            }
         }
     }
     recovery.took = begun.elapsed();
+    if recovery.segments > 0 {
+        recovery.last_us = recovery.last_us.max(files.iter().flatten().map(|(_, time)| *time).max());
+    }
     let next_seqs = going.ends.iter().map(|end| end.map_or(0, |(end_seq, _)| end_seq)).collect();
     let Going { hot, left, next_number, .. } = going;
     Ok((Recovered { hot, next_seqs, left, next_number }, recovery))

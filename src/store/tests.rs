@@ -6,6 +6,7 @@ use crate::family::find;
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::Gap;
+use writer::Origin;
 
 fn settings(path: &Path) -> StoreSettings {
     StoreSettings::unlimited(path, "test")
@@ -152,4 +153,26 @@ fn a_failed_flush_keeps_the_rows() {
     std::fs::remove_file(folder.path().join("lake/gap")).unwrap();
     assert_eq!(store.flush().unwrap().rows, 3);
     assert_eq!(sequence(&store.view()), [0, 1, 2]);
+}
+
+#[test]
+fn what_is_dropped_while_it_is_written_is_lost_only_if_it_is_not_saved() {
+    for saved in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let row = row_bytes(Gap::TABLE);
+        let (store, _) = Store::open(StoreSettings { hot_bytes_max: 10 * row, ..settings(folder.path()) }).unwrap();
+        store.append(vec![gaps(0..6)]);
+        let (frozen, _) = store.freeze();
+        assert!(store.append(vec![gaps(6..12)]).is_empty());
+        let family = find("gap").unwrap().0;
+        if saved {
+            let origin = Origin { table: Gap::TABLE, host: "test", interval: None };
+            store.flush_table(family, origin, &frozen.tables[family], &mut Flushed::default()).unwrap();
+        }
+        store.settle();
+        let losses = store.append(vec![gaps(12..13)]);
+        let expected = Loss { family, reason: "memory full", rows: 6, time_range: (0, 5_000_000) };
+        assert_eq!(losses, if saved { vec![] } else { vec![expected] });
+        assert_eq!(store.stats().lost_rows, if saved { 0 } else { 6 });
+    }
 }

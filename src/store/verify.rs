@@ -2,15 +2,19 @@
 //!
 //! Nothing is changed, and a daemon may be running: what is published while this reads may or may not be looked at.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 
+use super::hot::HotBatch;
 use super::journal::replay;
 use super::journal::{ASIDE, JOURNAL, segment_number};
 use super::lake::{DataFile, LakeError, Scan, entries, scan_read_only};
+use super::partition;
 use super::writer::{SCHEMA_VERSION, times};
 use crate::family::FAMILIES;
 
@@ -20,7 +24,7 @@ const BATCH_ROWS: usize = 8_192;
 /// What a data folder has, and what is wrong with it.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Files that were read, their bytes and rows.
+    /// Files that were read.
     pub files: u64,
     /// Their size.
     pub bytes: u64,
@@ -44,9 +48,12 @@ pub struct Report {
 /// # Errors
 /// When there is no lake in the folder, or a folder cannot be read.
 pub fn verify(data: &Path) -> Result<Report, LakeError> {
-    let scan = scan_read_only(data)?;
     let mut report = Report::default();
-    let Scan { files, foreign, temporaries, superseded } = scan;
+    // Before the files: what a daemon flushes meanwhile is in both then, and not in neither.
+    let segments: Vec<Segment> =
+        entries(&data.join(JOURNAL))?.into_iter().filter_map(|path| segment(path, &mut report)).collect();
+    let scan = scan_read_only(data)?;
+    let Scan { files, foreign, temporaries, superseded, .. } = scan;
     for (path, reason) in foreign {
         let is_ours = path.extension().is_some_and(|extension| extension == "parquet");
         if is_ours { report.wrong.push((path, reason)) } else { report.notes.push((path, reason)) }
@@ -55,24 +62,57 @@ pub fn verify(data: &Path) -> Result<Report, LakeError> {
     report.notes.extend(temporaries.into_iter().map(|path| (path, left.into())));
     let left = "has only rows that another file has; the next start removes it";
     report.notes.extend(superseded.into_iter().map(|path| (path, left.into())));
-    for (family, files) in FAMILIES.iter().zip(&files) {
+    // Of files, by host's folder and position in the families; segments go on from there.
+    let mut ends: HashMap<(String, usize), u64> = HashMap::new();
+    for (index, (family, files)) in FAMILIES.iter().zip(&files).enumerate() {
         for file in files {
+            let found = read(file);
+            if is_gone(&file.path) {
+                // Compaction or retention came before: what it had is in another, or not to be there.
+                continue;
+            }
             report.files += 1;
             report.bytes += file.bytes;
             report.rows += file.rows;
-            if let Err(reason) = read(file) {
-                report.wrong.push((file.path.clone(), reason));
-            }
+            report.wrong.extend(found.err().map(|reason| (file.path.clone(), reason)));
+            let end = ends.entry((host_folder(file), index)).or_default();
+            *end = (*end).max(file.end_seq);
         }
         for pair in files.windows(2) {
             sequence(family.name(), &pair[0], &pair[1], &mut report);
         }
     }
-    let folder = data.join(JOURNAL);
-    for path in entries(&folder)? {
-        segment(path, &mut report);
+    for Segment { path, host, rows } in segments {
+        for (index, first_seq, end_seq) in rows {
+            let end = ends.entry((host.clone(), index)).or_insert(first_seq);
+            if first_seq > *end {
+                let (missing, table) = (first_seq - *end, FAMILIES[index].name());
+                report.notes.push((path.clone(), format!("{missing} rows of {table} before its own are missing")));
+            }
+            report.journal_rows += end_seq.saturating_sub(first_seq.max(*end));
+            *end = (*end).max(end_seq);
+        }
     }
     Ok(report)
+}
+
+/// What a segment has.
+struct Segment {
+    path: PathBuf,
+    /// The name of the `host=` folder of its files.
+    host: String,
+    /// Positions in the families with sequence numbers: the first, and one past the last.
+    rows: Vec<(usize, u64, u64)>,
+}
+
+fn is_gone(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The name of the `host=` folder that it is in.
+fn host_folder(file: &DataFile) -> String {
+    let folder = file.path.parent().and_then(Path::parent).and_then(Path::file_name);
+    folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Reads a file whole and compares it with what its name and metadata say.
@@ -108,44 +148,60 @@ fn read(file: &DataFile) -> Result<(), String> {
 
 /// Compares the sequence numbers of files that follow each other.
 fn sequence(table: &str, one: &DataFile, next: &DataFile, report: &mut Report) {
-    let host = |file: &DataFile| file.path.parent().and_then(Path::parent).map(Path::to_owned);
-    if host(one) != host(next) {
+    if host_folder(one) != host_folder(next) || is_gone(&one.path) || is_gone(&next.path) {
         return;
     }
     if next.first_seq < one.end_seq {
         let rows = one.end_seq - next.first_seq;
-        report
-            .wrong
-            .push((next.path.clone(), format!("its first {rows} rows of {table} are in {} too", one.path.display())));
+        report.wrong.push((
+            next.path.clone(),
+            format!("its first {rows} rows of {table} have numbers of {}", one.path.display()),
+        ));
     } else if next.first_seq > one.end_seq {
         let rows = next.first_seq - one.end_seq;
         report.notes.push((next.path.clone(), format!("{rows} rows of {table} before it are missing")));
     }
 }
 
-fn segment(path: PathBuf, report: &mut Report) {
+fn segment(path: PathBuf, report: &mut Report) -> Option<Segment> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if path.extension().is_some_and(|extension| extension == ASIDE) {
         report.notes.push((path, "was set aside because something in it could not be read".into()));
-        return;
+        return None;
     }
-    if segment_number(name).is_none() {
+    let Some(number) = segment_number(name) else {
         report.notes.push((path, "is not a segment of a journal".into()));
-        return;
-    }
+        return None;
+    };
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) => return report.wrong.push((path, format!("read: {error}"))),
+        // A flush came before: files have its rows.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            report.wrong.push((path, format!("read: {error}")));
+            return None;
+        }
     };
     let replayed = replay::read(&bytes, &|_| 0);
     report.segments += 1;
     report.segment_bytes += bytes.len() as u64;
-    report.journal_rows += replayed.batches.iter().flatten().map(|hot| hot.batch.num_rows() as u64).sum::<u64>();
-    let Some(broken) = replayed.broken else { return };
-    let what = format!("{broken}, at byte {} of {}", replayed.bytes, bytes.len());
-    let end = usize::try_from(replayed.bytes).unwrap_or(usize::MAX);
-    match replay::next_whole(&bytes, end) {
-        Some(_) => report.wrong.push((path, what)),
-        None => report.notes.push((path, format!("{what}: it was cut off, or is being written"))),
+    if replayed.frames > 0 && replayed.number != number {
+        report.wrong.push((path.clone(), format!("it says that it is number {}", replayed.number)));
     }
+    if !replayed.foreign.is_empty() {
+        let tables = replayed.foreign.join(", ");
+        report.notes.push((path.clone(), format!("its rows of {tables} are not as this kymo has them")));
+    }
+    let families = replayed.batches.iter().enumerate();
+    let range = |index| move |hot: &HotBatch| (index, hot.first_seq, hot.end_seq());
+    let rows = families.flat_map(|(index, batches)| batches.iter().map(range(index))).collect();
+    if let Some(broken) = replayed.broken {
+        let what = format!("{broken}, at byte {} of {}", replayed.bytes, bytes.len());
+        let end = usize::try_from(replayed.bytes).unwrap_or(usize::MAX);
+        match replay::next_whole(&bytes, end) {
+            Some(_) => report.wrong.push((path.clone(), what)),
+            None => report.notes.push((path.clone(), format!("{what}: it was cut off, or is being written"))),
+        }
+    }
+    Some(Segment { path, host: partition::host_name(&replayed.host), rows })
 }

@@ -23,14 +23,18 @@ use parquet::schema::types::ColumnPath;
 use crate::batch;
 use crate::record::{Kind, Table, Type};
 
-use super::disk::{Disk, DiskError, DiskFile, create_folders, step};
+use super::disk::{Disk, DiskError, DiskFile, step};
+use super::folders::Folders;
 use super::lake::{DataFile, LakeError};
 use super::partition;
+use super::trash::Trash;
 
 /// The version of the tables' layout, in every file's metadata as `kymo.schema_version`.
 pub const SCHEMA_VERSION: &str = "1";
-/// Higher levels cost several times the CPU for a per cent of size.
-const ZSTD_LEVEL: i32 = 3;
+/// For files that compaction will read soon.
+const FLUSH_ZSTD_LEVEL: i32 = 1;
+/// For files that stay. Higher levels cost several times the CPU for a per cent of size.
+pub(super) const ZSTD_LEVEL: i32 = 3;
 /// Rows a row group: bounds the writer's memory, and is what a reader can skip at once.
 const ROW_GROUP_ROWS_MAX: usize = 262_144;
 /// Rows a page: what the page index lets a reader skip within a row group.
@@ -123,69 +127,90 @@ pub fn split_by_date(segment: &Segment) -> Vec<(jiff::civil::Date, Segment)> {
     days
 }
 
-/// Writes and publishes the rows, all of the UTC day `date`, as one Parquet file sorted by time.
-///
-/// # Errors
-/// When the file system refuses. What was published is whole, and publishing the same rows again replaces it.
-pub fn publish(
-    disk: &dyn Disk,
-    lake: &Path,
-    origin: Origin<'_>,
-    date: jiff::civil::Date,
-    segment: &Segment,
-) -> Result<DataFile, WriteError> {
-    let rows: usize = segment.batches.iter().map(RecordBatch::num_rows).sum();
-    let sequence = (segment.first_seq, segment.first_seq + rows as u64);
-    let target = Target { disk, lake, origin, date, sequence, time_range: time_range(&segment.batches) };
-    let encode = |source: ArrowError| WriteError::Encode { table: origin.table.name, source: source.into() };
-    target.publish(&origin.table.schema(), sorted(&segment.batches).map_err(encode)?.into_iter().map(Ok))
+/// Where files are published.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    disk: Arc<dyn Disk>,
+    lake: PathBuf,
+    trash: Arc<Trash>,
+    folders: Folders,
 }
 
 /// A file to be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
-    pub(super) disk: &'a dyn Disk,
-    pub(super) lake: &'a Path,
     pub(super) origin: Origin<'a>,
     pub(super) date: jiff::civil::Date,
     /// The sequence numbers of its rows: the first, and one past the last.
     pub(super) sequence: (u64, u64),
     pub(super) time_range: (i64, i64),
+    pub(super) zstd_level: i32,
 }
 
-impl Target<'_> {
+impl Publisher {
+    /// Into the lake at `lake`. What a failure leaves goes to `trash`.
+    pub(super) fn new(disk: Arc<dyn Disk>, lake: PathBuf, trash: Arc<Trash>) -> Publisher {
+        Publisher { disk, lake, trash, folders: Folders::default() }
+    }
+
+    /// Writes and publishes the rows, all of the UTC day `date`, as one Parquet file sorted by time.
+    ///
+    /// # Errors
+    /// When the file system refuses. Nothing is published then, and publishing the same rows again is as good as new.
+    pub(super) fn publish_rows(
+        &self,
+        origin: Origin<'_>,
+        date: jiff::civil::Date,
+        segment: &Segment,
+    ) -> Result<DataFile, WriteError> {
+        let rows: usize = segment.batches.iter().map(RecordBatch::num_rows).sum();
+        let sequence = (segment.first_seq, segment.first_seq + rows as u64);
+        let time_range = time_range(&segment.batches);
+        let target = Target { origin, date, sequence, time_range, zstd_level: FLUSH_ZSTD_LEVEL };
+        let encode = |source: ArrowError| WriteError::Encode { table: origin.table.name, source: source.into() };
+        let sorted = sorted(&segment.batches).map_err(encode)?;
+        self.publish(target, &origin.table.schema(), sorted.into_iter().map(Ok))
+    }
+
     /// Writes the rows under a name that no glob matches, and then gives the file its name: all of it or nothing.
     ///
     /// # Errors
     /// When the file system refuses, or `rows` does.
     pub(super) fn publish(
         &self,
+        target: Target<'_>,
         schema: &SchemaRef,
         rows: impl Iterator<Item = Result<RecordBatch, WriteError>>,
     ) -> Result<DataFile, WriteError> {
-        let Target { disk, lake, origin, date, sequence, time_range } = *self;
-        let folder = partition::folder(lake, origin.table.name, origin.host, date);
-        create_folders(disk, lake, &folder)?;
+        let Target { origin, date, sequence, time_range, .. } = target;
+        let folder = partition::folder(&self.lake, origin.table.name, origin.host, date);
+        self.folders.ensure(&*self.disk, &self.lake, &folder)?;
         let name = partition::file_name(time_range.0, sequence.0, sequence.1);
         let temporary = folder.join(partition::temporary_name(&name));
         let path = folder.join(name);
-        let written = self.write(&temporary, schema, rows);
-        if written.is_err() {
-            // What is left of it is removed at the next start if it can't be removed now.
-            let _ = disk.remove(&temporary);
+        let written = self.write(target, &temporary, schema, rows);
+        let published = written.and_then(|bytes| self.give_name(&temporary, &path, &folder).map(|()| bytes));
+        if published.is_err() {
+            // The next try may have other rows and so another name, and of two files with the same rows one is too many.
+            self.trash.remove(&temporary);
+            self.trash.remove(&path);
         }
-        let bytes = written?;
-        let renamed = step("publish.rename").and_then(|()| disk.rename(&temporary, &path));
-        renamed.map_err(DiskError::of("rename to", &path))?;
-        let synced = step("publish.sync_folder").and_then(|()| disk.sync_folder(&folder));
-        synced.map_err(DiskError::of("sync folder", &folder))?;
-        step("publish.done").map_err(DiskError::of("publish", &path))?;
-        Ok(DataFile::new(path, sequence, sequence.1 - sequence.0, bytes, time_range))
+        let rows = sequence.1 - sequence.0;
+        published.map(|bytes| DataFile::new(path, sequence, rows, bytes, time_range))
+    }
+
+    fn give_name(&self, temporary: &Path, path: &Path, folder: &Path) -> Result<(), WriteError> {
+        let renamed = step("publish.rename").and_then(|()| self.disk.rename(temporary, path));
+        renamed.map_err(DiskError::of("rename to", path))?;
+        let synced = step("publish.sync_folder").and_then(|()| self.disk.sync_folder(folder));
+        synced.map_err(DiskError::of("sync folder", folder))?;
+        Ok(step("publish.done").map_err(DiskError::of("publish", path))?)
     }
 
     /// Writes and syncs; the size in bytes.
     fn write(
         &self,
+        target: Target<'_>,
         path: &Path,
         schema: &SchemaRef,
         rows: impl Iterator<Item = Result<RecordBatch, WriteError>>,
@@ -194,7 +219,7 @@ impl Target<'_> {
         let created = step("publish.create").and_then(|()| self.disk.create(path));
         let file = created.map_err(DiskError::of("create", path))?;
         let options = ArrowWriterOptions::new()
-            .with_properties(properties(self.origin, self.sequence.0, self.sequence.1))
+            .with_properties(properties(target))
             // Without Arrow's schema inside, readers take labels for the plain strings that they are in Parquet.
             .with_skip_arrow_metadata(true);
         let mut writer =
@@ -238,7 +263,8 @@ fn sorted(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, ArrowError> {
     Ok(vec![take_record_batch(&merged, &UInt32Array::from(order))?])
 }
 
-fn properties(origin: Origin<'_>, first_seq: u64, end_seq: u64) -> WriterProperties {
+fn properties(target: Target<'_>) -> WriterProperties {
+    let Target { origin, sequence: (first_seq, end_seq), zstd_level, .. } = target;
     let mut metadata = vec![
         KeyValue::new("kymo.schema_version".into(), SCHEMA_VERSION.to_owned()),
         KeyValue::new("kymo.host".into(), origin.host.to_owned()),
@@ -251,7 +277,7 @@ fn properties(origin: Origin<'_>, first_seq: u64, end_seq: u64) -> WriterPropert
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("kymo version ", env!("CARGO_PKG_VERSION")).into())
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default()))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(zstd_level).unwrap_or_default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
         .set_data_page_row_count_limit(PAGE_ROWS_MAX)
         .set_statistics_enabled(EnabledStatistics::Page)

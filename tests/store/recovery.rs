@@ -131,3 +131,91 @@ fn an_empty_segment_and_one_of_zeros_are_removed() {
     assert!(names(&folder.path().join("journal")).contains(&format!("{:020}.journal", 10)));
     running.close();
 }
+
+#[test]
+fn holes_of_the_journal_become_holes_of_files_and_no_row_is_there_twice() {
+    let (folder, segment) = killed();
+    let running = open(folder.path());
+    running.append([30; 2], 20);
+    running.close();
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 4;
+    fs::write(&segment, &bytes).unwrap();
+
+    let running = open(folder.path());
+    let missing: u64 = running.opened.recovery.missing.iter().map(|missing| missing.rows).sum();
+    let recovered = running.opened.recovery.rows;
+    assert!(missing > 0 && recovered + missing == 100, "{:?}", running.opened.recovery);
+    running.store.flush().unwrap();
+    running.append([50; 2], 10);
+    running.store.flush().unwrap();
+    let found = numbers(&running.store.view());
+    assert!(found.iter().all(|found| found.is_sorted_by(|one, next| one < next)), "{found:?}");
+    running.store.close();
+    running.close();
+    let report = verify(folder.path()).unwrap();
+    assert!(report.wrong.is_empty(), "{report:?}");
+    assert_eq!((report.rows, report.journal_rows), (recovered + 20, 0));
+    assert!(report.notes.iter().any(|(_, note)| note.contains("before it are missing")), "{report:?}");
+}
+
+#[test]
+fn segments_that_are_kept_keep_their_numbers() {
+    let (folder, segment) = killed();
+    let kept = segment.with_added_extension("aside");
+    fs::write(&kept, "earlier").unwrap();
+    fs::remove_file(&segment).unwrap();
+    let running = open(folder.path());
+    running.append([0; 2], 10);
+    let names = names(&folder.path().join("journal"));
+    assert_eq!(names, ["00000000000000000000.journal.aside", "00000000000000000001.journal"]);
+    running.close();
+}
+
+/// The only file of the first table.
+fn file(data: &Path) -> PathBuf {
+    let day = fs::read_dir(data.join("lake/gap/host=test")).unwrap().next().unwrap().unwrap().path();
+    let files = names(&day);
+    assert_eq!(files.len(), 1, "{files:?}");
+    day.join(&files[0])
+}
+
+fn flushed(data: &Path, first: u64, rows: u64) {
+    let running = open(data);
+    running.append([first; 2], rows);
+    running.store.flush().unwrap();
+    running.store.close();
+    running.close();
+}
+
+#[test]
+fn a_file_with_numbers_of_another_but_rows_of_its_own_stays() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    flushed(one.path(), 0, 10);
+    flushed(other.path(), 100, 20);
+    let copied = file(one.path());
+    fs::copy(&copied, file(other.path()).with_file_name(copied.file_name().unwrap())).unwrap();
+    let running = open(other.path());
+    assert_eq!(running.opened.scan.superseded, [""; 0].map(PathBuf::from));
+    assert!(numbers(&running.store.view())[0].iter().copied().eq((0..10).chain(100..120)));
+    running.close();
+    let wrong = verify(other.path()).unwrap().wrong;
+    assert!(wrong.len() == 1 && wrong[0].1.contains("rows of gap have numbers of"), "{wrong:?}");
+}
+
+#[test]
+fn numbers_of_a_file_that_cannot_be_read_are_not_given_again() {
+    let folder = tempfile::tempdir().unwrap();
+    flushed(folder.path(), 0, 10);
+    let broken = file(folder.path());
+    let bytes = fs::read(&broken).unwrap();
+    fs::write(&broken, &bytes[..bytes.len() - 20]).unwrap();
+    flushed(folder.path(), 10, 10);
+    // Whoever had it away brings it back.
+    fs::write(&broken, &bytes).unwrap();
+    let running = open(folder.path());
+    assert!(numbers(&running.store.view())[0].iter().copied().eq(0..20));
+    running.close();
+    assert!(verify(folder.path()).unwrap().wrong.is_empty());
+}

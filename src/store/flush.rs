@@ -1,0 +1,156 @@
+//! Memory becomes files.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::disk::{DiskError, step};
+use super::health::Part;
+use super::lake::DataFile;
+use super::writer::{self, Origin, Segment, WriteError};
+use super::{Loss, Store, TableView, View, hot};
+
+/// What a flush did.
+#[derive(Clone, Debug, Default)]
+pub struct Flushed {
+    /// Rows that went to disk.
+    pub rows: u64,
+    /// Files that were published.
+    pub files: Vec<PathBuf>,
+    /// Size of these files.
+    pub bytes: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Rows that were dropped from memory while a flush was writing them: lost if it does not succeed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dropped {
+    pub(super) first_seq: u64,
+    pub(super) end_seq: u64,
+    pub(super) loss: Loss,
+}
+
+impl Store {
+    /// Writes what is in memory to Parquet and shows the files instead. Tables that cannot be written stay in memory
+    /// and the first of their errors is returned; the others are published all the same.
+    ///
+    /// # Errors
+    /// When the file system refuses. The rows stay in memory and go with the next flush.
+    pub fn flush(&self) -> Result<Flushed, WriteError> {
+        let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        if let Err(error) = self.lake.lock().hold() {
+            self.health.bad(Part::Folder, &error);
+            self.lock().failed_flushes += 1;
+            return Err(error.into());
+        }
+        // Those that the drain thread left when it ended; while it runs, it may be waiting for the disk itself.
+        if let Ok(mut pending) = self.pending.try_lock() {
+            let losses = self.show_written(&mut pending);
+            pending.losses.extend(losses);
+        }
+        self.journal.rotate();
+        let (frozen, intervals) = self.freeze();
+        let mut flushed = Flushed::default();
+        let mut failure = None;
+        for (index, table) in frozen.tables.iter().enumerate() {
+            let origin = Origin { table: table.family.table, host: &self.settings.host, interval: intervals[index] };
+            if let Err(error) = self.flush_table(index, origin, table, &mut flushed) {
+                failure = failure.or(Some(error));
+            }
+        }
+        drop(frozen);
+        self.settle();
+        self.journal.delete_covered(&self.covered());
+        self.health.note(Part::Flush, failure.as_ref());
+        if failure.is_none() {
+            self.health.good(Part::JournalSize);
+        }
+        let mut state = self.lock();
+        flushed.took = begun.elapsed();
+        match failure {
+            None => {
+                state.flushes += 1;
+                Ok(flushed)
+            }
+            Some(error) => {
+                state.failed_flushes += 1;
+                Err(error)
+            }
+        }
+    }
+
+    /// Publishes rows of a table, a file for each day, and shows each in the place of its rows.
+    pub(super) fn flush_table(
+        &self,
+        index: usize,
+        origin: Origin<'_>,
+        table: &TableView,
+        flushed: &mut Flushed,
+    ) -> Result<(), WriteError> {
+        // What was recovered may have holes, and a file has none.
+        for run in table.hot.chunk_by(|one, next| one.end_seq() == next.first_seq) {
+            let batches = run.iter().map(|hot| hot.batch.clone()).collect();
+            let segment = Segment { first_seq: run[0].first_seq, batches };
+            for (date, day) in writer::split_by_date(&segment) {
+                let file = self.publisher.publish_rows(origin, date, &day)?;
+                flushed.rows += file.rows;
+                flushed.bytes += file.bytes;
+                flushed.files.push(file.path.clone());
+                self.replace_hot(index, Arc::new(file));
+                step("flush.swapped").map_err(DiskError::of("publish", self.lake.root()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// By position in the families: rows before this are in files, or were dropped and counted.
+    pub(super) fn covered(&self) -> Vec<u64> {
+        let state = self.lock();
+        let view = self.view.load();
+        let tables = state.tables.iter().zip(&view.tables);
+        tables.map(|(state, table)| table.hot.first().map_or(state.next_seq, |hot| hot.first_seq)).collect()
+    }
+
+    /// The rows that a flush starting now will write.
+    pub(super) fn freeze(&self) -> (Arc<View>, Vec<Option<Duration>>) {
+        let mut state = self.lock();
+        state.is_flushing = true;
+        for table in &mut state.tables {
+            table.frozen_seq = table.next_seq;
+        }
+        (self.view.load_full(), state.tables.iter().map(|table| table.interval).collect())
+    }
+
+    /// Shows a file in the place of its rows in memory.
+    fn replace_hot(&self, index: usize, file: Arc<DataFile>) {
+        let mut state = self.lock();
+        let mut view = View::clone(&self.view.load());
+        let mut table = TableView::clone(&view.tables[index]);
+        table.hot = table.hot.iter().filter_map(|hot| hot::from(hot, file.end_seq)).collect();
+        state.tables[index].hot_rows = table.hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
+        table.files = Arc::new(table.files.iter().cloned().chain([file]).collect());
+        view.tables[index] = Arc::new(table);
+        self.view.store(Arc::new(view));
+    }
+
+    /// Tells what was dropped during the flush as lost, as far as no file has it.
+    pub(super) fn settle(&self) {
+        let mut state = self.lock();
+        state.is_flushing = false;
+        let view = self.view.load();
+        let mut losses = Vec::new();
+        for Dropped { first_seq, end_seq, loss } in std::mem::take(&mut state.dropped) {
+            let files = view.tables[loss.family].files.iter();
+            let saved = files.map(|file| end_seq.min(file.end_seq).saturating_sub(first_seq.max(file.first_seq)));
+            let rows = loss.rows.saturating_sub(saved.sum());
+            if rows > 0 {
+                state.lost_rows += rows;
+                losses.push(Loss { rows, ..loss });
+            }
+        }
+        drop(state);
+        self.tell_later(losses);
+    }
+}

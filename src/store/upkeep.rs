@@ -1,0 +1,137 @@
+//! What is done to files in the background: those of a stretch of time that is over become one, old ones are deleted.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::disk::{DiskError, step};
+use super::health::Part;
+use super::lake::DataFile;
+use super::writer::{Origin, Target, WriteError, ZSTD_LEVEL};
+use super::{Store, TableView, View, compaction, partition, retention};
+use crate::family::Family;
+
+/// What a compaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Files that became one with others.
+    pub from: usize,
+    /// The files that they became.
+    pub files: usize,
+}
+
+impl Store {
+    /// Makes one file of those of each stretch of time that is over, until `stop` is set. `settle` is how long after its
+    /// end such a stretch may still get a file. Returns how many files became one, and how many these are.
+    ///
+    /// # Errors
+    /// The first, when files cannot be read, or the file system refuses. Those files stay as they were.
+    pub fn compact(&self, now: i64, settle: Duration, stop: &AtomicBool) -> Result<Compacted, WriteError> {
+        let mut compacted = Compacted::default();
+        let Some(window) = self.settings.compaction_interval else { return Ok(compacted) };
+        self.lake.lock().hold()?;
+        let view = self.view();
+        let tables = view.tables.iter().map(|table| (table.family, compaction::due(&table.files, now, window, settle)));
+        let due: Vec<_> = tables.enumerate().collect();
+        // Files that are replaced would stay as long as this view.
+        drop(view);
+        let mut failure = None;
+        for (index, (family, runs)) in due {
+            for run in runs {
+                match self.compact_run(index, family, &run, stop) {
+                    Ok(()) => {
+                        compacted.from += run.len();
+                        compacted.files += 1;
+                    }
+                    Err(WriteError::Stopped) => return Err(WriteError::Stopped),
+                    // The others can do without.
+                    Err(error) => failure = failure.or(Some(error)),
+                }
+            }
+        }
+        self.health.note(Part::Compaction, failure.as_ref());
+        failure.map_or(Ok(compacted), Err)
+    }
+
+    fn compact_run(
+        &self,
+        index: usize,
+        family: &Family,
+        run: &[Arc<DataFile>],
+        stop: &AtomicBool,
+    ) -> Result<(), WriteError> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let range = run
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(low, high), file| (low.min(file.time_range.0), high.max(file.time_range.1)));
+        let interval = self.lock().tables[index].interval;
+        let target = Target {
+            origin: Origin { table: family.table, host: &self.settings.host, interval },
+            date: partition::date_of(range.0),
+            sequence: (first.first_seq, last.end_seq),
+            time_range: range,
+            zstd_level: ZSTD_LEVEL,
+        };
+        let rows = compaction::Merge::new(family.table, run, stop);
+        let merged = Arc::new(self.publisher.publish(target, &family.table.plain_schema(), rows)?);
+        step("compaction.published").map_err(DiskError::of("publish", &merged.path))?;
+        self.replace_files(index, run, merged);
+        step("compaction.swapped").map_err(DiskError::of("publish", self.lake.root()))?;
+        Ok(())
+    }
+
+    /// Shows one file in the place of others.
+    fn replace_files(&self, index: usize, run: &[Arc<DataFile>], merged: Arc<DataFile>) {
+        let _state = self.lock();
+        let mut view = View::clone(&self.view.load());
+        let table = &view.tables[index];
+        let of_run: HashSet<*const DataFile> = run.iter().map(Arc::as_ptr).collect();
+        let is_of_run = |file: &&Arc<DataFile>| of_run.contains(&Arc::as_ptr(file));
+        if table.files.iter().filter(is_of_run).count() != run.len() {
+            // Retention was faster.
+            merged.give_up(&self.trash);
+            return;
+        }
+        let mut files: Vec<_> = table.files.iter().filter(|file| !is_of_run(file)).cloned().collect();
+        files.push(merged);
+        files.sort_by_key(|file| file.first_seq);
+        view.tables[index] = Arc::new(TableView { files: Arc::new(files), ..TableView::clone(table) });
+        run.iter().for_each(|file| file.give_up(&self.trash));
+        self.view.store(Arc::new(view));
+    }
+
+    /// Deletes files by age and total size; they leave the view now and the disk when their last reader is gone.
+    /// Returns how many. What could not be deleted before is tried again.
+    pub fn retain(&self, now: i64) -> usize {
+        let retried = self.trash.retry();
+        // Deleting is for after the lock: what is held here is dropped when it is free again.
+        let expired = self.hide_expired(now);
+        // A file that is not deleted now is found, and as old, at the next start.
+        let _ = step("retention.swapped");
+        self.health.note(Part::Delete, retried.err());
+        expired.len()
+    }
+
+    /// Takes files that retention gives up out of the view.
+    fn hide_expired(&self, now: i64) -> Vec<Arc<DataFile>> {
+        // Held until the view is stored: the drain thread must not publish another one in between.
+        let _state = self.lock();
+        let view = self.view();
+        let files: Vec<_> = view.tables.iter().flat_map(|table| table.files.iter().cloned()).collect();
+        let (age_max, bytes_max) = (self.settings.retention_age_max, self.settings.retention_bytes_max);
+        let expired = retention::expired(&files, now, age_max, bytes_max);
+        if expired.is_empty() {
+            return expired;
+        }
+        let gone: HashSet<*const DataFile> = expired.iter().map(Arc::as_ptr).collect();
+        let mut next = View::clone(&view);
+        for table in &mut next.tables {
+            let kept = table.files.iter().filter(|file| !gone.contains(&Arc::as_ptr(file)));
+            *table = Arc::new(TableView { files: Arc::new(kept.cloned().collect()), ..TableView::clone(table) });
+        }
+        expired.iter().for_each(|file| file.give_up(&self.trash));
+        self.view.store(Arc::new(next));
+        expired
+    }
+}
