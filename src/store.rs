@@ -122,7 +122,7 @@ pub struct Append {
     pub family: usize,
     /// The rows.
     pub batch: RecordBatch,
-    /// The newest rows of every series of the table, for [`TableView::latest`].
+    /// The newest rows of every series of the table, for [`TableView::latest`]; none when they are current no longer.
     pub latest: RecordBatch,
 }
 
@@ -335,7 +335,7 @@ impl Store {
             let appended = HotBatch::new(table_state.next_seq, batch);
             table_state.next_seq = appended.end_seq();
             table_state.hot_rows += appended.batch.num_rows() as u64;
-            table.latest = Some(Arc::new(HotBatch::new(appended.first_seq, latest)));
+            table.latest = (latest.num_rows() > 0).then(|| Arc::new(HotBatch::new(appended.first_seq, latest)));
             table.hot.push(Arc::new(appended));
             merge_tail(&mut table.hot, table_state.frozen_seq);
             view.tables[family] = Arc::new(table);
@@ -354,6 +354,11 @@ impl Store {
 
     /// Shows no newest rows of a table until more come: its collector was stopped, they are current no longer.
     pub fn forget_latest(&self, family: usize) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = pending.appends.iter_mut().flat_map(|(.., appends)| appends);
+        for append in waiting.filter(|append| append.family == family) {
+            append.latest = append.latest.slice(0, 0);
+        }
         let _state = self.lock();
         let mut view = View::clone(&self.view.load());
         if let Some(table) = view.tables.get_mut(family) {

@@ -12,6 +12,7 @@
 mod encode;
 pub mod frame;
 pub mod replay;
+mod segment;
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,14 +26,9 @@ use super::disk::{Disk, DiskError, DiskFile, step};
 use super::health::{Health, Part};
 use super::lock::FolderLock;
 use encode::Encoder;
-
-/// The folder of the segments within the data folder.
-pub const JOURNAL: &str = "journal";
-/// How a segment's name ends.
-pub const SUFFIX: &str = "journal";
-
-/// How the name ends of one that is kept because something in it could not be read.
-pub(super) const ASIDE: &str = "aside";
+pub(super) use segment::{ASIDE, Left, aside, segment_number};
+pub use segment::{JOURNAL, SUFFIX};
+use segment::{Segment, segment_name};
 
 /// How long the drain thread waits for a write. Beyond it does not wait any more until the disk has caught up.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -115,32 +111,6 @@ struct Chunk {
     /// Families, and one more than the sequence number of their last row in it.
     end_seqs: Vec<(usize, u64)>,
     rows: u64,
-}
-
-/// A segment on disk.
-#[derive(Debug)]
-struct Segment {
-    path: PathBuf,
-    bytes: u64,
-    synced_bytes: u64,
-    /// None for one of an earlier process, and once it is not written any more and synced.
-    file: Option<Arc<dyn DiskFile>>,
-    /// Not written any more.
-    closed: bool,
-    /// It has something that could not be read, so it is kept under another name instead of being deleted.
-    set_aside: bool,
-    /// By position in the families: one more than the sequence number of its last row.
-    end_seqs: Vec<u64>,
-}
-
-/// A segment that an earlier process left, whose rows were read again.
-#[derive(Debug)]
-pub(super) struct Left {
-    pub(super) path: PathBuf,
-    pub(super) bytes: u64,
-    pub(super) end_seqs: Vec<u64>,
-    /// Something in it could not be read.
-    pub(super) set_aside: bool,
 }
 
 impl Journal {
@@ -265,68 +235,6 @@ impl Journal {
     /// Has the next drain begin a new segment.
     pub(super) fn rotate(&self) {
         self.lock().rotate = true;
-    }
-
-    /// Deletes segments all of whose rows are before `covered`, by position in the families, and the oldest beyond the bytes
-    /// that all may have.
-    pub(super) fn delete_covered(&self, covered: &[u64]) {
-        let deleted = self.checkpoint(covered).and_then(|()| self.shrink());
-        self.health.note(Part::JournalDelete, deleted.err());
-    }
-
-    /// Deletes segments all of whose rows are before `covered`, by position in the families: those are in files, or
-    /// dropped and counted.
-    ///
-    /// # Errors
-    /// When a segment cannot be deleted. It is tried again the next time.
-    fn checkpoint(&self, covered: &[u64]) -> Result<(), DiskError> {
-        loop {
-            let mut state = self.lock();
-            let has_all = |segment: &Segment| {
-                segment.closed && segment.end_seqs.iter().zip(covered).all(|(end, covered)| end <= covered)
-            };
-            let Some(at) = state.segments.iter().position(has_all) else { return Ok(()) };
-            let Some(segment) = state.segments.remove(at) else { return Ok(()) };
-            drop(state);
-            if let Err(error) = self.delete(&segment) {
-                self.lock().segments.push_front(segment);
-                return Err(error);
-            }
-        }
-    }
-
-    /// Deletes the oldest segments until all of them have at most the bytes that they may have. Rows in them that are not
-    /// in files are in memory only.
-    ///
-    /// # Errors
-    /// When a segment cannot be deleted.
-    fn shrink(&self) -> Result<(), DiskError> {
-        loop {
-            let mut state = self.lock();
-            let bytes: u64 = state.segments.iter().map(|segment| segment.bytes).sum();
-            let oldest = state.segments.pop_front_if(|oldest| oldest.closed && bytes > self.settings.bytes_max);
-            let Some(oldest) = oldest else { return Ok(()) };
-            drop(state);
-            // Over with the next flush that succeeds.
-            self.health
-                .bad(Part::JournalSize, "the journal is full, as no flush succeeds: its oldest segments were deleted");
-            if let Err(error) = self.delete(&oldest) {
-                self.lock().segments.push_front(oldest);
-                return Err(error);
-            }
-        }
-    }
-
-    fn delete(&self, segment: &Segment) -> Result<(), DiskError> {
-        let path = &segment.path;
-        let delete = || if segment.set_aside { self.disk.rename(path, &aside(path)) } else { self.disk.remove(path) };
-        let deleted = step("journal.delete").and_then(|()| delete());
-        match deleted {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(DiskError::of("delete the segment", path)(error))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Whether rows that no segment holds for sure wait for a flush. Says so once.
@@ -567,20 +475,4 @@ impl State {
             self.spare.push(buffer);
         }
     }
-}
-
-/// The name of a segment that is kept because something in it could not be read.
-pub(super) fn aside(path: &Path) -> PathBuf {
-    path.with_added_extension(ASIDE)
-}
-
-/// The name of the segment of this number.
-pub(super) fn segment_name(number: u64) -> String {
-    format!("{number:020}.{SUFFIX}")
-}
-
-/// The number in a segment's name; `None` for a name that kymo did not give.
-pub(super) fn segment_number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX)?.strip_suffix('.')?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
 }
