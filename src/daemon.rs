@@ -66,6 +66,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let (store, opened) = Store::open(settings.store)?;
     let store = Arc::new(store);
     let found = opened::tell(&opened);
+    flush_much(&store);
     let stats = store.stats();
     tracing::info!(files = stats.lake_files, bytes = stats.lake_bytes, "opened {}", store.settings().path.display());
     let progress = Arc::new(Progress::default());
@@ -296,6 +297,14 @@ fn rss_bytes() -> Option<i64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: i64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * i64::try_from(rustix::param::page_size()).ok()?)
+}
+
+/// Flushes before anything is sampled if what was recovered leaves little room in memory, so that nothing of it has to go.
+fn flush_much(store: &Store) {
+    if store.stats().hot_bytes > store.settings().hot_bytes_max / 2 {
+        // Once an outage this is told by the store.
+        let _ = store.flush();
+    }
 }
 
 fn tell_collector(collector: &CollectorSettings) {

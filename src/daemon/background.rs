@@ -88,6 +88,10 @@ pub(super) fn flush_until_stopped(
 ) {
     lower_priority(FLUSH_NICE);
     let mut due = Instant::now() + interval;
+    // What was recovered goes to disk at once: a kymo that is killed again and again has no other time for it.
+    if store.stats().hot_rows > 0 {
+        let _ = flush(store, progress);
+    }
     // Since the last flush began.
     let mut flushed = Instant::now();
     let mut wanted = false;
