@@ -197,6 +197,8 @@ struct TableState {
     next_seq: u64,
     /// Rows before this belong to the flush under way: they are not merged with later ones.
     frozen_seq: u64,
+    /// Rows before this were recovered. They are not merged with later ones, whose labels have other keys.
+    recovered_seq: u64,
     hot_rows: u64,
     /// The interval of the collector that samples it, for the files' metadata.
     interval: Option<Duration>,
@@ -233,7 +235,7 @@ impl Store {
         {
             let next_seq = next_seq.max(*end_seq);
             state.next_seq = next_seq;
-            // They are not merged with rows to come, whose labels have other keys.
+            state.recovered_seq = next_seq;
             state.frozen_seq = next_seq;
             state.hot_rows = hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
             *table = Arc::new(TableView { hot, files: Arc::new(files), ..TableView::clone(table) });

@@ -20,6 +20,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// A flush that failed is tried again after this.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// And after this, once it has failed several times.
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(16);
 /// How often files are looked for that are to be deleted or to become one.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Added to the flush thread's nice value: sampling and draining come first. What it reads and writes is of low priority
@@ -95,6 +97,7 @@ pub(super) fn flush_until_stopped(
     // Since the last flush began.
     let mut flushed = Instant::now();
     let mut wanted = false;
+    let mut retry = RETRY_INTERVAL;
     loop {
         let patience = due.saturating_duration_since(Instant::now()).min(CHECK_INTERVAL);
         match requests.0.recv_timeout(patience) {
@@ -110,11 +113,13 @@ pub(super) fn flush_until_stopped(
         let (stats, settings) = (store.stats(), store.settings());
         let filling =
             stats.hot_bytes > settings.hot_bytes_max / 2 || stats.journal_bytes > settings.journal_bytes_max / 2;
-        let soon = (wanted || filling) && flushed.elapsed() >= RETRY_INTERVAL;
+        let soon = (wanted || filling) && flushed.elapsed() >= retry;
         if Instant::now() >= due || soon {
             (flushed, wanted) = (Instant::now(), false);
             let outcome = flush(store, progress);
-            due = Instant::now() + if outcome.is_ok() { interval } else { interval.min(RETRY_INTERVAL) };
+            due = Instant::now() + if outcome.is_ok() { interval } else { interval.min(retry) };
+            // Each try gives the tables that can be written a file.
+            retry = if outcome.is_ok() { RETRY_INTERVAL } else { (2 * retry).min(RETRY_INTERVAL_MAX) };
         }
         collectors.tell_changes();
     }

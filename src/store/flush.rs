@@ -139,6 +139,10 @@ impl Store {
     pub(super) fn settle(&self) {
         let mut state = self.lock();
         state.is_flushing = false;
+        for table in &mut state.tables {
+            // What could not be written is merged as it ages.
+            table.frozen_seq = table.recovered_seq;
+        }
         let view = self.view.load();
         let mut losses = Vec::new();
         for Dropped { first_seq, end_seq, loss } in std::mem::take(&mut state.dropped) {

@@ -63,6 +63,8 @@ pub(super) struct Journal {
     health: Arc<Health>,
     encoder: Mutex<Encoder>,
     state: Mutex<State>,
+    /// One sync at a time: two would each take the other's work for done.
+    syncing: Mutex<()>,
     /// For the writing thread: there is something to write.
     submitted: Condvar,
     /// For the drain thread: it is written.
@@ -159,6 +161,7 @@ impl Journal {
             settings,
             health,
             state: Mutex::new(state),
+            syncing: Mutex::default(),
             submitted: Condvar::new(),
             written: Condvar::new(),
             stopping: Condvar::new(),
@@ -366,6 +369,7 @@ impl Journal {
 
     /// Syncs what was written until now; whether all of it is on the device.
     pub(super) fn sync(&self) -> bool {
+        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.lock();
         let mut unsynced: Vec<(PathBuf, Arc<dyn DiskFile>, u64)> = Vec::new();
         for segment in &mut state.segments {

@@ -27,7 +27,8 @@ pub(super) struct FolderLock {
 
 #[derive(Debug)]
 struct Held {
-    folder: (u64, u64),
+    /// Open, so that no other folder is given its inode number.
+    folder: File,
     file: File,
 }
 
@@ -37,7 +38,7 @@ impl FolderLock {
     /// # Errors
     /// When another process holds it, or the lock file cannot be opened.
     pub(super) fn take(data: &Path) -> Result<FolderLock, LakeError> {
-        let held = Held { file: lock(data)?, folder: identity_of(data)? };
+        let held = Held { folder: open(data)?, file: lock(data)? };
         Ok(FolderLock { data: data.into(), held: Mutex::new(vec![held]) })
     }
 
@@ -48,15 +49,16 @@ impl FolderLock {
     /// When there is no such folder, or it is not to be taken.
     pub(super) fn hold(&self) -> Result<(), LakeError> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = identity_of(&self.data)?;
+        let folder = open(&self.data)?;
+        let is = |ours: &File, there: &Metadata| ours.metadata().is_ok_and(|ours| identity(&ours) == identity(there));
         let path = self.data.join(LOCK);
-        if let Ok(there) = fs::metadata(&path) {
-            let is_there = |one: &Held| one.file.metadata().is_ok_and(|ours| identity(&ours) == identity(&there));
-            if held.iter().any(is_there) {
-                return Ok(());
-            }
+        if let Ok(there) = fs::metadata(&path)
+            && held.iter().any(|one| is(&one.file, &there))
+        {
+            return Ok(());
         }
-        if !held.iter().any(|one| one.folder == folder) && has_recordings(&self.data)? {
+        let there = folder.metadata().map_err(DiskError::of("stat data folder", &self.data))?;
+        if !held.iter().any(|one| is(&one.folder, &there)) && has_recordings(&self.data)? {
             return Err(LakeError::Replaced { path: self.data.clone() });
         }
         let file = lock(&self.data)?;
@@ -72,9 +74,8 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-fn identity_of(data: &Path) -> Result<(u64, u64), LakeError> {
-    let found = fs::metadata(data).map_err(DiskError::of("find data folder", data))?;
-    Ok(identity(&found))
+fn open(data: &Path) -> Result<File, LakeError> {
+    Ok(File::open(data).map_err(DiskError::of("find data folder", data))?)
 }
 
 /// Whether there is a file of a lake, or a segment of a journal.

@@ -32,22 +32,36 @@ impl Trash {
         }
     }
 
+    /// Does not delete a file any more: another is about to have its name.
+    pub(super) fn keep(&self, path: &Path) {
+        self.lock().remove(path);
+    }
+
     /// Tries again what could not be deleted.
     ///
     /// # Errors
-    /// When something still cannot.
+    /// The first, when something still cannot.
     pub(super) fn retry(&self) -> Result<(), DiskError> {
         let left = self.lock().clone();
+        let mut failure = None;
         for path in left {
-            self.try_remove(&path).map_err(DiskError::of("delete", &path))?;
-            self.lock().remove(&path);
+            // Held over the deletion: whoever wants the name waits for it.
+            let mut left = self.lock();
+            if !left.contains(&path) {
+                continue;
+            }
+            match self.try_remove(&path) {
+                Ok(()) => _ = left.remove(&path),
+                Err(error) => failure = failure.or(Some(DiskError::of("delete", &path)(error))),
+            }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     fn try_remove(&self, path: &Path) -> io::Result<()> {
         let removed = step("lake.delete").and_then(|()| self.disk.remove(path));
-        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+        // A read-only disk refuses before it looks whether there is such a file.
+        removed.or_else(|error| if is_absent(path) { Ok(()) } else { Err(error) })?;
         // A day without files needs no folder; that of a day with others stays.
         path.parent().into_iter().for_each(|folder| _ = self.disk.remove_folder(folder));
         Ok(())
@@ -56,6 +70,10 @@ impl Trash {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_absent(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]
@@ -78,5 +96,21 @@ mod tests {
         trash.retry().unwrap();
         assert!(!path.exists() && !folder.path().join("day").exists());
         trash.retry().unwrap();
+    }
+
+    #[test]
+    fn a_file_that_has_the_name_now_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let trash = Trash::new(Arc::new(LocalDisk));
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        for path in [&one, &other] {
+            std::fs::create_dir(path).unwrap();
+            trash.remove(path);
+            std::fs::remove_dir(path).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        trash.keep(&one);
+        trash.retry().unwrap();
+        assert!(one.exists() && !other.exists());
     }
 }

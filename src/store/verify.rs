@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
@@ -78,9 +79,7 @@ pub fn verify(data: &Path) -> Result<Report, LakeError> {
             let end = ends.entry((host_folder(file), index)).or_default();
             *end = (*end).max(file.end_seq);
         }
-        for pair in files.windows(2) {
-            sequence(family.name(), &pair[0], &pair[1], &mut report);
-        }
+        sequence(family.name(), files, &mut report);
     }
     for Segment { path, host, rows } in segments {
         for (index, first_seq, end_seq) in rows {
@@ -146,20 +145,26 @@ fn read(file: &DataFile) -> Result<(), String> {
     if rows == file.rows { Ok(()) } else { Err(format!("it has {rows} rows, its footer says {}", file.rows)) }
 }
 
-/// Compares the sequence numbers of files that follow each other.
-fn sequence(table: &str, one: &DataFile, next: &DataFile, report: &mut Report) {
-    if host_folder(one) != host_folder(next) || is_gone(&one.path) || is_gone(&next.path) {
-        return;
-    }
-    if next.first_seq < one.end_seq {
-        let rows = one.end_seq - next.first_seq;
-        report.wrong.push((
-            next.path.clone(),
-            format!("its first {rows} rows of {table} have numbers of {}", one.path.display()),
-        ));
-    } else if next.first_seq > one.end_seq {
-        let rows = next.first_seq - one.end_seq;
-        report.notes.push((next.path.clone(), format!("{rows} rows of {table} before it are missing")));
+/// Compares the sequence numbers of a table's files, host by host.
+fn sequence(table: &str, files: &[Arc<DataFile>], report: &mut Report) {
+    // The file that goes furthest so far.
+    let mut furthest: HashMap<String, &DataFile> = HashMap::new();
+    for file in files.iter().filter(|file| !is_gone(&file.path)) {
+        let known = furthest.entry(host_folder(file)).or_insert(file);
+        if std::ptr::eq(*known, Arc::as_ptr(file)) {
+            continue;
+        }
+        if file.first_seq < known.end_seq {
+            let rows = known.end_seq.min(file.end_seq) - file.first_seq;
+            let reason = format!("its first {rows} rows of {table} have numbers of {}", known.path.display());
+            report.wrong.push((file.path.clone(), reason));
+        } else if file.first_seq > known.end_seq {
+            let rows = file.first_seq - known.end_seq;
+            report.notes.push((file.path.clone(), format!("{rows} rows of {table} before it are missing")));
+        }
+        if file.end_seq > known.end_seq {
+            *known = file;
+        }
     }
 }
 

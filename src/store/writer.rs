@@ -188,23 +188,22 @@ impl Publisher {
         let name = partition::file_name(time_range.0, sequence.0, sequence.1);
         let temporary = folder.join(partition::temporary_name(&name));
         let path = folder.join(name);
+        self.trash.keep(&temporary);
+        self.trash.keep(&path);
         let written = self.write(target, &temporary, schema, rows);
-        let published = written.and_then(|bytes| self.give_name(&temporary, &path, &folder).map(|()| bytes));
-        if published.is_err() {
-            // The next try may have other rows and so another name, and of two files with the same rows one is too many.
-            self.trash.remove(&temporary);
-            self.trash.remove(&path);
-        }
-        let rows = sequence.1 - sequence.0;
-        published.map(|bytes| DataFile::new(path, sequence, rows, bytes, time_range))
-    }
-
-    fn give_name(&self, temporary: &Path, path: &Path, folder: &Path) -> Result<(), WriteError> {
-        let renamed = step("publish.rename").and_then(|()| self.disk.rename(temporary, path));
-        renamed.map_err(DiskError::of("rename to", path))?;
-        let synced = step("publish.sync_folder").and_then(|()| self.disk.sync_folder(folder));
-        synced.map_err(DiskError::of("sync folder", folder))?;
-        Ok(step("publish.done").map_err(DiskError::of("publish", path))?)
+        let written = written.and_then(|bytes| {
+            let renamed = step("publish.rename").and_then(|()| self.disk.rename(&temporary, &path));
+            renamed.map_err(DiskError::of("rename to", &path))?;
+            Ok(bytes)
+        });
+        let bytes = written.inspect_err(|_| self.trash.remove(&temporary))?;
+        let synced = step("publish.sync_folder").and_then(|()| self.disk.sync_folder(&folder));
+        let published = synced
+            .map_err(DiskError::of("sync folder", &folder))
+            .and_then(|()| step("publish.done").map_err(DiskError::of("publish", &path)));
+        // The next try may have other rows and so another name, and of two files with the same rows one is too many.
+        published.inspect_err(|_| self.trash.remove(&path))?;
+        Ok(DataFile::new(path, sequence, sequence.1 - sequence.0, bytes, time_range))
     }
 
     /// Writes and syncs; the size in bytes.
