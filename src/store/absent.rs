@@ -1,9 +1,9 @@
 //! Files that somebody took away, and may bring back.
 
 use std::collections::HashSet;
-use std::io;
 use std::sync::{Arc, PoisonError};
 
+use super::disk::is_absent;
 use super::lake::DataFile;
 use super::{Loss, Store, TableView, View};
 
@@ -30,10 +30,10 @@ impl Store {
         // What retention and compaction give up is there as long as this view.
         let view = self.view();
         let mut gone = HashSet::new();
-        for file in view.tables.iter().flat_map(|table| table.files.iter()).filter(|file| is_gone(file)) {
+        for file in view.tables.iter().flat_map(|table| table.files.iter()).filter(|file| is_absent(&file.path)) {
             gone.insert(Arc::as_ptr(file));
         }
-        let (mut away, back): (Vec<Absent>, Vec<Absent>) = absent.drain(..).partition(|one| is_gone(&one.file));
+        let (mut away, back): (Vec<Absent>, Vec<Absent>) = absent.drain(..).partition(|one| is_absent(&one.file.path));
         if !gone.is_empty() || !back.is_empty() {
             let (more, back) = (self.show_files(&gone, &back), back.len());
             tracing::warn!(gone = more.len(), back, "files of the lake went away or came back");
@@ -67,8 +67,4 @@ impl Store {
         self.view.store(Arc::new(view));
         absent
     }
-}
-
-fn is_gone(file: &DataFile) -> bool {
-    file.path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

@@ -98,6 +98,11 @@ pub(super) fn create_folders(disk: &dyn Disk, root: &Path, folder: &Path) -> Res
     Ok(())
 }
 
+/// Whether nothing has this name; where that cannot be told, something may.
+pub(super) fn is_absent(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Syncs the folder that has the name of this one.
 ///
 /// # Errors

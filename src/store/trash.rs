@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::disk::{Disk, DiskError, step};
+use super::disk::{Disk, DiskError, is_absent, step};
 
 /// Files that wait for another try; of more, it is the next start that finds and deletes them.
 const LEFT_MAX: usize = 100_000;
@@ -70,10 +70,6 @@ impl Trash {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn is_absent(path: &Path) -> bool {
-    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]

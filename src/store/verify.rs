@@ -11,6 +11,7 @@ use std::sync::Arc;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 
+use super::disk::is_absent;
 use super::hot::HotBatch;
 use super::journal::replay;
 use super::journal::{ASIDE, JOURNAL, segment_number};
@@ -68,7 +69,7 @@ pub fn verify(data: &Path) -> Result<Report, LakeError> {
     for (index, (family, files)) in FAMILIES.iter().zip(&files).enumerate() {
         for file in files {
             let found = read(file);
-            if is_gone(&file.path) {
+            if is_absent(&file.path) {
                 // Compaction or retention came before: what it had is in another, or not to be there.
                 continue;
             }
@@ -102,10 +103,6 @@ struct Segment {
     host: String,
     /// Positions in the families with sequence numbers: the first, and one past the last.
     rows: Vec<(usize, u64, u64)>,
-}
-
-fn is_gone(path: &Path) -> bool {
-    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The name of the `host=` folder that it is in.
@@ -149,7 +146,7 @@ fn read(file: &DataFile) -> Result<(), String> {
 fn sequence(table: &str, files: &[Arc<DataFile>], report: &mut Report) {
     // The file that goes furthest so far.
     let mut furthest: HashMap<String, &DataFile> = HashMap::new();
-    for file in files.iter().filter(|file| !is_gone(&file.path)) {
+    for file in files.iter().filter(|file| !is_absent(&file.path)) {
         let known = furthest.entry(host_folder(file)).or_insert(file);
         if std::ptr::eq(*known, Arc::as_ptr(file)) {
             continue;
