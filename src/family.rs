@@ -26,7 +26,9 @@ mod sums;
 pub mod tcp;
 pub mod vm;
 
+use std::fmt;
 use std::io;
+use std::ops::{Deref, Index, IndexMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,6 +125,130 @@ impl Family {
 #[must_use]
 pub fn find(name: &str) -> Option<(usize, &'static Family)> {
     FAMILIES.iter().enumerate().find(|(_, family)| family.name() == name)
+}
+
+/// One of [`FAMILIES`]. It dereferences to its [`Family`], and no id is out of range.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FamilyId(u8);
+
+impl FamilyId {
+    /// How many families there are.
+    pub const COUNT: usize = FAMILIES.len();
+
+    /// The family whose rows are `R`. A record that [`FAMILIES`] lacks does not compile.
+    #[must_use]
+    pub const fn of<R: Record>() -> FamilyId {
+        const { FamilyId::named(R::TABLE.name) }
+    }
+
+    const fn named(name: &str) -> FamilyId {
+        let mut index = 0;
+        while index < FAMILIES.len() {
+            if is_same(FAMILIES[index].table.name, name) {
+                #[expect(clippy::cast_possible_truncation, reason = "there are fewer than 256 families")]
+                return FamilyId(index as u8);
+            }
+            index += 1;
+        }
+        #[expect(clippy::panic, reason = "evaluated by the compiler only")]
+        {
+            panic!("FAMILIES has no family of this record")
+        }
+    }
+
+    /// The family of this name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<FamilyId> {
+        FamilyId::all().find(|id| id.name() == name)
+    }
+
+    /// Every family, in the order of [`FAMILIES`].
+    pub fn all() -> impl DoubleEndedIterator<Item = FamilyId> + ExactSizeIterator {
+        (0..FAMILY_COUNT).map(FamilyId)
+    }
+}
+
+const FAMILY_COUNT: u8 = {
+    assert!(FAMILIES.len() <= u8::MAX as usize, "a family's id is one byte");
+    #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+    {
+        FAMILIES.len() as u8
+    }
+};
+
+const fn is_same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let mut index = 0;
+    while index < one.len() && index < other.len() && one[index] == other[index] {
+        index += 1;
+    }
+    index == one.len() && index == other.len()
+}
+
+impl Deref for FamilyId {
+    type Target = Family;
+
+    fn deref(&self) -> &'static Family {
+        &FAMILIES[usize::from(self.0)]
+    }
+}
+
+impl fmt::Debug for FamilyId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// One value for each family. Indexing by a [`FamilyId`] cannot fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PerFamily<T>(Box<[T]>);
+
+impl<T> PerFamily<T> {
+    /// What `value` gives for each family.
+    pub fn from_fn(value: impl FnMut(FamilyId) -> T) -> PerFamily<T> {
+        PerFamily(FamilyId::all().map(value).collect())
+    }
+
+    /// Every family with its value, in the order of [`FAMILIES`].
+    #[must_use]
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (FamilyId, &T)> + ExactSizeIterator {
+        FamilyId::all().zip(&self.0)
+    }
+
+    /// The same, to change the values.
+    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (FamilyId, &mut T)> + ExactSizeIterator {
+        FamilyId::all().zip(&mut self.0)
+    }
+
+    /// The values, in the order of [`FAMILIES`].
+    pub fn values(&self) -> std::slice::Iter<'_, T> {
+        self.0.iter()
+    }
+
+    /// What `change` makes of each value.
+    pub fn map<U>(self, mut change: impl FnMut(FamilyId, T) -> U) -> PerFamily<U> {
+        PerFamily(FamilyId::all().zip(self.0).map(|(id, value)| change(id, value)).collect())
+    }
+}
+
+impl<T: Default> Default for PerFamily<T> {
+    fn default() -> PerFamily<T> {
+        PerFamily::from_fn(|_| T::default())
+    }
+}
+
+impl<T> Index<FamilyId> for PerFamily<T> {
+    type Output = T;
+
+    fn index(&self, id: FamilyId) -> &T {
+        &self.0[usize::from(id.0)]
+    }
+}
+
+impl<T> IndexMut<FamilyId> for PerFamily<T> {
+    fn index_mut(&mut self, id: FamilyId) -> &mut T {
+        &mut self.0[usize::from(id.0)]
+    }
 }
 
 /// Where the kernel's files are.
