@@ -4,7 +4,7 @@
 //! - `KYMO_KILLS`: how often at each step, each time at a later one; a small number where it is not set.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[path = "../../store/rows.rs"]
+#[path = "../../it/store/rows.rs"]
 mod rows;
 
 use std::env;

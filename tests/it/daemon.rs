@@ -7,11 +7,9 @@
     reason = "a test fails by panicking"
 )]
 
-mod running;
-
 use std::time::Instant;
 
-use running::{Daemon, PATIENCE, command, rows};
+use crate::running::{Daemon, PATIENCE, command, rows};
 use serde_json::Value;
 
 /// Slower than the default, as tests run without optimisation beside others.

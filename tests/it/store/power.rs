@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use kymo::store::disk::{Disk, DiskFile, LocalDisk};
 
-use crate::random::Random;
-use crate::rows::{Running, WINDOW, numbers, settings, time};
+use super::random::Random;
+use super::rows::{Running, WINDOW, numbers, settings, time};
 
 /// A disk that knows what of it is on the device. Names in a folder are once that is synced, and bytes of a file once that
 /// is; without, some of them may be, in the order in which they were made.

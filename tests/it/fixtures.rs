@@ -1,7 +1,7 @@
 //! What kymo makes of odd hosts: trees of `/proc` and `/sys` as hosts have or had them, and their rows as golden files.
 //!
 //! A case is a folder of `tests/fixtures` with a numbered tree for each tick, a second apart, or one tree of its own.
-//! After a wanted change: `KYMO_BLESS=1 cargo test --test fixtures`.
+//! After a wanted change: `KYMO_BLESS=1 cargo test --test it fixtures`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fmt::Write;

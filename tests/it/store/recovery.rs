@@ -8,7 +8,7 @@ use kymo::store::StoreSettings;
 use kymo::store::disk::LocalDisk;
 use kymo::store::verify::verify;
 
-use crate::rows::{Running, numbers, settings};
+use super::rows::{Running, numbers, settings};
 
 fn open(data: &Path) -> Running {
     Running::open(Arc::new(LocalDisk), settings(data))

@@ -11,7 +11,7 @@ use kymo::store::lake::LakeError;
 use kymo::store::verify::verify;
 use kymo::store::{Loss, Store};
 
-use crate::rows::{Running, WINDOW, numbers, settings, time};
+use super::rows::{Running, WINDOW, numbers, settings, time};
 
 /// `EIO`
 const EIO: i32 = 5;

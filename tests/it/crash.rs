@@ -10,18 +10,16 @@
     reason = "a test fails by panicking"
 )]
 
-mod running;
-
 use std::collections::BTreeMap;
 use std::env;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::running::Daemon;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::TryStreamExt;
-use running::Daemon;
 use tonic::transport::{Channel, Endpoint};
 
 const CRASHES: u64 = 5;

@@ -12,8 +12,8 @@ use kymo::store::disk::LocalDisk;
 use kymo::store::journal::frame::{self, Frame, Kind, MAGIC};
 use kymo::store::journal::replay::{self, Replayed};
 
-use crate::random::Random;
-use crate::rows::{Running, settings};
+use super::random::Random;
+use super::rows::{Running, settings};
 
 const ITERATIONS: u64 = 2_000;
 const KINDS: [Kind; 4] = [Kind::Segment, Kind::Table, Kind::Labels, Kind::Rows];
