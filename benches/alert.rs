@@ -11,6 +11,7 @@ use kymo::alert::Engine;
 use kymo::alert::notify::Deliverer;
 use kymo::alert::rule::{Compiler, RuleSettings};
 use kymo::batch::to_batch;
+use kymo::family::FamilyId;
 use kymo::record::label::Labels;
 use kymo::record::{Record, Table};
 
@@ -56,9 +57,9 @@ kymo::record! {
     }
 }
 
-static TABLES: [&Table; 2] = [Cpu::TABLE, Network::TABLE];
-const CPU: usize = 0;
-const NETWORK: usize = 1;
+const CPU: FamilyId = FamilyId::of::<Cpu>();
+const NETWORK: FamilyId = FamilyId::of::<Network>();
+static TABLES: [(FamilyId, &Table); 2] = [(CPU, Cpu::TABLE), (NETWORK, Network::TABLE)];
 
 /// Rows of one series come this far apart.
 const TICK_US: i64 = 1_000;
@@ -107,7 +108,7 @@ fn network_rows(labels: &Labels, time: i64) -> RecordBatch {
 fn measure(
     criterion: &mut Criterion,
     name: &str,
-    family: usize,
+    family: FamilyId,
     settings: &[RuleSettings],
     rows: impl Fn(&Labels, i64) -> RecordBatch,
 ) {

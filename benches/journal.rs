@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kymo::batch::to_batch;
-use kymo::family;
+use kymo::family::FamilyId;
 use kymo::record::Record;
 use kymo::record::label::Labels;
 use kymo::sampler::report::{Collector, Gap};
@@ -46,13 +46,10 @@ fn appends(labels: &[Labels; 2], drain: i64) -> Vec<Append> {
     let gaps: Vec<Gap> = (0..ROWS)
         .map(|row| Gap { collector: labels[1].intern(name(row)), lost: row, ..Gap::absent(time(row)) })
         .collect();
-    let append = |name: &str, batch: RecordBatch| {
-        let (family, _) = family::find(name).expect("a table");
-        Append { family, latest: batch.clone(), batch }
-    };
+    let append = |family, batch: RecordBatch| Append { family, latest: batch.clone(), batch };
     vec![
-        append("collector", to_batch(&[&collectors], &labels[0], &Collector::TABLE.schema())),
-        append("gap", to_batch(&[&gaps], &labels[1], &Gap::TABLE.schema())),
+        append(FamilyId::of::<Collector>(), to_batch(&[&collectors], &labels[0], &Collector::TABLE.schema())),
+        append(FamilyId::of::<Gap>(), to_batch(&[&gaps], &labels[1], &Gap::TABLE.schema())),
     ]
 }
 

@@ -16,7 +16,7 @@ use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int64Array, RecordBa
 use arrow::datatypes::Int32Type;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::TryStreamExt;
-use kymo::family::FAMILIES;
+use kymo::family::FamilyId;
 use kymo::query::{Engine, QuerySettings};
 use kymo::record::{TIME_ZONE, Table, Type};
 use kymo::store::disk::{Disk, DiskFile, LocalDisk};
@@ -106,11 +106,11 @@ fn record(settings: &StoreSettings) {
     let (store, _) = open(settings);
     for flush in 0..DAYS * FLUSHES_A_DAY {
         let from_us = START_US + flush * (DAY_US / FLUSHES_A_DAY);
-        let append = |(index, family): (usize, &kymo::family::Family)| {
+        let append = |family: FamilyId| {
             let batch = rows(family.table, from_us);
-            Append { family: index, latest: batch.slice(0, 1), batch }
+            Append { family, latest: batch.slice(0, 1), batch }
         };
-        store.append(FAMILIES.iter().enumerate().map(append).collect());
+        store.append(FamilyId::all().map(append).collect());
         store.flush().expect("flush");
     }
 }
@@ -162,7 +162,7 @@ fn bench(criterion: &mut Criterion) {
     let gone = store.retain(end_us);
     let left = store.stats().lake_files;
     println!("month: retention of {KEPT_DAYS} days deleted {gone} files in {:.1?}, {left} are left", begun.elapsed());
-    assert_eq!(left, FAMILIES.len() as u64 * 24 * u64::from(KEPT_DAYS));
+    assert_eq!(left, FamilyId::COUNT as u64 * 24 * u64::from(KEPT_DAYS));
     drop(store);
     criterion.bench_function("month: start with a week", |bencher| bencher.iter(|| black_box(open(&settings))));
 }

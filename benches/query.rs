@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::TryStreamExt;
-use kymo::family;
+use kymo::family::FamilyId;
 use kymo::query::{Engine, QuerySettings};
 use kymo::record::Record;
 use kymo::record::label::Labels;
@@ -52,7 +52,7 @@ fn batch(labels: &Labels, first: i64) -> Result<RecordBatch, Box<dyn Error>> {
 fn filled(path: &std::path::Path) -> Result<Store, Box<dyn Error>> {
     let (store, _) = Store::open(StoreSettings::unlimited(path, "bench"))?;
     let labels = Labels::default();
-    let (family, _) = family::find("collector").ok_or("no table collector")?;
+    let family = FamilyId::of::<Collector>();
     let rows = FILES * ROWS_A_FILE + HOT_ROWS;
     for first in (0..rows).step_by(usize::try_from(ROWS_A_BATCH)?) {
         if first > 0 && first % ROWS_A_FILE == 0 && first <= FILES * ROWS_A_FILE {

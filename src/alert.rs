@@ -29,6 +29,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
+use crate::family::{FamilyId, PerFamily};
 use notify::{Notification, Outbox, State};
 use rule::Rule;
 use state::Change;
@@ -41,8 +42,8 @@ pub use rule::{Compiler, RuleError, RuleSettings};
 /// Evaluates rules on batches. Lives on the drain thread; others see it through its [`Board`].
 #[derive(Debug)]
 pub struct Engine {
-    /// At the family's index; `None` where no rule watches.
-    tables: Vec<Option<Table>>,
+    /// `None` where no rule watches.
+    tables: PerFamily<Option<Table>>,
     board: Arc<Board>,
     outbox: Outbox,
     free_memory: FreeMemory,
@@ -61,8 +62,8 @@ struct Table {
 /// The host's free memory, for messages.
 #[derive(Debug)]
 struct FreeMemory {
-    /// Family index and column, if a message names it.
-    place: Option<(usize, usize)>,
+    /// Table and column, if a message names it.
+    place: Option<(FamilyId, usize)>,
     bytes: Option<i64>,
 }
 
@@ -72,18 +73,16 @@ impl Engine {
     pub fn new(rules: Vec<Rule>, outbox: Outbox) -> Self {
         let board = Arc::new(Board::new(&rules));
         let place = rules.iter().find_map(|rule| rule.message.free_memory());
-        let mut families: BTreeMap<usize, (Vec<Rule>, Vec<Arc<Post>>)> = BTreeMap::new();
+        let mut families: PerFamily<(Vec<Rule>, Vec<Arc<Post>>)> = PerFamily::default();
         for (index, rule) in rules.into_iter().enumerate() {
-            let (rules, posts) = families.entry(rule.family).or_default();
+            let (rules, posts) = &mut families[rule.family];
             rules.push(rule);
             posts.push(board.post(index));
         }
-        let count = families.last_key_value().map_or(0, |(family, _)| family + 1);
-        let mut tables: Vec<Option<Table>> = (0..count).map(|_| None).collect();
-        for (family, (rules, posts)) in families {
-            let watch = Watch::new(rules[0].table, &rules);
-            tables[family] = Some(Table { watch, rules, posts });
-        }
+        let tables = families.map(|_, (rules, posts)| {
+            let watch = Watch::new(rules.first()?.table, &rules);
+            Some(Table { watch, rules, posts })
+        });
         Engine { tables, board, outbox, free_memory: FreeMemory { place, bytes: None }, events: Vec::new() }
     }
 
@@ -94,9 +93,9 @@ impl Engine {
     }
 
     /// Takes the next rows of a family, which are in the order they were sampled. Never waits.
-    pub fn evaluate(&mut self, family_index: usize, batch: &RecordBatch) {
-        self.free_memory.read(family_index, batch);
-        let Some(Some(Table { watch, rules, posts })) = self.tables.get_mut(family_index) else { return };
+    pub fn evaluate(&mut self, family: FamilyId, batch: &RecordBatch) {
+        self.free_memory.read(family, batch);
+        let Some(Table { watch, rules, posts }) = &mut self.tables[family] else { return };
         let settled = |rule: usize, machine: &state::Machine| posts[rule].set_pending(machine.pending());
         let batch = match watch.evaluate(batch, &mut self.events, settled) {
             Ok(batch) => batch,
@@ -129,9 +128,9 @@ impl Engine {
 }
 
 impl FreeMemory {
-    fn read(&mut self, family_index: usize, batch: &RecordBatch) {
-        let Some((family, column)) = self.place else { return };
-        if family == family_index {
+    fn read(&mut self, family: FamilyId, batch: &RecordBatch) {
+        let Some((named, column)) = self.place else { return };
+        if named == family {
             let bytes = batch.column(column).as_primitive::<Int64Type>();
             self.bytes = (0..bytes.len()).rev().find(|row| bytes.is_valid(*row)).map(|row| bytes.value(row));
         }
@@ -405,7 +404,7 @@ mod tests {
         let (outbox, next) = notify::tests::outbox();
         let mut engine = Engine::new(fixture::compiled(&rules), outbox.clone());
         let bench = Bench::new(&[]);
-        engine.evaluate(4, &bench.batch(&[host(1, 0.0)]));
+        engine.evaluate(FamilyId::of::<Host>(), &bench.batch(&[host(1, 0.0)]));
         assert_eq!((std::iter::from_fn(next).count(), outbox.lost()), (WAITING_MAX, 10));
     }
 

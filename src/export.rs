@@ -242,7 +242,7 @@ mod tests {
     use super::receiver::{Receiver, free_address, pairs, points, value, wait_for};
     use super::*;
     use crate::batch::to_batch;
-    use crate::family::find;
+    use crate::family::FamilyId;
     use crate::family::kymo::Kymo;
     use crate::record::Record;
     use crate::record::label::Labels;
@@ -269,7 +269,7 @@ mod tests {
 
     /// A view in which `rows` are the newest of their table.
     fn show<R: Record>(view: &mut View, rows: &[R], labels: &Labels) {
-        let (family, _) = find(R::TABLE.name).unwrap();
+        let family = FamilyId::of::<R>();
         let batch = to_batch(&[rows], labels, &R::TABLE.schema());
         let mut table = (*view.tables[family]).clone();
         table.latest = Some(Arc::new(HotBatch { first_seq: 0, batch, time_range: (0, 0) }));

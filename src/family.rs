@@ -121,12 +121,6 @@ impl Family {
     }
 }
 
-/// The family of this name and its position in [`FAMILIES`].
-#[must_use]
-pub fn find(name: &str) -> Option<(usize, &'static Family)> {
-    FAMILIES.iter().enumerate().find(|(_, family)| family.name() == name)
-}
-
 /// One of [`FAMILIES`]. It dereferences to its [`Family`], and no id is out of range.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FamilyId(u8);
@@ -160,6 +154,12 @@ impl FamilyId {
     #[must_use]
     pub fn find(name: &str) -> Option<FamilyId> {
         FamilyId::all().find(|id| id.name() == name)
+    }
+
+    /// Its position in [`FAMILIES`], which the journal writes.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        u16::from(self.0)
     }
 
     /// Every family, in the order of [`FAMILIES`].

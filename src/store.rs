@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use arrow::array::RecordBatch;
 
-use crate::family::FAMILIES;
+use crate::family::{FamilyId, PerFamily};
 use absent::Absent;
 use disk::{Disk, LocalDisk, create_folders};
 use flush::Dropped;
@@ -118,8 +118,8 @@ pub struct StoreStats {
 /// New rows of one table.
 #[derive(Debug)]
 pub struct Append {
-    /// The table's position in [`FAMILIES`].
-    pub family: usize,
+    /// The table.
+    pub family: FamilyId,
     /// The rows.
     pub batch: RecordBatch,
     /// The newest rows of every series of the table, for [`TableView::latest`]; none when they are current no longer.
@@ -129,8 +129,8 @@ pub struct Append {
 /// Rows that a query saw and no query will see again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// The table's position in [`FAMILIES`].
-    pub family: usize,
+    /// The table.
+    pub family: FamilyId,
     /// Why, as it stands in the table `gap`: "memory full" when no flush succeeded for too long, "files gone" when
     /// somebody deleted them.
     pub reason: &'static str,
@@ -171,7 +171,7 @@ pub struct Store {
 
 #[derive(Debug)]
 struct State {
-    tables: Vec<TableState>,
+    tables: PerFamily<TableState>,
     /// A flush writes the rows before the tables' `frozen_seq`.
     is_flushing: bool,
     /// What of them had to go meanwhile.
@@ -184,8 +184,8 @@ struct State {
 /// Rows that the journal is still to write.
 #[derive(Debug)]
 struct Pending {
-    /// By position in the families: the sequence number of the next row.
-    next_seqs: Vec<u64>,
+    /// The sequence number of each table's next row.
+    next_seqs: PerFamily<u64>,
     /// From the oldest to the newest: what [`Journal::done`] must have reached, since when they wait, and the rows.
     appends: VecDeque<(u64, Instant, Vec<Append>)>,
     /// What had to go when rows were shown by a flush.
@@ -224,22 +224,20 @@ impl Store {
         let mut scan = lake.recover(&disk, &settings.host)?;
         // The view alone holds them: a file that is given up goes when its last reader is gone.
         let files = std::mem::take(&mut scan.files);
-        let ends: Vec<_> = files.iter().map(|files| files_end(files)).collect();
+        let ends = PerFamily::from_fn(|family| files_end(&files[family]));
         let folder = settings.path.join(JOURNAL);
-        let (recovered, recovery) = recovery::recover(&*disk, &folder, &settings.host, &ends)?;
-        let Recovered { hot, next_seqs, left, next_number } = recovered;
-        let mut view = View::empty();
-        let mut tables = vec![TableState::default(); FAMILIES.len()];
-        let found = files.into_iter().zip(hot).zip(next_seqs.into_iter().zip(&scan.end_seqs));
-        for ((table, state), ((files, hot), (next_seq, end_seq))) in view.tables.iter_mut().zip(&mut tables).zip(found)
-        {
-            let next_seq = next_seq.max(*end_seq);
-            state.next_seq = next_seq;
-            state.recovered_seq = next_seq;
-            state.frozen_seq = next_seq;
-            state.hot_rows = hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
-            *table = Arc::new(TableView { hot, files: Arc::new(files), ..TableView::clone(table) });
-        }
+        let (recovered, recovery) = recovery::recover(&*disk, &folder, &settings.host, ends)?;
+        let Recovered { mut hot, next_seqs, left, next_number } = recovered;
+        let tables = PerFamily::from_fn(|family| {
+            let next_seq = next_seqs[family].max(scan.end_seqs[family]);
+            let hot_rows = hot[family].iter().map(|hot| hot.batch.num_rows() as u64).sum();
+            TableState { next_seq, frozen_seq: next_seq, recovered_seq: next_seq, hot_rows, interval: None }
+        });
+        let table = |family, files| {
+            let hot = std::mem::take(&mut hot[family]);
+            Arc::new(TableView { family, hot, files: Arc::new(files), latest: None })
+        };
+        let view = View { tables: files.map(table) };
         let health = Arc::new(Health::default());
         let journal = JournalSettings {
             host: settings.host.clone(),
@@ -268,7 +266,7 @@ impl Store {
             settings,
             view: ArcSwap::from_pointee(view),
             pending: Mutex::new(Pending {
-                next_seqs: state.tables.iter().map(|table| table.next_seq).collect(),
+                next_seqs: PerFamily::from_fn(|family| state.tables[family].next_seq),
                 appends: VecDeque::new(),
                 losses: Vec::new(),
             }),
@@ -292,7 +290,7 @@ impl Store {
     }
 
     /// Notes the interval at which a table is sampled, for the metadata of its files.
-    pub fn set_interval(&self, family: usize, interval: Option<Duration>) {
+    pub fn set_interval(&self, family: FamilyId, interval: Option<Duration>) {
         self.lock().tables[family].interval = interval;
     }
 
@@ -306,7 +304,7 @@ impl Store {
             // A family may have several batches.
             let mut sequenced = Vec::with_capacity(appends.len());
             for Append { family, batch, .. } in &appends {
-                let Some(next_seq) = next_seqs.get_mut(*family) else { continue };
+                let next_seq = &mut next_seqs[*family];
                 sequenced.push((*family, *next_seq, batch));
                 *next_seq += batch.num_rows() as u64;
             }
@@ -332,7 +330,7 @@ impl Store {
         let mut state = self.lock();
         let mut view = View::clone(&self.view.load());
         for Append { family, batch, latest } in appends {
-            let Some(table_state) = state.tables.get_mut(family) else { continue };
+            let table_state = &mut state.tables[family];
             let mut table = TableView::clone(&view.tables[family]);
             let appended = HotBatch::new(table_state.next_seq, batch);
             table_state.next_seq = appended.end_seq();
@@ -355,7 +353,7 @@ impl Store {
     }
 
     /// Shows no newest rows of a table until more come: its collector was stopped, they are current no longer.
-    pub fn forget_latest(&self, family: usize) {
+    pub fn forget_latest(&self, family: FamilyId) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = pending.appends.iter_mut().flat_map(|(.., appends)| appends);
         for append in waiting.filter(|append| append.family == family) {
@@ -363,10 +361,9 @@ impl Store {
         }
         let _state = self.lock();
         let mut view = View::clone(&self.view.load());
-        if let Some(table) = view.tables.get_mut(family) {
-            *table = Arc::new(TableView { latest: None, ..TableView::clone(table) });
-            self.view.store(Arc::new(view));
-        }
+        let table = &mut view.tables[family];
+        *table = Arc::new(TableView { latest: None, ..TableView::clone(table) });
+        self.view.store(Arc::new(view));
     }
 
     /// Sizes and counters as of now.
@@ -374,10 +371,10 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let state = self.lock();
         let view = self.view.load();
-        let files = || view.tables.iter().flat_map(|table| table.files.iter());
+        let files = || view.tables.values().flat_map(|table| table.files.iter());
         let (journal_bytes, unjournaled_rows) = self.journal.stats();
         StoreStats {
-            hot_rows: state.tables.iter().map(|table| table.hot_rows).sum(),
+            hot_rows: state.tables.values().map(|table| table.hot_rows).sum(),
             hot_bytes: hot_bytes(&state),
             lake_bytes: files().map(|file| file.bytes).sum(),
             lake_files: files().count() as u64,
@@ -458,8 +455,8 @@ fn files_end(files: &[Arc<DataFile>]) -> recovery::FilesEnd {
 pub fn open_read_only(data: &Path) -> Result<(View, Scan), LakeError> {
     let scan = lake::scan_read_only(data)?;
     let mut view = View::empty();
-    for (table, files) in view.tables.iter_mut().zip(&scan.files) {
-        *table = Arc::new(TableView { files: Arc::new(files.clone()), ..TableView::clone(table) });
+    for (family, table) in view.tables.iter_mut() {
+        *table = Arc::new(TableView { files: Arc::new(scan.files[family].clone()), ..TableView::clone(table) });
     }
     Ok((view, scan))
 }
@@ -468,11 +465,8 @@ pub fn open_read_only(data: &Path) -> Result<(View, Scan), LakeError> {
 fn drop_excess(view: &mut View, state: &mut State, hot_bytes_max: u64) -> Vec<Loss> {
     let mut losses = Vec::new();
     while hot_bytes(state) > hot_bytes_max {
-        let bytes = |(index, table): (usize, &TableState)| table.hot_rows * row_bytes(FAMILIES[index].table);
-        let Some((family, _)) = state.tables.iter().enumerate().max_by_key(|(index, table)| bytes((*index, table)))
-        else {
-            break;
-        };
+        let bytes = |family: &FamilyId| state.tables[*family].hot_rows * row_bytes(family.table);
+        let Some(family) = FamilyId::all().max_by_key(bytes) else { break };
         let mut table = TableView::clone(&view.tables[family]);
         if table.hot.is_empty() {
             break;
@@ -493,7 +487,7 @@ fn drop_excess(view: &mut View, state: &mut State, hot_bytes_max: u64) -> Vec<Lo
 }
 
 fn hot_bytes(state: &State) -> u64 {
-    state.tables.iter().zip(FAMILIES).map(|(table, family)| table.hot_rows * row_bytes(family.table)).sum()
+    state.tables.iter().map(|(family, table)| table.hot_rows * row_bytes(family.table)).sum()
 }
 
 #[cfg(test)]

@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use kymo::batch::Source;
-use kymo::family::{find, in_snapshot};
-use kymo::record::label::Labels;
+use kymo::family::{FamilyId, in_snapshot};
 use kymo::sampler::{Sampler, Tick, monotonic_ns, wall_us};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, SeekFrom, open, seek, statat};
@@ -44,8 +43,7 @@ impl Collector {
     pub fn new(families: &[&str]) -> Result<Collector, String> {
         let (samplers, sources): (Vec<_>, Vec<_>) = families
             .iter()
-            .filter_map(|name| find(name)?.1.sampling())
-            .map(|sampling| (sampling.open)(&Arc::new(Labels::default()), RING_CAPACITY))
+            .filter_map(|name| Some((FamilyId::find(name)?.sampling()?.open)(&Arc::default(), RING_CAPACITY)))
             .unzip();
         assert_eq!(samplers.len(), families.len());
         let mut collector = Collector { samplers, sources, counted: None };

@@ -21,6 +21,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 
 use super::rule::columns;
+use crate::family::FamilyId;
 use crate::record::{Kind, Table};
 
 const RATE: &str = "rate";
@@ -31,18 +32,19 @@ const EXACT_MAX: i64 = 1 << f64::MANTISSA_DIGITS;
 /// What a condition may refer to: a table's columns, and behind them the rate of each of its counters.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
+    pub(super) family: FamilyId,
     pub(super) table: &'static Table,
     schema: DFSchemaRef,
 }
 
 impl Scope {
-    pub(super) fn new(table: &'static Table) -> Self {
+    pub(super) fn new(family: FamilyId, table: &'static Table) -> Self {
         let schema = extended(table);
         let schema = match DFSchema::try_from_qualified_schema(table.name, &schema) {
             Ok(schema) => Arc::new(schema),
             Err(error) => unreachable!("a table's columns have names of their own: {error}"),
         };
-        Scope { table, schema }
+        Scope { family, table, schema }
     }
 }
 

@@ -8,7 +8,7 @@ use datafusion::execution::context::{SessionContext, SessionState};
 use super::expression::{self, Condition, Scope};
 use super::shorthand;
 use super::template::{Names, Template};
-use crate::family::FAMILIES;
+use crate::family::FamilyId;
 use crate::record::{Kind, Table};
 
 /// The most rules that one engine takes.
@@ -78,8 +78,8 @@ pub struct Rule {
     pub name: String,
     /// The notifiers it tells.
     pub notify: Vec<String>,
-    /// The table's family index.
-    pub(super) family: usize,
+    /// The table's family.
+    pub(super) family: FamilyId,
     pub(super) table: &'static Table,
     /// The condition as SQL, short forms written out.
     pub(super) text: String,
@@ -119,7 +119,7 @@ impl Rule {
 /// Compiles rules over a list of tables.
 pub struct Compiler {
     session: SessionState,
-    /// One a table, at its family index.
+    /// One a table.
     scopes: Vec<Scope>,
 }
 
@@ -133,15 +133,16 @@ impl Compiler {
     /// A compiler over kymo's own tables.
     #[must_use]
     pub fn new() -> Self {
-        Self::over(FAMILIES.iter().map(|family| family.table))
+        Self::over(FamilyId::all().map(|family| (family, family.table)))
     }
 
-    /// A compiler over `tables`, whose order is that of the family indexes the engine is called with.
+    /// A compiler over `tables`, each with the family that the engine is called with.
     #[must_use]
-    pub fn over(tables: impl IntoIterator<Item = &'static Table>) -> Self {
+    pub fn over(tables: impl IntoIterator<Item = (FamilyId, &'static Table)>) -> Self {
         let context = SessionContext::new();
         context.register_udf(expression::rate_function());
-        Compiler { session: context.state(), scopes: tables.into_iter().map(Scope::new).collect() }
+        let scopes = tables.into_iter().map(|(family, table)| Scope::new(family, table));
+        Compiler { session: context.state(), scopes: scopes.collect() }
     }
 
     /// Checks and compiles all rules of a configuration.
@@ -177,8 +178,7 @@ impl Compiler {
         if settings.name.trim().is_empty() {
             return Err(("name", "is empty; give the rule a name".into()));
         }
-        let (family, text) = self.condition(settings)?;
-        let scope = &self.scopes[family];
+        let (scope, text) = self.condition(settings)?;
         let key = if settings.when.is_some() { "when" } else { "condition" };
         if text.len() > WHEN_BYTES_MAX {
             return Err((key, format!("is {} bytes long; the limit is {WHEN_BYTES_MAX}", text.len())));
@@ -195,7 +195,7 @@ impl Compiler {
         Ok(Rule {
             name: settings.name.clone(),
             notify,
-            family,
+            family: scope.family,
             table: scope.table,
             text,
             condition,
@@ -206,7 +206,7 @@ impl Compiler {
     }
 
     /// The family that the rule watches and its condition as SQL.
-    fn condition(&self, settings: &RuleSettings) -> Result<(usize, String), (&'static str, String)> {
+    fn condition(&self, settings: &RuleSettings) -> Result<(&Scope, String), (&'static str, String)> {
         match (&settings.when, &settings.condition) {
             (Some(_), Some(_)) => Err(("condition", "is given beside `when`; keep one of them".into())),
             (None, None) => Err((
@@ -239,16 +239,16 @@ impl Compiler {
         }
     }
 
-    fn find(&self, table: &str) -> Result<usize, (&'static str, String)> {
-        let Some(family) = self.scopes.iter().position(|scope| scope.table.name == table) else {
+    fn find(&self, table: &str) -> Result<&Scope, (&'static str, String)> {
+        let Some(found) = self.scopes.iter().find(|scope| scope.table.name == table) else {
             return Err(("table", format!("{table:?} is not known; it is one of {}", self.tables())));
         };
-        let labels = self.scopes[family].table.labels().count();
+        let labels = found.table.labels().count();
         if labels > LABELS_PER_SERIES_MAX {
             let problem = format!("{table:?} has {labels} labels; rules watch tables of up to {LABELS_PER_SERIES_MAX}");
             return Err(("table", problem));
         }
-        Ok(family)
+        Ok(found)
     }
 
     fn tables(&self) -> String {
@@ -260,10 +260,8 @@ impl Compiler {
         if text.len() > MESSAGE_BYTES_MAX {
             return Err(format!("is {} bytes long; the limit is {MESSAGE_BYTES_MAX}", text.len()));
         }
-        let free_memory = self.scopes.iter().position(|scope| scope.table.name == "memory").and_then(|family| {
-            let (column, _) = self.scopes[family].table.column("free_bytes")?;
-            Some((family, column))
-        });
+        let memory = self.scopes.iter().find(|scope| scope.table.name == "memory");
+        let free_memory = memory.and_then(|scope| Some((scope.family, scope.table.column("free_bytes")?.0)));
         Template::parse(text, &Names { table, free_memory })
     }
 }
@@ -382,7 +380,7 @@ mod tests {
 
     #[test]
     fn kymo_s_own_tables_fit_rules() {
-        for family in FAMILIES {
+        for family in FamilyId::all() {
             assert!(family.table.labels().count() <= LABELS_PER_SERIES_MAX, "{}", family.name());
         }
         let compiler = Compiler::new();

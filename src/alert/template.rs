@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use leon::Item;
 
 use super::rule::columns;
+use crate::family::FamilyId;
 use crate::record::{Kind, Table, Type};
 
 /// What stands for a value that is absent.
@@ -16,8 +17,8 @@ const ABSENT: &str = "n/a";
 pub(super) struct Names {
     /// The rule's table: each of its columns can be named.
     pub(super) table: &'static Table,
-    /// Family index and column of the host's free memory, where there is such a table.
-    pub(super) free_memory: Option<(usize, usize)>,
+    /// Family and column of the host's free memory, where there is such a table.
+    pub(super) free_memory: Option<(FamilyId, usize)>,
 }
 
 /// A parsed template.
@@ -34,8 +35,8 @@ enum Piece {
     State,
     Value,
     Threshold,
-    /// Family index and column.
-    FreeMemory(usize, usize),
+    /// Family and column.
+    FreeMemory(FamilyId, usize),
     Column(usize),
 }
 
@@ -65,8 +66,8 @@ impl Template {
         Ok(Template { pieces: pieces.collect::<Result<_, _>>()?, table: names.table })
     }
 
-    /// Family index and column of the host's free memory, if the template names it.
-    pub(super) fn free_memory(&self) -> Option<(usize, usize)> {
+    /// Family and column of the host's free memory, if the template names it.
+    pub(super) fn free_memory(&self) -> Option<(FamilyId, usize)> {
         self.pieces.iter().find_map(|piece| match piece {
             Piece::FreeMemory(family, column) => Some((*family, *column)),
             _ => None,
@@ -172,7 +173,7 @@ mod tests {
     use crate::record::Record;
     use crate::sampler::report::Gap;
 
-    fn parse(text: &str, free_memory: Option<(usize, usize)>) -> Result<Template, String> {
+    fn parse(text: &str, free_memory: Option<(FamilyId, usize)>) -> Result<Template, String> {
         Template::parse(text, &Names { table: Gap::TABLE, free_memory })
     }
 
@@ -192,10 +193,10 @@ mod tests {
     fn placeholders_are_filled_and_braces_can_be_escaped() {
         let template = parse(
             "{rule} {state}: {value} > {threshold}, {free_memory} free on {collector}, {lost} \\{\\}",
-            Some((3, 4)),
+            Some((FamilyId::of::<Gap>(), 4)),
         );
         let template = template.unwrap();
-        assert_eq!(template.free_memory(), Some((3, 4)));
+        assert_eq!(template.free_memory(), Some((FamilyId::of::<Gap>(), 4)));
         let labels = [("collector", "burst".to_owned())];
         assert_eq!(template.render(&facts(&labels)), "hot firing: 97.26 > 90, 3.2 GiB free on burst, n/a {}");
     }

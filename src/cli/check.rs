@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Check, table};
 use crate::alert::notify::{LOG, NotifierSettings};
 use crate::config::{self, Settings};
-use crate::family::FAMILIES;
+use crate::family::FamilyId;
 
 /// Checks the configuration and prints a summary. Starts and changes nothing.
 ///
@@ -27,10 +27,9 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     }
     table::align_right(&mut collectors, [1]);
     table::write(&collectors, out)?;
-    let listed = |name| settings.collectors.iter().flat_map(|one| &one.families).any(|family| family.name() == name);
-    let silent: Vec<_> = FAMILIES
-        .iter()
-        .filter(|family| family.sampling().is_some() && !listed(family.name()))
+    let listed = |family: &FamilyId| settings.collectors.iter().any(|one| one.families.contains(family));
+    let silent: Vec<_> = FamilyId::all()
+        .filter(|family| family.sampling().is_some() && !listed(family))
         .map(|family| family.table.name)
         .collect();
     if !silent.is_empty() {

@@ -108,7 +108,7 @@ async fn begin(
 }
 
 fn has_lost_files(view: &View) -> bool {
-    view.tables.iter().flat_map(|table| table.files.iter()).any(|file| file.path.symlink_metadata().is_err())
+    view.tables.values().flat_map(|table| table.files.iter()).any(|file| file.path.symlink_metadata().is_err())
 }
 
 fn warn_of(scan: &Scan) {

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Form, table};
-use crate::family::{FAMILIES, Family, find};
+use crate::family::{FAMILIES, Family, FamilyId};
 use crate::record::{Column, Kind, Type};
 
 /// `kymo tables`.
@@ -29,10 +29,10 @@ pub struct Tables {
 /// # Errors
 /// When there is no such table, or stdout cannot be written.
 pub fn run(tables: &Tables) -> anyhow::Result<()> {
-    let families: Vec<&'static Family> = match &tables.name {
-        None => FAMILIES.iter().collect(),
-        Some(name) => match find(name) {
-            Some((_, family)) => vec![family],
+    let families: Vec<FamilyId> = match &tables.name {
+        None => FamilyId::all().collect(),
+        Some(name) => match FamilyId::find(name) {
+            Some(family) => vec![family],
             None => {
                 let names: Vec<_> = FAMILIES.iter().map(Family::name).collect();
                 anyhow::bail!("there is no table {name}; the tables are {}", names.join(", "))
@@ -48,14 +48,14 @@ pub fn run(tables: &Tables) -> anyhow::Result<()> {
         (Form::Table, None) => table::write(&overview(&families), &mut out)?,
         (Form::Table, Some(_)) => {
             for family in families {
-                describe(family, &mut out)?;
+                describe(&family, &mut out)?;
             }
         }
     }
     Ok(out.flush()?)
 }
 
-fn overview(families: &[&'static Family]) -> comfy_table::Table {
+fn overview(families: &[FamilyId]) -> comfy_table::Table {
     let mut rows = table::with_headers(["table", "labels", "values", "shortest interval", "what a row is"]);
     for family in families {
         let labels: Vec<_> = family.table.labels().map(|(_, column)| column.name).collect();

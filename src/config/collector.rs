@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::family::{self, FAMILIES, Family};
+use crate::family::{FAMILIES, Family, FamilyId};
 use crate::sampler::{INTERVAL_MAX, INTERVAL_MIN, Scheduling};
 
 use super::read::{self, Section, show, unknown};
@@ -23,8 +23,8 @@ pub struct CollectorSettings {
     /// The distance of its ticks, [`INTERVAL_MIN`]…[`INTERVAL_MAX`].
     pub interval: Duration,
     /// What it samples: at least one, none twice, none that another collector samples.
-    pub families: Vec<&'static Family>,
-    /// Whether it may be faster than a family's [`interval_min`](family::Sampling::interval_min).
+    pub families: Vec<FamilyId>,
+    /// Whether it may be faster than a family's [`interval_min`](crate::family::Sampling::interval_min).
     pub force: bool,
     /// How its thread is scheduled.
     pub scheduling: Scheduling,
@@ -83,7 +83,7 @@ pub fn check_collector(
     match collector_errors(name, interval, metrics, force, others).into_iter().next() {
         Some(error) => Err(error),
         None => {
-            let families = metrics.iter().filter_map(|metric| family::find(metric.as_ref())).map(|(_, family)| family);
+            let families = metrics.iter().filter_map(|metric| FamilyId::find(metric.as_ref()));
             let (name, families, scheduling) = (name.to_owned(), families.collect(), Scheduling::default());
             Ok(CollectorSettings { name, interval, families, force, scheduling })
         }
@@ -160,7 +160,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<CollectorSettings> {
                     CollectorField::Metric(index) => section.wrong_item("metrics", index, error.message),
                 }
             }
-            let families = metrics.iter().filter_map(|metric| Some(family::find(metric)?.1)).collect();
+            let families = metrics.iter().filter_map(|metric| FamilyId::find(metric)).collect();
             collectors.push(CollectorSettings { name: entry.key.clone(), interval, families, force, scheduling });
         }
         section.finish();
@@ -184,12 +184,12 @@ fn wrong_name(name: &str) -> Option<String> {
 }
 
 fn wrong_metric(metric: &str) -> Option<String> {
-    match family::find(metric) {
+    match FamilyId::find(metric) {
         None => {
             let sampled = FAMILIES.iter().filter(|family| family.sampling().is_some()).map(Family::name);
             Some(unknown("family", metric, sampled))
         }
-        Some((_, family)) if family.sampling().is_none() => {
+        Some(family) if family.sampling().is_none() => {
             Some(format!("`{metric}` is written by kymo itself, always; no collector can sample it"))
         }
         Some(_) => None,
@@ -197,7 +197,8 @@ fn wrong_metric(metric: &str) -> Option<String> {
 }
 
 fn too_fast(interval: Duration, metric: &str) -> Option<String> {
-    let sampling = family::find(metric)?.1.sampling()?;
+    let family = FamilyId::find(metric)?;
+    let sampling = family.sampling()?;
     (interval < sampling.interval_min).then(|| {
         let (interval, least) = (show(interval), show(sampling.interval_min));
         let resolution = sampling.resolution;

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::RingSource;
 use crate::config::{COLLECTORS_MAX, CollectorSettings};
-use crate::family::{self, FAMILIES, Family, Roots};
-use crate::record::Record;
+use crate::family::{self, FamilyId, Origin, PerFamily, Roots};
 use crate::record::label::Labels;
 use crate::ring::ring;
 use crate::sampler::health::Health;
@@ -75,8 +74,8 @@ pub(super) struct CollectorInfo {
 /// All collectors of the daemon.
 pub(super) struct Collectors {
     entries: Mutex<BTreeMap<String, Entry>>,
-    /// By position in [`FAMILIES`]; a family keeps its labels when its collector is restarted.
-    labels: Vec<Arc<Labels>>,
+    /// A family keeps its labels when its collector is restarted.
+    labels: PerFamily<Arc<Labels>>,
     sources: SyncSender<Vec<DrainSource>>,
     store: Arc<Store>,
     roots: Roots,
@@ -102,7 +101,7 @@ impl Collectors {
     /// None yet. The drain thread receives the rings of each that is started through `sources`.
     pub(super) fn new(
         sources: SyncSender<Vec<DrainSource>>,
-        labels: Vec<Arc<Labels>>,
+        labels: PerFamily<Arc<Labels>>,
         store: Arc<Store>,
         roots: Roots,
     ) -> Self {
@@ -195,25 +194,27 @@ impl Collectors {
 
     /// How many label texts came after an interner was full.
     pub(super) fn overflowed_labels(&self) -> u64 {
-        self.labels.iter().map(|labels| labels.overflowed()).sum()
+        self.labels.values().map(|labels| labels.overflowed()).sum()
     }
 
     fn launch(&self, settings: CollectorSettings, totals: Totals) -> Result<Entry, CollectorsError> {
         let (reports, report_source) = ring::<Collector>(REPORT_RECORDS);
         let (gaps, gap_source) = ring::<Gap>(REPORT_RECORDS);
-        let (report_family, report_labels) = self.own::<Collector>();
-        let (gap_family, gap_labels) = self.own::<Gap>();
+        let (report_family, gap_family) = (FamilyId::of::<Collector>(), FamilyId::of::<Gap>());
+        let (report_labels, gap_labels) = (&self.labels[report_family], &self.labels[gap_family]);
         let mut sources = vec![
-            DrainSource::new(report_family, RingSource::new(report_source, Arc::clone(&report_labels))),
-            DrainSource::new(gap_family, RingSource::new(gap_source, Arc::clone(&gap_labels))),
+            DrainSource::new(report_family, RingSource::new(report_source, Arc::clone(report_labels))),
+            DrainSource::new(gap_family, RingSource::new(gap_source, Arc::clone(gap_labels))),
         ];
         let mut samplers = Vec::new();
-        for family in &settings.families {
-            let Some((index, sampling)) = position(family) else { continue };
-            let (sampler, source) = (sampling.open)(&self.labels[index], RING_RECORDS);
+        for &family in &settings.families {
+            let Origin::Sampled(sampling) = &family.origin else {
+                unreachable!("checked settings list no family that kymo writes itself")
+            };
+            let (sampler, source) = (sampling.open)(&self.labels[family], RING_RECORDS);
             samplers.push(sampler);
-            sources.push(DrainSource::boxed(index, source));
-            self.store.set_interval(index, Some(settings.interval));
+            sources.push(DrainSource::boxed(family, source));
+            self.store.set_interval(family, Some(settings.interval));
         }
         self.sources.send(sources).map_err(|_| CollectorsError::Stopping)?;
         let setup = Setup {
@@ -243,18 +244,10 @@ impl Collectors {
     }
 
     fn halt(&self, entry: Entry) -> Totals {
-        for family in &entry.settings.families {
-            if let Some((index, _)) = position(family) {
-                self.store.set_interval(index, None);
-            }
+        for &family in &entry.settings.families {
+            self.store.set_interval(family, None);
         }
         entry.running.stop()
-    }
-
-    /// Position and labels of a family that kymo writes about itself.
-    fn own<R: Record>(&self) -> (usize, Arc<Labels>) {
-        let index = family::find(R::TABLE.name).map_or(0, |(index, _)| index);
-        (index, Arc::clone(&self.labels[index]))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -308,10 +301,7 @@ pub(super) fn refused_scheduling(reason: &str) -> String {
 /// Whether no other collector has one of these families.
 fn free(entries: &BTreeMap<String, Entry>, settings: &CollectorSettings) -> Result<(), CollectorsError> {
     for (owner, entry) in entries.iter().filter(|(owner, _)| **owner != settings.name) {
-        let taken = settings
-            .families
-            .iter()
-            .find(|family| entry.settings.families.iter().any(|other| std::ptr::eq(*other, **family)));
+        let taken = settings.families.iter().find(|family| entry.settings.families.contains(family));
         if let Some(family) = taken {
             return Err(CollectorsError::Taken { family: family.name(), owner: owner.clone() });
         }
@@ -325,12 +315,7 @@ fn missing(entries: &BTreeMap<String, Entry>, name: &str) -> CollectorsError {
     CollectorsError::Missing { name: name.into(), running }
 }
 
-fn position(family: &'static Family) -> Option<(usize, &'static family::Sampling)> {
-    let index = FAMILIES.iter().position(|one| std::ptr::eq(one, family))?;
-    Some((index, family.sampling()?))
-}
-
 /// One interner a family.
-pub(super) fn labels() -> Vec<Arc<Labels>> {
-    FAMILIES.iter().map(|_| Arc::new(Labels::default())).collect()
+pub(super) fn labels() -> PerFamily<Arc<Labels>> {
+    PerFamily::default()
 }

@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use crate::alert;
 use crate::batch::{self, Source, to_batch};
 use crate::family::kymo::Kymo;
-use crate::family::{self, FAMILIES};
+use crate::family::{FamilyId, PerFamily};
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::{Collector, Gap};
@@ -25,18 +25,18 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The drain thread's end of one ring.
 pub(super) struct DrainSource {
-    family: usize,
+    family: FamilyId,
     source: Box<dyn Source>,
     /// What it gave last.
     latest: Option<RecordBatch>,
 }
 
 impl DrainSource {
-    pub(super) fn new(family: usize, source: impl Source + 'static) -> DrainSource {
+    pub(super) fn new(family: FamilyId, source: impl Source + 'static) -> DrainSource {
         DrainSource::boxed(family, Box::new(source))
     }
 
-    pub(super) fn boxed(family: usize, source: Box<dyn Source>) -> DrainSource {
+    pub(super) fn boxed(family: FamilyId, source: Box<dyn Source>) -> DrainSource {
         DrainSource { family, source, latest: None }
     }
 }
@@ -128,19 +128,18 @@ impl Drain {
         arriving: Receiver<Vec<DrainSource>>,
         alerts: alert::Engine,
         store: Arc<Store>,
-        labels: &[Arc<Labels>],
+        labels: &PerFamily<Arc<Labels>>,
         report: Box<dyn FnMut(i64) -> Kymo + Send>,
         progress: Arc<Progress>,
     ) -> Drain {
-        let of = |name| family::find(name).map_or_else(Arc::default, |(index, _)| Arc::clone(&labels[index]));
         Drain {
             sources: Vec::new(),
             arriving,
             alerts: Some(alerts),
             store,
             report,
-            own_labels: of(Kymo::TABLE.name),
-            gap_labels: of(Gap::TABLE.name),
+            own_labels: Arc::clone(&labels[FamilyId::of::<Kymo>()]),
+            gap_labels: Arc::clone(&labels[FamilyId::of::<Gap>()]),
             next_report: Instant::now() + REPORT_INTERVAL,
             progress,
         }
@@ -153,7 +152,7 @@ impl Drain {
         let killed =
             recovery.last_us.map(|from_us| Gap { reason: reason("killed"), from_us, to_us: now, ..Gap::absent(now) });
         let missing = recovery.missing.iter().map(|missing| Gap {
-            collector: self.gap_labels.intern(FAMILIES[missing.family].name()),
+            collector: self.gap_labels.intern(missing.family.name()),
             reason: reason("not recovered"),
             from_us: missing.time_range.0,
             to_us: missing.time_range.1,
@@ -162,7 +161,7 @@ impl Drain {
         });
         let rows: Vec<Gap> = killed.into_iter().chain(missing).collect();
         if !rows.is_empty() {
-            self.append(own_rows(&rows, &self.gap_labels).into_iter().collect());
+            self.append(vec![own_rows(&rows, &self.gap_labels)]);
         }
     }
 
@@ -199,10 +198,9 @@ impl Drain {
         if Instant::now() >= self.next_report {
             self.next_report = (self.next_report + REPORT_INTERVAL).max(Instant::now());
             let record = (self.report)(wall_us());
-            if let Some(own) = own_rows(&[record], &self.own_labels) {
-                self.evaluate(own.family, &own.batch);
-                appends.push(own);
-            }
+            let own = own_rows(&[record], &self.own_labels);
+            self.evaluate(own.family, &own.batch);
+            appends.push(own);
         }
         self.append(appends);
         if finished.contains(&true) {
@@ -210,7 +208,7 @@ impl Drain {
         }
     }
 
-    fn evaluate(&mut self, family: usize, batch: &RecordBatch) {
+    fn evaluate(&mut self, family: FamilyId, batch: &RecordBatch) {
         let Some(alerts) = &mut self.alerts else { return };
         if catch_unwind(AssertUnwindSafe(|| alerts.evaluate(family, batch))).is_err() {
             tracing::error!("evaluating alert rules panicked; recording goes on, alerting stays off until a restart");
@@ -223,7 +221,7 @@ impl Drain {
         if !losses.is_empty() {
             let rows: Vec<Gap> = losses.iter().map(|loss| self.gap_row(loss)).collect();
             // Where memory is full, room for these is made at the cost of others; that is told next time.
-            let more = self.store.append(own_rows(&rows, &self.gap_labels).into_iter().collect());
+            let more = self.store.append(vec![own_rows(&rows, &self.gap_labels)]);
             self.store.tell_later(more);
         }
     }
@@ -245,12 +243,11 @@ impl Drain {
         self.sources.extend(self.arriving.try_iter().flatten());
         // A report counts the rows pushed before it. Rows are published before their report; draining reports first
         // means that whoever sees a report sees all that it counts.
-        let reports = family::find(Collector::TABLE.name).map(|(index, _)| index);
-        self.sources.sort_by_key(|source| Some(source.family) != reports);
+        self.sources.sort_by_key(|source| source.family != FamilyId::of::<Collector>());
     }
 
     /// The newest rows of all rings of a family.
-    fn latest(&self, family: usize) -> Option<RecordBatch> {
+    fn latest(&self, family: FamilyId) -> Option<RecordBatch> {
         let batches: Vec<RecordBatch> = self
             .sources
             .iter()
@@ -262,7 +259,7 @@ impl Drain {
 
     fn gap_row(&self, loss: &Loss) -> Gap {
         Gap {
-            collector: self.gap_labels.intern(FAMILIES[loss.family].name()),
+            collector: self.gap_labels.intern(loss.family.name()),
             reason: self.gap_labels.intern(loss.reason),
             from_us: loss.time_range.0,
             to_us: loss.time_range.1,
@@ -272,8 +269,7 @@ impl Drain {
     }
 }
 
-fn own_rows<R: Record>(rows: &[R], labels: &Labels) -> Option<Append> {
-    let (family, _) = family::find(R::TABLE.name)?;
+fn own_rows<R: Record>(rows: &[R], labels: &Labels) -> Append {
     let batch = to_batch(&[rows], labels, &R::TABLE.schema());
-    Some(Append { family, latest: batch.clone(), batch })
+    Append { family: FamilyId::of::<R>(), latest: batch.clone(), batch }
 }

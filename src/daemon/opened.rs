@@ -1,6 +1,5 @@
 //! What a start found in the data folder, in sentences: for the log, and for status as long as the daemon runs.
 
-use crate::family::FAMILIES;
 use crate::store::Opened;
 use crate::store::recovery::Recovery;
 
@@ -27,7 +26,7 @@ pub(super) fn tell(opened: &Opened) -> Vec<String> {
         .iter()
         .map(|(path, why)| format!("{} is kept: {why}; what came before was recovered", path.display()));
     let missing = recovery.missing.iter().map(|missing| {
-        let table = FAMILIES[missing.family].name();
+        let table = missing.family.name();
         format!("{} rows of {table} are neither in files nor in the journal; gap says of what time", missing.rows)
     });
     for text in foreign.chain(kept).chain(missing) {

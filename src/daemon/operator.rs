@@ -11,8 +11,7 @@ use crate::alert::notify::Outbox;
 use crate::alert::status::{Board, RuleStatus};
 use crate::config::{CollectorError, CollectorField, CollectorSettings, check_collector};
 use crate::export::losses::Losses as ExportLosses;
-use crate::family::{self, Family};
-use crate::record::Record;
+use crate::family::FamilyId;
 use crate::sampler::Totals;
 use crate::sampler::health::Health;
 use crate::sampler::report::Collector;
@@ -91,14 +90,14 @@ impl Operator for Control {
         self.blocking(|control| Ok(control.list())).await
     }
 
-    async fn latest(&self, collector: &str) -> Result<Vec<(&'static Family, RecordBatch)>, OperatorError> {
+    async fn latest(&self, collector: &str) -> Result<Vec<(FamilyId, RecordBatch)>, OperatorError> {
         let name = collector.to_owned();
         self.blocking(move |control| {
             let families = control.collectors.find(&name)?.settings.families;
             control.progress.wait_for_drain(FRESH_PATIENCE);
             let view = control.store.view();
-            let tables = view.tables.iter().filter(|table| families.iter().any(|one| std::ptr::eq(*one, table.family)));
-            Ok(tables.filter_map(|table| Some((table.family, table.latest.as_ref()?.batch.clone()))).collect())
+            let tables = view.tables.iter().filter(|(family, _)| families.contains(family));
+            Ok(tables.filter_map(|(family, table)| Some((family, table.latest.as_ref()?.batch.clone()))).collect())
         })
         .await
     }
@@ -153,8 +152,7 @@ impl Control {
 
     /// What a collector last reported of itself: at most a second old.
     fn counts_of(&self, collector: &str) -> Option<Counts> {
-        let (index, _) = family::find(Collector::TABLE.name)?;
-        let latest = self.store.view().tables.get(index)?.latest.clone()?;
+        let latest = self.store.view().tables[FamilyId::of::<Collector>()].latest.clone()?;
         let names = latest.batch.column_by_name("collector")?.as_dictionary_opt::<Int32Type>()?;
         let texts = names.values().as_string_opt::<i32>()?;
         let row =
@@ -277,7 +275,7 @@ fn warnings(health: &Health) -> Vec<String> {
 fn check(
     name: &str,
     interval: Duration,
-    families: &[&'static Family],
+    families: &[FamilyId],
     force: bool,
     others: &[CollectorSettings],
 ) -> Result<CollectorSettings, OperatorError> {

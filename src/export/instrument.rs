@@ -1,4 +1,4 @@
-//! The metrics that kymo exports, derived from [`FAMILIES`]: one instrument for each name that columns declare.
+//! The metrics that kymo exports, derived from the columns of all families: one instrument for each name that columns declare.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use opentelemetry::{KeyValue, Value};
 
-use crate::family::{FAMILIES, Origin};
+use crate::family::{FamilyId, Origin};
 use crate::record::{Column, Kind, Table, Unit};
 use crate::store::View;
 
@@ -19,9 +19,9 @@ pub const AGE_MAX_US: i64 = 5 * 60 * 1_000_000;
 /// of all CPUs, are left out: beside the rows that they sum up they would count everything twice.
 const INTEGER_ATTRIBUTE: &str = "cpu.logical_number";
 
-/// Every instrument, in the order of [`FAMILIES`] and their columns.
+/// Every instrument, in the order of the families and their columns.
 pub static INSTRUMENTS: LazyLock<Vec<Instrument>> =
-    LazyLock::new(|| instruments(FAMILIES.iter().map(|f| (f.table, &f.origin))));
+    LazyLock::new(|| instruments(FamilyId::all().map(|family| (family, family.table))));
 
 /// What an instrument's values can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +62,8 @@ pub struct Instrument {
 /// One column of an instrument.
 #[derive(Debug)]
 struct Part {
-    /// The table's position in [`FAMILIES`].
-    family: usize,
+    /// The table's family.
+    family: FamilyId,
     table: &'static Table,
     column: usize,
     /// How many of the column's unit are one of the instrument's. Division gives the nearest float, where the product
@@ -72,9 +72,9 @@ struct Part {
     fixed: Vec<KeyValue>,
 }
 
-fn instruments<'a>(tables: impl Iterator<Item = (&'static Table, &'a Origin)>) -> Vec<Instrument> {
+fn instruments(tables: impl Iterator<Item = (FamilyId, &'static Table)>) -> Vec<Instrument> {
     let mut instruments: Vec<Instrument> = Vec::new();
-    for (family, (table, origin)) in tables.enumerate() {
+    for (family, table) in tables {
         for (position, column) in table.values() {
             let Some(otel) = column.otel else { continue };
             let (unit, factor) = column.unit.ucum();
@@ -84,7 +84,7 @@ fn instruments<'a>(tables: impl Iterator<Item = (&'static Table, &'a Origin)>) -
                 known.doc = known.parts.first().map_or(table.doc, |first| first.table.doc);
                 known.parts.push(part);
             } else {
-                let since = if matches!(origin, Origin::Internal) { Since::Process } else { Since::Boot };
+                let since = if matches!(family.origin, Origin::Internal) { Since::Process } else { Since::Boot };
                 let shape = shape(column);
                 let parts = vec![part];
                 instruments.push(Instrument { name: otel.name, doc: column.doc, unit, shape, since, parts });
@@ -109,7 +109,7 @@ impl Instrument {
     /// than [`AGE_MAX_US`] and absent values are left out.
     pub fn observe(&self, view: &View, now: i64, mut sink: impl FnMut(f64, &[KeyValue])) {
         for part in &self.parts {
-            let Some(latest) = view.tables.get(part.family).and_then(|table| table.latest.as_ref()) else { continue };
+            let Some(latest) = &view.tables[part.family].latest else { continue };
             part.observe(&latest.batch, now, &mut sink);
         }
     }
@@ -178,6 +178,7 @@ mod tests {
 
     use super::*;
     use crate::batch::to_batch;
+    use crate::family::kymo::Kymo;
     use crate::record;
     use crate::record::Record;
     use crate::record::label::Labels;
@@ -209,7 +210,7 @@ mod tests {
     }
 
     fn half() -> Vec<Instrument> {
-        instruments([(Half::TABLE, &Origin::Internal)].into_iter())
+        instruments([(FamilyId::of::<Kymo>(), Half::TABLE)].into_iter())
     }
 
     /// What `rows` become at time 0, as text, for the instrument of this name.
@@ -286,7 +287,7 @@ mod tests {
                 let column = &part.table.columns[part.column];
                 let place = format!("{name} in {}.{}", part.table.name, column.name);
                 assert_eq!((column.unit.ucum().0, shape(column)), (instrument.unit, instrument.shape), "{place}");
-                let internal = matches!(FAMILIES[part.family].origin, Origin::Internal);
+                let internal = matches!(part.family.origin, Origin::Internal);
                 assert_eq!(internal, instrument.since == Since::Process, "{place}");
                 let attributes = part.fixed.iter().map(|a| format!("{}={}", a.key, a.value)).collect();
                 assert!(fixed.insert((name, part.table.name, attributes)), "{place} stands for another column too");

@@ -17,7 +17,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 
-use crate::family::{self, FAMILIES};
+use crate::family::{FAMILIES, FamilyId};
 use crate::record::TIME_ZONE;
 use crate::store::View;
 
@@ -123,7 +123,7 @@ fn knows(table: &TableReference) -> bool {
     let schema: &str = &table.schema;
     match schema {
         INFORMATION_SCHEMA => true,
-        SCHEMA => *table.catalog == *CATALOG && family::find(&table.table).is_some(),
+        SCHEMA => *table.catalog == *CATALOG && FamilyId::find(&table.table).is_some(),
         _ => false,
     }
 }
@@ -170,11 +170,11 @@ impl SchemaProvider for Tables {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let view = family::find(name).and_then(|(position, _)| self.0.tables.get(position));
-        Ok(view.map(|view| Arc::new(SqlTable::new(Arc::clone(view))) as Arc<dyn TableProvider>))
+        let view = FamilyId::find(name).map(|family| Arc::clone(&self.0.tables[family]));
+        Ok(view.map(|view| Arc::new(SqlTable::new(view)) as Arc<dyn TableProvider>))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        family::find(name).is_some()
+        FamilyId::find(name).is_some()
     }
 }

@@ -14,7 +14,7 @@ use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
 use super::*;
-use crate::family;
+use crate::family::FamilyId;
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::Collector;
@@ -97,8 +97,8 @@ impl Fixture {
 
     fn view(&self) -> Arc<View> {
         let mut view = View::empty();
-        let (position, family) = family::find("collector").unwrap();
-        view.tables[position] =
+        let family = FamilyId::of::<Collector>();
+        view.tables[family] =
             Arc::new(TableView { family, hot: self.hot.clone(), files: Arc::new(self.files.clone()), latest: None });
         Arc::new(view)
     }

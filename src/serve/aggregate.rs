@@ -13,7 +13,7 @@ use tonic::Status;
 use super::error::invalid_field;
 use super::proto::{Aggregate, AggregateMetricsRequest, AggregateRow, LabelNames};
 use super::{rows, trace, wire};
-use crate::family::{self, FAMILIES, Family};
+use crate::family::{FAMILIES, Family, FamilyId};
 use crate::query::Engine;
 use crate::record::{Column, Kind, TIME_ZONE, Table};
 use crate::sampler;
@@ -47,7 +47,7 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
     type Error = Status;
 
     fn try_from(request: AggregateMetricsRequest) -> Result<Self, Status> {
-        let Some((_, family)) = family::find(&request.table) else {
+        let Some(family) = FamilyId::find(&request.table) else {
             let names: Vec<_> = FAMILIES.iter().map(Family::name).collect();
             return Err(invalid_field(
                 "table",

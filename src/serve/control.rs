@@ -17,7 +17,7 @@ use super::proto::{
     GetStatusResponse, ListAlertsRequest, ListAlertsResponse, ListCollectorsRequest, ListCollectorsResponse,
 };
 use super::{rows, trace, wire};
-use crate::family::{self, FAMILIES, Family};
+use crate::family::{FAMILIES, Family, FamilyId};
 use crate::query::Engine;
 use crate::sampler::INTERVAL_MAX;
 
@@ -194,16 +194,16 @@ fn interval(field: &'static str, interval: prost_types::Duration) -> Result<Dura
 }
 
 /// The families of these names, each once.
-fn families(field: &'static str, names: &[String]) -> Result<Vec<&'static Family>, Status> {
-    let mut families: Vec<&'static Family> = Vec::with_capacity(names.len().min(FAMILIES.len()));
+fn families(field: &'static str, names: &[String]) -> Result<Vec<FamilyId>, Status> {
+    let mut families: Vec<FamilyId> = Vec::with_capacity(names.len().min(FamilyId::COUNT));
     for name in names {
-        let Some((_, family)) = family::find(name) else {
+        let Some(family) = FamilyId::find(name) else {
             return Err(invalid_field(field, format!("{name:?} is not a family: the families are {}", sampled())));
         };
         if family.sampling().is_none() {
             return Err(invalid_field(field, format!("{name:?} is written by kymo itself and cannot be sampled")));
         }
-        if families.iter().any(|other| other.name() == family.name()) {
+        if families.contains(&family) {
             return Err(invalid_field(field, format!("{name:?} is listed twice")));
         }
         families.push(family);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
-use crate::family::Family;
+use crate::family::FamilyId;
 #[cfg(doc)]
 use crate::sampler::INTERVAL_MAX;
 use crate::sampler::Scheduling;
@@ -60,7 +60,7 @@ pub trait Operator: Send + Sync + 'static {
     fn latest(
         &self,
         collector: &str,
-    ) -> impl Future<Output = Result<Vec<(&'static Family, RecordBatch)>, OperatorError>> + Send;
+    ) -> impl Future<Output = Result<Vec<(FamilyId, RecordBatch)>, OperatorError>> + Send;
 
     /// What the daemon is and how it does.
     ///
@@ -117,7 +117,7 @@ pub struct StartCollector {
     /// The time between two ticks: above zero, whole microseconds, at most [`INTERVAL_MAX`].
     pub interval: Duration,
     /// What it samples: at least one, each once, none internal.
-    pub families: Vec<&'static Family>,
+    pub families: Vec<FamilyId>,
     /// Whether intervals shorter than [`interval_min`](crate::family::Sampling::interval_min) are allowed.
     pub force: bool,
     /// How its thread is scheduled.
@@ -132,7 +132,7 @@ pub struct RetuneCollector {
     /// The new interval, as in [`StartCollector`].
     pub interval: Option<Duration>,
     /// The new families, as in [`StartCollector`].
-    pub families: Option<Vec<&'static Family>>,
+    pub families: Option<Vec<FamilyId>>,
     /// As in [`StartCollector`].
     pub force: bool,
     /// The new scheduling, as in [`StartCollector`].

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use super::disk::is_absent;
 use super::lake::DataFile;
 use super::{Loss, Store, TableView, View};
+use crate::family::FamilyId;
 
 /// More are not remembered, the oldest first.
 const ABSENT_MAX: usize = 100_000;
@@ -13,8 +14,8 @@ const ABSENT_MAX: usize = 100_000;
 /// A file that the view does not show because it is not where it was: it may come back with its folder.
 #[derive(Clone, Debug)]
 pub(super) struct Absent {
-    /// The table's position in [`FAMILIES`].
-    family: usize,
+    /// The table.
+    family: FamilyId,
     file: Arc<DataFile>,
     /// It was told as a loss.
     is_told: bool,
@@ -30,7 +31,7 @@ impl Store {
         // What retention and compaction give up is there as long as this view.
         let view = self.view();
         let mut gone = HashSet::new();
-        for file in view.tables.iter().flat_map(|table| table.files.iter()).filter(|file| is_absent(&file.path)) {
+        for file in view.tables.values().flat_map(|table| table.files.iter()).filter(|file| is_absent(&file.path)) {
             gone.insert(Arc::as_ptr(file));
         }
         let (mut away, back): (Vec<Absent>, Vec<Absent>) = absent.drain(..).partition(|one| is_absent(&one.file.path));
@@ -56,7 +57,7 @@ impl Store {
         let _state = self.lock();
         let mut view = View::clone(&self.view.load());
         let mut absent = Vec::new();
-        for (family, table) in view.tables.iter_mut().enumerate() {
+        for (family, table) in view.tables.iter_mut() {
             let (away, mut files): (Vec<_>, Vec<_>) =
                 table.files.iter().cloned().partition(|file| gone.contains(&Arc::as_ptr(file)));
             files.extend(back.iter().filter(|one| one.family == family).map(|one| Arc::clone(&one.file)));

@@ -9,6 +9,7 @@ use super::health::Part;
 use super::lake::DataFile;
 use super::writer::{self, Origin, Segment, WriteError};
 use super::{Loss, Store, TableView, View, hot};
+use crate::family::{FamilyId, PerFamily};
 
 /// What a flush did.
 #[derive(Clone, Debug, Default)]
@@ -54,9 +55,9 @@ impl Store {
         let (frozen, intervals) = self.freeze();
         let mut flushed = Flushed::default();
         let mut failure = None;
-        for (index, table) in frozen.tables.iter().enumerate() {
-            let origin = Origin { table: table.family.table, host: &self.settings.host, interval: intervals[index] };
-            if let Err(error) = self.flush_table(index, origin, table, &mut flushed) {
+        for (family, table) in frozen.tables.iter() {
+            let origin = Origin { table: family.table, host: &self.settings.host, interval: intervals[family] };
+            if let Err(error) = self.flush_table(origin, table, &mut flushed) {
                 failure = failure.or(Some(error));
             }
         }
@@ -84,7 +85,6 @@ impl Store {
     /// Publishes rows of a table, a file for each day, and shows each in the place of its rows.
     pub(super) fn flush_table(
         &self,
-        index: usize,
         origin: Origin<'_>,
         table: &TableView,
         flushed: &mut Flushed,
@@ -98,40 +98,40 @@ impl Store {
                 flushed.rows += file.rows;
                 flushed.bytes += file.bytes;
                 flushed.files.push(file.path.clone());
-                self.replace_hot(index, Arc::new(file));
+                self.replace_hot(table.family, Arc::new(file));
                 step("flush.swapped").map_err(DiskError::of("publish", self.lake.root()))?;
             }
         }
         Ok(())
     }
 
-    /// By position in the families: rows before this are in files, or were dropped and counted.
-    pub(super) fn covered(&self) -> Vec<u64> {
+    /// Rows of each table before this are in files, or were dropped and counted.
+    pub(super) fn covered(&self) -> PerFamily<u64> {
         let state = self.lock();
         let view = self.view.load();
-        let tables = state.tables.iter().zip(&view.tables);
-        tables.map(|(state, table)| table.hot.first().map_or(state.next_seq, |hot| hot.first_seq)).collect()
+        let oldest = |family| view.tables[family].hot.first().map(|hot| hot.first_seq);
+        PerFamily::from_fn(|family| oldest(family).unwrap_or(state.tables[family].next_seq))
     }
 
     /// The rows that a flush starting now will write.
-    pub(super) fn freeze(&self) -> (Arc<View>, Vec<Option<Duration>>) {
+    pub(super) fn freeze(&self) -> (Arc<View>, PerFamily<Option<Duration>>) {
         let mut state = self.lock();
         state.is_flushing = true;
-        for table in &mut state.tables {
+        for (_, table) in state.tables.iter_mut() {
             table.frozen_seq = table.next_seq;
         }
-        (self.view.load_full(), state.tables.iter().map(|table| table.interval).collect())
+        (self.view.load_full(), PerFamily::from_fn(|family| state.tables[family].interval))
     }
 
     /// Shows a file in the place of its rows in memory.
-    fn replace_hot(&self, index: usize, file: Arc<DataFile>) {
+    fn replace_hot(&self, family: FamilyId, file: Arc<DataFile>) {
         let mut state = self.lock();
         let mut view = View::clone(&self.view.load());
-        let mut table = TableView::clone(&view.tables[index]);
+        let mut table = TableView::clone(&view.tables[family]);
         table.hot = table.hot.iter().filter_map(|hot| hot::from(hot, file.end_seq)).collect();
-        state.tables[index].hot_rows = table.hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
+        state.tables[family].hot_rows = table.hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
         table.files = Arc::new(table.files.iter().cloned().chain([file]).collect());
-        view.tables[index] = Arc::new(table);
+        view.tables[family] = Arc::new(table);
         self.view.store(Arc::new(view));
     }
 
@@ -139,7 +139,7 @@ impl Store {
     pub(super) fn settle(&self) {
         let mut state = self.lock();
         state.is_flushing = false;
-        for table in &mut state.tables {
+        for (_, table) in state.tables.iter_mut() {
             // What could not be written is merged as it ages.
             table.frozen_seq = table.recovered_seq;
         }

@@ -25,6 +25,7 @@ use arrow::array::RecordBatch;
 use super::disk::{Disk, DiskError, DiskFile, step};
 use super::health::{Health, Part};
 use super::lock::FolderLock;
+use crate::family::{FamilyId, PerFamily};
 use encode::Encoder;
 pub(super) use segment::{ASIDE, Left, aside, segment_number};
 pub use segment::{JOURNAL, SUFFIX};
@@ -111,7 +112,7 @@ struct Chunk {
     /// It begins the segment of this number.
     begins: Option<u64>,
     /// Families, and one more than the sequence number of their last row in it.
-    end_seqs: Vec<(usize, u64)>,
+    end_seqs: Vec<(FamilyId, u64)>,
     rows: u64,
 }
 
@@ -171,7 +172,7 @@ impl Journal {
     /// Hands over rows of some families, each with the sequence number of its first, and waits until they are written,
     /// but no longer than a short while. They are in the journal, or will never be, once [`done`](Self::done) is not less
     /// than what this returns. Called by the drain thread alone. Does nothing before [`attach`](Self::attach).
-    pub(super) fn append(&self, batches: &[(usize, u64, &RecordBatch)]) -> u64 {
+    pub(super) fn append(&self, batches: &[(FamilyId, u64, &RecordBatch)]) -> u64 {
         let mut state = self.lock();
         if !state.attached {
             return state.done;
@@ -221,7 +222,7 @@ impl Journal {
     }
 
     /// Fills a chunk with the rows, and before them with what they need.
-    fn encode(&self, mut chunk: Chunk, batches: &[(usize, u64, &RecordBatch)]) -> Chunk {
+    fn encode(&self, mut chunk: Chunk, batches: &[(FamilyId, u64, &RecordBatch)]) -> Chunk {
         let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = chunk.begins {
             encoder.begin(&mut chunk.bytes, number);
@@ -342,7 +343,6 @@ impl Journal {
             let _ = self.disk.remove(&path);
             return Err(Some(DiskError::of("write", &path)(error)));
         }
-        let end_seqs = vec![0; crate::family::FAMILIES.len()];
         Ok(Some(Segment {
             path,
             bytes: 0,
@@ -350,7 +350,7 @@ impl Journal {
             file: Some(file),
             closed: false,
             set_aside: false,
-            end_seqs,
+            end_seqs: PerFamily::default(),
         }))
     }
 
@@ -466,9 +466,8 @@ impl State {
         let Some(segment) = self.segments.back_mut() else { return true };
         segment.bytes += chunk.bytes.len() as u64;
         for (family, end_seq) in &chunk.end_seqs {
-            if let Some(known) = segment.end_seqs.get_mut(*family) {
-                *known = (*end_seq).max(*known);
-            }
+            let known = &mut segment.end_seqs[*family];
+            *known = (*end_seq).max(*known);
         }
         segment.bytes >= SEGMENT_BYTES_MAX
     }

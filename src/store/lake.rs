@@ -11,7 +11,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
 
-use crate::family::FAMILIES;
+use crate::family::{FamilyId, PerFamily};
 
 use super::disk::{Disk, DiskError, create_folders, sync_name};
 use super::journal::JOURNAL;
@@ -158,11 +158,11 @@ impl Lake {
 /// What stands in a lake.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// By position in [`FAMILIES`], in the order of sequence numbers.
-    pub files: Vec<Vec<Arc<DataFile>>>,
-    /// By position in [`FAMILIES`]: one more than the greatest sequence number in any name, of files that could not be read,
-    /// too. Numbers are not given twice.
-    pub end_seqs: Vec<u64>,
+    /// In the order of sequence numbers.
+    pub files: PerFamily<Vec<Arc<DataFile>>>,
+    /// One more than the greatest sequence number in any name, of files that could not be read, too. Numbers are not given
+    /// twice.
+    pub end_seqs: PerFamily<u64>,
     /// Files that kymo did not write or cannot read, and why. They are left alone.
     pub foreign: Vec<(PathBuf, String)>,
     /// Files that were never published. A daemon that starts removes them, unless it may not.
@@ -195,7 +195,7 @@ pub fn scan_read_only(data: &Path) -> Result<Scan, LakeError> {
 
 fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, LakeError>) -> Result<Scan, LakeError> {
     let mut scan = Scan::default();
-    for family in FAMILIES {
+    for family in FamilyId::all() {
         let mut all = Vec::new();
         let mut end_seq = 0;
         let above = entries(&root.join(family.name()))?.into_iter().filter(|path| !path.is_dir());
@@ -230,13 +230,12 @@ fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, LakeEr
             scan.superseded.extend(superseded.iter().map(|file| file.path.clone()));
         }
         all.sort_by_key(|file| (file.first_seq, file.end_seq));
-        scan.files.push(all);
-        scan.end_seqs.push(end_seq);
+        scan.files[family] = all;
+        scan.end_seqs[family] = end_seq;
     }
     for path in entries(root)? {
-        let known =
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| crate::family::find(name).is_some());
-        if !known || !path.is_dir() {
+        let family = path.file_name().and_then(|name| name.to_str()).and_then(FamilyId::find);
+        if family.is_none() || !path.is_dir() {
             scan.foreign.push((path, "not the folder of a table".into()));
         }
     }

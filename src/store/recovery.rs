@@ -15,7 +15,7 @@ use super::journal::frame::Broken;
 use super::journal::replay::{self, Replayed};
 use super::journal::{self, ASIDE, Left, segment_number};
 use super::lake::{LakeError, entries};
-use crate::family::FAMILIES;
+use crate::family::{FamilyId, PerFamily};
 
 /// Behind a frame that is not whole, so many bytes are searched for one that is. A torn end is shorter.
 const SEARCHED_BYTES_MAX: usize = 1 << 20;
@@ -46,8 +46,8 @@ pub struct Recovery {
 /// Rows that are missing within the sequence of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// The table's position in [`FAMILIES`].
-    pub family: usize,
+    /// The table.
+    pub family: FamilyId,
     /// How many.
     pub rows: u64,
     /// The `time` of the rows before and after them, µs.
@@ -57,10 +57,10 @@ pub struct Missing {
 /// What a store goes on with.
 #[derive(Debug)]
 pub(super) struct Recovered {
-    /// By position in [`FAMILIES`]: rows that no file has.
-    pub(super) hot: Vec<Vec<Arc<HotBatch>>>,
-    /// By position in [`FAMILIES`]: the sequence number of the next row.
-    pub(super) next_seqs: Vec<u64>,
+    /// Rows that no file has.
+    pub(super) hot: PerFamily<Vec<Arc<HotBatch>>>,
+    /// The sequence number of each table's next row.
+    pub(super) next_seqs: PerFamily<u64>,
     pub(super) left: Vec<Left>,
     pub(super) next_number: u64,
 }
@@ -76,16 +76,12 @@ pub(super) fn recover(
     disk: &dyn Disk,
     folder: &Path,
     host: &str,
-    files: &[FilesEnd],
+    files: PerFamily<FilesEnd>,
 ) -> Result<(Recovered, Recovery), LakeError> {
     let begun = Instant::now();
     let mut recovery = Recovery::default();
-    let mut going = Going {
-        hot: FAMILIES.iter().map(|_| Vec::new()).collect(),
-        ends: files.to_vec(),
-        left: Vec::new(),
-        next_number: 0,
-    };
+    let last_us = files.values().flatten().map(|(_, time)| *time).max();
+    let mut going = Going { hot: PerFamily::default(), ends: files, left: Vec::new(), next_number: 0 };
     for path in entries(folder)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let aside = name.strip_suffix(ASIDE).and_then(|name| name.strip_suffix('.'));
@@ -110,18 +106,18 @@ pub(super) fn recover(
     }
     recovery.took = begun.elapsed();
     if recovery.segments > 0 {
-        recovery.last_us = recovery.last_us.max(files.iter().flatten().map(|(_, time)| *time).max());
+        recovery.last_us = recovery.last_us.max(last_us);
     }
-    let next_seqs = going.ends.iter().map(|end| end.map_or(0, |(end_seq, _)| end_seq)).collect();
-    let Going { hot, left, next_number, .. } = going;
+    let Going { hot, ends, left, next_number } = going;
+    let next_seqs = ends.map(|_, end| end.map_or(0, |(end_seq, _)| end_seq));
     Ok((Recovered { hot, next_seqs, left, next_number }, recovery))
 }
 
 /// What was recovered so far.
 struct Going {
-    hot: Vec<Vec<Arc<HotBatch>>>,
+    hot: PerFamily<Vec<Arc<HotBatch>>>,
     /// Where each table's rows end, in files and segments.
-    ends: Vec<FilesEnd>,
+    ends: PerFamily<FilesEnd>,
     left: Vec<Left>,
     next_number: u64,
 }
@@ -129,7 +125,7 @@ struct Going {
 impl Going {
     /// Takes in a segment.
     fn take(&mut self, disk: &dyn Disk, path: PathBuf, bytes: &[u8], host: &str, recovery: &mut Recovery) {
-        let end_seq = |family: usize| self.ends.get(family).copied().flatten().map_or(0, |(end_seq, _)| end_seq);
+        let end_seq = |family: FamilyId| self.ends[family].map_or(0, |(end_seq, _)| end_seq);
         let replayed = replay::read(bytes, &end_seq);
         if !replayed.host.is_empty() && replayed.host != host {
             let reason = format!("it has rows of host {:?}; start kymo with that as storage.host", replayed.host);
@@ -143,7 +139,7 @@ impl Going {
         if let Some(broken) = replayed.broken {
             if is_torn(bytes, &replayed) {
                 recovery.torn_bytes += bytes.len() as u64 - replayed.bytes;
-                if replayed.end_seqs.iter().all(|end_seq| *end_seq == 0) && replayed.foreign.is_empty() {
+                if replayed.end_seqs.values().all(|end_seq| *end_seq == 0) && replayed.foreign.is_empty() {
                     // It has no row. What cannot be removed is tried again at the next start.
                     let _ = disk.remove(&path);
                     return;
@@ -155,16 +151,17 @@ impl Going {
         }
         let set_aside = wrong.is_some();
         recovery.kept.extend(wrong.map(|wrong| (path.clone(), wrong)));
-        for (family, batches) in replayed.batches.into_iter().enumerate() {
-            for batch in batches {
+        let mut batches = replayed.batches;
+        for (family, batches) in batches.iter_mut() {
+            for batch in batches.drain(..) {
                 self.add(family, batch, recovery);
             }
         }
         self.left.push(Left { path, bytes: replayed.bytes, end_seqs: replayed.end_seqs, set_aside });
     }
 
-    fn add(&mut self, family: usize, batch: HotBatch, recovery: &mut Recovery) {
-        let (Some(end), Some(hot_rows)) = (self.ends.get_mut(family), self.hot.get_mut(family)) else { return };
+    fn add(&mut self, family: FamilyId, batch: HotBatch, recovery: &mut Recovery) {
+        let end = &mut self.ends[family];
         if let Some((end_seq, time)) = *end
             && batch.first_seq > end_seq
         {
@@ -176,7 +173,7 @@ impl Going {
         *end = Some((batch.end_seq(), batch.time_range.1));
         recovery.rows += batch.batch.num_rows() as u64;
         recovery.last_us = recovery.last_us.max(Some(batch.time_range.1));
-        hot_rows.push(batch);
+        self.hot[family].push(batch);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::batch::to_batch;
-use crate::family::find;
+use crate::family::FamilyId;
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::Gap;
@@ -17,12 +17,12 @@ fn gaps(times: std::ops::Range<i64>) -> Append {
     let rows: Vec<Gap> =
         times.map(|time| Gap { collector: labels.intern("c"), lost: time, ..Gap::absent(time * 1_000_000) }).collect();
     let batch = to_batch(&[&rows], &labels, &Gap::TABLE.schema());
-    Append { family: find("gap").unwrap().0, latest: batch.clone(), batch }
+    Append { family: FamilyId::of::<Gap>(), latest: batch.clone(), batch }
 }
 
 /// The sequence numbers that a view shows of the table gap.
 fn sequence(view: &View) -> Vec<u64> {
-    let table = &view.tables[find("gap").unwrap().0];
+    let table = &view.tables[FamilyId::of::<Gap>()];
     let files = table.files.iter().flat_map(|file| file.first_seq..file.end_seq);
     files.chain(table.hot.iter().flat_map(|hot| hot.first_seq..hot.end_seq())).collect()
 }
@@ -40,7 +40,7 @@ fn every_view_shows_each_record_once_and_restarts_go_on() {
     }
     let stats = store.stats();
     assert!(stats.hot_rows > 0 && stats.lake_files == 6, "{stats:?}");
-    assert!(store.view().tables[find("gap").unwrap().0].hot.len() < 3 * hot::MERGE_WIDTH);
+    assert!(store.view().tables[FamilyId::of::<Gap>()].hot.len() < 3 * hot::MERGE_WIDTH);
     store.flush().unwrap();
     drop(store);
 
@@ -164,10 +164,10 @@ fn what_is_dropped_while_it_is_written_is_lost_only_if_it_is_not_saved() {
         store.append(vec![gaps(0..6)]);
         let (frozen, _) = store.freeze();
         assert!(store.append(vec![gaps(6..12)]).is_empty());
-        let family = find("gap").unwrap().0;
+        let family = FamilyId::of::<Gap>();
         if saved {
             let origin = Origin { table: Gap::TABLE, host: "test", interval: None };
-            store.flush_table(family, origin, &frozen.tables[family], &mut Flushed::default()).unwrap();
+            store.flush_table(origin, &frozen.tables[family], &mut Flushed::default()).unwrap();
         }
         store.settle();
         let losses = store.append(vec![gaps(12..13)]);

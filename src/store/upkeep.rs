@@ -10,7 +10,7 @@ use super::health::Part;
 use super::lake::DataFile;
 use super::writer::{Origin, Target, WriteError, ZSTD_LEVEL};
 use super::{Store, TableView, View, compaction, partition, retention};
-use crate::family::Family;
+use crate::family::FamilyId;
 
 /// What a compaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,14 +32,15 @@ impl Store {
         let Some(window) = self.settings.compaction_interval else { return Ok(compacted) };
         self.lake.lock().hold()?;
         let view = self.view();
-        let tables = view.tables.iter().map(|table| (table.family, compaction::due(&table.files, now, window, settle)));
-        let due: Vec<_> = tables.enumerate().collect();
+        let tables = view.tables.iter();
+        let due: Vec<_> =
+            tables.map(|(family, table)| (family, compaction::due(&table.files, now, window, settle))).collect();
         // Files that are replaced would stay as long as this view.
         drop(view);
         let mut failure = None;
-        for (index, (family, runs)) in due {
+        for (family, runs) in due {
             for run in runs {
-                match self.compact_run(index, family, &run, stop) {
+                match self.compact_run(family, &run, stop) {
                     Ok(()) => {
                         compacted.from += run.len();
                         compacted.files += 1;
@@ -54,18 +55,12 @@ impl Store {
         failure.map_or(Ok(compacted), Err)
     }
 
-    fn compact_run(
-        &self,
-        index: usize,
-        family: &Family,
-        run: &[Arc<DataFile>],
-        stop: &AtomicBool,
-    ) -> Result<(), WriteError> {
+    fn compact_run(&self, family: FamilyId, run: &[Arc<DataFile>], stop: &AtomicBool) -> Result<(), WriteError> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
         let range = run
             .iter()
             .fold((i64::MAX, i64::MIN), |(low, high), file| (low.min(file.time_range.0), high.max(file.time_range.1)));
-        let interval = self.lock().tables[index].interval;
+        let interval = self.lock().tables[family].interval;
         let target = Target {
             origin: Origin { table: family.table, host: &self.settings.host, interval },
             date: partition::date_of(range.0),
@@ -76,16 +71,16 @@ impl Store {
         let rows = compaction::Merge::new(family.table, run, stop);
         let merged = Arc::new(self.publisher.publish(target, &family.table.plain_schema(), rows)?);
         step("compaction.published").map_err(DiskError::of("publish", &merged.path))?;
-        self.replace_files(index, run, merged);
+        self.replace_files(family, run, merged);
         step("compaction.swapped").map_err(DiskError::of("publish", self.lake.root()))?;
         Ok(())
     }
 
     /// Shows one file in the place of others.
-    fn replace_files(&self, index: usize, run: &[Arc<DataFile>], merged: Arc<DataFile>) {
+    fn replace_files(&self, family: FamilyId, run: &[Arc<DataFile>], merged: Arc<DataFile>) {
         let _state = self.lock();
         let mut view = View::clone(&self.view.load());
-        let table = &view.tables[index];
+        let table = &view.tables[family];
         let of_run: HashSet<*const DataFile> = run.iter().map(Arc::as_ptr).collect();
         let is_of_run = |file: &&Arc<DataFile>| of_run.contains(&Arc::as_ptr(file));
         if table.files.iter().filter(is_of_run).count() != run.len() {
@@ -96,7 +91,7 @@ impl Store {
         let mut files: Vec<_> = table.files.iter().filter(|file| !is_of_run(file)).cloned().collect();
         files.push(merged);
         files.sort_by_key(|file| file.first_seq);
-        view.tables[index] = Arc::new(TableView { files: Arc::new(files), ..TableView::clone(table) });
+        view.tables[family] = Arc::new(TableView { files: Arc::new(files), ..TableView::clone(table) });
         run.iter().for_each(|file| file.give_up(&self.trash));
         self.view.store(Arc::new(view));
     }
@@ -118,7 +113,7 @@ impl Store {
         // Held until the view is stored: the drain thread must not publish another one in between.
         let _state = self.lock();
         let view = self.view();
-        let files: Vec<_> = view.tables.iter().flat_map(|table| table.files.iter().cloned()).collect();
+        let files: Vec<_> = view.tables.values().flat_map(|table| table.files.iter().cloned()).collect();
         let (age_max, bytes_max) = (self.settings.retention_age_max, self.settings.retention_bytes_max);
         let expired = retention::expired(&files, now, age_max, bytes_max);
         if expired.is_empty() {
@@ -126,7 +121,7 @@ impl Store {
         }
         let gone: HashSet<*const DataFile> = expired.iter().map(Arc::as_ptr).collect();
         let mut next = View::clone(&view);
-        for table in &mut next.tables {
+        for (_, table) in next.tables.iter_mut() {
             let kept = table.files.iter().filter(|file| !gone.contains(&Arc::as_ptr(file)));
             *table = Arc::new(TableView { files: Arc::new(kept.cloned().collect()), ..TableView::clone(table) });
         }

@@ -18,7 +18,7 @@ use super::journal::{ASIDE, JOURNAL, segment_number};
 use super::lake::{DataFile, LakeError, Scan, entries, scan_read_only};
 use super::partition;
 use super::writer::{SCHEMA_VERSION, times};
-use crate::family::FAMILIES;
+use crate::family::FamilyId;
 
 /// Rows are read in batches of so many.
 const BATCH_ROWS: usize = 8_192;
@@ -64,9 +64,9 @@ pub fn verify(data: &Path) -> Result<Report, LakeError> {
     report.notes.extend(temporaries.into_iter().map(|path| (path, left.into())));
     let left = "has only rows that another file has; the next start removes it";
     report.notes.extend(superseded.into_iter().map(|path| (path, left.into())));
-    // Of files, by host's folder and position in the families; segments go on from there.
-    let mut ends: HashMap<(String, usize), u64> = HashMap::new();
-    for (index, (family, files)) in FAMILIES.iter().zip(&files).enumerate() {
+    // Of files, by host's folder; segments go on from there.
+    let mut ends: HashMap<(String, FamilyId), u64> = HashMap::new();
+    for (family, files) in files.iter() {
         for file in files {
             let found = read(file);
             if is_absent(&file.path) {
@@ -77,16 +77,16 @@ pub fn verify(data: &Path) -> Result<Report, LakeError> {
             report.bytes += file.bytes;
             report.rows += file.rows;
             report.wrong.extend(found.err().map(|reason| (file.path.clone(), reason)));
-            let end = ends.entry((host_folder(file), index)).or_default();
+            let end = ends.entry((host_folder(file), family)).or_default();
             *end = (*end).max(file.end_seq);
         }
         sequence(family.name(), files, &mut report);
     }
     for Segment { path, host, rows } in segments {
-        for (index, first_seq, end_seq) in rows {
-            let end = ends.entry((host.clone(), index)).or_insert(first_seq);
+        for (family, first_seq, end_seq) in rows {
+            let end = ends.entry((host.clone(), family)).or_insert(first_seq);
             if first_seq > *end {
-                let (missing, table) = (first_seq - *end, FAMILIES[index].name());
+                let (missing, table) = (first_seq - *end, family.name());
                 report.notes.push((path.clone(), format!("{missing} rows of {table} before its own are missing")));
             }
             report.journal_rows += end_seq.saturating_sub(first_seq.max(*end));
@@ -101,8 +101,8 @@ struct Segment {
     path: PathBuf,
     /// The name of the `host=` folder of its files.
     host: String,
-    /// Positions in the families with sequence numbers: the first, and one past the last.
-    rows: Vec<(usize, u64, u64)>,
+    /// Tables with sequence numbers: the first, and one past the last.
+    rows: Vec<(FamilyId, u64, u64)>,
 }
 
 /// The name of the `host=` folder that it is in.
@@ -194,9 +194,8 @@ fn segment(path: PathBuf, report: &mut Report) -> Option<Segment> {
         let tables = replayed.foreign.join(", ");
         report.notes.push((path.clone(), format!("its rows of {tables} are not as this kymo has them")));
     }
-    let families = replayed.batches.iter().enumerate();
-    let range = |index| move |hot: &HotBatch| (index, hot.first_seq, hot.end_seq());
-    let rows = families.flat_map(|(index, batches)| batches.iter().map(range(index))).collect();
+    let range = |family| move |hot: &HotBatch| (family, hot.first_seq, hot.end_seq());
+    let rows = replayed.batches.iter().flat_map(|(family, batches)| batches.iter().map(range(family))).collect();
     if let Some(broken) = replayed.broken {
         let what = format!("{broken}, at byte {} of {}", replayed.bytes, bytes.len());
         let end = usize::try_from(replayed.bytes).unwrap_or(usize::MAX);

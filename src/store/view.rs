@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use super::hot::HotBatch;
 use super::lake::DataFile;
-use crate::family::{FAMILIES, Family};
+use crate::family::{FamilyId, PerFamily};
 
-/// Everything that can be queried at one moment, one entry a family, in the order of [`FAMILIES`].
+/// Everything that can be queried at one moment.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// By position in [`FAMILIES`].
-    pub tables: Vec<Arc<TableView>>,
+    /// One table a family.
+    pub tables: PerFamily<Arc<TableView>>,
 }
 
 /// One table at one moment.
 #[derive(Clone, Debug)]
 pub struct TableView {
     /// What table it is.
-    pub family: &'static Family,
+    pub family: FamilyId,
     /// Rows that are in no file, in the order they came.
     pub hot: Vec<Arc<HotBatch>>,
     /// Rows on disk, in the order of their sequence numbers.
@@ -31,6 +31,6 @@ impl View {
     #[must_use]
     pub fn empty() -> View {
         let table = |family| TableView { family, hot: Vec::new(), files: Arc::default(), latest: None };
-        View { tables: FAMILIES.iter().map(|family| Arc::new(table(family))).collect() }
+        View { tables: PerFamily::from_fn(|family| Arc::new(table(family))) }
     }
 }

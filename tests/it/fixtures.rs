@@ -11,7 +11,7 @@ use std::{env, fs};
 
 use arrow::array::RecordBatch;
 use kymo::batch::Source;
-use kymo::family::{FAMILIES, find, in_snapshot};
+use kymo::family::{FamilyId, in_snapshot};
 use kymo::record::label::Labels;
 use kymo::sampler::{Sampler, Tick};
 
@@ -29,8 +29,8 @@ struct Reader {
 
 impl Reader {
     fn new(name: &'static str) -> Reader {
-        let sampling = find(name).unwrap().1.sampling().unwrap();
-        let (sampler, source) = (sampling.open)(&Arc::new(Labels::default()), RING_CAPACITY);
+        let family = FamilyId::find(name).unwrap();
+        let (sampler, source) = (family.sampling().unwrap().open)(&Arc::new(Labels::default()), RING_CAPACITY);
         Reader { name, sampler, source }
     }
 
@@ -127,7 +127,7 @@ fn holds(case: &str, families: &[&'static str]) {
 
 /// All families that are sampled from files alone: what a file system's size is, only the kernel says.
 fn all() -> Vec<&'static str> {
-    FAMILIES.iter().filter(|family| family.sampling().is_some()).map(kymo::family::Family::name).collect()
+    FamilyId::all().filter(|family| family.sampling().is_some()).map(|family| family.name()).collect()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, ToByteSlice};
 
 use super::frame::{self, Header, Kind, MAGIC};
-use crate::family::FAMILIES;
+use crate::family::{FamilyId, PerFamily};
 use crate::record::{ABSENT, Table, Type};
 
 /// Rows of one frame at most: bounds its length.
@@ -16,18 +16,18 @@ const LABELS_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Encoder {
     host: String,
-    /// By position in [`FAMILIES`]: how many label texts the segment has, once it has the table.
-    known: Vec<Option<usize>>,
+    /// How many label texts of a table the segment has, once it has the table.
+    known: PerFamily<Option<usize>>,
 }
 
 impl Encoder {
     pub(super) fn new(host: String) -> Encoder {
-        Encoder { host, known: vec![None; FAMILIES.len()] }
+        Encoder { host, known: PerFamily::default() }
     }
 
     /// Begins the segment of this number in `out`.
     pub(super) fn begin(&mut self, out: &mut Vec<u8>, number: u64) {
-        self.known.fill(None);
+        self.known = PerFamily::default();
         out.extend_from_slice(&MAGIC);
         let header = Header { kind: Kind::Segment, table: 0, count: 0, sequence: number };
         frame::append(out, header, |body| body.extend_from_slice(self.host.as_bytes()));
@@ -35,10 +35,9 @@ impl Encoder {
 
     /// Adds the rows of a batch, the first of which has the sequence number `first_seq`, and before them what they need
     /// that the segment does not have.
-    pub(super) fn rows(&mut self, out: &mut Vec<u8>, family: usize, first_seq: u64, batch: &RecordBatch) {
-        let (Ok(number), Some(described)) = (u16::try_from(family), FAMILIES.get(family)) else { return };
-        let Some(known) = self.known.get_mut(family) else { return };
-        let table = described.table;
+    pub(super) fn rows(&mut self, out: &mut Vec<u8>, family: FamilyId, first_seq: u64, batch: &RecordBatch) {
+        let (number, table) = (family.number(), family.table);
+        let known = &mut self.known[family];
         if known.is_none() {
             describe(out, number, table);
         }

@@ -8,7 +8,7 @@ use arrow::datatypes::Int32Type;
 
 use super::encode::type_name;
 use super::frame::{self, Broken, Header, Kind, MAGIC};
-use crate::family::{self, FAMILIES};
+use crate::family::{FamilyId, PerFamily};
 use crate::record::{ABSENT, Table, Type, Value, time_array};
 use crate::store::hot::HotBatch;
 
@@ -24,10 +24,10 @@ pub struct Replayed {
     pub number: u64,
     /// The host whose rows it has.
     pub host: String,
-    /// By position in [`FAMILIES`]: rows that were wanted, in the order of their sequence numbers.
-    pub batches: Vec<Vec<HotBatch>>,
-    /// By position in [`FAMILIES`]: one more than the last sequence number in it, of rows that were not wanted too.
-    pub end_seqs: Vec<u64>,
+    /// Rows that were wanted, in the order of their sequence numbers.
+    pub batches: PerFamily<Vec<HotBatch>>,
+    /// One more than the last sequence number in it, of rows that were not wanted too.
+    pub end_seqs: PerFamily<u64>,
     /// Tables with rows that this kymo has not, or of which it lacks a column or has it of another type.
     pub foreign: Vec<String>,
     /// Frames that were read.
@@ -41,15 +41,13 @@ pub struct Replayed {
 /// Reads a segment up to its end or its first frame that is not whole. `from` says from which sequence number on the rows
 /// of a family are wanted.
 #[must_use]
-pub fn read(bytes: &[u8], from: &dyn Fn(usize) -> u64) -> Replayed {
+pub fn read(bytes: &[u8], from: &dyn Fn(FamilyId) -> u64) -> Replayed {
     let mut reading = Reading { replayed: Replayed::default(), from, tables: HashMap::new() };
-    reading.replayed.batches.resize_with(FAMILIES.len(), Vec::new);
-    reading.replayed.end_seqs.resize(FAMILIES.len(), 0);
     reading.replayed.broken = reading.frames(bytes).err();
     for table in std::mem::take(&mut reading.tables).into_values() {
         reading.finish(table);
     }
-    for batches in &mut reading.replayed.batches {
+    for (_, batches) in reading.replayed.batches.iter_mut() {
         batches.sort_by_key(|batch| batch.first_seq);
     }
     reading.replayed
@@ -63,7 +61,7 @@ pub fn next_whole(bytes: &[u8], start: usize) -> Option<usize> {
 
 struct Reading<'a> {
     replayed: Replayed,
-    from: &'a dyn Fn(usize) -> u64,
+    from: &'a dyn Fn(FamilyId) -> u64,
     tables: HashMap<u16, Reader>,
 }
 
@@ -74,7 +72,7 @@ struct Reader {
     /// Where each of the segment's columns goes, and how many bytes a row has of it.
     columns: Vec<(Option<usize>, usize)>,
     /// None for a table that is not ours.
-    family: Option<usize>,
+    family: Option<FamilyId>,
     texts: Vec<String>,
     first_seq: u64,
     rows: usize,
@@ -183,8 +181,8 @@ impl Reader {
         let mut lines = str::from_utf8(description).ok()?.split('\n');
         let name = lines.next()?;
         let described: Vec<(&str, &str)> = lines.map(|line| line.split_once(' ')).collect::<Option<_>>()?;
-        let family = family::find(name).map(|(family, _)| family);
-        let table = family.and_then(|family| FAMILIES.get(family)).map(|family| family.table);
+        let family = FamilyId::find(name);
+        let table = family.map(|family| family.table);
         let place = |column: &str, ty: &str| {
             let (at, known) = table?.column(column)?;
             (type_name(known.ty) == ty).then_some(at)
@@ -263,7 +261,7 @@ impl Reader {
 
     /// The rows so far.
     fn take(&mut self) -> Option<HotBatch> {
-        let table = FAMILIES.get(self.family?)?.table;
+        let table = self.family?.table;
         let rows = std::mem::take(&mut self.rows);
         if rows == 0 {
             return None;
@@ -306,10 +304,6 @@ mod tests {
     use crate::sampler::report::{Collector, Gap};
     use arrow::compute::concat_batches;
 
-    fn gap() -> usize {
-        family::find("gap").unwrap().0
-    }
-
     fn gaps(labels: &Labels, rows: std::ops::Range<i64>) -> RecordBatch {
         let row = |time: i64| Gap {
             collector: labels.intern(&format!("c{}", time % 5)),
@@ -330,7 +324,7 @@ mod tests {
         let batches: Vec<RecordBatch> = [100..103, 103..104, 104..120].map(|rows| gaps(&labels, rows)).into();
         let mut seq = 100;
         for batch in &batches {
-            encoder.rows(&mut bytes, gap(), seq, batch);
+            encoder.rows(&mut bytes, FamilyId::of::<Gap>(), seq, batch);
             seq += batch.num_rows() as u64;
         }
         (bytes, batches)
@@ -357,8 +351,8 @@ mod tests {
         let (bytes, batches) = segment();
         let replayed = read(&bytes, &|_| 0);
         assert_eq!((replayed.number, replayed.host.as_str(), replayed.broken), (7, "a host", None));
-        assert_eq!((replayed.bytes, replayed.end_seqs[gap()]), (bytes.len() as u64, 120));
-        let found = &replayed.batches[gap()];
+        assert_eq!((replayed.bytes, replayed.end_seqs[FamilyId::of::<Gap>()]), (bytes.len() as u64, 120));
+        let found = &replayed.batches[FamilyId::of::<Gap>()];
         assert_eq!(found.iter().map(|hot| (hot.first_seq, hot.end_seq())).collect::<Vec<_>>(), [(100, 120)]);
         assert_eq!(text(&[found[0].batch.clone()]), text(&batches));
     }
@@ -368,10 +362,11 @@ mod tests {
         let (bytes, batches) = segment();
         for from in 0..125 {
             let replayed = read(&bytes, &|_| from);
-            let found: Vec<RecordBatch> = replayed.batches[gap()].iter().map(|hot| hot.batch.clone()).collect();
+            let found: Vec<RecordBatch> =
+                replayed.batches[FamilyId::of::<Gap>()].iter().map(|hot| hot.batch.clone()).collect();
             let rows: usize = found.iter().map(RecordBatch::num_rows).sum();
             let skipped = from.saturating_sub(100).min(20);
-            assert_eq!((rows as u64, replayed.end_seqs[gap()]), (20 - skipped, 120));
+            assert_eq!((rows as u64, replayed.end_seqs[FamilyId::of::<Gap>()]), (20 - skipped, 120));
             if rows > 0 {
                 let all = crate::batch::merge(&batches).unwrap();
                 assert_eq!(text(&found), text(&[all.slice(20 - rows, rows)]));
@@ -383,8 +378,9 @@ mod tests {
     fn every_flip_and_every_cut_leaves_the_valid_prefix() {
         let (bytes, _) = segment();
         let whole = read(&bytes, &|_| 0).frames;
-        let rows_in =
-            |replayed: &Replayed| -> usize { replayed.batches[gap()].iter().map(|hot| hot.batch.num_rows()).sum() };
+        let rows_in = |replayed: &Replayed| -> usize {
+            replayed.batches[FamilyId::of::<Gap>()].iter().map(|hot| hot.batch.num_rows()).sum()
+        };
         for len in 0..bytes.len() {
             let cut = read(&bytes[..len], &|_| 0);
             assert!(cut.frames < whole && [0, 3, 4].contains(&rows_in(&cut)), "{len}: {cut:?}");
@@ -429,7 +425,7 @@ mod tests {
         };
         let old = described("collector\ntime timestamp_us\ncollector text\nticks int64");
         assert_eq!((old.broken, old.foreign.len()), (None, 0));
-        let batch = &old.batches[family::find("collector").unwrap().0][0].batch;
+        let batch = &old.batches[FamilyId::of::<Collector>()][0].batch;
         let nulls: Vec<usize> = batch.columns().iter().map(|column| column.null_count()).collect();
         assert_eq!(nulls.iter().sum::<usize>(), Collector::TABLE.columns.len() - 3);
         for foreign in [

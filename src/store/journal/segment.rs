@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Journal;
+use crate::family::PerFamily;
 use crate::store::disk::{DiskError, DiskFile, step};
 use crate::store::health::Part;
 
@@ -28,8 +29,8 @@ pub(super) struct Segment {
     pub(super) closed: bool,
     /// It has something that could not be read, so it is kept under another name instead of being deleted.
     pub(super) set_aside: bool,
-    /// By position in the families: one more than the sequence number of its last row.
-    pub(super) end_seqs: Vec<u64>,
+    /// One more than the sequence number of its last row of each table.
+    pub(super) end_seqs: PerFamily<u64>,
 }
 
 /// A segment that an earlier process left, whose rows were read again.
@@ -37,29 +38,27 @@ pub(super) struct Segment {
 pub(in crate::store) struct Left {
     pub(in crate::store) path: PathBuf,
     pub(in crate::store) bytes: u64,
-    pub(in crate::store) end_seqs: Vec<u64>,
+    pub(in crate::store) end_seqs: PerFamily<u64>,
     /// Something in it could not be read.
     pub(in crate::store) set_aside: bool,
 }
 
 impl Journal {
-    /// Deletes segments all of whose rows are before `covered`, by position in the families, and the oldest beyond the bytes
-    /// that all may have.
-    pub(in crate::store) fn delete_covered(&self, covered: &[u64]) {
+    /// Deletes segments all of whose rows are before `covered`, and the oldest beyond the bytes that all may have.
+    pub(in crate::store) fn delete_covered(&self, covered: &PerFamily<u64>) {
         let deleted = self.checkpoint(covered).and_then(|()| self.shrink());
         self.health.note(Part::JournalDelete, deleted.err());
     }
 
-    /// Deletes segments all of whose rows are before `covered`, by position in the families: those are in files, or
-    /// dropped and counted.
+    /// Deletes segments all of whose rows are before `covered`: those are in files, or dropped and counted.
     ///
     /// # Errors
     /// When a segment cannot be deleted. It is tried again the next time.
-    fn checkpoint(&self, covered: &[u64]) -> Result<(), DiskError> {
+    fn checkpoint(&self, covered: &PerFamily<u64>) -> Result<(), DiskError> {
         loop {
             let mut state = self.lock();
             let has_all = |segment: &Segment| {
-                segment.closed && segment.end_seqs.iter().zip(covered).all(|(end, covered)| end <= covered)
+                segment.closed && segment.end_seqs.iter().all(|(family, end)| *end <= covered[family])
             };
             let Some(at) = state.segments.iter().position(has_all) else { return Ok(()) };
             let Some(segment) = state.segments.remove(at) else { return Ok(()) };

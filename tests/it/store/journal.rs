@@ -32,7 +32,7 @@ fn segment() -> Vec<u8> {
 }
 
 fn rows(replayed: &Replayed) -> usize {
-    replayed.batches.iter().flatten().map(|hot| hot.batch.num_rows()).sum()
+    replayed.batches.values().flatten().map(|hot| hot.batch.num_rows()).sum()
 }
 
 /// Changes some bytes, cuts or repeats some.
@@ -82,7 +82,7 @@ fn look(bytes: &[u8], from: u64) -> Replayed {
     let replayed = replay::read(bytes, &|_| from);
     assert!(replayed.bytes <= bytes.len() as u64);
     assert!(replayed.broken.is_some() || replayed.bytes == bytes.len() as u64);
-    let batches: Vec<&RecordBatch> = replayed.batches.iter().flatten().map(|hot| &hot.batch).collect();
+    let batches: Vec<&RecordBatch> = replayed.batches.values().flatten().map(|hot| &hot.batch).collect();
     batches.iter().for_each(|batch| assert!(batch.num_rows() > 0 && batch.column(0).null_count() == 0));
     replayed
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use kymo::batch::to_batch;
-use kymo::family::find;
+use kymo::family::FamilyId;
 use kymo::record::Record;
 use kymo::record::label::Labels;
 use kymo::sampler::report::{Collector, Gap};
@@ -66,8 +66,8 @@ impl Running {
         let gap_rows: Vec<Gap> = number(first[0]).map(gap).collect();
         let collector_rows: Vec<Collector> = number(first[1]).map(collector).collect();
         let mut losses = self.store.append(vec![
-            append("gap", to_batch(&[&gap_rows], gaps, &Gap::TABLE.schema())),
-            append("collector", to_batch(&[&collector_rows], collectors, &Collector::TABLE.schema())),
+            append(FamilyId::of::<Gap>(), to_batch(&[&gap_rows], gaps, &Gap::TABLE.schema())),
+            append(FamilyId::of::<Collector>(), to_batch(&[&collector_rows], collectors, &Collector::TABLE.schema())),
         ]);
         while self.newest() != (first[0] + rows - 1).cast_signed() {
             thread::sleep(Duration::from_millis(1));
@@ -78,7 +78,7 @@ impl Running {
 
     /// The number of the newest row that is shown of the first table.
     fn newest(&self) -> i64 {
-        let latest = self.store.view().tables[find("gap").unwrap().0].latest.clone();
+        let latest = self.store.view().tables[FamilyId::of::<Gap>()].latest.clone();
         let rows =
             latest.map(|latest| latest.batch.column_by_name("lost").unwrap().as_primitive::<Int64Type>().clone());
         rows.map_or(-1, |rows| rows.value(rows.len() - 1))
@@ -90,8 +90,8 @@ impl Running {
     }
 }
 
-fn append(table: &str, batch: RecordBatch) -> Append {
-    Append { family: find(table).unwrap().0, latest: batch.clone(), batch }
+fn append(family: FamilyId, batch: RecordBatch) -> Append {
+    Append { family, latest: batch.clone(), batch }
 }
 
 /// The time of the row of this number, µs.
@@ -102,8 +102,8 @@ pub fn time(number: i64) -> i64 {
 /// The numbers of the rows that a view has of both tables, in order, read from memory and files. Panics when a row is
 /// not what it should be.
 pub fn numbers(view: &View) -> [Vec<u64>; 2] {
-    [("gap", "lost"), ("collector", "ticks")].map(|(table, number)| {
-        let table = &view.tables[find(table).unwrap().0];
+    [(FamilyId::of::<Gap>(), "lost"), (FamilyId::of::<Collector>(), "ticks")].map(|(family, number)| {
+        let table = &view.tables[family];
         let mut numbers = Vec::new();
         for file in table.files.iter() {
             let builder = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&file.path).unwrap()).unwrap();
