@@ -13,6 +13,7 @@ mod expression;
 #[cfg(test)]
 #[expect(unreachable_pub, reason = "a record's fields are as public as records are elsewhere")]
 mod fixture;
+pub mod notification;
 pub mod notify;
 mod rate;
 pub mod rule;
@@ -30,14 +31,15 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
 use crate::family::{FamilyId, PerFamily};
-use notify::{Notification, Outbox, State};
+use notification::Notification;
+use notify::Outbox;
 use rule::Rule;
-use state::Change;
 use status::{Board, FIRING_LISTED_MAX, Firing, Post};
 use template::Facts;
 use watch::{Event, Watch, value_at};
 
 pub use rule::{Compiler, RuleError, RuleSettings};
+pub use state::Transition;
 
 /// Evaluates rules on batches. Lives on the drain thread; others see it through its [`Board`].
 #[derive(Debug)]
@@ -112,7 +114,7 @@ impl Engine {
         self.events.sort_by_key(|event| event.row);
         for event in &self.events {
             let rule = &rules[event.rule];
-            posts[event.rule].count(event.change);
+            posts[event.rule].count(event.transition);
             let notification = Arc::new(notification(rule, watch, event, &batch, self.free_memory.bytes));
             for notifier in &rule.notify {
                 self.outbox.send(notifier, &notification);
@@ -144,10 +146,7 @@ fn notification(
     batch: &RecordBatch,
     free_memory_bytes: Option<i64>,
 ) -> Notification {
-    let state = match event.change {
-        Change::Fired => State::Firing,
-        Change::Resolved => State::Resolved,
-    };
+    let state = event.transition;
     let labels = watch.label_texts(event.key, rule.table, batch);
     let expression = rule.condition.value.as_ref();
     // An expression that cannot be evaluated was told when the rule's own evaluation failed.
@@ -255,10 +254,10 @@ mod tests {
         let told: Vec<_> =
             told.iter().map(|told| (told.rule.as_str(), told.state, told.labels["interface"].as_str())).collect();
         let expected = [
-            ("network_tx_above", State::Firing, "lo"),
-            ("network_rx_above", State::Firing, "eth0"),
-            ("network_rx_above", State::Resolved, "eth0"),
-            ("network_tx_above", State::Resolved, "lo"),
+            ("network_tx_above", Transition::Firing, "lo"),
+            ("network_rx_above", Transition::Firing, "eth0"),
+            ("network_rx_above", Transition::Resolved, "eth0"),
+            ("network_tx_above", Transition::Resolved, "lo"),
         ];
         assert_eq!(told, expected);
     }
@@ -304,7 +303,7 @@ mod tests {
             assert_eq!((status.pending, status.firing), expected, "at {second} s");
         }
         let told: Vec<_> = told.iter().map(|told| (told.state, told.time_us / SECOND, told.value)).collect();
-        assert_eq!(told, [(State::Firing, 7, Some(2.0)), (State::Resolved, 18, Some(0.5))]);
+        assert_eq!(told, [(Transition::Firing, 7, Some(2.0)), (Transition::Resolved, 18, Some(0.5))]);
     }
 
     #[test]
@@ -314,10 +313,10 @@ mod tests {
         let rows: Vec<_> = (1..).zip(loads).map(|(time, load)| host(time, load)).collect();
         let told: Vec<_> = bench.take(&rows).iter().map(|told| (told.time_us, told.threshold, told.state)).collect();
         let expected = [
-            (2, Some(1.0), State::Firing),
-            (3, Some(2.0), State::Firing),
-            (4, Some(2.0), State::Resolved),
-            (5, Some(1.0), State::Resolved),
+            (2, Some(1.0), Transition::Firing),
+            (3, Some(2.0), Transition::Firing),
+            (4, Some(2.0), Transition::Resolved),
+            (5, Some(1.0), Transition::Resolved),
         ];
         assert_eq!(told, expected);
     }
@@ -333,7 +332,7 @@ mod tests {
         assert!(told.iter().all(|told| told.threshold <= Some(250.0) && told.labels["cpu"] == "total"));
         let row = bench.cpu(2, "total", 0.2);
         let resolved = bench.take(&[row]);
-        assert_eq!((resolved.len(), resolved[0].state, resolved[0].threshold), (51, State::Resolved, Some(200.0)));
+        assert_eq!((resolved.len(), resolved[0].state, resolved[0].threshold), (51, Transition::Resolved, Some(200.0)));
     }
 
     #[test]
@@ -393,7 +392,10 @@ mod tests {
             told.extend(bench.take(&[row]));
         }
         assert_eq!(told.len(), 1);
-        assert_eq!((told[0].state, told[0].message.as_str(), told[0].value), (State::Resolved, "veth1 n/a n/a", None));
+        assert_eq!(
+            (told[0].state, told[0].message.as_str(), told[0].value),
+            (Transition::Resolved, "veth1 n/a n/a", None)
+        );
         assert!((300..=330).contains(&(told[0].time_us / SECOND)), "{}", told[0].time_us);
         assert_eq!(bench.board.rules()[0].firing, 1);
     }

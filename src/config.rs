@@ -33,7 +33,6 @@ pub use collector::{
     COLLECTORS_MAX, CollectorError, CollectorField, CollectorSettings, NAME_LENGTH_MAX, SCHEDULINGS, check_collector,
     collector_errors,
 };
-pub use read::parse_duration;
 pub use tree::{Place, Problem};
 
 /// The default configuration, which documents every key.

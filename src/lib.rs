@@ -11,6 +11,8 @@
 //! ARCHITECTURE.md says what imports what, and why.
 
 pub mod record;
+pub mod words;
+
 pub mod ring;
 
 pub mod batch;

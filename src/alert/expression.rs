@@ -20,9 +20,9 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 
-use super::rule::columns;
 use crate::family::FamilyId;
 use crate::record::{Kind, Table};
+use crate::words;
 
 const RATE: &str = "rate";
 
@@ -59,6 +59,11 @@ pub(super) fn extended(table: &'static Table) -> Schema {
 pub(super) fn counters(table: &'static Table) -> impl Iterator<Item = (usize, &'static str)> {
     let counters = table.columns.iter().enumerate().filter(|(_, column)| column.kind == Kind::Counter);
     counters.map(|(position, column)| (position, column.name))
+}
+
+/// The table's columns of these kinds, for people.
+pub(super) fn columns(table: &'static Table, kinds: &[Kind]) -> String {
+    words::list(table.columns.iter().filter(|column| kinds.contains(&column.kind)).map(|column| column.name))
 }
 
 fn rate_name(counter: &str) -> String {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use super::notify::{Notification, tests::outbox};
+use super::notification::Notification;
+use super::notify::tests::outbox;
 use super::rule::{Compiler, Rule, RuleError, RuleSettings};
 use super::{Board, Engine};
 use crate::batch::to_batch;

@@ -1,77 +1,34 @@
-//! Telling people: the bounded outbox that the drain thread fills, and the deliverer that empties it.
+//! Notifying people: the drain thread fills a bounded outbox, and the deliverer empties it.
 //!
-//! Each notifier has a queue of its own, so a slow webhook delays neither the drain thread nor another notifier, and
-//! each notifier is told in order.
+//! Each notifier has a queue of its own. So a slow webhook delays neither the drain thread nor another notifier, and
+//! each notifier gets its notifications in order.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use serde::Serialize;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use super::webhook::Webhook;
-pub use super::webhook::{WebhookSettings, check};
+use super::notification::Notification;
+use super::state::Transition;
+use super::webhook::{self, Webhook, WebhookSettings};
 
-/// How many notifications wait for one notifier; further ones are lost, and counted.
+/// How many notifications can wait for one notifier. Further ones are lost and counted.
 pub const WAITING_MAX: usize = 1_024;
 
-/// The notifier that is always there and writes to kymo's own log.
+/// The built-in notifier, which writes to kymo's own log.
 pub const LOG: &str = "log";
-
-/// What happened to a rule's series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// The condition held for the rule's `for`.
-    Firing,
-    /// The condition failed for the rule's `resolve_after`, or the series is gone.
-    Resolved,
-}
-
-impl State {
-    /// `firing` or `resolved`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            State::Firing => "firing",
-            State::Resolved => "resolved",
-        }
-    }
-}
-
-/// Something to tell. As JSON it is one object with these fields' names.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Notification {
-    /// The rule's name.
-    pub rule: String,
-    /// What happened.
-    pub state: State,
-    /// The table that the rule watches.
-    pub table: &'static str,
-    /// The time of the row that caused it, µs since the epoch, UTC.
-    pub time_us: i64,
-    /// The value compared, if the condition compares one and it is present.
-    pub value: Option<f64>,
-    /// What it is compared with, if that is a constant.
-    pub threshold: Option<f64>,
-    /// The series' labels by name.
-    pub labels: BTreeMap<&'static str, String>,
-    /// The rule's message, filled in.
-    pub message: String,
-}
 
 /// How a notifier is set up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NotifierSettings {
-    /// The name that rules tell it by.
+    /// The name by which rules list it.
     pub name: String,
     /// What it does with a notification.
     pub kind: NotifierKind,
@@ -98,6 +55,30 @@ pub struct NotifyError {
     pub problem: String,
 }
 
+impl NotifierSettings {
+    /// Checks the settings without making the notifier.
+    ///
+    /// # Errors
+    /// When the name, the URL, a header or a duration is wrong.
+    pub fn check(&self) -> Result<(), NotifyError> {
+        if self.name.trim().is_empty() {
+            return Err(NotifyError::of(&self.name, ("name", "is empty; give the notifier a name".into())));
+        }
+        match &self.kind {
+            NotifierKind::Log => Ok(()),
+            NotifierKind::Webhook(settings) => {
+                webhook::check(settings).map_err(|problem| NotifyError::of(&self.name, problem))
+            }
+        }
+    }
+}
+
+impl NotifyError {
+    fn of(notifier: &str, (key, problem): webhook::Problem) -> NotifyError {
+        NotifyError { notifier: notifier.into(), key, problem }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counters {
     sent: AtomicU64,
@@ -115,7 +96,7 @@ impl Counters {
     }
 }
 
-/// Where the engine puts notifications: bounded, and never waiting.
+/// Where the engine puts notifications. It is bounded, and putting one in never waits.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     queues: Arc<[(String, Sender<Arc<Notification>>)]>,
@@ -124,7 +105,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Queues `notification` for the notifier of this name. When its queue is full or there is no such notifier, the
-    /// notification is lost, and counted.
+    /// notification is lost and counted.
     pub fn send(&self, notifier: &str, notification: &Arc<Notification>) {
         let queue = self.queues.iter().find(|(name, _)| name == notifier);
         let outcome = queue.map(|(_, queue)| queue.try_send(Arc::clone(notification)));
@@ -134,13 +115,13 @@ impl Outbox {
         }
     }
 
-    /// How many notifications were delivered, each notifier's counted by itself.
+    /// How many notifications were delivered. One that goes to two notifiers counts twice.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.counters.sent.load(Ordering::Relaxed)
     }
 
-    /// How many notifications were lost: to a full queue, to a receiver that failed to the last try, or at shutdown.
+    /// How many notifications were lost: because a queue was full, every try failed, or kymo shut down.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.counters.lost.load(Ordering::Relaxed)
@@ -155,10 +136,10 @@ pub struct Deliverer {
 }
 
 impl Deliverer {
-    /// The notifiers of `settings`, and [`LOG`] if it is not among them. `host` is told in each webhook.
+    /// The notifiers of `settings`, and [`LOG`] if it is not among them. Webhooks send `host` along.
     ///
     /// # Errors
-    /// When a name is given twice or a webhook cannot be what its settings say.
+    /// When a name is given twice or a webhook's settings are wrong.
     pub fn new(settings: Vec<NotifierSettings>, host: &str) -> Result<(Outbox, Deliverer), NotifyError> {
         let mut settings = settings;
         if settings.iter().all(|notifier| notifier.name != LOG) {
@@ -170,27 +151,24 @@ impl Deliverer {
         for NotifierSettings { name, kind } in settings {
             if queues.iter().any(|(known, _)| *known == name) {
                 let problem = "is taken by another notifier; give each a name of its own".into();
-                return Err(NotifyError { notifier: name, key: "name", problem });
+                return Err(NotifyError::of(&name, ("name", problem)));
             }
-            let channel_kind = match kind {
+            let means = match kind {
                 NotifierKind::Log => Means::Log,
-                NotifierKind::Webhook(settings) => Means::Webhook(Box::new(Webhook::new(&name, &settings, host)?)),
+                NotifierKind::Webhook(settings) => {
+                    let webhook = Webhook::new(&settings, host).map_err(|problem| NotifyError::of(&name, problem))?;
+                    Means::Webhook(Box::new(webhook))
+                }
             };
             let (sender, queue) = channel(WAITING_MAX);
             queues.push((name.clone(), sender));
-            workers.push(Worker {
-                name,
-                means: channel_kind,
-                queue,
-                delivering: false,
-                counters: Arc::clone(&counters),
-            });
+            workers.push(Worker { name, means, queue, delivering: false, counters: Arc::clone(&counters) });
         }
         Ok((Outbox { queues: queues.into(), counters: Arc::clone(&counters) }, Deliverer { workers, counters }))
     }
 
-    /// Delivers until every [`Outbox`] is gone or `stop` is done, and then for at most `grace` what is still waiting;
-    /// what remains after that is lost, and counted.
+    /// Delivers until every [`Outbox`] is dropped or `stop` completes. Then delivers what is still queued, for at most
+    /// `grace`; what remains is lost and counted.
     pub async fn run(mut self, stop: impl Future<Output = ()>, grace: Duration) {
         let (stopping, stopped) = watch::channel(false);
         let work = join_all(self.workers.iter_mut().map(|worker| worker.run(stopped.clone())));
@@ -206,7 +184,7 @@ impl Deliverer {
         let remaining = self.workers.iter().map(Worker::waiting).sum();
         if remaining > 0 {
             self.counters.add_lost(remaining);
-            tracing::warn!(remaining, "notifications could not be delivered before shutdown");
+            tracing::warn!(remaining, "notifications were not delivered before the shutdown");
         }
     }
 }
@@ -223,7 +201,7 @@ struct Worker {
     name: String,
     means: Means,
     queue: Receiver<Arc<Notification>>,
-    /// Whether a notification left the queue and is not settled yet.
+    /// Whether a notification has left the queue and is neither delivered nor lost yet.
     delivering: bool,
     counters: Arc<Counters>,
 }
@@ -235,7 +213,7 @@ impl Worker {
             let next = tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stopped| *stopped), if !closed => {
-                    // What is queued is still received; nothing comes after it.
+                    // A closed queue still gives what it holds.
                     self.queue.close();
                     closed = true;
                     continue;
@@ -273,7 +251,7 @@ impl Worker {
                     self.counters.add_lost(1);
                     span.record("otel.status_code", "ERROR").record("otel.status_description", error.to_string());
                     span.in_scope(|| {
-                        tracing::error!(rule = notification.rule, notifier = self.name, %error, "a notification is lost");
+                        tracing::error!(rule = notification.rule, notifier = self.name, %error, "notification lost");
                     });
                 }
             },
@@ -284,27 +262,15 @@ impl Worker {
 fn log(notification: &Notification) {
     let Notification { rule, state, table, time_us, value, labels, message, .. } = notification;
     match state {
-        State::Firing => tracing::warn!(rule, table, time_us, value, ?labels, "alert firing: {message}"),
-        State::Resolved => tracing::info!(rule, table, time_us, value, ?labels, "alert resolved: {message}"),
+        Transition::Firing => tracing::warn!(rule, table, time_us, value, ?labels, "alert firing: {message}"),
+        Transition::Resolved => tracing::info!(rule, table, time_us, value, ?labels, "alert resolved: {message}"),
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::notification::tests::notification;
     use super::*;
-
-    pub(in crate::alert) fn notification(rule: &str, state: State) -> Notification {
-        Notification {
-            rule: rule.into(),
-            state,
-            table: "network",
-            time_us: 1_700_000_000_000_000,
-            value: Some(12.5),
-            threshold: None,
-            labels: BTreeMap::from([("interface", "eth0".to_owned())]),
-            message: "eth0 is busy".into(),
-        }
-    }
 
     /// An outbox whose notifications for `log` the test takes out itself.
     pub(in crate::alert) fn outbox() -> (Outbox, impl FnMut() -> Option<Arc<Notification>>) {
@@ -313,22 +279,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn json_has_the_documented_fields() {
-        let json = serde_json::to_value(notification("busy", State::Firing)).unwrap();
-        let expected = serde_json::json!({
-            "rule": "busy", "state": "firing", "table": "network", "time_us": 1_700_000_000_000_000_i64, "value": 12.5,
-            "threshold": null, "labels": {"interface": "eth0"}, "message": "eth0 is busy",
-        });
-        assert_eq!(json, expected);
-    }
-
-    #[test]
     fn a_full_outbox_does_not_wait_and_counts() {
         let (outbox, mut next) = outbox();
         for i in 0..WAITING_MAX + 3 {
-            outbox.send(LOG, &Arc::new(notification(&i.to_string(), State::Firing)));
+            outbox.send(LOG, &Arc::new(notification(&i.to_string(), Transition::Firing)));
         }
-        outbox.send("nobody", &Arc::new(notification("x", State::Firing)));
+        outbox.send("nobody", &Arc::new(notification("x", Transition::Firing)));
         assert_eq!((outbox.sent(), outbox.lost()), (0, 4));
         // The oldest are kept, in order.
         assert_eq!(next().unwrap().rule, "0");
@@ -349,12 +305,12 @@ pub(super) mod tests {
     async fn what_waits_at_the_end_is_delivered() {
         let (outbox, deliverer) = Deliverer::new(Vec::new(), "here").unwrap();
         for _ in 0..5 {
-            outbox.send(LOG, &Arc::new(notification("x", State::Resolved)));
+            outbox.send(LOG, &Arc::new(notification("x", Transition::Resolved)));
         }
-        // Stopped before it began, with the outbox still held: the five are delivered all the same.
+        // Stopped before it began, with the outbox still held: the five are still delivered.
         deliverer.run(async {}, Duration::from_mins(1)).await;
         assert_eq!((outbox.sent(), outbox.lost()), (5, 0));
-        outbox.send(LOG, &Arc::new(notification("late", State::Firing)));
+        outbox.send(LOG, &Arc::new(notification("late", Transition::Firing)));
         assert_eq!((outbox.sent(), outbox.lost()), (5, 1));
     }
 }

@@ -6,10 +6,13 @@ use std::time::Duration;
 use datafusion::execution::context::{SessionContext, SessionState};
 
 use super::expression::{self, Condition, Scope};
+use super::notify::LOG;
 use super::shorthand;
+use super::state::LABELS_PER_SERIES_MAX;
 use super::template::{Names, Template};
 use crate::family::FamilyId;
-use crate::record::{Kind, Table};
+use crate::record::Table;
+use crate::words::{self, list, unknown};
 
 /// The most rules that one engine takes.
 pub const RULES_MAX: usize = 10_000;
@@ -20,20 +23,17 @@ pub const WHEN_BYTES_MAX: usize = 4_096;
 /// The longest message template, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4_096;
 
-/// The longest `for` and `resolve_after`: a day more than these is better asked of the stored data.
+/// The longest `for` and `resolve_after`. Longer conditions are better queried from the stored data.
 pub const HOLD_MAX: Duration = Duration::from_hours(7 * 24);
-
-/// How many labels a table may have for rules to be set on it.
-pub const LABELS_PER_SERIES_MAX: usize = 4;
 
 /// The message of a rule that does not give one.
 pub const MESSAGE_DEFAULT: &str = "{rule} is {state}: {value}";
 
-/// A `resolve_after` that is not given is this or `for`, whichever is longer: values sampled a hundred times a second
-/// jitter around a threshold, and each crossing would be told.
+/// A missing `resolve_after` is this or `for`, whichever is longer. Values sampled a hundred times a second jitter around
+/// a threshold, and each crossing would send a notification.
 const RESOLVE_AFTER_DEFAULT: Duration = Duration::from_secs(1);
 
-/// A rule as settings say it, unchecked. Its keys have the fields' names; `for_` is the key `for`.
+/// A rule as it was written, unchecked. Its keys have the fields' names; `for_` is the key `for`.
 ///
 /// A rule has either `when` with `table`, or `condition` with `threshold`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,7 +52,7 @@ pub struct RuleSettings {
     pub for_: Duration,
     /// How long the condition must fail without a break before the rule resolves; by default `for`, at least 1 s.
     pub resolve_after: Option<Duration>,
-    /// The text to tell, with `{value}`, `{threshold}`, `{rule}`, `{state}`, `{free_memory}` and any column of the
+    /// The notification's text, with `{value}`, `{threshold}`, `{rule}`, `{state}`, `{free_memory}` and any column of the
     /// table in braces; a literal brace is written `\{`. Empty for [`MESSAGE_DEFAULT`].
     pub message: String,
     /// Names of the notifiers to tell; empty for `log` alone.
@@ -61,12 +61,14 @@ pub struct RuleSettings {
 
 /// What is wrong with a rule, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("alert rule {rule:?}: {key}: {problem}")]
+#[error("alert rule {rule:?}: {key}{}: {problem}", .item.map(|item| format!("[{item}]")).unwrap_or_default())]
 pub struct RuleError {
     /// The rule's name.
     pub rule: String,
-    /// The key of [`RuleSettings`] that is wrong, as it is written in settings.
+    /// The key of [`RuleSettings`] that is wrong.
     pub key: &'static str,
+    /// The position in the key's list, if one item of it is wrong.
+    pub item: Option<usize>,
     /// What is wrong with it and what would be right.
     pub problem: String,
 }
@@ -106,78 +108,75 @@ impl Rule {
     pub fn condition(&self) -> &str {
         &self.text
     }
-
-    /// Checks and compiles `settings` over kymo's own tables.
-    ///
-    /// # Errors
-    /// When a key is missing, superfluous or wrong.
-    pub fn compile(settings: &RuleSettings) -> Result<Rule, RuleError> {
-        Compiler::new().compile(settings)
-    }
 }
 
-/// Compiles rules over a list of tables.
+/// Checks and compiles the rules of one configuration, over a list of tables.
 pub struct Compiler {
     session: SessionState,
     /// One a table.
     scopes: Vec<Scope>,
-}
-
-impl Default for Compiler {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// The names of the notifiers that rules may list.
+    notifiers: Vec<String>,
+    /// The names of the rules so far.
+    names: HashSet<String>,
 }
 
 impl Compiler {
-    /// A compiler over kymo's own tables.
+    /// A compiler over kymo's own tables. Its rules may list [`LOG`] and the notifiers of these names.
     #[must_use]
-    pub fn new() -> Self {
-        Self::over(FamilyId::all().map(|family| (family, family.table)))
+    pub fn new<'a>(notifiers: impl IntoIterator<Item = &'a str>) -> Self {
+        let compiler = Self::over(FamilyId::all().map(|family| (family, family.table)));
+        Compiler { notifiers: notifiers.into_iter().chain([LOG]).map(str::to_owned).collect(), ..compiler }
     }
 
-    /// A compiler over `tables`, each with the family that the engine is called with.
+    /// A compiler over `tables`, each with the family that the engine is called with. Its rules may list [`LOG`] only.
     #[must_use]
     pub fn over(tables: impl IntoIterator<Item = (FamilyId, &'static Table)>) -> Self {
         let context = SessionContext::new();
         context.register_udf(expression::rate_function());
-        let scopes = tables.into_iter().map(|(family, table)| Scope::new(family, table));
-        Compiler { session: context.state(), scopes: scopes.collect() }
-    }
-
-    /// Checks and compiles all rules of a configuration.
-    ///
-    /// # Errors
-    /// The position of the first wrong rule and what is wrong with it; also when two rules have one name or there are
-    /// more than [`RULES_MAX`].
-    pub fn compile_all(&self, settings: &[RuleSettings]) -> Result<Vec<Rule>, (usize, RuleError)> {
-        let mut names = HashSet::new();
-        let mut rules = Vec::with_capacity(settings.len().min(RULES_MAX));
-        for (index, rule) in settings.iter().enumerate() {
-            let fail = |problem: String| (index, RuleError { rule: rule.name.clone(), key: "name", problem });
-            if index == RULES_MAX {
-                return Err(fail(format!("is one rule too many; there may be {RULES_MAX}")));
-            }
-            if !names.insert(rule.name.as_str()) {
-                return Err(fail("is taken by an earlier rule; give each rule a name of its own".into()));
-            }
-            rules.push(self.compile(rule).map_err(|error| (index, error))?);
+        Compiler {
+            session: context.state(),
+            scopes: tables.into_iter().map(|(family, table)| Scope::new(family, table)).collect(),
+            notifiers: vec![LOG.to_owned()],
+            names: HashSet::new(),
         }
-        Ok(rules)
     }
 
-    /// Checks and compiles one rule.
+    /// Checks and compiles several rules.
     ///
     /// # Errors
-    /// When a key is missing, superfluous or wrong.
-    pub fn compile(&self, settings: &RuleSettings) -> Result<Rule, RuleError> {
-        self.checked(settings).map_err(|(key, problem)| RuleError { rule: settings.name.clone(), key, problem })
+    /// The position of the first wrong rule and what is wrong with it.
+    pub fn compile_all(&mut self, settings: &[RuleSettings]) -> Result<Vec<Rule>, (usize, RuleError)> {
+        let compiled = settings.iter().enumerate();
+        compiled.map(|(index, rule)| self.compile(rule).map_err(|error| (index, error))).collect()
     }
 
-    fn checked(&self, settings: &RuleSettings) -> Result<Rule, (&'static str, String)> {
+    /// Checks and compiles one more rule.
+    ///
+    /// # Errors
+    /// When a key is missing, superfluous or wrong, an earlier rule has the name, or there are [`RULES_MAX`] already.
+    pub fn compile(&mut self, settings: &RuleSettings) -> Result<Rule, RuleError> {
+        let fail = |key, item, problem| RuleError { rule: settings.name.clone(), key, item, problem };
         if settings.name.trim().is_empty() {
-            return Err(("name", "is empty; give the rule a name".into()));
+            return Err(fail("name", None, "is empty; give the rule a name".into()));
         }
+        if self.names.len() == RULES_MAX {
+            return Err(fail("name", None, format!("is one rule too many; at most {RULES_MAX} are allowed")));
+        }
+        if !self.names.insert(settings.name.clone()) {
+            return Err(fail("name", None, "is taken by an earlier rule; give each rule a name of its own".into()));
+        }
+        for (index, notifier) in settings.notify.iter().enumerate() {
+            if !self.notifiers.contains(notifier) {
+                let known = self.notifiers.iter().map(String::as_str);
+                return Err(fail("notify", Some(index), unknown("notifier", notifier, known)));
+            }
+        }
+        self.checked(settings).map_err(|(key, problem)| fail(key, None, problem))
+    }
+
+    /// Checks and compiles all but name and notifiers.
+    fn checked(&self, settings: &RuleSettings) -> Result<Rule, (&'static str, String)> {
         let (scope, text) = self.condition(settings)?;
         let key = if settings.when.is_some() { "when" } else { "condition" };
         if text.len() > WHEN_BYTES_MAX {
@@ -188,10 +187,7 @@ impl Compiler {
         let resolve_after = settings.resolve_after.unwrap_or(settings.for_.max(RESOLVE_AFTER_DEFAULT));
         let resolve_after_us = micros(resolve_after).map_err(|problem| ("resolve_after", problem))?;
         let message = self.message(settings, scope.table).map_err(|problem| ("message", problem))?;
-        if let Some(position) = settings.notify.iter().position(|name| name.trim().is_empty()) {
-            return Err(("notify", format!("entry {} is empty; name a notifier", position + 1)));
-        }
-        let notify = if settings.notify.is_empty() { vec!["log".into()] } else { settings.notify.clone() };
+        let notify = if settings.notify.is_empty() { vec![LOG.into()] } else { settings.notify.clone() };
         Ok(Rule {
             name: settings.name.clone(),
             notify,
@@ -208,7 +204,7 @@ impl Compiler {
     /// The family that the rule watches and its condition as SQL.
     fn condition(&self, settings: &RuleSettings) -> Result<(&Scope, String), (&'static str, String)> {
         match (&settings.when, &settings.condition) {
-            (Some(_), Some(_)) => Err(("condition", "is given beside `when`; keep one of them".into())),
+            (Some(_), Some(_)) => Err(("condition", "cannot stand beside `when`; remove one of them".into())),
             (None, None) => Err((
                 "when",
                 format!("is missing; give `when` with `table`, or `condition` as one of {}", list(conditions())),
@@ -276,18 +272,11 @@ impl std::fmt::Debug for Compiler {
 fn micros(duration: Duration) -> Result<i64, String> {
     match i64::try_from(duration.as_micros()) {
         Ok(micros) if duration <= HOLD_MAX => Ok(micros),
-        _ => Err(format!("{duration:?} is longer than {} days", HOLD_MAX.as_secs() / 86_400)),
+        _ => {
+            let (max, found) = (words::duration(HOLD_MAX), words::duration(duration));
+            Err(format!("expected a duration from 0s to {max}, found {found}"))
+        }
     }
-}
-
-/// `names` for people: "a, b, c".
-pub(super) fn list(names: impl IntoIterator<Item = &'static str>) -> String {
-    names.into_iter().collect::<Vec<_>>().join(", ")
-}
-
-/// The table's columns of these kinds, for people.
-pub(super) fn columns(table: &'static Table, kinds: &[Kind]) -> String {
-    list(table.columns.iter().filter(|column| kinds.contains(&column.kind)).map(|column| column.name))
 }
 
 #[cfg(test)]
@@ -335,7 +324,7 @@ mod tests {
         let rule = || when("cpu", "utilization > 0.5");
         let cases = [
             (RuleSettings { name: " ".into(), ..rule() }, "name", "give the rule a name"),
-            (RuleSettings { condition: Some("load_above".into()), ..rule() }, "condition", "beside `when`"),
+            (RuleSettings { condition: Some("load_above".into()), ..rule() }, "condition", "beside `when`; remove"),
             (
                 RuleSettings { when: None, ..rule() },
                 "when",
@@ -349,11 +338,24 @@ mod tests {
             ),
             (when("wide", "x > 1"), "table", "has 5 labels"),
             (RuleSettings { threshold: Some(1.0), ..rule() }, "threshold", "belongs to `condition`"),
-            (RuleSettings { for_: HOLD_MAX + Duration::from_secs(1), ..rule() }, "for", "longer than 7 days"),
-            (RuleSettings { resolve_after: Some(HOLD_MAX * 2), ..rule() }, "resolve_after", "longer than 7 days"),
+            (
+                RuleSettings { for_: HOLD_MAX + Duration::from_secs(1), ..rule() },
+                "for",
+                "from 0s to 168h, found 168h 1s",
+            ),
+            (
+                RuleSettings { resolve_after: Some(HOLD_MAX * 2), ..rule() },
+                "resolve_after",
+                "from 0s to 168h, found 336h",
+            ),
             (RuleSettings { message: "{nope}".into(), ..rule() }, "message", "cpu: time, cpu, user_us, utilization"),
             (RuleSettings { message: "x".repeat(MESSAGE_BYTES_MAX + 1), ..rule() }, "message", "the limit is 4096"),
-            (RuleSettings { notify: vec!["log".into(), String::new()], ..rule() }, "notify", "entry 2 is empty"),
+            (
+                RuleSettings { notify: vec!["log".into(), String::new()], ..rule() },
+                "notify",
+                "unknown notifier ``; there is `log`",
+            ),
+            (RuleSettings { notify: vec!["ops".into()], ..rule() }, "notify", "unknown notifier `ops`; there is `log`"),
             (short("cpu_above", 1.0), "condition", "\"cpu_above\" is not known; it is one of cpu_usage_above"),
             (short("cpu_usage_above", 101.0), "threshold", "from 0 to below 100"),
             (RuleSettings { threshold: None, ..short("load_above", 1.0) }, "threshold", "is missing"),
@@ -372,6 +374,9 @@ mod tests {
         let rules = [when("cpu", "utilization > 0"), when("host", "load1 > 1"), when("cpu", "utilization > 0")];
         let (position, error) = compiler().compile_all(&rules).unwrap_err();
         assert_eq!((position, error.key), (2, "name"));
+        let many: Vec<_> = (0..=RULES_MAX).map(|i| when("host", &format!("load1 > {i}"))).collect();
+        let (position, many) = compiler().compile_all(&many).unwrap_err();
+        assert_eq!((position, many.problem.as_str()), (RULES_MAX, "is one rule too many; at most 10000 are allowed"));
         assert_eq!(
             error.to_string(),
             "alert rule \"cpu: utilization > 0\": name: is taken by an earlier rule; give each rule a name of its own"
@@ -383,12 +388,21 @@ mod tests {
         for family in FamilyId::all() {
             assert!(family.table.labels().count() <= LABELS_PER_SERIES_MAX, "{}", family.name());
         }
-        let compiler = Compiler::new();
+        let mut compiler = Compiler::new(["ops"]);
         for name in conditions() {
             let settings = RuleSettings { message: "{value}, {free_memory} free".into(), ..short(name, 50.0) };
             assert_eq!(compiler.compile(&settings).map(|rule| rule.name), Ok(name.to_owned()));
         }
         let settings = RuleSettings { message: "{collector} lost {lost}".into(), ..when("gap", "lost > 0") };
-        assert_eq!(Rule::compile(&settings).unwrap().table.name, "gap");
+        assert_eq!(compiler.compile(&settings).unwrap().table.name, "gap");
+        let settings = |notify: [&str; 2]| RuleSettings {
+            name: notify.concat(),
+            notify: notify.map(str::to_owned).to_vec(),
+            ..short("load_above", 1.0)
+        };
+        assert_eq!(compiler.compile(&settings(["log", "ops"])).unwrap().notify, ["log", "ops"]);
+        let error = compiler.compile(&settings(["ops", "opsy"])).unwrap_err();
+        assert_eq!((error.key, error.item), ("notify", Some(1)));
+        assert!(error.to_string().starts_with("alert rule \"opsopsy\": notify[1]: unknown notifier `opsy`"), "{error}");
     }
 }

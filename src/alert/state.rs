@@ -4,20 +4,25 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// How many series of one rule are pending or firing at once; further ones are counted and not watched.
+use serde::Serialize;
+
+/// How many labels a table may have for rules to watch it.
+pub const LABELS_PER_SERIES_MAX: usize = 4;
+
+/// How many series of one rule can be pending or firing at once. Rows of further ones are counted and not watched.
 pub(super) const SERIES_MAX: usize = 10_000;
 
-/// A series without a row for longer than this is no longer known to be pending: its condition was not seen to hold.
+/// A pending series without a row for longer than this starts its hold anew: its condition was not seen to hold.
 const SILENCE_US_MAX: i64 = 60_000_000;
 
-/// A firing series without a row for this long, while its table gets rows, is gone, and resolved by that.
+/// A firing series without a row for this long, while its table gets rows, is gone and resolves.
 pub(super) const GONE_AFTER_US: i64 = 300_000_000;
 
-/// What a condition says about a row. The order makes "and" the minimum and "or" the maximum, as SQL has it.
+/// What a condition says about a row. They are ordered so that SQL's AND is the minimum and OR the maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Truth {
     False,
-    /// Something it needs is absent: neither fires nor resolves.
+    /// A value it needs is absent: the row neither fires nor resolves.
     Unknown,
     True,
 }
@@ -42,12 +47,12 @@ impl std::ops::Not for Truth {
 
 /// A series of one table: its labels' dictionary keys, packed in the order of the label columns.
 ///
-/// Keys of one family stand for the same text as long as the daemon runs, so no text is needed to tell series apart.
+/// A key of one family stands for the same text as long as the daemon runs, so keys tell series apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct SeriesKey(u128);
 
 impl SeriesKey {
-    /// This series with one more label. Up to [`LABELS_PER_SERIES_MAX`](super::rule::LABELS_PER_SERIES_MAX) fit.
+    /// This series with one more label. Up to [`LABELS_PER_SERIES_MAX`] fit.
     pub(super) fn with(self, key: i32) -> Self {
         SeriesKey(self.0 << 32 | u128::from(key.cast_unsigned()))
     }
@@ -60,7 +65,7 @@ impl SeriesKey {
     }
 }
 
-/// A map by series. The standard hasher's defence is not needed: keys are small numbers that kymo hands out.
+/// A map by series. Keys are small numbers that kymo chooses, so the hasher need not resist attacks.
 pub(super) type SeriesMap<T> = HashMap<SeriesKey, T, BuildHasherDefault<KeyHasher>>;
 
 /// Spreads packed dictionary keys by a multiplication with a large odd number.
@@ -86,11 +91,25 @@ impl Hasher for KeyHasher {
     }
 }
 
-/// What there is to tell about a series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    Fired,
+/// A change of a series that is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transition {
+    /// The condition held for the rule's `for`.
+    Firing,
+    /// The condition failed for the rule's `resolve_after`, or the series is gone.
     Resolved,
+}
+
+impl Transition {
+    /// `firing` or `resolved`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transition::Firing => "firing",
+            Transition::Resolved => "resolved",
+        }
+    }
 }
 
 /// One rule's series that are not inactive.
@@ -114,7 +133,7 @@ struct Series {
 enum Phase {
     /// The condition holds since then.
     Pending { since_us: i64 },
-    /// Told as firing; the condition fails since then, if it does.
+    /// Told as firing. Since when the condition fails, if it does.
     Firing { failing_since_us: Option<i64> },
 }
 
@@ -134,7 +153,7 @@ impl Machine {
         self.series.len() - self.firing
     }
 
-    /// How many rows were not watched because [`SERIES_MAX`] series were pending or firing, since this was last asked.
+    /// How many rows were not watched because of [`SERIES_MAX`], since the last call.
     pub(super) fn take_excess(&mut self) -> u64 {
         std::mem::take(&mut self.excess)
     }
@@ -145,7 +164,7 @@ impl Machine {
     }
 
     /// Takes a row of series `key` at `time_us`, for which the condition is `holds`.
-    pub(super) fn step(&mut self, key: SeriesKey, time_us: i64, holds: Truth) -> Option<Change> {
+    pub(super) fn step(&mut self, key: SeriesKey, time_us: i64, holds: Truth) -> Option<Transition> {
         let full = self.series.len() >= SERIES_MAX;
         let mut entry = match self.series.entry(key) {
             Entry::Occupied(entry) => entry,
@@ -164,7 +183,7 @@ impl Machine {
                     Phase::Pending { since_us: time_us }
                 };
                 entry.insert(Series { seen_us: time_us, phase });
-                return (self.hold_us == 0).then_some(Change::Fired);
+                return (self.hold_us == 0).then_some(Transition::Firing);
             }
         };
         let series = entry.get_mut();
@@ -173,7 +192,7 @@ impl Machine {
         match (&mut series.phase, holds) {
             (_, Truth::Unknown) => None,
             (Phase::Pending { since_us }, Truth::True) => {
-                // A clock that was set back, or a series that was away, starts its time anew.
+                // After a step back of the clock, or a silence, the hold starts anew.
                 if time_us < *since_us || silence_us > SILENCE_US_MAX {
                     *since_us = time_us;
                 }
@@ -182,7 +201,7 @@ impl Machine {
                 }
                 series.phase = Phase::Firing { failing_since_us: None };
                 self.firing += 1;
-                Some(Change::Fired)
+                Some(Transition::Firing)
             }
             (Phase::Pending { .. }, Truth::False) => {
                 entry.remove();
@@ -200,12 +219,12 @@ impl Machine {
                 }
                 entry.remove();
                 self.firing -= 1;
-                Some(Change::Resolved)
+                Some(Transition::Resolved)
             }
         }
     }
 
-    /// Forgets the series that had no row for [`GONE_AFTER_US`] before `now_us`, and gives those that were firing.
+    /// Forgets the series without a row for [`GONE_AFTER_US`] before `now_us`. Returns those that were firing.
     pub(super) fn forget_gone(&mut self, now_us: i64) -> Vec<SeriesKey> {
         let mut resolved = Vec::new();
         self.series.retain(|key, series| {
@@ -231,7 +250,7 @@ mod tests {
     }
 
     /// Steps series 0 through (second, truth) and gives the (second, change) told.
-    fn run(machine: &mut Machine, rows: &[(i64, Truth)]) -> Vec<(i64, Change)> {
+    fn run(machine: &mut Machine, rows: &[(i64, Truth)]) -> Vec<(i64, Transition)> {
         let step = |(second, truth): &(i64, Truth)| Some((*second, machine.step(key(0), second * SECOND, *truth)?));
         rows.iter().filter_map(step).collect()
     }
@@ -252,12 +271,12 @@ mod tests {
             (14, False),
             (15, False),
         ];
-        assert_eq!(run(&mut machine, &rows), [(3, Change::Fired), (14, Change::Resolved)]);
+        assert_eq!(run(&mut machine, &rows), [(3, Transition::Firing), (14, Transition::Resolved)]);
         assert!(machine.is_quiet());
         // A break starts the hold anew.
         assert_eq!(run(&mut machine, &[(20, True), (22, False), (23, True), (25, True)]), []);
         assert_eq!((machine.pending(), machine.firing().count()), (1, 0));
-        assert_eq!(run(&mut machine, &[(26, True)]), [(26, Change::Fired)]);
+        assert_eq!(run(&mut machine, &[(26, True)]), [(26, Transition::Firing)]);
     }
 
     #[test]
@@ -265,7 +284,7 @@ mod tests {
         use Truth::{False, True};
         let mut machine = Machine::new(0, 0);
         let told = run(&mut machine, &[(0, False), (1, True), (2, True), (3, False), (4, False), (5, True)]);
-        assert_eq!(told, [(1, Change::Fired), (3, Change::Resolved), (5, Change::Fired)]);
+        assert_eq!(told, [(1, Transition::Firing), (3, Transition::Resolved), (5, Transition::Firing)]);
     }
 
     #[test]
@@ -283,7 +302,7 @@ mod tests {
             (10, Unknown),
             (11, False),
         ];
-        assert_eq!(run(&mut machine, &rows), [(4, Change::Fired), (11, Change::Resolved)]);
+        assert_eq!(run(&mut machine, &rows), [(4, Transition::Firing), (11, Transition::Resolved)]);
     }
 
     #[test]
@@ -292,14 +311,14 @@ mod tests {
         let mut machine = Machine::new(2 * SECOND, 0);
         assert_eq!(run(&mut machine, &[(0, True), (61, True), (62, True)]), []);
         assert_eq!(run(&mut machine, &[(10, True), (11, True)]), []);
-        assert_eq!(run(&mut machine, &[(12, True)]), [(12, Change::Fired)]);
+        assert_eq!(run(&mut machine, &[(12, True)]), [(12, Transition::Firing)]);
     }
 
     #[test]
     fn series_are_apart_and_the_gone_are_forgotten() {
         let mut machine = Machine::new(0, 0);
-        assert_eq!(machine.step(key(1), 0, Truth::True), Some(Change::Fired));
-        assert_eq!(machine.step(key(2), GONE_AFTER_US, Truth::True), Some(Change::Fired));
+        assert_eq!(machine.step(key(1), 0, Truth::True), Some(Transition::Firing));
+        assert_eq!(machine.step(key(2), GONE_AFTER_US, Truth::True), Some(Transition::Firing));
         assert_eq!(machine.step(key(1), 1, Truth::True), None);
         assert_eq!(machine.forget_gone(GONE_AFTER_US), []);
         assert_eq!(machine.forget_gone(GONE_AFTER_US + 1), [key(1)]);
@@ -314,7 +333,7 @@ mod tests {
             assert_eq!(machine.step(key(label), 0, Truth::True), None);
         }
         assert_eq!((machine.pending(), machine.take_excess()), (SERIES_MAX, 5));
-        assert_eq!(machine.step(key(0), 1, Truth::True), Some(Change::Fired));
+        assert_eq!(machine.step(key(0), 1, Truth::True), Some(Transition::Firing));
         assert_eq!(machine.step(key(last), 1, Truth::True), None);
     }
 

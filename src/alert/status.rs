@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::rule::Rule;
-use super::state::Change;
+use super::state::Transition;
 
 /// How many firing series of a rule are listed; all are counted.
 pub const FIRING_LISTED_MAX: usize = 100;
@@ -87,10 +87,10 @@ impl Post {
         self.pending.store(pending, Ordering::Relaxed);
     }
 
-    pub(super) fn count(&self, change: Change) {
-        let counter = match change {
-            Change::Fired => &self.fired,
-            Change::Resolved => &self.resolved,
+    pub(super) fn count(&self, transition: Transition) {
+        let counter = match transition {
+            Transition::Firing => &self.fired,
+            Transition::Resolved => &self.resolved,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -2,10 +2,11 @@
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use bytesize::ByteSize;
 use jiff::Timestamp;
 use leon::Item;
 
-use super::rule::columns;
+use super::expression::columns;
 use crate::family::FamilyId;
 use crate::record::{Kind, Table, Type};
 
@@ -85,7 +86,7 @@ impl Template {
                 Piece::Value => message.push_str(&number(facts.value)),
                 Piece::Threshold => message.push_str(&number(facts.threshold)),
                 Piece::FreeMemory(..) => {
-                    message.push_str(&facts.free_memory_bytes.map_or_else(|| ABSENT.into(), binary_bytes));
+                    message.push_str(&bytes(facts.free_memory_bytes));
                 }
                 Piece::Column(column) => message.push_str(&self.column(*column, facts)),
             }
@@ -144,27 +145,18 @@ fn piece(key: &str, names: &Names) -> Result<Piece, String> {
     })
 }
 
+/// Bytes in a binary unit, such as "3.2 GiB".
+fn bytes(bytes: Option<i64>) -> String {
+    let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok());
+    bytes.map_or_else(|| ABSENT.into(), |bytes| ByteSize(bytes).to_string())
+}
+
 /// A number with up to two decimals.
 fn number(value: Option<f64>) -> String {
     let Some(value) = value.filter(|value| value.is_finite()) else { return ABSENT.into() };
     let text = format!("{value:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".into() } else { text.into() }
-}
-
-/// Bytes in the binary unit that leaves one to four digits before the point.
-fn binary_bytes(bytes: i64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes.unsigned_abs() < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value.abs() >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
 }
 
 #[cfg(test)]
@@ -218,7 +210,7 @@ mod tests {
         let numbers = [90.0, 0.126, -0.001, 1e7, 12.5].map(|value| number(Some(value)));
         assert_eq!(numbers, ["90", "0.13", "0", "10000000", "12.5"]);
         assert_eq!((number(None), number(Some(f64::NAN))), (ABSENT.to_owned(), ABSENT.to_owned()));
-        let bytes = [0, 1023, 1024, 1 << 20, 1_649_267_441_664, i64::MAX].map(binary_bytes);
+        let bytes = [0, 1023, 1024, 1 << 20, 1_649_267_441_664, i64::MAX].map(|count| bytes(Some(count)));
         assert_eq!(bytes, ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "1.5 TiB", "8.0 EiB"]);
     }
 }

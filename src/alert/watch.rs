@@ -1,8 +1,8 @@
 //! The rules of one table, evaluated together.
 //!
-//! Rules share their work. Equal expressions are evaluated once a batch. Rules that compare the same expression over
-//! the same rows share a [`Probe`]: its lowest and highest value tell, by one comparison a rule, whether a rule can
-//! hold for any row at all. A rule that cannot, and has no series pending or firing, costs nothing else.
+//! Rules share work. Equal expressions are evaluated once a batch. Rules that compare the same expression over the same
+//! rows share a [`Probe`], which has its lowest and highest value. One comparison with these tells whether a rule can
+//! hold for any row. A rule that cannot, and has no series pending or firing, costs nothing else.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,21 +18,21 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::expression::{Comparison, Expression, Node, Term, counters, extended};
 use super::rate::Rates;
 use super::rule::Rule;
-use super::state::{Change, GONE_AFTER_US, Machine, SeriesKey, Truth};
+use super::state::{GONE_AFTER_US, Machine, SeriesKey, Transition, Truth};
 use crate::record::Table;
 
-/// How often gone series are looked for, in the time of the rows.
+/// How often gone series are searched, in the time of the rows.
 const SWEEP_INTERVAL_US: i64 = GONE_AFTER_US / 10;
 
-/// A change to tell, as positions in the batch that brought it.
+/// A transition to tell, as positions in the batch that caused it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Event {
     /// Position of the rule in its table.
     pub(super) rule: usize,
     pub(super) key: SeriesKey,
-    pub(super) change: Change,
+    pub(super) transition: Transition,
     pub(super) time_us: i64,
-    /// The row that brought it, unless the series is gone.
+    /// The row that caused it; none when the series is gone.
     pub(super) row: Option<usize>,
 }
 
@@ -45,9 +45,9 @@ pub(super) struct Watch {
     rates: Option<RateColumns>,
     leaves: Leaves,
     masks: Vec<Mask>,
-    scopes: Vec<Scope>,
+    filters: Vec<Filter>,
     probes: Vec<Probe>,
-    /// What decides whether a rule needs a look, apart from the rest so that going through all of them is quick.
+    /// Which rules must be evaluated. Apart from the rest, so that going through all of them is quick.
     triggers: Vec<Trigger>,
     /// The rules themselves, at the position of their trigger.
     watched: Vec<Watched>,
@@ -87,8 +87,9 @@ struct Left {
 struct LabelIs {
     position: usize,
     text: String,
-    /// The text's key, once the dictionary has it, and how much of the dictionary was looked through before.
+    /// The text's key, once the dictionary has it.
     key: Option<i32>,
+    /// How many entries of the dictionary were searched before.
     known: usize,
     keys: Vec<i32>,
 }
@@ -121,21 +122,21 @@ enum LeafNode {
 #[derive(Debug)]
 struct Evaluated {
     physical: Arc<dyn PhysicalExpr>,
-    /// Whether it failed before: told once, counted always.
+    /// Whether it failed before: a failure is logged once and counted always.
     failed: bool,
 }
 
-/// A set of masks that must all be true; the first scope is the empty set.
+/// A set of masks that must all be true. The first filter is the empty set.
 #[derive(Debug)]
-struct Scope {
+struct Filter {
     masks: Vec<usize>,
     truths: Vec<Truth>,
 }
 
-/// The range of a left side over the rows that a scope lets through; empty (low above high) when there are none.
+/// The range of a left side over the rows that pass a filter. Empty (low above high) when none does.
 #[derive(Debug)]
 struct Probe {
-    scope: usize,
+    filter: usize,
     left: Option<usize>,
     low: f64,
     high: f64,
@@ -312,7 +313,7 @@ impl Evaluated {
                 *failures += 1;
                 if !std::mem::replace(&mut self.failed, true) {
                     let error = error.strip_backtrace();
-                    tracing::warn!(expression = %self.physical, error, "an alert expression cannot be evaluated; its rules take the rows as absent");
+                    tracing::warn!(expression = %self.physical, error, "an alert expression cannot be evaluated; to its rules the rows are absent");
                 }
                 None
             }
@@ -328,7 +329,7 @@ impl Watch {
             rates: RateColumns::new(table, rules),
             leaves: Leaves::default(),
             masks: Vec::new(),
-            scopes: vec![Scope { masks: Vec::new(), truths: Vec::new() }],
+            filters: vec![Filter { masks: Vec::new(), truths: Vec::new() }],
             probes: Vec::new(),
             triggers: Vec::with_capacity(rules.len()),
             watched: Vec::with_capacity(rules.len()),
@@ -339,33 +340,33 @@ impl Watch {
         };
         let mut leaves = LeafFinder::default();
         let mut masks = Shared::default();
-        let mut scopes = Shared(HashMap::from([(Vec::new(), 0)]));
+        let mut filters = Shared(HashMap::from([(Vec::new(), 0)]));
         let mut probes = Shared::default();
         for rule in rules {
-            let mut scope = Vec::new();
+            let mut filter = Vec::new();
             let mut comparisons = Vec::new();
             for term in &rule.condition.terms {
                 match term {
                     Term::Boolean { key, node } => {
                         let make = || Mask { node: leaves.node(node), truths: Vec::new() };
-                        scope.push(masks.place(key, &mut watch.masks, make));
+                        filter.push(masks.place(key, &mut watch.masks, make));
                     }
                     Term::Compare { left, comparison, right } => {
                         comparisons.push((leaves.left(left), *comparison, *right));
                     }
                 }
             }
-            scope.sort_unstable();
-            scope.dedup();
-            let make = || Scope { masks: scope.clone(), truths: Vec::new() };
-            let scope = scopes.place(scope.clone(), &mut watch.scopes, make);
+            filter.sort_unstable();
+            filter.dedup();
+            let make = || Filter { masks: filter.clone(), truths: Vec::new() };
+            let filter = filters.place(filter.clone(), &mut watch.filters, make);
             let mut comparisons = comparisons.into_iter();
-            // A rule without comparisons holds wherever its scope does: its probe's range is then 0…0.
+            // A rule without comparisons holds for every row that passes its filter: its probe's range is then 0…0.
             let first = comparisons.next();
             let (left, comparison, right) = first
                 .map_or((None, Comparison::Equal, 0.0), |(left, comparison, right)| (Some(left), comparison, right));
-            let make = || Probe { scope, left, low: f64::INFINITY, high: f64::NEG_INFINITY };
-            let probe = probes.place((scope, left), &mut watch.probes, make);
+            let make = || Probe { filter, left, low: f64::INFINITY, high: f64::NEG_INFINITY };
+            let probe = probes.place((filter, left), &mut watch.probes, make);
             watch.triggers.push(Trigger { probe, comparison, right, busy: false });
             let machine = Machine::new(rule.hold_us, rule.resolve_after_us);
             watch.watched.push(Watched { machine, more: comparisons.collect() });
@@ -374,8 +375,8 @@ impl Watch {
         watch
     }
 
-    /// Takes the rows of `batch` and adds what there is to tell to `events`; `settled` hears of each rule whose pending
-    /// series may have changed. Gives the batch that the rules' expressions refer to.
+    /// Takes the rows of `batch` and adds transitions to `events`. Calls `settled` for each rule whose pending series may
+    /// have changed. Returns the batch that the rules' expressions refer to.
     pub(super) fn evaluate(
         &mut self,
         batch: &RecordBatch,
@@ -390,22 +391,22 @@ impl Watch {
         };
         self.read_terms(&batch);
         for (rule, (trigger, watched)) in self.triggers.iter_mut().zip(&mut self.watched).enumerate() {
-            let Probe { scope, left, low, high } = self.probes[trigger.probe];
+            let Probe { filter, left, low, high } = self.probes[trigger.probe];
             if !trigger.busy && !trigger.comparison.may_hold(low, high, trigger.right) {
                 continue;
             }
-            let scope = &self.scopes[scope].truths;
+            let passes = &self.filters[filter].truths;
             let machine = &mut watched.machine;
             for (row, (time_us, key)) in times.iter().zip(&self.keys).enumerate() {
-                let mut truth = scope[row];
+                let mut truth = passes[row];
                 if let Some(left) = left {
                     truth = truth.min(trigger.comparison.holds(self.leaves.lefts[left].values[row], trigger.right));
                 }
                 for (left, comparison, right) in &watched.more {
                     truth = truth.min(comparison.holds(self.leaves.lefts[*left].values[row], *right));
                 }
-                if let Some(change) = machine.step(*key, *time_us, truth) {
-                    events.push(Event { rule, key: *key, change, time_us: *time_us, row: Some(row) });
+                if let Some(transition) = machine.step(*key, *time_us, truth) {
+                    events.push(Event { rule, key: *key, transition, time_us: *time_us, row: Some(row) });
                 }
             }
             self.excess += machine.take_excess();
@@ -465,7 +466,7 @@ impl Watch {
             truths.clear();
             truths.extend((0..rows).map(|row| node.truth(&self.leaves, row)));
         }
-        for Scope { masks, truths } in &mut self.scopes {
+        for Filter { masks, truths } in &mut self.filters {
             truths.clear();
             truths.resize(rows, Truth::True);
             for mask in masks {
@@ -474,9 +475,9 @@ impl Watch {
                 }
             }
         }
-        for Probe { scope, left, low, high } in &mut self.probes {
+        for Probe { filter, left, low, high } in &mut self.probes {
             (*low, *high) = (f64::INFINITY, f64::NEG_INFINITY);
-            for (row, truth) in self.scopes[*scope].truths.iter().enumerate() {
+            for (row, truth) in self.filters[*filter].truths.iter().enumerate() {
                 if *truth == Truth::True {
                     let value = left.map_or(0.0, |left| self.leaves.lefts[left].values[row]);
                     // min and max leave NaN, the absent, aside.
@@ -496,7 +497,7 @@ impl Watch {
                 continue;
             }
             for key in watched.machine.forget_gone(now_us) {
-                events.push(Event { rule, key, change: Change::Resolved, time_us: now_us, row: None });
+                events.push(Event { rule, key, transition: Transition::Resolved, time_us: now_us, row: None });
             }
             trigger.busy = !watched.machine.is_quiet();
             settled(rule, &watched.machine);

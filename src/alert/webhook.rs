@@ -3,16 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use serde::Serialize;
 
-use super::notify::{Notification, NotifierKind, NotifierSettings, NotifyError};
+use super::notification::Notification;
 
 /// How often a notification is tried before it is lost.
-pub const TRIES_MAX: u32 = 3;
+pub const TRIES_MAX: usize = 3;
 
-/// The longest a receiver may be waited for.
+/// The longest time that one try may take.
 pub const TIMEOUT_MAX: Duration = Duration::from_mins(1);
 
 /// The most headers a webhook adds.
@@ -27,7 +28,7 @@ pub struct WebhookSettings {
     pub timeout: Duration,
     /// Headers to add, such as `Authorization`.
     pub headers: Vec<(String, String)>,
-    /// How long to wait before the second try; twice as long before each further one.
+    /// How long to wait before the second try. The wait doubles with each try, and a random part of it is added.
     pub retry_delay: Duration,
 }
 
@@ -53,19 +54,12 @@ impl fmt::Debug for WebhookSettings {
     }
 }
 
-/// Checks a notifier's settings without making it.
-///
-/// # Errors
-/// When the URL, a header or a duration is not what it must be.
-pub fn check(settings: &NotifierSettings) -> Result<(), NotifyError> {
-    if settings.name.trim().is_empty() {
-        let problem = "is empty; give the notifier a name".into();
-        return Err(NotifyError { notifier: settings.name.clone(), key: "name", problem });
-    }
-    match &settings.kind {
-        NotifierKind::Log => Ok(()),
-        NotifierKind::Webhook(webhook) => parts(&settings.name, webhook).map(drop),
-    }
+/// The key of a setting that is wrong, and what is wrong with it and what would be right.
+pub(super) type Problem = (&'static str, String);
+
+/// Checks a webhook's settings without making it.
+pub(super) fn check(settings: &WebhookSettings) -> Result<(), Problem> {
+    parts(settings).map(drop)
 }
 
 /// A webhook that can be posted to.
@@ -98,9 +92,9 @@ struct Body<'a> {
 }
 
 impl Webhook {
-    pub(super) fn new(name: &str, settings: &WebhookSettings, host: &str) -> Result<Self, NotifyError> {
-        let (url, headers) = parts(name, settings)?;
-        // Another part of the process may have installed one already; then that one serves.
+    pub(super) fn new(settings: &WebhookSettings, host: &str) -> Result<Self, Problem> {
+        let (url, headers) = parts(settings)?;
+        // An error means that the process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .timeout(settings.timeout)
@@ -108,28 +102,23 @@ impl Webhook {
             .user_agent(concat!("kymo/", env!("CARGO_PKG_VERSION")))
             .pool_max_idle_per_host(1)
             .build()
-            .map_err(|error| NotifyError { notifier: name.into(), key: "url", problem: chain(&error) })?;
+            .map_err(|error| ("url", chain(&error)))?;
         Ok(Webhook { client, url, headers, host: host.into(), retry_delay: settings.retry_delay })
     }
 
     /// Posts `notification`, up to [`TRIES_MAX`] times.
     pub(super) async fn post(&self, notification: &Notification) -> Result<(), PostError> {
         let body = serde_json::to_vec(&Body { host: &self.host, notification })?;
-        let mut delay = self.retry_delay;
-        let mut tries = 1;
-        loop {
-            let error = match self.post_once(body.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if tries == TRIES_MAX || !error.may_pass() {
-                return Err(error);
-            }
-            tracing::debug!(tries, %error, "posting again after {delay:?}");
-            tokio::time::sleep(delay).await;
-            tries += 1;
-            delay *= 2;
-        }
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(self.retry_delay)
+            .without_max_delay()
+            .with_jitter()
+            .with_max_times(TRIES_MAX - 1);
+        (|| self.post_once(body.clone()))
+            .retry(delays)
+            .when(PostError::may_pass)
+            .notify(|error, delay| tracing::debug!(%error, "posting again after {delay:?}"))
+            .await
     }
 
     async fn post_once(&self, body: Vec<u8>) -> Result<(), PostError> {
@@ -155,36 +144,34 @@ impl PostError {
     }
 }
 
-fn parts(name: &str, settings: &WebhookSettings) -> Result<(Url, HeaderMap), NotifyError> {
-    let fail = |key, problem| NotifyError { notifier: name.to_owned(), key, problem };
+fn parts(settings: &WebhookSettings) -> Result<(Url, HeaderMap), Problem> {
     let url = Url::parse(&settings.url)
-        .map_err(|error| fail("url", format!("{error}; it is like https://example.org/alerts")))?;
+        .map_err(|error| ("url", format!("{error}; write a URL such as https://example.org/alerts")))?;
     if !["http", "https"].contains(&url.scheme()) {
-        return Err(fail("url", format!("has the scheme {:?}; it is http or https", url.scheme())));
+        return Err(("url", format!("has the scheme {:?}; write http or https", url.scheme())));
     }
     if settings.timeout.is_zero() || settings.timeout > TIMEOUT_MAX {
-        return Err(fail("timeout", format!("is {:?}; it is above 0 and up to {TIMEOUT_MAX:?}", settings.timeout)));
+        return Err(("timeout", format!("is {:?}; it must be above 0 and at most {TIMEOUT_MAX:?}", settings.timeout)));
     }
     if settings.retry_delay > TIMEOUT_MAX {
-        return Err(fail("retry_delay", format!("is {:?}; it is up to {TIMEOUT_MAX:?}", settings.retry_delay)));
+        return Err(("retry_delay", format!("is {:?}; it must be at most {TIMEOUT_MAX:?}", settings.retry_delay)));
     }
     if settings.headers.len() > HEADERS_MAX {
-        return Err(fail("headers", format!("are {}; there may be {HEADERS_MAX}", settings.headers.len())));
+        return Err(("headers", format!("are {}; at most {HEADERS_MAX} are allowed", settings.headers.len())));
     }
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (header, value) in &settings.headers {
-        let key: HeaderName =
-            header.parse().map_err(|_| fail("headers", format!("{header:?} is not a header's name")))?;
+        let key: HeaderName = header.parse().map_err(|_| ("headers", format!("{header:?} is not a header's name")))?;
         let mut value: HeaderValue =
-            value.parse().map_err(|_| fail("headers", format!("the value of {header:?} is not visible ASCII")))?;
+            value.parse().map_err(|_| ("headers", format!("the value of {header:?} is not visible ASCII")))?;
         value.set_sensitive(true);
         headers.insert(key, value);
     }
     Ok((url, headers))
 }
 
-/// The error with its causes: reqwest says what failed and leaves why to the sources.
+/// The error with its causes: reqwest's own text leaves them out.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -200,8 +187,9 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
-    use crate::alert::notify::tests::notification;
-    use crate::alert::notify::{Deliverer, LOG, State};
+    use crate::alert::notification::tests::notification;
+    use crate::alert::notify::{Deliverer, LOG, NotifierKind, NotifierSettings};
+    use crate::alert::state::Transition;
 
     /// A receiver on loopback that answers each request with the next status, the last one ever after. Gives its URL
     /// and the (request head, body) pairs.
@@ -251,8 +239,8 @@ mod tests {
     async fn a_failing_receiver_is_tried_again_and_order_is_kept() {
         let (url, mut requests) = receiver(&[503, 429, 200]).await;
         let (outbox, deliverer) = Deliverer::new(vec![hook(&url)], "alpha").unwrap();
-        outbox.send("hook", &Arc::new(notification("busy", State::Firing)));
-        outbox.send("hook", &Arc::new(notification("busy", State::Resolved)));
+        outbox.send("hook", &Arc::new(notification("busy", Transition::Firing)));
+        outbox.send("hook", &Arc::new(notification("busy", Transition::Resolved)));
         deliverer.run(async {}, Duration::from_mins(1)).await;
         assert_eq!((outbox.sent(), outbox.lost()), (2, 0));
 
@@ -274,13 +262,13 @@ mod tests {
         let mut other = hook(&failing);
         other.name = "other".into();
         let (outbox, deliverer) = Deliverer::new(vec![hook(&refusing), other], "alpha").unwrap();
-        outbox.send("hook", &Arc::new(notification("busy", State::Firing)));
-        outbox.send("other", &Arc::new(notification("busy", State::Firing)));
+        outbox.send("hook", &Arc::new(notification("busy", Transition::Firing)));
+        outbox.send("other", &Arc::new(notification("busy", Transition::Firing)));
         deliverer.run(async {}, Duration::from_mins(1)).await;
         assert_eq!((outbox.sent(), outbox.lost()), (0, 2));
         // What is refused for good is not repeated.
         let count = |requests: &mut UnboundedReceiver<_>| std::iter::from_fn(|| requests.try_recv().ok()).count();
-        assert_eq!((count(&mut refused), count(&mut failed)), (1, TRIES_MAX as usize));
+        assert_eq!((count(&mut refused), count(&mut failed)), (1, TRIES_MAX));
     }
 
     #[tokio::test]
@@ -290,8 +278,8 @@ mod tests {
         let url = format!("http://{}/", silent.local_addr().unwrap());
         let (outbox, deliverer) = Deliverer::new(vec![hook(&url)], "alpha").unwrap();
         for _ in 0..3 {
-            outbox.send("hook", &Arc::new(notification("busy", State::Firing)));
-            outbox.send(LOG, &Arc::new(notification("busy", State::Firing)));
+            outbox.send("hook", &Arc::new(notification("busy", Transition::Firing)));
+            outbox.send(LOG, &Arc::new(notification("busy", Transition::Firing)));
         }
         let watched = outbox.clone();
         let logged = async move {
@@ -313,12 +301,12 @@ mod tests {
             let mut webhook = WebhookSettings { url: "https://example.org/x".into(), ..WebhookSettings::default() };
             change(&mut webhook);
             let settings = NotifierSettings { name: "hook".into(), kind: NotifierKind::Webhook(webhook) };
-            check(&settings).map_err(|error| error.to_string())
+            settings.check().map_err(|error| error.to_string())
         };
         assert_eq!(problem(|_| {}), Ok(()));
         let cases: [Case; 6] = [
             (|webhook| webhook.url = "example.org".into(), "url: relative URL without a base"),
-            (|webhook| webhook.url = "ftp://example.org".into(), "url: has the scheme \"ftp\"; it is http or https"),
+            (|webhook| webhook.url = "ftp://example.org".into(), "url: has the scheme \"ftp\"; write http or https"),
             (|webhook| webhook.timeout = Duration::ZERO, "timeout: is 0ns"),
             (|webhook| webhook.retry_delay = Duration::from_secs(61), "retry_delay: is 61s"),
             (|webhook| webhook.headers = vec![("a b".into(), "c".into())], "headers: \"a b\" is not a header's name"),

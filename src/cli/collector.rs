@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::connect::{Target, block_on, request};
 use super::{Form, show, table};
-use crate::config::parse_duration;
 use crate::serve::proto::control_collector_request::Action;
 use crate::serve::proto::metrics_service_client::MetricsServiceClient;
 use crate::serve::proto::{
     self, ControlCollectorRequest, ListCollectorsRequest, RetuneCollector, StartCollector, StopCollector,
 };
+use crate::words::parse_duration;
 
 /// `kymo collector`.
 #[derive(Args, Clone, Debug)]

@@ -1,28 +1,28 @@
-//! `[[alert]]` and `[notifier.NAME]`: rules, and who is told.
+//! `[[alert]]` and `[notifier.NAME]`: rules, and whom they notify.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::alert::notify::{LOG, NotifierKind, NotifierSettings};
-use crate::alert::rule::{Compiler, HOLD_MAX, RULES_MAX, Rule, RuleSettings};
-use crate::alert::webhook::{self, TIMEOUT_MAX, WebhookSettings};
+use crate::alert::rule::{Compiler, RULES_MAX, Rule, RuleSettings};
+use crate::alert::webhook::{TIMEOUT_MAX, WebhookSettings};
 
-use super::read::{self, Section, unknown};
+use super::read::{self, Section};
 use super::tree::{Entry, Node, Value};
 
 /// The greatest number of notifiers.
 const NOTIFIERS_MAX: usize = 64;
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
-/// The webhooks; the log is always there.
+/// The webhooks. The log needs no entry.
 pub(super) fn read_notifiers(root: &mut Section<'_>) -> Vec<NotifierSettings> {
     let mut notifiers = Vec::new();
     for (entry, mut section) in root.named_sections("notifier") {
         if entry.key == LOG {
-            section.wrong_itself(&entry.place, "`log` is the built-in notifier; give this one another name");
+            section.wrong_itself(&entry.place, "`log` is the built-in notifier; choose another name");
         }
         if notifiers.len() == NOTIFIERS_MAX {
-            section.wrong_itself(&entry.place, format!("is one notifier too many; there may be {NOTIFIERS_MAX}"));
+            section
+                .wrong_itself(&entry.place, format!("is one notifier too many; at most {NOTIFIERS_MAX} are allowed"));
         }
         let url = section.required("url", read::some_text);
         let timeout = section.optional("timeout", read::duration(TIMEOUT_MIN..=TIMEOUT_MAX));
@@ -32,7 +32,7 @@ pub(super) fn read_notifiers(root: &mut Section<'_>) -> Vec<NotifierSettings> {
             let timeout = timeout.unwrap_or(default.timeout);
             let webhook = WebhookSettings { url, timeout, headers, ..default };
             let notifier = NotifierSettings { name: entry.key.clone(), kind: NotifierKind::Webhook(webhook) };
-            if let Err(error) = webhook::check(&notifier) {
+            if let Err(error) = notifier.check() {
                 section.wrong(error.key, error.problem);
             }
             notifiers.push(notifier);
@@ -57,41 +57,32 @@ fn headers(node: &Node) -> Result<Vec<(String, String)>, String> {
     entries.iter().map(header).collect()
 }
 
-/// The rules, compiled; what is wrong with one does not keep the others from being checked.
+/// The rules, compiled. A wrong rule does not keep the others from being checked.
 pub(super) fn read_rules(root: &mut Section<'_>, notifiers: &[NotifierSettings]) -> Vec<Rule> {
-    let compiler = Compiler::new();
-    let mut names = HashSet::new();
+    let mut compiler = Compiler::new(notifiers.iter().map(|notifier| notifier.name.as_str()));
     let mut rules = Vec::new();
-    for (index, mut section) in root.listed_sections("alert").into_iter().enumerate() {
-        if index == RULES_MAX {
-            section.wrong("name", format!("is one rule too many; there may be {RULES_MAX}"));
-            break;
-        }
+    // One too many is an error already.
+    for mut section in root.listed_sections("alert").into_iter().take(RULES_MAX + 1) {
         let name = section.required("name", read::some_text);
+        let any = || read::duration(Duration::ZERO..=Duration::MAX);
         let settings = RuleSettings {
             name: name.clone().unwrap_or_default(),
             table: section.optional("table", read::some_text),
             when: section.optional("when", read::some_text),
             condition: section.optional("condition", read::some_text),
             threshold: section.optional("threshold", read::number),
-            for_: section.optional("for", read::duration(Duration::ZERO..=HOLD_MAX)).unwrap_or_default(),
-            resolve_after: section.optional("resolve_after", read::duration(Duration::ZERO..=HOLD_MAX)),
+            for_: section.optional("for", any()).unwrap_or_default(),
+            resolve_after: section.optional("resolve_after", any()),
             message: section.optional("message", read::text).unwrap_or_default(),
             notify: section.optional("notify", read::texts).unwrap_or_default(),
         };
-        for (index, notifier) in settings.notify.iter().enumerate() {
-            let known = notifiers.iter().map(|notifier| notifier.name.as_str()).chain([LOG]);
-            if !known.clone().any(|known| known == notifier) {
-                section.wrong_item("notify", index, unknown("notifier", notifier, known));
-            }
-        }
-        if let Some(name) = name {
+        if name.is_some() {
             match compiler.compile(&settings) {
                 Ok(rule) => rules.push(rule),
-                Err(error) => section.wrong(error.key, error.problem),
-            }
-            if !names.insert(name) {
-                section.wrong("name", "is taken by an earlier rule; give each rule a name of its own");
+                Err(error) => match error.item {
+                    Some(item) => section.wrong_item(error.key, item, error.problem),
+                    None => section.wrong(error.key, error.problem),
+                },
             }
         }
         section.finish();

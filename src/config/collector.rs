@@ -7,8 +7,9 @@ use std::time::Duration;
 use crate::family::{FAMILIES, Family, FamilyId};
 use crate::sampler::{INTERVAL_MAX, INTERVAL_MIN, Scheduling};
 
-use super::read::{self, Section, show, unknown};
+use super::read::{self, Section};
 use super::tree::Node;
+use crate::words::{duration as show, unknown};
 
 /// The greatest number of collectors.
 pub const COLLECTORS_MAX: usize = 64;

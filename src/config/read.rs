@@ -1,21 +1,19 @@
-//! Reading the tree: each section is asked for its keys, and whatever is wrong is noted with its place.
+//! Reading the tree: each section is asked for its keys, and every problem is noted with its place.
 //!
-//! Nothing here stops at the first error: a value that is absent or wrong reads as `None`, and the report at the end
-//! has them all.
+//! Reading does not stop at the first error. A value that is absent or wrong reads as `None`, and the report at the end
+//! has all errors.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Span, SpanRelativeTo};
+use bytesize::{ByteSize, Unit};
 
 use super::tree::{Entry, Node, Place, Problem, Value, by_place};
+use crate::words::{self, parse_duration, unknown};
 
-/// A similarity from which on another key is worth suggesting (Jaro-Winkler, 0…1).
-const SUGGESTION_SIMILARITY_MIN: f64 = 0.8;
-
-/// Collects what is wrong.
+/// Collects problems.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     problems: RefCell<Vec<Problem>>,
@@ -39,7 +37,7 @@ impl Report {
 /// A table being read.
 pub(super) struct Section<'a> {
     entries: &'a [Entry],
-    /// Where the table itself stands: what is missing in it is reported there.
+    /// Where the table itself stands: missing keys are reported there.
     pub(super) place: &'a Place,
     /// Its key's path; empty for the root.
     pub(super) path: String,
@@ -102,7 +100,7 @@ impl<'a> Section<'a> {
         self.section(key)
     }
 
-    /// The tables of which each has a name of the user's choice, in the order they were written.
+    /// The tables below `key`, which users name, in the order they were written.
     pub(super) fn named_sections(&mut self, key: &'static str) -> Vec<(&'a Entry, Section<'a>)> {
         let Some(all) = self.section(key) else { return Vec::new() };
         let named = |entry: &'a Entry| Some((entry, Section::new(&entry.node, all.key(&entry.key), self.report)?));
@@ -148,29 +146,11 @@ impl<'a> Section<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// Notes every key that nobody asked for.
+    /// Notes every key that was not asked for.
     pub(super) fn finish(self) {
         for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
             let known = self.asked.iter().copied();
             self.report.add(&entry.place, self.key(&entry.key), unknown("key", &entry.key, known));
-        }
-    }
-}
-
-/// Says that there is no `name` among the `known` ones, and which one may be meant.
-pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    let name_lower = name.to_lowercase();
-    let similarity = |other: &&str| match strsim::damerau_levenshtein(&name_lower, other) {
-        // One slip of a finger, which says little about the likeness of short names.
-        0 | 1 => 1.0,
-        _ => strsim::jaro_winkler(&name_lower, other),
-    };
-    let closest = known.clone().max_by(|left, right| similarity(left).total_cmp(&similarity(right)));
-    match closest.filter(|other| similarity(other) >= SUGGESTION_SIMILARITY_MIN) {
-        Some(other) => format!("unknown {what} `{name}`; did you mean `{other}`?"),
-        None => {
-            let known: Vec<_> = known.map(|known| format!("`{known}`")).collect();
-            format!("unknown {what} `{name}`; there is {}", known.join(", "))
         }
     }
 }
@@ -186,7 +166,7 @@ fn expected<T>(what: &str, node: &Node) -> Result<T, String> {
     Err(format!("expected {what}, found {found}"))
 }
 
-/// Text; from variables and flags whatever they say.
+/// Text. From variables and flags any value, as it was written.
 pub(super) fn text(node: &Node) -> Result<String, String> {
     match (&node.value, &node.raw) {
         (Value::Text(text), _) => Ok(text.clone()),
@@ -243,7 +223,10 @@ pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Node) -
         if bounds.contains(&duration) {
             return Ok(duration);
         }
-        expected(&format!("a duration from {} to {}", show(*bounds.start()), show(*bounds.end())), node)
+        expected(
+            &format!("a duration from {} to {}", words::duration(*bounds.start()), words::duration(*bounds.end())),
+            node,
+        )
     }
 }
 
@@ -255,10 +238,12 @@ pub(super) fn bytes(bounds: RangeInclusive<u64>) -> impl FnOnce(&Node) -> Result
             Value::Text(text) => parse_bytes(text),
             _ => None,
         };
+        let (low, high) = (ByteSize(*bounds.start()), ByteSize(*bounds.end()));
         match bytes {
             None => expected("a size, such as 65536 or \"64MiB\"", node),
             Some(bytes) if bounds.contains(&bytes) => Ok(bytes),
-            Some(_) => expected(&format!("a size from {} to {} bytes", bounds.start(), bounds.end()), node),
+            Some(_) if high == ByteSize(u64::MAX) => expected(&format!("a size of at least {low}"), node),
+            Some(_) => expected(&format!("a size from {low} to {high}"), node),
         }
     }
 }
@@ -282,35 +267,14 @@ pub(super) fn texts(node: &Node) -> Result<Vec<String>, String> {
     }
 }
 
-/// Parses a duration as the configuration writes it, such as `1ms` or `1h 30m`; a day has 24 hours. `None` for anything
-/// else, negative durations included.
-#[must_use]
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let span: Span = text.parse().ok()?;
-    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-    Duration::try_from(duration).ok()
-}
-
-/// A duration for people.
-pub(super) fn show(duration: Duration) -> String {
-    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
-}
-
-/// Parses a size: digits, then a decimal or binary unit of bytes.
+/// Parses a size: digits, then a decimal or binary unit of bytes. `None` for anything else, such as sizes beyond 64 bits.
 fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "tib" => 1 << 40,
-        _ => return None,
+    let factor = match unit.trim() {
+        "" => 1,
+        // `64M` is refused: it might mean either unit.
+        unit => unit.ends_with(['b', 'B']).then(|| unit.parse::<Unit>().ok())?? * 1,
     };
     digits.parse::<u64>().ok()?.checked_mul(factor)
 }
@@ -321,23 +285,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_sizes_are_read_as_people_write_them() {
-        let ms = Duration::from_millis;
-        for (text, duration) in
-            [("1ms", ms(1)), ("1h 30m", ms(5_400_000)), ("7d", ms(7 * 86_400_000)), ("1.5s", ms(1500))]
-        {
-            assert_eq!(parse_duration(text), Some(duration), "{text}");
-        }
-        for text in ["", "5", "-1s", "1 month", "fast"] {
-            assert_eq!(parse_duration(text), None, "{text}");
-        }
-        for (text, bytes) in [("0", 0), ("64MiB", 64 << 20), ("2 kB", 2000), ("1tib", 1 << 40)] {
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [("0", 0), ("64MiB", 64 << 20), ("2 kB", 2000), ("1tib", 1 << 40), ("7b", 7)] {
             assert_eq!(parse_bytes(text), Some(bytes), "{text}");
         }
-        for text in ["", "MiB", "-1", "1.5GiB", "9999999999TiB", "5 stones"] {
+        for text in ["", "MiB", "-1", "1.5GiB", "9999999999TiB", "5 stones", "64M", "64Mi"] {
             assert_eq!(parse_bytes(text), None, "{text}");
         }
-        assert_eq!(show(ms(1)), "1ms");
     }
 
     #[test]

@@ -178,7 +178,11 @@ fn values_out_of_bounds_are_refused_with_the_bounds() {
     assert_problem("[storage]\nflush_interval = '2d'\n", "2:18: storage.flush_interval: ", "a duration from 1s to 24h");
     assert_problem("[storage]\nretention_days = -1\n", "2:18: storage.retention_days: ", "an integer from 0 to 36500");
     assert_problem("[storage]\nhost = \"a\\u0007\"\n", "2:8: storage.host: ", "without control characters");
-    assert_problem("[query]\nmemory_bytes_max = '1KiB'\n", "2:20: query.memory_bytes_max: ", "a size from 1048576");
+    assert_problem(
+        "[query]\nmemory_bytes_max = '1KiB'\n",
+        "2:20: query.memory_bytes_max: ",
+        "a size from 1.0 MiB to 1.0 TiB",
+    );
     assert_problem("[tracing]\nsampling_ratio = 1.5\n", "2:18: tracing.sampling_ratio: ", "a ratio between 0 and 1");
 }
 
@@ -239,7 +243,7 @@ fn rules_are_compiled_and_their_notifiers_known() {
     assert_problem(&rule("condition = 'cpu_usage_above'\nthreshold = 150"), "4:13: alert[0].threshold: ", "below 100");
     let right = "condition = 'cpu_usage_above'\nthreshold = 50\n";
     assert_problem(&rule(&format!("{right}message = '{{none}}'")), "5:11: alert[0].message: ", "none");
-    assert_problem(&rule(&format!("{right}for = '8d'")), "5:7: alert[0].for: ", "to 168h");
+    assert_problem(&rule(&format!("{right}for = '8d'")), "5:7: alert[0].for: ", "from 0s to 168h");
     let notify = rule(&format!("{right}notify = ['log', 'ops']"));
     assert_problem(&notify, "5:18: alert[0].notify[1]: ", "unknown notifier `ops`; there is `log`");
     assert_problem(&(rule(right) + &rule(right)), "7:8: alert[1].name: ", "is taken by an earlier rule");

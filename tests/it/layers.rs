@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["family"],
     &["sampler", "batch"],
     &["ring"],
-    &["record"],
+    &["record", "words"],
 ];
 
 fn layer(module: &str) -> Option<usize> {
