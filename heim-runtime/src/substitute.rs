@@ -4,7 +4,6 @@
 //! [`Substitute`] holds the text that heim gets when it asks for the file.
 
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -83,11 +82,6 @@ impl Drop for Back {
     fn drop(&mut self) {
         snapshot::replace_substitute(self.0.take());
     }
-}
-
-/// Whether `substitute` stands for the file `name` below procfs' root.
-pub(crate) fn stands_for(substitute: &Content, name: &[u8]) -> bool {
-    substitute.path.as_os_str().as_bytes() == name
 }
 
 #[cfg(test)]
