@@ -33,7 +33,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use common::{Bare, Collector, Medians, Seldom};
 use criterion::{Criterion, criterion_group, criterion_main};
-use heim_runtime::linux::set_roots;
+use kymo::reading::context::Context;
 
 /// Families, and the distance of their ticks.
 const FAMILIES: [(&str, Duration); 11] = [
@@ -136,8 +136,8 @@ fn folders(roots: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// A collector of one family after some ticks, and bare reads of what it reads.
-fn open(family: &str, interval: Duration) -> Result<(Collector, Bare), String> {
-    let mut collector = Collector::new(&[family])?.without_clocks(interval);
+fn open(family: &str, interval: Duration, context: &Context) -> Result<(Collector, Bare), String> {
+    let mut collector = Collector::new(&[family], context)?.without_clocks(interval);
     collector.ticks(20);
     let mut files = open_files();
     if family != "process" {
@@ -165,8 +165,12 @@ fn beside_bare(criterion: &mut Criterion) {
     let some_named = FAMILIES.iter().any(|(family, _)| is_named(family));
     for (family, interval) in FAMILIES.into_iter().filter(|(family, _)| !some_named || is_named(family)) {
         // This also closes the files of the family before.
-        set_roots("/proc", if matches!(family, "sensor" | "power") { tree.path() } else { Path::new("/sys") });
-        let (mut collector, mut bare) = match open(family, interval) {
+        let mut context = Context::default();
+        if matches!(family, "sensor" | "power") {
+            context.roots.sysfs = tree.path().into();
+        }
+        context.roots.apply();
+        let (mut collector, mut bare) = match open(family, interval, &context) {
             Ok(opened) => opened,
             Err(reason) => {
                 println!("parser: {family} is not measured: {reason}");

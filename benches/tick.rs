@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use common::{Bare, Collector, Medians};
 use criterion::{Criterion, criterion_group, criterion_main};
+use kymo::reading::context::Context;
 
 /// Families, and the file that each reads.
 const FAMILIES: [&str; 4] = ["cpu", "memory", "disk", "network"];
@@ -29,7 +30,8 @@ fn beside_pread(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("tick");
     let alone = FAMILIES.into_iter().enumerate().map(|(at, name)| (name, at..at + 1));
     for (name, range) in alone.chain([("all", 0..FAMILIES.len())]) {
-        let mut collector = Collector::new(&FAMILIES[range.clone()]).expect("a kernel with these files");
+        let mut collector =
+            Collector::new(&FAMILIES[range.clone()], &Context::default()).expect("a kernel with these files");
         let mut bare = Bare::new(&FILES[range]);
         println!("tick: {name} ÷ pread = {}", Medians::measure(&mut collector, |ticks| bare.ticks(ticks.into())));
         group.bench_function(name, |bencher| bencher.iter_custom(|ticks| collector.ticks(ticks)));
@@ -85,7 +87,7 @@ impl Drop for Published {
 }
 
 fn beside_published(criterion: &mut Criterion) {
-    let mut collector = Collector::new(&FAMILIES).expect("a kernel with these files");
+    let mut collector = Collector::new(&FAMILIES, &Context::default()).expect("a kernel with these files");
     let mut published = Published::new();
     println!("tick: all ÷ published = {}", Medians::measure(&mut collector, |ticks| published.ticks(ticks)));
     criterion.bench_function("tick/published", |bencher| {

@@ -22,8 +22,8 @@ use std::time::Duration;
 use crate::alert::notify::NotifierSettings;
 use crate::alert::rule::Rule;
 use crate::export::{MetricsSettings, TracingSettings};
-use crate::family::{Roots, process};
 use crate::query::QuerySettings;
+use crate::reading::context::Context;
 use crate::serve::ServeSettings;
 use crate::store::StoreSettings;
 use read::{Report, Section};
@@ -56,10 +56,8 @@ const COMMAND_LINE_VARIABLES: &[&str] = &["KYMO_CONFIG", "KYMO_ADDR"];
 /// Everything that the daemon needs to know, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the kernel's files are.
-    pub roots: Roots,
-    /// Which processes have a row.
-    pub processes: process::Choice,
+    /// Where the kernel's files are, and which processes to record.
+    pub context: Context,
     /// The collectors to start with.
     pub collectors: Vec<CollectorSettings>,
     /// The alert rules, compiled.
@@ -207,8 +205,7 @@ fn settings(tree: &Node, report: &Report) -> Option<Settings> {
 
     let storage = storage?;
     Some(Settings {
-        roots: roots?,
-        processes: processes?,
+        context: Context { roots: roots?, processes: processes? },
         collectors,
         rules,
         notifiers,

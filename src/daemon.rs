@@ -26,7 +26,6 @@ use crate::config::{COLLECTORS_MAX, CollectorSettings, Settings};
 use crate::export;
 use crate::export::losses::Losses;
 use crate::family::kymo::Kymo;
-use crate::family::process;
 use crate::query::{self, ViewSource};
 use crate::record::{ABSENT, Record};
 use crate::sampler::wall_us;
@@ -61,8 +60,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let mut telemetry = export::init_logging(&settings.log_filter, &settings.tracing)?;
     // Asked early, so that a taken port is told before a data folder is made.
     serve::check_address(&settings.serve)?;
-    settings.roots.check()?;
-    process::choose(settings.processes);
+    settings.context.roots.check()?;
     let (store, opened) = Store::open(settings.store)?;
     let store = Arc::new(store);
     let found = opened::tell(&opened);
@@ -77,7 +75,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 
     let (sources, arriving) = sync_channel(COLLECTORS_MAX);
     let labels = collectors::labels();
-    let collectors = Arc::new(Collectors::new(sources, labels.clone(), Arc::clone(&store), settings.roots));
+    let collectors = Arc::new(Collectors::new(sources, labels.clone(), Arc::clone(&store), settings.context));
     let report = reporter(&store, &engine, &outbox, telemetry.losses(), &collectors);
     let drain = Drain::new(arriving, alerts, Arc::clone(&store), &labels, report, Arc::clone(&progress));
     let (background, requests) = Background::new();

@@ -1,108 +1,89 @@
-//! The metric families: [`FAMILIES`] is the one list; each has its record and its sampler in a file of its own.
+//! The metric families. [`FAMILIES`] is the one list; each family has its record and its sampler in a file of its own.
 
-mod attribute;
 pub mod cgroup;
 pub mod cpu;
 pub mod disk;
 pub mod filesystem;
 pub mod host;
 pub mod interrupt;
-mod kept;
 pub mod kymo;
-mod lines;
 pub mod memory;
 pub mod network;
-mod optional;
 pub mod power;
 pub mod pressure;
-#[cfg(test)]
-mod probe;
 pub mod process;
 pub mod sensor;
 pub mod softirq;
 pub mod softnet;
-mod source;
-mod sums;
 pub mod tcp;
 pub mod vm;
 
 use std::fmt;
-use std::io;
 use std::ops::{Deref, Index, IndexMut};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batch::{RingSource, Source};
-use crate::record::label::{LabelCache, Labels};
+use crate::reading::context::Context;
+use crate::reading::sample::{Opened, Sample, open};
+use crate::record::label::Labels;
 use crate::record::{Record, Table};
-use crate::ring::{Producer, ring};
 use crate::sampler::report::{Collector, Gap};
-use crate::sampler::{SampleError, Sampled, Sampler, Tick};
 
-/// A metric family: a table, and where its rows come from.
+/// A metric family: a table, and how it is sampled.
 #[derive(Debug)]
 pub struct Family {
     /// Name, columns, units and docs.
     pub table: &'static Table,
-    /// Where its rows come from.
-    pub origin: Origin,
-}
-
-/// Where a family's rows come from.
-#[derive(Debug)]
-pub enum Origin {
-    /// A collector samples it.
-    Sampled(Sampling),
-    /// kymo writes it about itself; no collector can list it.
-    Internal,
+    /// How it is sampled; `None` for a table that kymo writes about itself, which no collector can list.
+    pub sampling: Option<Sampling>,
 }
 
 /// How a family is sampled.
 #[derive(Debug)]
 pub struct Sampling {
-    /// Makes its sampler and the drain thread's end of its ring.
-    pub open: fn(labels: &Arc<Labels>, ring_capacity: usize) -> Opened,
-    /// The shortest interval, unless forced: what is shorter gives nothing new, or costs the host too much.
+    /// Opens a sampler, with a ring of this many records and its labels interned in these.
+    pub open: fn(&Context, &Arc<Labels>, ring_capacity: usize) -> Opened,
+    /// The shortest interval, unless forced. A shorter one gives no new values or costs the host too much.
     pub interval_min: Duration,
     /// How finely the kernel itself counts, for people.
     pub resolution: &'static str,
 }
 
-/// The two ends of an opened family: one for the collector thread, one for the drain thread.
-pub type Opened = (Box<dyn Sampler>, Box<dyn Source>);
-
-/// Every table that kymo has, in the order that people read them.
+/// All of kymo's tables, in the order that people read them.
 pub static FAMILIES: &[Family] = &[
-    cpu::FAMILY,
-    memory::FAMILY,
-    disk::FAMILY,
-    network::FAMILY,
-    filesystem::FAMILY,
-    host::FAMILY,
-    pressure::FAMILY,
-    vm::FAMILY,
-    tcp::FAMILY,
-    softnet::FAMILY,
-    interrupt::FAMILY,
-    softirq::FAMILY,
-    process::FAMILY,
-    cgroup::FAMILY,
-    sensor::FAMILY,
-    power::FAMILY,
-    Family { table: Collector::TABLE, origin: Origin::Internal },
-    Family { table: kymo::Kymo::TABLE, origin: Origin::Internal },
-    Family { table: Gap::TABLE, origin: Origin::Internal },
+    Family::sampled::<cpu::CpuSampler>(),
+    Family::sampled::<memory::MemorySampler>(),
+    Family::sampled::<disk::DiskSampler>(),
+    Family::sampled::<network::NetworkSampler>(),
+    Family::sampled::<filesystem::FilesystemSampler>(),
+    Family::sampled::<host::HostSampler>(),
+    Family::sampled::<pressure::PressureSampler>(),
+    Family::sampled::<vm::VmSampler>(),
+    Family::sampled::<tcp::TcpSampler>(),
+    Family::sampled::<softnet::SoftnetSampler>(),
+    Family::sampled::<interrupt::InterruptSampler>(),
+    Family::sampled::<softirq::SoftirqSampler>(),
+    Family::sampled::<process::ProcessSampler>(),
+    Family::sampled::<cgroup::CgroupSampler>(),
+    Family::sampled::<sensor::SensorSampler>(),
+    Family::sampled::<power::PowerSampler>(),
+    Family::internal::<Collector>(),
+    Family::internal::<kymo::Kymo>(),
+    Family::internal::<Gap>(),
 ];
 
 impl Family {
     /// A family that `S` samples.
     #[must_use]
-    pub const fn sampled<S: Sample>(interval_min: Duration, resolution: &'static str) -> Family {
-        Family {
-            table: S::Record::TABLE,
-            origin: Origin::Sampled(Sampling { open: open::<S>, interval_min, resolution }),
-        }
+    pub const fn sampled<S: Sample>() -> Family {
+        let sampling = Sampling { open: open::<S>, interval_min: S::INTERVAL_MIN, resolution: S::RESOLUTION };
+        Family { table: S::Record::TABLE, sampling: Some(sampling) }
+    }
+
+    /// A family that kymo writes about itself.
+    #[must_use]
+    pub const fn internal<R: Record>() -> Family {
+        Family { table: R::TABLE, sampling: None }
     }
 
     /// The family's name, which is its table's.
@@ -111,13 +92,10 @@ impl Family {
         self.table.name
     }
 
-    /// How it is sampled; `None` for what kymo writes about itself.
+    /// How it is sampled; `None` for a table that kymo writes about itself.
     #[must_use]
     pub fn sampling(&self) -> Option<&Sampling> {
-        match &self.origin {
-            Origin::Sampled(sampling) => Some(sampling),
-            Origin::Internal => None,
-        }
+        self.sampling.as_ref()
     }
 }
 
@@ -248,128 +226,5 @@ impl<T> Index<FamilyId> for PerFamily<T> {
 impl<T> IndexMut<FamilyId> for PerFamily<T> {
     fn index_mut(&mut self, id: FamilyId) -> &mut T {
         &mut self.0[usize::from(id.0)]
-    }
-}
-
-/// Where the kernel's files are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roots {
-    /// procfs: `/proc`, or where a container sees its host's.
-    pub procfs: PathBuf,
-    /// sysfs: `/sys`, or where a container sees its host's.
-    pub sysfs: PathBuf,
-}
-
-impl Roots {
-    /// Whether the kernel's files are there.
-    ///
-    /// # Errors
-    /// When one of them has not what every kernel has in it, with the file that was looked for.
-    pub fn check(&self) -> Result<(), RootError> {
-        for (key, root, file) in [("host.procfs", &self.procfs, "stat"), ("host.sysfs", &self.sysfs, "class")] {
-            let path = root.join(file);
-            std::fs::metadata(&path).map_err(|source| RootError { key, path, source })?;
-        }
-        Ok(())
-    }
-
-    /// Has the calling thread read the kernel's files there. Of a procfs that is not this process's own, network and
-    /// mount table are those of its first process, if it has one.
-    pub fn apply(&self) {
-        if self.procfs != Path::new("/proc") && self.procfs.join("1").exists() {
-            heim_runtime::linux::set_roots_of_host(&self.procfs, &self.sysfs);
-        } else {
-            heim_runtime::linux::set_roots(&self.procfs, &self.sysfs);
-        }
-    }
-}
-
-/// Why the kernel's files cannot be read where the configuration says.
-#[derive(Debug, thiserror::Error)]
-#[error("{key}: look for {}: {source}", path.display())]
-pub struct RootError {
-    /// The key of the configuration.
-    pub key: &'static str,
-    /// What is not there.
-    pub path: PathBuf,
-    /// What the system said.
-    pub source: io::Error,
-}
-
-/// Runs `tick` within one snapshot: each file below `/proc` and `/sys` is read at most once in it.
-pub fn in_snapshot(tick: &mut dyn FnMut()) {
-    let _snapshot = heim_runtime::snapshot::begin();
-    tick();
-}
-
-/// What a family implements: reading its source at a tick.
-pub trait Sample: Default + Send + 'static {
-    /// The records it makes.
-    type Record: Record;
-
-    /// Whether this host has what the family reads. Asked on the collector's thread, within a snapshot, before the first
-    /// tick, and now and then again for as long as it has not; a family that it has not is not sampled.
-    ///
-    /// # Errors
-    /// Why it has not, for people: which file is missing and what usually makes it so.
-    fn check(&mut self) -> Result<(), String> {
-        Ok(())
-    }
-
-    /// Pushes the records of `tick` into `rows`.
-    ///
-    /// Absent data is no error: push what there is, with the rest absent.
-    ///
-    /// # Errors
-    /// When the source cannot be read or understood.
-    fn sample(&mut self, tick: &Tick, rows: &mut Rows<Self::Record>) -> Result<(), SampleError>;
-}
-
-/// Where a sampler puts its records.
-#[derive(Debug)]
-pub struct Rows<R> {
-    producer: Producer<R>,
-    /// Resolves label texts by the row they stand at.
-    pub labels: LabelCache,
-    sampled: Sampled,
-}
-
-impl<R: Record> Rows<R> {
-    /// Adds a record to the tick.
-    pub fn push(&mut self, record: R) {
-        if self.producer.push(record) {
-            self.sampled.pushed += 1;
-        } else {
-            self.sampled.dropped += 1;
-        }
-    }
-}
-
-fn open<S: Sample>(labels: &Arc<Labels>, ring_capacity: usize) -> Opened {
-    let (producer, consumer) = ring(ring_capacity);
-    let rows = Rows { producer, labels: LabelCache::new(Arc::clone(labels)), sampled: Sampled::default() };
-    (Box::new(Erased { sample: S::default(), rows }), Box::new(RingSource::new(consumer, Arc::clone(labels))))
-}
-
-/// A [`Sample`] with its ring, as the collector thread sees it.
-struct Erased<S: Sample> {
-    sample: S,
-    rows: Rows<S::Record>,
-}
-
-impl<S: Sample> Sampler for Erased<S> {
-    fn family(&self) -> &'static str {
-        S::Record::TABLE.name
-    }
-
-    fn check(&mut self) -> Result<(), String> {
-        self.sample.check()
-    }
-
-    fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>) {
-        self.rows.sampled = Sampled::default();
-        let outcome = self.sample.sample(tick, &mut self.rows);
-        self.rows.producer.publish();
-        (self.rows.sampled, outcome)
     }
 }

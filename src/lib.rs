@@ -1,8 +1,8 @@
 //! kymo, a flight recorder for Linux hosts.
 //!
 //! The journey of a record, which is also the order of the modules: a collector thread takes a snapshot of `/proc` at
-//! each tick ([`sampler`]) and lets its families ([`family`]) push fixed-size records ([`mod@record`]) into lock-free
-//! rings ([`ring`]). The drain thread turns what the rings hold into Arrow record batches ([`batch`]), shows them to
+//! each tick ([`sampler`], [`reading`]) and lets its families ([`family`]) push fixed-size records ([`mod@record`]) into
+//! lock-free rings ([`ring`]). The drain thread turns what the rings hold into Arrow record batches ([`batch`]), shows them to
 //! the alert rules ([`alert`]) and puts them into the store ([`store`]), which flushes them to Parquet. Queries
 //! ([`query`]) see memory and files through one view. [`serve`] offers them over Arrow Flight SQL and gRPC,
 //! [`export`] sends metrics and traces out over OTLP. [`config`] says what to do, [`daemon`] runs all of it, and
@@ -17,6 +17,8 @@ pub mod ring;
 
 pub mod batch;
 pub mod sampler;
+
+pub mod reading;
 
 pub mod family;
 

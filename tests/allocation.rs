@@ -16,10 +16,13 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use kymo::batch::Source;
-use kymo::family::{FAMILIES, Family, in_snapshot};
+use kymo::family::{FAMILIES, Family};
+use kymo::reading::context::Context;
+use kymo::reading::snapshot::in_snapshot;
 use kymo::record::label::Labels;
 use kymo::ring::ring;
-use kymo::sampler::{Reasons, Running, SampleError, Sampled, Sampler, Scheduling, Setup, Tick, Totals};
+use kymo::sampler::thread::CollectorThread;
+use kymo::sampler::{Reasons, SampleError, Sampled, Sampler, Scheduling, Setup, Tick, Totals};
 use tempfile::TempDir;
 
 /// Ticks in which buffers and tables grow to what they need.
@@ -126,7 +129,7 @@ impl Sampler for Counted {
 /// A collector of one family.
 struct Collector {
     family: &'static str,
-    running: Running,
+    thread: CollectorThread,
     taken: Arc<AtomicU64>,
     source: Box<dyn Source>,
 }
@@ -154,19 +157,19 @@ fn hardware() -> &'static Path {
 }
 
 fn start(family: &'static Family) -> Option<Collector> {
-    let (sampler, source) = (family.sampling()?.open)(&Arc::new(Labels::default()), RING_CAPACITY);
+    let mut context = Context::default();
+    if ["sensor", "power"].contains(&family.name()) {
+        context.roots.sysfs = hardware().into();
+    }
+    let (sampler, source) = (family.sampling()?.open)(&context, &Arc::new(Labels::default()), RING_CAPACITY);
     let taken = Arc::new(AtomicU64::new(0));
     let labels = Labels::default();
     let label = labels.intern("collector");
-    let running = Running::start(Setup {
+    let thread = CollectorThread::start(Setup {
         name: family.name().to_owned(),
         interval: Duration::from_millis(1),
         scheduling: Scheduling::Other,
-        prepare: Box::new(|| {
-            if ["sensor", "power"].contains(&family.name()) {
-                heim_runtime::linux::set_roots("/proc", hardware());
-            }
-        }),
+        prepare: Box::new(move || context.roots.apply()),
         samplers: vec![Box::new(Counted { sampler, taken: Arc::clone(&taken) })],
         snapshot: in_snapshot,
         // Room for all that is reported here: nobody reads it.
@@ -177,7 +180,7 @@ fn start(family: &'static Family) -> Option<Collector> {
         reasons: Reasons { late: label, suspended: label, clock_step: label },
         totals: Totals::default(),
     });
-    Some(Collector { family: family.name(), running: running.unwrap(), taken, source })
+    Some(Collector { family: family.name(), thread: thread.unwrap(), taken, source })
 }
 
 /// The functions of a stack, from the innermost to the outermost.
@@ -213,7 +216,7 @@ fn a_collector_thread_allocates_nothing_of_its_own() {
         lacking.clear();
         for collector in &mut collectors {
             drop(collector.source.drain());
-            if collector.running.health().unavailable.is_empty() {
+            if collector.thread.health().unavailable.is_empty() {
                 left += usize::from(collector.taken.load(Ordering::Relaxed) <= WARM_UP_TICKS + TICKS);
             } else {
                 lacking.push(collector.family);
@@ -222,7 +225,7 @@ fn a_collector_thread_allocates_nothing_of_its_own() {
     }
     let families: Vec<&str> = collectors.iter().map(|collector| collector.family).collect();
     for collector in collectors {
-        let _ = collector.running.stop();
+        let _ = collector.thread.stop();
     }
 
     let stacks = STACKS.lock().unwrap().take().unwrap_or_default();

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use kymo::batch::Source;
-use kymo::family::{FamilyId, in_snapshot};
+use kymo::family::FamilyId;
+use kymo::reading::context::Context;
+use kymo::reading::snapshot::in_snapshot;
 use kymo::sampler::{Sampler, Tick, monotonic_ns, wall_us};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, SeekFrom, open, seek, statat};
@@ -39,11 +41,11 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Says why where the host lacks what a family reads.
-    pub fn new(families: &[&str]) -> Result<Collector, String> {
+    /// Fails, with the reason, if the host lacks what a family reads.
+    pub fn new(families: &[&str], context: &Context) -> Result<Collector, String> {
         let (samplers, sources): (Vec<_>, Vec<_>) = families
             .iter()
-            .filter_map(|name| Some((FamilyId::find(name)?.sampling()?.open)(&Arc::default(), RING_CAPACITY)))
+            .filter_map(|name| Some((FamilyId::find(name)?.sampling()?.open)(context, &Arc::default(), RING_CAPACITY)))
             .unzip();
         assert_eq!(samplers.len(), families.len());
         let mut collector = Collector { samplers, sources, counted: None };

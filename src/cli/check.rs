@@ -47,8 +47,9 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     let off = |endpoint: &Option<String>| endpoint.clone().unwrap_or_else(|| "off".to_owned());
     writeln!(out, "\nnotifiers: {}", [&[LOG], notifiers.as_slice()].concat().join(", "))?;
     writeln!(out, "data:      {}, host {}", settings.store.path.display(), settings.store.host)?;
-    writeln!(out, "reads:     {}, {}", settings.roots.procfs.display(), settings.roots.sysfs.display())?;
-    if let Err(error) = settings.roots.check() {
+    let roots = &settings.context.roots;
+    writeln!(out, "reads:     {}, {}", roots.procfs.display(), roots.sysfs.display())?;
+    if let Err(error) = roots.check() {
         writeln!(out, "           but not on this host: {error}")?;
     }
     writeln!(out, "serves on: {}", settings.serve.address)?;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use crate::export::{MetricsSettings, TracingSettings, check_endpoint};
-use crate::family::Roots;
-use crate::family::process::{Choice, PINS_MAX, Pin, TOP_MAX};
 use crate::query::QuerySettings;
+use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
+use crate::reading::roots::Roots;
 use crate::serve::ServeSettings;
 use crate::store::StoreSettings;
 
@@ -35,13 +35,13 @@ pub(super) fn host(root: &mut Section<'_>) -> Option<Roots> {
 }
 
 /// `[process]`.
-pub(super) fn process(root: &mut Section<'_>) -> Option<Choice> {
+pub(super) fn process(root: &mut Section<'_>) -> Option<ProcessChoice> {
     let mut section = root.required_section("process")?;
     let top_by_cpu = section.required("top_by_cpu", read::integer(0..=TOP_MAX as u64));
     let top_by_memory = section.required("top_by_memory", read::integer(0..=TOP_MAX as u64));
     let pinned = section.required("pinned", pins);
     section.finish();
-    Some(Choice {
+    Some(ProcessChoice {
         top_by_cpu: usize::try_from(top_by_cpu?).ok()?,
         top_by_memory: usize::try_from(top_by_memory?).ok()?,
         pinned: pinned?,

@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::RingSource;
 use crate::config::{COLLECTORS_MAX, CollectorSettings};
-use crate::family::{self, FamilyId, Origin, PerFamily, Roots};
+use crate::family::{FamilyId, PerFamily};
+use crate::reading::context::Context;
+use crate::reading::snapshot::in_snapshot;
 use crate::record::label::Labels;
 use crate::ring::ring;
-use crate::sampler::health::Health;
+use crate::sampler::health::CollectorHealth;
 use crate::sampler::report::{Collector, Gap};
-use crate::sampler::{Reasons, Running, Setup, Totals, wall_us};
+use crate::sampler::thread::CollectorThread;
+use crate::sampler::{Reasons, Setup, Totals, wall_us};
 use crate::store::Store;
 
 use super::drain::DrainSource;
@@ -68,7 +71,7 @@ pub(super) struct CollectorInfo {
     pub(super) settings: CollectorSettings,
     /// When it was started, µs since the epoch.
     pub(super) since: i64,
-    pub(super) health: Health,
+    pub(super) health: CollectorHealth,
 }
 
 /// All collectors of the daemon.
@@ -78,7 +81,7 @@ pub(super) struct Collectors {
     labels: PerFamily<Arc<Labels>>,
     sources: SyncSender<Vec<DrainSource>>,
     store: Arc<Store>,
-    roots: Roots,
+    context: Context,
     retired: Mutex<Totals>,
 }
 
@@ -91,10 +94,10 @@ pub(super) struct Stopped {
 
 struct Entry {
     settings: CollectorSettings,
-    running: Running,
+    thread: CollectorThread,
     since: i64,
     /// What was last told in the log.
-    told: Health,
+    told: CollectorHealth,
 }
 
 impl Collectors {
@@ -103,9 +106,9 @@ impl Collectors {
         sources: SyncSender<Vec<DrainSource>>,
         labels: PerFamily<Arc<Labels>>,
         store: Arc<Store>,
-        roots: Roots,
+        context: Context,
     ) -> Self {
-        Collectors { entries: Mutex::default(), labels, sources, store, roots, retired: Mutex::default() }
+        Collectors { entries: Mutex::default(), labels, sources, store, context, retired: Mutex::default() }
     }
 
     pub(super) fn start(&self, settings: CollectorSettings) -> Result<(), CollectorsError> {
@@ -172,7 +175,7 @@ impl Collectors {
         let entries = std::mem::take(&mut *self.lock());
         // All are asked before any is waited for, so it takes one tick in all.
         for entry in entries.values() {
-            entry.running.request_stop();
+            entry.thread.request_stop();
         }
         for entry in entries.into_values() {
             self.halt(entry);
@@ -186,7 +189,7 @@ impl Collectors {
     /// Writes to the log what has changed in how the collectors do.
     pub(super) fn tell_changes(&self) {
         for entry in self.lock().values_mut() {
-            let now = entry.running.health();
+            let now = entry.thread.health();
             tell_change(&entry.settings.name, &entry.told, &now);
             entry.told = now;
         }
@@ -208,10 +211,10 @@ impl Collectors {
         ];
         let mut samplers = Vec::new();
         for &family in &settings.families {
-            let Origin::Sampled(sampling) = &family.origin else {
+            let Some(sampling) = family.sampling() else {
                 unreachable!("checked settings list no family that kymo writes itself")
             };
-            let (sampler, source) = (sampling.open)(&self.labels[family], RING_RECORDS);
+            let (sampler, source) = (sampling.open)(&self.context, &self.labels[family], RING_RECORDS);
             samplers.push(sampler);
             sources.push(DrainSource::boxed(family, source));
             self.store.set_interval(family, Some(settings.interval));
@@ -222,11 +225,11 @@ impl Collectors {
             interval: settings.interval,
             scheduling: settings.scheduling,
             prepare: {
-                let roots = self.roots.clone();
+                let roots = self.context.roots.clone();
                 Box::new(move || roots.apply())
             },
             samplers,
-            snapshot: family::in_snapshot,
+            snapshot: in_snapshot,
             reports,
             gaps,
             report_label: report_labels.intern(&settings.name),
@@ -238,16 +241,16 @@ impl Collectors {
             },
             totals,
         };
-        let running =
-            Running::start(setup).map_err(|source| CollectorsError::Thread { name: settings.name.clone(), source })?;
-        Ok(Entry { settings, running, since: wall_us(), told: Health::default() })
+        let thread = CollectorThread::start(setup)
+            .map_err(|source| CollectorsError::Thread { name: settings.name.clone(), source })?;
+        Ok(Entry { settings, thread, since: wall_us(), told: CollectorHealth::default() })
     }
 
     fn halt(&self, entry: Entry) -> Totals {
         for &family in &entry.settings.families {
             self.store.set_interval(family, None);
         }
-        entry.running.stop()
+        entry.thread.stop()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -258,7 +261,7 @@ impl Collectors {
 
 impl Entry {
     fn info(&self) -> CollectorInfo {
-        CollectorInfo { settings: self.settings.clone(), since: self.since, health: self.running.health() }
+        CollectorInfo { settings: self.settings.clone(), since: self.since, health: self.thread.health() }
     }
 }
 
@@ -268,7 +271,7 @@ impl fmt::Debug for Collectors {
     }
 }
 
-fn tell_change(collector: &str, before: &Health, now: &Health) {
+fn tell_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth) {
     for one in now.unavailable.iter().filter(|one| !before.unavailable.contains(one)) {
         tracing::info!(collector, family = one.family, "not recorded, for this host lacks it: {}", one.reason);
     }

@@ -13,7 +13,7 @@ use crate::config::{CollectorError, CollectorField, CollectorSettings, check_col
 use crate::export::losses::Losses as ExportLosses;
 use crate::family::FamilyId;
 use crate::sampler::Totals;
-use crate::sampler::health::Health;
+use crate::sampler::health::CollectorHealth;
 use crate::sampler::report::Collector;
 use crate::serve::{
     AlertStatus, CollectorStatus, DaemonStatus, Flushed, Losses, Operator, OperatorError, RetuneCollector,
@@ -266,7 +266,7 @@ fn status_of(info: &CollectorInfo, counts: Option<Counts>) -> CollectorStatus {
     }
 }
 
-fn warnings(health: &Health) -> Vec<String> {
+fn warnings(health: &CollectorHealth) -> Vec<String> {
     let failing = health.failing.iter().map(|one| one.error.clone());
     let overload = health.overload.iter().map(ToString::to_string);
     failing.chain(overload).chain(health.refused_scheduling.as_deref().map(refused_scheduling)).collect()

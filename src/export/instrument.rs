@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use opentelemetry::{KeyValue, Value};
 
-use crate::family::{FamilyId, Origin};
+use crate::family::FamilyId;
 use crate::record::{Column, Kind, Table, Unit};
 use crate::store::View;
 
@@ -84,7 +84,7 @@ fn instruments(tables: impl Iterator<Item = (FamilyId, &'static Table)>) -> Vec<
                 known.doc = known.parts.first().map_or(table.doc, |first| first.table.doc);
                 known.parts.push(part);
             } else {
-                let since = if matches!(family.origin, Origin::Internal) { Since::Process } else { Since::Boot };
+                let since = if family.sampling.is_none() { Since::Process } else { Since::Boot };
                 let shape = shape(column);
                 let parts = vec![part];
                 instruments.push(Instrument { name: otel.name, doc: column.doc, unit, shape, since, parts });
@@ -287,7 +287,7 @@ mod tests {
                 let column = &part.table.columns[part.column];
                 let place = format!("{name} in {}.{}", part.table.name, column.name);
                 assert_eq!((column.unit.ucum().0, shape(column)), (instrument.unit, instrument.shape), "{place}");
-                let internal = matches!(part.family.origin, Origin::Internal);
+                let internal = part.family.sampling.is_none();
                 assert_eq!(internal, instrument.since == Since::Process, "{place}");
                 let attributes = part.fixed.iter().map(|a| format!("{}={}", a.key, a.value)).collect();
                 assert!(fixed.insert((name, part.table.name, attributes)), "{place} stands for another column too");

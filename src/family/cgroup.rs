@@ -4,6 +4,7 @@
 //! `Documentation/accounting/psi.rst` say what the figures are.
 
 mod files;
+mod record;
 mod tree;
 
 use std::ops::Range;
@@ -12,20 +13,14 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use self::files::{FILES, File};
+pub use self::record::Cgroup;
 use self::tree::{Group, Tree};
-use super::kept::{Reader, is_gone};
-use super::source::Outcome;
-use super::{Family, Rows, Sample};
-use crate::record;
+use crate::reading::context::Context;
+use crate::reading::outcome::Outcome;
+use crate::reading::reader::{Reader, is_gone};
+use crate::reading::sample::{Rows, Sample};
 use crate::record::Record;
 use crate::sampler::{SampleError, Tick};
-
-/// The cgroup family.
-pub const FAMILY: Family = Family::sampled::<CgroupSampler>(
-    Duration::from_millis(100),
-    "times are in µs and exact at every read, of version 1 user and system times in units of 10 ms; groups are looked \
-     for once a second",
-);
 
 /// Of more groups than this, the deepest have no row.
 pub const CGROUPS_MAX: usize = 1_000;
@@ -36,70 +31,6 @@ const LOOK_INTERVAL_NS: i64 = 1_000_000_000;
 const LOOK_AGAIN_NS: i64 = 250_000_000;
 /// So often all folders are listed even if no group has come or gone: files do when controllers are switched.
 const WALK_INTERVAL_NS: i64 = 10_000_000_000;
-
-record! {
-    /// What each control group used, the groups below it included. What a group's controllers do not give is absent, as
-    /// most is for a group without controllers, and some for the root.
-    ///
-    /// Of version 1, the groups of the same path in several hierarchies are one row. A group made has its row after a
-    /// second at most; what a controller tells that is switched on for a group comes after 10 s at most. Some programs make groups all the time, with names such as `session-123.scope`: after 65,534
-    /// paths since kymo started, further ones read as "(too many labels)".
-    pub struct Cgroup("cgroup") {
-        labels {
-            /// The group's path below the root of its hierarchy, which is `/`.
-            cgroup => "kymo.cgroup.path",
-        }
-        values {
-            /// CPU time.
-            counter usage_us: i64 [Micros] => "kymo.cgroup.cpu.usage" {},
-            /// CPU time in user mode.
-            counter user_us: i64 [Micros] => "kymo.cgroup.cpu.time" {"cpu.mode" = "user"},
-            /// CPU time in the kernel.
-            counter system_us: i64 [Micros] => "kymo.cgroup.cpu.time" {"cpu.mode" = "system"},
-            /// Periods of the CPU limit in which there was something to run.
-            counter periods: i64 [Count("{period}")] => "kymo.cgroup.cpu.periods" {},
-            /// Those in which the limit was reached.
-            counter throttled_periods: i64 [Count("{period}")] => "kymo.cgroup.cpu.throttled.periods" {},
-            /// Time for which the limit kept the group from running, summed over CPUs.
-            counter throttled_us: i64 [Micros] => "kymo.cgroup.cpu.throttled.time" {},
-            /// Memory used, page cache and kernel memory included.
-            gauge memory_bytes: i64 [Bytes] => "kymo.cgroup.memory.usage" {},
-            /// The memory limit of this group itself; absent when there is none. Read once a second.
-            gauge memory_max_bytes: i64 [Bytes] => "kymo.cgroup.memory.limit" {},
-            /// Times that processes were throttled and had to reclaim because memory was above its high mark. Version 2.
-            counter memory_high_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "high"},
-            /// Times that memory was about to go above its limit; of version 1 that of this group itself.
-            counter memory_max_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "max"},
-            /// Times that memory was at its limit and an allocation was about to fail. Version 2.
-            counter oom_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "oom"},
-            /// Processes that the kernel killed for want of memory, whatever they wanted it for; of version 1 those of
-            /// this group itself.
-            counter oom_kill_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "oom_kill"},
-            /// Bytes read, over all devices.
-            counter read_bytes: i64 [Bytes] => "kymo.cgroup.io" {"disk.io.direction" = "read"},
-            /// Bytes written, over all devices.
-            counter write_bytes: i64 [Bytes] => "kymo.cgroup.io" {"disk.io.direction" = "write"},
-            /// Reads, over all devices.
-            counter read_ops: i64 [Count("{operation}")] => "kymo.cgroup.operations" {"disk.io.direction" = "read"},
-            /// Writes, over all devices.
-            counter write_ops: i64 [Count("{operation}")] => "kymo.cgroup.operations" {"disk.io.direction" = "write"},
-            /// Time in which at least one task waited for a CPU.
-            counter cpu_some_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "cpu", "kymo.kind" = "some"},
-            /// Time in which all tasks that were not idle waited for a CPU. For the root the kernel says 0.
-            counter cpu_full_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "cpu", "kymo.kind" = "full"},
-            /// Time in which at least one task waited for memory.
-            counter memory_some_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "memory", "kymo.kind" = "some"},
-            /// Time in which all tasks that were not idle waited for memory.
-            counter memory_full_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "memory", "kymo.kind" = "full"},
-            /// Time in which at least one task waited for I/O.
-            counter io_some_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "io", "kymo.kind" = "some"},
-            /// Time in which all tasks that were not idle waited for I/O.
-            counter io_full_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "io", "kymo.kind" = "full"},
-            /// Processes and threads, as the controller of their number counts them.
-            gauge tasks: i64 [Count("{task}")] => "kymo.cgroup.tasks" {},
-        }
-    }
-}
 
 /// Reads the files of all groups, and now and then which groups and files there are.
 #[derive(Debug)]
@@ -119,10 +50,16 @@ pub struct CgroupSampler {
     beyond: bool,
 }
 
-impl Default for CgroupSampler {
-    fn default() -> CgroupSampler {
+impl Sample for CgroupSampler {
+    type Record = Cgroup;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(100);
+    const RESOLUTION: &'static str = "times are in µs and exact at every read, of version 1 user and system times in units of 10 ms; groups are looked \
+     for once a second";
+
+    fn open(context: &Context) -> CgroupSampler {
         CgroupSampler {
-            tree: Tree::of(CGROUPS_MAX),
+            tree: Tree::new(&context.roots.sysfs, CGROUPS_MAX),
             groups: Vec::new(),
             reader: Reader::default(),
             parts: Vec::new(),
@@ -132,21 +69,16 @@ impl Default for CgroupSampler {
             beyond: false,
         }
     }
-}
-
-impl Sample for CgroupSampler {
-    type Record = Cgroup;
 
     fn check(&mut self) -> Result<(), String> {
         self.tree.open();
         if self.tree.is_open() {
             return Ok(());
         }
-        let folder = heim_runtime::linux::sysfs_root().join("fs/cgroup");
         Err(format!(
             "{0} has neither cgroup.controllers, as version 2 does, nor a hierarchy of version 1 such as {0}/memory: no \
              control groups are mounted there, as in some containers, or the kernel has none (CONFIG_CGROUPS)",
-            folder.display()
+            self.tree.folder().display()
         ))
     }
 
@@ -246,13 +178,13 @@ fn is_refused(error: Errno) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
 
     use super::*;
-    use crate::family::probe::Probe;
-    use crate::record::label::LabelCache;
+    use crate::reading::probe::Probe;
+    use crate::reading::roots::Roots;
     use crate::ring::ring;
-    use crate::sampler::Sampled;
 
     const NOTHING_SINCE_MEMORY: &str = ",,,,,,,,,,,,,,,,";
 
@@ -285,6 +217,13 @@ mod tests {
         line("some", some) + &line("full", full)
     }
 
+    /// A sampler that keeps no descriptors, with the groups below `sysfs`.
+    fn without_descriptors(sysfs: &Path) -> CgroupSampler {
+        let roots = Roots { sysfs: sysfs.into(), ..Roots::default() };
+        let context = Context { roots, ..Context::default() };
+        CgroupSampler { reader: Reader::keeping(0), ..CgroupSampler::open(&context) }
+    }
+
     /// Path and CPU time of each row.
     fn short(rows: &str) -> Vec<String> {
         let mut short: Vec<String> =
@@ -295,7 +234,7 @@ mod tests {
 
     #[test]
     fn rows_of_version_2_are_the_kernels_figures() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CgroupSampler>();
         probe.write("fs/cgroup/cgroup.controllers", "cpu io memory pids\n");
         // As the root of a host has it: there is no limit, and memory is not counted.
         probe.write("fs/cgroup/cpu.stat", "usage_usec 100\nuser_usec 60\nsystem_usec 40\n");
@@ -318,7 +257,7 @@ mod tests {
 
     #[test]
     fn rows_of_version_1_join_its_hierarchies() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CgroupSampler>();
         for (name, text) in [
             ("unified/cgroup.controllers", ""),
             ("unified/cpu.stat", "usage_usec 99\nuser_usec 99\nsystem_usec 99\n"),
@@ -362,7 +301,7 @@ mod tests {
 
     #[test]
     fn without_control_groups_the_check_says_why() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CgroupSampler>();
         assert!(probe.check().unwrap_err().contains("fs/cgroup has neither cgroup.controllers"));
         probe.write("fs/cgroup/memory/tasks", "a folder that nothing is mounted on");
         assert!(probe.check().is_err());
@@ -376,7 +315,7 @@ mod tests {
 
     #[test]
     fn groups_and_their_controllers_come_and_go() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CgroupSampler>();
         probe.write("fs/cgroup/cgroup.controllers", "");
         write_v2(&probe, "a", 1);
         write_v2(&probe, "a/b", 2);
@@ -398,9 +337,8 @@ mod tests {
     /// It is seen at the next read, for files without a descriptor that is kept.
     #[test]
     fn a_group_that_vanishes_is_no_error_and_is_looked_for_soon() {
-        let mut sampler = CgroupSampler { reader: Reader::keeping(0), ..CgroupSampler::default() };
         let folder = tempfile::tempdir().unwrap();
-        heim_runtime::linux::set_roots(folder.path(), folder.path());
+        let mut sampler = without_descriptors(folder.path());
         let write = |name: &str, text: &str| {
             let path = folder.path().join("fs/cgroup").join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -409,9 +347,7 @@ mod tests {
         write("cgroup.controllers", "");
         write("a/cpu.stat", "usage_usec 1\n");
         write("b/cpu.stat", "usage_usec 2\n");
-        let (producer, _consumer) = ring(64);
-        let labels = LabelCache::new(Arc::default());
-        let mut rows = Rows { producer, labels, sampled: Sampled::default() };
+        let mut rows = Rows::new(ring(64).0, Arc::default());
         let mut paths = |sampler: &mut CgroupSampler, ms: i64| {
             sampler.sample(&Tick { time: ms, monotonic_ns: ms * 1_000_000 }, &mut rows).unwrap();
             sampler.groups.iter().map(|group| group.path.text.clone()).collect::<std::collections::BTreeSet<_>>()
@@ -429,18 +365,15 @@ mod tests {
     #[test]
     fn groups_are_walked_when_the_links_of_a_folder_differ() {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
-        heim_runtime::linux::set_roots(folder.path(), folder.path());
         let root = folder.path().join("fs/cgroup");
         let write = |name: &str| {
             std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
             std::fs::write(root.join(name), "1\n").unwrap();
         };
         ["cgroup.controllers", "a/pids.current", "b/pids.current"].into_iter().for_each(&write);
-        let mut sampler = CgroupSampler { reader: Reader::keeping(0), ..CgroupSampler::default() };
+        let mut sampler = without_descriptors(folder.path());
         sampler.tree.trusts_links = true;
-        let (producer, _consumer) = ring(256);
-        let labels = LabelCache::new(Arc::default());
-        let mut rows = Rows { producer, labels, sampled: Sampled::default() };
+        let mut rows = Rows::new(ring(256).0, Arc::default());
         let mut walked = |ms: i64| {
             sampler.sample(&Tick { time: ms, monotonic_ns: ms * 1_000_000 }, &mut rows).unwrap();
             let paths: Vec<String> = sampler.groups.iter().map(|group| group.path.text.clone()).collect();
@@ -470,7 +403,7 @@ mod tests {
 
     #[test]
     fn garbage_is_told_and_costs_no_other_file() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CgroupSampler>();
         probe.write("fs/cgroup/cgroup.controllers", "");
         write_v2(&probe, "a", 1);
         probe.write("fs/cgroup/a/memory.current", b"\xff");
@@ -486,7 +419,7 @@ mod tests {
 
     #[test]
     fn of_too_many_groups_the_deepest_have_no_row() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CgroupSampler>();
         probe.write("fs/cgroup/cgroup.controllers", "");
         for group in 0..CGROUPS_MAX - 2 {
             probe.write(&format!("fs/cgroup/{group}/cpu.stat"), "usage_usec 1\n");

@@ -9,17 +9,14 @@ use heim::cpu::CpuTime;
 use heim::cpu::os::linux::CpuTimeExt;
 use heim::units::{Time, time::second};
 
-use super::source::{Outcome, failed, lines, number, poll, with_proc};
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::outcome::{Outcome, failed};
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::{poll, with_proc};
+use crate::reading::text::{lines, number};
 use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
-
-/// The CPU family.
-pub const FAMILY: Family = Family::sampled::<CpuSampler>(
-    Duration::from_millis(10),
-    "the kernel counts CPU time in units of 10 ms (USER_HZ); utilization is over 100 ms",
-);
 
 /// What `utilization` looks back over.
 const WINDOW_NS: i64 = 100_000_000;
@@ -79,8 +76,14 @@ pub struct CpuSampler {
     histories: Vec<History>,
 }
 
-impl Default for CpuSampler {
-    fn default() -> CpuSampler {
+impl Sample for CpuSampler {
+    type Record = Cpu;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(10);
+    const RESOLUTION: &'static str =
+        "the kernel counts CPU time in units of 10 ms (USER_HZ); utilization is over 100 ms";
+
+    fn open(_: &Context) -> CpuSampler {
         let units_per_second = rustix::param::clock_ticks_per_second().max(1);
         CpuSampler {
             units_per_second: units_per_second as f64,
@@ -89,10 +92,6 @@ impl Default for CpuSampler {
             histories: Vec::new(),
         }
     }
-}
-
-impl Sample for CpuSampler {
-    type Record = Cpu;
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cpu>) -> Result<(), SampleError> {
         with_proc("stat", |stat| {
@@ -156,7 +155,7 @@ impl CpuSampler {
             if self.histories.len() <= slot {
                 self.histories.resize_with(slot + 1, History::default);
             }
-            let sampled = Sampled::new(&record, tick);
+            let sampled = CpuTimes::new(&record, tick);
             let share = sampled.and_then(|sampled| self.histories[slot].share(self.reads, sampled));
             record.utilization = share.unwrap_or(f64::NAN);
         }
@@ -185,39 +184,39 @@ fn names(stat: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The trailing samples of one CPU, oldest first: at most one of them is older than the window.
 #[derive(Debug, Default)]
 struct History {
-    samples: VecDeque<Sampled>,
+    samples: VecDeque<CpuTimes>,
     /// The read that it was last in.
     read: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Sampled {
+struct CpuTimes {
     at_ns: i64,
     busy_us: i64,
     idle_us: i64,
 }
 
-impl Sampled {
+impl CpuTimes {
     /// `None` where a time is absent.
-    fn new(cpu: &Cpu, tick: &Tick) -> Option<Sampled> {
+    fn new(cpu: &Cpu, tick: &Tick) -> Option<CpuTimes> {
         let busy = [cpu.user_us, cpu.nice_us, cpu.system_us, cpu.irq_us, cpu.softirq_us, cpu.steal_us];
         let idle = [cpu.idle_us, cpu.iowait_us];
         let sum = |times: &[i64]| times.iter().copied().fold(0, i64::saturating_add);
         let is_whole = !busy.contains(&ABSENT) && !idle.contains(&ABSENT);
-        is_whole.then(|| Sampled { at_ns: tick.monotonic_ns, busy_us: sum(&busy), idle_us: sum(&idle) })
+        is_whole.then(|| CpuTimes { at_ns: tick.monotonic_ns, busy_us: sum(&busy), idle_us: sum(&idle) })
     }
 }
 
 impl History {
     /// The busy share from the newest sample that the window lets pass until `now`, which is then kept.
-    fn share(&mut self, read: u64, now: Sampled) -> Option<f64> {
+    fn share(&mut self, read: u64, now: CpuTimes) -> Option<f64> {
         if self.read + 1 != read {
             // It was offline in between, and the kernel may have begun to count anew.
             self.samples.clear();
             self.samples.reserve(SAMPLES_MAX);
         }
         self.read = read;
-        let old = |sample: &Sampled| now.at_ns - sample.at_ns >= WINDOW_NS;
+        let old = |sample: &CpuTimes| now.at_ns - sample.at_ns >= WINDOW_NS;
         while self.samples.get(1).is_some_and(old) {
             self.samples.pop_front();
         }
@@ -235,11 +234,11 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_units_times_their_length() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<CpuSampler>("vm");
         assert_eq!(
             probe.rows(0),
             "total,884370000,685620000,198950000,2320990000,37420000,0,1990000,9360000,0,0,\n\
@@ -251,7 +250,7 @@ mod tests {
     /// Numbers that a large host reaches in years, and CPUs 1 and 3…16 offline.
     #[test]
     fn ids_with_holes_stay_with_their_rows() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<CpuSampler>("odd");
         assert_eq!(
             probe.rows(0),
             "total,4655529180000,38130580000,1111536340000,90650601370000,58211660000,0,43468760000,120000,7000000,300000,\n\
@@ -269,7 +268,7 @@ mod tests {
 
     #[test]
     fn words_that_are_no_times_are_absent_and_numbers_may_be_of_any_size() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CpuSampler>();
         let greatest = "99999999999999999999 99999999999999999999 0 99999999999999999999 0 0 0 0";
         for ms in [0, 100, 200] {
             probe.write(
@@ -295,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_kernel_that_counts_no_guests_leaves_them_absent() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CpuSampler>();
         probe.write("stat", "cpu  1 2 3 4 5 6 7 8\ncpu0 1 2 3 4 5 6 7 8\n");
         let row = "10000,20000,30000,40000,50000,60000,70000,80000,,,";
         assert_eq!(probe.rows(0), format!("total,{row}\n0,{row}\n"));
@@ -303,7 +302,7 @@ mod tests {
 
     #[test]
     fn microseconds_are_exact() {
-        let sampler = CpuSampler { units_per_second: 100.0, unit_us: 10_000, ..CpuSampler::default() };
+        let sampler = CpuSampler { units_per_second: 100.0, unit_us: 10_000, ..CpuSampler::open(&Context::default()) };
         for units in (0..100_000_u64).chain((1 << 46)..(1 << 46) + 100_000) {
             // As heim does it.
             let time = Time::new::<second>(units as f64 / 100.0);
@@ -313,7 +312,7 @@ mod tests {
 
     #[test]
     fn utilization_is_of_the_trailing_100_ms() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CpuSampler>();
         for tick in 0..10_u64 {
             probe.write("stat", stat(&[(" ", tick, 0), ("0", tick, 0)]));
             assert_eq!(probe.last_column(i64::try_from(tick * 10).unwrap()), ["", ""]);
@@ -330,7 +329,7 @@ mod tests {
 
     #[test]
     fn iowait_is_idle_and_guests_count_once() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CpuSampler>();
         probe.write("stat", "cpu  0 0 0 0 0 0 0 0 0 0\n");
         probe.rows(0);
         probe.write("stat", "cpu  1 1 1 1 4 1 1 1 1 1\n");
@@ -339,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_cpu_that_was_offline_begins_anew() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CpuSampler>();
         probe.write("stat", stat(&[(" ", 0, 0), ("0", 0, 0), ("1", 0, 0)]));
         probe.rows(0);
         probe.write("stat", stat(&[(" ", 5, 5), ("0", 5, 5)]));
@@ -352,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_counter_that_fell_gives_no_share() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CpuSampler>();
         for (ms, user, idle, share) in
             [(0, 50, 50, ""), (100, 40, 70, ""), (200, 45, 69, ""), (300, 50, 74, "0.5"), (400, 50, 74, "")]
         {
@@ -366,7 +365,7 @@ mod tests {
         let mut history = History::default();
         for read in 1..100_000 {
             let at_ns = i64::try_from(read).unwrap() * 100_000;
-            let share = history.share(read, Sampled { at_ns, busy_us: at_ns, idle_us: at_ns });
+            let share = history.share(read, CpuTimes { at_ns, busy_us: at_ns, idle_us: at_ns });
             assert_eq!(share.is_some(), read > 1_000, "at {at_ns} ns");
             assert!(history.samples.len() <= SAMPLES_MAX);
         }
@@ -375,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_is_no_stat_is_an_error() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<CpuSampler>();
         for text in ["", "intr 1\n", "cpu0 1 2 3 4 5 6 7 8 9 10\n"] {
             probe.write("stat", text);
             let (rows, outcome) = probe.tick(0);

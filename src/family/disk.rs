@@ -5,21 +5,17 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
-use super::lines::{Changed, LineRows, Parsed};
-use super::source::{
-    Outcome, bytes, count, failed, lines, next_number, number, scaled, text, with_proc, with_sys, words,
-};
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::line_rows::{Changed, LineRows, Parsed};
+use crate::reading::outcome::{Outcome, failed};
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::{with_proc, with_sys};
+use crate::reading::text::{lines, next_number, number, text, words};
+use crate::reading::value::{bytes, count, scaled};
 use crate::record;
 use crate::record::Record;
 use crate::record::label::LabelCache;
 use crate::sampler::{SampleError, Tick};
-
-/// The disk family.
-pub const FAMILY: Family = Family::sampled::<DiskSampler>(
-    Duration::from_millis(1),
-    "operations and bytes are exact at every read; times are in units of 1 ms",
-);
 
 const FILE: &str = "diskstats";
 /// While devices are read by themselves, the whole file is read so often.
@@ -96,8 +92,13 @@ struct OwnFile {
     words: Vec<u8>,
 }
 
-impl Default for DiskSampler {
-    fn default() -> DiskSampler {
+impl Sample for DiskSampler {
+    type Record = Disk;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(1);
+    const RESOLUTION: &'static str = "operations and bytes are exact at every read; times are in units of 1 ms";
+
+    fn open(_: &Context) -> DiskSampler {
         DiskSampler {
             whole: LineRows::of_proc(FILE),
             stats: LineRows::of_proc(FILE),
@@ -106,10 +107,6 @@ impl Default for DiskSampler {
             own_from_ns: i64::MIN,
         }
     }
-}
-
-impl Sample for DiskSampler {
-    type Record = Disk;
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Disk>) -> Result<(), SampleError> {
         let own = !self.own.is_empty() && tick.monotonic_ns < self.whole_at_ns;
@@ -276,12 +273,12 @@ fn parse<'a>(numbers: impl Iterator<Item = &'a [u8]>) -> Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     /// Loop and RAM devices are in it and never did anything.
     #[test]
     fn rows_are_the_kernels_figures_of_devices_in_use() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<DiskSampler>("vm");
         assert_eq!(
             probe.rows(0),
             "vda,123765,22321,5889778688,18245861376,12370,107737,49700000,160050000,254908000,0\n"
@@ -291,7 +288,7 @@ mod tests {
     /// Kernels before 4.18 wrote no discards, and those before 5.5 no flushes.
     #[test]
     fn partitions_and_odd_names_have_rows_and_a_cut_line_costs_no_other() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<DiskSampler>("odd");
         let (rows, outcome) = probe.tick(0);
         assert_eq!(
             rows,
@@ -306,7 +303,7 @@ mod tests {
     /// heim would multiply the sectors beyond 2^64.
     #[test]
     fn numbers_of_any_size_are_told_without_a_wrap() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<DiskSampler>();
         let line = |name: &str, sectors: &str| format!("8 0 {name} 1 2 {sectors} 4 5 6 7 8 9 10 11\n");
         let [wraps, more] = ["36028797018963969", "99999999999999999999999"].map(|sectors| line("sda", sectors));
         for sectors in [wraps, more] {
@@ -323,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_device_has_its_row_from_its_first_operation_on() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<DiskSampler>();
         probe.write("diskstats", "7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n8 0 sda 1 0 0 0 0 0 0 0 0 0 0\n");
         assert_eq!(probe.rows(1), "sda,1,0,0,0,0,0,0,0,0,0\n");
         probe.write("diskstats", "7 0 loop0 1 0 2 0 0 0 0 0 0 0 0\n8 0 sda 1 0 0 0 0 0 0 0 0 0 0\n");
@@ -333,7 +330,7 @@ mod tests {
     /// The whole file is read only every 100 ms then, to see others begin.
     #[test]
     fn among_many_at_rest_a_device_is_read_from_its_own_file() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<DiskSampler>();
         let rest = "7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n7 1 loop1 0 0 0 0 0 0 0 0 0 0 0\n";
         probe.write("diskstats", format!("{rest}  8       0 a/b 1 0 0 0 0 0 0 0 0 0 0\n"));
         probe.write("class/block/a!b/stat", " 2 3 4 5 6 7 8 9 1 11 12\n");
@@ -351,7 +348,7 @@ mod tests {
 
     #[test]
     fn without_sysfs_the_whole_file_is_read_at_every_tick() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<DiskSampler>();
         let rest = "7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n7 1 loop1 0 0 0 0 0 0 0 0 0 0 0\n";
         for (ms, reads) in [(0, 1), (1, 2), (2, 3)] {
             probe.write("diskstats", format!("{rest}8 0 sda {reads} 0 0 0 0 0 0 0 0 0 0\n"));

@@ -5,17 +5,17 @@ mod usage;
 
 use std::time::Duration;
 
-use super::source::{Outcome, count, text, with_proc};
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::outcome::Outcome;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::with_proc;
+use crate::reading::text::text;
+use crate::reading::value::count;
 use crate::record;
 use crate::record::Record;
 use crate::sampler::{SampleError, Tick};
 use mount::{Mount, parse};
 use usage::{Silence, Space, Usages};
-
-/// The filesystem family.
-pub const FAMILY: Family =
-    Family::sampled::<FilesystemSampler>(Duration::from_secs(1), "exact at every read; each mount costs a system call");
 
 /// Of more mounts than this, the last ones have no row, and of those that a server is asked for before others.
 pub const MOUNTS_MAX: usize = 1_000;
@@ -59,7 +59,9 @@ record! {
 /// UTF-8 either, and multiplies what a server tells beyond 2^64.
 #[derive(Debug, Default)]
 pub struct FilesystemSampler {
-    /// `/proc/mounts` and `/proc/filesystems` as `mounts` was made from them.
+    /// kymo runs in a container and reads its host's files.
+    in_container: bool,
+    /// The bytes of `/proc/mounts` and `/proc/filesystems` that `mounts` was made from.
     made_from: (Vec<u8>, Vec<u8>),
     /// Those of the kernel before those of servers and programs.
     mounts: Vec<Mount>,
@@ -80,6 +82,13 @@ struct Asking {
 
 impl Sample for FilesystemSampler {
     type Record = Filesystem;
+
+    const INTERVAL_MIN: Duration = Duration::from_secs(1);
+    const RESOLUTION: &'static str = "exact at every read; each mount costs a system call";
+
+    fn open(context: &Context) -> FilesystemSampler {
+        FilesystemSampler { in_container: context.roots.are_of_host(), ..FilesystemSampler::default() }
+    }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Filesystem>) -> Result<(), SampleError> {
         with_proc("mounts", |mounts| {
@@ -131,7 +140,7 @@ impl FilesystemSampler {
             self.mounts = parse(mounts, types);
             self.beyond = self.mounts.len() > MOUNTS_MAX;
             self.mounts.truncate(MOUNTS_MAX);
-            if heim_runtime::linux::are_roots_of_host() {
+            if self.in_container {
                 // A path of the host's may be something else in the container that kymo is in.
                 let here = parse(&std::fs::read("/proc/self/mounts").unwrap_or_default(), types);
                 self.mounts.iter_mut().for_each(|mount| {
@@ -185,12 +194,12 @@ mod tests {
 
     use super::usage::Patience;
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     /// The root of the machine this runs on stands in the recorded mounts.
     #[test]
     fn the_row_of_the_root_is_what_the_kernel_says() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<FilesystemSampler>("vm");
         let rows = probe.rows(0);
         let root = rows.lines().find(|row| row.starts_with("/,")).unwrap();
         let fields: Vec<&str> = root.split(',').collect();
@@ -204,7 +213,7 @@ mod tests {
 
     #[test]
     fn mount_points_that_are_gone_have_rows_without_values() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<FilesystemSampler>("odd");
         assert_eq!(
             probe.rows(0),
             "/nowhere/backup #1,/dev/sd\\a,ext4,,,,\n\
@@ -218,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_list_follows_the_mounts() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<FilesystemSampler>();
         probe.write("filesystems", "\text4\n");
         probe.write("mounts", "a /nowhere/a ext4 rw 0 0\n");
         assert_eq!(probe.rows(0), "/nowhere/a,a,ext4,,,,\n");
@@ -239,7 +248,7 @@ mod tests {
         mounts.extend_from_slice(b"\xff ext4 rw 0 0\n");
         assert_eq!(parse(&mounts, b"\text4\n")[0].path, path.as_os_str().as_bytes());
 
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<FilesystemSampler>();
         probe.write("filesystems", "\text4\n");
         probe.write("mounts", &mounts);
         let stat = rustix::fs::statvfs(&path).unwrap();
@@ -254,8 +263,13 @@ mod tests {
 
     struct Hanging(FilesystemSampler);
 
-    impl Default for Hanging {
-        fn default() -> Hanging {
+    impl Sample for Hanging {
+        type Record = Filesystem;
+
+        const INTERVAL_MIN: Duration = FilesystemSampler::INTERVAL_MIN;
+        const RESOLUTION: &'static str = "";
+
+        fn open(_: &Context) -> Hanging {
             let ask = |path: &[u8]| {
                 let _held = path.starts_with(HUNG).then(|| GATE.lock());
                 Space::at(path)
@@ -270,10 +284,6 @@ mod tests {
                 ..FilesystemSampler::default()
             })
         }
-    }
-
-    impl Sample for Hanging {
-        type Record = Filesystem;
 
         fn sample(&mut self, tick: &Tick, rows: &mut Rows<Filesystem>) -> Result<(), SampleError> {
             self.0.sample(tick, rows)
@@ -282,8 +292,7 @@ mod tests {
 
     #[test]
     fn a_mount_that_hangs_costs_its_own_values_and_is_told() {
-        const HANGING: Family = Family::sampled::<Hanging>(Duration::from_secs(1), "");
-        let mut probe = Probe::empty(&HANGING);
+        let mut probe = Probe::empty::<Hanging>();
         probe.write("filesystems", "\text4\n");
         probe.write("mounts", "a /nowhere/hung ext4 rw 0 0\nb / ext4 rw 0 0\n");
         let values = |rows: &str| -> Vec<bool> { rows.lines().map(|row| !row.contains(",,")).collect() };

@@ -4,17 +4,14 @@ use std::time::Duration;
 
 use heim::units::time::second;
 
-use super::source::{Outcome, lines, next_number, number, poll, read_ahead, with_proc, words};
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::outcome::Outcome;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::{poll, read_ahead, with_proc};
+use crate::reading::text::{lines, next_number, number, words};
 use crate::record;
 use crate::record::Record;
 use crate::sampler::{SampleError, Tick};
-
-/// The host family.
-pub const FAMILY: Family = Family::sampled::<HostSampler>(
-    Duration::from_millis(10),
-    "tasks and events are exact at every read; load averages change every 5 s, uptime is in units of 10 ms",
-);
 
 /// `/proc/uptime` has two decimals.
 const UPTIME_UNITS_PER_SECOND: f64 = 100.0;
@@ -53,6 +50,14 @@ pub struct HostSampler;
 
 impl Sample for HostSampler {
     type Record = Host;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(10);
+    const RESOLUTION: &'static str =
+        "tasks and events are exact at every read; load averages change every 5 s, uptime is in units of 10 ms";
+
+    fn open(_: &Context) -> HostSampler {
+        HostSampler
+    }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Host>) -> Result<(), SampleError> {
         let mut record = Host::absent(tick.time);
@@ -116,18 +121,18 @@ fn micros(seconds: f64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     #[test]
     fn the_row_is_the_kernels_figures() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<HostSampler>("vm");
         assert_eq!(probe.rows(0), "4.45,4.05,2.25,4,0,896986,802835,28347,2073200000\n");
     }
 
     /// A count that no `i64` holds, and no `/proc/loadavg`.
     #[test]
     fn what_is_not_there_is_absent_and_told() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<HostSampler>("odd");
         let (rows, outcome) = probe.tick(0);
         assert_eq!(rows, ",,,3,2,9223372036854775807,1,77,3155760000070000\n");
         assert_eq!(outcome.unwrap_err().what, "loadavg");
@@ -135,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_costs_nothing_else() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<HostSampler>();
         probe.write("loadavg", "0.50 x 1.50 1/2 3\n");
         probe.write("stat", "ctxt 7\nprocesses\n");
         probe.write("uptime", "soon\n");

@@ -4,19 +4,15 @@
 
 use std::time::Duration;
 
-use super::optional::check_proc;
-use super::source::{text, with_proc, words};
-use super::sums::Sums;
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::optional::check_proc;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::with_proc;
+use crate::reading::sums::Sums;
+use crate::reading::text::{text, words};
 use crate::record;
 use crate::record::label::Label;
 use crate::sampler::{SampleError, Tick};
-
-/// The interrupt family.
-pub const FAMILY: Family = Family::sampled::<InterruptSampler>(
-    Duration::from_millis(10),
-    "exact at every read; a read costs the kernel time for each interrupt and each CPU",
-);
 
 const FILE: &str = "interrupts";
 
@@ -47,6 +43,14 @@ pub struct InterruptSampler {
 
 impl Sample for InterruptSampler {
     type Record = Interrupt;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(10);
+    const RESOLUTION: &'static str =
+        "exact at every read; a read costs the kernel time for each interrupt and each CPU";
+
+    fn open(_: &Context) -> InterruptSampler {
+        InterruptSampler::default()
+    }
 
     fn check(&mut self) -> Result<(), String> {
         check_proc(FILE, "there is no /proc/interrupts: procfs is not mounted, or a container's runtime hides it")
@@ -82,11 +86,11 @@ fn squeezed(rest: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_figures() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<InterruptSampler>("vm");
         assert_eq!(probe.check(), Ok(()));
         let rows = "24,IO-APIC 5-edge ACPI:Ged,1\n\
                     25,IO-APIC 6-edge ACPI:Ged,1\n\
@@ -114,7 +118,7 @@ mod tests {
     /// devices, a controller whose name begins with a digit, and a cut line.
     #[test]
     fn odd_lines_cost_no_other() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<InterruptSampler>("odd");
         for ms in 0..2 {
             let (rows, outcome) = probe.tick(ms);
             assert_eq!(
@@ -131,7 +135,7 @@ mod tests {
 
     #[test]
     fn interrupts_come_and_go_and_are_seen_once_served() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<InterruptSampler>();
         let heading = "           CPU0       CPU1\n";
         probe.write(
             "interrupts",
@@ -150,7 +154,7 @@ mod tests {
 
     #[test]
     fn without_the_file_there_is_an_error_that_names_it() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<InterruptSampler>();
         assert!(probe.check().unwrap_err().contains("/proc/interrupts"));
         let (rows, outcome) = probe.tick(1);
         assert_eq!(rows, "");

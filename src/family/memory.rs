@@ -5,17 +5,14 @@ use std::time::Duration;
 use heim::memory::Memory as Heim;
 use heim::memory::os::linux::MemoryExt;
 
-use super::source::{self, has_long_number, lines, number, poll, scaled, with_proc, words};
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::{poll, with_proc};
+use crate::reading::text::{has_long_number, lines, number, words};
+use crate::reading::value::{self, scaled};
 use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
-
-/// The memory family.
-pub const FAMILY: Family = Family::sampled::<MemorySampler>(
-    Duration::from_millis(10),
-    "the kernel sums most of its per-CPU figures up once a second, so sampling above 10 Hz repeats them",
-);
 
 /// A kB of `/proc/meminfo` is a KiB.
 const KIB: i64 = 1_024;
@@ -63,6 +60,14 @@ pub struct MemorySampler {
 
 impl Sample for MemorySampler {
     type Record = Memory;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(10);
+    const RESOLUTION: &'static str =
+        "the kernel sums most of its per-CPU figures up once a second, so sampling above 10 Hz repeats them";
+
+    fn open(_: &Context) -> MemorySampler {
+        MemorySampler::default()
+    }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Memory>) -> Result<(), SampleError> {
         with_proc("meminfo", |meminfo| {
@@ -113,7 +118,7 @@ fn has_short_line(text: &[u8]) -> bool {
 
 fn from_heim(memory: &Heim, time: i64) -> Memory {
     // heim takes a kB for 1000 bytes.
-    let bytes = |information| scaled(source::bytes(information) / HEIM_KB, KIB);
+    let bytes = |information| scaled(value::bytes(information) / HEIM_KB, KIB);
     Memory {
         total_bytes: bytes(memory.total()),
         free_bytes: bytes(memory.free()),
@@ -169,11 +174,11 @@ fn used(memory: &Memory) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     #[test]
     fn a_kb_is_1024_bytes() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<MemorySampler>("vm");
         assert_eq!(
             probe.rows(0),
             "25276063744,1098149888,15210328064,24218185728,35328000,8932257792,3554103296,5926334464,9166848,0,0\n"
@@ -183,7 +188,7 @@ mod tests {
     /// As of Linux 3.13: no `MemAvailable`, so heim refuses; and no `kB` after `SwapFree`.
     #[test]
     fn what_an_old_kernel_does_not_say_is_absent() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<MemorySampler>("odd");
         assert_eq!(probe.rows(0), "1048576,562176,204800,,102400,179200,307200,409600,3072,2097152,1048576\n");
     }
 
@@ -192,7 +197,7 @@ mod tests {
         let keys = ["MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "Active", "Inactive", "Shmem"];
         for missing in 0..=keys.len() {
             let lines = (0..keys.len()).filter(|at| *at != missing).map(|at| format!("{}: {} kB\n", keys[at], 90 - at));
-            let mut probe = Probe::empty(&FAMILY);
+            let mut probe = Probe::empty::<MemorySampler>();
             probe.write("meminfo", lines.collect::<String>());
             let value = |at: usize| if at == missing { String::new() } else { ((90 - at) * 1024).to_string() };
             // Less than was free, buffers and cached.
@@ -206,10 +211,10 @@ mod tests {
     #[test]
     fn short_lines_are_passed_over() {
         let whole = std::fs::read_to_string("tests/fixtures/vm/proc/meminfo").unwrap();
-        let expected = Probe::fixture(&FAMILY, "vm").rows(0);
+        let expected = Probe::fixture::<MemorySampler>("vm").rows(0);
         for short in ["\n", "X\n", "\nX\n\n", "\r\n", "X\r\n"] {
             for at in [0, whole.find("MemFree").unwrap(), whole.len()] {
-                let mut probe = Probe::empty(&FAMILY);
+                let mut probe = Probe::empty::<MemorySampler>();
                 probe.write("meminfo", format!("{}{short}{}", &whole[..at], &whole[at..]));
                 assert_eq!(probe.rows(0), expected, "{short:?} at {at}");
             }
@@ -233,7 +238,7 @@ mod tests {
     fn numbers_of_any_size_are_told_without_a_wrap() {
         let (max, mib) = (i64::MAX, 1 << 20);
         for before in ["", "x", "xx", "xxx"] {
-            let mut probe = Probe::empty(&FAMILY);
+            let mut probe = Probe::empty::<MemorySampler>();
             let text = format!(
                 "{before}MemTotal: 18446744073709551615 kB\nMemTotal: 18446744073709552 kB\nMemFree: 1024 kB\nMemAvailable: 1024 kB\n\
                  Buffers: 1024 kB\nCached: 1024 kB\nActive: 1024 kB\nInactive: 1024 kB\nShmem: 1024 kB\n"
@@ -246,7 +251,7 @@ mod tests {
 
     #[test]
     fn swap_is_found_where_it_moves_to() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<MemorySampler>();
         for (before, total, after, expected) in [
             ("", "SwapTotal: 8 kB\n", "SwapFree: 4 kB\n", "8192,4096"),
             ("", "SwapTotal: 9 kB\n", "Zswap: 1 kB\nSwapFree: 3 kB\n", "9216,3072"),
@@ -262,12 +267,12 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_a_row_of_absent_values() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<MemorySampler>();
         for text in ["", "MemTotal\n", "MemTotal: x kB\nSwapTotal:\n"] {
             probe.write("meminfo", text);
             assert_eq!(probe.rows(0), ",,,,,,,,,,\n", "{text:?}");
         }
-        let (rows, outcome) = Probe::empty(&FAMILY).tick(0);
+        let (rows, outcome) = Probe::empty::<MemorySampler>().tick(0);
         assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("", "meminfo"));
     }
 }

@@ -7,17 +7,17 @@ use futures::StreamExt;
 use heim::net::IoCounters;
 use heim::net::os::linux::IoCountersExt;
 
-use super::lines::{Changed, LineRows, Parsed};
-use super::source::{Outcome, bytes, count, failed, lines, number, with_proc, words};
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::line_rows::{Changed, LineRows, Parsed};
+use crate::reading::outcome::{Outcome, failed};
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::with_proc;
+use crate::reading::text::{lines, number, words};
+use crate::reading::value::{bytes, count};
 use crate::record;
 use crate::record::Record;
 use crate::record::label::LabelCache;
 use crate::sampler::{SampleError, Tick};
-
-/// The network family.
-pub const FAMILY: Family =
-    Family::sampled::<NetworkSampler>(Duration::from_millis(1), "exact at every read, to the packet");
 
 const FILE: &str = "net/dev";
 /// The lines above the interfaces.
@@ -59,14 +59,15 @@ pub struct NetworkSampler {
     lines: LineRows<Network>,
 }
 
-impl Default for NetworkSampler {
-    fn default() -> NetworkSampler {
-        NetworkSampler { lines: LineRows::of_proc(FILE) }
-    }
-}
-
 impl Sample for NetworkSampler {
     type Record = Network;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(1);
+    const RESOLUTION: &'static str = "exact at every read, to the packet";
+
+    fn open(_: &Context) -> NetworkSampler {
+        NetworkSampler { lines: LineRows::of_proc(FILE) }
+    }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Network>) -> Result<(), SampleError> {
         with_proc(FILE, |dev| {
@@ -153,11 +154,11 @@ fn parse(line: &[u8]) -> Option<Network> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_figures() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<NetworkSampler>("vm");
         assert_eq!(
             probe.rows(1),
             "lo,3345,3345,32,32,0,0,0,0\n\
@@ -170,7 +171,7 @@ mod tests {
     /// Among them 64-bit counts, which become the greatest there is, a glued name and three that heim cannot read.
     #[test]
     fn odd_lines_are_read_and_a_cut_one_costs_no_other() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<NetworkSampler>("odd");
         let (rows, outcome) = probe.tick(1);
         assert_eq!(
             rows,
@@ -189,7 +190,7 @@ mod tests {
     fn interfaces_come_and_go() {
         let heading = "Inter-| Receive | Transmit\n face |bytes |bytes\n";
         let line = |name: &str, bytes: u32| format!("{name:>6}: {bytes} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n");
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<NetworkSampler>();
         probe.write("net/dev", format!("{heading}{}{}", line("lo", 1), line("eth0", 2)));
         assert_eq!(probe.rows(1), "lo,1,0,0,0,0,0,0,0\neth0,2,0,0,0,0,0,0,0\n");
         probe.write("net/dev", format!("{heading}{}{}", line("eth0", 3), line("wlan0", 4)));
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn without_the_file_there_is_an_error_that_names_it() {
-        let (rows, outcome) = Probe::empty(&FAMILY).tick(1);
+        let (rows, outcome) = Probe::empty::<NetworkSampler>().tick(1);
         assert_eq!(rows, "");
         assert!(outcome.unwrap_err().to_string().starts_with("read net/dev: "));
     }

@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::attribute::{Attribute, Class, Look, integer, names, text_at};
-use super::kept::is_gone;
-use super::source::Outcome;
-use super::{Family, Rows, Sample};
+use crate::reading::attribute::{Attribute, text_at};
+use crate::reading::class::{Class, Look};
+use crate::reading::context::Context;
+use crate::reading::folder::names;
+use crate::reading::outcome::Outcome;
+use crate::reading::reader::is_gone;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::text::integer;
 use crate::record;
 use crate::record::ABSENT;
 use crate::sampler::{SampleError, Tick};
-
-/// The power family.
-pub const FAMILY: Family =
-    Family::sampled::<PowerSampler>(Duration::from_millis(10), "RAPL counters are updated about every 1 ms");
 
 const CLASS: &str = "class/powercap";
 const PREFIX: &str = "intel-rapl";
@@ -57,14 +57,15 @@ pub struct PowerSampler {
     zones: Vec<Zone>,
 }
 
-impl Default for PowerSampler {
-    fn default() -> PowerSampler {
-        PowerSampler { class: Class::new(CLASS, PREFIX), zones: Vec::new() }
-    }
-}
-
 impl Sample for PowerSampler {
     type Record = Power;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(10);
+    const RESOLUTION: &'static str = "RAPL counters are updated about every 1 ms";
+
+    fn open(context: &Context) -> PowerSampler {
+        PowerSampler { class: Class::new(context.roots.sysfs.join(CLASS), PREFIX), zones: Vec::new() }
+    }
 
     fn check(&mut self) -> Result<(), String> {
         const LACKING: &str = "there is no zone in /sys/class/powercap: no RAPL: a virtual machine, or the intel_rapl \
@@ -246,7 +247,7 @@ fn microjoules(bytes: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
     use std::os::unix::fs::symlink;
 
     fn write(probe: &Probe, zone: &str, name: &str, range: &str, energy: &str) {
@@ -257,7 +258,7 @@ mod tests {
 
     #[test]
     fn zones_are_named_after_those_they_are_within() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<PowerSampler>();
         probe.write("class/powercap/intel-rapl/enabled", "1\n");
         probe.write("class/powercap/dtpm:0/energy_uj", "1\n");
         write(&probe, "intel-rapl-mmio:0", "package-0", "262143328850", "7");
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_wrap_is_carried_on_and_a_counter_that_begins_anew_is_not() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<PowerSampler>();
         let mut at = |ms, energy: &str| {
             write(&probe, "intel-rapl:0", "package-0", "262143328850", energy);
             probe.last_column(ms)
@@ -313,11 +314,11 @@ mod tests {
     /// A zone that gives EIO, one that may not be opened, and garbage.
     #[test]
     fn a_zone_that_cannot_be_read_has_no_value_and_costs_no_other() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<PowerSampler>();
         for zone in ["intel-rapl:0", "intel-rapl:1"] {
             probe.write(&format!("class/powercap/{zone}/name"), "");
         }
-        let class = heim_runtime::linux::sysfs_root().join(CLASS);
+        let class = probe.path(CLASS);
         symlink("/proc/self/mem", class.join("intel-rapl:0/energy_uj")).unwrap();
         let refused = probe.check().unwrap_err();
         assert!(refused.contains("intel-rapl:0/energy_uj: Input/output error"), "{refused}");
@@ -341,7 +342,7 @@ mod tests {
 
     #[test]
     fn zones_come_and_go_and_go_on_counting() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<PowerSampler>();
         assert_eq!(probe.rows(0), "");
         write(&probe, "intel-rapl:0", "p", "1000", "990");
         assert_eq!(probe.rows(10_000), "p,990\n");
@@ -349,14 +350,14 @@ mod tests {
         write(&probe, "intel-rapl:1", "q", "none", "7");
         assert_eq!(probe.rows(10_001), "p,1010\n");
         assert_eq!(probe.rows(20_000), "p,1010\nq,7\n");
-        fs::remove_dir_all(heim_runtime::linux::sysfs_root().join(CLASS).join("intel-rapl:0")).unwrap();
+        fs::remove_dir_all(probe.path(CLASS).join("intel-rapl:0")).unwrap();
         write(&probe, "intel-rapl:1", "q", "none", "6");
         assert_eq!(probe.rows(30_000), "q,6\n");
     }
 
     #[test]
     fn the_number_of_zones_is_bounded() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<PowerSampler>();
         for zone in 0..=ZONES_MAX {
             write(&probe, &format!("intel-rapl:{zone}"), &format!("package-{zone}"), "9", "1");
         }
@@ -367,12 +368,12 @@ mod tests {
 
     #[test]
     fn a_host_without_zones_lacks_them_and_one_that_refuses_says_so() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<PowerSampler>();
         assert!(probe.check().unwrap_err().contains("/sys/class/powercap: no RAPL: a virtual machine"));
         probe.write("class/powercap/intel-rapl:0/name", "limits only\n");
         assert!(probe.check().unwrap_err().contains("/sys/class/powercap: no RAPL"));
         write(&probe, "intel-rapl:0", "p", "9", "1");
-        let path = heim_runtime::linux::sysfs_root().join(CLASS).join("intel-rapl:0/energy_uj");
+        let path = probe.path(CLASS).join("intel-rapl:0/energy_uj");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         // Tests may run as root, whom no mode refuses.
         let told = refused(&path, &Errno::ACCESS.into());

@@ -3,25 +3,22 @@
 //! `Documentation/accounting/psi.rst` says what the kernel counts.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fd::OwnedFd;
 
-use super::kept::{Kept, Reader, open_folder};
-use super::optional::{Optional, check_proc};
-use super::source::{Outcome, failed, lines, number, pair, text, words};
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::folder::open_folder;
+use crate::reading::optional::{Optional, check_proc};
+use crate::reading::outcome::{Outcome, failed};
+use crate::reading::reader::{Kept, Reader};
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::text::{lines, number, pair, text, words};
 use crate::record;
 use crate::record::Record;
 use crate::record::label::Label;
 use crate::sampler::{SampleError, Tick};
-
-/// The pressure family.
-pub const FAMILY: Family = Family::sampled::<PressureSampler>(
-    Duration::from_millis(100),
-    "averages change every 2 s, totals are exact at every read; reading faster than the scheduler averages (every 2 s) \
-     loses stall time for every reader on the host, the more so the faster it is read",
-);
 
 /// The kernel writes shares in per cent with two decimals.
 const SHARE_UNITS_PER_ONE: f64 = 10_000.0;
@@ -54,6 +51,8 @@ record! {
 #[derive(Debug)]
 pub struct PressureSampler {
     resources: [Resource; 4],
+    root: PathBuf,
+    /// The folder `root`, once it was opened.
     procfs: Option<OwnedFd>,
     reader: Reader,
     /// Where what was read of each resource is.
@@ -79,8 +78,14 @@ impl Resource {
     }
 }
 
-impl Default for PressureSampler {
-    fn default() -> PressureSampler {
+impl Sample for PressureSampler {
+    type Record = Pressure;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(100);
+    const RESOLUTION: &'static str = "averages change every 2 s, totals are exact at every read; reading faster than the scheduler averages (every 2 s) \
+     loses stall time for every reader on the host, the more so the faster it is read";
+
+    fn open(context: &Context) -> PressureSampler {
         PressureSampler {
             resources: [
                 Resource::new("cpu", "pressure/cpu"),
@@ -88,15 +93,12 @@ impl Default for PressureSampler {
                 Resource::new("memory", "pressure/memory"),
                 Resource::new("irq", "pressure/irq"),
             ],
+            root: context.roots.procfs.clone(),
             procfs: None,
             reader: Reader::default(),
             parts: Vec::new(),
         }
     }
-}
-
-impl Sample for PressureSampler {
-    type Record = Pressure;
 
     fn check(&mut self) -> Result<(), String> {
         const LACKING: &str = "/proc/pressure is missing or not supported: the kernel has no pressure stall information \
@@ -108,9 +110,8 @@ impl Sample for PressureSampler {
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Pressure>) -> Result<(), SampleError> {
         let mut outcome = Outcome::default();
-        let PressureSampler { resources, procfs, reader, parts } = self;
+        let PressureSampler { resources, root, procfs, reader, parts } = self;
         if procfs.is_none() {
-            let root = heim_runtime::linux::procfs_root();
             let opened = open_folder(&*root);
             *procfs = Some(opened.map_err(|error| failed("pressure", format_args!("{}: {error}", root.display())))?);
         }
@@ -216,11 +217,11 @@ fn ratio(percent: &[u8]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_figures_as_shares() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<PressureSampler>("vm");
         assert_eq!(probe.check(), Ok(()));
         assert_eq!(
             probe.rows(1),
@@ -236,7 +237,7 @@ mod tests {
     /// to come, and a cut line.
     #[test]
     fn odd_lines_cost_no_other() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<PressureSampler>("odd");
         probe.tick(0).1.unwrap_err();
         let (rows, outcome) = probe.tick(1);
         assert_eq!(
@@ -252,11 +253,11 @@ mod tests {
     #[test]
     fn rows_are_found_in_any_order_and_files_may_be_missing() {
         let line = |kind: &str, total: u32| format!("{kind} avg10=0.00 avg60=100.00 avg300=1.00 total={total}\n");
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<PressureSampler>();
         assert_eq!(probe.rows(0), "");
         let lacking = probe.check().unwrap_err();
         assert!(lacking.starts_with("/proc/pressure is missing") && lacking.contains("psi=1"), "{lacking}");
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<PressureSampler>();
         probe.write("pressure/io", line("some", 1) + &line("full", 2));
         assert_eq!(probe.check(), Ok(()));
         assert_eq!(probe.rows(1), "io,some,0.0,1.0,0.01,1\nio,full,0.0,1.0,0.01,2\n");

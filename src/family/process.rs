@@ -7,32 +7,18 @@ mod stat;
 mod table;
 
 use std::cmp::Reverse;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use self::slots::Slots;
-use self::table::{Process as Entry, Table};
-use super::source::{Outcome, count, scaled};
-use super::{Family, Rows, Sample};
+use self::table::{Entry, ProcessTable};
+use crate::reading::context::{Context, PINS_MAX, Pin, ProcessChoice, TOP_MAX};
+use crate::reading::outcome::Outcome;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::value::{count, scaled};
 use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
 
-/// The process family.
-pub const FAMILY: Family = Family::sampled::<ProcessSampler>(
-    Duration::from_millis(100),
-    "faults, bytes, threads and files are exact at every read; CPU times are in units of 10 ms, so a share over 100 ms \
-     is in steps of 10 %",
-);
-
-/// So many processes have a row for the CPU time they use, unless [`choose`] said otherwise.
-pub const TOP_BY_CPU: usize = 10;
-/// So many have a row for the memory they use, unless [`choose`] said otherwise.
-pub const TOP_BY_MEMORY: usize = 10;
-/// [`Choice::top_by_cpu`] and [`Choice::top_by_memory`] are no more than this.
-pub const TOP_MAX: usize = 100;
-/// Pins beyond this many are left out.
-pub const PINS_MAX: usize = 100;
 /// So many pinned processes have a row, those with the least pids; a name may be that of many.
 pub const PINNED_ROWS_MAX: usize = 100;
 
@@ -41,8 +27,6 @@ const SLOTS_SPARE: usize = 84;
 /// The kernel keeps so much of the name of a process that is none of its own.
 const NAME_BYTES_MAX: usize = 15;
 const US_PER_SECOND: i64 = 1_000_000;
-
-static CHOICE: OnceLock<Choice> = OnceLock::new();
 
 record! {
     /// The processes that used most CPU time since the tick before, those that have most memory, and those that are
@@ -94,57 +78,11 @@ record! {
     }
 }
 
-/// Which processes have a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// So many of those that use most CPU time.
-    pub top_by_cpu: usize,
-    /// So many of those that have most memory.
-    pub top_by_memory: usize,
-    /// And these, whatever they use.
-    pub pinned: Vec<Pin>,
-}
-
-/// A process, or several of one name, that always has a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pin {
-    /// All whose command this is. Of a longer name the first 15 bytes count, which is what the kernel keeps.
-    Name(String),
-    /// The one with this id, whichever it is.
-    Pid(i32),
-}
-
-impl Default for Choice {
-    fn default() -> Choice {
-        Choice { top_by_cpu: TOP_BY_CPU, top_by_memory: TOP_BY_MEMORY, pinned: Vec::new() }
-    }
-}
-
-/// Says which processes have a row, for all samplers that are made from now on. It is to be called once, before
-/// collectors start: `false` says that it was called before, and that the former choice stays.
-///
-/// What is beyond [`TOP_MAX`] and [`PINS_MAX`] is left out.
-pub fn choose(choice: Choice) -> bool {
-    CHOICE.set(choice).is_ok()
-}
-
-impl Pin {
-    fn is(&self, process: &Entry) -> bool {
-        match self {
-            Pin::Pid(pid) => *pid == process.identity().pid,
-            Pin::Name(name) => {
-                let kept = name.as_bytes().get(..NAME_BYTES_MAX).unwrap_or(name.as_bytes());
-                process.command() == kept || process.command() == name.as_bytes()
-            }
-        }
-    }
-}
-
 /// Reads all processes, and of the chosen ones what costs more.
 #[derive(Debug)]
 pub struct ProcessSampler {
-    choice: Choice,
-    table: Table,
+    choice: ProcessChoice,
+    table: ProcessTable,
     slots: Slots,
     /// Positions in the table of those that have a row.
     order: Vec<usize>,
@@ -156,21 +94,38 @@ pub struct ProcessSampler {
     page_bytes: i64,
 }
 
-impl Default for ProcessSampler {
-    fn default() -> ProcessSampler {
-        ProcessSampler::with(CHOICE.get().cloned().unwrap_or_default())
-    }
-}
-
 impl Sample for ProcessSampler {
     type Record = Process;
 
+    const INTERVAL_MIN: Duration = Duration::from_millis(100);
+    const RESOLUTION: &'static str = "faults, bytes, threads and files are exact at every read; CPU times are in units of 10 ms, so a share over 100 ms \
+     is in steps of 10 %";
+
+    fn open(context: &Context) -> ProcessSampler {
+        let mut choice = context.processes.clone();
+        choice.top_by_cpu = choice.top_by_cpu.min(TOP_MAX);
+        choice.top_by_memory = choice.top_by_memory.min(TOP_MAX);
+        choice.pinned.truncate(PINS_MAX);
+        let slots_max = choice.top_by_cpu + choice.top_by_memory + PINNED_ROWS_MAX + SLOTS_SPARE;
+        let units_per_second = rustix::param::clock_ticks_per_second().max(1);
+        ProcessSampler {
+            choice,
+            table: ProcessTable::new(context.roots.procfs.clone()),
+            slots: Slots::of(slots_max),
+            order: Vec::new(),
+            ranks: Vec::new(),
+            units_per_second: units_per_second as f64,
+            unit_us: US_PER_SECOND / count(units_per_second),
+            page_bytes: i64::try_from(rustix::param::page_size()).unwrap_or(i64::MAX),
+        }
+    }
+
     fn check(&mut self) -> Result<(), String> {
-        let root = heim_runtime::linux::procfs_root();
         match self.table.list() {
             Err(error) => Err(error.cause),
             Ok(_) if self.table.is_empty() => {
-                Err(format!("{} lists no process: procfs is not mounted there, or hides them", root.display()))
+                let procfs = self.table.procfs().display();
+                Err(format!("{procfs} lists no process: procfs is not mounted there, or hides them"))
             }
             Ok(_) => Ok(()),
         }
@@ -189,25 +144,6 @@ impl Sample for ProcessSampler {
 }
 
 impl ProcessSampler {
-    fn with(choice: Choice) -> ProcessSampler {
-        let mut choice = choice;
-        choice.top_by_cpu = choice.top_by_cpu.min(TOP_MAX);
-        choice.top_by_memory = choice.top_by_memory.min(TOP_MAX);
-        choice.pinned.truncate(PINS_MAX);
-        let slots_max = choice.top_by_cpu + choice.top_by_memory + PINNED_ROWS_MAX + SLOTS_SPARE;
-        let units_per_second = rustix::param::clock_ticks_per_second().max(1);
-        ProcessSampler {
-            choice,
-            table: Table::default(),
-            slots: Slots::of(slots_max),
-            order: Vec::new(),
-            ranks: Vec::new(),
-            units_per_second: units_per_second as f64,
-            unit_us: US_PER_SECOND / count(units_per_second),
-            page_bytes: i64::try_from(rustix::param::page_size()).unwrap_or(i64::MAX),
-        }
-    }
-
     /// Marks the processes that have a row, and has their positions in `order`, by pid. Among equals those that had one
     /// are before others, so that rows stay where nothing happens.
     fn choose(&mut self) {
@@ -218,7 +154,7 @@ impl ProcessSampler {
         });
         mark_top(processes, ranks, choice.top_by_memory, |process| (process.stat.rss_pages, process.was_chosen, 0));
         if !choice.pinned.is_empty() {
-            let pinned = processes.iter_mut().filter(|process| choice.pinned.iter().any(|pin| pin.is(process)));
+            let pinned = processes.iter_mut().filter(|process| choice.pinned.iter().any(|pin| is_of(pin, process)));
             pinned.take(PINNED_ROWS_MAX).for_each(|process| process.chosen = true);
         }
         order.clear();
@@ -276,6 +212,17 @@ impl ProcessSampler {
     }
 }
 
+/// Whether `pin` is of this process.
+fn is_of(pin: &Pin, process: &Entry) -> bool {
+    match pin {
+        Pin::Pid(pid) => *pid == process.identity().pid,
+        Pin::Name(name) => {
+            let kept = name.as_bytes().get(..NAME_BYTES_MAX).unwrap_or(name.as_bytes());
+            process.command() == kept || process.command() == name.as_bytes()
+        }
+    }
+}
+
 /// A figure, whether there was a row, and what decides among equals: the greatest is the first.
 type Rank = Reverse<(i64, bool, i64)>;
 
@@ -301,28 +248,7 @@ fn mark_top(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
-
-    /// A sampler of two and two, and of pins.
-    #[derive(Debug)]
-    struct Few(ProcessSampler);
-
-    impl Default for Few {
-        fn default() -> Few {
-            let pinned = vec![Pin::Name("a-name-that-is-too-long".into()), Pin::Pid(77)];
-            Few(ProcessSampler::with(Choice { top_by_cpu: 2, top_by_memory: 1, pinned }))
-        }
-    }
-
-    impl Sample for Few {
-        type Record = Process;
-
-        fn sample(&mut self, tick: &Tick, rows: &mut Rows<Process>) -> Result<(), SampleError> {
-            self.0.sample(tick, rows)
-        }
-    }
-
-    const FEW: Family = Family::sampled::<Few>(Duration::from_millis(100), "");
+    use crate::reading::probe::Probe;
 
     /// A process' `stat`: CPU time in clock ticks, memory in pages.
     fn write(probe: &Probe, pid: i32, command: &[u8], start: i64, cpu: i64, pages: i64) {
@@ -342,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_row_is_the_kernels_figures() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<ProcessSampler>();
         write(&probe, 7, b"x", 500, 40, 3);
         probe.write("7/io", "rchar: 1\nread_bytes: 4096\nwrite_bytes: 8192\n");
         probe.write("7/fd/0", "");
@@ -354,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_kymo_may_not_see_is_absent() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<ProcessSampler>();
         write(&probe, 7, b"x", 500, 40, 3);
         probe.write("7/io", "write_bytes: many\n");
         assert_eq!(probe.rows(0), "x,1,7,5000000,400000,30000,,12288,9,,21,22,,\n");
@@ -362,7 +288,9 @@ mod tests {
 
     #[test]
     fn those_with_most_have_rows_and_so_have_the_pinned() {
-        let mut probe = Probe::empty(&FEW);
+        let pinned = vec![Pin::Name("a-name-that-is-too-long".into()), Pin::Pid(77)];
+        let choice = ProcessChoice { top_by_cpu: 2, top_by_memory: 1, pinned };
+        let mut probe = Probe::choosing::<ProcessSampler>(choice);
         for (pid, command, cpu, pages) in [
             (1, &b"init"[..], 900, 10),
             (2, b"idle", 0, 0),
@@ -385,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_pid_may_be_of_another_process_and_a_process_may_rename_itself() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<ProcessSampler>();
         write(&probe, 7, b"x", 500, 40, 3);
         assert_eq!(short(&probe.rows(0)), ["x 1 7 "]);
         write(&probe, 7, b"y", 500, 41, 3);
@@ -398,7 +326,7 @@ mod tests {
 
     #[test]
     fn processes_come_and_go() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<ProcessSampler>();
         write(&probe, 7, b"x", 500, 40, 3);
         write(&probe, 9, b"x", 500, 40, 3);
         assert_eq!(short(&probe.rows(0)), ["x 1 7 ", "x 2 9 "]);
@@ -415,7 +343,7 @@ mod tests {
 
     #[test]
     fn odd_commands_have_rows_and_a_cut_file_costs_no_other() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<ProcessSampler>();
         write(&probe, 1, b"a) R (\xff", 500, 40, 3);
         write(&probe, 2, b"kworker/1:2-events", 500, 40, 3);
         probe.write("3/stat", "3 (cut) S 1 1");
@@ -430,7 +358,7 @@ mod tests {
 
     #[test]
     fn the_check_names_the_folder() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<ProcessSampler>();
         assert!(probe.check().unwrap_err().contains("lists no process"));
         write(&probe, 1, b"init", 1, 1, 1);
         assert_eq!(probe.check(), Ok(()));
@@ -439,25 +367,9 @@ mod tests {
     /// On the `/proc` of the machine this runs on.
     #[test]
     fn the_process_that_asks_is_seen() {
-        #[derive(Debug)]
-        struct Own(ProcessSampler);
-        impl Default for Own {
-            fn default() -> Own {
-                let pinned = vec![Pin::Pid(std::process::id().cast_signed())];
-                Own(ProcessSampler::with(Choice { pinned, ..Choice::default() }))
-            }
-        }
-        impl Sample for Own {
-            type Record = Process;
-            fn check(&mut self) -> Result<(), String> {
-                self.0.check()
-            }
-            fn sample(&mut self, tick: &Tick, rows: &mut Rows<Process>) -> Result<(), SampleError> {
-                self.0.sample(tick, rows)
-            }
-        }
-        let mut probe = Probe::empty(&Family::sampled::<Own>(Duration::from_millis(100), ""));
-        heim_runtime::linux::set_roots("/proc", "/sys");
+        let pinned = vec![Pin::Pid(std::process::id().cast_signed())];
+        let processes = ProcessChoice { pinned, ..ProcessChoice::default() };
+        let mut probe = Probe::of::<ProcessSampler>(&Context { processes, ..Context::default() });
         assert_eq!(probe.check(), Ok(()));
         for ms in [0, 100] {
             let rows = probe.rows(ms);

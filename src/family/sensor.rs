@@ -11,19 +11,16 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::attribute::{Attribute, Class, Look, integer, names, text_at};
-use super::kept::is_gone;
-use super::source::{Outcome, text};
-use super::{Family, Rows, Sample};
+use crate::reading::attribute::{Attribute, text_at};
+use crate::reading::class::{Class, Look};
+use crate::reading::context::Context;
+use crate::reading::folder::names;
+use crate::reading::outcome::Outcome;
+use crate::reading::reader::is_gone;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::text::{integer, text};
 use crate::record;
 use crate::sampler::{SampleError, Tick};
-
-/// The sensor family.
-pub const FAMILY: Family = Family::sampled::<SensorSampler>(
-    Duration::from_secs(1),
-    "the driver's: most measure once or twice a second at most, and many round to whole degrees; a limit that was \
-     changed is seen within 10 s",
-);
 
 const CLASS: &str = "class/hwmon";
 const PREFIX: &str = "hwmon";
@@ -64,14 +61,16 @@ pub struct SensorSampler {
     inputs: Vec<Input>,
 }
 
-impl Default for SensorSampler {
-    fn default() -> SensorSampler {
-        SensorSampler { class: Class::new(CLASS, PREFIX), inputs: Vec::new() }
-    }
-}
-
 impl Sample for SensorSampler {
     type Record = Sensor;
+
+    const INTERVAL_MIN: Duration = Duration::from_secs(1);
+    const RESOLUTION: &'static str = "the driver's: most measure once or twice a second at most, and many round to whole degrees; a limit that was \
+     changed is seen within 10 s";
+
+    fn open(context: &Context) -> SensorSampler {
+        SensorSampler { class: Class::new(context.roots.sysfs.join(CLASS), PREFIX), inputs: Vec::new() }
+    }
 
     fn check(&mut self) -> Result<(), String> {
         let chips = chips(self.class.folder());
@@ -285,7 +284,7 @@ fn celsius(millidegrees: &[u8]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
     use std::os::unix::fs::symlink;
 
     /// A chip of these files, each with a line.
@@ -295,14 +294,9 @@ mod tests {
         }
     }
 
-    /// The folder that the probe wrote.
-    fn folder() -> PathBuf {
-        heim_runtime::linux::sysfs_root().join(CLASS)
-    }
-
     #[test]
     fn rows_are_in_the_order_of_numbers_and_need_no_label_nor_limit() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SensorSampler>();
         write(&probe, "hwmon10", &[("name", "acpitz"), ("temp1_input", "-5500")]);
         write(
             &probe,
@@ -323,7 +317,7 @@ mod tests {
             ],
         );
         write(&probe, "thermal", &[("name", "none"), ("temp1_input", "1")]);
-        symlink("../../devices/platform/coretemp.0", folder().join("hwmon2/device")).unwrap();
+        symlink("../../devices/platform/coretemp.0", probe.path(CLASS).join("hwmon2/device")).unwrap();
         assert_eq!(probe.check(), Ok(()));
         let rows = "coretemp,Core 0,coretemp.0,38.0,80.0,100.0\ncoretemp,temp10,coretemp.0,41.0,,\n\
                     acpitz,temp1,hwmon10,-5.5,,\n";
@@ -336,12 +330,12 @@ mod tests {
 
     #[test]
     fn equal_chips_are_told_apart() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SensorSampler>();
         for (chip, device) in [("hwmon0", "nvme0"), ("hwmon1", "nvme1")] {
             let files = [("temp1_input", "1000"), ("temp2_input", "2000"), ("temp1_label", "T"), ("temp2_label", "T")];
             write(&probe, chip, &[("name", "nvme")]);
             write(&probe, chip, &files);
-            symlink(format!("../../{device}"), folder().join(chip).join("device")).unwrap();
+            symlink(format!("../../{device}"), probe.path(CLASS).join(chip).join("device")).unwrap();
         }
         assert_eq!(
             probe.rows(0),
@@ -351,11 +345,11 @@ mod tests {
 
     #[test]
     fn drivers_of_old_have_their_files_in_the_devices_folder() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SensorSampler>();
         probe.write("devices/i2c-0/0-002d/name", "w83781d\n");
         probe.write("devices/i2c-0/0-002d/temp1_input", "30000\n");
-        std::fs::create_dir_all(folder().join("hwmon0")).unwrap();
-        symlink("../../../devices/i2c-0/0-002d", folder().join("hwmon0/device")).unwrap();
+        std::fs::create_dir_all(probe.path(CLASS).join("hwmon0")).unwrap();
+        symlink("../../../devices/i2c-0/0-002d", probe.path(CLASS).join("hwmon0/device")).unwrap();
         assert_eq!(probe.check(), Ok(()));
         assert_eq!(probe.rows(0), "w83781d,temp1,0-002d,30.0,,\n");
     }
@@ -363,11 +357,11 @@ mod tests {
     /// Sensors that give EIO and EISDIR, one at fault and one that was, and chips without a name.
     #[test]
     fn a_sensor_that_does_not_answer_has_no_value_and_costs_no_other() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SensorSampler>();
         write(&probe, "hwmon0", &[("temp3_input", "3000"), ("temp3_fault", "1"), ("temp3_max", "5000")]);
         write(&probe, "hwmon0", &[("temp4_input", "4000"), ("temp4_fault", "0"), ("temp4_label", "")]);
         write(&probe, "hwmon0/temp2_input", &[("x", "")]);
-        symlink("/proc/self/mem", folder().join("hwmon0/temp1_input")).unwrap();
+        symlink("/proc/self/mem", probe.path(CLASS).join("hwmon0/temp1_input")).unwrap();
         let rows = "hwmon0,temp1,hwmon0,,,\nhwmon0,temp2,hwmon0,,,\nhwmon0,temp3,hwmon0,,5.0,\n";
         let (found, outcome) = probe.tick(0);
         assert_eq!(found, format!("{rows}hwmon0,temp4,hwmon0,4.0,,\n"));
@@ -380,7 +374,7 @@ mod tests {
 
     #[test]
     fn garbage_is_an_error_and_no_value() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SensorSampler>();
         write(&probe, "hwmon0", &[("temp1_input", "warm"), ("temp2_input", "2000"), ("name", "c")]);
         probe.write("class/hwmon/hwmon1/temp1_input", b"\xff\n");
         probe.write("class/hwmon/hwmon1/name", b"\xff\n");
@@ -396,23 +390,23 @@ mod tests {
 
     #[test]
     fn chips_come_and_go() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SensorSampler>();
         assert_eq!(probe.rows(0), "");
         write(&probe, "hwmon0", &[("name", "a"), ("temp1_input", "1000")]);
         assert_eq!(probe.rows(9_999), "");
         assert_eq!(probe.rows(10_000), "a,temp1,hwmon0,1.0,,\n");
-        fs::remove_dir_all(folder().join("hwmon0")).unwrap();
+        fs::remove_dir_all(probe.path(CLASS).join("hwmon0")).unwrap();
         write(&probe, "hwmon0", &[("name", "b"), ("temp1_input", "2000")]);
         // What was opened stays with the chip that went; it has no file of the new one.
         assert_eq!(probe.rows(11_000), "a,temp1,hwmon0,1.0,,\n");
         assert_eq!(probe.rows(20_000), "b,temp1,hwmon0,2.0,,\n");
-        fs::remove_dir_all(folder()).unwrap();
+        fs::remove_dir_all(probe.path(CLASS)).unwrap();
         assert_eq!(probe.rows(30_000), "");
     }
 
     #[test]
     fn the_number_of_sensors_is_bounded() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SensorSampler>();
         for chip in 0..3 {
             for number in 0..100 {
                 probe.write(&format!("class/hwmon/hwmon{chip}/temp{number}_input"), "1");
@@ -426,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_host_without_sensors_lacks_them() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SensorSampler>();
         assert_eq!(
             probe.check().unwrap_err(),
             "there is no /sys/class/hwmon/hwmon*: no driver exports a sensor, as in most virtual machines"

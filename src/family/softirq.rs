@@ -4,19 +4,14 @@
 
 use std::time::Duration;
 
-use super::optional::check_proc;
-use super::source::with_proc;
-use super::sums::Sums;
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::optional::check_proc;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::with_proc;
+use crate::reading::sums::Sums;
 use crate::record;
 use crate::record::label::Label;
 use crate::sampler::{SampleError, Tick};
-
-/// The softirq family.
-pub const FAMILY: Family = Family::sampled::<SoftirqSampler>(
-    Duration::from_millis(10),
-    "exact at every read; a read costs the kernel time for each CPU that there can be",
-);
 
 const FILE: &str = "softirqs";
 
@@ -44,6 +39,13 @@ pub struct SoftirqSampler {
 impl Sample for SoftirqSampler {
     type Record = Softirq;
 
+    const INTERVAL_MIN: Duration = Duration::from_millis(10);
+    const RESOLUTION: &'static str = "exact at every read; a read costs the kernel time for each CPU that there can be";
+
+    fn open(_: &Context) -> SoftirqSampler {
+        SoftirqSampler::default()
+    }
+
     fn check(&mut self) -> Result<(), String> {
         check_proc(FILE, "there is no /proc/softirqs: procfs is not mounted, or a container's runtime hides it")
     }
@@ -62,11 +64,11 @@ impl Sample for SoftirqSampler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_figures() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<SoftirqSampler>("vm");
         assert_eq!(probe.check(), Ok(()));
         let rows = "HI,0\nTIMER,39184\nNET_TX,5\nNET_RX,6871\nBLOCK,83821\n\
                     IRQ_POLL,0\nTASKLET,499\nSCHED,48319\nHRTIMER,1\nRCU,94248\n";
@@ -77,7 +79,7 @@ mod tests {
     /// cut line.
     #[test]
     fn odd_lines_cost_no_other() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<SoftirqSampler>("odd");
         for ms in 0..2 {
             let (rows, outcome) = probe.tick(ms);
             assert_eq!(rows, "HI,0\nTIMER,9223372036854775807\nRCU,10\n");
@@ -87,7 +89,7 @@ mod tests {
 
     #[test]
     fn kinds_are_found_in_any_order() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SoftirqSampler>();
         probe.write("softirqs", "  CPU0 CPU1\n HI: 1 2\n RCU: 3 4\n");
         assert_eq!(probe.rows(0), "HI,3\nRCU,7\n");
         probe.write("softirqs", "  CPU0 CPU1\n RCU: 3 5\n NEW: 0 0\n HI: 1 2\n");
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn without_the_file_there_is_an_error_that_names_it() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SoftirqSampler>();
         assert!(probe.check().unwrap_err().contains("/proc/softirqs"));
         let (rows, outcome) = probe.tick(1);
         assert_eq!(rows, "");

@@ -5,17 +5,16 @@
 
 use std::time::Duration;
 
-use super::optional::check_proc;
-use super::source::{Outcome, lines, text, with_proc};
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::optional::check_proc;
+use crate::reading::outcome::Outcome;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::with_proc;
+use crate::reading::text::{lines, text};
 use crate::record;
 use crate::record::ABSENT;
 use crate::record::label::{Label, LabelCache};
 use crate::sampler::{SampleError, Tick};
-
-/// The softnet family.
-pub const FAMILY: Family =
-    Family::sampled::<SoftnetSampler>(Duration::from_millis(1), "exact at every read, to the packet");
 
 const FILE: &str = "net/softnet_stat";
 /// Figures that are looked at, of those on a line.
@@ -55,6 +54,13 @@ pub struct SoftnetSampler {
 
 impl Sample for SoftnetSampler {
     type Record = Softnet;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(1);
+    const RESOLUTION: &'static str = "exact at every read, to the packet";
+
+    fn open(_: &Context) -> SoftnetSampler {
+        SoftnetSampler::default()
+    }
 
     fn check(&mut self) -> Result<(), String> {
         check_proc(FILE, "there is no /proc/net/softnet_stat: the kernel has no network (CONFIG_NET)")
@@ -153,11 +159,11 @@ fn hexadecimal(word: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_figures() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<SoftnetSampler>("vm");
         assert_eq!(probe.check(), Ok(()));
         assert_eq!(probe.rows(0), "0,22,0,0,0,0,0\n1,6398,0,0,0,0,0\n");
     }
@@ -166,7 +172,7 @@ mod tests {
     /// figures than are known.
     #[test]
     fn odd_lines_cost_no_other() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<SoftnetSampler>("odd");
         for ms in 0..2 {
             let (rows, outcome) = probe.tick(ms);
             assert_eq!(
@@ -182,7 +188,7 @@ mod tests {
 
     #[test]
     fn older_kernels_write_less() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SoftnetSampler>();
         for (figures, row) in [(9, "7,7,7,,,"), (10, "7,7,7,7,,"), (11, "7,7,7,7,7,"), (12, "7,7,7,7,7,7")] {
             let line = vec!["00000007"; figures].join(" ") + "\n";
             probe.write("net/softnet_stat", line.repeat(2));
@@ -193,7 +199,7 @@ mod tests {
     #[test]
     fn cpus_come_and_go() {
         let line = |processed: u32, cpu: u32| format!("{processed:08x}{} {cpu:08x} 00000000\n", " 00000000".repeat(11));
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SoftnetSampler>();
         for cpus in [&[0, 1, 2][..], &[0, 2], &[2, 0, 1, 300], &[], &[1]] {
             probe.write("net/softnet_stat", cpus.iter().map(|cpu| line(cpu + 5, *cpu)).collect::<String>());
             let row = |cpu: &u32| format!("{cpu},{},0,0,0,0,0\n", cpu + 5);
@@ -204,7 +210,7 @@ mod tests {
 
     #[test]
     fn without_the_file_there_is_an_error_that_names_it() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<SoftnetSampler>();
         assert!(probe.check().unwrap_err().contains("/proc/net/softnet_stat"));
         let (rows, outcome) = probe.tick(1);
         assert_eq!(rows, "");

@@ -5,18 +5,16 @@
 
 use std::time::Duration;
 
-use super::optional::{Optional, check_proc};
-use super::source::{Outcome, lines, number, read_ahead, scaled, text, with_proc, words};
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::optional::{Optional, check_proc};
+use crate::reading::outcome::Outcome;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::{read_ahead, with_proc};
+use crate::reading::text::{lines, number, text, words};
+use crate::reading::value::scaled;
 use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
-
-/// The TCP family.
-pub const FAMILY: Family = Family::sampled::<TcpSampler>(
-    Duration::from_millis(10),
-    "exact at every read, memory to about a MiB a CPU; the kernel sums its figures over all CPUs at each read",
-);
 
 const SNMP: &str = "net/snmp";
 const NETSTAT: &str = "net/netstat";
@@ -136,8 +134,14 @@ pub struct TcpSampler {
     sockstat6_file: Optional,
 }
 
-impl Default for TcpSampler {
-    fn default() -> TcpSampler {
+impl Sample for TcpSampler {
+    type Record = Tcp;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(10);
+    const RESOLUTION: &'static str =
+        "exact at every read, memory to about a MiB a CPU; the kernel sums its figures over all CPUs at each read";
+
+    fn open(_: &Context) -> TcpSampler {
         TcpSampler {
             page_bytes: i64::try_from(rustix::param::page_size()).unwrap_or(ABSENT),
             snmp: Headed::new(b"Tcp: ", SNMP_KEYS),
@@ -147,10 +151,6 @@ impl Default for TcpSampler {
             sockstat6_file: Optional::of_proc(SOCKSTAT6),
         }
     }
-}
-
-impl Sample for TcpSampler {
-    type Record = Tcp;
 
     fn check(&mut self) -> Result<(), String> {
         check_proc(SNMP, "there is no /proc/net/snmp: the kernel has no IPv4 (CONFIG_INET)")
@@ -275,7 +275,7 @@ fn parse_pairs(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     fn page_bytes() -> i64 {
         i64::try_from(rustix::param::page_size()).unwrap()
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn the_row_is_the_kernels_figures() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<TcpSampler>("vm");
         assert_eq!(probe.check(), Ok(()));
         let row = format!("3,0,0,4,0,4,{},22,2,0,4,6376,3872,0,0,10,0,0,0,2,0,0,0,0,0\n", 342 * page_bytes());
         assert_eq!((&probe.rows(0), &probe.rows(1)), (&row, &row));
@@ -292,7 +292,7 @@ mod tests {
     /// Fewer values than names, a name twice, figures that no `i64` holds or that are none, and no IPv6.
     #[test]
     fn odd_figures_cost_no_other() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<TcpSampler>("odd");
         for ms in 0..2 {
             let (rows, outcome) = probe.tick(ms);
             assert_eq!(rows, ",4294967296,,1,,,,9223372036854775807,2,,,,5,6,,,,1,,,3,,,,\n");
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn columns_are_found_by_their_names_in_any_order() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<TcpSampler>();
         let memory = 2 * page_bytes();
         probe.write("net/sockstat", "TCP: mem 2 inuse 1\n");
         probe.write("net/snmp", "Udp: InErrs\nUdp: 9\nTcp: CurrEstab MaxConn OutRsts\nTcp: 3 -1 4\n");
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn without_lines_there_is_an_error_that_names_the_file() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<TcpSampler>();
         assert!(probe.check().unwrap_err().contains("/proc/net/snmp"));
         let (rows, outcome) = probe.tick(0);
         assert_eq!(rows, format!("{}\n", ",".repeat(24)));

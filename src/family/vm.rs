@@ -5,18 +5,15 @@
 
 use std::time::Duration;
 
-use super::optional::check_proc;
-use super::source::{Outcome, lines, number, text, with_proc};
-use super::{Family, Rows, Sample};
+use crate::reading::context::Context;
+use crate::reading::optional::check_proc;
+use crate::reading::outcome::Outcome;
+use crate::reading::sample::{Rows, Sample};
+use crate::reading::snapshot::with_proc;
+use crate::reading::text::{lines, number, text};
 use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
-
-/// The virtual memory family.
-pub const FAMILY: Family = Family::sampled::<VmSampler>(
-    Duration::from_millis(10),
-    "events are exact at every read; what memory holds is summed up from the CPUs once a second",
-);
 
 const FILE: &str = "vmstat";
 const KIB: i64 = 1_024;
@@ -75,47 +72,47 @@ record! {
 
 /// What the kernel counts in.
 #[derive(Clone, Copy, Debug)]
-enum Unit {
+enum CountedIn {
     One,
     Kib,
     Page,
 }
 
 /// A line that is wanted: its name, its unit and the column that it is added to.
-type Key = (&'static [u8], Unit, fn(&mut Vm) -> &mut i64);
+type Key = (&'static [u8], CountedIn, fn(&mut Vm) -> &mut i64);
 
 /// In the kernel's order, though any will do.
 const KEYS: &[Key] = &[
-    (b"nr_slab_reclaimable", Unit::Page, |vm| &mut vm.slab_reclaimable_bytes),
-    (b"nr_slab_unreclaimable", Unit::Page, |vm| &mut vm.slab_unreclaimable_bytes),
+    (b"nr_slab_reclaimable", CountedIn::Page, |vm| &mut vm.slab_reclaimable_bytes),
+    (b"nr_slab_unreclaimable", CountedIn::Page, |vm| &mut vm.slab_unreclaimable_bytes),
     // Two since Linux 5.9, one before.
-    (b"workingset_refault_anon", Unit::Page, |vm| &mut vm.refaulted_bytes),
-    (b"workingset_refault_file", Unit::Page, |vm| &mut vm.refaulted_bytes),
-    (b"workingset_refault", Unit::Page, |vm| &mut vm.refaulted_bytes),
-    (b"nr_anon_pages", Unit::Page, |vm| &mut vm.anonymous_bytes),
-    (b"nr_mapped", Unit::Page, |vm| &mut vm.mapped_bytes),
-    (b"nr_dirty", Unit::Page, |vm| &mut vm.dirty_bytes),
-    (b"nr_writeback", Unit::Page, |vm| &mut vm.writeback_bytes),
-    (b"nr_page_table_pages", Unit::Page, |vm| &mut vm.page_tables_bytes),
-    (b"pgpgin", Unit::Kib, |vm| &mut vm.paged_in_bytes),
-    (b"pgpgout", Unit::Kib, |vm| &mut vm.paged_out_bytes),
-    (b"pswpin", Unit::Page, |vm| &mut vm.swapped_in_bytes),
-    (b"pswpout", Unit::Page, |vm| &mut vm.swapped_out_bytes),
+    (b"workingset_refault_anon", CountedIn::Page, |vm| &mut vm.refaulted_bytes),
+    (b"workingset_refault_file", CountedIn::Page, |vm| &mut vm.refaulted_bytes),
+    (b"workingset_refault", CountedIn::Page, |vm| &mut vm.refaulted_bytes),
+    (b"nr_anon_pages", CountedIn::Page, |vm| &mut vm.anonymous_bytes),
+    (b"nr_mapped", CountedIn::Page, |vm| &mut vm.mapped_bytes),
+    (b"nr_dirty", CountedIn::Page, |vm| &mut vm.dirty_bytes),
+    (b"nr_writeback", CountedIn::Page, |vm| &mut vm.writeback_bytes),
+    (b"nr_page_table_pages", CountedIn::Page, |vm| &mut vm.page_tables_bytes),
+    (b"pgpgin", CountedIn::Kib, |vm| &mut vm.paged_in_bytes),
+    (b"pgpgout", CountedIn::Kib, |vm| &mut vm.paged_out_bytes),
+    (b"pswpin", CountedIn::Page, |vm| &mut vm.swapped_in_bytes),
+    (b"pswpout", CountedIn::Page, |vm| &mut vm.swapped_out_bytes),
     // One a zone, of the zones that the kernel was built with.
-    (b"allocstall_dma", Unit::One, |vm| &mut vm.allocation_stalls),
-    (b"allocstall_dma32", Unit::One, |vm| &mut vm.allocation_stalls),
-    (b"allocstall_normal", Unit::One, |vm| &mut vm.allocation_stalls),
-    (b"allocstall_high", Unit::One, |vm| &mut vm.allocation_stalls),
-    (b"allocstall_movable", Unit::One, |vm| &mut vm.allocation_stalls),
-    (b"allocstall_device", Unit::One, |vm| &mut vm.allocation_stalls),
-    (b"pgfault", Unit::One, |vm| &mut vm.page_faults),
-    (b"pgmajfault", Unit::One, |vm| &mut vm.major_page_faults),
-    (b"pgsteal_kswapd", Unit::Page, |vm| &mut vm.kswapd_reclaimed_bytes),
-    (b"pgsteal_direct", Unit::Page, |vm| &mut vm.direct_reclaimed_bytes),
-    (b"pgscan_kswapd", Unit::Page, |vm| &mut vm.kswapd_scanned_bytes),
-    (b"pgscan_direct", Unit::Page, |vm| &mut vm.direct_scanned_bytes),
-    (b"oom_kill", Unit::One, |vm| &mut vm.oom_kills),
-    (b"compact_stall", Unit::One, |vm| &mut vm.compaction_stalls),
+    (b"allocstall_dma", CountedIn::One, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_dma32", CountedIn::One, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_normal", CountedIn::One, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_high", CountedIn::One, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_movable", CountedIn::One, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_device", CountedIn::One, |vm| &mut vm.allocation_stalls),
+    (b"pgfault", CountedIn::One, |vm| &mut vm.page_faults),
+    (b"pgmajfault", CountedIn::One, |vm| &mut vm.major_page_faults),
+    (b"pgsteal_kswapd", CountedIn::Page, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_direct", CountedIn::Page, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgscan_kswapd", CountedIn::Page, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_direct", CountedIn::Page, |vm| &mut vm.direct_scanned_bytes),
+    (b"oom_kill", CountedIn::One, |vm| &mut vm.oom_kills),
+    (b"compact_stall", CountedIn::One, |vm| &mut vm.compaction_stalls),
 ];
 
 /// Reads `/proc/vmstat`.
@@ -128,15 +125,17 @@ pub struct VmSampler {
     line_count: usize,
 }
 
-impl Default for VmSampler {
-    fn default() -> VmSampler {
+impl Sample for VmSampler {
+    type Record = Vm;
+
+    const INTERVAL_MIN: Duration = Duration::from_millis(10);
+    const RESOLUTION: &'static str =
+        "events are exact at every read; what memory holds is summed up from the CPUs once a second";
+
+    fn open(_: &Context) -> VmSampler {
         let page_bytes = i64::try_from(rustix::param::page_size()).unwrap_or(ABSENT);
         VmSampler { page_bytes, places: Vec::with_capacity(KEYS.len()), line_count: 0 }
     }
-}
-
-impl Sample for VmSampler {
-    type Record = Vm;
 
     fn check(&mut self) -> Result<(), String> {
         check_proc(FILE, "there is no /proc/vmstat: procfs is not mounted, or a container's runtime hides it")
@@ -187,9 +186,9 @@ impl VmSampler {
                 continue;
             };
             let factor = match unit {
-                Unit::One => 1,
-                Unit::Kib => KIB,
-                Unit::Page => self.page_bytes,
+                CountedIn::One => 1,
+                CountedIn::Kib => KIB,
+                CountedIn::Page => self.page_bytes,
             };
             let column = column(record);
             *column = (*column).max(0).saturating_add(number.saturating_mul(factor));
@@ -206,7 +205,7 @@ fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::probe::Probe;
+    use crate::reading::probe::Probe;
 
     fn page_bytes() -> i64 {
         i64::try_from(rustix::param::page_size()).unwrap()
@@ -221,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_row_is_the_kernels_figures_in_bytes() {
-        let mut probe = Probe::fixture(&FAMILY, "vm");
+        let mut probe = Probe::fixture::<VmSampler>("vm");
         assert_eq!(probe.check(), Ok(()));
         let pages = [1_121_810, 4_403, 128_900, 69_210, 1_376, 100_305, 12_751];
         let [refaulted, dirty, anonymous, mapped, tables, slab, kept] = pages.map(|pages| pages * page_bytes());
@@ -235,7 +234,7 @@ mod tests {
     /// Names that begin as others do, figures that no `i64` holds or that are none, a name twice, and a cut line.
     #[test]
     fn odd_lines_cost_no_other() {
-        let mut probe = Probe::fixture(&FAMILY, "odd");
+        let mut probe = Probe::fixture::<VmSampler>("odd");
         for ms in 0..3 {
             let (rows, outcome) = probe.tick(ms);
             let page = page_bytes();
@@ -251,7 +250,7 @@ mod tests {
     #[test]
     fn lines_that_moved_are_found_again() {
         let wanted = ["page_faults", "oom_kills", "paged_in_bytes"];
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<VmSampler>();
         for (vmstat, values) in [
             ("pgpgin 1\nx 5\npgfault 2\noom_kill 3\n", ["2", "3", "1024"]),
             ("oom_kill 4\npgpgin 2\nx 5\npgfault 3\n", ["3", "4", "2048"]),
@@ -270,7 +269,7 @@ mod tests {
 
     #[test]
     fn without_the_file_there_is_an_error_that_names_it() {
-        let mut probe = Probe::empty(&FAMILY);
+        let mut probe = Probe::empty::<VmSampler>();
         let (rows, outcome) = probe.tick(1);
         assert_eq!(rows, "");
         assert!(outcome.unwrap_err().to_string().starts_with("read vmstat: "));
@@ -283,7 +282,7 @@ mod tests {
     #[test]
     fn the_running_kernel_has_the_keys() {
         let vmstat = std::fs::read("/proc/vmstat").unwrap();
-        let mut sampler = VmSampler::default();
+        let mut sampler = VmSampler::open(&Context::default());
         sampler.find(&vmstat);
         assert!(sampler.places.len() > KEYS.len() / 2, "{:?}", sampler.places);
     }

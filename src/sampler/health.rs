@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a collector says of itself besides its counts.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Health {
+pub struct CollectorHealth {
     /// The newest read error, if there ever was one.
     pub last_error: Option<String>,
     /// Families that could not be read, or not all of them, at their last tick.
@@ -60,7 +60,7 @@ impl fmt::Display for Overload {
     }
 }
 
-impl Health {
+impl CollectorHealth {
     /// Notes how the last tick of `family` went.
     pub(super) fn note(&mut self, family: &'static str, error: Option<String>) {
         self.failing.retain(|one| one.family != family);
@@ -71,19 +71,19 @@ impl Health {
     }
 }
 
-/// A [`Health`] that one thread writes and others read.
+/// A [`CollectorHealth`] that one thread writes and others read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SharedHealth(Arc<Mutex<Health>>);
+pub(super) struct SharedHealth(Arc<Mutex<CollectorHealth>>);
 
 impl SharedHealth {
     /// A copy as of now.
-    pub(super) fn get(&self) -> Health {
+    pub(super) fn get(&self) -> CollectorHealth {
         // Each field is replaced whole, so a panic elsewhere does not spoil it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes it, unless somebody reads it right now; whether it was changed.
-    pub(super) fn try_change(&self, change: impl FnOnce(&mut Health)) -> bool {
+    pub(super) fn try_change(&self, change: impl FnOnce(&mut CollectorHealth)) -> bool {
         let Ok(mut health) = self.0.try_lock() else { return false };
         change(&mut health);
         true

@@ -29,7 +29,7 @@ const RECHECK_NS: i64 = 10 * SECOND_NS;
 /// The state of a collector thread.
 pub(super) struct Ticking {
     setup: Setup,
-    slots: Vec<Slot>,
+    members: Vec<Member>,
     health: SharedHealth,
     interval_ns: i64,
     totals: Totals,
@@ -43,7 +43,7 @@ pub(super) struct Ticking {
 }
 
 /// One family of the collector.
-struct Slot {
+struct Member {
     sampler: Box<dyn Sampler>,
     /// The host has not got it.
     lacking: bool,
@@ -70,7 +70,7 @@ impl Ticking {
         Ticking {
             interval_ns: i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX),
             totals: setup.totals,
-            slots: samplers.into_iter().map(Slot::new).collect(),
+            members: samplers.into_iter().map(Member::new).collect(),
             clocks: Clocks::new(),
             lateness_us: Vec::with_capacity(LATENESS_KEPT_MAX),
             next_report_ns: 0,
@@ -171,17 +171,17 @@ impl Ticking {
         if self.lateness_us.len() < LATENESS_KEPT_MAX {
             self.lateness_us.push(late_ns.max(0) / 1_000);
         }
-        let (slots, totals, health) = (&mut self.slots, &mut self.totals, &self.health);
+        let (members, totals, health) = (&mut self.members, &mut self.totals, &self.health);
         let mut ended_ns = tick.monotonic_ns;
         (self.setup.snapshot)(&mut || {
-            for slot in slots.iter_mut() {
+            for member in members.iter_mut() {
                 // A panic in a parser must cost that family its tick, not the collector its thread.
-                if catch_unwind(AssertUnwindSafe(|| slot.take(tick, totals, health))).is_err() {
-                    let error = format!("read {}: its parser panicked", slot.sampler.family());
-                    slot.note(Some(error), tick, totals, health);
+                if catch_unwind(AssertUnwindSafe(|| member.take(tick, totals, health))).is_err() {
+                    let error = format!("read {}: its parser panicked", member.sampler.family());
+                    member.note(Some(error), tick, totals, health);
                 }
                 let began_ns = std::mem::replace(&mut ended_ns, monotonic_ns());
-                slot.read_ns += ended_ns - began_ns;
+                member.read_ns += ended_ns - began_ns;
             }
         });
         self.totals.read_ns += ended_ns - tick.monotonic_ns;
@@ -227,7 +227,7 @@ impl Ticking {
         let over = read_ns > ticks.saturating_mul(self.interval_ns) / 2;
         let mut told = overloaded;
         if over || overloaded {
-            let (slots, interval_ns) = (&self.slots, self.interval_ns);
+            let (members, interval_ns) = (&self.members, self.interval_ns);
             let change = |overload: &mut Option<Overload>| {
                 if !over {
                     *overload = None;
@@ -238,21 +238,21 @@ impl Ticking {
                 overload.read_us = read_ns / ticks.max(1) / 1_000;
                 overload.interval_us = interval_ns / 1_000;
                 overload.shares.clear();
-                overload.shares.extend(slots.iter().map(|slot| slot.share_of(read_ns)));
+                overload.shares.extend(members.iter().map(|member| member.share_of(read_ns)));
             };
             // Who reads status at this moment is told a second later.
             if self.health.try_change(|health| change(&mut health.overload)) {
                 told = over;
             }
         }
-        self.slots.iter_mut().for_each(|slot| slot.read_ns = 0);
+        self.members.iter_mut().for_each(|member| member.read_ns = 0);
         self.second = Second { overloaded: told, ..Second::default() };
     }
 }
 
-impl Slot {
-    fn new(sampler: Box<dyn Sampler>) -> Slot {
-        Slot { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, read_ns: 0 }
+impl Member {
+    fn new(sampler: Box<dyn Sampler>) -> Member {
+        Member { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, read_ns: 0 }
     }
 
     fn take(&mut self, tick: &Tick, totals: &mut Totals, health: &SharedHealth) {
@@ -341,8 +341,9 @@ mod tests {
     use super::*;
     use crate::record::label::Labels;
     use crate::ring::{Consumer, ring};
-    use crate::sampler::health::Health;
-    use crate::sampler::{Reasons, Running, SampleError};
+    use crate::sampler::health::CollectorHealth;
+    use crate::sampler::thread::CollectorThread;
+    use crate::sampler::{Reasons, SampleError};
 
     /// A family that takes as long as it is told, and that the host may lack.
     struct Fake {
@@ -377,7 +378,10 @@ mod tests {
         Box::new(Fake { family, takes: Duration::from_micros(takes_us), lacking, fails_until_ns: 0 })
     }
 
-    fn start(samplers: Vec<Box<dyn Sampler>>, scheduling: Scheduling) -> (Running, Consumer<Collector>, Consumer<Gap>) {
+    fn start(
+        samplers: Vec<Box<dyn Sampler>>,
+        scheduling: Scheduling,
+    ) -> (CollectorThread, Consumer<Collector>, Consumer<Gap>) {
         let (reports, report_end) = ring(1_024);
         let (gaps, gap_end) = ring(1_024);
         let labels = Arc::new(Labels::default());
@@ -396,10 +400,10 @@ mod tests {
             reasons: Reasons { late: label("late"), suspended: label("suspended"), clock_step: label("clock step") },
             totals: Totals::default(),
         };
-        (Running::start(setup).unwrap(), report_end, gap_end)
+        (CollectorThread::start(setup).unwrap(), report_end, gap_end)
     }
 
-    fn wait_for(running: &Running, what: &str, met: impl Fn(&Health) -> bool) -> Health {
+    fn wait_for(running: &CollectorThread, what: &str, met: impl Fn(&CollectorHealth) -> bool) -> CollectorHealth {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let health = running.health();
@@ -459,22 +463,22 @@ mod tests {
     #[test]
     fn what_the_host_loses_is_unavailable_until_it_is_back() {
         let failing = Fake { family: "shaky", takes: Duration::ZERO, lacking: None, fails_until_ns: i64::MAX };
-        let mut slot = Slot::new(Box::new(failing));
+        let mut member = Member::new(Box::new(failing));
         let (health, mut totals) = (SharedHealth::default(), Totals::default());
-        let mut take = |slot: &mut Slot, second: i64| {
-            slot.take(&Tick { time: 0, monotonic_ns: second * SECOND_NS }, &mut totals, &health);
-            let Health { failing, unavailable, .. } = health.get();
+        let mut take = |member: &mut Member, second: i64| {
+            member.take(&Tick { time: 0, monotonic_ns: second * SECOND_NS }, &mut totals, &health);
+            let CollectorHealth { failing, unavailable, .. } = health.get();
             (failing.len(), unavailable.len(), totals.failed, totals.pushed)
         };
-        assert_eq!(take(&mut slot, 1), (1, 0, 1, 0));
-        assert_eq!(take(&mut slot, 12), (1, 0, 2, 0), "it is there and fails");
-        slot.sampler = fake("shaky", 0, Some("it went"));
-        assert_eq!(take(&mut slot, 22), (0, 1, 2, 0));
-        assert_eq!(take(&mut slot, 31), (0, 1, 2, 0), "it is not asked yet, and not sampled");
-        slot.sampler = fake("shaky", 0, None);
-        assert_eq!(take(&mut slot, 32), (0, 0, 2, 1));
-        assert_eq!(take(&mut slot, 33), (0, 0, 2, 2));
-        assert_eq!(slot.recheck_ns, None);
+        assert_eq!(take(&mut member, 1), (1, 0, 1, 0));
+        assert_eq!(take(&mut member, 12), (1, 0, 2, 0), "it is there and fails");
+        member.sampler = fake("shaky", 0, Some("it went"));
+        assert_eq!(take(&mut member, 22), (0, 1, 2, 0));
+        assert_eq!(take(&mut member, 31), (0, 1, 2, 0), "it is not asked yet, and not sampled");
+        member.sampler = fake("shaky", 0, None);
+        assert_eq!(take(&mut member, 32), (0, 0, 2, 1));
+        assert_eq!(take(&mut member, 33), (0, 0, 2, 2));
+        assert_eq!(member.recheck_ns, None);
     }
 
     /// The test may run with the privilege or without.

@@ -11,7 +11,10 @@ use std::{env, fs};
 
 use arrow::array::RecordBatch;
 use kymo::batch::Source;
-use kymo::family::{FamilyId, in_snapshot};
+use kymo::family::FamilyId;
+use kymo::reading::context::Context;
+use kymo::reading::roots::Roots;
+use kymo::reading::snapshot::in_snapshot;
 use kymo::record::label::Labels;
 use kymo::sampler::{Sampler, Tick};
 
@@ -28,9 +31,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(name: &'static str) -> Reader {
+    fn new(name: &'static str, context: &Context) -> Reader {
         let family = FamilyId::find(name).unwrap();
-        let (sampler, source) = (family.sampling().unwrap().open)(&Arc::new(Labels::default()), RING_CAPACITY);
+        let (sampler, source) = (family.sampling().unwrap().open)(context, &Arc::new(Labels::default()), RING_CAPACITY);
         Reader { name, sampler, source }
     }
 
@@ -92,13 +95,15 @@ fn turn_into(folder: &Path, tree: &Path) {
 }
 
 fn rows(case: &str, families: &[&'static str]) -> String {
-    let mut readers: Vec<Reader> = families.iter().map(|name| Reader::new(name)).collect();
-    let mut text = String::new();
     let folder = tempfile::tempdir().unwrap();
+    let roots = Roots { procfs: folder.path().join("proc"), sysfs: folder.path().join("sys") };
+    let context = Context { roots, ..Context::default() };
+    let mut readers: Vec<Reader> = families.iter().map(|name| Reader::new(name, &context)).collect();
+    let mut text = String::new();
     for (second, tree) in (0..).zip(trees(case)) {
         turn_into(folder.path(), &tree);
         // A file that was removed would else be read on.
-        heim_runtime::linux::set_roots(folder.path().join("proc"), folder.path().join("sys"));
+        heim_runtime::linux::set_roots(&context.roots.procfs, &context.roots.sysfs);
         let tick = Tick { time: START_US + second * SECOND_US, monotonic_ns: second * 1_000 * SECOND_US };
         for reader in &mut readers {
             let rows = reader.tick(&tick, folder.path());

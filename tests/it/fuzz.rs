@@ -23,7 +23,10 @@ use std::{env, thread};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 use kymo::batch::Source;
-use kymo::family::{FAMILIES, Family, in_snapshot};
+use kymo::family::{FAMILIES, Family};
+use kymo::reading::context::Context;
+use kymo::reading::roots::Roots;
+use kymo::reading::snapshot::in_snapshot;
 use kymo::record::label::Labels;
 use kymo::sampler::{Sampler, Tick};
 use tempfile::TempDir;
@@ -316,10 +319,12 @@ impl Place {
         }
     }
 
-    /// Has this thread read the kernel's files there, and forget all that it kept.
-    fn enter(&self, tree: &Tree) {
+    /// The family over this tree. The thread forgets all files that it kept.
+    fn open(&self, tree: &Tree, family: &'static Family) -> Subject {
         let root = self.folder.path().join(&tree.name);
-        heim_runtime::linux::set_roots(root.join("proc"), root.join("sys"));
+        let roots = Roots { procfs: root.join("proc"), sysfs: root.join("sys") };
+        heim_runtime::linux::set_roots(&roots.procfs, &roots.sysfs);
+        Subject::new(family, &Context { roots, ..Context::default() })
     }
 }
 
@@ -341,9 +346,9 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(family: &'static Family) -> Subject {
+    fn new(family: &'static Family, context: &Context) -> Subject {
         let sampling = family.sampling().unwrap();
-        let (sampler, source) = (sampling.open)(&Arc::new(Labels::default()), RING_CAPACITY);
+        let (sampler, source) = (sampling.open)(context, &Arc::new(Labels::default()), RING_CAPACITY);
         Subject { family, sampler, source }
     }
 
@@ -379,8 +384,7 @@ impl Subject {
 fn useful<'a>(family: &'static Family, trees: &'a [Tree], place: &Place) -> Vec<&'a Tree> {
     let has_rows = |tree: &&Tree| {
         place.put(tree, &mut |bytes| Some(bytes.to_vec()));
-        place.enter(tree);
-        let (mut subject, mut course) = (Subject::new(family), Course::default());
+        let (mut subject, mut course) = (place.open(tree, family), Course::default());
         for second in 0..2 {
             subject.tick(&tick(START_US, second), &mut course);
         }
@@ -401,8 +405,7 @@ fn iterate(family: &'static Family, trees: &[&Tree], place: &Place, seed: u64, c
     // Some hosts' first tick is one of good health.
     let is_whole = random.one_in(4);
     place.put(tree, &mut |bytes| if is_whole { Some(bytes.to_vec()) } else { change(bytes, &mut random) });
-    place.enter(tree);
-    let mut subject = Subject::new(family);
+    let mut subject = place.open(tree, family);
     let mut now = tick(START_US, 1_000);
     for number in 0..=random.below(3) {
         if number > 0 {

@@ -1,7 +1,7 @@
 //! The files of control groups that are read, and what stands in them.
 
-use super::Cgroup;
-use crate::family::source::{lines, number, pair, words};
+use super::record::Cgroup;
+use crate::reading::text::{lines, number, pair, words};
 use crate::record::ABSENT;
 
 /// A hierarchy of control groups: the one of version 2, or one of a controller of version 1.

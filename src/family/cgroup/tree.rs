@@ -1,15 +1,17 @@
 //! Which control groups there are, and which files they have.
 
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Stat, fstat, fstatfs, statat};
 
-use super::Cgroup;
 use super::files::{FILES, File, Hierarchy};
-use crate::family::kept::{Kept, Listing, c_path, is_gone, list, listing, open_folder, open_folder_at};
-use crate::family::source::{Outcome, text};
+use super::record::Cgroup;
+use crate::reading::folder::{Listing, c_path, list, listing, open_folder, open_folder_at};
+use crate::reading::outcome::Outcome;
+use crate::reading::reader::{Kept, is_gone};
+use crate::reading::text::text;
 use crate::record::Record;
 use crate::record::label::Label;
 
@@ -33,6 +35,7 @@ const CGROUP_MAGICS: [u64; 2] = [0x6367_7270, 0x0027_e0eb];
 /// The groups of all hierarchies, joined by their paths.
 #[derive(Debug)]
 pub(super) struct Tree {
+    folder: PathBuf,
     hierarchies: Vec<(Hierarchy, OwnedFd)>,
     found: Groups,
     /// The links of each folder when it was listed: which group, in which of the hierarchies, and how many.
@@ -95,9 +98,10 @@ pub(super) struct GroupPath {
 }
 
 impl Tree {
-    /// Of so many groups at most.
-    pub(super) fn of(groups_max: usize) -> Tree {
+    /// The groups below `sysfs`, at most `groups_max`.
+    pub(super) fn new(sysfs: &Path, groups_max: usize) -> Tree {
         Tree {
+            folder: sysfs.join(FOLDER),
             hierarchies: Vec::new(),
             found: Groups { list: Vec::new(), paths: Vec::new(), len_max: groups_max, beyond: false },
             links: Vec::new(),
@@ -115,13 +119,7 @@ impl Tree {
         // Their places may be others' now.
         self.links.clear();
         self.has_links = true;
-        let root = heim_runtime::linux::sysfs_root();
-        let folder = c_path(&mut self.path, |path| {
-            path.extend_from_slice(root.as_os_str().as_bytes());
-            path.push(b'/');
-            path.extend_from_slice(FOLDER.as_bytes());
-        });
-        let Ok(folder) = folder.and_then(open_folder) else { return };
+        let Ok(folder) = open_folder(&self.folder) else { return };
         for (hierarchy, names, file) in MOUNTS {
             for name in *names {
                 let Ok(root) = open_folder_at(&folder, *name) else { continue };
@@ -142,7 +140,12 @@ impl Tree {
         }
     }
 
-    /// Whether there is any.
+    /// Where hierarchies are mounted.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether there is any hierarchy.
     pub(super) fn is_open(&self) -> bool {
         !self.hierarchies.is_empty()
     }

@@ -1,8 +1,7 @@
 //! The mounted file systems that can fill up, from `/proc/mounts` and `/proc/filesystems`.
 
+use crate::reading::text::{lines, text, words};
 use std::collections::HashSet;
-
-use crate::family::source::{lines, text, words};
 
 /// Types that `/proc/filesystems` calls `nodev` and that hold files all the same: in memory, or on devices of their own
 /// choice.

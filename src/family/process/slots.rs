@@ -5,7 +5,7 @@
 //! is still its own. Slots are given away again, but in a way that a process seldom follows one of the same command.
 
 use super::table::Identity;
-use crate::family::kept::Kept;
+use crate::reading::reader::Kept;
 
 /// A slot that was free for so long is given to anyone.
 const REST_NS: i64 = 60_000_000_000;

@@ -1,6 +1,6 @@
 //! The bytes of `/proc/PID/stat` and `/proc/PID/io`.
 
-use crate::family::source::{lines, number};
+use crate::reading::text::{lines, number};
 
 /// The longest command the kernel writes: the name of a worker with that of its queue (`fs/proc/array.c`).
 pub(super) const COMMAND_BYTES_MAX: usize = 64;
@@ -18,6 +18,13 @@ pub(super) struct Stat {
     /// In clock ticks since boot: with the pid it says which process this is.
     pub(super) start: i64,
     pub(super) rss_pages: i64,
+}
+
+impl Stat {
+    /// CPU time, in clock ticks.
+    pub(super) fn cpu(&self) -> i64 {
+        self.user.saturating_add(self.system)
+    }
 }
 
 /// The command and the figures of `/proc/PID/stat`; `None` for bytes that are none.

@@ -1,14 +1,17 @@
 //! All processes as they were at the last two ticks.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, openat, statat};
 use rustix::io::Errno;
 
 use super::stat::{COMMAND_BYTES_MAX, Stat, parse_io, parse_stat, stable_command};
-use crate::family::kept::{Kept, Listing, Reader, c_path, is_gone, list, listing, open_folder};
-use crate::family::source::{Outcome, failed, number};
+use crate::reading::folder::{Listing, c_path, list, listing, open_folder};
+use crate::reading::outcome::{Outcome, failed};
+use crate::reading::reader::{Kept, Reader, is_gone};
+use crate::reading::text::number;
 use crate::sampler::SampleError;
 
 /// Of more processes than this, those with the least pids are read.
@@ -23,10 +26,11 @@ const NS_PER_SECOND: f64 = 1e9;
 
 /// The processes of a host, by pid.
 #[derive(Debug)]
-pub(super) struct Table {
-    processes: Vec<Process>,
+pub(super) struct ProcessTable {
+    procfs: PathBuf,
+    processes: Vec<Entry>,
     /// Room for them when some came or went.
-    next: Vec<Process>,
+    next: Vec<Entry>,
     pids: Vec<i32>,
     listing: Listing,
     path: Vec<u8>,
@@ -41,7 +45,7 @@ pub(super) struct Table {
 struct Root {
     folder: OwnedFd,
     /// It is no recorded tree.
-    procfs: bool,
+    is_procfs: bool,
     /// The kernel tells how many files a process has open without having them listed, as it has once.
     tells_open_files: bool,
 }
@@ -56,7 +60,7 @@ pub(super) struct Identity {
 
 /// A process at this tick.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct Entry {
     pid: i32,
     pub(super) stat: Stat,
     /// CPU time at the tick before, in clock ticks, and when that was.
@@ -76,16 +80,11 @@ pub(super) struct Process {
     is_gone: bool,
 }
 
-impl Default for Table {
-    fn default() -> Table {
-        Table::of(PROCESSES_MAX)
-    }
-}
-
-impl Table {
-    /// A table of so many processes at most.
-    fn of(processes_max: usize) -> Table {
-        Table {
+impl ProcessTable {
+    /// The processes of `procfs`; nothing is read yet.
+    pub(super) fn new(procfs: PathBuf) -> ProcessTable {
+        ProcessTable {
+            procfs,
             processes: Vec::new(),
             next: Vec::new(),
             pids: Vec::new(),
@@ -93,20 +92,20 @@ impl Table {
             path: Vec::new(),
             reader: Reader::default(),
             root: None,
-            processes_max,
+            processes_max: PROCESSES_MAX,
             beyond: false,
         }
     }
 
-    /// All that could be read at the last [`Table::refresh`], by pid.
-    pub(super) fn processes(&mut self) -> &mut [Process] {
+    /// All that could be read at the last [`ProcessTable::refresh`], by pid.
+    pub(super) fn processes(&mut self) -> &mut [Entry] {
         &mut self.processes
     }
 
     /// Lists the processes. What came after the greatest number of them is left out; whether there is more.
     pub(super) fn list(&mut self) -> Result<bool, SampleError> {
-        let root = open_root(&mut self.root)?;
-        let Table { pids, listing, processes_max, .. } = self;
+        let root = open_root(&self.procfs, &mut self.root)?;
+        let ProcessTable { pids, listing, processes_max, .. } = self;
         pids.clear();
         let mut beyond = false;
         list(&root.folder, listing, |entry| {
@@ -125,6 +124,11 @@ impl Table {
         Ok(beyond)
     }
 
+    /// Where the processes are read.
+    pub(super) fn procfs(&self) -> &Path {
+        &self.procfs
+    }
+
     /// Whether there is any process to be seen.
     pub(super) fn is_empty(&self) -> bool {
         self.pids.is_empty()
@@ -140,8 +144,8 @@ impl Table {
         }
         self.beyond = beyond;
         self.adopt();
-        let Table { processes, reader, root, .. } = self;
-        let root = open_root(root)?;
+        let ProcessTable { procfs, processes, reader, root, .. } = self;
+        let root = open_root(procfs, root)?;
         let mut some_gone = false;
         // Looked at one by one: reading many before would take them out of the processor's nearest cache again.
         for process in &mut *processes {
@@ -166,7 +170,7 @@ impl Table {
 
     /// Makes the processes those that were listed. At most ticks they are.
     fn adopt(&mut self) {
-        let Table { processes, next, pids, .. } = self;
+        let ProcessTable { processes, next, pids, .. } = self;
         if processes.iter().map(|process| process.pid).eq(pids.iter().copied()) {
             return;
         }
@@ -174,7 +178,7 @@ impl Table {
         let mut known = processes.drain(..).peekable();
         for &pid in pids.iter() {
             while known.next_if(|process| process.pid < pid).is_some() {}
-            next.push(known.next_if(|process| process.pid == pid).unwrap_or_else(|| Process::new(pid)));
+            next.push(known.next_if(|process| process.pid == pid).unwrap_or_else(|| Entry::new(pid)));
         }
         drop(known);
         std::mem::swap(processes, next);
@@ -182,16 +186,16 @@ impl Table {
 
     /// What the process read from and wrote to storage. `None` for what kymo may not see.
     pub(super) fn io(&mut self, pid: i32, kept: &mut Kept) -> (Option<i64>, Option<i64>) {
-        let Ok(root) = open_root(&mut self.root) else { return (None, None) };
+        let Ok(root) = open_root(&self.procfs, &mut self.root) else { return (None, None) };
         let path = |path: &mut Vec<u8>| write_path(path, pid, "io");
         self.reader.read(&root.folder, path, kept).map_or((None, None), parse_io)
     }
 
     /// How many files the process has open. `None` for what kymo may not see.
     pub(super) fn open_files(&mut self, pid: i32) -> Option<i64> {
-        let root = open_root(&mut self.root).ok()?;
+        let root = open_root(&self.procfs, &mut self.root).ok()?;
         let path = c_path(&mut self.path, |path| write_path(path, pid, "fd")).ok()?;
-        if root.procfs {
+        if root.is_procfs {
             // Since Linux 6.2 it is the folder's size; before, that is zero, as it is for a kernel thread.
             let size = statat(&root.folder, path, AtFlags::empty()).ok()?.st_size;
             root.tells_open_files |= size > 0;
@@ -211,9 +215,9 @@ impl Table {
     }
 }
 
-impl Process {
-    fn new(pid: i32) -> Process {
-        Process {
+impl Entry {
+    fn new(pid: i32) -> Entry {
+        Entry {
             pid,
             stat: Stat::default(),
             before: None,
@@ -269,20 +273,12 @@ impl Process {
     }
 }
 
-impl Stat {
-    /// CPU time, in clock ticks.
-    pub(super) fn cpu(&self) -> i64 {
-        self.user.saturating_add(self.system)
-    }
-}
-
-fn open_root(root: &mut Option<Root>) -> Result<&mut Root, SampleError> {
+fn open_root<'a>(procfs: &Path, root: &'a mut Option<Root>) -> Result<&'a mut Root, SampleError> {
     if root.is_none() {
-        let path = heim_runtime::linux::procfs_root();
         let folder =
-            open_folder(&*path).map_err(|error| failed("processes", format_args!("{}: {error}", path.display())))?;
-        let procfs = fstatfs(&folder).is_ok_and(|found| u64::try_from(found.f_type) == Ok(PROCFS_MAGIC));
-        *root = Some(Root { folder, procfs, tells_open_files: false });
+            open_folder(procfs).map_err(|error| failed("processes", format_args!("{}: {error}", procfs.display())))?;
+        let is_procfs = fstatfs(&folder).is_ok_and(|found| u64::try_from(found.f_type) == Ok(PROCFS_MAGIC));
+        *root = Some(Root { folder, is_procfs, tells_open_files: false });
     }
     root.as_mut().ok_or_else(|| failed("processes", "procfs is not open"))
 }
@@ -311,13 +307,12 @@ mod tests {
     #[test]
     fn ten_thousand_processes_are_read_and_no_more_than_there_may_be() {
         let folder = tempfile::tempdir().unwrap();
-        heim_runtime::linux::set_roots(folder.path(), folder.path());
         fs::create_dir(folder.path().join("1")).unwrap();
         fs::write(folder.path().join("1/stat"), stat(1)).unwrap();
         for pid in 2..=10_000 {
             symlink("1", folder.path().join(pid.to_string())).unwrap();
         }
-        let mut table = Table::default();
+        let mut table = ProcessTable::new(folder.path().into());
         for now_ns in 0..2 {
             let mut outcome = Outcome::default();
             table.refresh(now_ns, &mut outcome).unwrap();
@@ -325,7 +320,7 @@ mod tests {
             let pids: Vec<i32> = table.processes().iter().map(|process| process.pid).collect();
             assert!(pids.iter().copied().eq(1..=10_000));
         }
-        let mut table = Table::of(300);
+        let mut table = ProcessTable { processes_max: 300, ..ProcessTable::new(folder.path().into()) };
         for now_ns in 0..3 {
             let mut outcome = Outcome::default();
             table.refresh(now_ns, &mut outcome).unwrap();
@@ -338,12 +333,11 @@ mod tests {
     #[test]
     fn the_steady_state_needs_no_more_room() {
         let folder = tempfile::tempdir().unwrap();
-        heim_runtime::linux::set_roots(folder.path(), folder.path());
         for pid in 1..=100 {
             fs::create_dir(folder.path().join(pid.to_string())).unwrap();
             fs::write(folder.path().join(format!("{pid}/stat")), stat(pid)).unwrap();
         }
-        let mut table = Table::default();
+        let mut table = ProcessTable::new(folder.path().into());
         let mut rooms = Vec::new();
         for now_ns in 0..5 {
             table.refresh(now_ns, &mut Outcome::default()).unwrap();
@@ -357,8 +351,7 @@ mod tests {
 
     #[test]
     fn without_procfs_there_is_an_error_that_names_it() {
-        heim_runtime::linux::set_roots("/nowhere/at all", "/nowhere/at all");
-        let error = Table::default().list().unwrap_err();
+        let error = ProcessTable::new("/nowhere/at all".into()).list().unwrap_err();
         assert_eq!(error.to_string(), "read processes: /nowhere/at all: No such file or directory (os error 2)");
     }
 
@@ -366,9 +359,8 @@ mod tests {
     #[test]
     fn open_files_are_counted_up_to_a_limit() {
         let folder = tempfile::tempdir().unwrap();
-        heim_runtime::linux::set_roots(folder.path(), folder.path());
         fs::create_dir_all(folder.path().join("7/fd")).unwrap();
-        let mut table = Table::default();
+        let mut table = ProcessTable::new(folder.path().into());
         assert_eq!((table.open_files(7), table.open_files(8)), (Some(0), None));
         let open = |file: i64| symlink("/dev/null", folder.path().join(format!("7/fd/{file}"))).unwrap();
         (0..OPEN_FILES_MAX).for_each(open);

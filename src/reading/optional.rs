@@ -1,39 +1,39 @@
-//! Files that a kernel may lack, by how it was built, booted or what modules it has loaded.
+//! Files that a kernel may lack, depending on how it was built and booted and on its modules.
 
 use std::io;
 use std::ops::Range;
 
 use rustix::fd::OwnedFd;
 
-use super::kept::{Kept, Reader};
-use super::source::failed;
+use super::outcome::failed;
+use super::reader::{Kept, Reader};
 use crate::sampler::{SampleError, Tick};
 
-/// The time until a file that was missing is asked for again: opening it in vain costs a system call and an error.
+/// The time until a missing file is tried again: each try costs a system call and an error.
 const LOOK_AGAIN_NS: i64 = 10_000_000_000;
 
 /// A file below procfs' root whose absence is no error.
 #[derive(Debug)]
-pub(super) struct Optional {
+pub(crate) struct Optional {
     name: &'static str,
-    /// When it is asked for again, where it was missing.
+    /// When it is tried again, if it was missing.
     look_again_ns: i64,
 }
 
 impl Optional {
     /// The file `name` below procfs' root.
-    pub(super) const fn of_proc(name: &'static str) -> Optional {
+    pub(crate) const fn of_proc(name: &'static str) -> Optional {
         Optional { name, look_again_ns: i64::MIN }
     }
 
-    /// Its name, unless it was missing and is not asked for at `tick`.
-    pub(super) fn wanted(&self, tick: &Tick) -> Option<&'static str> {
+    /// Its name; `None` if it was missing and is not tried again at `tick`.
+    pub(crate) fn wanted(&self, tick: &Tick) -> Option<&'static str> {
         (tick.monotonic_ns >= self.look_again_ns).then_some(self.name)
     }
 
-    /// Adds the bytes that the file has now to those of `reader`, apart from the snapshot: for a file with one reader.
-    /// `None` where the host lacks it.
-    pub(super) fn append(
+    /// Adds the file's bytes to those of `reader`, outside the snapshot: for a file that only one family reads. `None` if
+    /// the host lacks it.
+    pub(crate) fn append(
         &mut self,
         tick: &Tick,
         procfs: &OwnedFd,
@@ -52,8 +52,8 @@ impl Optional {
         Some(Err(failed(name, error)))
     }
 
-    /// Calls `parse` with the bytes that the file has at `tick`; `None` where the host lacks it.
-    pub(super) fn with<T>(
+    /// Calls `parse` with the file's bytes at `tick`; `None` if the host lacks it.
+    pub(crate) fn with<T>(
         &mut self,
         tick: &Tick,
         parse: impl FnOnce(&[u8]) -> Result<T, SampleError>,
@@ -70,11 +70,11 @@ impl Optional {
     }
 }
 
-/// Whether the file `name` below procfs' root can be read and has any bytes.
+/// Checks that the file `name` below procfs' root can be read and is not empty.
 ///
 /// # Errors
-/// Why it cannot, for people; `lacking` is said where there is no such file.
-pub(super) fn check_proc(name: &str, lacking: &str) -> Result<(), String> {
+/// Why not, for people: `lacking` if there is no such file.
+pub(crate) fn check_proc(name: &str, lacking: &str) -> Result<(), String> {
     match heim_runtime::snapshot::with_proc(name, <[u8]>::is_empty) {
         Ok(false) => Ok(()),
         Ok(true) => Err(format!("/proc/{name} is empty: a container's runtime may hide it")),
@@ -83,16 +83,16 @@ pub(super) fn check_proc(name: &str, lacking: &str) -> Result<(), String> {
     }
 }
 
-/// Whether `error` means that the kernel has no such file, or has it without what it would tell.
+/// Whether `error` means that the kernel has no such file, or has the feature behind it switched off.
 fn lacks(error: &io::Error) -> bool {
-    // EOPNOTSUPP is what is read where a part of the kernel is built in and switched off.
+    // EOPNOTSUPP: the feature is built in and switched off.
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::Unsupported)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::in_snapshot;
+    use crate::reading::snapshot::in_snapshot;
 
     #[test]
     fn what_was_missing_is_asked_for_again_later() {

@@ -1,20 +1,21 @@
-//! Lines that begin with a name and have a number for each CPU: their sums.
+//! Sums of lines that have a name and a number for each CPU.
 //!
-//! `/proc/interrupts` and `/proc/softirqs` have such lines, which are long where there are many CPUs and mostly what
-//! they were a tick ago. A line of the same bytes keeps its sum without being parsed.
+//! `/proc/interrupts` and `/proc/softirqs` have such lines. They are long on hosts with many CPUs, and most are the same as
+//! a tick ago. A line with the same bytes keeps its sum without being parsed.
 
-use super::source::{Outcome, lines, text};
+use super::outcome::Outcome;
+use super::text::{lines, text};
 use crate::sampler::SampleError;
 
-/// What each CPU's number is counted in, before it starts again from zero.
+/// Each CPU counts in 32 bits and wraps to zero.
 const RANGE: i64 = 1 << 32;
-/// A sum that fell by a number of such ranges, but for less than this, has not fallen: CPUs started again from zero.
-/// What else makes it fall, such as a device that was taken away, does so by anything.
+/// A sum that fell by a multiple of the range, short by less than this, is taken as a wrap. Another cause, such as a
+/// removed device, makes it fall by any amount.
 const RISE_MAX: i64 = RANGE / 4;
 
-/// The lines of one file below their heading, as they were last parsed.
+/// The lines of one file below its heading, as last parsed.
 #[derive(Debug)]
-pub(super) struct Sums<L> {
+pub(crate) struct Sums<L> {
     /// The first line, which names the CPUs.
     heading: Vec<u8>,
     lines: Vec<Line<L>>,
@@ -23,26 +24,26 @@ pub(super) struct Sums<L> {
 #[derive(Debug)]
 struct Line<L> {
     bytes: Vec<u8>,
-    /// Where in them the name ends.
+    /// Where the name ends in `bytes`.
     name_end: usize,
-    /// Where in them, after the last number, the rest begins.
+    /// Where the text after the last number begins in `bytes`.
     rest_at: usize,
-    /// The sum as it stands there; `None` for a line that is not understood.
+    /// The sum of the line's numbers; `None` for a line that is not understood.
     sum: Option<i64>,
-    /// What to add because CPUs' numbers started again from zero.
+    /// What wraps took from the sum.
     lost: i64,
     labels: L,
 }
 
-/// What a line is, beside its numbers.
+/// A line without its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Named<'a> {
+pub(crate) struct Named<'a> {
     /// The number of the line below the heading.
-    pub(super) row: usize,
-    /// What stands before the colon.
-    pub(super) name: &'a [u8],
-    /// What follows the last number.
-    pub(super) rest: &'a [u8],
+    pub(crate) row: usize,
+    /// The text before the colon.
+    pub(crate) name: &'a [u8],
+    /// The text after the last number.
+    pub(crate) rest: &'a [u8],
 }
 
 impl<L> Default for Sums<L> {
@@ -52,8 +53,8 @@ impl<L> Default for Sums<L> {
 }
 
 impl<L: Copy> Sums<L> {
-    /// Takes a tick's bytes of `file` and calls `label` for the lines that are new or have become another thing's.
-    pub(super) fn read(
+    /// Takes a tick's bytes of `file`. Calls `label` for lines whose name or rest is new.
+    pub(crate) fn read(
         &mut self,
         file: &'static str,
         bytes: &[u8],
@@ -81,16 +82,16 @@ impl<L: Copy> Sums<L> {
         outcome.into_result()
     }
 
-    /// Takes a line that is not what stood at `row`. Lines that were put in or taken out move those below them.
+    /// Takes a line that differs from the known one at `row`. Added and removed lines move those below them.
     fn change(&mut self, row: usize, bytes: &[u8], same_cpus: bool, label: &mut impl FnMut(Named<'_>) -> L) {
-        let parsed = Parsed::new(bytes);
+        let parsed = Numbers::new(bytes);
         let now = named(row, bytes, parsed.name_end, parsed.rest_at);
         match self.lines.iter().skip(row).position(|line| line.is(now)) {
             Some(0) => (),
             Some(below) => self.lines.swap(row, row + below),
             None => {
                 let labels = label(now);
-                let Parsed { name_end, rest_at, sum } = parsed;
+                let Numbers { name_end, rest_at, sum } = parsed;
                 self.lines.insert(row, Line { bytes: bytes.to_vec(), name_end, rest_at, sum, lost: 0, labels });
                 return;
             }
@@ -101,28 +102,28 @@ impl<L: Copy> Sums<L> {
     }
 
     /// The sum and the labels of each line.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (i64, L)> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (i64, L)> {
         self.lines.iter().filter_map(|line| Some((line.sum?.saturating_add(line.lost), line.labels)))
     }
 }
 
 impl<L: Copy> Line<L> {
-    /// Whether it is of the same thing.
+    /// Whether it has the same name and rest.
     fn is(&self, other: Named<'_>) -> bool {
         let own = named(other.row, &self.bytes, self.name_end, self.rest_at);
         own == other
     }
 
-    /// Whether it has a name, and words where the numbers would be: some interrupts of 32-bit ARM only name a handler.
+    /// Whether it has words in place of numbers: some interrupts of 32-bit ARM only name a handler.
     fn has_words_only(&self) -> bool {
         let blank_follows = self.bytes.get(self.name_end + 1) == Some(&b' ');
         self.name_end > 0 && blank_follows && self.bytes.get(self.rest_at).is_some_and(u8::is_ascii_alphabetic)
     }
 
-    fn change(&mut self, bytes: &[u8], Parsed { name_end, rest_at, sum }: Parsed, same_cpus: bool) {
+    fn change(&mut self, bytes: &[u8], Numbers { name_end, rest_at, sum }: Numbers, same_cpus: bool) {
         if let (Some(before), Some(now)) = (self.sum, sum) {
-            self.lost = match started_again(before, now) {
-                // Of CPUs that are offline the kernel writes nothing, and keeps what they had.
+            self.lost = match wrapped(before, now) {
+                // The kernel omits CPUs that are offline, and keeps their counts.
                 _ if !same_cpus => self.lost.saturating_add(before.saturating_sub(now)),
                 Some(lost) => self.lost.saturating_add(lost),
                 None if now < before => 0,
@@ -135,8 +136,8 @@ impl<L: Copy> Line<L> {
     }
 }
 
-/// What a sum that fell has lost, if that is because CPUs started again from zero.
-fn started_again(before: i64, now: i64) -> Option<i64> {
+/// What wraps took from a sum that fell; `None` if it fell for another reason.
+fn wrapped(before: i64, now: i64) -> Option<i64> {
     let fall = before.checked_sub(now).filter(|fall| *fall > 0)?;
     let lost = fall.checked_add(RANGE - 1)? / RANGE * RANGE;
     (lost - fall < RISE_MAX).then_some(lost)
@@ -147,17 +148,17 @@ fn named(row: usize, bytes: &[u8], name_end: usize, rest_at: usize) -> Named<'_>
     Named { row, name: part(0, name_end), rest: part(rest_at, bytes.len()) }
 }
 
-struct Parsed {
+struct Numbers {
     name_end: usize,
     rest_at: usize,
     sum: Option<i64>,
 }
 
-impl Parsed {
-    /// How many numbers there are, the line itself tells: as many as CPUs, but one in lines such as `ERR`.
-    fn new(bytes: &[u8]) -> Parsed {
+impl Numbers {
+    /// A line has as many numbers as there are CPUs, or one, as in `ERR`; so it is read up to the first other word.
+    fn new(bytes: &[u8]) -> Numbers {
         let Some(name_end) = bytes.iter().position(|byte| *byte == b':') else {
-            return Parsed { name_end: 0, rest_at: 0, sum: None };
+            return Numbers { name_end: 0, rest_at: 0, sum: None };
         };
         let mut rest_at = name_end + 1;
         let (mut sum, mut number) = (None, None);
@@ -170,11 +171,11 @@ impl Parsed {
                     }
                     rest_at = at + 1;
                 }
-                // A word that is no number: the rest began with it.
-                _ => return Parsed { name_end, rest_at, sum },
+                // A word that is no number: the rest began where it begins.
+                _ => return Numbers { name_end, rest_at, sum },
             }
         }
-        Parsed { name_end, rest_at: bytes.len(), sum: add(sum, number) }
+        Numbers { name_end, rest_at: bytes.len(), sum: add(sum, number) }
     }
 }
 
@@ -230,7 +231,7 @@ mod tests {
         );
         assert_eq!(error.as_deref(), Some("read x: not understood: x:y"));
         for bad in [&b""[..], b"name", b"name:", b"name: \t", b"name: -1 2", b": \xff"] {
-            assert_eq!(Parsed::new(bad).sum, None, "{}", bad.escape_ascii());
+            assert_eq!(Numbers::new(bad).sum, None, "{}", bad.escape_ascii());
         }
     }
 
@@ -290,11 +291,11 @@ mod tests {
 
     #[test]
     fn what_a_fall_means() {
-        assert_eq!(started_again(RANGE - 1, 0), Some(RANGE));
-        assert_eq!(started_again(3 * RANGE, RANGE + 5), Some(2 * RANGE));
-        assert_eq!(started_again(3 * RANGE, RANGE), Some(2 * RANGE));
+        assert_eq!(wrapped(RANGE - 1, 0), Some(RANGE));
+        assert_eq!(wrapped(3 * RANGE, RANGE + 5), Some(2 * RANGE));
+        assert_eq!(wrapped(3 * RANGE, RANGE), Some(2 * RANGE));
         for (before, now) in [(5, 5), (5, 6), (RANGE / 2, 0), (RANGE / 4 * 3, 0), (RANGE + 5, 0), (0, i64::MIN)] {
-            assert_eq!(started_again(before, now), None, "{before} {now}");
+            assert_eq!(wrapped(before, now), None, "{before} {now}");
         }
     }
 

@@ -1,23 +1,23 @@
 //! Rows that are parsed only when their bytes have changed.
 //!
-//! At a thousand ticks a second most lines of a file are what they were a tick ago: an interface without traffic, a
-//! device at rest. A line of the same bytes means the same record, so heim gets the text of the changed lines only,
-//! and not at all where there are none.
+//! At a thousand ticks a second most lines of a file are the same as a tick ago: an interface without traffic, an idle
+//! device. A line with the same bytes means the same record, so heim gets only the changed lines, and is not called if
+//! there are none.
 
 use std::io;
 
 use heim_runtime::substitute::Substitute;
 
-use super::source::has_long_number;
+use super::text::has_long_number;
 use crate::record::Record;
 
-/// The rows of one file as they were last parsed.
+/// The rows of one file, as last parsed.
 #[derive(Debug)]
-pub(super) struct LineRows<R> {
+pub(crate) struct LineRows<R> {
     rows: Vec<LineRow<R>>,
-    /// What heim gets: headings and the changed lines, in their order.
+    /// The text that heim gets: headings and the changed lines, in their order.
     text: Substitute,
-    /// The rows of the lines in it.
+    /// The rows of the changed lines.
     changed: Vec<usize>,
 }
 
@@ -29,23 +29,23 @@ struct LineRow<R> {
 
 /// What a line's bytes mean.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Parsed<R> {
-    /// Nothing, and it is tried again at the next tick.
+pub(crate) enum Parsed<R> {
+    /// It could not be parsed; the next tick tries again.
     Failed,
-    /// No record: there is nothing to tell.
+    /// It has no record.
     Idle,
-    /// This, but for the time.
+    /// This record, except its time.
     Record(R),
 }
 
 impl<R: Record> LineRows<R> {
-    /// No rows yet of the file `name` below procfs' root.
-    pub(super) fn of_proc(name: &'static str) -> LineRows<R> {
+    /// The file `name` below procfs' root, without rows yet.
+    pub(crate) fn of_proc(name: &'static str) -> LineRows<R> {
         LineRows { rows: Vec::new(), text: Substitute::new(name), changed: Vec::new() }
     }
 
-    /// Compares all lines of a tick. `headings` stand before the changed ones in what heim gets.
-    pub(super) fn compare_all<'a>(&mut self, headings: &[u8], lines: impl Iterator<Item = &'a [u8]>) {
+    /// Compares all lines of a tick. heim gets `headings` before the changed lines.
+    pub(crate) fn compare_all<'a>(&mut self, headings: &[u8], lines: impl Iterator<Item = &'a [u8]>) {
         self.begin(headings);
         let mut count = 0;
         for line in lines {
@@ -55,16 +55,16 @@ impl<R: Record> LineRows<R> {
         self.end(count);
     }
 
-    /// Begins the comparison of a tick's lines one by one. `headings` stand before the lines in what heim gets.
-    pub(super) fn begin(&mut self, headings: &[u8]) {
+    /// Begins to compare a tick's lines one by one. heim gets `headings` before the changed lines.
+    pub(crate) fn begin(&mut self, headings: &[u8]) {
         self.changed.clear();
         self.text.clear();
         self.text.push(headings);
     }
 
-    /// The bytes that stand at `row` now, at most one row after the last. What heim would get of them is what `before`
-    /// and they are together, or an empty line where it cannot calculate with a number.
-    pub(super) fn compare(&mut self, row: usize, before: &[u8], bytes: &[u8]) {
+    /// Compares the line at `row`, which is a known row or the one after the last. If it changed, heim gets `before` and
+    /// `bytes` as one line, or an empty line if `bytes` has a number that heim cannot handle.
+    pub(crate) fn compare(&mut self, row: usize, before: &[u8], bytes: &[u8]) {
         if row == self.rows.len() {
             self.rows.push(LineRow { bytes: Vec::new(), parsed: Parsed::Failed });
         }
@@ -83,13 +83,13 @@ impl<R: Record> LineRows<R> {
         self.text.push(b"\n");
     }
 
-    /// Ends the comparison: there are so many rows.
-    pub(super) fn end(&mut self, rows: usize) {
+    /// Ends the comparison: the file has `rows` rows.
+    pub(crate) fn end(&mut self, rows: usize) {
         self.rows.truncate(rows);
     }
 
-    /// Has `parse` run where heim reads the changed lines; not at all when there are none. It takes them one by one.
-    pub(super) fn parse<T: Default>(&mut self, parse: impl FnOnce(Changed<'_, R>) -> io::Result<T>) -> io::Result<T> {
+    /// Runs `parse`, in which heim reads the changed lines; does not run it if there are none.
+    pub(crate) fn parse<T: Default>(&mut self, parse: impl FnOnce(Changed<'_, R>) -> io::Result<T>) -> io::Result<T> {
         if self.changed.is_empty() {
             return Ok(T::default());
         }
@@ -98,7 +98,7 @@ impl<R: Record> LineRows<R> {
     }
 
     /// The bytes and the record of every row that has one.
-    pub(super) fn records(&self) -> impl Iterator<Item = (&[u8], R)> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&[u8], R)> {
         self.rows.iter().filter_map(|row| match row.parsed {
             Parsed::Record(record) => Some((row.bytes.as_slice(), record)),
             Parsed::Failed | Parsed::Idle => None,
@@ -106,20 +106,20 @@ impl<R: Record> LineRows<R> {
     }
 
     /// How many rows there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 }
 
 /// The changed lines of a tick, in their order.
-pub(super) struct Changed<'a, R> {
+pub(crate) struct Changed<'a, R> {
     rows: &'a mut [LineRow<R>],
     changed: std::slice::Iter<'a, usize>,
 }
 
 impl<R> Changed<'_, R> {
-    /// The next one: its row, its bytes and where its meaning goes.
-    pub(super) fn next(&mut self) -> Option<(usize, &[u8], &mut Parsed<R>)> {
+    /// The next changed line: its row, its bytes and the place of its parsed form.
+    pub(crate) fn next(&mut self) -> Option<(usize, &[u8], &mut Parsed<R>)> {
         let row = *self.changed.next()?;
         let LineRow { bytes, parsed } = self.rows.get_mut(row)?;
         Some((row, bytes, parsed))

@@ -1,47 +1,41 @@
-//! Many small files, one after the other: read into one buffer, on descriptors of which only so many are kept.
+//! Reading many small files one after the other into one buffer, with a bounded number of kept descriptors.
 //!
-//! The snapshot of `heim-runtime` keeps a buffer for each file, for all of its readers, and few files. Families that
-//! read a file of every process or control group have one reader and thousands of files: they keep descriptors where
-//! they keep what they know of the process or group, and the bytes of a file last until the next one is read, or all are
-//! cleared.
+//! The snapshot of `heim-runtime` keeps a buffer for each file, so that several readers can share it, and keeps few files.
+//! Families that read a file of every process or control group have one reader and thousands of files. They keep a
+//! descriptor beside what they know of the process or group. The bytes of a file last until the next file is read or the
+//! reader is cleared.
 //!
-//! A read on a kept descriptor is one `pread`; beyond the limit a file is opened, read and closed. Each open file costs
+//! A read on a kept descriptor is one `pread`. Beyond the limit, a file is opened, read and closed. Each open file costs
 //! the kernel a page (`Documentation/filesystems/seq_file.rst`).
 
-use std::ffi::CStr;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, RawDir, RawDirEntry, SeekFrom, openat, seek};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, pread, retry_on_intr};
-use rustix::path::Arg;
 use rustix::process::{Resource, getrlimit};
 
-/// Descriptors that a reader keeps.
-const KEPT_MAX: usize = 512;
-/// It keeps no more than this part of what the process may have (`RLIMIT_NOFILE`).
-const KEPT_PART_OF_LIMIT: u64 = 4;
-/// A larger file is refused. The longest have a line for each disk.
-const FILE_BYTES_MAX: usize = 1 << 20;
-/// The buffer has at least so much room left before a read: files that are shorter need one.
-const ROOM_BYTES_MIN: usize = 4 << 10;
-/// Names of a folder come in portions of this size, where there may be many.
-const LISTING_BYTES: usize = 32 << 10;
+use super::folder::c_path;
 
-/// Where the names of folders are put, one folder after the other.
-pub(super) type Listing = Box<[MaybeUninit<u8>]>;
+/// The most descriptors that a reader keeps.
+const KEPT_MAX: usize = 512;
+/// A reader keeps at most 1 ÷ this of the descriptors that the process may open (`RLIMIT_NOFILE`).
+const KEPT_PART_OF_LIMIT: u64 = 4;
+/// A larger file is refused. The longest files have a line for each disk.
+const FILE_BYTES_MAX: usize = 1 << 20;
+/// Before a read, the buffer has at least this much room, so that a shorter file needs one read.
+const ROOM_BYTES_MIN: usize = 4 << 10;
 
 /// A file's descriptor, if it is kept. Dropping it makes room for another.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Option<(OwnedFd, Arc<()>)>);
+pub(crate) struct Kept(Option<(OwnedFd, Arc<()>)>);
 
 /// Reads files whole, one after the other.
 #[derive(Debug)]
-pub(super) struct Reader {
-    /// Shared with each kept descriptor: what counts them.
+pub(crate) struct Reader {
+    /// Shared with each kept descriptor; its reference count is their number plus one.
     kept: Arc<()>,
     kept_max: usize,
     path: Vec<u8>,
@@ -56,14 +50,14 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// A reader that keeps so many descriptors at most.
-    pub(super) fn keeping(kept_max: usize) -> Reader {
+    /// A reader that keeps at most `kept_max` descriptors.
+    pub(crate) fn keeping(kept_max: usize) -> Reader {
         Reader { kept: Arc::default(), kept_max, path: Vec::new(), bytes: Vec::new() }
     }
 
-    /// The bytes of the file whose path below `folder` is what `path` writes; only where it has to be opened, that is
-    /// called. When a kept descriptor fails, its file is gone, and another may have the path by now.
-    pub(super) fn read(
+    /// The bytes of the file below `folder` at the path that `path` writes. `path` is called only if the file has to be
+    /// opened. If a kept descriptor fails, its file is gone; the path is opened anew, as it may be another file's by now.
+    pub(crate) fn read(
         &mut self,
         folder: impl AsFd,
         path: impl FnOnce(&mut Vec<u8>),
@@ -75,14 +69,14 @@ impl Reader {
     }
 
     /// Forgets what was read.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
     }
 
-    /// As [`read`](Self::read), but the bytes of files read before stay until [`clear`](Self::clear): where these are
-    /// tells [`part`](Self::part). Files that are read one right after the other, and looked at only then, are closer to
-    /// one moment, and cost less for the processor stays on the kernel's path.
-    pub(super) fn append(
+    /// Like [`read`](Self::read), but keeps the bytes of earlier files until [`clear`](Self::clear). The returned range is
+    /// for [`part`](Self::part). Reading all files before parsing any brings them closer to one moment and costs less, as
+    /// the processor's predictions stay on the kernel's path.
+    pub(crate) fn append(
         &mut self,
         folder: impl AsFd,
         path: impl FnOnce(&mut Vec<u8>),
@@ -97,20 +91,20 @@ impl Reader {
         }
         let file = self.open(folder, path)?;
         fill(&mut self.bytes, &file)?;
-        // One of the count is the reader's own.
+        // The reader itself holds one reference.
         if Arc::strong_count(&self.kept) <= self.kept_max {
             kept.0 = Some((file, Arc::clone(&self.kept)));
         }
         Ok(start..self.bytes.len())
     }
 
-    /// The bytes that were read there.
-    pub(super) fn part(&self, part: &Range<usize>) -> &[u8] {
+    /// The bytes in the range that [`append`](Self::append) returned.
+    pub(crate) fn part(&self, part: &Range<usize>) -> &[u8] {
         self.bytes.get(part.clone()).unwrap_or_default()
     }
 
-    /// The bytes of a file that is seldom read.
-    pub(super) fn read_once(&mut self, folder: impl AsFd, path: impl FnOnce(&mut Vec<u8>)) -> Result<&[u8], Errno> {
+    /// The bytes of a file that is seldom read; its descriptor is not kept.
+    pub(crate) fn read_once(&mut self, folder: impl AsFd, path: impl FnOnce(&mut Vec<u8>)) -> Result<&[u8], Errno> {
         self.clear();
         let file = self.open(folder, path)?;
         fill(&mut self.bytes, &file)?;
@@ -124,53 +118,12 @@ impl Reader {
     }
 }
 
-/// Whether an error says that a process, a control group or a device is gone, and no more.
-pub(super) fn is_gone(error: Errno) -> bool {
+/// Whether an error means only that a process, a control group or a device is gone.
+pub(crate) fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::NOENT | Errno::SRCH | Errno::NODEV | Errno::NOTDIR)
 }
 
-/// What `write` writes, with its NUL. Beyond the first time this allocates nothing.
-pub(super) fn c_path(path: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Result<&CStr, Errno> {
-    path.clear();
-    write(path);
-    path.push(0);
-    CStr::from_bytes_with_nul(path).map_err(|_| Errno::INVAL)
-}
-
-/// Opens a folder below the working folder.
-pub(super) fn open_folder(path: impl Arg + Copy) -> Result<OwnedFd, Errno> {
-    open_folder_at(CWD, path)
-}
-
-/// Opens a folder below `folder`.
-pub(super) fn open_folder_at(folder: impl AsFd, path: impl Arg + Copy) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    retry_on_intr(|| openat(folder.as_fd(), path, flags, Mode::empty()))
-}
-
-/// Room for [`list`].
-pub(super) fn listing() -> Listing {
-    Box::new_uninit_slice(LISTING_BYTES)
-}
-
-/// Shows `look` the entries of `folder` until it gives `false`. It allocates nothing.
-pub(super) fn list(
-    folder: impl AsFd,
-    room: &mut [MaybeUninit<u8>],
-    mut look: impl FnMut(&RawDirEntry<'_>) -> bool,
-) -> Result<(), Errno> {
-    seek(folder.as_fd(), SeekFrom::Start(0))?;
-    let mut entries = RawDir::new(folder.as_fd(), room);
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        if entry.file_name() != c"." && entry.file_name() != c".." && !look(&entry) {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Adds all bytes of `file` to `bytes`; none where it fails.
+/// Adds all bytes of `file` to `bytes`; none if a read fails.
 fn fill(bytes: &mut Vec<u8>, file: &OwnedFd) -> Result<(), Errno> {
     let start = bytes.len();
     let filled = fill_from(bytes, start, file);
@@ -181,14 +134,14 @@ fn fill(bytes: &mut Vec<u8>, file: &OwnedFd) -> Result<(), Errno> {
 }
 
 fn fill_from(bytes: &mut Vec<u8>, start: usize, file: &OwnedFd) -> Result<(), Errno> {
-    // Ends: each round but the last adds bytes, and their number is limited.
+    // This ends: each round but the last adds bytes, and their number is limited.
     loop {
         if bytes.capacity() - bytes.len() < ROOM_BYTES_MIN {
             bytes.reserve(bytes.len().max(2 * ROOM_BYTES_MIN));
         }
         let (room, offset) = (bytes.capacity() - bytes.len(), (bytes.len() - start) as u64);
         let n = retry_on_intr(|| pread(file, spare_capacity(&mut *bytes), offset))?;
-        // The kernel makes each of these files as one record (`single_open`): where room is left, that was all.
+        // The kernel makes each of these files as one record (`single_open`), so a read that leaves room was the last.
         if n < room {
             return Ok(());
         }
@@ -203,9 +156,8 @@ mod tests {
     use std::fs;
     use std::process::{Command, Stdio};
 
-    use rustix::fs::FileType;
-
     use super::*;
+    use crate::reading::folder::open_folder;
 
     fn tree(files: &[(&str, &[u8])]) -> (tempfile::TempDir, OwnedFd) {
         let folder = tempfile::tempdir().unwrap();
@@ -278,28 +230,5 @@ mod tests {
         child.wait().unwrap();
         assert!(is_gone(reader.read(&root, named(&path), &mut kept).unwrap_err()));
         assert!(kept.0.is_none());
-    }
-
-    #[test]
-    fn a_folder_is_listed_as_often_as_asked() {
-        let (_folder, root) = tree(&[("a", b""), ("b", b""), ("c", b"")]);
-        let mut room = listing();
-        for _ in 0..2 {
-            let mut names = Vec::new();
-            list(&root, &mut room, |entry| {
-                names.push((entry.file_name().to_bytes().to_vec(), entry.file_type() == FileType::RegularFile));
-                true
-            })
-            .unwrap();
-            names.sort();
-            assert_eq!(names, [(b"a".to_vec(), true), (b"b".to_vec(), true), (b"c".to_vec(), true)]);
-        }
-        let mut seen = 0;
-        list(&root, &mut room, |_| {
-            seen += 1;
-            false
-        })
-        .unwrap();
-        assert_eq!(seen, 1);
     }
 }

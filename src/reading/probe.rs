@@ -1,13 +1,16 @@
-//! What the families' tests share: a family over a recorded or handmade `/proc`.
+//! A sampler over a recorded or handmade tree, for the families' tests.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use tempfile::TempDir;
 
-use super::{Family, in_snapshot};
+use super::context::{Context, ProcessChoice};
+use super::roots::Roots;
+use super::sample::{Sample, open};
+use super::snapshot::in_snapshot;
 use crate::batch::Source;
 use crate::record::label::Labels;
 use crate::sampler::{SampleError, Sampler, Tick};
@@ -15,53 +18,71 @@ use crate::sampler::{SampleError, Sampler, Tick};
 /// More rows than any test makes in a tick.
 const RING_CAPACITY: usize = 1_024;
 
-/// A family as a collector has it, with the tree it reads.
-pub(super) struct Probe {
+/// A sampler as a collector has it, with the tree that it reads.
+pub(crate) struct Probe {
     sampler: Box<dyn Sampler>,
     source: Box<dyn Source>,
     folder: TempDir,
 }
 
 impl Probe {
-    /// The family over an empty tree.
-    pub(super) fn empty(family: &Family) -> Probe {
-        let sampling = family.sampling().expect("a family that is sampled");
-        let (sampler, source) = (sampling.open)(&Arc::new(Labels::default()), RING_CAPACITY);
+    /// The sampler over an empty tree, which is both procfs and sysfs.
+    pub(crate) fn empty<S: Sample>() -> Probe {
+        Probe::choosing::<S>(ProcessChoice::default())
+    }
+
+    /// The same, with these processes.
+    pub(crate) fn choosing<S: Sample>(processes: ProcessChoice) -> Probe {
         let folder = tempfile::tempdir().unwrap();
-        heim_runtime::linux::set_roots(folder.path(), folder.path());
+        let root = folder.path().to_path_buf();
+        Probe::new::<S>(folder, &Context { roots: Roots { procfs: root.clone(), sysfs: root }, processes })
+    }
+
+    /// The sampler over `tests/fixtures/<name>`.
+    pub(crate) fn fixture<S: Sample>(name: &str) -> Probe {
+        let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        let roots = Roots { procfs: tree.join("proc"), sysfs: tree.join("sys") };
+        Probe::of::<S>(&Context { roots, ..Context::default() })
+    }
+
+    /// The sampler in this context.
+    pub(crate) fn of<S: Sample>(context: &Context) -> Probe {
+        Probe::new::<S>(tempfile::tempdir().unwrap(), context)
+    }
+
+    fn new<S: Sample>(folder: TempDir, context: &Context) -> Probe {
+        let (sampler, source) = open::<S>(context, &Arc::new(Labels::default()), RING_CAPACITY);
+        heim_runtime::linux::set_roots(&context.roots.procfs, &context.roots.sysfs);
         Probe { sampler, source, folder }
     }
 
-    /// The family over `tests/fixtures/<name>`.
-    pub(super) fn fixture(family: &Family, name: &str) -> Probe {
-        let probe = Probe::empty(family);
-        let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-        heim_runtime::linux::set_roots(tree.join("proc"), tree.join("sys"));
-        probe
+    /// A path in the tree of [`Probe::empty`].
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// Puts a file into the tree of [`Probe::empty`].
-    pub(super) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
-        let path = self.folder.path().join(name);
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
 
-    /// Takes a file or a folder out of the tree of [`Probe::empty`].
-    pub(super) fn remove(&self, name: &str) {
-        let path = self.folder.path().join(name);
+    /// Removes a file or a folder from the tree of [`Probe::empty`].
+    pub(crate) fn remove(&self, name: &str) {
+        let path = self.path(name);
         if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
     }
 
     /// Whether the tree has what the family reads.
-    pub(super) fn check(&mut self) -> Result<(), String> {
+    pub(crate) fn check(&mut self) -> Result<(), String> {
         let mut outcome = None;
         in_snapshot(&mut || outcome = Some(self.sampler.check()));
         outcome.expect("one check")
     }
 
-    /// Takes a tick at `ms` and gives its rows as CSV without the time, absent values as nothing, and its error.
-    pub(super) fn tick(&mut self, ms: i64) -> (String, Result<(), SampleError>) {
+    /// The rows of a tick at `ms`, as CSV without the time and with absent values empty, and its error.
+    pub(crate) fn tick(&mut self, ms: i64) -> (String, Result<(), SampleError>) {
         let tick = Tick { time: ms * 1_000, monotonic_ns: ms * 1_000_000 };
         let mut taken = None;
         in_snapshot(&mut || taken = Some(self.sampler.sample(&tick)));
@@ -72,15 +93,15 @@ impl Probe {
         (batch.map_or_else(String::new, |batch| csv(&batch, tick.time)), outcome)
     }
 
-    /// Takes a tick that must succeed and gives its rows.
-    pub(super) fn rows(&mut self, ms: i64) -> String {
+    /// The rows of a tick that must succeed.
+    pub(crate) fn rows(&mut self, ms: i64) -> String {
         let (rows, outcome) = self.tick(ms);
         outcome.expect("a tick without error");
         rows
     }
 
     /// The values of the last column at a tick that must succeed, row by row.
-    pub(super) fn last_column(&mut self, ms: i64) -> Vec<String> {
+    pub(crate) fn last_column(&mut self, ms: i64) -> Vec<String> {
         self.rows(ms).lines().map(|row| row.rsplit(',').next().unwrap().to_owned()).collect()
     }
 }

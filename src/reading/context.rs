@@ -1,0 +1,43 @@
+//! What a sampler is told when it is opened: where the kernel's files are, and which processes to record.
+
+use super::roots::Roots;
+
+/// The most processes that each of [`ProcessChoice::top_by_cpu`] and [`ProcessChoice::top_by_memory`] can ask for.
+pub const TOP_MAX: usize = 100;
+/// The most pins; further ones are ignored.
+pub const PINS_MAX: usize = 100;
+
+/// What a sampler is told when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// Where the kernel's files are.
+    pub roots: Roots,
+    /// Which processes have rows in `process`.
+    pub processes: ProcessChoice,
+}
+
+/// Which processes have rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessChoice {
+    /// Number of top CPU users, at most [`TOP_MAX`].
+    pub top_by_cpu: usize,
+    /// Number of top memory users, at most [`TOP_MAX`].
+    pub top_by_memory: usize,
+    /// Processes that always have a row, at most [`PINS_MAX`].
+    pub pinned: Vec<Pin>,
+}
+
+/// A process, or all processes of one name, that always have a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// All processes with this command. The kernel keeps 15 bytes of a name, so only the first 15 are compared.
+    Name(String),
+    /// The process with this id, whichever it is.
+    Pid(i32),
+}
+
+impl Default for ProcessChoice {
+    fn default() -> ProcessChoice {
+        ProcessChoice { top_by_cpu: 10, top_by_memory: 10, pinned: Vec::new() }
+    }
+}
