@@ -46,7 +46,7 @@ fn appends(labels: &[Labels; 2], drain: i64) -> Vec<Append> {
     let gaps: Vec<Gap> = (0..ROWS)
         .map(|row| Gap { collector: labels[1].intern(name(row)), lost: row, ..Gap::absent(time(row)) })
         .collect();
-    let append = |family, batch: RecordBatch| Append { family, latest: batch.clone(), batch };
+    let append = |family, batch: RecordBatch| Append { family, batch };
     vec![
         append(FamilyId::of::<Collector>(), to_batch(&[&collectors], &labels[0], &Collector::TABLE.schema())),
         append(FamilyId::of::<Gap>(), to_batch(&[&gaps], &labels[1], &Gap::TABLE.schema())),

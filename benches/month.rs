@@ -106,10 +106,7 @@ fn record(settings: &StoreSettings) {
     let (store, _) = open(settings);
     for flush in 0..DAYS * FLUSHES_A_DAY {
         let from_us = START_US + flush * (DAY_US / FLUSHES_A_DAY);
-        let append = |family: FamilyId| {
-            let batch = rows(family.table, from_us);
-            Append { family, latest: batch.slice(0, 1), batch }
-        };
+        let append = |family: FamilyId| Append { family, batch: rows(family.table, from_us) };
         store.append(FamilyId::all().map(append).collect());
         store.flush().expect("flush");
     }

@@ -59,8 +59,7 @@ fn filled(path: &std::path::Path) -> Result<Store, Box<dyn Error>> {
             store.flush()?;
         }
         let batch = batch(&labels, first)?;
-        let latest = batch.slice(0, SERIES.len());
-        store.append(vec![Append { family, batch, latest }]);
+        store.append(vec![Append { family, batch }]);
     }
     Ok(store)
 }

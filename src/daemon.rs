@@ -26,6 +26,7 @@ use crate::config::{COLLECTORS_MAX, CollectorSettings, Settings};
 use crate::export;
 use crate::export::losses::Losses;
 use crate::family::kymo::Kymo;
+use crate::latest::LatestRows;
 use crate::query::{self, ViewSource};
 use crate::record::{ABSENT, Record};
 use crate::sampler::wall_us;
@@ -75,13 +76,17 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 
     let (sources, arriving) = sync_channel(COLLECTORS_MAX);
     let labels = collectors::labels();
-    let collectors = Arc::new(Collectors::new(sources, labels.clone(), Arc::clone(&store), settings.context));
+    let latest = Arc::new(LatestRows::default());
+    let collectors =
+        Arc::new(Collectors::new(sources, labels.clone(), Arc::clone(&latest), Arc::clone(&store), settings.context));
     let report = reporter(&store, &engine, &outbox, telemetry.losses(), &collectors);
-    let drain = Drain::new(arriving, alerts, Arc::clone(&store), &labels, report, Arc::clone(&progress));
+    let drain =
+        Drain::new(arriving, alerts, Arc::clone(&latest), Arc::clone(&store), &labels, report, Arc::clone(&progress));
     let (background, requests) = Background::new();
     let address = Arc::new(OnceLock::new());
     let control = Control {
         store: Arc::clone(&store),
+        latest: Arc::clone(&latest),
         collectors: Arc::clone(&collectors),
         background: background.clone(),
         progress: Arc::clone(&progress),
@@ -95,8 +100,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let server = Server::bind(settings.serve, Arc::new(control), engine)?;
     let local = *address.get_or_init(|| server.local_addr());
-    let exported = Arc::clone(&store);
-    telemetry.start_metrics(&settings.metrics, move || exported.view())?;
+    telemetry.start_metrics(&settings.metrics, &latest)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .thread_name("kymo-io")

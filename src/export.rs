@@ -31,15 +31,12 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::store::View;
+use crate::latest::LatestRows;
 use link::Link;
 use losses::Losses;
 
 pub use link::{CONNECT_TIMEOUT, EXPORT_TIMEOUT, check_endpoint};
 pub use trace::SPANS_WAITING_MAX;
-
-/// Gives the store's current view.
-type ViewSource = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
 
 /// What is told about kymo's own operations, and to whom.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,21 +139,15 @@ impl Telemetry {
         trace::start(settings, channel, self.resource.clone(), outage).map(Some)
     }
 
-    /// Starts to export the newest rows that `view` shows, if `settings` has an endpoint. `view` is called on the
-    /// export thread once an instrument and interval, and must not block.
+    /// Starts to export the newest rows at every interval, if `settings` has an endpoint.
     ///
     /// # Errors
     /// When the endpoint is not understood or the export thread cannot be started.
-    pub fn start_metrics(
-        &mut self,
-        settings: &MetricsSettings,
-        view: impl Fn() -> Arc<View> + Send + Sync + 'static,
-    ) -> Result<(), ExportError> {
+    pub fn start_metrics(&mut self, settings: &MetricsSettings, latest: &Arc<LatestRows>) -> Result<(), ExportError> {
         let Some(endpoint) = &settings.endpoint else { return Ok(()) };
         let channel = self.link()?.connect(endpoint)?;
         let outage = self.losses.signal("metrics", endpoint);
-        let view: ViewSource = Arc::new(view);
-        self.metrics = Some(otlp::start(settings.export_interval, channel, self.resource.clone(), &outage, &view));
+        self.metrics = Some(otlp::start(settings.export_interval, channel, self.resource.clone(), &outage, latest));
         Ok(())
     }
 
@@ -244,10 +235,10 @@ mod tests {
     use crate::batch::to_batch;
     use crate::family::FamilyId;
     use crate::family::kymo::Kymo;
+    use crate::latest::SourceId;
     use crate::record::Record;
     use crate::record::label::Labels;
     use crate::sampler::report::Collector;
-    use crate::store::HotBatch;
 
     const SECOND_US: i64 = 1_000_000;
     /// Long enough that only the deadline of a broken test would notice.
@@ -267,20 +258,15 @@ mod tests {
         MetricsSettings { endpoint: Some(endpoint.into()), export_interval: Duration::from_millis(20) }
     }
 
-    /// A view in which `rows` are the newest of their table.
-    fn show<R: Record>(view: &mut View, rows: &[R], labels: &Labels) {
-        let family = FamilyId::of::<R>();
-        let batch = to_batch(&[rows], labels, &R::TABLE.schema());
-        let mut table = (*view.tables[family]).clone();
-        table.latest = Some(Arc::new(HotBatch { first_seq: 0, batch, time_range: (0, 0) }));
-        view.tables[family] = Arc::new(table);
+    fn put<R: Record>(latest: &LatestRows, source: SourceId, rows: &[R], labels: &Labels) {
+        latest.put(source, FamilyId::of::<R>(), to_batch(&[rows], labels, &R::TABLE.schema()));
     }
 
     fn now_us() -> i64 {
         jiff::Timestamp::now().as_microsecond()
     }
 
-    fn sample() -> View {
+    fn sample() -> Arc<LatestRows> {
         let labels = Labels::default();
         let (burst, system) = (labels.intern("burst"), labels.intern("system"));
         let now = now_us();
@@ -292,18 +278,19 @@ mod tests {
             lateness_p99_us,
             ..Collector::absent(now)
         };
-        let mut view = View::empty();
+        let latest = Arc::new(LatestRows::default());
+        let (one, other) = (latest.new_source(), latest.new_source());
         let stale = Kymo { lake_files: 3, ..Kymo::absent(now - instrument::AGE_MAX_US - 60 * SECOND_US) };
-        show(&mut view, &[row(burst, 999, 1, 2), row(burst, 1_000, 40, 300), row(system, 100, 60, 80)], &labels);
-        show(&mut view, &[stale], &labels);
-        view
+        put(&latest, one, &[row(burst, 999, 1, 2), row(burst, 1_000, 40, 300)], &labels);
+        put(&latest, other, &[row(system, 100, 60, 80)], &labels);
+        put(&latest, other, &[stale], &labels);
+        latest
     }
 
-    /// Starts exporting `view` and gives the metrics of the first export.
-    fn exported(receiver: &Receiver, view: View) -> (Telemetry, Vec<Metric>) {
+    /// Starts exporting and gives the metrics of the first export.
+    fn exported(receiver: &Receiver, latest: &Arc<LatestRows>) -> (Telemetry, Vec<Metric>) {
         let mut telemetry = Telemetry::new("kymo-test");
-        let view = Arc::new(view);
-        telemetry.start_metrics(&metrics_to(&receiver.endpoint), move || Arc::clone(&view)).unwrap();
+        telemetry.start_metrics(&metrics_to(&receiver.endpoint), latest).unwrap();
         let metrics = wait_for("an export", || Some(receiver.metrics()).filter(|metrics| !metrics.is_empty()));
         (telemetry, metrics)
     }
@@ -326,7 +313,7 @@ mod tests {
     #[test]
     fn metrics_arrive_under_their_names_with_units_values_and_attributes() {
         let receiver = Receiver::start();
-        let (telemetry, metrics) = exported(&receiver, sample());
+        let (telemetry, metrics) = exported(&receiver, &sample());
 
         let ticks = find_metric(&metrics, "kymo.collector.ticks");
         assert_eq!((ticks.unit.as_str(), ticks.description.as_str()), ("{tick}", "Ticks taken."));
@@ -361,24 +348,23 @@ mod tests {
     #[test]
     fn what_no_row_says_any_more_is_not_exported() {
         let receiver = Receiver::start();
-        let view = Arc::new(std::sync::Mutex::new(Arc::new(sample())));
+        let latest = sample();
         let mut telemetry = Telemetry::new("kymo-test");
-        let shown = Arc::clone(&view);
-        telemetry.start_metrics(&metrics_to(&receiver.endpoint), move || Arc::clone(&shown.lock().unwrap())).unwrap();
+        telemetry.start_metrics(&metrics_to(&receiver.endpoint), &latest).unwrap();
         let series = |metrics: &[Metric], name| {
             metrics.iter().find(|metric| metric.name == name).map(|metric| points(metric).len())
         };
         wait_for("both collectors", || series(&receiver.metrics(), "kymo.collector.lateness").filter(|n| *n == 4));
         let labels = Labels::default();
-        let mut one = View::empty();
         let row = Collector {
             collector: labels.intern("burst"),
             ticks: 7,
             lateness_p50_us: 1,
             ..Collector::absent(now_us())
         };
-        show(&mut one, &[row], &labels);
-        *view.lock().unwrap() = Arc::new(one);
+        let [(one, _), (other, _)] = latest.by_source(FamilyId::of::<Collector>()).try_into().unwrap();
+        put(&latest, one, &[row], &labels);
+        latest.remove(other, FamilyId::of::<Collector>());
         for name in ["kymo.collector.lateness", "kymo.collector.ticks"] {
             wait_for("one series", || series(&receiver.metrics(), name).filter(|n| *n == 1));
         }
@@ -389,8 +375,7 @@ mod tests {
     fn metrics_arrive_again_after_an_outage_which_is_counted() {
         let address = free_address();
         let mut telemetry = Telemetry::new("kymo-test");
-        let view = Arc::new(sample());
-        telemetry.start_metrics(&metrics_to(&format!("http://{address}")), move || Arc::clone(&view)).unwrap();
+        telemetry.start_metrics(&metrics_to(&format!("http://{address}")), &sample()).unwrap();
         wait_for("a loss", || Some(telemetry.exports_lost()).filter(|lost| *lost >= 2));
         let receiver = Receiver::on(address);
         wait_for("an export", || receiver.metrics().first().cloned());
@@ -471,8 +456,7 @@ mod tests {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", silent.local_addr().unwrap());
         let mut telemetry = Telemetry::new("kymo-test");
-        let view = Arc::new(sample());
-        telemetry.start_metrics(&metrics_to(&endpoint), move || Arc::clone(&view)).unwrap();
+        telemetry.start_metrics(&metrics_to(&endpoint), &sample()).unwrap();
         let provider = telemetry.start_traces(&tracing_to(&endpoint)).unwrap().unwrap();
         with_default(tracing_subscriber::registry().with(trace::layer(&provider)), || {
             drop(tracing::info_span!("query"));
@@ -493,7 +477,7 @@ mod tests {
         let traces = TracingSettings { endpoint: None, ..tracing_to("") };
         assert!(telemetry.start_traces(&traces).unwrap().is_none());
         let metrics = MetricsSettings { endpoint: None, ..metrics_to("") };
-        telemetry.start_metrics(&metrics, || Arc::new(View::empty())).unwrap();
+        telemetry.start_metrics(&metrics, &sample()).unwrap();
         assert!(telemetry.metrics.is_none() && telemetry.link.is_none());
         telemetry.shutdown(AMPLE);
     }

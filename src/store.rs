@@ -122,8 +122,6 @@ pub struct Append {
     pub family: FamilyId,
     /// The rows.
     pub batch: RecordBatch,
-    /// The newest rows of every series of the table, for [`TableView::latest`]; none when they are current no longer.
-    pub latest: RecordBatch,
 }
 
 /// Rows that a query saw and no query will see again.
@@ -235,7 +233,7 @@ impl Store {
         });
         let table = |family, files| {
             let hot = std::mem::take(&mut hot[family]);
-            Arc::new(TableView { family, hot, files: Arc::new(files), latest: None })
+            Arc::new(TableView { family, hot, files: Arc::new(files) })
         };
         let view = View { tables: files.map(table) };
         let health = Arc::new(Health::default());
@@ -303,7 +301,7 @@ impl Store {
             let Pending { next_seqs, .. } = &mut *pending;
             // A family may have several batches.
             let mut sequenced = Vec::with_capacity(appends.len());
-            for Append { family, batch, .. } in &appends {
+            for Append { family, batch } in &appends {
                 let next_seq = &mut next_seqs[*family];
                 sequenced.push((*family, *next_seq, batch));
                 *next_seq += batch.num_rows() as u64;
@@ -329,13 +327,12 @@ impl Store {
     fn show(&self, appends: Vec<Append>) -> Vec<Loss> {
         let mut state = self.lock();
         let mut view = View::clone(&self.view.load());
-        for Append { family, batch, latest } in appends {
+        for Append { family, batch } in appends {
             let table_state = &mut state.tables[family];
             let mut table = TableView::clone(&view.tables[family]);
             let appended = HotBatch::new(table_state.next_seq, batch);
             table_state.next_seq = appended.end_seq();
             table_state.hot_rows += appended.batch.num_rows() as u64;
-            table.latest = (latest.num_rows() > 0).then(|| Arc::new(HotBatch::new(appended.first_seq, latest)));
             table.hot.push(Arc::new(appended));
             merge_tail(&mut table.hot, table_state.frozen_seq);
             view.tables[family] = Arc::new(table);
@@ -350,20 +347,6 @@ impl Store {
         if !losses.is_empty() {
             self.pending.lock().unwrap_or_else(PoisonError::into_inner).losses.extend(losses);
         }
-    }
-
-    /// Shows no newest rows of a table until more come: its collector was stopped, they are current no longer.
-    pub fn forget_latest(&self, family: FamilyId) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = pending.appends.iter_mut().flat_map(|(.., appends)| appends);
-        for append in waiting.filter(|append| append.family == family) {
-            append.latest = append.latest.slice(0, 0);
-        }
-        let _state = self.lock();
-        let mut view = View::clone(&self.view.load());
-        let table = &mut view.tables[family];
-        *table = Arc::new(TableView { latest: None, ..TableView::clone(table) });
-        self.view.store(Arc::new(view));
     }
 
     /// Sizes and counters as of now.

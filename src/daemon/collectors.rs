@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::batch::RingSource;
 use crate::config::{COLLECTORS_MAX, CollectorSettings};
 use crate::family::{FamilyId, PerFamily};
+use crate::latest::{LatestRows, SourceId};
 use crate::reading::context::Context;
 use crate::reading::snapshot::in_snapshot;
 use crate::record::label::Labels;
@@ -71,6 +72,10 @@ pub(super) struct CollectorInfo {
     pub(super) settings: CollectorSettings,
     /// When it was started, µs since the epoch.
     pub(super) since: i64,
+    /// Whose rows are its newest.
+    pub(super) source: SourceId,
+    /// What it had done when it was last retuned, or when it was stopped. Its reports go on from that.
+    pub(super) totals: Totals,
     pub(super) health: CollectorHealth,
 }
 
@@ -80,22 +85,19 @@ pub(super) struct Collectors {
     /// A family keeps its labels when its collector is restarted.
     labels: PerFamily<Arc<Labels>>,
     sources: SyncSender<Vec<DrainSource>>,
+    latest: Arc<LatestRows>,
     store: Arc<Store>,
     context: Context,
     retired: Mutex<Totals>,
-}
-
-/// A collector that was stopped, and what it had done.
-#[derive(Clone, Debug)]
-pub(super) struct Stopped {
-    pub(super) info: CollectorInfo,
-    pub(super) totals: Totals,
 }
 
 struct Entry {
     settings: CollectorSettings,
     thread: CollectorThread,
     since: i64,
+    source: SourceId,
+    /// What it had done when it was last retuned.
+    totals: Totals,
     /// What was last told in the log.
     told: CollectorHealth,
 }
@@ -105,10 +107,11 @@ impl Collectors {
     pub(super) fn new(
         sources: SyncSender<Vec<DrainSource>>,
         labels: PerFamily<Arc<Labels>>,
+        latest: Arc<LatestRows>,
         store: Arc<Store>,
         context: Context,
     ) -> Self {
-        Collectors { entries: Mutex::default(), labels, sources, store, context, retired: Mutex::default() }
+        Collectors { entries: Mutex::default(), labels, sources, latest, store, context, retired: Mutex::default() }
     }
 
     pub(super) fn start(&self, settings: CollectorSettings) -> Result<(), CollectorsError> {
@@ -125,13 +128,13 @@ impl Collectors {
         Ok(())
     }
 
-    pub(super) fn stop(&self, name: &str) -> Result<Stopped, CollectorsError> {
+    pub(super) fn stop(&self, name: &str) -> Result<CollectorInfo, CollectorsError> {
         let mut entries = self.lock();
         let entry = entries.remove(name).ok_or_else(|| missing(&entries, name))?;
         let info = entry.info();
         let totals = self.halt(entry);
         self.retire(&totals);
-        Ok(Stopped { info, totals })
+        Ok(CollectorInfo { totals, ..info })
     }
 
     /// What a collector that runs no more has lost stays counted.
@@ -139,11 +142,6 @@ impl Collectors {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.missed += totals.missed;
         retired.dropped += totals.dropped;
-    }
-
-    /// What collectors that were stopped had missed and dropped.
-    pub(super) fn retired(&self) -> Totals {
-        *self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn find(&self, name: &str) -> Result<CollectorInfo, CollectorsError> {
@@ -183,7 +181,15 @@ impl Collectors {
     }
 
     pub(super) fn list(&self) -> Vec<CollectorInfo> {
-        self.lock().values().map(Entry::info).collect()
+        self.survey().0
+    }
+
+    /// The collectors that run, and what those that were stopped had missed and dropped, both as of one moment: what a
+    /// collector lost is counted once, whether it runs or was stopped.
+    pub(super) fn survey(&self) -> (Vec<CollectorInfo>, Totals) {
+        let entries = self.lock();
+        let retired = *self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        (entries.values().map(Entry::info).collect(), retired)
     }
 
     /// Writes to the log what has changed in how the collectors do.
@@ -205,18 +211,20 @@ impl Collectors {
         let (gaps, gap_source) = ring::<Gap>(REPORT_RECORDS);
         let (report_family, gap_family) = (FamilyId::of::<Collector>(), FamilyId::of::<Gap>());
         let (report_labels, gap_labels) = (&self.labels[report_family], &self.labels[gap_family]);
+        let id = self.latest.new_source();
+        let drained = |family, ring| DrainSource { id, family, ring };
         let mut sources = vec![
-            DrainSource::new(report_family, RingSource::new(report_source, Arc::clone(report_labels))),
-            DrainSource::new(gap_family, RingSource::new(gap_source, Arc::clone(gap_labels))),
+            drained(report_family, Box::new(RingSource::new(report_source, Arc::clone(report_labels)))),
+            drained(gap_family, Box::new(RingSource::new(gap_source, Arc::clone(gap_labels)))),
         ];
         let mut samplers = Vec::new();
         for &family in &settings.families {
             let Some(sampling) = family.sampling() else {
                 unreachable!("checked settings list no family that kymo writes itself")
             };
-            let (sampler, source) = (sampling.open)(&self.context, &self.labels[family], RING_RECORDS);
+            let (sampler, ring) = (sampling.open)(&self.context, &self.labels[family], RING_RECORDS);
             samplers.push(sampler);
-            sources.push(DrainSource::boxed(family, source));
+            sources.push(drained(family, ring));
             self.store.set_interval(family, Some(settings.interval));
         }
         self.sources.send(sources).map_err(|_| CollectorsError::Stopping)?;
@@ -243,7 +251,7 @@ impl Collectors {
         };
         let thread = CollectorThread::start(setup)
             .map_err(|source| CollectorsError::Thread { name: settings.name.clone(), source })?;
-        Ok(Entry { settings, thread, since: wall_us(), told: CollectorHealth::default() })
+        Ok(Entry { settings, thread, since: wall_us(), source: id, totals, told: CollectorHealth::default() })
     }
 
     fn halt(&self, entry: Entry) -> Totals {
@@ -261,7 +269,9 @@ impl Collectors {
 
 impl Entry {
     fn info(&self) -> CollectorInfo {
-        CollectorInfo { settings: self.settings.clone(), since: self.since, health: self.thread.health() }
+        let Entry { settings, thread, since, source, totals, told: _ } = self;
+        let (settings, health) = (settings.clone(), thread.health());
+        CollectorInfo { settings, since: *since, source: *source, totals: *totals, health }
     }
 }
 

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 
 use crate::alert;
-use crate::batch::{self, Source, to_batch};
+use crate::batch::{Source, to_batch};
 use crate::family::kymo::Kymo;
 use crate::family::{FamilyId, PerFamily};
+use crate::latest::{LatestRows, SourceId};
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::{Collector, Gap};
@@ -25,20 +26,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The drain thread's end of one ring.
 pub(super) struct DrainSource {
-    family: FamilyId,
-    source: Box<dyn Source>,
-    /// What it gave last.
-    latest: Option<RecordBatch>,
-}
-
-impl DrainSource {
-    pub(super) fn new(family: FamilyId, source: impl Source + 'static) -> DrainSource {
-        DrainSource::boxed(family, Box::new(source))
-    }
-
-    pub(super) fn boxed(family: FamilyId, source: Box<dyn Source>) -> DrainSource {
-        DrainSource { family, source, latest: None }
-    }
+    /// Whose rows they are.
+    pub(super) id: SourceId,
+    pub(super) family: FamilyId,
+    pub(super) ring: Box<dyn Source>,
 }
 
 /// What the drain thread works with.
@@ -47,6 +38,9 @@ pub(super) struct Drain {
     arriving: Receiver<Vec<DrainSource>>,
     /// Gone once an evaluation panicked: recording goes on without it.
     alerts: Option<alert::Engine>,
+    latest: Arc<LatestRows>,
+    /// Of the rows that this thread writes itself.
+    own: SourceId,
     store: Arc<Store>,
     /// The daemon's figures at a time, for the table `kymo`.
     report: Box<dyn FnMut(i64) -> Kymo + Send>,
@@ -127,6 +121,7 @@ impl Drain {
     pub(super) fn new(
         arriving: Receiver<Vec<DrainSource>>,
         alerts: alert::Engine,
+        latest: Arc<LatestRows>,
         store: Arc<Store>,
         labels: &PerFamily<Arc<Labels>>,
         report: Box<dyn FnMut(i64) -> Kymo + Send>,
@@ -136,6 +131,8 @@ impl Drain {
             sources: Vec::new(),
             arriving,
             alerts: Some(alerts),
+            own: latest.new_source(),
+            latest,
             store,
             report,
             own_labels: Arc::clone(&labels[FamilyId::of::<Kymo>()]),
@@ -161,7 +158,7 @@ impl Drain {
         });
         let rows: Vec<Gap> = killed.into_iter().chain(missing).collect();
         if !rows.is_empty() {
-            self.append(vec![own_rows(&rows, &self.gap_labels)]);
+            self.append(vec![self.own_rows(&rows, &self.gap_labels)]);
         }
     }
 
@@ -185,20 +182,20 @@ impl Drain {
     fn drain(&mut self) {
         self.accept();
         // Asked before draining: a sampler that was gone then has published nothing since.
-        let finished: Vec<bool> = self.sources.iter().map(|source| source.source.is_finished()).collect();
+        let finished: Vec<bool> = self.sources.iter().map(|source| source.ring.is_finished()).collect();
         let mut appends: Vec<Append> = Vec::new();
         for index in 0..self.sources.len() {
-            let Some(batch) = self.sources[index].source.drain() else { continue };
-            let family = self.sources[index].family;
+            let DrainSource { id, family, ring } = &mut self.sources[index];
+            let (id, family) = (*id, *family);
+            let Some(batch) = ring.drain() else { continue };
             self.evaluate(family, &batch);
-            self.sources[index].latest = Some(batch.clone());
-            let latest = self.latest(family).unwrap_or_else(|| batch.clone());
-            appends.push(Append { family, batch, latest });
+            self.latest.put(id, family, batch.clone());
+            appends.push(Append { family, batch });
         }
         if Instant::now() >= self.next_report {
             self.next_report = (self.next_report + REPORT_INTERVAL).max(Instant::now());
             let record = (self.report)(wall_us());
-            let own = own_rows(&[record], &self.own_labels);
+            let own = self.own_rows(&[record], &self.own_labels);
             self.evaluate(own.family, &own.batch);
             appends.push(own);
         }
@@ -221,7 +218,7 @@ impl Drain {
         if !losses.is_empty() {
             let rows: Vec<Gap> = losses.iter().map(|loss| self.gap_row(loss)).collect();
             // Where memory is full, room for these is made at the cost of others; that is told next time.
-            let more = self.store.append(vec![own_rows(&rows, &self.gap_labels)]);
+            let more = self.store.append(vec![self.own_rows(&rows, &self.gap_labels)]);
             self.store.tell_later(more);
         }
     }
@@ -232,7 +229,7 @@ impl Drain {
         self.sources.retain(|source| {
             let finished = gone.next().is_some_and(|finished| *finished);
             if finished {
-                self.store.forget_latest(source.family);
+                self.latest.remove(source.id, source.family);
             }
             !finished
         });
@@ -246,15 +243,10 @@ impl Drain {
         self.sources.sort_by_key(|source| source.family != FamilyId::of::<Collector>());
     }
 
-    /// The newest rows of all rings of a family.
-    fn latest(&self, family: FamilyId) -> Option<RecordBatch> {
-        let batches: Vec<RecordBatch> = self
-            .sources
-            .iter()
-            .filter(|source| source.family == family)
-            .filter_map(|source| source.latest.clone())
-            .collect();
-        if batches.len() == 1 { batches.into_iter().next() } else { batch::merge(&batches).ok() }
+    fn own_rows<R: Record>(&self, rows: &[R], labels: &Labels) -> Append {
+        let (family, batch) = (FamilyId::of::<R>(), to_batch(&[rows], labels, &R::TABLE.schema()));
+        self.latest.put(self.own, family, batch.clone());
+        Append { family, batch }
     }
 
     fn gap_row(&self, loss: &Loss) -> Gap {
@@ -267,9 +259,4 @@ impl Drain {
             ..Gap::absent(wall_us())
         }
     }
-}
-
-fn own_rows<R: Record>(rows: &[R], labels: &Labels) -> Append {
-    let batch = to_batch(&[rows], labels, &R::TABLE.schema());
-    Append { family: FamilyId::of::<R>(), latest: batch.clone(), batch }
 }

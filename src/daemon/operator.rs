@@ -5,13 +5,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::datatypes::Int64Type;
 
 use crate::alert::notify::Outbox;
 use crate::alert::status::{Board, RuleStatus};
 use crate::config::{CollectorError, CollectorField, CollectorSettings, check_collector};
 use crate::export::losses::Losses as ExportLosses;
 use crate::family::FamilyId;
+use crate::latest::{LatestRows, SourceId};
 use crate::sampler::Totals;
 use crate::sampler::health::CollectorHealth;
 use crate::sampler::report::Collector;
@@ -31,6 +32,7 @@ use super::drain::Progress;
 #[derive(Clone)]
 pub(super) struct Control {
     pub(super) store: Arc<Store>,
+    pub(super) latest: Arc<LatestRows>,
     pub(super) collectors: Arc<Collectors>,
     pub(super) background: Background,
     pub(super) progress: Arc<Progress>,
@@ -63,7 +65,7 @@ impl Operator for Control {
         self.blocking(move |control| {
             let stopped = control.collectors.stop(&name)?;
             tracing::info!(collector = name, "stopped");
-            Ok(status_of(&stopped.info, Some(Counts::from(&stopped.totals))))
+            Ok(status_of(&stopped, &[]))
         })
         .await
     }
@@ -87,7 +89,7 @@ impl Operator for Control {
     }
 
     async fn list_collectors(&self) -> Result<Vec<CollectorStatus>, OperatorError> {
-        self.blocking(|control| Ok(control.list())).await
+        self.blocking(|control| Ok(control.survey().0)).await
     }
 
     async fn latest(&self, collector: &str) -> Result<Vec<(FamilyId, RecordBatch)>, OperatorError> {
@@ -95,9 +97,8 @@ impl Operator for Control {
         self.blocking(move |control| {
             let families = control.collectors.find(&name)?.settings.families;
             control.progress.wait_for_drain(FRESH_PATIENCE);
-            let view = control.store.view();
-            let tables = view.tables.iter().filter(|(family, _)| families.contains(family));
-            Ok(tables.filter_map(|(family, table)| Some((family, table.latest.as_ref()?.batch.clone()))).collect())
+            let families = FamilyId::all().filter(|family| families.contains(family));
+            Ok(families.filter_map(|family| Some((family, control.latest.merged(family)?))).collect())
         })
         .await
     }
@@ -141,39 +142,26 @@ impl Control {
     }
 
     fn collector(&self, name: &str) -> Result<CollectorStatus, OperatorError> {
-        let info = self.collectors.find(name)?;
-        Ok(status_of(&info, self.counts_of(name)))
+        let reports = self.reports();
+        Ok(status_of(&self.collectors.find(name)?, &reports))
     }
 
-    fn list(&self) -> Vec<CollectorStatus> {
-        let infos = self.collectors.list();
-        infos.iter().map(|info| status_of(info, self.counts_of(&info.settings.name))).collect()
+    /// The collectors that run, and what those that were stopped had missed and dropped.
+    fn survey(&self) -> (Vec<CollectorStatus>, Totals) {
+        let reports = self.reports();
+        let (infos, retired) = self.collectors.survey();
+        (infos.iter().map(|info| status_of(info, &reports)).collect(), retired)
     }
 
-    /// What a collector last reported of itself: at most a second old.
-    fn counts_of(&self, collector: &str) -> Option<Counts> {
-        let latest = self.store.view().tables[FamilyId::of::<Collector>()].latest.clone()?;
-        let names = latest.batch.column_by_name("collector")?.as_dictionary_opt::<Int32Type>()?;
-        let texts = names.values().as_string_opt::<i32>()?;
-        let row =
-            (0..names.len()).rev().find(|row| names.key(*row).is_some_and(|key| texts.value(key) == collector))?;
-        let value = |column: &str| -> Option<i64> {
-            Some(latest.batch.column_by_name(column)?.as_primitive_opt::<Int64Type>()?.value(row))
-        };
-        Some(Counts {
-            scheduled: value("scheduled_ticks")?,
-            ticks: value("ticks")?,
-            missed: value("missed_ticks")?,
-            pushed: value("pushed_records")?,
-            dropped: value("dropped_records")?,
-            failed: value("failed_reads")?,
-        })
+    /// What the collectors last reported of themselves: at most a second old. Taken before the collectors are listed, so
+    /// that a collector which stops in between is either not listed, or its report is still here.
+    fn reports(&self) -> Vec<(SourceId, RecordBatch)> {
+        self.latest.by_source(FamilyId::of::<Collector>())
     }
 
     fn status(&self) -> DaemonStatus {
         let stats = self.store.stats();
-        let collectors = self.list();
-        let retired = self.collectors.retired();
+        let (collectors, retired) = self.survey();
         let sum = |retired: i64, count: fn(&CollectorStatus) -> i64| {
             (retired + collectors.iter().map(count).sum::<i64>()).max(0).cast_unsigned()
         };
@@ -246,19 +234,39 @@ impl From<&Totals> for Counts {
     }
 }
 
-fn status_of(info: &CollectorInfo, counts: Option<Counts>) -> CollectorStatus {
-    let count = |of: fn(&Counts) -> i64| counts.as_ref().map_or(0, of);
+impl Counts {
+    /// Those of the last report in a batch of the table `collector`.
+    fn last(reports: &RecordBatch) -> Option<Counts> {
+        let row = reports.num_rows().checked_sub(1)?;
+        let value = |column: &str| -> Option<i64> {
+            Some(reports.column_by_name(column)?.as_primitive_opt::<Int64Type>()?.value(row))
+        };
+        Some(Counts {
+            scheduled: value("scheduled_ticks")?,
+            ticks: value("ticks")?,
+            missed: value("missed_ticks")?,
+            pushed: value("pushed_records")?,
+            dropped: value("dropped_records")?,
+            failed: value("failed_reads")?,
+        })
+    }
+}
+
+/// A collector with its counts as last reported; until its first report they are those that it goes on from.
+fn status_of(info: &CollectorInfo, reports: &[(SourceId, RecordBatch)]) -> CollectorStatus {
+    let report = reports.iter().find(|(source, _)| *source == info.source);
+    let counts = report.and_then(|(_, report)| Counts::last(report)).unwrap_or_else(|| Counts::from(&info.totals));
     CollectorStatus {
         name: info.settings.name.clone(),
         interval: info.settings.interval,
         families: info.settings.families.iter().map(|family| family.name()).collect(),
         running_since_us: info.since,
-        scheduled_ticks: count(|counts| counts.scheduled),
-        ticks: count(|counts| counts.ticks),
-        missed_ticks: count(|counts| counts.missed),
-        pushed_records: count(|counts| counts.pushed),
-        dropped_records: count(|counts| counts.dropped),
-        failed_reads: count(|counts| counts.failed),
+        scheduled_ticks: counts.scheduled,
+        ticks: counts.ticks,
+        missed_ticks: counts.missed,
+        pushed_records: counts.pushed,
+        dropped_records: counts.dropped,
+        failed_reads: counts.failed,
         last_error: info.health.last_error.clone(),
         unavailable: info.health.unavailable.clone(),
         warnings: warnings(&info.health),

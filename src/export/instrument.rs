@@ -8,8 +8,8 @@ use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondTy
 use opentelemetry::{KeyValue, Value};
 
 use crate::family::FamilyId;
+use crate::latest::LatestRows;
 use crate::record::{Column, Kind, Table, Unit};
-use crate::store::View;
 
 /// A series whose newest row is older than this is no longer exported: its collector stopped, or the thing it
 /// described is gone.
@@ -107,10 +107,10 @@ fn shape(column: &Column) -> Shape {
 impl Instrument {
     /// Gives `sink` the newest value of every series, with its attributes. `now` is µs since the epoch; rows older
     /// than [`AGE_MAX_US`] and absent values are left out.
-    pub fn observe(&self, view: &View, now: i64, mut sink: impl FnMut(f64, &[KeyValue])) {
+    pub fn observe(&self, latest: &LatestRows, now: i64, mut sink: impl FnMut(f64, &[KeyValue])) {
         for part in &self.parts {
-            let Some(latest) = &view.tables[part.family].latest else { continue };
-            part.observe(&latest.batch, now, &mut sink);
+            let Some(batch) = latest.merged(part.family) else { continue };
+            part.observe(&batch, now, &mut sink);
         }
     }
 }

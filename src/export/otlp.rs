@@ -17,20 +17,20 @@ use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Stream, Tempo
 use rustix::time::{ClockId, clock_gettime};
 use tonic::transport::Channel;
 
-use super::ViewSource;
 use super::instrument::{INSTRUMENTS, Instrument, Shape, Since};
 use super::losses::Outage;
+use crate::latest::LatestRows;
 
 /// An instrument exports this many series at most; further ones are left out and counted as lost.
 const SERIES_MAX: usize = 8_192;
 
-/// Starts the export of what `view` shows. It ends when the provider is shut down.
+/// Starts the export of the newest rows. It ends when the provider is shut down.
 pub(super) fn start(
     interval: Duration,
     channel: Channel,
     resource: Resource,
     outage: &Arc<Outage>,
-    view: &ViewSource,
+    latest: &Arc<LatestRows>,
 ) -> SdkMeterProvider {
     let exporter =
         Exporter { client: MetricsServiceClient::new(channel), outage: Arc::clone(outage), starts: starts() };
@@ -42,16 +42,16 @@ pub(super) fn start(
     let scope = InstrumentationScope::builder("kymo").with_version(env!("CARGO_PKG_VERSION")).build();
     let meter = provider.meter_with_scope(scope);
     for instrument in INSTRUMENTS.iter() {
-        register(&meter, instrument, Arc::clone(view), Arc::clone(outage));
+        register(&meter, instrument, Arc::clone(latest), Arc::clone(outage));
     }
     provider
 }
 
-fn register(meter: &Meter, instrument: &'static Instrument, view: ViewSource, outage: Arc<Outage>) {
+fn register(meter: &Meter, instrument: &'static Instrument, latest: Arc<LatestRows>, outage: Arc<Outage>) {
     let Instrument { name, doc, unit, .. } = *instrument;
     let observe = move |observer: &dyn AsyncInstrument<f64>| {
         let mut series: u64 = 0;
-        instrument.observe(&view(), now_us(), |value, attributes| {
+        instrument.observe(&latest, now_us(), |value, attributes| {
             series += 1;
             if series <= SERIES_MAX as u64 {
                 observer.observe(value, attributes);

@@ -99,7 +99,7 @@ impl Fixture {
         let mut view = View::empty();
         let family = FamilyId::of::<Collector>();
         view.tables[family] =
-            Arc::new(TableView { family, hot: self.hot.clone(), files: Arc::new(self.files.clone()), latest: None });
+            Arc::new(TableView { family, hot: self.hot.clone(), files: Arc::new(self.files.clone()) });
         Arc::new(view)
     }
 

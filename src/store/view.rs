@@ -22,15 +22,13 @@ pub struct TableView {
     pub hot: Vec<Arc<HotBatch>>,
     /// Rows on disk, in the order of their sequence numbers.
     pub files: Arc<Vec<Arc<DataFile>>>,
-    /// The newest drained rows: they stay here when a flush takes them out of `hot`.
-    pub latest: Option<Arc<HotBatch>>,
 }
 
 impl View {
     /// A view without any row.
     #[must_use]
     pub fn empty() -> View {
-        let table = |family| TableView { family, hot: Vec::new(), files: Arc::default(), latest: None };
+        let table = |family| TableView { family, hot: Vec::new(), files: Arc::default() };
         View { tables: PerFamily::from_fn(|family| Arc::new(table(family))) }
     }
 }

@@ -7,9 +7,12 @@
     reason = "a test fails by panicking"
 )]
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::running::{Daemon, PATIENCE, command, rows};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Slower than the default, as tests run without optimisation beside others.
@@ -90,5 +93,71 @@ fn a_second_daemon_is_told_who_has_the_folder() {
     let told = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1), "{told}");
     assert!(told.contains(&format!("pid {}", daemon.child.id())) && told.contains("in use"), "{told}");
+    daemon.terminate();
+}
+
+/// All counts that `kymo status` shows of collectors and of losses, by the collector's name and the count's.
+fn counts(daemon: &Daemon) -> BTreeMap<String, i64> {
+    let output = command(&["status", "--format", "json", "--addr", &daemon.address]).output().unwrap();
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut counts = BTreeMap::new();
+    let mut add = |of: &str, values: &Value, names: &[&str]| {
+        for name in names {
+            counts.insert(format!("{of} {name}"), values[*name].as_i64().unwrap());
+        }
+    };
+    for one in status["collectors"].as_array().unwrap() {
+        let names = ["scheduled_ticks", "ticks", "missed_ticks", "pushed_records", "dropped_records", "failed_reads"];
+        add(one["name"].as_str().unwrap(), one, &names);
+    }
+    add("lost", &status["losses"], &["missed_ticks", "dropped_records"]);
+    counts
+}
+
+#[test]
+fn no_count_goes_down_while_collectors_are_retuned_and_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    let deadline = Instant::now() + PATIENCE;
+    // While the process stands still, ticks are missed.
+    for signal in [Signal::STOP, Signal::CONT] {
+        kill_process(Pid::from_child(&daemon.child), signal).unwrap();
+        thread::sleep(Duration::from_millis(200));
+    }
+    let mut before = counts(&daemon);
+    while before["lost missed_ticks"] == 0
+        || ["burst ticks", "system ticks", "slow ticks"].iter().any(|of| before[*of] == 0)
+    {
+        assert!(Instant::now() < deadline, "not all collectors reported: {before:?}");
+        before = counts(&daemon);
+    }
+    for (change, running) in [
+        (&["set", "burst", "--interval", "7ms"][..], &["burst", "slow", "system"][..]),
+        (&["set", "system", "--metrics", "cpu"], &["burst", "slow", "system"]),
+        (&["stop", "burst"], &["slow", "system"]),
+        (&["start", "burst", "--interval", "5ms", "--metrics", "network"], &["slow", "system"]),
+    ] {
+        let output = command(&[&["collector"], change, &["--addr", &daemon.address]].concat()).output().unwrap();
+        assert!(output.status.success(), "{change:?}: {}", String::from_utf8_lossy(&output.stderr));
+        // Until all of them have reported anew.
+        let at_change = before.clone();
+        loop {
+            let now = counts(&daemon);
+            for (name, count) in &now {
+                // A collector that is started anew counts from zero.
+                let is_new = change[0] == "start" && name.starts_with("burst");
+                let least = if is_new { 0 } else { before.get(name).copied().unwrap_or(0) };
+                assert!(*count >= least, "{change:?}: {name} went from {least} to {count}");
+            }
+            assert!(now["lost missed_ticks"] > 0);
+            let has_grown = |name: &&str| now[&format!("{name} ticks")] > at_change[&format!("{name} ticks")];
+            let all = running.iter().all(has_grown);
+            before = now;
+            if all {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{change:?}: not all collectors reported: {before:?}");
+        }
+    }
     daemon.terminate();
 }

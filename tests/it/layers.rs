@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["serve"],
     &["query", "export"],
-    &["alert", "store"],
+    &["alert", "store", "latest"],
     &["family"],
     &["reading"],
     &["sampler", "batch"],
@@ -40,7 +40,7 @@ const CIRCLES: &[&[&str]] = &[&["src/store/journal.rs", "src/store/lake.rs", "sr
 const CHILDREN_THAT_IMPORT_PARENTS: &[(&str, &[&str])] = &[
     ("src/cli.rs", &["src/cli/alert.rs", "src/cli/collector.rs", "src/cli/status.rs", "src/cli/tables.rs"]),
     ("src/daemon.rs", &["src/daemon/operator.rs"]),
-    ("src/export.rs", &["src/export/link.rs", "src/export/otlp.rs", "src/export/trace.rs"]),
+    ("src/export.rs", &["src/export/link.rs", "src/export/trace.rs"]),
     ("src/query.rs", &["src/query/session.rs", "src/query/stream.rs"]),
     ("src/store.rs", &["src/store/absent.rs", "src/store/flush.rs", "src/store/upkeep.rs"]),
     ("src/store/journal.rs", &["src/store/journal/segment.rs"]),

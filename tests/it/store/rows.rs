@@ -78,9 +78,9 @@ impl Running {
 
     /// The number of the newest row that is shown of the first table.
     fn newest(&self) -> i64 {
-        let latest = self.store.view().tables[FamilyId::of::<Gap>()].latest.clone();
-        let rows =
-            latest.map(|latest| latest.batch.column_by_name("lost").unwrap().as_primitive::<Int64Type>().clone());
+        let view = self.store.view();
+        let newest = view.tables[FamilyId::of::<Gap>()].hot.last();
+        let rows = newest.map(|hot| hot.batch.column_by_name("lost").unwrap().as_primitive::<Int64Type>().clone());
         rows.map_or(-1, |rows| rows.value(rows.len() - 1))
     }
 
@@ -91,7 +91,7 @@ impl Running {
 }
 
 fn append(family: FamilyId, batch: RecordBatch) -> Append {
-    Append { family, latest: batch.clone(), batch }
+    Append { family, batch }
 }
 
 /// The time of the row of this number, µs.
