@@ -1,7 +1,7 @@
 //! A daemon at full rate is killed at any moment: what a query had shown is there after the next start, once.
 //!
-//! - `KYMO_CRASHES`: how often; a small number where it is not set.
-//! - `KYMO_CRASH_SEED`: when it is killed; the time of day where it is not set.
+//! - `KYMO_CRASHES`: how often; 5 unless set.
+//! - `KYMO_CRASH_SEED`: the seed of the moments at which it is killed; printed, and another in each run unless set.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -110,8 +110,9 @@ fn wall_us() -> i64 {
 fn what_was_shown_outlives_kills() {
     let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("expected a number"));
     let crashes = number("KYMO_CRASHES").unwrap_or(CRASHES);
-    let mut random = number("KYMO_CRASH_SEED").unwrap_or_else(|| wall_us().cast_unsigned());
-    println!("KYMO_CRASH_SEED={random}");
+    let seed = number("KYMO_CRASH_SEED").unwrap_or_else(|| fastrand::u64(..));
+    println!("KYMO_CRASH_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
     let folder = tempfile::tempdir().unwrap();
     let mut before: BTreeMap<&str, Shown> = BTreeMap::new();
     let mut killed_us = None;
@@ -143,9 +144,7 @@ fn what_was_shown_outlives_kills() {
             daemon.terminate();
             break;
         }
-        // SplitMix64's step is enough to be anywhere.
-        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        let until = Instant::now() + Duration::from_millis((random >> 33) % LIFE_MS_MAX);
+        let until = Instant::now() + Duration::from_millis(random.u64(..LIFE_MS_MAX));
         loop {
             for (table, _, column) in TABLES {
                 before.insert(table, asking.shown(table, column));

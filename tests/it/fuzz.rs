@@ -22,6 +22,7 @@ use std::{env, thread};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
+use fastrand::Rng;
 use kymo::batch::Source;
 use kymo::family::{FAMILIES, Family};
 use kymo::reading::context::Context;
@@ -98,34 +99,9 @@ fn read(folder: &Path, below: &Path, entries: &mut Vec<(PathBuf, Entry)>) {
     }
 }
 
-/// Sebastiano Vigna's splitmix64: a seed that is one more gives other numbers altogether.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0…`bound` − 1; 0 for a bound of 0.
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % (bound as u64).max(1)).unwrap()
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-
-    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
-        from[self.below(from.len())]
-    }
+/// True once in `n` times on average.
+fn one_in(n: usize, random: &mut Rng) -> bool {
+    random.usize(..n) == 0
 }
 
 /// Words that number parsers stumble on, and others.
@@ -188,19 +164,19 @@ const SEPARATORS: &[&[u8]] =
     &[b" ", b"  ", b"\t", b"\n", b"\n\n", b"\r\n", b"\r", b"\x0b", b"\xc2\xa0", b":", b": ", b"=", b",", b"\0"];
 
 /// The piece of `bytes` around a random place that `ends` bounds.
-fn piece(bytes: &[u8], random: &mut Random, ends: fn(u8) -> bool) -> (usize, usize) {
-    let at = random.below(bytes.len());
+fn piece(bytes: &[u8], random: &mut Rng, ends: fn(u8) -> bool) -> (usize, usize) {
+    let at = random.usize(..bytes.len().max(1));
     let from = bytes[..at].iter().rposition(|byte| ends(*byte)).map_or(0, |end| end + 1);
     let to = bytes[at..].iter().position(|byte| ends(*byte)).map_or(bytes.len(), |end| at + end);
     (from, to)
 }
 
-fn line(bytes: &[u8], random: &mut Random) -> (usize, usize) {
+fn line(bytes: &[u8], random: &mut Rng) -> (usize, usize) {
     let (from, to) = piece(bytes, random, |byte| byte == b'\n');
     (from, (to + 1).min(bytes.len()))
 }
 
-fn word(bytes: &[u8], random: &mut Random) -> (usize, usize) {
+fn word(bytes: &[u8], random: &mut Rng) -> (usize, usize) {
     piece(bytes, random, |byte| byte.is_ascii_whitespace())
 }
 
@@ -209,13 +185,13 @@ fn insert(bytes: &mut Vec<u8>, at: usize, what: impl IntoIterator<Item = u8>) {
 }
 
 /// Changes something.
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    let part = if random.one_in(2) { line } else { word };
-    let at = random.below(bytes.len() + 1);
+fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
+    let part = if random.bool() { line } else { word };
+    let at = random.usize(..=bytes.len());
     let (from, to) = part(bytes, random);
-    match random.below(22) {
-        0..=1 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.below(8)),
-        2 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = random.byte()),
+    match random.usize(..22) {
+        0..=1 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.usize(..8)),
+        2 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = random.u8(..)),
         3 => bytes.truncate(at),
         4 => drop(bytes.drain(..at)),
         5 => drop(bytes.drain(from..to)),
@@ -234,14 +210,14 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
         }
         10..=13 => {
             let (from, to) = word(bytes, random);
-            bytes.splice(from..to, random.pick(WORDS).iter().copied());
+            bytes.splice(from..to, random.choice(WORDS).unwrap().iter().copied());
         }
-        14 => insert(bytes, at, random.pick(WORDS).iter().copied()),
-        15 => insert(bytes, at, random.pick(SEPARATORS).iter().copied()),
+        14 => insert(bytes, at, random.choice(WORDS).unwrap().iter().copied()),
+        15 => insert(bytes, at, random.choice(SEPARATORS).unwrap().iter().copied()),
         16 => {
             // A short line.
-            let len = random.below(4);
-            let short: Vec<u8> = (0..len).map(|_| random.pick(&[b" ", b":", b"a", b"0"])[0]).chain(*b"\n").collect();
+            let len = random.usize(..4);
+            let short: Vec<u8> = (0..len).map(|_| *random.choice(b" :a0").unwrap()).chain(*b"\n").collect();
             insert(bytes, from, short);
         }
         17 => {
@@ -251,21 +227,21 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
             }
         }
         18 => {
-            let len = random.below(64);
-            let noise: Vec<u8> = (0..len).map(|_| random.byte()).collect();
+            let len = random.usize(..64);
+            let noise: Vec<u8> = (0..len).map(|_| random.u8(..)).collect();
             insert(bytes, at, noise);
         }
-        19 => insert(bytes, at, vec![0; random.below(4_096)]),
+        19 => insert(bytes, at, vec![0; random.usize(..4_096)]),
         20 => {
             // Seldom, as it takes long.
-            let bound = if random.one_in(8) { HUGE_BYTES_MAX } else { 2_048 };
-            let len = random.below(bound);
+            let bound = if one_in(8, random) { HUGE_BYTES_MAX } else { 2_048 };
+            let len = random.usize(..bound);
             let what = if from < to { bytes[from..to].to_vec() } else { vec![b'9'] };
-            let what = if random.one_in(2) { random.pick(WORDS).to_vec() } else { what };
+            let what = if random.bool() { random.choice(WORDS).unwrap().to_vec() } else { what };
             insert(bytes, at, what.into_iter().cycle().take(len));
         }
         _ => {
-            if random.one_in(4) {
+            if one_in(4, random) {
                 bytes.clear();
             }
         }
@@ -273,10 +249,10 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
 }
 
 /// A file as it is at a tick.
-fn mutated(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+fn mutated(bytes: &[u8], random: &mut Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    if !random.one_in(8) {
-        for _ in 0..=random.below(8) {
+    if !one_in(8, random) {
+        for _ in 0..=random.usize(..8) {
             mutate(&mut bytes, random);
         }
     }
@@ -400,23 +376,23 @@ fn tick(start_us: i64, second: i64) -> Tick {
 
 /// One to three ticks over a changed tree.
 fn iterate(family: &'static Family, trees: &[&Tree], place: &Place, seed: u64, course: &mut Course) {
-    let mut random = Random(seed);
-    let tree = random.pick(trees);
+    let mut random = Rng::with_seed(seed);
+    let tree = random.choice(trees).unwrap();
     // Some hosts' first tick is one of good health.
-    let is_whole = random.one_in(4);
+    let is_whole = one_in(4, &mut random);
     place.put(tree, &mut |bytes| if is_whole { Some(bytes.to_vec()) } else { change(bytes, &mut random) });
     let mut subject = place.open(tree, family);
     let mut now = tick(START_US, 1_000);
-    for number in 0..=random.below(3) {
+    for number in 0..=random.usize(..3) {
         if number > 0 {
-            if !random.one_in(4) {
+            if !one_in(4, &mut random) {
                 place.put(tree, &mut |bytes| change(bytes, &mut random));
             }
             // 0…2 s later, or, by the wall clock, years before or after; never does the monotonic clock go back.
-            let step_us = i64::try_from(random.below(2_000_001)).unwrap();
+            let step_us = random.i64(..=2_000_000);
             let year_us = 365 * 86_400 * SECOND_US;
-            let years = i64::try_from(random.below(60)).unwrap() - 40;
-            now.time += if random.one_in(4) { years * year_us } else { step_us };
+            let years = random.i64(-40..20);
+            now.time += if one_in(4, &mut random) { years * year_us } else { step_us };
             now.monotonic_ns += step_us * 1_000;
         }
         subject.tick(&now, course);
@@ -424,8 +400,8 @@ fn iterate(family: &'static Family, trees: &[&Tree], place: &Place, seed: u64, c
 }
 
 /// Mostly the file with changes; seldom there is none.
-fn change(bytes: &[u8], random: &mut Random) -> Option<Vec<u8>> {
-    (!random.one_in(64)).then(|| mutated(bytes, random))
+fn change(bytes: &[u8], random: &mut Rng) -> Option<Vec<u8>> {
+    (!one_in(64, random)).then(|| mutated(bytes, random))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
@@ -494,7 +470,7 @@ fn no_bytes_make_a_family_panic() {
 #[test]
 fn mutations_follow_from_the_seed() {
     let text = b"MemTotal:  2048 kB\nMemFree:  1024 kB\n".repeat(4);
-    let of_seed = |seed| mutated(&text, &mut Random(seed));
+    let of_seed = |seed| mutated(&text, &mut Rng::with_seed(seed));
     let all: Vec<Vec<u8>> = (0..1_000).map(of_seed).collect();
     assert_eq!(all[7], of_seed(7));
     let mut distinct = all.clone();

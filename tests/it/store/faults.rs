@@ -1,16 +1,16 @@
-//! Disks that refuse: recording goes on, what is wrong is told, and all is well again by itself.
+//! Disks that refuse: recording goes on, health says what is wrong, and the store recovers by itself.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use kymo::store::disk::{Disk, DiskFile, LocalDisk};
+use kymo::store::disk::LocalDisk;
 use kymo::store::lake::LakeError;
 use kymo::store::verify::verify;
 use kymo::store::{Loss, Store};
 
+use super::disks::{Before, Guarded, Operation};
 use super::rows::{Running, WINDOW, numbers, settings, time};
 
 /// `EIO`
@@ -19,72 +19,20 @@ const EIO: i32 = 5;
 /// A disk that refuses every n-th operation.
 #[derive(Debug, Default)]
 struct Refusing {
-    /// 0 for none.
+    /// 0: it refuses none.
     nth: AtomicU64,
     operations: AtomicU64,
     refused: AtomicU64,
 }
 
-#[derive(Debug)]
-struct Handle(Arc<Refusing>);
-
-#[derive(Debug)]
-struct RefusingFile(Arc<Refusing>, Arc<dyn DiskFile>);
-
-impl Refusing {
-    fn operation(&self) -> io::Result<()> {
+impl Before for Refusing {
+    fn before(&self, _: Operation) -> io::Result<()> {
         let nth = self.nth.load(Ordering::Relaxed);
         if nth > 0 && self.operations.fetch_add(1, Ordering::Relaxed) % nth == nth - 1 {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(io::Error::from_raw_os_error(EIO));
         }
         Ok(())
-    }
-}
-
-impl DiskFile for RefusingFile {
-    fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.0.operation() {
-            // Some of it was written.
-            self.1.append(&bytes[..bytes.len() / 2])?;
-            return Err(error);
-        }
-        self.1.append(bytes)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.operation().and_then(|()| self.1.sync())
-    }
-}
-
-impl Disk for Handle {
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.0.operation()?;
-        Ok(Arc::new(RefusingFile(Arc::clone(&self.0), LocalDisk.create(path)?)))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.operation().and_then(|()| LocalDisk.rename(from, to))
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.operation().and_then(|()| LocalDisk.remove(path))
-    }
-
-    fn cut(&self, path: &Path, len: u64) -> io::Result<()> {
-        self.0.operation().and_then(|()| LocalDisk.cut(path, len))
-    }
-
-    fn create_folder(&self, path: &Path) -> io::Result<()> {
-        self.0.operation().and_then(|()| LocalDisk.create_folder(path))
-    }
-
-    fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        self.0.operation().and_then(|()| LocalDisk.remove_folder(path))
-    }
-
-    fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        self.0.operation().and_then(|()| LocalDisk.sync_folder(path))
     }
 }
 
@@ -99,7 +47,7 @@ fn every_nth_operation_may_fail_and_no_row_is_lost_or_twice() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let disk = Arc::new(Refusing::default());
-        let running = Running::open(Arc::new(Handle(Arc::clone(&disk))), settings(&data));
+        let running = Running::open(Arc::new(Guarded(Arc::clone(&disk))), settings(&data));
         assert_eq!(running.opened.recovery.segments, 0);
         disk.nth.store(nth, Ordering::Relaxed);
         let mut next = [0; 2];

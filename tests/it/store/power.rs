@@ -1,28 +1,35 @@
-//! Power losses: what was reported to be on the device is there afterwards, whatever else the device forgot or tore.
+//! Power losses: what the store reported as synced is there afterwards, whatever else the device forgot or tore.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::io;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fastrand::Rng;
 use kymo::store::disk::{Disk, DiskFile, LocalDisk};
 
-use super::random::Random;
 use super::rows::{Running, WINDOW, numbers, settings, time};
 
-/// A disk that knows what of it is on the device. Names in a folder are once that is synced, and bytes of a file once that
-/// is; without, some of them may be, in the order in which they were made.
+/// Seeds that are simulated where their number is not given.
+const SEEDS: u64 = 30;
+/// Seeds that failed once. Every run begins with these. Whoever finds another adds it here, with what was wrong: a seed
+/// means the same as long as `live_and_die` and `lose_power` draw the same numbers in the same order.
+const FAILED: [u64; 0] = [];
+
+/// A disk that knows what has reached the device: the names in a folder once the folder is synced, and the bytes of a file
+/// once the file is. Of names that are not synced, the first few may be there after a power loss.
 #[derive(Debug, Default)]
 struct Volatile(Mutex<Model>);
 
 #[derive(Debug, Default)]
 struct Model {
     files: Vec<Content>,
-    /// What happened to names, by folder, since it was synced.
+    /// By folder: how its names changed since it was synced.
     pending: BTreeMap<PathBuf, Vec<Change>>,
     /// Names on the device.
     names: BTreeMap<PathBuf, usize>,
@@ -155,10 +162,10 @@ impl Model {
         }
     }
 
-    /// Makes in `to` what may be left of `from` after a power loss, and goes on with that as all that there is.
-    fn lose_power(&mut self, random: &mut Random, from: &Path, to: &Path) {
+    /// Writes to `to` what a power loss may leave of `from`.
+    fn lose_power(&mut self, random: &mut Rng, from: &Path, to: &Path) {
         for (_, changes) in std::mem::take(&mut self.pending) {
-            let kept = random.below(changes.len() + 1);
+            let kept = random.usize(..=changes.len());
             changes.into_iter().take(kept).for_each(|change| self.apply(change));
         }
         let place = |path: &Path| to.join(path.strip_prefix(from).unwrap());
@@ -174,12 +181,12 @@ impl Model {
         }
         for (path, number) in self.names.iter().filter(|(path, _)| is_there(path)) {
             let Content { bytes, synced } = &self.files[*number];
-            let kept = synced + random.below(bytes.len() - synced + 1);
+            let kept = synced + random.usize(..=bytes.len() - synced);
             let mut left = bytes[..kept].to_vec();
-            // Of what was not synced, pages may be there before those written earlier.
-            if random.below(2) == 0 && kept > *synced {
-                let from = synced + random.below(kept - synced);
-                let until = from + random.below(kept - from + 1);
+            // Pages that were not synced reach the device in any order: some may be missing before others.
+            if random.bool() && kept > *synced {
+                let from = synced + random.usize(..kept - synced);
+                let until = from + random.usize(..=kept - from);
                 left[from..until].fill(0);
             }
             fs::write(place(path), left).unwrap();
@@ -187,10 +194,10 @@ impl Model {
     }
 }
 
-/// Does what a daemon does for a while, in an order that `random` says, and loses power. Then the store is opened again
-/// on what is left, and so on.
+/// Appends, syncs, flushes and compacts in random order, loses power, and opens the store again on what is left. Three
+/// times.
 fn live_and_die(seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     let mut folder = tempfile::tempdir().unwrap();
     let (mut next, mut durable) = ([0_u64; 2], [0_u64; 2]);
     for life in 0..3 {
@@ -198,25 +205,21 @@ fn live_and_die(seed: u64) {
         if life > 0 {
             adopt(&volatile, folder.path());
         }
-        // The folder itself is there for good.
+        // No power loss takes the folder itself.
         let data = folder.path().join("data");
         let running = Running::open(Arc::new(Handle(Arc::clone(&volatile))), settings(&data));
         let found = numbers(&running.store.view());
         for (table, found) in found.iter().enumerate() {
             let count = found.len() as u64;
-            assert!(found.iter().copied().eq(0..count), "seed {seed}, life {life}, table {table}: {found:?}");
-            assert!(
-                count >= durable[table],
-                "seed {seed}, life {life}: {count} of {} in table {table}",
-                durable[table]
-            );
-            assert!(count <= next[table], "seed {seed}, life {life}");
+            assert!(found.iter().copied().eq(0..count), "life {life}, table {table}: {found:?}");
+            assert!(count >= durable[table], "life {life}: {count} of {} in table {table}", durable[table]);
+            assert!(count <= next[table], "life {life}");
             next[table] = count;
         }
-        for _ in 0..random.below(25) {
-            match random.below(10) {
+        for _ in 0..random.usize(..25) {
+            match random.usize(..10) {
                 0..5 => {
-                    let rows = 1 + random.below(30) as u64;
+                    let rows = random.u64(1..=30);
                     running.append(next, rows);
                     next = next.map(|next| next + rows);
                 }
@@ -234,7 +237,7 @@ fn live_and_die(seed: u64) {
                 }
             }
         }
-        // What its threads still do is lost, too: the device is looked at now.
+        // Power is lost here: what the store's threads do after this is lost, too.
         let after = tempfile::tempdir().unwrap();
         volatile.0.lock().unwrap().lose_power(&mut random, folder.path(), after.path());
         running.close();
@@ -242,7 +245,7 @@ fn live_and_die(seed: u64) {
     }
 }
 
-/// All that is in the folder is on the device.
+/// Takes all that is in the folder as being on the device.
 fn adopt(disk: &Volatile, root: &Path) {
     let mut model = disk.0.lock().unwrap();
     let mut folders = vec![root.to_owned()];
@@ -265,9 +268,13 @@ fn adopt(disk: &Volatile, root: &Path) {
 
 #[test]
 fn what_was_said_to_be_on_the_device_outlives_power_losses() {
-    let seeds = env::var("KYMO_SEEDS").map_or(30, |seeds| seeds.parse().expect("KYMO_SEEDS: expected a number"));
-    for seed in 0..seeds {
-        live_and_die(seed);
+    let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("expected a number"));
+    let seeds = number("KYMO_SEEDS").unwrap_or(SEEDS);
+    let first = number("KYMO_POWER_SEED").unwrap_or_else(|| fastrand::u32(..).into());
+    println!("KYMO_POWER_SEED={first}");
+    for seed in FAILED.into_iter().chain(first..first + seeds) {
+        let outcome = catch_unwind(|| live_and_die(seed));
+        assert!(outcome.is_ok(), "again by KYMO_POWER_SEED={seed} KYMO_SEEDS=1; add {seed} to FAILED");
     }
-    println!("{seeds} seeds of 3 power losses each");
+    println!("{} seeds of 3 power losses each", FAILED.len() as u64 + seeds);
 }

@@ -23,6 +23,11 @@ const START_US: i64 = 1_790_000_000 / 3600 * 3600 * 1_000_000;
 /// Stretches of time whose files become one.
 pub const WINDOW: Duration = Duration::from_secs(1800);
 
+/// The tables that have rows here.
+pub fn families() -> [FamilyId; 2] {
+    [FamilyId::of::<Gap>(), FamilyId::of::<Collector>()]
+}
+
 pub fn settings(path: &Path) -> StoreSettings {
     StoreSettings {
         journal_sync_interval: Duration::from_secs(3600),
@@ -48,8 +53,18 @@ impl Running {
         Running { store, opened, threads, labels: Default::default() }
     }
 
-    /// Appends so many rows to each of two tables, the first of which have these numbers, and waits until they are shown.
+    /// Appends `rows` rows to each of the tables, numbered from `first` on, and waits until they are shown.
     pub fn append(&self, first: [u64; 2], rows: u64) -> Vec<Loss> {
+        let mut losses = self.hand_over(first, rows);
+        while self.newest() != (first[0] + rows - 1).cast_signed() {
+            thread::sleep(Duration::from_millis(1));
+            losses.extend(self.store.append(Vec::new()));
+        }
+        losses
+    }
+
+    /// Appends as [`append`](Self::append) does, without waiting.
+    pub fn hand_over(&self, first: [u64; 2], rows: u64) -> Vec<Loss> {
         let [gaps, collectors] = &self.labels;
         let number = |first: u64| (first..first + rows).map(u64::cast_signed);
         let gap = |number: i64| Gap {
@@ -65,15 +80,10 @@ impl Running {
         };
         let gap_rows: Vec<Gap> = number(first[0]).map(gap).collect();
         let collector_rows: Vec<Collector> = number(first[1]).map(collector).collect();
-        let mut losses = self.store.append(vec![
+        self.store.append(vec![
             append(FamilyId::of::<Gap>(), to_batch(&[&gap_rows], gaps, &Gap::TABLE.schema())),
             append(FamilyId::of::<Collector>(), to_batch(&[&collector_rows], collectors, &Collector::TABLE.schema())),
-        ]);
-        while self.newest() != (first[0] + rows - 1).cast_signed() {
-            thread::sleep(Duration::from_millis(1));
-            losses.extend(self.store.append(Vec::new()));
-        }
-        losses
+        ])
     }
 
     /// The number of the newest row that is shown of the first table.
