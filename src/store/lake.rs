@@ -19,7 +19,7 @@ use super::lock::FolderLock;
 use super::partition;
 use super::trash::Trash;
 
-/// One published Parquet file. It never changes; it is deleted when it was given up and its last reader is gone.
+/// One published Parquet file. It never changes. A file that was given up is deleted once its last reader is gone.
 #[derive(Debug)]
 pub struct DataFile {
     /// Where it is.
@@ -34,7 +34,7 @@ pub struct DataFile {
     pub bytes: u64,
     /// Smallest and greatest `time`, µs.
     pub time_range: (i64, i64),
-    /// Set when no view but those already taken shows the file: what is to delete it.
+    /// Set once no new view shows the file: where its path goes when the last view is dropped.
     given_up: OnceLock<Arc<Trash>>,
 }
 
@@ -65,7 +65,8 @@ impl DataFile {
 impl Drop for DataFile {
     fn drop(&mut self) {
         if let Some(trash) = self.given_up.get() {
-            trash.remove(&self.path);
+            // This may be the thread of a query.
+            trash.add(&self.path);
         }
     }
 }

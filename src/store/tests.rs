@@ -124,6 +124,9 @@ fn an_expired_file_goes_when_its_last_reader_is_gone() {
     assert_eq!(store.retain(62_000_001), 1);
     assert!(sequence(&store.view()).is_empty() && file.exists());
     drop(reader);
+    // The thread of a reader does not delete.
+    assert!(file.exists());
+    assert_eq!(store.retain(62_000_001), 0);
     assert!(!file.exists());
 }
 

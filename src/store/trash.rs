@@ -1,4 +1,5 @@
-//! Files that are to be deleted: what the disk does not delete now is tried again.
+//! Files that are to be deleted. They wait here for a thread that may wait for the disk: a query that was the last reader of
+//! a file must not hang because the disk does.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -7,51 +8,59 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Disk, DiskError, is_absent, step};
 
-/// Files that wait for another try; of more, it is the next start that finds and deletes them.
-const LEFT_MAX: usize = 100_000;
+/// Files that wait. The next start finds and deletes those beyond.
+const WAITING_MAX: usize = 100_000;
 
-/// Deletes files, sooner or later.
+/// Files that are to be deleted.
 #[derive(Debug)]
 pub(super) struct Trash {
     disk: Arc<dyn Disk>,
-    left: Mutex<BTreeSet<PathBuf>>,
+    /// Held for moments only.
+    waiting: Mutex<BTreeSet<PathBuf>>,
+    /// Held while a file is deleted: whoever wants its name waits.
+    deleting: Mutex<()>,
 }
 
 impl Trash {
     pub(super) fn new(disk: Arc<dyn Disk>) -> Trash {
-        Trash { disk, left: Mutex::default() }
+        Trash { disk, waiting: Mutex::default(), deleting: Mutex::default() }
     }
 
-    /// Deletes a file of the lake, and its day's folder if it was the last in it; later if it cannot be deleted now.
-    pub(super) fn remove(&self, path: &Path) {
-        if self.try_remove(path).is_err() {
-            let mut left = self.lock();
-            if left.len() < LEFT_MAX {
-                left.insert(path.into());
-            }
+    /// Has a file of the lake deleted by the next [`empty`](Self::empty). Does not wait for the disk.
+    pub(super) fn add(&self, path: &Path) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.len() < WAITING_MAX {
+            waiting.insert(path.into());
         }
     }
 
-    /// Does not delete a file any more: another is about to have its name.
-    pub(super) fn keep(&self, path: &Path) {
-        self.lock().remove(path);
+    /// Deletes a file of the lake now, or by the next [`empty`](Self::empty) if that fails.
+    pub(super) fn remove(&self, path: &Path) {
+        if self.try_remove(path).is_err() {
+            self.add(path);
+        }
     }
 
-    /// Tries again what could not be deleted.
+    /// Forgets a file, as another is about to have its name.
+    pub(super) fn keep(&self, path: &Path) {
+        let _deleting = lock(&self.deleting);
+        lock(&self.waiting).remove(path);
+    }
+
+    /// Deletes the files that wait. Those that cannot be deleted wait for the next call.
     ///
     /// # Errors
-    /// The first, when something still cannot.
-    pub(super) fn retry(&self) -> Result<(), DiskError> {
-        let left = self.lock().clone();
+    /// The first, when files cannot be deleted.
+    pub(super) fn empty(&self) -> Result<(), DiskError> {
+        let paths = lock(&self.waiting).clone();
         let mut failure = None;
-        for path in left {
-            // Held over the deletion: whoever wants the name waits for it.
-            let mut left = self.lock();
-            if !left.contains(&path) {
+        for path in paths {
+            let _deleting = lock(&self.deleting);
+            if !lock(&self.waiting).contains(&path) {
                 continue;
             }
             match self.try_remove(&path) {
-                Ok(()) => _ = left.remove(&path),
+                Ok(()) => _ = lock(&self.waiting).remove(&path),
                 Err(error) => failure = failure.or(Some(DiskError::of("delete", &path)(error))),
             }
         }
@@ -62,14 +71,14 @@ impl Trash {
         let removed = step("lake.delete").and_then(|()| self.disk.remove(path));
         // A read-only disk refuses before it looks whether there is such a file.
         removed.or_else(|error| if is_absent(path) { Ok(()) } else { Err(error) })?;
-        // A day without files needs no folder; that of a day with others stays.
+        // The day's folder goes with its last file. One with other files is not empty and stays.
         path.parent().into_iter().for_each(|folder| _ = self.disk.remove_folder(folder));
         Ok(())
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -83,15 +92,15 @@ mod tests {
         let trash = Trash::new(Arc::new(LocalDisk));
         let path = folder.path().join("day/file");
         std::fs::create_dir_all(&path).unwrap();
-        // A folder is not deleted as a file is.
+        // A folder cannot be deleted as a file.
         trash.remove(&path);
-        let error = trash.retry().unwrap_err().to_string();
+        let error = trash.empty().unwrap_err().to_string();
         assert!(error.starts_with("delete ") && error.contains("day/file"), "{error}");
         std::fs::remove_dir(&path).unwrap();
         std::fs::write(&path, "").unwrap();
-        trash.retry().unwrap();
+        trash.empty().unwrap();
         assert!(!path.exists() && !folder.path().join("day").exists());
-        trash.retry().unwrap();
+        trash.empty().unwrap();
     }
 
     #[test]
@@ -106,7 +115,7 @@ mod tests {
             std::fs::write(path, "").unwrap();
         }
         trash.keep(&one);
-        trash.retry().unwrap();
+        trash.empty().unwrap();
         assert!(one.exists() && !other.exists());
     }
 }

@@ -51,6 +51,7 @@ impl Store {
                 }
             }
         }
+        self.health.note(Part::Delete, self.trash.empty().err());
         self.health.note(Part::Compaction, failure.as_ref());
         failure.map_or(Ok(compacted), Err)
     }
@@ -96,16 +97,16 @@ impl Store {
         self.view.store(Arc::new(view));
     }
 
-    /// Deletes files by age and total size; they leave the view now and the disk when their last reader is gone.
-    /// Returns how many. What could not be deleted before is tried again.
+    /// Takes files out of the view by age and total size, and deletes all that no reader has any more. Returns how many it
+    /// took out. Files that readers still have, or that cannot be deleted, are deleted by a later call.
     pub fn retain(&self, now: i64) -> usize {
-        let retried = self.trash.retry();
-        // Deleting is for after the lock: what is held here is dropped when it is free again.
         let expired = self.hide_expired(now);
+        let count = expired.len();
         // A file that is not deleted now is found, and as old, at the next start.
         let _ = step("retention.swapped");
-        self.health.note(Part::Delete, retried.err());
-        expired.len()
+        drop(expired);
+        self.health.note(Part::Delete, self.trash.empty().err());
+        count
     }
 
     /// Takes files that retention gives up out of the view.

@@ -1,4 +1,4 @@
-//! What the store promises on disks that fail, tear and forget.
+//! What the store promises on disks that fail, hang, tear and forget.
 //!
 //! - `KYMO_SEEDS`: how many power losses are simulated; 30 unless set. `KYMO_POWER_SEED` is the seed of the first; printed,
 //!   and another in each run unless set.
@@ -8,6 +8,7 @@
 
 mod disks;
 mod faults;
+mod hang;
 mod journal;
 mod power;
 mod recovery;
