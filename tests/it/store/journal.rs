@@ -18,7 +18,7 @@ use kymo::store::disk::LocalDisk;
 use kymo::store::journal::frame::{self, Frame, Kind, MAGIC};
 use kymo::store::journal::replay::{self, Replayed};
 
-use super::rows::{Running, families, settings};
+use super::rows::{Running, TABLES, settings};
 
 const ITERATIONS: u64 = 2_000;
 const KINDS: [Kind; 4] = [Kind::Segment, Kind::Table, Kind::Labels, Kind::Rows];
@@ -33,7 +33,7 @@ fn segment() -> (Vec<u8>, [RecordBatch; 2]) {
     let path = fs::read_dir(folder.path().join("journal")).unwrap().next().unwrap().unwrap().path();
     let bytes = fs::read(path).unwrap();
     let view = running.store.view();
-    let appended = families().map(|family| {
+    let appended = TABLES.map(|(family, _)| {
         let hot: Vec<RecordBatch> = view.tables[family].hot.iter().map(|hot| plain(hot)).collect();
         concat_batches(&hot[0].schema(), &hot).unwrap()
     });
@@ -55,7 +55,7 @@ fn plain(hot: &HotBatch) -> RecordBatch {
 /// Compares each row that was read with the one that was appended under its sequence number. Returns how many there are.
 fn compare(replayed: &Replayed, appended: &[RecordBatch; 2]) -> usize {
     let mut rows = 0;
-    for (family, appended) in families().into_iter().zip(appended) {
+    for ((family, _), appended) in TABLES.into_iter().zip(appended) {
         for hot in &replayed.batches[family] {
             let (first, count) = (usize::try_from(hot.first_seq).unwrap(), hot.batch.num_rows());
             assert!(first + count <= appended.num_rows(), "{} has rows {first} to {}", family.name(), first + count);

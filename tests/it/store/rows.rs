@@ -1,4 +1,4 @@
-//! Rows that say themselves which they are, and what a store has of them.
+//! Rows that carry their own number, and a look at which of them a store has.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,17 +16,15 @@ use kymo::store::disk::Disk;
 use kymo::store::{Append, Loss, Opened, Store, StoreSettings, View};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-/// Rows are so far apart, so that some hundred of them are an hour.
+/// From one row to the next: some hundred rows are an hour.
 const DISTANCE_US: i64 = 10_000_000;
 /// A whole hour.
 const START_US: i64 = 1_790_000_000 / 3600 * 3600 * 1_000_000;
-/// Stretches of time whose files become one.
+/// Compaction merges the files of such a period.
 pub const WINDOW: Duration = Duration::from_secs(1800);
 
-/// The tables that have rows here.
-pub fn families() -> [FamilyId; 2] {
-    [FamilyId::of::<Gap>(), FamilyId::of::<Collector>()]
-}
+/// The tables that have rows here, and the column of each that has a row's number.
+pub const TABLES: [(FamilyId, &str); 2] = [(FamilyId::of::<Gap>(), "lost"), (FamilyId::of::<Collector>(), "ticks")];
 
 pub fn settings(path: &Path) -> StoreSettings {
     StoreSettings {
@@ -109,10 +107,9 @@ pub fn time(number: i64) -> i64 {
     START_US + number * DISTANCE_US
 }
 
-/// The numbers of the rows that a view has of both tables, in order, read from memory and files. Panics when a row is
-/// not what it should be.
+/// By table: the numbers of the rows that a view has in memory and files, in order. Panics at a row with wrong values.
 pub fn numbers(view: &View) -> [Vec<u64>; 2] {
-    [(FamilyId::of::<Gap>(), "lost"), (FamilyId::of::<Collector>(), "ticks")].map(|(family, number)| {
+    TABLES.map(|(family, number)| {
         let table = &view.tables[family];
         let mut numbers = Vec::new();
         for file in table.files.iter() {
