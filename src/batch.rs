@@ -1,4 +1,4 @@
-//! Draining: a ring's records become an Arrow record batch. From here on the record's type is erased.
+//! Draining: the records of a ring become an Arrow record batch. From here on, code does not know the record's type.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::ring::Consumer;
 
 /// The drain thread's end of one ring.
 pub trait Source: Send {
-    /// Everything published since the last call as one batch; `None` when there was nothing.
+    /// Everything published since the last call as one batch, or `None` if there was nothing.
     fn drain(&mut self) -> Option<RecordBatch>;
 
-    /// Whether the sampler is gone: a [`drain`](Self::drain) after this has returned `true` is the last one.
+    /// Whether the sampler is gone. Once this returns `true`, one more [`drain`](Self::drain) gives its last records.
     fn is_finished(&self) -> bool;
 }
 
@@ -29,7 +29,7 @@ pub struct RingSource<R> {
 }
 
 impl<R: Record> RingSource<R> {
-    /// The reading end of `consumer`, whose records' labels are interned in `labels`.
+    /// Reads from `consumer`. The labels of its records are interned in `labels`.
     #[must_use]
     pub fn new(consumer: Consumer<R>, labels: Arc<Labels>) -> Self {
         RingSource { consumer, labels, schema: R::TABLE.schema() }
@@ -60,13 +60,13 @@ pub fn to_batch<R: Record>(slices: &[&[R]], labels: &Labels, schema: &SchemaRef)
     }
 }
 
-/// One batch with the rows of `batches` in their order.
+/// One batch with the rows of `batches`, in their order.
 ///
-/// Labels of one family share a growing dictionary ([`Labels`]), so keys are joined as they are and the longest
-/// dictionary serves all of them. Where the dictionaries are not such, as of rows that another process left, keys change.
+/// The labels of a family share one dictionary, which only grows ([`Labels`]): the keys stay the same, and the longest
+/// dictionary is the new one. Rows that another process left have another dictionary, and get new keys.
 ///
 /// # Errors
-/// When the batches differ in schema.
+/// When there are no batches, or their schemas differ.
 pub fn merge(batches: &[RecordBatch]) -> Result<RecordBatch, ArrowError> {
     let Some(first) = batches.first() else {
         return Err(ArrowError::InvalidArgumentError("merge of no batches".into()));

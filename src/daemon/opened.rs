@@ -1,40 +1,41 @@
-//! What a start found in the data folder, in sentences: for the log, and for status as long as the daemon runs.
+//! What the start found in the data folder, as sentences for the log and for `kymo status`.
 
 use crate::store::Opened;
 use crate::store::recovery::Recovery;
 
-/// Sentences that are kept for status; what more there is is in the log.
+/// Sentences that are kept for status. The log has all of them.
 const FOUND_MAX: usize = 50;
 
-/// Logs what is worth knowing of it, and returns that.
+/// Logs what the start found, and returns it for status.
 pub(super) fn tell(opened: &Opened) -> Vec<String> {
     let Opened { scan, recovery } = opened;
     let mut found = Vec::new();
     let Recovery { segments, rows, torn_bytes, took, .. } = recovery;
     if *segments > 0 {
         let text = format!(
-            "kymo was killed here, or the host went down: {rows} rows recovered from {segments} segments of the journal in \
-             {took:.1?}, {torn_bytes} torn bytes cut off"
+            "kymo was killed or the host crashed: {rows} rows recovered from {segments} journal segments in {took:.1?}, \
+             {torn_bytes} incomplete bytes cut off"
         );
         tracing::info!("{text}");
         found.push(text);
     }
     let foreign = scan.foreign.iter().chain(&recovery.foreign);
-    let foreign = foreign.map(|(path, why)| format!("{} is left alone and not read: {why}", path.display()));
+    let foreign = foreign.map(|(path, why)| format!("{} is ignored: {why}", path.display()));
     let kept = recovery
         .kept
         .iter()
-        .map(|(path, why)| format!("{} is kept: {why}; what came before was recovered", path.display()));
+        .map(|(path, why)| format!("{} is kept: {why}; the rows before that were recovered", path.display()));
     let missing = recovery.missing.iter().map(|missing| {
         let table = missing.family.name();
-        format!("{} rows of {table} are neither in files nor in the journal; gap says of what time", missing.rows)
+        format!("{} rows of {table} are lost: no file and no segment has them; the table gap says when", missing.rows)
     });
     for text in foreign.chain(kept).chain(missing) {
         tracing::warn!("{text}");
         found.push(text);
     }
-    let temporaries = scan.temporaries.iter().map(|path| format!("removed {}, never published", path.display()));
-    let superseded = scan.superseded.iter().map(|path| format!("removed {}: another has its rows", path.display()));
+    let temporaries = scan.temporaries.iter().map(|path| format!("removed {}: it was never finished", path.display()));
+    let superseded =
+        scan.superseded.iter().map(|path| format!("removed {}: another file has its rows", path.display()));
     for text in temporaries.chain(superseded) {
         tracing::info!("{text}");
         found.push(text);
@@ -42,7 +43,7 @@ pub(super) fn tell(opened: &Opened) -> Vec<String> {
     let more = found.len().saturating_sub(FOUND_MAX);
     if more > 0 {
         found.truncate(FOUND_MAX);
-        found.push(format!("and {more} more, which are in the log"));
+        found.push(format!("and {more} more: see the log"));
     }
     found
 }
@@ -52,15 +53,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clean_folder_is_not_worth_a_word_and_much_is_cut_short() {
+    fn a_clean_folder_gives_no_sentence_and_many_sentences_are_cut_short() {
         assert_eq!(tell(&Opened::default()), [""; 0]);
         let mut opened = Opened::default();
         opened.recovery.segments = 1;
         opened.scan.foreign = (0..60).map(|number| (format!("f{number}").into(), "no name".into())).collect();
         let told = tell(&opened);
         assert_eq!(told.len(), FOUND_MAX + 1);
-        assert!(told[0].starts_with("kymo was killed here"), "{}", told[0]);
-        assert_eq!(told[1], "f0 is left alone and not read: no name");
-        assert_eq!(told[FOUND_MAX], "and 11 more, which are in the log");
+        assert!(told[0].starts_with("kymo was killed or the host crashed"), "{}", told[0]);
+        assert_eq!(told[1], "f0 is ignored: no name");
+        assert_eq!(told[FOUND_MAX], "and 11 more: see the log");
     }
 }

@@ -1,8 +1,8 @@
-//! Compaction: the files of a stretch of time that is over become one.
+//! Compaction: the files of a period that is over are merged into one.
 //!
-//! The one is published like any other, and then the view shows it in the place of the others, in one step: a query sees
-//! each record once, and keeps the files that it began with. The others are deleted when their last reader is gone. If
-//! the process ends in between, the next start finds files whose rows another one has, and deletes them.
+//! The merged file is published like any other. Then the view shows it in the place of the others, in one step: a query
+//! sees each record once, and keeps the files that it began with. The others are deleted after their last reader is gone.
+//! If the process ends in between, the next start finds files whose rows another file has, and deletes them.
 
 use std::fs::File;
 use std::path::Path;
@@ -24,15 +24,15 @@ use crate::record::Table;
 
 /// Rows are read and written in batches of so many.
 const BATCH_ROWS: usize = 8_192;
-/// Rows of one file may be so much earlier than the last of the file before, as where several collectors write one
-/// table; beyond that the clock was set back, and the files stay apart.
+/// A file may begin this much earlier than the file before it ends: several collectors may write one table. If it begins
+/// even earlier, the clock was set back, and the files are not merged.
 const OVERLAP_US_MAX: i64 = 10_000_000;
-/// Files that become one at most, as each of them is open meanwhile only for a while, but known.
+/// The most files that are merged into one. The merge opens one at a time, but holds the list of all.
 const FILES_MAX: usize = 4_096;
 
-/// The files that are to become one, for each stretch of `window` that was over `settle` before `now` (µs): those whose
-/// rows begin in it, as far as their sequence numbers follow each other and their times do not fall. `files` are in the
-/// order of their sequence numbers.
+/// The groups of files to merge, for each period of length `window` that ended at least `settle` before `now` (µs since the
+/// epoch). A file belongs to the period in which its rows begin. A group ends where sequence numbers are missing or times
+/// go back. `files` are in the order of their sequence numbers.
 #[must_use]
 pub fn due(files: &[Arc<DataFile>], now: i64, window: Duration, settle: Duration) -> Vec<Vec<Arc<DataFile>>> {
     let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).max(1);
@@ -56,21 +56,21 @@ pub(super) struct Merge<'a> {
     table: &'static Table,
     schema: SchemaRef,
     files: &'a [Arc<DataFile>],
-    /// By file: the earliest time in any later one.
+    /// For each file the earliest time in any later one.
     later: Vec<i64>,
-    /// The file that is read.
+    /// The index of the file that is being read.
     at: usize,
     reader: Option<ParquetRecordBatchReader>,
-    /// Rows that are later than the earliest to come.
+    /// Rows that may have to follow others which are not read yet.
     held: Option<RecordBatch>,
-    /// Rows that are still to come.
+    /// How many rows are not returned yet.
     left: u64,
     stop: &'a AtomicBool,
     ended: bool,
 }
 
 impl<'a> Merge<'a> {
-    /// Of `table`'s files, in the order of their sequence numbers. Ends with an error once `stop` is set.
+    /// Merges `files` of `table`, which are in the order of their sequence numbers. Ends with an error once `stop` is set.
     pub(super) fn new(table: &'static Table, files: &'a [Arc<DataFile>], stop: &'a AtomicBool) -> Merge<'a> {
         let mut later = vec![i64::MAX; files.len()];
         for at in (1..files.len()).rev() {
@@ -81,7 +81,7 @@ impl<'a> Merge<'a> {
         Merge { table, schema, files, later, at: 0, reader: None, held: None, left, stop, ended: false }
     }
 
-    /// The next rows as they stand in the files, and the time up to which all rows are known then.
+    /// The next rows in the order of the files, and a time: all rows up to that time have been read then.
     fn read(&mut self) -> Result<Option<(RecordBatch, i64)>, WriteError> {
         while let Some(file) = self.files.get(self.at) {
             let failed = |source| WriteError::Read { path: file.path.clone(), source };
@@ -102,7 +102,7 @@ impl<'a> Merge<'a> {
     fn advance(&mut self) -> Result<Option<RecordBatch>, WriteError> {
         let failed = |source: ArrowError| WriteError::Encode { table: self.table.name, source: source.into() };
         loop {
-            // Relaxed: nothing else is read because of it.
+            // Relaxed: the flag guards no other data.
             if self.stop.load(Ordering::Relaxed) {
                 return Err(WriteError::Stopped);
             }
@@ -154,7 +154,7 @@ fn open(path: &Path) -> Result<ParquetRecordBatchReader, WriteError> {
         .map_err(|source: ParquetError| WriteError::Read { path: path.into(), source })
 }
 
-/// The rows with today's columns: an older file may lack some.
+/// The rows with all columns of `schema`. Columns that an older file lacks are null.
 fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
         Some(column) => column.clone(),

@@ -9,10 +9,10 @@ use crate::record::{Table, Type};
 
 use super::writer;
 
-/// Batches of about equal size are merged when this many stand in a row, so a table in memory is a handful of
-/// batches and each row is copied a few times only.
+/// This many neighbouring batches of about equal size are merged. So a table in memory is a handful of batches, and each
+/// row is copied a few times only.
 pub(super) const MERGE_WIDTH: usize = 8;
-/// Batches of this many rows are not merged any further.
+/// A merge never makes a batch of more rows.
 const MERGED_ROWS_MAX: usize = 65_536;
 
 /// Rows in memory with their place in the family's sequence.
@@ -41,9 +41,9 @@ impl HotBatch {
     }
 }
 
-/// Merges the newest batches as long as [`MERGE_WIDTH`] of about the same size stand at the end, none of them frozen.
+/// Merges the newest batches while the last [`MERGE_WIDTH`] have about the same size and none of them is frozen.
 pub(super) fn merge_tail(hot: &mut Vec<Arc<HotBatch>>, frozen_seq: u64) {
-    // Sizes are "about the same" within a power of the width, so every merge moves rows up one level.
+    // Sizes are "about the same" within a power of the width, so each merge moves rows up one level.
     let level = |hot: &HotBatch| hot.batch.num_rows().max(1).ilog(MERGE_WIDTH);
     while let Some(last) = hot.last() {
         let run = hot.iter().rev().take_while(|one| one.first_seq >= frozen_seq && level(one) <= level(last)).count();
@@ -53,7 +53,7 @@ pub(super) fn merge_tail(hot: &mut Vec<Arc<HotBatch>>, frozen_seq: u64) {
             return;
         }
         let batches: Vec<RecordBatch> = tail.iter().map(|one| one.batch.clone()).collect();
-        // All come from one declaration, so they have one schema; if they did not, they would stay as they are.
+        // They have one schema, so merging does not fail. If it did, the batches would stay apart.
         let Ok(batch) = batch::merge(&batches) else { return };
         let time_range = tail
             .iter()
@@ -64,7 +64,7 @@ pub(super) fn merge_tail(hot: &mut Vec<Arc<HotBatch>>, frozen_seq: u64) {
     }
 }
 
-/// The rows of a batch from the sequence number `seq` on; `None` when there are none.
+/// The rows of a batch from the sequence number `seq` on, or `None` if it has none.
 pub(super) fn from(hot: &Arc<HotBatch>, seq: u64) -> Option<Arc<HotBatch>> {
     let skipped = usize::try_from(seq.saturating_sub(hot.first_seq)).unwrap_or(usize::MAX);
     let rows = hot.batch.num_rows();
@@ -75,7 +75,7 @@ pub(super) fn from(hot: &Arc<HotBatch>, seq: u64) -> Option<Arc<HotBatch>> {
     }
 }
 
-/// Memory that a row takes in a batch; the dictionaries of labels are shared and not counted.
+/// Bytes that a row takes in memory. The dictionaries of labels are shared and do not count.
 pub(super) fn row_bytes(table: &Table) -> u64 {
     table.columns.iter().map(|column| if column.ty == Type::Text { 4 } else { 8 }).sum()
 }

@@ -1,12 +1,12 @@
-//! Retention: which files are too old, or too many.
+//! Retention: which files to delete, by age and by total size.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::lake::DataFile;
 
-/// The files to delete so that no file is wholly older than `age_max` and all together have at most `bytes_max`:
-/// whole files, those that end earliest first. `now` is in µs since the epoch.
+/// The files to delete, so that no file has only rows older than `age_max`, and all files together have at most
+/// `bytes_max`. Those whose rows end earliest go first. `now` is in µs since the epoch.
 #[must_use]
 pub fn expired(
     files: &[Arc<DataFile>],

@@ -1,4 +1,4 @@
-//! What is done to files in the background: those of a stretch of time that is over become one, old ones are deleted.
+//! Work on files in the background: merging those of each period that is over, and deleting old ones.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,18 +15,19 @@ use crate::family::FamilyId;
 /// What a compaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compacted {
-    /// Files that became one with others.
+    /// How many files were merged.
     pub from: usize,
-    /// The files that they became.
+    /// How many files they were merged into.
     pub files: usize,
 }
 
 impl Store {
-    /// Makes one file of those of each stretch of time that is over, until `stop` is set. `settle` is how long after its
-    /// end such a stretch may still get a file. Returns how many files became one, and how many these are.
+    /// Merges the files of each period that ended at least `settle` before `now` (µs since the epoch): until then, flushes may
+    /// add files to it. Returns early, with an error, once `stop` is set.
     ///
     /// # Errors
-    /// The first, when files cannot be read, or the file system refuses. Those files stay as they were.
+    /// The first error, when files cannot be read or the file system refuses. Those files stay as they were; the others are
+    /// merged.
     pub fn compact(&self, now: i64, settle: Duration, stop: &AtomicBool) -> Result<Compacted, WriteError> {
         let mut compacted = Compacted::default();
         let Some(window) = self.settings.compaction_interval else { return Ok(compacted) };
@@ -35,7 +36,7 @@ impl Store {
         let tables = view.tables.iter();
         let due: Vec<_> =
             tables.map(|(family, table)| (family, compaction::due(&table.files, now, window, settle))).collect();
-        // Files that are replaced would stay as long as this view.
+        // Replaced files cannot be deleted while a view shows them.
         drop(view);
         let mut failure = None;
         for (family, runs) in due {
@@ -46,7 +47,7 @@ impl Store {
                         compacted.files += 1;
                     }
                     Err(WriteError::Stopped) => return Err(WriteError::Stopped),
-                    // The others can do without.
+                    // The others can still be merged.
                     Err(error) => failure = failure.or(Some(error)),
                 }
             }
@@ -77,7 +78,7 @@ impl Store {
         Ok(())
     }
 
-    /// Shows one file in the place of others.
+    /// Shows `merged` in the place of `run`.
     fn replace_files(&self, family: FamilyId, run: &[Arc<DataFile>], merged: Arc<DataFile>) {
         let _state = self.lock();
         let mut view = View::clone(&self.view.load());
@@ -85,7 +86,7 @@ impl Store {
         let of_run: HashSet<*const DataFile> = run.iter().map(Arc::as_ptr).collect();
         let is_of_run = |file: &&Arc<DataFile>| of_run.contains(&Arc::as_ptr(file));
         if table.files.iter().filter(is_of_run).count() != run.len() {
-            // Retention was faster.
+            // Retention took some of them away meanwhile.
             merged.give_up(&self.trash);
             return;
         }
@@ -102,16 +103,16 @@ impl Store {
     pub fn retain(&self, now: i64) -> usize {
         let expired = self.hide_expired(now);
         let count = expired.len();
-        // A file that is not deleted now is found, and as old, at the next start.
+        // If this is as far as it gets, the next start finds the files and deletes them.
         let _ = step("retention.swapped");
         drop(expired);
         self.health.note(Part::Delete, self.trash.empty().err());
         count
     }
 
-    /// Takes files that retention gives up out of the view.
+    /// Takes expired files out of the view.
     fn hide_expired(&self, now: i64) -> Vec<Arc<DataFile>> {
-        // Held until the view is stored: the drain thread must not publish another one in between.
+        // Held until the view is stored, so that no other change comes in between.
         let _state = self.lock();
         let view = self.view();
         let files: Vec<_> = view.tables.values().flat_map(|table| table.files.iter().cloned()).collect();
