@@ -12,7 +12,6 @@ use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,14 +54,13 @@ fn appends(labels: &[Labels; 2], drain: i64) -> Vec<Append> {
 
 /// What it takes to append a minute of drains, one by one.
 fn fill(folder: &Path) -> Vec<Duration> {
-    let (store, _) = Store::open(StoreSettings::unlimited(folder, "bench")).expect("open the store");
-    let store = Arc::new(store);
+    let (store, mut appender, _) = Store::open(StoreSettings::unlimited(folder, "bench")).expect("open the store");
     let (writes, _) = store.start_journal();
     let writer = thread::spawn(writes);
     let labels = [Labels::default(), Labels::default()];
     let took = (0..DRAINS).map(|drain| {
         let appends = appends(&labels, drain);
-        timed(|| drop(store.append(appends)))
+        timed(|| appender.append(appends))
     });
     let took = took.collect();
     store.stop_journal();
@@ -86,7 +84,7 @@ fn read(folder: &Path) -> usize {
 }
 
 fn recover(folder: &Path) -> u64 {
-    let (store, opened) = Store::open(StoreSettings::unlimited(folder, "bench")).expect("open the store");
+    let (store, _, opened) = Store::open(StoreSettings::unlimited(folder, "bench")).expect("open the store");
     black_box(store.view());
     opened.recovery.rows
 }

@@ -20,7 +20,7 @@ use kymo::family::FamilyId;
 use kymo::query::{Engine, QuerySettings};
 use kymo::record::{TIME_ZONE, Table, Type};
 use kymo::store::disk::{Disk, DiskFile, LocalDisk};
-use kymo::store::{Append, Store, StoreSettings};
+use kymo::store::{Append, Appender, Store, StoreSettings};
 
 const DAYS: i64 = 30;
 const DAY_US: i64 = 86_400_000_000;
@@ -96,26 +96,26 @@ fn rows(table: &Table, from_us: i64) -> RecordBatch {
     RecordBatch::try_new(table.schema(), columns.collect()).expect("rows as the table has them")
 }
 
-fn open(settings: &StoreSettings) -> (Store, Duration) {
+fn open(settings: &StoreSettings) -> (Arc<Store>, Appender, Duration) {
     let begun = Instant::now();
-    let (store, _) = Store::open_on(Arc::new(Unsynced), settings.clone()).expect("open the store");
-    (store, begun.elapsed())
+    let (store, appender, _) = Store::open_on(Arc::new(Unsynced), settings.clone()).expect("open the store");
+    (store, appender, begun.elapsed())
 }
 
 fn record(settings: &StoreSettings) {
-    let (store, _) = open(settings);
+    let (store, mut appender, _) = open(settings);
     for flush in 0..DAYS * FLUSHES_A_DAY {
         let from_us = START_US + flush * (DAY_US / FLUSHES_A_DAY);
         let append = |family: FamilyId| Append { family, batch: rows(family.table, from_us) };
-        store.append(FamilyId::all().map(append).collect());
+        appender.append(FamilyId::all().map(append).collect());
         store.flush().expect("flush");
     }
 }
 
-fn told_start(settings: &StoreSettings, when: &str) -> Store {
-    let mut took: Vec<Duration> = (0..5).map(|_| open(settings).1).collect();
+fn told_start(settings: &StoreSettings, when: &str) -> Arc<Store> {
+    let mut took: Vec<Duration> = (0..5).map(|_| open(settings).2).collect();
     took.sort_unstable();
-    let (store, _) = open(settings);
+    let (store, _, _) = open(settings);
     let files = store.stats().lake_files;
     let kept = if took[2] <= START_MAX { "kept" } else { "exceeded" };
     println!("month: start {when} with {files} files = {:.2?}, limit {START_MAX:.2?} {kept}", took[2]);
@@ -123,7 +123,7 @@ fn told_start(settings: &StoreSettings, when: &str) -> Store {
 }
 
 /// How many files the plan of a query over the last five minutes names: others are not opened.
-fn opened(store: Store) -> usize {
+fn opened(store: Arc<Store>) -> usize {
     let newest_us = START_US + DAYS * DAY_US;
     let engine = Engine::new(Arc::new(move || store.view()), QuerySettings::default()).expect("an engine");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -154,7 +154,7 @@ fn bench(criterion: &mut Criterion) {
     assert_eq!(store.stats().lake_files, compacted.files as u64);
     println!("month: a query for the last five minutes opens {} of {} files", opened(store), compacted.files);
     let settings = StoreSettings { retention_age_max: Some(HOUR * 24 * KEPT_DAYS), ..settings };
-    let (store, _) = open(&settings);
+    let (store, _, _) = open(&settings);
     let begun = Instant::now();
     let gone = store.retain(end_us);
     let left = store.stats().lake_files;

@@ -49,8 +49,8 @@ fn batch(labels: &Labels, first: i64) -> Result<RecordBatch, Box<dyn Error>> {
     Ok(RecordBatch::try_new(Collector::TABLE.schema(), Collector::columns(&[&rows], &labels.values()))?)
 }
 
-fn filled(path: &std::path::Path) -> Result<Store, Box<dyn Error>> {
-    let (store, _) = Store::open(StoreSettings::unlimited(path, "bench"))?;
+fn filled(path: &std::path::Path) -> Result<Arc<Store>, Box<dyn Error>> {
+    let (store, mut appender, _) = Store::open(StoreSettings::unlimited(path, "bench"))?;
     let labels = Labels::default();
     let family = FamilyId::of::<Collector>();
     let rows = FILES * ROWS_A_FILE + HOT_ROWS;
@@ -59,7 +59,7 @@ fn filled(path: &std::path::Path) -> Result<Store, Box<dyn Error>> {
             store.flush()?;
         }
         let batch = batch(&labels, first)?;
-        store.append(vec![Append { family, batch }]);
+        appender.append(vec![Append { family, batch }]);
     }
     Ok(store)
 }

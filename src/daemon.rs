@@ -31,7 +31,7 @@ use crate::query::{self, ViewSource};
 use crate::record::{ABSENT, Record};
 use crate::sampler::wall_us;
 use crate::serve::{self, Server};
-use crate::store::Store;
+use crate::store::{Appender, Store};
 
 use background::{Background, Upkeep};
 use collectors::Collectors;
@@ -62,8 +62,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     // Asked early, so that a taken port is told before a data folder is made.
     serve::check_address(&settings.serve)?;
     settings.context.roots.check()?;
-    let (store, opened) = Store::open(settings.store)?;
-    let store = Arc::new(store);
+    let (store, appender, opened) = Store::open(settings.store)?;
     let found = opened::tell(&opened);
     flush_much(&store);
     let stats = store.stats();
@@ -80,8 +79,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let collectors =
         Arc::new(Collectors::new(sources, labels.clone(), Arc::clone(&latest), Arc::clone(&store), settings.context));
     let report = reporter(&store, &engine, &outbox, telemetry.losses(), &collectors);
-    let drain =
-        Drain::new(arriving, alerts, Arc::clone(&latest), Arc::clone(&store), &labels, report, Arc::clone(&progress));
+    let mut drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, &labels, report, Arc::clone(&progress));
     let (background, requests) = Background::new();
     let address = Arc::new(OnceLock::new());
     let control = Control {
@@ -196,7 +194,8 @@ struct Running {
     progress: Arc<Progress>,
     background: Background,
     upkeep: Arc<Upkeep>,
-    drain: JoinHandle<()>,
+    /// Returns what may still wait for the journal.
+    drain: JoinHandle<Appender>,
     flusher: JoinHandle<()>,
     keeper: JoinHandle<()>,
     /// The one that writes, and the one that syncs.
@@ -208,9 +207,8 @@ impl Running {
     async fn watch(&self) -> anyhow::Error {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            let mut threads = [&self.drain, &self.flusher, &self.keeper].into_iter().chain(&self.journal);
-            if let Some(ended) = threads.find(|thread| thread.is_finished()) {
-                let name = ended.thread().name().unwrap_or_default();
+            let threads = [&self.flusher, &self.keeper].into_iter().chain(&self.journal);
+            if let Some(name) = ended(&self.drain).or_else(|| threads.into_iter().find_map(ended)) {
                 return anyhow!("the thread {name} ended unexpectedly; this is a bug");
             }
         }
@@ -230,6 +228,8 @@ impl Running {
         let journaled =
             self.journal.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a journal thread panicked")));
         let journaled = journaled.collect::<anyhow::Result<Vec<()>>>();
+        // Shows what it held back for the journal.
+        let drained = drained.map(drop);
         let last = self
             .store
             .flush()
@@ -240,7 +240,12 @@ impl Running {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+/// The name of a thread, if it has ended.
+fn ended<T>(thread: &JoinHandle<T>) -> Option<&str> {
+    thread.is_finished().then(|| thread.thread().name().unwrap_or_default())
+}
+
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<JoinHandle<T>> {
     thread::Builder::new().name(name.into()).spawn(work).with_context(|| format!("start the thread {name}"))
 }
 

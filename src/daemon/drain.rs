@@ -1,4 +1,5 @@
-//! The drain thread: rings → batches → alert rules → store, every drain interval and whenever a query waits for it.
+//! The drain thread: it moves rows from the rings to the alert rules, the newest rows and the store, at every drain interval
+//! and whenever a query waits for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Receiver;
@@ -17,32 +18,32 @@ use crate::record::label::Labels;
 use crate::sampler::report::{Collector, Gap};
 use crate::sampler::wall_us;
 use crate::store::recovery::Recovery;
-use crate::store::{Append, Loss, Store};
+use crate::store::{Append, Appender, Loss};
 
-/// However many wait for a drain, they do not come closer together.
+/// The shortest time between two drains, however many callers wait for one.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// How often the daemon reports on itself.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The drain thread's end of one ring.
 pub(super) struct DrainSource {
-    /// Whose rows they are.
+    /// Whose rows the ring has.
     pub(super) id: SourceId,
     pub(super) family: FamilyId,
     pub(super) ring: Box<dyn Source>,
 }
 
-/// What the drain thread works with.
+/// The drain thread.
 pub(super) struct Drain {
     sources: Vec<DrainSource>,
     arriving: Receiver<Vec<DrainSource>>,
-    /// Gone once an evaluation panicked: recording goes on without it.
+    /// `None` after an evaluation panicked. Recording goes on.
     alerts: Option<alert::Engine>,
     latest: Arc<LatestRows>,
-    /// Of the rows that this thread writes itself.
+    /// The source of the rows that this thread makes itself.
     own: SourceId,
-    store: Arc<Store>,
-    /// The daemon's figures at a time, for the table `kymo`.
+    appender: Appender,
+    /// Makes a row of the table `kymo`, with the daemon's figures and the given time.
     report: Box<dyn FnMut(i64) -> Kymo + Send>,
     own_labels: Arc<Labels>,
     gap_labels: Arc<Labels>,
@@ -50,13 +51,13 @@ pub(super) struct Drain {
     progress: Arc<Progress>,
 }
 
-/// Tells how far the drain thread has come, has it drain at once, and tells it to end.
+/// Lets other threads wait for a drain, and end the drain thread.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     state: Mutex<ProgressState>,
-    /// For the drain thread: it is wanted.
+    /// Wakes the drain thread.
     wanted: Condvar,
-    /// For those who wait: a drain is done.
+    /// Wakes those who wait for a drain.
     done: Condvar,
 }
 
@@ -70,11 +71,11 @@ struct ProgressState {
 }
 
 impl Progress {
-    /// Has everything drained that is published in the rings now, and waits until it can be seen in the store; `false`
-    /// when that does not happen within `patience`.
+    /// Starts a drain and waits until the store shows everything that is in the rings now. Returns `false` if that takes
+    /// longer than `patience`.
     pub(super) fn wait_for_drain(&self, patience: Duration) -> bool {
         let mut state = self.lock();
-        // The drain under way may have passed a ring already, so the next one counts.
+        // The drain under way may be past some rings already, so this waits for the next one.
         let target = state.begun + 1;
         state.wanted = true;
         self.wanted.notify_one();
@@ -82,13 +83,13 @@ impl Progress {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Has the thread drain once more and end.
+    /// Ends the thread after one more drain.
     pub(super) fn stop(&self) {
         self.lock().stop = true;
         self.wanted.notify_one();
     }
 
-    /// Notes that a drain begins; whether it is the last.
+    /// Notes that a drain begins. Returns whether it is the last.
     fn begin(&self) -> bool {
         let mut state = self.lock();
         state.begun += 1;
@@ -101,7 +102,8 @@ impl Progress {
         self.done.notify_all();
     }
 
-    /// Sleeps until `due`, or until wanted earlier, but not before `earliest`; a stop is heeded at once.
+    /// Sleeps until `due`. Somebody who waits for a drain ends the sleep earlier, but not before `earliest`; a stop ends it
+    /// at once.
     fn sleep(&self, earliest: Instant, due: Instant) {
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
         let asleep = |state: &mut ProgressState| !state.stop && !state.wanted;
@@ -122,7 +124,7 @@ impl Drain {
         arriving: Receiver<Vec<DrainSource>>,
         alerts: alert::Engine,
         latest: Arc<LatestRows>,
-        store: Arc<Store>,
+        appender: Appender,
         labels: &PerFamily<Arc<Labels>>,
         report: Box<dyn FnMut(i64) -> Kymo + Send>,
         progress: Arc<Progress>,
@@ -133,7 +135,7 @@ impl Drain {
             alerts: Some(alerts),
             own: latest.new_source(),
             latest,
-            store,
+            appender,
             report,
             own_labels: Arc::clone(&labels[FamilyId::of::<Kymo>()]),
             gap_labels: Arc::clone(&labels[FamilyId::of::<Gap>()]),
@@ -142,8 +144,8 @@ impl Drain {
         }
     }
 
-    /// Says in the table `gap` what a start could not recover. To be called once, before the thread runs.
-    pub(super) fn append_gaps(&self, recovery: &Recovery) {
+    /// Writes to the table `gap` what the start could not recover. Call this once, before the thread runs.
+    pub(super) fn append_gaps(&mut self, recovery: &Recovery) {
         let now = wall_us();
         let reason = |text| self.gap_labels.intern(text);
         let killed =
@@ -158,12 +160,14 @@ impl Drain {
         });
         let rows: Vec<Gap> = killed.into_iter().chain(missing).collect();
         if !rows.is_empty() {
-            self.append(vec![self.own_rows(&rows, &self.gap_labels)]);
+            let own = self.own_rows(&rows, &self.gap_labels);
+            self.append(vec![own]);
         }
     }
 
-    /// Drains every `interval`, and earlier when somebody waits for it, until asked to stop, and then once more.
-    pub(super) fn run(mut self, interval: Duration) {
+    /// Drains every `interval`, and earlier when somebody waits for it. When asked to stop, it drains once more and returns the
+    /// appender, in which rows may still wait for the journal.
+    pub(super) fn run(mut self, interval: Duration) -> Appender {
         let mut due = Instant::now();
         loop {
             let begun = Instant::now();
@@ -171,9 +175,9 @@ impl Drain {
             self.drain();
             self.progress.end();
             if stop {
-                return;
+                return self.appender;
             }
-            // A drain that took too long does not make the next ones come faster.
+            // After a slow drain the next ones do not come faster.
             due = (due + interval).max(begun + INTERVAL_MIN);
             self.progress.sleep(begun + INTERVAL_MIN, due);
         }
@@ -181,12 +185,11 @@ impl Drain {
 
     fn drain(&mut self) {
         self.accept();
-        // Asked before draining: a sampler that was gone then has published nothing since.
+        // Asked before draining: a sampler that is gone by now publishes nothing more.
         let finished: Vec<bool> = self.sources.iter().map(|source| source.ring.is_finished()).collect();
         let mut appends: Vec<Append> = Vec::new();
         for index in 0..self.sources.len() {
-            let DrainSource { id, family, ring } = &mut self.sources[index];
-            let (id, family) = (*id, *family);
+            let DrainSource { id, family, ref mut ring } = self.sources[index];
             let Some(batch) = ring.drain() else { continue };
             self.evaluate(family, &batch);
             self.latest.put(id, family, batch.clone());
@@ -208,22 +211,23 @@ impl Drain {
     fn evaluate(&mut self, family: FamilyId, batch: &RecordBatch) {
         let Some(alerts) = &mut self.alerts else { return };
         if catch_unwind(AssertUnwindSafe(|| alerts.evaluate(family, batch))).is_err() {
-            tracing::error!("evaluating alert rules panicked; recording goes on, alerting stays off until a restart");
+            tracing::error!("evaluating alert rules panicked: recording goes on, alerting is off until a restart");
             self.alerts = None;
         }
     }
 
-    fn append(&self, appends: Vec<Append>) {
-        let losses = self.store.append(appends);
+    fn append(&mut self, appends: Vec<Append>) {
+        self.appender.append(appends);
+        let losses = self.appender.take_losses();
         if !losses.is_empty() {
             let rows: Vec<Gap> = losses.iter().map(|loss| self.gap_row(loss)).collect();
-            // Where memory is full, room for these is made at the cost of others; that is told next time.
-            let more = self.store.append(vec![self.own_rows(&rows, &self.gap_labels)]);
-            self.store.tell_later(more);
+            // Where memory is full, these rows push others out. The next drain takes those losses.
+            let own = self.own_rows(&rows, &self.gap_labels);
+            self.appender.append(vec![own]);
         }
     }
 
-    /// Lets go of the rings whose samplers are gone.
+    /// Drops the rings whose samplers are gone, and their newest rows.
     fn forget(&mut self, finished: &[bool]) {
         let mut gone = finished.iter();
         self.sources.retain(|source| {
@@ -235,11 +239,11 @@ impl Drain {
         });
     }
 
-    /// Takes in the rings of collectors that were started.
+    /// Takes the rings of collectors that were started.
     fn accept(&mut self) {
         self.sources.extend(self.arriving.try_iter().flatten());
-        // A report counts the rows pushed before it. Rows are published before their report; draining reports first
-        // means that whoever sees a report sees all that it counts.
+        // A report counts rows that were published before it. Reports are drained first, so those rows are drained with
+        // it or were before: a query that sees a report sees all rows that it counts.
         self.sources.sort_by_key(|source| source.family != FamilyId::of::<Collector>());
     }
 

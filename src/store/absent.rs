@@ -41,15 +41,12 @@ impl Store {
             away.extend(more);
         }
         away.drain(..away.len().saturating_sub(ABSENT_MAX));
-        let mut losses = Vec::new();
         for one in away.iter_mut().filter(|one| held && !one.is_told) {
             one.is_told = true;
             let DataFile { rows, time_range, .. } = *one.file;
-            losses.push(Loss { family: one.family, reason: "files gone", rows, time_range });
+            self.lock().losses.push(Loss { family: one.family, reason: "files gone", rows, time_range });
         }
         *absent = away;
-        drop(absent);
-        self.tell_later(losses);
     }
 
     /// Takes files out of the view and puts others in. Returns those that were in it.

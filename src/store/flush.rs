@@ -1,4 +1,4 @@
-//! Memory becomes files.
+//! Flushing: rows in memory are written to Parquet files, and the files are shown in their place.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -14,7 +14,7 @@ use crate::family::{FamilyId, PerFamily};
 /// What a flush did.
 #[derive(Clone, Debug, Default)]
 pub struct Flushed {
-    /// Rows that went to disk.
+    /// Rows that were written.
     pub rows: u64,
     /// Files that were published.
     pub files: Vec<PathBuf>,
@@ -24,7 +24,7 @@ pub struct Flushed {
     pub took: Duration,
 }
 
-/// Rows that were dropped from memory while a flush was writing them: lost if it does not succeed.
+/// Rows that were dropped from memory while a flush was writing them. They are lost if the flush fails.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dropped {
     pub(super) first_seq: u64,
@@ -33,11 +33,11 @@ pub(super) struct Dropped {
 }
 
 impl Store {
-    /// Writes what is in memory to Parquet and shows the files instead. Tables that cannot be written stay in memory
-    /// and the first of their errors is returned; the others are published all the same.
+    /// Writes the rows in memory to Parquet files and shows these in their place. A table that cannot be written does not
+    /// keep the others from being written.
     ///
     /// # Errors
-    /// When the file system refuses. The rows stay in memory and go with the next flush.
+    /// The first error, when the file system refuses. Rows that were not written stay in memory for the next flush.
     pub fn flush(&self) -> Result<Flushed, WriteError> {
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
@@ -45,11 +45,6 @@ impl Store {
             self.health.bad(Part::Folder, &error);
             self.lock().failed_flushes += 1;
             return Err(error.into());
-        }
-        // Those that the drain thread left when it ended; while it runs, it may be waiting for the disk itself.
-        if let Ok(mut pending) = self.pending.try_lock() {
-            let losses = self.show_written(&mut pending);
-            pending.losses.extend(losses);
         }
         self.journal.rotate();
         let (frozen, intervals) = self.freeze();
@@ -82,14 +77,14 @@ impl Store {
         }
     }
 
-    /// Publishes rows of a table, a file for each day, and shows each in the place of its rows.
+    /// Publishes the rows of a table, a file for each day, and shows each file in the place of its rows.
     pub(super) fn flush_table(
         &self,
         origin: Origin<'_>,
         table: &TableView,
         flushed: &mut Flushed,
     ) -> Result<(), WriteError> {
-        // What was recovered may have holes, and a file has none.
+        // Numbers of recovered rows may have gaps. Those of a file have none, so each run gets its own.
         for run in table.hot.chunk_by(|one, next| one.end_seq() == next.first_seq) {
             let batches = run.iter().map(|hot| hot.batch.clone()).collect();
             let segment = Segment { first_seq: run[0].first_seq, batches };
@@ -105,25 +100,25 @@ impl Store {
         Ok(())
     }
 
-    /// Rows of each table before this are in files, or were dropped and counted.
+    /// For each table the first row that is in memory: rows before it are in files, or were dropped and counted.
     pub(super) fn covered(&self) -> PerFamily<u64> {
         let state = self.lock();
         let view = self.view.load();
         let oldest = |family| view.tables[family].hot.first().map(|hot| hot.first_seq);
-        PerFamily::from_fn(|family| oldest(family).unwrap_or(state.tables[family].next_seq))
+        PerFamily::from_fn(|family| oldest(family).unwrap_or(state.tables[family].end_seq))
     }
 
-    /// The rows that a flush starting now will write.
+    /// Begins a flush. Returns the rows that it will write, and each table's interval.
     pub(super) fn freeze(&self) -> (Arc<View>, PerFamily<Option<Duration>>) {
         let mut state = self.lock();
         state.is_flushing = true;
         for (_, table) in state.tables.iter_mut() {
-            table.frozen_seq = table.next_seq;
+            table.frozen_seq = table.end_seq;
         }
         (self.view.load_full(), PerFamily::from_fn(|family| state.tables[family].interval))
     }
 
-    /// Shows a file in the place of its rows in memory.
+    /// Shows a file in the place of its rows.
     fn replace_hot(&self, family: FamilyId, file: Arc<DataFile>) {
         let mut state = self.lock();
         let mut view = View::clone(&self.view.load());
@@ -135,26 +130,23 @@ impl Store {
         self.view.store(Arc::new(view));
     }
 
-    /// Tells what was dropped during the flush as lost, as far as no file has it.
+    /// Ends a flush. Rows that were dropped during it and that no file has are lost.
     pub(super) fn settle(&self) {
         let mut state = self.lock();
         state.is_flushing = false;
         for (_, table) in state.tables.iter_mut() {
-            // What could not be written is merged as it ages.
+            // Rows that could not be written may be merged with later ones again.
             table.frozen_seq = table.recovered_seq;
         }
         let view = self.view.load();
-        let mut losses = Vec::new();
         for Dropped { first_seq, end_seq, loss } in std::mem::take(&mut state.dropped) {
             let files = view.tables[loss.family].files.iter();
             let saved = files.map(|file| end_seq.min(file.end_seq).saturating_sub(first_seq.max(file.first_seq)));
             let rows = loss.rows.saturating_sub(saved.sum());
             if rows > 0 {
                 state.lost_rows += rows;
-                losses.push(Loss { rows, ..loss });
+                state.losses.push(Loss { rows, ..loss });
             }
         }
-        drop(state);
-        self.tell_later(losses);
     }
 }

@@ -6,6 +6,7 @@ use crate::family::FamilyId;
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::Gap;
+use arrow::array::RecordBatch;
 use writer::Origin;
 
 fn settings(path: &Path) -> StoreSettings {
@@ -30,9 +31,9 @@ fn sequence(view: &View) -> Vec<u64> {
 #[test]
 fn every_view_shows_each_record_once_and_restarts_go_on() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = Store::open(settings(folder.path())).unwrap();
+    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
     for i in 0..100 {
-        store.append(vec![gaps(i * 3..i * 3 + 3)]);
+        appender.append(vec![gaps(i * 3..i * 3 + 3)]);
         if i % 17 == 0 {
             store.flush().unwrap();
         }
@@ -42,14 +43,28 @@ fn every_view_shows_each_record_once_and_restarts_go_on() {
     assert!(stats.hot_rows > 0 && stats.lake_files == 6, "{stats:?}");
     assert!(store.view().tables[FamilyId::of::<Gap>()].hot.len() < 3 * hot::MERGE_WIDTH);
     store.flush().unwrap();
-    drop(store);
+    drop((store, appender));
 
-    let (store, scan) = Store::open(settings(folder.path())).unwrap();
+    let (store, mut appender, scan) = Store::open(settings(folder.path())).unwrap();
     assert!(scan.scan.foreign.is_empty() && scan.scan.temporaries.is_empty(), "{scan:?}");
     assert_eq!(sequence(&store.view()), (0..300).collect::<Vec<_>>());
-    store.append(vec![gaps(300..301)]);
+    appender.append(vec![gaps(300..301)]);
     assert_eq!(sequence(&store.view()).last(), Some(&300));
     assert_eq!(sequence(&open_read_only(folder.path()).unwrap().0), (0..300).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_wait_for_the_journal_until_the_appender_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
+    // Its threads do not run, so nothing is written.
+    let _threads = store.start_journal();
+    appender.append(vec![gaps(0..3)]);
+    assert!(appender.is_waiting() && sequence(&store.view()).is_empty());
+    assert_eq!(store.flush().unwrap().rows, 0);
+    drop(appender);
+    assert_eq!(sequence(&store.view()), [0, 1, 2]);
+    assert_eq!(store.flush().unwrap().rows, 3);
 }
 
 #[test]
@@ -66,9 +81,12 @@ fn a_folder_has_one_daemon() {
 fn full_memory_drops_the_oldest_rows_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let row = row_bytes(Gap::TABLE);
-    let (store, _) = Store::open(StoreSettings { hot_bytes_max: 10 * row, ..settings(folder.path()) }).unwrap();
-    assert!(store.append(vec![gaps(0..8)]).is_empty());
-    let losses = store.append(vec![gaps(8..12)]);
+    let (store, mut appender, _) =
+        Store::open(StoreSettings { hot_bytes_max: 10 * row, ..settings(folder.path()) }).unwrap();
+    appender.append(vec![gaps(0..8)]);
+    assert_eq!(appender.take_losses(), []);
+    appender.append(vec![gaps(8..12)]);
+    let losses = appender.take_losses();
     assert_eq!(losses.len(), 1);
     assert_eq!((losses[0].rows, losses[0].time_range), (8, (0, 7_000_000)));
     assert_eq!(sequence(&store.view()), [8, 9, 10, 11]);
@@ -78,9 +96,9 @@ fn full_memory_drops_the_oldest_rows_and_says_so() {
 #[test]
 fn midnight_parts_a_flush_and_rows_are_sorted_within_a_day() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = Store::open(settings(folder.path())).unwrap();
-    store.append(vec![gaps(86_395..86_405)]);
-    store.append(vec![gaps(86_400..86_403)]);
+    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
+    appender.append(vec![gaps(86_395..86_405)]);
+    appender.append(vec![gaps(86_400..86_403)]);
     let files = store.flush().unwrap().files;
     let days: Vec<_> = files.iter().map(|file| file.parent().unwrap().file_name().unwrap().to_owned()).collect();
     assert_eq!(days, ["date=1970-01-01", "date=1970-01-02"]);
@@ -96,17 +114,17 @@ fn midnight_parts_a_flush_and_rows_are_sorted_within_a_day() {
 #[test]
 fn foreign_files_are_named_and_left_alone_and_half_written_ones_removed() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = Store::open(settings(folder.path())).unwrap();
-    store.append(vec![gaps(0..3)]);
+    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
+    appender.append(vec![gaps(0..3)]);
     let file = store.flush().unwrap().files.remove(0);
-    drop(store);
+    drop((store, appender));
     let broken = file.with_file_name(partition::file_name(0, 9, 10));
     let temporary = file.with_file_name(partition::temporary_name(&partition::file_name(0, 9, 10)));
     let stranger = file.with_file_name("notes.parquet");
     for path in [&broken, &temporary, &stranger] {
         std::fs::write(path, "not parquet").unwrap();
     }
-    let (store, scan) = Store::open(settings(folder.path())).unwrap();
+    let (store, _, scan) = Store::open(settings(folder.path())).unwrap();
     assert_eq!(sequence(&store.view()), [0, 1, 2]);
     assert_eq!(scan.scan.foreign.len(), 2, "{scan:?}");
     assert!(broken.exists() && stranger.exists() && !temporary.exists());
@@ -116,8 +134,9 @@ fn foreign_files_are_named_and_left_alone_and_half_written_ones_removed() {
 fn an_expired_file_goes_when_its_last_reader_is_gone() {
     let folder = tempfile::tempdir().unwrap();
     let keep = Some(Duration::from_mins(1));
-    let (store, _) = Store::open(StoreSettings { retention_age_max: keep, ..settings(folder.path()) }).unwrap();
-    store.append(vec![gaps(0..3)]);
+    let (store, mut appender, _) =
+        Store::open(StoreSettings { retention_age_max: keep, ..settings(folder.path()) }).unwrap();
+    appender.append(vec![gaps(0..3)]);
     let file = store.flush().unwrap().files.remove(0);
     let reader = store.view();
     assert_eq!(store.retain(62_000_000), 0);
@@ -135,11 +154,11 @@ fn an_expired_file_that_was_found_at_start_goes_too() {
     let folder = tempfile::tempdir().unwrap();
     let keep = Some(Duration::from_mins(1));
     let settings = StoreSettings { retention_age_max: keep, ..settings(folder.path()) };
-    let (store, _) = Store::open(settings.clone()).unwrap();
-    store.append(vec![gaps(0..3)]);
+    let (store, mut appender, _) = Store::open(settings.clone()).unwrap();
+    appender.append(vec![gaps(0..3)]);
     let file = store.flush().unwrap().files.remove(0);
-    drop(store);
-    let (store, _opened) = Store::open(settings).unwrap();
+    drop((store, appender));
+    let (store, _, _) = Store::open(settings).unwrap();
     assert_eq!(store.retain(62_000_001), 1);
     assert!(!file.exists());
 }
@@ -147,8 +166,8 @@ fn an_expired_file_that_was_found_at_start_goes_too() {
 #[test]
 fn a_failed_flush_keeps_the_rows() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = Store::open(settings(folder.path())).unwrap();
-    store.append(vec![gaps(0..3)]);
+    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
+    appender.append(vec![gaps(0..3)]);
     std::fs::write(folder.path().join("lake/gap"), "in the way").unwrap();
     let error = store.flush().unwrap_err().to_string();
     assert!(error.starts_with("create folder ") && error.contains("gap"), "{error}");
@@ -163,17 +182,20 @@ fn what_is_dropped_while_it_is_written_is_lost_only_if_it_is_not_saved() {
     for saved in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let row = row_bytes(Gap::TABLE);
-        let (store, _) = Store::open(StoreSettings { hot_bytes_max: 10 * row, ..settings(folder.path()) }).unwrap();
-        store.append(vec![gaps(0..6)]);
+        let (store, mut appender, _) =
+            Store::open(StoreSettings { hot_bytes_max: 10 * row, ..settings(folder.path()) }).unwrap();
+        appender.append(vec![gaps(0..6)]);
         let (frozen, _) = store.freeze();
-        assert!(store.append(vec![gaps(6..12)]).is_empty());
+        appender.append(vec![gaps(6..12)]);
+        assert_eq!(appender.take_losses(), []);
         let family = FamilyId::of::<Gap>();
         if saved {
             let origin = Origin { table: Gap::TABLE, host: "test", interval: None };
             store.flush_table(origin, &frozen.tables[family], &mut Flushed::default()).unwrap();
         }
         store.settle();
-        let losses = store.append(vec![gaps(12..13)]);
+        appender.append(vec![gaps(12..13)]);
+        let losses = appender.take_losses();
         let expected = Loss { family, reason: "memory full", rows: 6, time_range: (0, 5_000_000) };
         assert_eq!(losses, if saved { vec![] } else { vec![expected] });
         assert_eq!(store.stats().lost_rows, if saved { 0 } else { 6 });

@@ -16,16 +16,16 @@ pub struct View {
 /// One table at one moment.
 #[derive(Clone, Debug)]
 pub struct TableView {
-    /// What table it is.
+    /// Whose rows they are.
     pub family: FamilyId,
-    /// Rows that are in no file, in the order they came.
+    /// Rows that no file has, in the order of their sequence numbers.
     pub hot: Vec<Arc<HotBatch>>,
     /// Rows on disk, in the order of their sequence numbers.
     pub files: Arc<Vec<Arc<DataFile>>>,
 }
 
 impl View {
-    /// A view without any row.
+    /// A view without rows.
     #[must_use]
     pub fn empty() -> View {
         let table = |family| TableView { family, hot: Vec::new(), files: Arc::default() };

@@ -42,7 +42,7 @@ const CHILDREN_THAT_IMPORT_PARENTS: &[(&str, &[&str])] = &[
     ("src/daemon.rs", &["src/daemon/operator.rs"]),
     ("src/export.rs", &["src/export/link.rs", "src/export/trace.rs"]),
     ("src/query.rs", &["src/query/session.rs", "src/query/stream.rs"]),
-    ("src/store.rs", &["src/store/absent.rs", "src/store/flush.rs", "src/store/upkeep.rs"]),
+    ("src/store.rs", &["src/store/absent.rs", "src/store/appender.rs", "src/store/flush.rs", "src/store/upkeep.rs"]),
     ("src/store/journal.rs", &["src/store/journal/segment.rs"]),
 ];
 

@@ -1,7 +1,7 @@
 //! Rows that carry their own number, and a look at which of them a store has.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use kymo::record::Record;
 use kymo::record::label::Labels;
 use kymo::sampler::report::{Collector, Gap};
 use kymo::store::disk::Disk;
-use kymo::store::{Append, Loss, Opened, Store, StoreSettings, View};
+use kymo::store::{Append, Appender, Loss, Opened, Store, StoreSettings, View};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// From one row to the next: some hundred rows are an hour.
@@ -37,6 +37,7 @@ pub fn settings(path: &Path) -> StoreSettings {
 /// A store whose journal is written.
 pub struct Running {
     pub store: Arc<Store>,
+    appender: Mutex<Appender>,
     pub opened: Opened,
     threads: Vec<JoinHandle<()>>,
     labels: [Labels; 2],
@@ -44,20 +45,22 @@ pub struct Running {
 
 impl Running {
     pub fn open(disk: Arc<dyn Disk>, settings: StoreSettings) -> Running {
-        let (store, opened) = Store::open_on(disk, settings).unwrap();
-        let store = Arc::new(store);
+        let (store, appender, opened) = Store::open_on(disk, settings).unwrap();
+        let appender = Mutex::new(appender);
         let (writes, syncs) = store.start_journal();
         let threads = vec![thread::spawn(writes), thread::spawn(syncs)];
-        Running { store, opened, threads, labels: Default::default() }
+        Running { store, appender, opened, threads, labels: Default::default() }
     }
 
     /// Appends `rows` rows to each of the tables, numbered from `first` on, and waits until they are shown.
     pub fn append(&self, first: [u64; 2], rows: u64) -> Vec<Loss> {
         let mut losses = self.hand_over(first, rows);
-        while self.newest() != (first[0] + rows - 1).cast_signed() {
+        let mut appender = self.appender.lock().unwrap();
+        while appender.is_waiting() {
             thread::sleep(Duration::from_millis(1));
-            losses.extend(self.store.append(Vec::new()));
+            appender.append(Vec::new());
         }
+        losses.extend(appender.take_losses());
         losses
     }
 
@@ -78,18 +81,12 @@ impl Running {
         };
         let gap_rows: Vec<Gap> = number(first[0]).map(gap).collect();
         let collector_rows: Vec<Collector> = number(first[1]).map(collector).collect();
-        self.store.append(vec![
+        let mut appender = self.appender.lock().unwrap();
+        appender.append(vec![
             append(FamilyId::of::<Gap>(), to_batch(&[&gap_rows], gaps, &Gap::TABLE.schema())),
             append(FamilyId::of::<Collector>(), to_batch(&[&collector_rows], collectors, &Collector::TABLE.schema())),
-        ])
-    }
-
-    /// The number of the newest row that is shown of the first table.
-    fn newest(&self) -> i64 {
-        let view = self.store.view();
-        let newest = view.tables[FamilyId::of::<Gap>()].hot.last();
-        let rows = newest.map(|hot| hot.batch.column_by_name("lost").unwrap().as_primitive::<Int64Type>().clone());
-        rows.map_or(-1, |rows| rows.value(rows.len() - 1))
+        ]);
+        appender.take_losses()
     }
 
     pub fn close(self) {

@@ -1,0 +1,142 @@
+//! Adding rows: the drain thread's side of a store.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+
+use super::hot::{HotBatch, merge_tail, row_bytes};
+use super::{Dropped, Loss, State, Store, TableView, View};
+use crate::family::{FamilyId, PerFamily};
+
+/// Rows that the journal cannot take are shown after this time.
+const HIDDEN_MAX: Duration = Duration::from_secs(2);
+
+/// New rows of one table.
+#[derive(Debug)]
+pub struct Append {
+    /// The table.
+    pub family: FamilyId,
+    /// The rows.
+    pub batch: RecordBatch,
+}
+
+/// Numbers new rows, has them journaled, and then shows them. A store has one appender, from [`Store::open`].
+///
+/// While the disk hangs, rows wait here for a later call of [`append`](Self::append). Dropping the appender shows those that
+/// still wait, so that the next flush writes them. Drop it after the journal's threads have ended: then the journal has all
+/// rows that it will ever get.
+#[derive(Debug)]
+pub struct Appender {
+    store: Arc<Store>,
+    /// The sequence number of each table's next row.
+    next_seqs: PerFamily<u64>,
+    /// From the oldest to the newest.
+    waiting: VecDeque<Waiting>,
+}
+
+/// The rows of one call, which are not shown yet.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    /// The journal has them, or never will, once its count of done appends has reached this.
+    number: u64,
+    rows: Vec<(FamilyId, HotBatch)>,
+}
+
+impl Appender {
+    pub(super) fn new(store: Arc<Store>, next_seqs: PerFamily<u64>) -> Appender {
+        Appender { store, next_seqs, waiting: VecDeque::new() }
+    }
+
+    /// Journals new rows, then shows them, those of all tables in one step. Waits for the journal 200 ms at most; rows that
+    /// it does not have by then are shown by a later call, or after two seconds. So call this at every drain, with no rows
+    /// if there are none. Where memory is full, the oldest rows go: see [`take_losses`](Self::take_losses).
+    pub fn append(&mut self, appends: Vec<Append>) {
+        if !appends.is_empty() {
+            // A table may have several batches.
+            let number = |Append { family, batch }| {
+                let next_seq = &mut self.next_seqs[family];
+                let rows = HotBatch::new(*next_seq, batch);
+                *next_seq = rows.end_seq();
+                (family, rows)
+            };
+            let rows: Vec<_> = appends.into_iter().map(number).collect();
+            let journaled: Vec<_> = rows.iter().map(|(family, rows)| (*family, rows.first_seq, &rows.batch)).collect();
+            let number = self.store.journal.append(&journaled);
+            self.waiting.push_back(Waiting { since: Instant::now(), number, rows });
+        }
+        let done = self.store.journal.done();
+        self.show(|waiting| waiting.number <= done || waiting.since.elapsed() > HIDDEN_MAX);
+    }
+
+    /// The rows that were lost since the last call, for whatever reason.
+    pub fn take_losses(&mut self) -> Vec<Loss> {
+        std::mem::take(&mut self.store.lock().losses)
+    }
+
+    /// Whether rows wait for the journal.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn show(&mut self, is_ready: impl Fn(&Waiting) -> bool) {
+        let mut ready = Vec::new();
+        while let Some(waiting) = self.waiting.pop_front_if(|waiting| is_ready(waiting)) {
+            ready.extend(waiting.rows);
+        }
+        if !ready.is_empty() {
+            self.store.show(ready);
+        }
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        self.show(|_| true);
+    }
+}
+
+impl Store {
+    /// Shows new rows, and drops the oldest where memory is full.
+    fn show(&self, rows: Vec<(FamilyId, HotBatch)>) {
+        let mut state = self.lock();
+        let mut view = View::clone(&self.view.load());
+        for (family, rows) in rows {
+            let table_state = &mut state.tables[family];
+            let mut table = TableView::clone(&view.tables[family]);
+            table_state.end_seq = rows.end_seq();
+            table_state.hot_rows += rows.batch.num_rows() as u64;
+            table.hot.push(Arc::new(rows));
+            merge_tail(&mut table.hot, table_state.frozen_seq);
+            view.tables[family] = Arc::new(table);
+        }
+        drop_excess(&mut view, &mut state, self.settings.hot_bytes_max);
+        self.view.store(Arc::new(view));
+    }
+}
+
+/// Drops the oldest batches of the largest tables until memory holds at most `hot_bytes_max`.
+fn drop_excess(view: &mut View, state: &mut State, hot_bytes_max: u64) {
+    while state.hot_bytes() > hot_bytes_max {
+        let bytes = |family: &FamilyId| state.tables[*family].hot_rows * row_bytes(family.table);
+        let Some(family) = FamilyId::all().max_by_key(bytes) else { break };
+        let mut table = TableView::clone(&view.tables[family]);
+        if table.hot.is_empty() {
+            break;
+        }
+        let oldest = table.hot.remove(0);
+        let rows = oldest.batch.num_rows() as u64;
+        state.tables[family].hot_rows -= rows;
+        let loss = Loss { family, reason: "memory full", rows, time_range: oldest.time_range };
+        if state.is_flushing && oldest.first_seq < state.tables[family].frozen_seq {
+            state.dropped.push(Dropped { first_seq: oldest.first_seq, end_seq: oldest.end_seq(), loss });
+        } else {
+            state.lost_rows += rows;
+            state.losses.push(loss);
+        }
+        view.tables[family] = Arc::new(table);
+    }
+}
