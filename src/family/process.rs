@@ -1,6 +1,6 @@
-//! `process`: the processes that use most, from `/proc/PID/stat`, `/proc/PID/io` and `/proc/PID/fd`.
+//! `process`: the top processes by CPU or memory, plus pinned ones, from `/proc/PID/stat`, `io` and `fd`.
 //!
-//! The kernel's `Documentation/filesystems/proc.rst` and `proc_pid_stat(5)` say what the figures are.
+//! The kernel's `Documentation/filesystems/proc.rst` and `proc_pid_stat(5)` define the figures.
 
 mod slots;
 mod stat;
@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use self::slots::Slots;
-use self::table::{Entry, ProcessTable};
+use self::table::{Entry, PROCESSES_USUAL, ProcessTable};
 use crate::reading::context::{Context, PINS_MAX, Pin, ProcessChoice, TOP_MAX};
 use crate::reading::outcome::Outcome;
 use crate::reading::sample::{Rows, Sample};
@@ -19,74 +19,73 @@ use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
 
-/// So many pinned processes have a row, those with the least pids; a name may be that of many.
+/// The most pinned processes that have a row, as a name may be that of many. Those with the lowest pids have one.
 pub const PINNED_ROWS_MAX: usize = 100;
 
-/// Slots beyond the rows of a tick, so that there is one that no process of the same command has just had.
+/// Slots beyond the rows of a tick, so that there is a slot that no process of the same command had just before.
 const SLOTS_SPARE: usize = 84;
-/// The kernel keeps so much of the name of a process that is none of its own.
+/// The kernel cuts the names of user processes to this length.
 const NAME_BYTES_MAX: usize = 15;
 const US_PER_SECOND: i64 = 1_000_000;
 
 record! {
-    /// The processes that used most CPU time since the tick before, those that have most memory, and those that are
-    /// pinned: one row a process, however often it is among them. At the first tick the processes with most CPU time
-    /// since they began stand in for the former. A process that began and ended between two ticks is not seen.
+    /// Processes: top by CPU or memory, plus pinned, one row each. CPU means time used since the previous tick, or at
+    /// the first tick since the process started. A process that starts and ends between two ticks has no row.
     ///
-    /// `pid` and `start_us` say which process a row is of. For the rates of counters group by them, as in `SELECT
-    /// command, pid, start_us, rate(read_bytes, time) FROM process GROUP BY command, pid, start_us`. The labels do so
-    /// only while a process has its row.
+    /// `pid` and `start_us` identify a process. For rates of counters, group by them: `SELECT command, pid, start_us,
+    /// rate(read_bytes, time) FROM process GROUP BY command, pid, start_us`. The labels identify a process only while
+    /// it keeps its row.
     pub struct Process("process") {
         labels {
-            /// What the process calls itself, by default the name of its executable file, of which the kernel keeps 15
-            /// bytes. For the kernel's own workers what they are doing is left out.
+            /// The name of the process: by default that of its executable file, which the kernel cuts to 15 bytes.
+            /// Names of the kernel's own workers lack their current work.
             command => "kymo.process.command",
-            /// A small number that makes rows of the same command different series. A process has the same one for as
-            /// long as it has a row; later the number may be another's.
+            /// A small number that makes rows of the same command different series. A process keeps its number while it
+            /// has a row; later, another process may get it.
             slot => "kymo.process.slot",
         }
         values {
-            /// The process' id; the kernel gives it to another one some time after the process has ended.
+            /// The process id. The kernel reuses it some time after the process ends.
             gauge pid: i64 [Number],
-            /// When the process began, since boot, in units of 10 ms. It never changes.
+            /// Start time of the process, since boot, in units of 10 ms. It never changes.
             gauge start_us: i64 [Micros],
             /// CPU time in user mode, over all threads, in units of 10 ms.
             counter cpu_user_us: i64 [Micros],
             /// CPU time in the kernel, over all threads, in units of 10 ms.
             counter cpu_system_us: i64 [Micros],
-            /// CPU time since the tick before ÷ the time between the two: 1 is one CPU, all of the time. Absent when the
-            /// process was not there.
+            /// CPU time since the previous tick ÷ the time since then; 1 is one CPU fully used. NULL if the process was
+            /// not there at the previous tick.
             gauge cpu_ratio: f64 [Ratio] => "kymo.process.cpu.utilization" {},
-            /// Physical memory that is mapped, what is shared with others included. The kernel sums it up for each CPU by
-            /// itself and may be some pages behind.
+            /// Resident memory, including memory shared with other processes. The kernel's figure may be some pages
+            /// behind.
             gauge rss_bytes: i64 [Bytes] => "kymo.process.memory.usage" {},
-            /// Threads.
+            /// Number of threads.
             gauge threads: i64 [Count("{thread}")] => "kymo.process.thread.count" {},
-            /// Open files. Absent where kymo may not see them, and before Linux 6.2 where there are more than 4096.
+            /// Open files. NULL if kymo may not see them, and before Linux 6.2 if there are more than 4096.
             gauge open_files: i64 [Count("{file}")] => "kymo.process.open_file.count" {},
-            /// Page faults that needed no storage.
+            /// Page faults without I/O.
             counter minor_faults: i64 [Count("{fault}")],
-            /// Page faults that had to wait for storage.
+            /// Page faults with I/O.
             counter major_faults: i64 [Count("{fault}")],
-            /// Bytes that the process had read from storage, not from the page cache. Absent where kymo may not see it,
-            /// which takes the same user or `CAP_SYS_PTRACE`.
+            /// Bytes read from storage for the process, not from the page cache. NULL if kymo may not see them: it
+            /// needs the same user or `CAP_SYS_PTRACE`.
             counter read_bytes: i64 [Bytes],
-            /// Bytes that the process had written towards storage, also those that the page cache still holds. Absent as
+            /// Bytes written to storage for the process, including those still in the page cache. NULL where
             /// `read_bytes` is.
             counter write_bytes: i64 [Bytes],
         }
     }
 }
 
-/// Reads all processes, and of the chosen ones what costs more.
+/// Reads all processes, and the costlier figures of the chosen ones.
 #[derive(Debug)]
 pub struct ProcessSampler {
     choice: ProcessChoice,
     table: ProcessTable,
     slots: Slots,
-    /// Positions in the table of those that have a row.
+    /// Indexes in `table` of the processes that have a row.
     order: Vec<usize>,
-    /// What processes are ranked by, with their positions.
+    /// Ranks of the processes, with their indexes in `table`.
     ranks: Vec<(Rank, usize)>,
     /// The kernel's units of CPU time in a second, `USER_HZ`.
     units_per_second: f64,
@@ -98,8 +97,8 @@ impl Sample for ProcessSampler {
     type Record = Process;
 
     const INTERVAL_MIN: Duration = Duration::from_millis(100);
-    const RESOLUTION: &'static str = "faults, bytes, threads and files are exact at every read; CPU times are in units of 10 ms, so a share over 100 ms \
-     is in steps of 10 %";
+    const RESOLUTION: &'static str = "faults, bytes, threads and files are exact at every read; CPU times are in units of \
+                                      10 ms, so a share over 100 ms is in steps of 10 %";
 
     fn open(context: &Context) -> ProcessSampler {
         let mut choice = context.processes.clone();
@@ -113,7 +112,7 @@ impl Sample for ProcessSampler {
             table: ProcessTable::new(context.roots.procfs.clone()),
             slots: Slots::of(slots_max),
             order: Vec::new(),
-            ranks: Vec::new(),
+            ranks: Vec::with_capacity(PROCESSES_USUAL),
             units_per_second: units_per_second as f64,
             unit_us: US_PER_SECOND / count(units_per_second),
             page_bytes: i64::try_from(rustix::param::page_size()).unwrap_or(i64::MAX),
@@ -144,8 +143,8 @@ impl Sample for ProcessSampler {
 }
 
 impl ProcessSampler {
-    /// Marks the processes that have a row, and has their positions in `order`, by pid. Among equals those that had one
-    /// are before others, so that rows stay where nothing happens.
+    /// Marks the processes that have a row and puts their indexes into `order`, by pid. Among equals, processes that
+    /// had a row come first, so that rows stay while nothing happens.
     fn choose(&mut self) {
         let ProcessSampler { choice, table, order, ranks, .. } = self;
         let processes = table.processes();
@@ -161,7 +160,7 @@ impl ProcessSampler {
         order.extend(processes.iter().enumerate().filter(|(_, process)| process.chosen).map(|(at, _)| at));
     }
 
-    /// Before others are given one, for they get what nobody holds.
+    /// Lets processes keep their slots. This comes before others get one, as they get slots that nobody holds.
     fn hold_slots(&mut self, tick: &Tick) {
         let processes = self.table.processes();
         for at in &self.order {
@@ -173,14 +172,14 @@ impl ProcessSampler {
         }
     }
 
-    /// Pushes the row of the process at the position that stands at `at` in `order`.
+    /// Pushes the row of the process at index `order[at]`.
     fn push(&mut self, at: usize, tick: &Tick, rows: &mut Rows<Process>) {
         let Some(process) = self.order.get(at).and_then(|at| self.table.processes().get_mut(*at)) else { return };
         let identity = process.identity();
         let slot = match process.slot {
             Some(slot) => slot,
             None => {
-                // Where there is no slot left for it there is no row: it would be of another's series.
+                // Without a free slot there is no row: it would join another process's series.
                 let Some(slot) = self.slots.give(identity, process.command(), tick.monotonic_ns) else { return };
                 slot
             }
@@ -212,7 +211,7 @@ impl ProcessSampler {
     }
 }
 
-/// Whether `pin` is of this process.
+/// Whether `pin` means this process.
 fn is_of(pin: &Pin, process: &Entry) -> bool {
     match pin {
         Pin::Pid(pid) => *pid == process.identity().pid,
@@ -223,10 +222,10 @@ fn is_of(pin: &Pin, process: &Entry) -> bool {
     }
 }
 
-/// A figure, whether there was a row, and what decides among equals: the greatest is the first.
+/// A figure, whether the process had a row, and a figure that decides among equals. The greatest comes first.
 type Rank = Reverse<(i64, bool, i64)>;
 
-/// Marks the `top` processes by their rank; among equals, those with the least pids.
+/// Marks the `top` processes by rank; among equals, those with the lowest pids.
 fn mark_top(
     processes: &mut [Entry],
     ranks: &mut Vec<(Rank, usize)>,

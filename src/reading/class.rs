@@ -26,7 +26,8 @@ pub(crate) struct Class {
     prefix: &'static str,
     look_at_ns: i64,
     look_deeper_at_ns: i64,
-    /// The hash of the folder at the last look, and of the folder with its devices' folders; none before the first look.
+    /// The hash of the folder at the last look, and of the folder with its devices' folders; none before the first
+    /// look.
     signatures: Option<(u64, u64)>,
 }
 

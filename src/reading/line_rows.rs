@@ -8,7 +8,7 @@ use std::io;
 
 use heim_runtime::substitute::Substitute;
 
-use super::text::has_long_number;
+use super::text::{has_long_number, with_room};
 use crate::record::Record;
 
 /// The rows of one file, as last parsed.
@@ -62,19 +62,18 @@ impl<R: Record> LineRows<R> {
         self.text.push(headings);
     }
 
-    /// Compares the line at `row`, which is a known row or the one after the last. If it changed, heim gets `before` and
-    /// `bytes` as one line, or an empty line if `bytes` has a number that heim cannot handle.
+    /// Compares the line at `row`, which is a known row or the one after the last. If it changed, heim gets `before`
+    /// and `bytes` as one line, or an empty line if `bytes` has a number that heim cannot handle.
     pub(crate) fn compare(&mut self, row: usize, before: &[u8], bytes: &[u8]) {
-        if row == self.rows.len() {
-            self.rows.push(LineRow { bytes: Vec::new(), parsed: Parsed::Failed });
+        match self.rows.get_mut(row) {
+            Some(known) if known.bytes == bytes && !matches!(known.parsed, Parsed::Failed) => return,
+            Some(known) => {
+                known.bytes.clear();
+                known.bytes.extend_from_slice(bytes);
+                known.parsed = Parsed::Failed;
+            }
+            None => self.rows.push(LineRow { bytes: with_room(bytes), parsed: Parsed::Failed }),
         }
-        let Some(known) = self.rows.get_mut(row) else { return };
-        if known.bytes == bytes && !matches!(known.parsed, Parsed::Failed) {
-            return;
-        }
-        known.bytes.clear();
-        known.bytes.extend_from_slice(bytes);
-        known.parsed = Parsed::Failed;
         self.changed.push(row);
         if !has_long_number(bytes) {
             self.text.push(before);

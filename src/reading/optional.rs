@@ -31,8 +31,8 @@ impl Optional {
         (tick.monotonic_ns >= self.look_again_ns).then_some(self.name)
     }
 
-    /// Adds the file's bytes to those of `reader`, outside the snapshot: for a file that only one family reads. `None` if
-    /// the host lacks it.
+    /// Adds the file's bytes to those of `reader`, outside the snapshot: for a file that only one family reads. `None`
+    /// if the host lacks it.
     pub(crate) fn append(
         &mut self,
         tick: &Tick,

@@ -1,12 +1,12 @@
 //! Reading many small files one after the other into one buffer, with a bounded number of kept descriptors.
 //!
-//! The snapshot of `heim-runtime` keeps a buffer for each file, so that several readers can share it, and keeps few files.
-//! Families that read a file of every process or control group have one reader and thousands of files. They keep a
-//! descriptor beside what they know of the process or group. The bytes of a file last until the next file is read or the
-//! reader is cleared.
+//! The snapshot of `heim-runtime` keeps a buffer for each file, so that several readers can share it, and keeps few
+//! files. Families that read a file of every process or control group have one reader and thousands of files. They keep
+//! a descriptor beside what they know of the process or group. The bytes of a file last until the next file is read or
+//! the reader is cleared.
 //!
-//! A read on a kept descriptor is one `pread`. Beyond the limit, a file is opened, read and closed. Each open file costs
-//! the kernel a page (`Documentation/filesystems/seq_file.rst`).
+//! A read on a kept descriptor is one `pread`. Beyond the limit, a file is opened, read and closed. Each open file
+//! costs the kernel a page (`Documentation/filesystems/seq_file.rst`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -56,7 +56,8 @@ impl Reader {
     }
 
     /// The bytes of the file below `folder` at the path that `path` writes. `path` is called only if the file has to be
-    /// opened. If a kept descriptor fails, its file is gone; the path is opened anew, as it may be another file's by now.
+    /// opened. If a kept descriptor fails, its file is gone; the path is opened anew, as it may be another file's by
+    /// now.
     pub(crate) fn read(
         &mut self,
         folder: impl AsFd,
@@ -73,9 +74,9 @@ impl Reader {
         self.bytes.clear();
     }
 
-    /// Like [`read`](Self::read), but keeps the bytes of earlier files until [`clear`](Self::clear). The returned range is
-    /// for [`part`](Self::part). Reading all files before parsing any brings them closer to one moment and costs less, as
-    /// the processor's predictions stay on the kernel's path.
+    /// Like [`read`](Self::read), but keeps the bytes of earlier files until [`clear`](Self::clear). The returned range
+    /// is for [`part`](Self::part). Reading all files before parsing any brings them closer to one moment and costs
+    /// less, as the processor's predictions stay on the kernel's path.
     pub(crate) fn append(
         &mut self,
         folder: impl AsFd,

@@ -23,8 +23,8 @@ pub trait Sample: Sized + Send + 'static {
     /// A sampler for the host and the settings of `context`. Reads nothing yet.
     fn open(context: &Context) -> Self;
 
-    /// Whether this host has what the family reads. The collector's thread asks within a snapshot: before the first tick,
-    /// and every 10 s while the answer is no. A family that the host lacks is not sampled.
+    /// Whether this host has what the family reads. The collector's thread asks within a snapshot: before the first
+    /// tick, and every 10 s while the answer is no. A family that the host lacks is not sampled.
     ///
     /// # Errors
     /// What is missing and the usual reason, for people.

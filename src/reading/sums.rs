@@ -1,10 +1,10 @@
 //! Sums of lines that have a name and a number for each CPU.
 //!
-//! `/proc/interrupts` and `/proc/softirqs` have such lines. They are long on hosts with many CPUs, and most are the same as
-//! a tick ago. A line with the same bytes keeps its sum without being parsed.
+//! `/proc/interrupts` and `/proc/softirqs` have such lines. They are long on hosts with many CPUs, and most are the
+//! same as a tick ago. A line with the same bytes keeps its sum without being parsed.
 
 use super::outcome::Outcome;
-use super::text::{lines, text};
+use super::text::{lines, text, with_room};
 use crate::sampler::SampleError;
 
 /// Each CPU counts in 32 bits and wraps to zero.
@@ -92,7 +92,7 @@ impl<L: Copy> Sums<L> {
             None => {
                 let labels = label(now);
                 let Numbers { name_end, rest_at, sum } = parsed;
-                self.lines.insert(row, Line { bytes: bytes.to_vec(), name_end, rest_at, sum, lost: 0, labels });
+                self.lines.insert(row, Line { bytes: with_room(bytes), name_end, rest_at, sum, lost: 0, labels });
                 return;
             }
         }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::record::ABSENT;
 
-/// The lines of `bytes`, without their ends. The kernel ends every line, so bytes after the last end are a line that was
-/// cut. They are left out, as a cut number looks like a number.
+/// The lines of `bytes`, without their ends. The kernel ends every line, so bytes after the last end are a line that
+/// was cut. They are left out, as a cut number looks like a number.
 pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -27,7 +27,8 @@ pub(crate) fn pair(word: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&word[..equals], &word[equals + 1..]))
 }
 
-/// The decimal number in `word`. The kernel counts unsigned; a number that an `i64` cannot hold becomes the greatest `i64`.
+/// The decimal number in `word`. The kernel counts unsigned; a number that an `i64` cannot hold becomes the greatest
+/// `i64`.
 pub(crate) fn number(word: &[u8]) -> Option<i64> {
     /// No number of this many digits or fewer exceeds an `i64`.
     const DIGITS_SAFE: usize = 18;
@@ -69,10 +70,11 @@ pub(crate) fn next_number<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> i64
     words.next().and_then(number).unwrap_or(ABSENT)
 }
 
-/// Whether `text` has a number of 17 digits or more. If its longest number has 12 to 16 digits, the answer may be either.
+/// Whether `text` has a number of 17 digits or more. If its longest number has 12 to 16 digits, the answer may be
+/// either.
 ///
-/// heim multiplies numbers by 512 or 1000; long ones then exceed 2^64 and wrap or panic. A number of 16 digits times 1000
-/// fits.
+/// heim multiplies numbers by 512 or 1000; long ones then exceed 2^64 and wrap or panic. A number of 16 digits times
+/// 1000 fits.
 ///
 /// Among 17 bytes in a row, at least three whole groups of four lie on the text's grid of four.
 pub(crate) fn has_long_number(text: &[u8]) -> bool {
@@ -84,6 +86,13 @@ pub(crate) fn has_long_number(text: &[u8]) -> bool {
         run = if is_digits(group) { run + 1 } else { 0 };
         run == GROUPS
     })
+}
+
+/// A copy of `line` with room for longer numbers, so that the line can later be replaced without allocating.
+pub(crate) fn with_room(line: &[u8]) -> Vec<u8> {
+    let mut copy = Vec::with_capacity(2 * line.len());
+    copy.extend_from_slice(line);
+    copy
 }
 
 /// The text of `bytes`, with replacement characters for bytes that are not UTF-8. Allocates only for those.

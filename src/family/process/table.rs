@@ -14,11 +14,13 @@ use crate::reading::reader::{Kept, Reader, is_gone};
 use crate::reading::text::number;
 use crate::sampler::SampleError;
 
-/// Of more processes than this, those with the least pids are read.
+/// The most processes that are read: those with the lowest pids.
 pub(super) const PROCESSES_MAX: usize = 32_768;
-/// Where the kernel does not say how many files are open, they are counted up to this many.
+/// There is room for this many processes from the start, so that only hosts with more allocate for new ones.
+pub(super) const PROCESSES_USUAL: usize = 1_024;
+/// If the kernel does not report the number of open files, they are counted up to this many.
 const OPEN_FILES_MAX: i64 = 4_096;
-/// What `statfs(2)` says of procfs.
+/// The file system type that `statfs(2)` reports for procfs.
 const PROCFS_MAGIC: u64 = 0x9fa0;
 
 const FILE: &str = "PID/stat";
@@ -29,7 +31,7 @@ const NS_PER_SECOND: f64 = 1e9;
 pub(super) struct ProcessTable {
     procfs: PathBuf,
     processes: Vec<Entry>,
-    /// Room for them when some came or went.
+    /// A second buffer, for ticks at which processes came or went.
     next: Vec<Entry>,
     pids: Vec<i32>,
     listing: Listing,
@@ -37,20 +39,20 @@ pub(super) struct ProcessTable {
     reader: Reader,
     root: Option<Root>,
     processes_max: usize,
-    /// There were more than are read, and it was told.
+    /// There were too many, and this was reported.
     beyond: bool,
 }
 
 #[derive(Debug)]
 struct Root {
     folder: OwnedFd,
-    /// It is no recorded tree.
+    /// It is the kernel's, not a recorded tree.
     is_procfs: bool,
-    /// The kernel tells how many files a process has open without having them listed, as it has once.
+    /// The kernel has reported a number of open files, so they need not be listed.
     tells_open_files: bool,
 }
 
-/// What says which process it is: a pid is given anew some time after its process has ended.
+/// Identifies a process: the kernel reuses a pid some time after its process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) pid: i32,
@@ -63,18 +65,18 @@ pub(super) struct Identity {
 pub(super) struct Entry {
     pid: i32,
     pub(super) stat: Stat,
-    /// CPU time at the tick before, in clock ticks, and when that was.
+    /// CPU time at the previous tick, in clock ticks, and the time of that tick.
     before: Option<(i64, i64)>,
     /// When it was read.
     read_ns: i64,
     command: [u8; COMMAND_BYTES_MAX],
     command_len: usize,
     file: Kept,
-    /// The place it had when it last had a row.
+    /// The slot of its last row.
     pub(super) slot: Option<usize>,
     /// It has a row at this tick.
     pub(super) chosen: bool,
-    /// It had one at the tick before.
+    /// It had a row at the previous tick.
     pub(super) was_chosen: bool,
     /// It could not be read at this tick.
     is_gone: bool,
@@ -85,9 +87,9 @@ impl ProcessTable {
     pub(super) fn new(procfs: PathBuf) -> ProcessTable {
         ProcessTable {
             procfs,
-            processes: Vec::new(),
-            next: Vec::new(),
-            pids: Vec::new(),
+            processes: Vec::with_capacity(PROCESSES_USUAL),
+            next: Vec::with_capacity(PROCESSES_USUAL),
+            pids: Vec::with_capacity(PROCESSES_USUAL),
             listing: listing(),
             path: Vec::new(),
             reader: Reader::default(),
@@ -97,12 +99,12 @@ impl ProcessTable {
         }
     }
 
-    /// All that could be read at the last [`ProcessTable::refresh`], by pid.
+    /// The processes that the last [`ProcessTable::refresh`] could read, by pid.
     pub(super) fn processes(&mut self) -> &mut [Entry] {
         &mut self.processes
     }
 
-    /// Lists the processes. What came after the greatest number of them is left out; whether there is more.
+    /// Lists the processes, up to the limit; whether there are more.
     pub(super) fn list(&mut self) -> Result<bool, SampleError> {
         let root = open_root(&self.procfs, &mut self.root)?;
         let ProcessTable { pids, listing, processes_max, .. } = self;
@@ -119,7 +121,7 @@ impl ProcessTable {
             !beyond
         })
         .map_err(|error| failed("processes", error))?;
-        // The kernel lists them so; a recorded tree does not.
+        // The kernel lists them in order; a recorded tree may not.
         pids.sort_unstable();
         Ok(beyond)
     }
@@ -129,25 +131,24 @@ impl ProcessTable {
         &self.procfs
     }
 
-    /// Whether there is any process to be seen.
+    /// Whether no process was listed.
     pub(super) fn is_empty(&self) -> bool {
         self.pids.is_empty()
     }
 
-    /// Lists the processes and reads each at the tick of `now_ns`. One that ends meanwhile, or that kymo may not see, is
-    /// not there.
+    /// Lists the processes and reads each at the tick of `now_ns`. Leaves out those that end meanwhile or that kymo may
+    /// not see.
     pub(super) fn refresh(&mut self, now_ns: i64, outcome: &mut Outcome) -> Result<(), SampleError> {
         let beyond = self.list()?;
         if beyond && !self.beyond {
-            outcome
-                .fail("processes", format_args!("there are more than {}; the others are not read", self.processes_max));
+            outcome.fail("processes", format_args!("more than {}; the others are not read", self.processes_max));
         }
         self.beyond = beyond;
         self.adopt();
         let ProcessTable { procfs, processes, reader, root, .. } = self;
         let root = open_root(procfs, root)?;
         let mut some_gone = false;
-        // Looked at one by one: reading many before would take them out of the processor's nearest cache again.
+        // Each is parsed right after its read: reading many first would push them out of the processor's nearest cache.
         for process in &mut *processes {
             let pid = process.pid;
             let path = |path: &mut Vec<u8>| write_path(path, pid, "stat");
@@ -168,7 +169,7 @@ impl ProcessTable {
         Ok(())
     }
 
-    /// Makes the processes those that were listed. At most ticks they are.
+    /// Makes `processes` the listed ones, keeping what is known. At most ticks nothing changes.
     fn adopt(&mut self) {
         let ProcessTable { processes, next, pids, .. } = self;
         if processes.iter().map(|process| process.pid).eq(pids.iter().copied()) {
@@ -184,19 +185,20 @@ impl ProcessTable {
         std::mem::swap(processes, next);
     }
 
-    /// What the process read from and wrote to storage. `None` for what kymo may not see.
+    /// The bytes that the process read from and wrote to storage; `None` if kymo may not see them.
     pub(super) fn io(&mut self, pid: i32, kept: &mut Kept) -> (Option<i64>, Option<i64>) {
         let Ok(root) = open_root(&self.procfs, &mut self.root) else { return (None, None) };
         let path = |path: &mut Vec<u8>| write_path(path, pid, "io");
         self.reader.read(&root.folder, path, kept).map_or((None, None), parse_io)
     }
 
-    /// How many files the process has open. `None` for what kymo may not see.
+    /// The number of open files of the process; `None` if kymo may not see it.
     pub(super) fn open_files(&mut self, pid: i32) -> Option<i64> {
         let root = open_root(&self.procfs, &mut self.root).ok()?;
         let path = c_path(&mut self.path, |path| write_path(path, pid, "fd")).ok()?;
         if root.is_procfs {
-            // Since Linux 6.2 it is the folder's size; before, that is zero, as it is for a kernel thread.
+            // Since Linux 6.2 the folder's size is the number of files. Before, the size is zero, and for kernel
+            // threads it always is.
             let size = statat(&root.folder, path, AtFlags::empty()).ok()?.st_size;
             root.tells_open_files |= size > 0;
             if root.tells_open_files {
@@ -254,17 +256,17 @@ impl Entry {
         Identity { pid: self.pid, start: self.stat.start }
     }
 
-    /// The name that the process gave itself, or of its executable file.
+    /// The name that the process gave itself, or that of its executable file.
     pub(super) fn command(&self) -> &[u8] {
         self.command.get(..self.command_len).unwrap_or_default()
     }
 
-    /// CPU time since the tick before, in clock ticks; all of it for a process that was not there.
+    /// CPU time since the previous tick, in clock ticks; all of it if the process was not there then.
     pub(super) fn cpu_since(&self) -> i64 {
         self.stat.cpu().saturating_sub(self.before.map_or(0, |(cpu, _)| cpu))
     }
 
-    /// The share of one CPU that it had since the tick before; NaN for one that was not there.
+    /// The share of one CPU since the previous tick; NaN if the process was not there then.
     pub(super) fn cpu_ratio(&self, clock_ticks_per_second: f64) -> f64 {
         let Some((_, before_ns)) = self.before else { return f64::NAN };
         let seconds = self.read_ns.saturating_sub(before_ns) as f64 / NS_PER_SECOND;
@@ -283,13 +285,13 @@ fn open_root<'a>(procfs: &Path, root: &'a mut Option<Root>) -> Result<&'a mut Ro
     root.as_mut().ok_or_else(|| failed("processes", "procfs is not open"))
 }
 
-/// With `hidepid` set, procfs shows processes of others by their pid only, or not at all.
+/// With `hidepid`, procfs shows only the pids of other users' processes, or nothing of them.
 fn is_forbidden(error: Errno) -> bool {
     matches!(error, Errno::ACCESS | Errno::PERM)
 }
 
 fn write_path(path: &mut Vec<u8>, pid: i32, file: &str) {
-    // Into memory nothing fails.
+    // Writing to memory does not fail.
     let _ = write!(path, "{pid}/{file}");
 }
 
@@ -325,7 +327,7 @@ mod tests {
             let mut outcome = Outcome::default();
             table.refresh(now_ns, &mut outcome).unwrap();
             assert_eq!(table.processes().len(), 300);
-            // Once is enough.
+            // It is reported once.
             assert_eq!(outcome.into_result().is_err(), now_ns == 0);
         }
     }
