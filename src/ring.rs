@@ -1,12 +1,13 @@
 //! A bounded single-producer single-consumer ring of `Copy` records, the only unsafe code in this crate.
 //!
-//! The producer writes records into free slots and makes a whole tick visible with one [`Producer::publish`]; the
-//! consumer reads everything published as at most two slices and then frees the slots. Neither ever waits. When
-//! the ring is full the newest record is dropped and counted: what is already recorded stays.
+//! The producer writes records into free slots and makes a whole tick visible with one [`Producer::publish`]. The
+//! consumer reads everything published as at most two slices and then frees the slots. Neither ever waits. If the ring
+//! is full, the newest record is dropped and counted; older records stay.
 //!
-//! Positions count up and wrap with `usize`; a slot is `position & mask`. As in Lamport's queue ("Specifying
-//! concurrent program modules", 1983) each side alone writes its own position. Each side keeps a copy of the
-//! other's position and reads the shared one only when the copy says full or empty.
+//! Positions count up and wrap with `usize`; a slot is `position & mask`. As in Lamport's queue ("Specifying concurrent
+//! program modules", 1983) only the producer writes the published position, and only the consumer the freed one. The
+//! producer keeps a copy of the freed position and reads the shared one only when the copy says that the ring is full.
+//! The consumer keeps no copy of the published position: it reads it once a drain.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -25,7 +26,7 @@ use std::{
 
 use crossbeam::utils::CachePadded;
 
-/// The most slots a ring can have.
+/// The most slots of a ring.
 pub const CAPACITY_MAX: usize = 1 << 24;
 
 /// A ring of at least `capacity` slots, rounded up to a power of two within 1…[`CAPACITY_MAX`].
@@ -54,11 +55,11 @@ pub fn ring<T: Copy + Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 
 struct Shared<T> {
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
-    /// Written by the producer: all positions before it hold initialised records.
+    /// Written by the producer: all slots before this position hold initialised records.
     published: CachePadded<AtomicUsize>,
-    /// Written by the consumer: all positions before it may be overwritten.
+    /// Written by the consumer: all slots before this position may be overwritten.
     freed: CachePadded<AtomicUsize>,
-    /// Records that found no free slot; written by the producer, read by anyone.
+    /// Records dropped because the ring was full. Written by the producer, read by both sides.
     dropped: CachePadded<AtomicU64>,
     /// Set when the producer is gone.
     abandoned: AtomicBool,
@@ -76,16 +77,16 @@ unsafe impl<T: Copy + Send> Send for Shared<T> {}
 pub struct Producer<T> {
     shared: Arc<Shared<T>>,
     mask: usize,
-    /// Position of the next record; runs ahead of `published` within a tick.
+    /// Position of the next record. Within a tick it is ahead of `Shared::published`.
     written: usize,
-    /// Last seen value of `Shared::freed`: without it every push would pull the consumer's cache line.
+    /// The last seen value of `Shared::freed`. Without it, every push would fetch the consumer's cache line.
     freed: usize,
     dropped: u64,
 }
 
 impl<T: Copy + Send> Producer<T> {
-    /// Writes a record that becomes visible with the next [`publish`](Self::publish). Returns `false` when the ring
-    /// is full: the record is dropped and counted.
+    /// Writes a record, which becomes visible with the next [`publish`](Self::publish). Returns `false` if the ring is
+    /// full; the record is then dropped and counted.
     #[inline]
     pub fn push(&mut self, record: T) -> bool {
         if self.written.wrapping_sub(self.freed) > self.mask {
@@ -111,7 +112,7 @@ impl<T: Copy + Send> Producer<T> {
         self.shared.dropped.store(self.dropped, Ordering::Relaxed);
     }
 
-    /// How many records were dropped because the ring was full, since it was made.
+    /// The number of records dropped because the ring was full, since it was made.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -120,7 +121,7 @@ impl<T: Copy + Send> Producer<T> {
 
 impl<T> Drop for Producer<T> {
     fn drop(&mut self) {
-        // Release: whoever sees this sees the last publish as well.
+        // Release: a consumer that sees this also sees the last publish.
         self.shared.abandoned.store(true, Ordering::Release);
     }
 }
@@ -129,7 +130,7 @@ impl<T> Drop for Producer<T> {
 pub struct Consumer<T> {
     shared: Arc<Shared<T>>,
     mask: usize,
-    /// Position of the next record to read; `Shared::freed` follows it.
+    /// Position of the next record to read, which is also the value of `Shared::freed`.
     freed: usize,
 }
 
@@ -137,7 +138,7 @@ impl<T: Copy + Send> Consumer<T> {
     /// Passes all published records, oldest first, as two slices (the second is empty unless the records wrap
     /// around the ring's end), then frees their slots.
     ///
-    /// Records stay in the ring when `read` panics, and are passed again.
+    /// If `read` panics, the records stay in the ring and are passed again.
     pub fn drain<R>(&mut self, read: impl FnOnce(&[T], &[T]) -> R) -> R {
         // Acquire: pairs with the release store in `publish`, so slots before the position are initialised.
         let published = self.shared.published.load(Ordering::Acquire);
@@ -151,7 +152,7 @@ impl<T: Copy + Send> Consumer<T> {
         result
     }
 
-    /// How many records were dropped because the ring was full, as of the last publish.
+    /// The number of records dropped because the ring was full, as of the last publish.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         // Relaxed: a statistic; it orders nothing.
@@ -192,8 +193,8 @@ fn view<T, R>(
     read(old, new)
 }
 
-// loom watches each cell by itself, so its model reads cell by cell instead of by slice; positions and orderings
-// are the same code.
+// loom checks each cell separately, so its model reads cell by cell instead of by slice. Positions and orderings are
+// the same code.
 #[cfg(feature = "loom")]
 fn write<T: Copy>(slot: &UnsafeCell<MaybeUninit<T>>, record: T) {
     // SAFETY: as in the real `write`.
