@@ -1,7 +1,7 @@
-//! What kymo makes of odd hosts: trees of `/proc` and `/sys` as hosts have or had them, and their rows as golden files.
+//! The rows of odd hosts: trees of `/proc` and `/sys` as hosts have or had them, with their rows as golden files.
 //!
-//! A case is a folder of `tests/fixtures` with a numbered tree for each tick, a second apart, or one tree of its own.
-//! After a wanted change: `KYMO_BLESS=1 cargo test --test it fixtures`.
+//! A case is a folder of `tests/fixtures`. It is one tree, or has a numbered tree for each tick; ticks are a second
+//! apart. After a wanted change: `KYMO_BLESS=1 cargo test --test it fixtures`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fmt::Write;
@@ -37,7 +37,7 @@ impl Reader {
         Reader { name, sampler, source }
     }
 
-    /// The rows of a tick, and what was wrong with it.
+    /// The rows of a tick and its errors.
     fn tick(&mut self, tick: &Tick, tree: &Path) -> String {
         let (mut lacking, mut outcome) = (None, Ok(()));
         in_snapshot(&mut || {
@@ -75,7 +75,7 @@ fn trees(case: &str) -> Vec<PathBuf> {
     if numbered.is_empty() { vec![folder] } else { numbered }
 }
 
-/// Makes `folder` what `tree` is, file by file in place, as the kernel's files change.
+/// Makes `folder` equal to `tree`. Files are rewritten in place, as the kernel's files change.
 fn turn_into(folder: &Path, tree: &Path) {
     fs::create_dir_all(folder).unwrap();
     for entry in fs::read_dir(folder).unwrap() {
@@ -102,7 +102,7 @@ fn rows(case: &str, families: &[&'static str]) -> String {
     let mut text = String::new();
     for (second, tree) in (0..).zip(trees(case)) {
         turn_into(folder.path(), &tree);
-        // A file that was removed would else be read on.
+        // Otherwise the thread would keep reading a file that was removed.
         heim_runtime::linux::set_roots(&context.roots.procfs, &context.roots.sysfs);
         let tick = Tick { time: START_US + second * SECOND_US, monotonic_ns: second * 1_000 * SECOND_US };
         for reader in &mut readers {
@@ -121,7 +121,7 @@ fn holds(case: &str, families: &[&'static str]) {
         fs::write(&golden, &rows).unwrap();
     }
     let wanted = fs::read_to_string(&golden).unwrap();
-    // A short message: the whole is in the file.
+    // A short message: all rows are in the file.
     if let Some((number, (found, wanted))) =
         (1..).zip(rows.lines().zip(wanted.lines())).find(|(_, (found, wanted))| found != wanted)
     {
@@ -130,7 +130,7 @@ fn holds(case: &str, families: &[&'static str]) {
     assert_eq!(rows.lines().count(), wanted.lines().count(), "{}", golden.display());
 }
 
-/// All families that are sampled from files alone: what a file system's size is, only the kernel says.
+/// All families that are sampled.
 fn all() -> Vec<&'static str> {
     FamilyId::all().filter(|family| family.sampling().is_some()).map(|family| family.name()).collect()
 }

@@ -1,13 +1,13 @@
 //! No bytes below `/proc` and `/sys` make a family panic, or push a row that is not whole.
 //!
 //! Each family is sampled over the trees of `tests/fixtures`, with every file changed at random: bits, bytes, words and
-//! lines, cut, doubled, swapped and made huge. It is sampled by itself, not by a collector, which would catch a panic.
+//! lines are cut, doubled, swapped and made huge. The test samples without a collector, which would catch a panic.
 //!
-//! - `KYMO_FUZZ_SECONDS`: how long for each family; a small number of iterations where it is not set.
-//! - `KYMO_FUZZ_SEED`: the seed of the first iteration, each other has the next number. Random where seconds are set,
-//!   else always the same.
-//! - `KYMO_FUZZ_FAMILY`: only this one.
-//! - `KYMO_FUZZ_THREADS`: how many families at the same time, 2 where it is not set.
+//! - `KYMO_FUZZ_SECONDS`: the time for each family. If not set: a small number of iterations.
+//! - `KYMO_FUZZ_SEED`: the seed of the first iteration; each next iteration adds one. If not set: random with
+//!   `KYMO_FUZZ_SECONDS`, otherwise always the same.
+//! - `KYMO_FUZZ_FAMILY`: fuzz only this family.
+//! - `KYMO_FUZZ_THREADS`: the number of families at the same time; 2 if not set.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::any::Any;
@@ -32,14 +32,14 @@ use kymo::record::label::Labels;
 use kymo::sampler::{Sampler, Tick};
 use tempfile::TempDir;
 
-/// Iterations of each family where no time is given.
+/// Iterations of each family if no time is given.
 const ITERATIONS: u64 = 200;
 const SEED: u64 = 1;
-/// Families that are sampled at the same time, where their number is not given.
+/// Families that are sampled at the same time, if no number is given.
 const THREADS: usize = 2;
-/// Fewer than some ticks push: what is dropped is counted, too.
+/// Some ticks push more, so that dropping is tested too.
 const RING_CAPACITY: usize = 512;
-/// Of a line that is made huge.
+/// The most bytes of a line that is made huge.
 const HUGE_BYTES_MAX: usize = 64 << 10;
 /// 2026-01-01.
 const START_US: i64 = 1_767_225_600_000_000;
@@ -77,7 +77,7 @@ fn trees() -> Vec<Tree> {
     found
 }
 
-/// What is in `folder`, in an order that is the same on every machine.
+/// The entries of `folder`, in the same order on every machine.
 fn children(folder: &Path) -> Vec<PathBuf> {
     let mut children: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     children.sort();
@@ -104,7 +104,7 @@ fn one_in(n: usize, random: &mut Rng) -> bool {
     random.usize(..n) == 0
 }
 
-/// Words that number parsers stumble on, and others.
+/// Words that parsers may stumble on.
 const WORDS: &[&[u8]] = &[
     b"0",
     b"00",
@@ -159,11 +159,11 @@ const WORDS: &[&[u8]] = &[
     b"/",
     b"%s",
 ];
-/// What may stand between lines, words and halves of words.
+/// Texts that may separate lines, words and halves of words.
 const SEPARATORS: &[&[u8]] =
     &[b" ", b"  ", b"\t", b"\n", b"\n\n", b"\r\n", b"\r", b"\x0b", b"\xc2\xa0", b":", b": ", b"=", b",", b"\0"];
 
-/// The piece of `bytes` around a random place that `ends` bounds.
+/// The piece of `bytes` around a random place, bounded by bytes for which `ends` holds.
 fn piece(bytes: &[u8], random: &mut Rng, ends: fn(u8) -> bool) -> (usize, usize) {
     let at = random.usize(..bytes.len().max(1));
     let from = bytes[..at].iter().rposition(|byte| ends(*byte)).map_or(0, |end| end + 1);
@@ -184,7 +184,7 @@ fn insert(bytes: &mut Vec<u8>, at: usize, what: impl IntoIterator<Item = u8>) {
     bytes.splice(at..at, what);
 }
 
-/// Changes something.
+/// Makes one random change.
 fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
     let part = if random.bool() { line } else { word };
     let at = random.usize(..=bytes.len());
@@ -221,7 +221,7 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
             insert(bytes, from, short);
         }
         17 => {
-            // The first end after some place goes.
+            // Removes the first blank after a random place.
             if let Some(end) = bytes[at..].iter().position(u8::is_ascii_whitespace) {
                 bytes.remove(at + end);
             }
@@ -248,7 +248,7 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Rng) {
     }
 }
 
-/// A file as it is at a tick.
+/// A file with some random changes.
 fn mutated(bytes: &[u8], random: &mut Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     if !one_in(8, random) {
@@ -259,7 +259,7 @@ fn mutated(bytes: &[u8], random: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Where a thread has its trees.
+/// The folder of a thread's trees.
 struct Place {
     folder: TempDir,
 }
@@ -271,7 +271,7 @@ impl Place {
         Place { folder: folder.unwrap() }
     }
 
-    /// Puts a tree there, with each file as `change` makes it; files that it gives nothing for are not there.
+    /// Writes a tree with each file as `change` makes it; a file for which it gives `None` is removed.
     fn put(&self, tree: &Tree, change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>) {
         let root = self.folder.path().join(&tree.name);
         // Both are there in any case.
@@ -304,7 +304,7 @@ impl Place {
     }
 }
 
-/// How a family did.
+/// The counts of a family's run.
 #[derive(Default)]
 struct Course {
     iterations: u64,
@@ -333,7 +333,7 @@ impl Subject {
         let mut taken = None;
         let began = Instant::now();
         in_snapshot(&mut || {
-            // What the host lacks is looked for as well: it may be gone after the check.
+            // Samples even if the check fails: a host may lose a family after a check.
             let _ = self.sampler.check();
             taken = Some(self.sampler.sample(tick));
         });
@@ -356,7 +356,7 @@ impl Subject {
     }
 }
 
-/// The trees in which the family has rows; all of them where it never has.
+/// The trees in which the family has rows; all trees if it has rows in none.
 fn useful<'a>(family: &'static Family, trees: &'a [Tree], place: &Place) -> Vec<&'a Tree> {
     let has_rows = |tree: &&Tree| {
         place.put(tree, &mut |bytes| Some(bytes.to_vec()));
@@ -378,7 +378,7 @@ fn tick(start_us: i64, second: i64) -> Tick {
 fn iterate(family: &'static Family, trees: &[&Tree], place: &Place, seed: u64, course: &mut Course) {
     let mut random = Rng::with_seed(seed);
     let tree = random.choice(trees).unwrap();
-    // Some hosts' first tick is one of good health.
+    // Some runs begin with an unchanged tree.
     let is_whole = one_in(4, &mut random);
     place.put(tree, &mut |bytes| if is_whole { Some(bytes.to_vec()) } else { change(bytes, &mut random) });
     let mut subject = place.open(tree, family);
@@ -409,7 +409,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Goes on until the time is over, or something is wrong.
+/// Runs until the time is over or something is wrong.
 fn fuzz(family: &'static Family, trees: &[Tree], limit: Option<Duration>, first_seed: u64) -> Result<Course, String> {
     let place = Place::new();
     let trees = useful(family, trees, &place);
@@ -466,7 +466,7 @@ fn no_bytes_make_a_family_panic() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// What is put there is changed, differs from seed to seed, and is the same for the same.
+/// Files are changed, differently for each seed, and equally for the same seed.
 #[test]
 fn mutations_follow_from_the_seed() {
     let text = b"MemTotal:  2048 kB\nMemFree:  1024 kB\n".repeat(4);
