@@ -1,22 +1,21 @@
-//! One file's bytes: how they are read whole with as few calls as the kernel allows.
+//! Reads a whole file with as few calls as the kernel allows.
 //!
 //! Most files of procfs and sysfs are made by the kernel's `seq_file` (`fs/seq_file.c`,
-//! `Documentation/filesystems/seq_file.rst`), in one of two ways, and only the kind of the file
-//! says whether a short read was its end:
+//! `Documentation/filesystems/seq_file.rst`) in one of two ways. Whether a short read was the end
+//! depends on the way:
 //!
-//! - `single_open()` makes the text as one record. The kernel's buffer grows until the record fits
-//!   into it, and a read that leaves room in our buffer has got all of it.
-//! - An iterator makes a record at a time. `seq_read_iter()` returns when the next record does not
-//!   fit into what is left of the kernel's buffer, which has one page, or a power of two of pages
-//!   after a record that was larger; a larger buffer of ours does not change that. If what a read
-//!   returned leaves more room in the last page than the longest record takes, then it was the last
-//!   one. Otherwise only a read of nothing tells.
+//! - `single_open()` makes the text as one record. The kernel's buffer grows until the record fits,
+//!   so a read that leaves room in our buffer got all of it.
+//! - An iterator makes one record at a time. `seq_read_iter()` returns when the next record does not
+//!   fit into the rest of the kernel's buffer. That buffer has one page, or a power of two of pages
+//!   after a larger record; a larger buffer of ours does not change that. If a read leaves more room
+//!   in the last page than the longest record takes, it was the last one. Otherwise only a read of
+//!   zero bytes shows the end.
 //!
-//! Of files which are in neither list, and where a read may stop is not known, everything is read
-//! until a read gives nothing. `/proc/interrupts` stays among them: its iterator's last record is all
-//! of what the architecture adds (`arch_show_interrupts()`), a number for each CPU on each of its
-//! lines, so that no bound of ours holds for a record. Next to what the kernel does for the first
-//! read, one more that gives nothing is little.
+//! Files that are in neither list are read until a read gives zero bytes. `/proc/interrupts` is one
+//! of them: its iterator's last record is everything that the architecture adds
+//! (`arch_show_interrupts()`), with a number for each CPU on each line, so a record has no bound.
+//! One more read of zero bytes costs little next to the kernel's work for the first read.
 
 use std::error::Error;
 use std::fmt;
@@ -32,22 +31,21 @@ use rustix::io::{pread, retry_on_intr};
 /// thousand interrupts on 512 CPUs are 5.6 MB.
 const FILE_BYTES_MAX: usize = 16 << 20;
 
-/// What a buffer has at first. It doubles until the file fits and stays that large.
+/// The first size of a buffer. It doubles until the file fits, and keeps its size.
 const BUFFER_BYTES_MIN: usize = 8 << 10;
 
-/// The smallest page Linux has; larger ones are its multiples.
+/// The smallest page of Linux; larger pages are multiples of it.
 const PAGE_BYTES: usize = 4 << 10;
 
-/// No record of the files called [`Shape::Records`] is longer, but where another bound is given. The
-/// longest are lines of `net/dev` (16 numbers) and `diskstats` (20), whose numbers have up to 20
-/// digits.
+/// The longest record of files called [`Shape::RECORDS`]. The longest are lines of `net/dev` (16
+/// numbers) and `diskstats` (20), whose numbers have up to 20 digits.
 const RECORD_BYTES_MAX: usize = 1 << 10;
 
-/// No line of `vmstat` is longer: a name of some 30 bytes, and a number. The file ends near the end
-/// of a page on many a kernel, so the bound decides whether it takes another read.
+/// The longest line of `vmstat`: a name of about 30 bytes and a number. On many kernels the file ends
+/// near the end of a page, so a low bound saves a read.
 const VMSTAT_LINE_BYTES_MAX: usize = 128;
 
-/// A file's bytes as they were at one moment, and its name for errors about them.
+/// A file's bytes at one moment, and its path for errors.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) path: PathBuf,
@@ -60,12 +58,12 @@ impl Content {
         Self { path, bytes }
     }
 
-    /// All of it as text.
+    /// All bytes as text.
     pub(crate) fn text(&self) -> io::Result<&str> {
         self.text_of(&self.bytes)
     }
 
-    /// A part of it as text.
+    /// Some of the bytes as text.
     pub(crate) fn text_of<'a>(&self, part: &'a [u8]) -> io::Result<&'a str> {
         str::from_utf8(part)
             .map_err(|source| error("parse", &self.path, io::Error::new(io::ErrorKind::InvalidData, source)))
@@ -73,7 +71,7 @@ impl Content {
 
     /// Reads all of `file` into the buffer, which keeps its capacity.
     ///
-    /// Several reads are not one moment; the kernel promises that for none of its iterators.
+    /// If that takes several reads, the bytes are not of one moment; no iterator of the kernel promises that.
     pub(crate) fn fill(&mut self, file: &OwnedFd, shape: Shape) -> io::Result<()> {
         self.read(file, shape).map_err(|source| error("read", &self.path, source))
     }
@@ -82,7 +80,7 @@ impl Content {
         let bytes = &mut self.bytes;
         bytes.clear();
         let mut filled = false;
-        // Ends: every round but the last adds bytes, and their number is limited.
+        // This ends: each round but the last adds bytes, and their number is limited.
         loop {
             if bytes.capacity() - bytes.len() <= PAGE_BYTES {
                 bytes.reserve(bytes.len().max(BUFFER_BYTES_MIN));
@@ -99,7 +97,7 @@ impl Content {
                     format!("has more than {FILE_BYTES_MAX} bytes"),
                 ));
             }
-            // What follows a read that was cut by our buffer begins in the middle of the kernel's.
+            // After a read that our buffer cut, the next one begins in the middle of the kernel's buffer.
             filled |= n == room;
             if !filled && shape.ends_after(n) {
                 return Ok(());
@@ -114,14 +112,14 @@ pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
     retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map_err(|source| error("open", path, source.into()))
 }
 
-/// What a read that left room in our buffer says about the file's end.
+/// What a read that left room in our buffer means for the file's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// It was the end.
     Whole,
-    /// It was the end if another record of so many bytes had found room in the kernel's page.
+    /// It was the end if a record of `bytes_max` bytes would still have fitted into the kernel's page.
     Records { bytes_max: usize },
-    /// Nothing.
+    /// Nothing: only a read of zero bytes shows the end.
     Unknown,
 }
 
@@ -162,7 +160,7 @@ impl Shape {
     ///
     /// Attributes of devices, and of control groups as well, are made in one piece
     /// (`fs/kernfs/file.c`), except that binary attributes come by pages and `cgroup.procs` by
-    /// lines. Debugging file systems do as they like.
+    /// lines. Debugging file systems follow no rule.
     pub(crate) fn of_sys(name: &[u8]) -> Self {
         match split(name) {
             (b"block" | b"bus" | b"class" | b"devices", _) => Self::RECORDS,
@@ -192,8 +190,7 @@ fn split(name: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// An error with the operation and the path it was done to; its kind and its source are those of
-/// `source`.
+/// An error that names the operation and the path. Its kind is that of `source`.
 #[cold]
 pub(crate) fn error(operation: &'static str, path: &Path, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), PathError { operation, path: path.to_path_buf(), source })

@@ -1,8 +1,8 @@
 //! Reading files and directories, with heim's signatures.
 //!
 //! Files below [the roots](crate::linux) come from this thread's [snapshot]; others are opened,
-//! read and closed at each call. Every future reads when it is polled and is ready then, and so is
-//! every stream's next item.
+//! read and closed at each call. Every future and every stream's next item reads when it is polled
+//! and is ready then.
 //!
 //! Errors name the path. A file that is larger than 16 MiB is an error of the kind
 //! [`io::ErrorKind::FileTooLarge`], and text that is not UTF-8 one of
@@ -35,7 +35,7 @@ pub async fn read_to_string<P: AsRef<Path>>(path: P) -> io::Result<String> {
 ///
 /// # Errors
 ///
-/// If the file cannot be opened or read, is too large, or is not UTF-8, and what the parser gives.
+/// If the file cannot be opened or read, is too large, or is not UTF-8; and the parser's error.
 pub async fn read_into<P, T, E>(path: P) -> Result<T, E>
 where
     P: AsRef<Path>,
@@ -48,8 +48,8 @@ where
 
 /// The lines of a file, without their `\n` or `\r\n`.
 ///
-/// The file is read when this future is polled. A line that is not UTF-8 is an error at its place
-/// in the stream, and the lines after it follow.
+/// The file is read when this future is polled. A line that is not UTF-8 is an error at its place in
+/// the stream; the lines after it follow.
 ///
 /// # Errors
 ///
@@ -58,9 +58,9 @@ pub async fn read_lines<P: AsRef<Path>>(path: P) -> io::Result<Lines> {
     Ok(Lines(Cursor::new(snapshot::read(path.as_ref())?)))
 }
 
-/// The lines of a file, each parsed when the stream comes to it.
+/// The lines of a file, each parsed when the stream reaches it.
 ///
-/// Lines that nobody asks for cost nothing, and no line is copied.
+/// Lines that are not requested cost nothing, and no line is copied.
 ///
 /// # Errors
 ///
@@ -77,12 +77,11 @@ where
 
 /// The entries of a directory, in the kernel's order, without `.` and `..`.
 ///
-/// Directories are not part of the snapshot: they are listed anew at each call, while the stream is
-/// polled.
+/// Directories are not part of the snapshot: each call lists them again, while the stream is polled.
 ///
 /// # Errors
 ///
-/// If the directory cannot be opened. Items are errors if it cannot be read on.
+/// If the directory cannot be opened. An item is an error if the directory cannot be read further.
 pub async fn read_dir<P: AsRef<Path>>(path: P) -> io::Result<ReadDir> {
     let path = path.as_ref();
     match std::fs::read_dir(path) {
@@ -91,8 +90,7 @@ pub async fn read_dir<P: AsRef<Path>>(path: P) -> io::Result<ReadDir> {
     }
 }
 
-/// Whether `path` leads to something, symbolic links followed. What cannot be looked at does not
-/// exist.
+/// Whether `path` exists, following symbolic links. A path that cannot be examined does not exist.
 pub async fn path_exists<P: AsRef<Path>>(path: P) -> bool {
     path.as_ref().exists()
 }
@@ -118,7 +116,7 @@ impl Stream for Lines {
 #[derive(Debug)]
 pub struct LinesInto<T, E> {
     cursor: Cursor,
-    // The stream makes these and holds none, so it is `Send` and `Unpin` whatever they are.
+    // The stream only makes these, so it is `Send` and `Unpin` whatever they are.
     item: PhantomData<fn() -> (T, E)>,
 }
 
@@ -204,7 +202,7 @@ mod tests {
         ready(lines.collect()).unwrap()
     }
 
-    /// An error such as heim's: made of an `io::Error`, or of a parser's.
+    /// An error like heim's: made from an `io::Error` or by a parser.
     #[derive(Debug)]
     enum Failure {
         Io(io::Error),
@@ -325,7 +323,7 @@ mod tests {
         assert!(error.to_string().contains("missing"), "{error}");
     }
 
-    /// heim boxes some of these futures as `Send`; streams go where their callers want.
+    /// heim boxes some of these futures as `Send`, and streams may move between threads.
     #[test]
     fn futures_and_streams_are_send() {
         fn send<T: Send>(value: T) -> T {

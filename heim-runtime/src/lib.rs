@@ -1,21 +1,19 @@
 //! The runtime below heim: files of `/proc` and `/sys`, read once per tick.
 //!
-//! heim's crates read the system through a small crate named `heim-runtime`. This is an
-//! implementation of the part of that crate's API which heim 0.1.0-rc.1 calls on Linux for `cpu`,
-//! `disk`, `host`, `memory`, `net` and `sensors`, made for sampling at up to a thousand ticks a
-//! second:
+//! heim's crates read the system through a small crate named `heim-runtime`. This crate implements
+//! the part of its API that heim 0.1.0-rc.1 calls on Linux for `cpu`, `disk`, `host`, `memory`,
+//! `net` and `sensors`. It is made for sampling at up to a thousand ticks a second:
 //!
-//! - A file below the roots is opened once per thread and read by `pread` from then on.
-//! - Between [`snapshot::begin`] and the drop of its guard a file is read once; everybody who reads
-//!   it in this tick, be it heim or a parser of one's own ([`snapshot::with_proc`]), gets the same
-//!   bytes.
+//! - Each thread opens a file below the roots once and then reads it with `pread`.
+//! - Between [`snapshot::begin`] and the drop of its guard a file is read once. All readers in this
+//!   tick, heim as well as other parsers ([`snapshot::with_proc`]), get the same bytes.
 //! - There is no executor. Every future and stream is ready when it is first polled, so [`ready`]
 //!   drives a heim call from plain code.
 //!
 //! All state belongs to the thread that uses it: no locks, no threads, nothing shared. The modules,
-//! in the order of a read: [`fs`] is what heim calls, [`snapshot`] finds the bytes, a private
-//! module reads them, and [`linux`] says where the roots are. With a [`substitute`] heim parses other
-//! bytes than the file's.
+//! in the order of a read: heim calls [`fs`], [`snapshot`] finds the bytes, a private module reads
+//! them, and [`linux`] holds the roots. With a [`substitute`] heim parses other bytes than the
+//! file's.
 //!
 //! ```
 //! # fn main() -> std::io::Result<()> {
@@ -40,10 +38,10 @@ use std::future::Future;
 use std::io;
 use std::task::{Context, Poll, Waker};
 
-/// Polls `future` once and returns what it gave.
+/// Polls `future` once and returns its output.
 ///
-/// Futures of this crate, and of heim on top of it, read when they are polled and are ready then.
-/// One that is not is dropped; waiting for it would need an executor.
+/// Futures of this crate, and of heim on top of it, read when they are polled and are ready then. A
+/// future that is not ready is dropped; waiting for it would need an executor.
 ///
 /// # Errors
 ///
@@ -64,9 +62,9 @@ pub fn ready<F: Future>(future: F) -> io::Result<F::Output> {
 
 /// Runs `work` on the calling thread when the returned future is polled.
 ///
-/// heim wraps calls that may sleep in this. A collector's thread is there to wait for exactly
-/// those, and its roots and descriptors are its own, so there is nowhere better to run them. The
-/// bounds are those of an executor's `spawn_blocking`, for which heim's closures are written.
+/// heim wraps calls that may sleep in this. They run on the collector's own thread, because the
+/// roots and descriptors belong to it. The bounds are those of an executor's `spawn_blocking`, for
+/// which heim's closures are written.
 pub async fn spawn_blocking<T, F>(work: F) -> T
 where
     T: Send + 'static,
@@ -75,7 +73,7 @@ where
     work()
 }
 
-/// Pins variables to the stack: each name is bound anew, as a `Pin<&mut T>` to what it held.
+/// Pins variables to the stack: rebinds each name to a `Pin<&mut T>` of its value.
 ///
 /// ```
 /// let answer = async { 42 };

@@ -1,28 +1,27 @@
 //! One thread's view of procfs and sysfs, tick by tick.
 //!
-//! A tick lasts from [`begin`] until its guard is dropped. Inside of it a file is read when the
-//! first reader asks for it, and every further reader, be it heim or one of [`with_proc`] and
-//! [`with_sys`], gets the same bytes. Outside of a tick every read is fresh. In both cases the
-//! descriptor and the buffer are kept for the next read, so that a read costs one `pread` and
-//! nothing is allocated.
+//! A tick lasts from [`begin`] until its guard is dropped. In a tick, a file is read for its first
+//! reader. All later readers, heim as well as [`with_proc`] and [`with_sys`], get the same bytes.
+//! Outside of a tick every read is fresh. In both cases the descriptor and the buffer are kept for
+//! the next read, so a read costs one `pread` and allocates nothing.
 //!
 //! Different files of one tick are still read one after the other.
 //!
 //! # Limits
 //!
-//! A thread keeps 128 files and 32 MiB of buffers. What was not used for the longest time goes
-//! first, but nothing that the present tick has read: a file which finds no room then is served and
-//! not kept, and is read anew when it is asked for again.
+//! A thread keeps 128 files and 32 MiB of buffers. The least recently used files are dropped first,
+//! but none that the present tick has read. A file for which there is no room then is read again at
+//! each request.
 //!
 //! # Files that change
 //!
-//! A kept descriptor stays with the file it was opened on. The kernel refuses to read a device, a
-//! control group or a process that is gone, and then the path is opened once more; if that fails,
-//! this is the error. So a file of procfs or sysfs is what its path says, except that files below
-//! `net` stay with the network namespace that the process was in when they were opened.
+//! A kept descriptor stays with the file that it was opened on. The kernel refuses to read a device,
+//! a control group or a process that is gone. Then the path is opened once more, and if that fails,
+//! this is the error. So a file of procfs or sysfs is always the one at its path, except that files
+//! below `net` stay with the network namespace in which they were opened.
 //!
-//! In a tree of plain files, one that was rewritten in place shows its new bytes, while one that was
-//! replaced by a rename, or deleted, shows its old ones until
+//! In a tree of plain files, a file that is rewritten in place shows its new bytes. A file that is
+//! replaced by a rename, or deleted, shows its old bytes until
 //! [`set_roots`](crate::linux::set_roots) is called.
 
 use std::cell::RefCell;
@@ -50,11 +49,10 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::new(State::default());
 }
 
-/// Starts a tick on this thread: bytes of earlier ticks are forgotten, descriptors and buffers are
-/// kept.
+/// Starts a tick on this thread: drops the bytes of earlier ticks, keeps descriptors and buffers.
 ///
-/// The tick ends when the guard is dropped, or when another one begins; the older guard then ends
-/// nothing.
+/// The tick ends when the guard is dropped or another tick begins. Dropping the older guard then has
+/// no effect.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -80,14 +78,13 @@ pub fn begin() -> Tick {
 #[must_use = "the tick ends when this is dropped"]
 pub struct Tick {
     number: u64,
-    // Ending a tick on another thread would be ending nothing: this makes the guard stay where it
-    // is.
+    // Makes the guard not `Send`: on another thread it would end nothing.
     thread: PhantomData<*const ()>,
 }
 
 impl Drop for Tick {
     fn drop(&mut self) {
-        // When the thread is ending its state may be gone already, and the tick with it.
+        // When the thread ends, its state and the tick may already be gone.
         let _ = STATE.try_with(|state| {
             let mut state = state.borrow_mut();
             if state.tick == Some(self.number) {
@@ -119,11 +116,11 @@ pub fn with_proc<R>(name: impl AsRef<Path>, parse: impl FnOnce(&[u8]) -> R) -> i
     Ok(parse(&content.bytes))
 }
 
-/// Reads these files below procfs' root now, one right after the other, for readers of the open tick to come.
+/// Reads these files below procfs' root now, one right after the other, for later readers in the open tick.
 ///
-/// That brings them closer to one moment than if each was read when it is asked for, with parsing in between; the
-/// processor also stays on the kernel's path, which saves some of the time. What cannot be read is tried again, and
-/// told, when it is asked for. Without an open tick nothing is read.
+/// That brings the files closer to one moment than reading each on request, with parsing in between. It also saves
+/// time, as the processor's predictions stay on the kernel's path. A file that cannot be read is tried again when it is
+/// requested, and the error is returned then. Without an open tick nothing is read.
 pub fn read_ahead_proc(names: impl IntoIterator<Item = impl AsRef<Path>>) {
     for name in names {
         STATE.with_borrow_mut(|state| {
@@ -150,9 +147,9 @@ pub(crate) fn read(path: &Path) -> io::Result<Arc<Content>> {
     STATE.with_borrow_mut(|state| state.read(path))
 }
 
-/// Has readers get `content` in the place of its file, and returns what they got before.
+/// Gives readers `content` in place of its file, and returns the previous substitute.
 pub(crate) fn replace_substitute(content: Option<Arc<Content>>) -> Option<Arc<Content>> {
-    // When the thread is ending nobody reads any more.
+    // When the thread ends, there are no readers any more.
     STATE.try_with(|state| std::mem::replace(&mut state.borrow_mut().substitute, content)).unwrap_or_default()
 }
 
@@ -162,10 +159,6 @@ pub(crate) fn procfs_root() -> Arc<Path> {
 
 pub(crate) fn sysfs_root() -> Arc<Path> {
     STATE.with_borrow(|state| Arc::clone(&state.sysfs))
-}
-
-pub(crate) fn through_init() -> bool {
-    STATE.with_borrow(|state| state.through_init)
 }
 
 pub(crate) fn set_roots(procfs: Arc<Path>, sysfs: Arc<Path>, through_init: bool) {
@@ -182,21 +175,21 @@ pub(crate) fn set_roots(procfs: Arc<Path>, sysfs: Arc<Path>, through_init: bool)
 struct State {
     procfs: Arc<Path>,
     sysfs: Arc<Path>,
-    /// Whether files that differ from namespace to namespace are those of the first process.
+    /// Whether files that depend on the reader's namespace are read as the first process's.
     through_init: bool,
     /// The open tick.
     tick: Option<u64>,
-    /// Ticks begun; the number of the last one.
+    /// The number of ticks begun, which is the number of the last one.
     ticks: u64,
-    /// Reads of kept files; the clock by which the least recently used is found.
+    /// The number of reads of kept files: a clock to find the least recently used file.
     uses: u64,
-    /// By path. These are few and come from code, so nobody can choose them to collide.
+    /// By path. The paths are few and come from code, so nobody can make them collide.
     files: HashMap<Box<[u8]>, File, RandomState>,
-    /// What heim gets in the place of a file; its path is relative to procfs' root.
+    /// The bytes that heim gets in place of a file. Its path is relative to procfs' root.
     substitute: Option<Arc<Content>>,
     /// The sum of the capacities of the files' buffers.
     buffers_bytes: usize,
-    /// Where [`State::read_below`] joins a path, so that it need not allocate one.
+    /// A buffer in which [`State::read_below`] joins a path without allocating.
     joined: Vec<u8>,
 }
 
@@ -231,7 +224,7 @@ impl State {
             Root::Proc => &self.procfs,
             Root::Sys => &self.sysfs,
         };
-        // The path has to be the one that heim joins, or the two would be two files.
+        // The path must equal the one that heim joins; otherwise they would be two files.
         path.extend_from_slice(below.as_os_str().as_bytes());
         if path.last() != Some(&b'/') {
             path.push(b'/');
@@ -299,7 +292,7 @@ impl State {
         Ok(content)
     }
 
-    /// What is opened for `path`: procfs' `net` and `mounts` are links to those of whoever asks.
+    /// The path that is opened for `path`: procfs' `net` and `mounts` depend on the reading process.
     fn real_path(&self, path: &[u8]) -> PathBuf {
         match below(&self.procfs, path) {
             Some(name) if self.through_init && (name.starts_with(b"net/") || name == b"mounts") => {
@@ -309,8 +302,8 @@ impl State {
         }
     }
 
-    /// Lets files go until the limits are kept. In a tick the files it has read are spared, and if
-    /// there are no others, the one just read goes.
+    /// Drops files until the limits are kept. Files that the open tick has read stay; if there are no
+    /// others, the file just read is dropped.
     fn trim(&mut self) {
         while self.files.len() > FILES_MAX || self.buffers_bytes > BUFFERS_BYTES_MAX {
             let rank = |file: &File| {
@@ -332,11 +325,11 @@ impl State {
 struct File {
     descriptor: OwnedFd,
     shape: Shape,
-    /// Shared with readers; the buffer is used again once they are gone.
+    /// Shared with readers; the buffer is reused when they are gone.
     content: Arc<Content>,
-    /// The tick in which the content was read, if in any.
+    /// The tick in which the content was read, if any.
     tick: Option<u64>,
-    /// The value of [`State::uses`] when it was last asked for.
+    /// The value of [`State::uses`] at its last use.
     used: u64,
 }
 
@@ -356,8 +349,8 @@ impl File {
     }
 }
 
-/// Reads a file that was read before. What `descriptor` was opened on may be gone, and something
-/// new be in its place.
+/// Reads a file that was read before. The file behind `descriptor` may be gone, and a new one may be
+/// at its path.
 fn refill(content: &mut Content, descriptor: &mut OwnedFd, shape: Shape) -> io::Result<()> {
     match content.fill(descriptor, shape) {
         Err(error) if error.kind() != io::ErrorKind::FileTooLarge => {
@@ -368,7 +361,7 @@ fn refill(content: &mut Content, descriptor: &mut OwnedFd, shape: Shape) -> io::
     }
 }
 
-/// What follows `root` and a slash in `path`.
+/// The part of `path` below `root`.
 fn below<'a>(root: &Path, path: &'a [u8]) -> Option<&'a [u8]> {
     let root = root.as_os_str().as_bytes();
     let root = root.strip_suffix(b"/").unwrap_or(root);

@@ -1,7 +1,7 @@
 //! Other bytes in the place of a file's, for as long as a closure runs.
 //!
-//! Most lines of a file are what they were a tick ago. Who knows that can have heim parse the others only: a
-//! [`Substitute`] holds the text that heim gets when it asks for the file.
+//! Most lines of a file are the same as a tick ago. A caller that knows which can let heim parse only the others: a
+//! [`Substitute`] holds the text that heim gets when it reads the file.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::file::Content;
 use crate::snapshot;
 
-/// Bytes in the place of the file `name` below procfs' root.
+/// Bytes in place of a file below procfs' root.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
@@ -32,13 +32,13 @@ pub struct Substitute {
 }
 
 impl Substitute {
-    /// No bytes yet.
+    /// A substitute for the file `name` below procfs' root, without bytes yet.
     #[must_use]
     pub fn new(name: impl AsRef<Path>) -> Self {
         Self { content: Arc::new(Content::new(name.as_ref().to_path_buf())) }
     }
 
-    /// Takes all bytes out; their room is kept.
+    /// Removes all bytes; keeps their room.
     pub fn clear(&mut self) {
         self.bytes().clear();
     }
@@ -48,14 +48,14 @@ impl Substitute {
         self.bytes().extend_from_slice(bytes);
     }
 
-    /// Calls `read`, within which this thread's readers of the file, heim among them, get these bytes. Readers of
-    /// [`snapshot::with_proc`] get the file's own still.
+    /// Calls `read`. Meanwhile this thread's readers of the file, including heim, get these bytes. Readers of
+    /// [`snapshot::with_proc`] still get the file's own bytes.
     ///
-    /// Of several for the same file the innermost counts; one for another file is set aside.
+    /// Only the innermost substitute is in effect, whatever its file.
     ///
     /// # Errors
     ///
-    /// What `read` gives.
+    /// The error of `read`.
     pub fn during<R>(&mut self, read: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         let _back = Back(snapshot::replace_substitute(Some(Arc::clone(&self.content))));
         read()
@@ -63,19 +63,19 @@ impl Substitute {
 
     fn bytes(&mut self) -> &mut Vec<u8> {
         if Arc::get_mut(&mut self.content).is_none() {
-            // A stream of heim outlived the closure and reads on in the old bytes.
+            // A stream of heim outlived the closure and still reads the old bytes.
             let mut own = Content::new(self.content.path.clone());
             own.bytes.clone_from(&self.content.bytes);
             self.content = Arc::new(own);
         }
         match Arc::get_mut(&mut self.content) {
             Some(content) => &mut content.bytes,
-            None => unreachable!("nobody else holds what was just made"),
+            None => unreachable!("it was just made and has no other owner"),
         }
     }
 }
 
-/// Puts back what was there before, also when the closure panicked.
+/// Restores the previous substitute, even if the closure panicked.
 struct Back(Option<Arc<Content>>);
 
 impl Drop for Back {
