@@ -1,4 +1,5 @@
-//! What the families share in reading `/proc` and `/sys`: a sampler and its ring, the snapshot of a tick, text and numbers.
+//! What the families share in reading `/proc` and `/sys`: a sampler and its ring, the snapshot of a tick, text and
+//! numbers.
 
 pub(crate) mod attribute;
 pub(crate) mod class;

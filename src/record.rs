@@ -1,8 +1,8 @@
-//! What a record is: one declaration gives the struct, its Arrow columns, docs, units and OpenTelemetry names.
+//! Records: one declaration gives the struct, its Arrow columns, docs, units and OpenTelemetry names.
 //!
-//! A record is fixed-size and `Copy`: a time, 8-byte values, and labels as interned ids. [`record!`](crate::record!) declares it;
-//! everything downstream (rings, batches, SQL tables, Parquet, alerts, OTLP, `kymo tables`) reads the [`Table`]
-//! that the declaration produces.
+//! A record is fixed-size and `Copy`: a time, 8-byte values, and labels as interned ids. [`record!`](crate::record!)
+//! declares it. Everything downstream (rings, batches, SQL tables, Parquet, alerts, OTLP, `kymo tables`) reads the
+//! [`Table`] that the declaration produces.
 
 pub mod label;
 
@@ -27,9 +27,9 @@ pub enum Kind {
     Time,
     /// A dimension: rows with equal labels are one series.
     Label,
-    /// Cumulative since boot (or since the thing counted appeared); only ever grows, but for resets.
+    /// Cumulative since boot, or since the counted thing appeared. It only grows, except for resets.
     Counter,
-    /// A value of the moment.
+    /// A value at one moment.
     Gauge,
 }
 
@@ -68,7 +68,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The unit as kymo's own values have it, for people.
+    /// The unit of kymo's own values, for people.
     #[must_use]
     pub fn symbol(self) -> &'static str {
         match self {
@@ -109,9 +109,9 @@ pub struct Otel {
 /// One column of a table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Column {
-    /// The name in SQL and Parquet; the unit stands last in it.
+    /// The name in SQL and Parquet, with the unit last.
     pub name: &'static str,
-    /// What it is, in whole sentences.
+    /// What it means, in whole sentences.
     pub doc: &'static str,
     /// What its numbers mean over time.
     pub kind: Kind,
@@ -119,7 +119,7 @@ pub struct Column {
     pub ty: Type,
     /// The unit of its values.
     pub unit: Unit,
-    /// The metric it is exported as, if any.
+    /// The metric that it is exported as, if any.
     pub otel: Option<Otel>,
     /// For labels: the OpenTelemetry attribute that carries it.
     pub attribute: Option<&'static str>,
@@ -208,17 +208,17 @@ pub trait Record: Copy + Send + Sync + 'static {
     /// A record at `time` (µs since the epoch) with every value absent and every label [`Label::EMPTY`].
     fn absent(time: i64) -> Self;
 
-    /// The Arrow columns of `slices`, one after the other, in the order of [`Table::columns`].
+    /// The Arrow columns of the records in all `slices`, in the order of [`Table::columns`].
     ///
     /// `values` holds the text of every label in the records ([`label::Labels::values`]).
     fn columns(slices: &[&[Self]], values: &ArrayRef) -> Vec<ArrayRef>;
 }
 
-/// A type that can stand in a value column.
+/// A type of a value column.
 pub trait Value: Copy {
     /// How it is stored.
     const TYPE: Type;
-    /// What stands for "no value".
+    /// The value that stands for "no value".
     const ABSENT: Self;
     /// The Arrow column of `values`, absent ones as nulls.
     fn array(values: Vec<Self>) -> ArrayRef;
@@ -263,7 +263,7 @@ pub fn time_array(values: Vec<i64>) -> ArrayRef {
 
 /// A label column over the shared dictionary `values`. Used by [`record!`](crate::record!).
 ///
-/// A label that `values` does not hold (impossible for labels of the same interner) reads as the empty label.
+/// A label that `values` lacks (impossible for labels of the same interner) becomes the empty label.
 #[must_use]
 pub fn label_array(labels: Vec<Label>, values: &ArrayRef) -> ArrayRef {
     let known = i32::try_from(values.len()).unwrap_or(i32::MAX);
@@ -298,9 +298,9 @@ pub fn label_array(labels: Vec<Label>, values: &ArrayRef) -> ArrayRef {
 /// assert_eq!(Door::TABLE.columns[3].doc, "How far it stands open, 0…1.");
 /// ```
 ///
-/// A value is `counter` or `gauge`, `i64` or `f64`, has its [`Unit`] in brackets and optionally its
-/// OpenTelemetry metric with the attributes that this column fixes. A label may name the OpenTelemetry attribute
-/// that carries it. A column whose name is a keyword is written raw: `r#type`.
+/// A value is `counter` or `gauge` and `i64` or `f64`. Its [`Unit`] stands in brackets, optionally followed by its
+/// OpenTelemetry metric with the attributes that this column fixes. A label may name the OpenTelemetry attribute that
+/// carries it. A column whose name is a keyword is written raw: `r#type`.
 #[macro_export]
 macro_rules! record {
     (
@@ -381,13 +381,13 @@ macro_rules! record {
     };
 }
 
-/// A field's name without the `r#` of one that is a keyword. Used by [`record!`](crate::record!).
+/// A field's name without the `r#` of keywords. Used by [`record!`](crate::record!).
 #[must_use]
 pub const fn unraw(name: &'static str) -> &'static str {
     if let [b'r', b'#', ..] = name.as_bytes() { name.split_at(2).1 } else { name }
 }
 
-/// A doc comment's text without the blank at each end. Used by [`record!`](crate::record!).
+/// A doc comment's text without blanks at its ends. Used by [`record!`](crate::record!).
 #[must_use]
 pub const fn trim(text: &'static str) -> &'static str {
     text.trim_ascii()

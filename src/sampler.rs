@@ -1,8 +1,8 @@
 //! Sampling: what a sampler is, and the collector thread that calls its samplers at every tick.
 //!
 //! Ticks lie on a grid of absolute `CLOCK_MONOTONIC` times (`clock_nanosleep(2)` with `TIMER_ABSTIME`), so a late tick
-//! does not shift later ones. Missed ticks are skipped and never caught up in a burst. The table `collector` counts them,
-//! and the table `gap` has a row for each stretch of them.
+//! does not shift later ones. Missed ticks are skipped and never caught up in a burst. The table `collector` counts
+//! them, and the table `gap` has a row for each stretch of them.
 
 mod clock;
 pub mod health;
@@ -63,8 +63,8 @@ pub trait Sampler: Send {
     /// What is missing and the usual reason, for people.
     fn check(&mut self) -> Result<(), String>;
 
-    /// Pushes and publishes the records of `tick`. Returns their number, and an error if the source could not be read or
-    /// understood; some of the tick's records may then be missing.
+    /// Pushes and publishes the records of `tick`. Returns their number, and an error if the source could not be read
+    /// or understood; some of the tick's records may then be missing.
     fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>);
 }
 
@@ -102,8 +102,8 @@ pub enum Scheduling {
     /// Like any other thread.
     #[default]
     Other,
-    /// Before all ordinary threads: `SCHED_FIFO` at its lowest priority. Needs `CAP_SYS_NICE` or `RLIMIT_RTPRIO`. Without
-    /// them the thread runs like any other, and [`CollectorHealth`](health::CollectorHealth) says so.
+    /// Before all ordinary threads: `SCHED_FIFO` at its lowest priority. Needs `CAP_SYS_NICE` or `RLIMIT_RTPRIO`.
+    /// Without them the thread runs like any other, and [`CollectorHealth`](health::CollectorHealth) says so.
     Fifo,
 }
 

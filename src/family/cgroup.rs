@@ -1,7 +1,7 @@
 //! `cgroup`: what each control group uses, from the files of cgroup version 2, of version 1, or of both.
 //!
 //! The kernel's `Documentation/admin-guide/cgroup-v2.rst`, `Documentation/admin-guide/cgroup-v1/*.rst` and
-//! `Documentation/accounting/psi.rst` say what the figures are.
+//! `Documentation/accounting/psi.rst` define the figures.
 
 mod files;
 mod record;
@@ -22,31 +22,32 @@ use crate::reading::sample::{Rows, Sample};
 use crate::record::Record;
 use crate::sampler::{SampleError, Tick};
 
-/// Of more groups than this, the deepest have no row.
+/// The most groups that have a row. Beyond it, the deepest groups have none.
 pub const CGROUPS_MAX: usize = 1_000;
 
-/// So often groups are looked for, and what seldom changes is read.
+/// The interval at which groups are looked for, and figures that seldom change are read.
 const LOOK_INTERVAL_NS: i64 = 1_000_000_000;
-/// So long after that they are looked for again when a file has vanished.
+/// The same after a file has vanished.
 const LOOK_AGAIN_NS: i64 = 250_000_000;
-/// So often all folders are listed even if no group has come or gone: files do when controllers are switched.
+/// The interval at which all folders are listed, even if no group came or went: a controller that is switched on or off
+/// adds or removes files.
 const WALK_INTERVAL_NS: i64 = 10_000_000_000;
 
-/// Reads the files of all groups, and now and then which groups and files there are.
+/// Reads the files of all groups, and looks for groups and files.
 #[derive(Debug)]
 pub struct CgroupSampler {
     tree: Tree,
     groups: Vec<Group>,
     reader: Reader,
-    /// What was read of a group, and where it is in the reader.
+    /// The files read of a group, and where their bytes are in the reader.
     parts: Vec<(&'static File, Result<Range<usize>, Errno>)>,
     /// When groups were last looked for, ns of `CLOCK_MONOTONIC`.
     looked_ns: i64,
     /// When their folders were last listed.
     walked_ns: i64,
-    /// A file has vanished since.
+    /// A file has vanished since then.
     changed: bool,
-    /// There were more groups than have a row, and it was told.
+    /// There were too many groups, and this was reported.
     beyond: bool,
 }
 
@@ -54,8 +55,8 @@ impl Sample for CgroupSampler {
     type Record = Cgroup;
 
     const INTERVAL_MIN: Duration = Duration::from_millis(100);
-    const RESOLUTION: &'static str = "times are in µs and exact at every read, of version 1 user and system times in units of 10 ms; groups are looked \
-     for once a second";
+    const RESOLUTION: &'static str = "times are in µs and exact at every read, except that user and system times of version \
+                                      1 are in units of 10 ms; new groups are found within a second";
 
     fn open(context: &Context) -> CgroupSampler {
         CgroupSampler {
@@ -76,8 +77,8 @@ impl Sample for CgroupSampler {
             return Ok(());
         }
         Err(format!(
-            "{0} has neither cgroup.controllers, as version 2 does, nor a hierarchy of version 1 such as {0}/memory: no \
-             control groups are mounted there, as in some containers, or the kernel has none (CONFIG_CGROUPS)",
+            "{0} has neither cgroup.controllers (version 2) nor a hierarchy of version 1 such as {0}/memory: no control \
+             groups are mounted there, as in some containers, or the kernel lacks them (CONFIG_CGROUPS)",
             self.tree.folder().display()
         ))
     }
@@ -109,7 +110,7 @@ impl Sample for CgroupSampler {
                         gone = false;
                         note(file, &group.path.text, (file.parse)(reader.part(part), &mut record), &mut outcome);
                     }
-                    // It was removed, and maybe made anew.
+                    // The group was removed, and perhaps created again.
                     Err(error) if is_gone(*error) => *changed = true,
                     Err(error) if is_refused(*error) => {}
                     Err(error) => outcome.fail(file.name, format_args!("{}: {error}", group.path.text)),
@@ -133,8 +134,7 @@ impl CgroupSampler {
         }
         let more = tree.walk(outcome);
         if more && !*beyond {
-            outcome
-                .fail("fs/cgroup", format_args!("there are more than {CGROUPS_MAX} groups; the deepest have no rows"));
+            outcome.fail("fs/cgroup", format_args!("more than {CGROUPS_MAX} groups; the deepest have no rows"));
         }
         *beyond = more;
         tree.adopt(groups);
@@ -146,7 +146,7 @@ impl CgroupSampler {
         }
     }
 
-    /// Reads what seldom changes.
+    /// Reads figures that seldom change.
     fn read_seldom(&mut self, tick: &Tick, outcome: &mut Outcome) {
         let CgroupSampler { tree, groups, reader, .. } = self;
         for group in groups {
@@ -164,14 +164,15 @@ impl CgroupSampler {
     }
 }
 
-/// Says of which group's file something was not understood.
+/// Reports a group's file that was not understood.
 fn note(file: &File, group: &str, parsed: Option<()>, outcome: &mut Outcome) {
     if parsed.is_none() {
-        outcome.fail(file.name, format_args!("of {group}: it does not have what it should"));
+        outcome.fail(file.name, format_args!("not understood in {group}"));
     }
 }
 
-/// Pressure files of a kernel that was told not to measure it refuse to be read, and what is not for kymo does too.
+/// Whether a file refuses to be read: pressure that the kernel is told not to measure, or a file that kymo may not
+/// read.
 fn is_refused(error: Errno) -> bool {
     matches!(error, Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM)
 }
@@ -334,7 +335,7 @@ mod tests {
         assert!(probe.tick(3_000).1.is_err());
     }
 
-    /// It is seen at the next read, for files without a descriptor that is kept.
+    /// Without a kept descriptor, the next read notices it.
     #[test]
     fn a_group_that_vanishes_is_no_error_and_is_looked_for_soon() {
         let folder = tempfile::tempdir().unwrap();
@@ -361,7 +362,7 @@ mod tests {
         assert!(!sampler.changed);
     }
 
-    /// tmpfs counts folders in links as the kernel's own does.
+    /// tmpfs counts folders in links as the cgroup file systems do.
     #[test]
     fn groups_are_walked_when_the_links_of_a_folder_differ() {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -412,7 +413,7 @@ mod tests {
         let (rows, outcome) = probe.tick(0);
         assert!(rows.contains("/a,1,2,3,4,5,6,,,9,10,11,12,13,14,15,16,17,18,19,20,,,23"), "{rows}");
         let error = outcome.unwrap_err().to_string();
-        assert_eq!(error, "read memory.max: of /a: it does not have what it should");
+        assert_eq!(error, "read memory.max: not understood in /a");
         let (_, outcome) = probe.tick(100);
         assert_eq!(outcome.unwrap_err().what, "memory.current");
     }

@@ -18,47 +18,47 @@ use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
 
-/// What `utilization` looks back over.
+/// The time that `utilization` is averaged over.
 const WINDOW_NS: i64 = 100_000_000;
-/// Parts of the window of which at most one sample each is kept: the kernel's units are coarser than this.
+/// The window has this many steps, and each keeps at most one sample: the kernel's units are coarser than a step.
 const STEPS: u8 = 20;
 const STEP_NS: i64 = WINDOW_NS / STEPS as i64;
-/// Samples that a history can have: those of the window, the one before it and the newest.
+/// The most samples of a history: those of the window, the one before it and the newest.
 const SAMPLES_MAX: usize = STEPS as usize + 2;
-/// No kernel is built for more CPUs; one with a higher number has no `utilization`.
+/// The most CPUs that any kernel is built for; a CPU with a higher number has no `utilization`.
 const CPUS_MAX: usize = 8_192;
 
 record! {
-    /// Time that each CPU and all together spent in each mode since boot. The row `total` comes from the kernel's own
-    /// sum, which also holds CPUs that are offline now. Guest time is contained in user and nice time.
+    /// Time that each CPU, and all CPUs together, spent in each mode since boot. The row `total` is the kernel's own
+    /// sum and includes CPUs that are offline now. User and nice time include guest time.
     pub struct Cpu("cpu") {
         labels {
-            /// `total`, or the number of the logical CPU.
+            /// The number of the logical CPU, or `total`.
             cpu => "cpu.logical_number",
         }
         values {
-            /// Normal processes in user mode, guests included.
+            /// Processes in user mode with a nice value of 0 or less, guests included.
             counter user_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "user"},
-            /// Niced processes in user mode, niced guests included.
+            /// Processes in user mode with a nice value above 0, guests included.
             counter nice_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "nice"},
-            /// The kernel on behalf of processes.
+            /// The kernel, working for processes.
             counter system_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "system"},
-            /// Nothing to do.
+            /// Idle, with no task waiting for I/O.
             counter idle_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "idle"},
-            /// Nothing to do while a task that last ran here waits for I/O. The kernel's figure is rough and may fall.
+            /// Idle, while a task that last ran on this CPU waits for I/O. The kernel's figure is rough and may fall.
             counter iowait_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "iowait"},
             /// Hardware interrupts.
             counter irq_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "interrupt"},
             /// Software interrupts.
             counter softirq_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "softirq"},
-            /// Time in which the hypervisor let something else run.
+            /// Time that the hypervisor gave to others.
             counter steal_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "steal"},
-            /// Guests under this kernel; contained in `user_us`.
+            /// Guests under this kernel; included in `user_us`.
             counter guest_us: i64 [Micros] => "kymo.cpu.guest.time" {"cpu.mode" = "user"},
-            /// Niced guests under this kernel; contained in `nice_us`.
+            /// Guests under this kernel with a nice value above 0; included in `nice_us`.
             counter guest_nice_us: i64 [Micros] => "kymo.cpu.guest.time" {"cpu.mode" = "nice"},
-            /// Busy share over the trailing 100 ms, or since the sample before where those are further apart: all
-            /// modes but idle and iowait, over all modes. Null until there is such a sample, and where a counter fell.
+            /// Busy share of the last 100 ms, or since the previous sample if that is older: all modes except idle and
+            /// iowait, divided by all modes. NULL in the first 100 ms, and after a counter fell.
             gauge utilization: f64 [Ratio] => "system.cpu.utilization" {},
         }
     }
@@ -70,9 +70,9 @@ pub struct CpuSampler {
     /// The kernel's units of CPU time in a second, `USER_HZ`.
     units_per_second: f64,
     unit_us: i64,
-    /// Ticks in which `/proc/stat` was read.
+    /// Number of ticks that read `/proc/stat`.
     reads: u64,
-    /// At place 0 of all CPUs together, at place n + 1 of CPU n.
+    /// Index 0 is all CPUs together, index n + 1 is CPU n.
     histories: Vec<History>,
 }
 
@@ -106,7 +106,7 @@ impl Sample for CpuSampler {
 }
 
 impl CpuSampler {
-    /// heim gives the rows of `/proc/stat` in its order and without their numbers, so `names` go beside them.
+    /// heim gives the rows of `/proc/stat` in order but without their numbers, so `names` supplies these.
     async fn read(
         &mut self,
         names: impl Iterator<Item = &[u8]>,
@@ -120,7 +120,7 @@ impl CpuSampler {
         }
         let mut times = pin!(heim::cpu::times().await.map_err(|error| failed("stat", error))?);
         for (row, name) in (1..).zip(names) {
-            // Not asked for more than there are CPUs, heim leaves the long lines after them alone.
+            // As heim is not asked for more rows than there are CPUs, it does not parse the long lines after them.
             match (times.next().await, str::from_utf8(name)) {
                 (Some(Ok(time)), Ok(name)) => self.push(row, name, &time, tick, rows),
                 (Some(Err(error)), _) => outcome.fail("stat", error),
@@ -162,8 +162,8 @@ impl CpuSampler {
         rows.push(record);
     }
 
-    /// heim divides the kernel's units to seconds; going back by way of whole units is exact up to 2^51 of them. It takes
-    /// also words such as `-1` and `nan`, which are no times.
+    /// heim converts the kernel's units to seconds. Rounding back to whole units is exact up to 2^51 units. heim also
+    /// accepts words such as `-1` and `nan`; these become absent.
     fn micros(&self, time: Time) -> i64 {
         let units = (time.get::<second>() * self.units_per_second).round();
         #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
@@ -172,7 +172,7 @@ impl CpuSampler {
     }
 }
 
-/// What follows `cpu` in the lines of `/proc/stat` that start with it: nothing in the first, then the CPUs' numbers.
+/// The text after `cpu` in the first lines of `/proc/stat`: empty in the first line, then the CPUs' numbers.
 fn names(stat: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines(stat).map_while(|line| {
         let line = line.strip_prefix(b"cpu")?;
@@ -181,11 +181,11 @@ fn names(stat: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The trailing samples of one CPU, oldest first: at most one of them is older than the window.
+/// The latest samples of one CPU, oldest first. At most one of them is older than the window.
 #[derive(Debug, Default)]
 struct History {
     samples: VecDeque<CpuTimes>,
-    /// The read that it was last in.
+    /// The number of the last read that had this CPU.
     read: u64,
 }
 
@@ -197,7 +197,7 @@ struct CpuTimes {
 }
 
 impl CpuTimes {
-    /// `None` where a time is absent.
+    /// `None` if a time is absent.
     fn new(cpu: &Cpu, tick: &Tick) -> Option<CpuTimes> {
         let busy = [cpu.user_us, cpu.nice_us, cpu.system_us, cpu.irq_us, cpu.softirq_us, cpu.steal_us];
         let idle = [cpu.idle_us, cpu.iowait_us];
@@ -208,10 +208,10 @@ impl CpuTimes {
 }
 
 impl History {
-    /// The busy share from the newest sample that the window lets pass until `now`, which is then kept.
+    /// The busy share from the newest sample that is at least a window old to `now`. Keeps `now` for later.
     fn share(&mut self, read: u64, now: CpuTimes) -> Option<f64> {
         if self.read + 1 != read {
-            // It was offline in between, and the kernel may have begun to count anew.
+            // The CPU was offline in between, and the kernel may have restarted its counts.
             self.samples.clear();
             self.samples.reserve(SAMPLES_MAX);
         }

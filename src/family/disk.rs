@@ -18,22 +18,22 @@ use crate::record::label::LabelCache;
 use crate::sampler::{SampleError, Tick};
 
 const FILE: &str = "diskstats";
-/// While devices are read by themselves, the whole file is read so often.
+/// While devices are read from their own files, the whole file is read at this interval.
 const WHOLE_INTERVAL_NS: i64 = 100_000_000;
-/// Where a device's own file could not be read, this long no other is tried.
+/// After a device's own file could not be read, own files are not tried for this long.
 const OWN_PAUSE_NS: i64 = 10_000_000_000;
-/// More devices than this are read as a whole.
+/// With more devices in use than this, the whole file is read.
 const OWN_FILES_MAX: usize = 32;
 /// Words of a line before its numbers: major, minor and name.
 const WORDS_BEFORE_NUMBERS: usize = 3;
-/// Whatever a device's own are.
+/// The kernel's unit here, whatever the device's own sectors are.
 const SECTOR_BYTES: i64 = 512;
 const US_PER_MS: i64 = 1_000;
 
 record! {
-    /// What each block device and each partition read and wrote since it appeared. Devices that never did either have
-    /// no row, so a host's unused loop and RAM devices are not there; a device has its row from its first operation
-    /// on, or up to 100 ms later where most devices are at rest. The kernel wraps the times at 2^32 ms.
+    /// Reads and writes of each block device and partition since it appeared. A device has rows from its first
+    /// operation on, or up to 100 ms later if most devices are idle, so unused loop and RAM devices have none. The
+    /// kernel's times wrap at 2^32 ms.
     pub struct Disk("disk") {
         labels {
             /// The kernel's name of the device or partition.
@@ -48,38 +48,38 @@ record! {
             counter read_bytes: i64 [Bytes] => "system.disk.io" {"disk.io.direction" = "read"},
             /// Bytes written.
             counter write_bytes: i64 [Bytes] => "system.disk.io" {"disk.io.direction" = "write"},
-            /// Reads that were merged into a neighbouring one before they were issued.
+            /// Reads merged into a neighbouring read before they were issued.
             counter read_merged: i64 [Count("{operation}")] => "system.disk.merged" {"disk.io.direction" = "read"},
-            /// Writes that were merged into a neighbouring one before they were issued.
+            /// Writes merged into a neighbouring write before they were issued.
             counter write_merged: i64 [Count("{operation}")] => "system.disk.merged" {"disk.io.direction" = "write"},
-            /// Time with at least one operation under way.
+            /// Time with at least one operation in progress.
             counter busy_us: i64 [Micros] => "system.disk.io_time" {},
-            /// Sum of the times that the reads took, each counted by itself.
+            /// Sum of the durations of all reads.
             counter read_us: i64 [Micros] => "system.disk.operation_time" {"disk.io.direction" = "read"},
-            /// Sum of the times that the writes took, each counted by itself.
+            /// Sum of the durations of all writes.
             counter write_us: i64 [Micros] => "system.disk.operation_time" {"disk.io.direction" = "write"},
-            /// Operations under way.
+            /// Operations in progress.
             gauge in_flight: i64 [Count("{operation}")] => "kymo.disk.in_flight" {},
         }
     }
 }
 
-/// Reads `/proc/diskstats` through heim, and what heim does not give from the same lines.
+/// Reads `/proc/diskstats` through heim, and parses from the same lines what heim does not give.
 ///
-/// The kernel makes that file's lines for devices at rest too, and most hosts have more loop, RAM and empty devices
-/// than devices in use. Where they are the majority, the devices in use are read from their own files of sysfs, which
-/// have the same figures (`Documentation/admin-guide/iostats.rst`), and `/proc/diskstats` as a whole only so often as
-/// is needed to see others begin.
+/// The kernel writes lines for idle devices too, and most hosts have more loop, RAM and empty devices than devices in
+/// use. If idle devices are the majority, the devices in use are read from their own files in sysfs, which have the
+/// same figures (`Documentation/admin-guide/iostats.rst`). `/proc/diskstats` is then read only to find devices that
+/// become active.
 #[derive(Debug)]
 pub struct DiskSampler {
     whole: LineRows<Disk>,
     /// The rows of the devices' own files, in the order of `own`.
     stats: LineRows<Disk>,
-    /// The devices to read by themselves; none where the file is read as a whole.
+    /// The devices to read from their own files; none while the whole file is read.
     own: Vec<OwnFile>,
-    /// When the file is read as a whole the next time, ns of `CLOCK_MONOTONIC`.
+    /// When the whole file is read next, ns of `CLOCK_MONOTONIC`.
     whole_at_ns: i64,
-    /// Before this, sysfs is not tried again.
+    /// sysfs is not tried before this.
     own_from_ns: i64,
 }
 
@@ -128,7 +128,7 @@ impl Sample for DiskSampler {
 }
 
 impl DiskSampler {
-    /// Compares the devices' own files; `false` where one cannot be read, such as when its device is gone.
+    /// Compares the devices' own files; `false` if one cannot be read, for example because its device is gone.
     fn compare_own(&mut self) -> bool {
         self.stats.begin(b"");
         for (row, OwnFile { path, words }) in self.own.iter().enumerate() {
@@ -141,7 +141,7 @@ impl DiskSampler {
         true
     }
 
-    /// After a look at the whole file: the devices in use are read by themselves when the others are the majority.
+    /// Decides, after a read of the whole file, which devices to read from their own files.
     fn choose(&mut self, tick: &Tick) {
         let (all, in_use) = (self.whole.len(), self.whole.records().count());
         if tick.monotonic_ns < self.own_from_ns || in_use > OWN_FILES_MAX || 2 * in_use >= all {
@@ -174,7 +174,7 @@ fn name_end(line: &[u8]) -> usize {
     ends.nth(WORDS_BEFORE_NUMBERS - 1).unwrap_or(line.len())
 }
 
-/// Parses what has changed and pushes all rows. Of the bytes that were compared, so many words stand before the numbers.
+/// Parses changed lines and pushes all rows. The compared lines have `words_before` words before their numbers.
 fn push(
     lines: &mut LineRows<Disk>,
     words_before: usize,
@@ -210,7 +210,7 @@ async fn parse_changed(mut changed: Changed<'_, Disk>, words_before: usize, labe
                     ..parse(words(compared).skip(words_before))
                 },
             ),
-            // A device's own file does not name it.
+            // A device's own file does not contain its name.
             Err(error) => match parse_whole(compared).filter(|_| words_before == WORDS_BEFORE_NUMBERS) {
                 Some(found) => found,
                 None => {
@@ -247,7 +247,7 @@ fn parse_whole(line: &[u8]) -> Option<(&[u8], Disk)> {
     Some((device, record))
 }
 
-/// The columns that heim does not give. It parses the busy time too, but takes the milliseconds for seconds.
+/// The columns that heim does not give, and the busy time, whose milliseconds heim takes for seconds.
 ///
 /// The numbers' order is that of the kernel's Documentation/admin-guide/iostats.rst.
 fn parse<'a>(numbers: impl Iterator<Item = &'a [u8]>) -> Disk {

@@ -1,4 +1,4 @@
-//! `filesystem`: how full the mounted file systems are, from `/proc/mounts` and statvfs(3).
+//! `filesystem`: used and free space of mounted file systems, from `/proc/mounts` and statvfs(3).
 
 mod mount;
 mod usage;
@@ -17,34 +17,34 @@ use crate::sampler::{SampleError, Tick};
 use mount::{Mount, parse};
 use usage::{Silence, Space, Usages};
 
-/// Of more mounts than this, the last ones have no row, and of those that a server is asked for before others.
+/// The most mounts that have a row. Beyond it, the last mounts have none, remote ones before others.
 pub const MOUNTS_MAX: usize = 1_000;
 
 record! {
-    /// How full each mounted file system is, of those that lie on a device (`/proc/filesystems` does not call them
-    /// `nodev`), of ZFS, of those on servers such as NFS or of programs (FUSE), of those in memory (tmpfs) but below
-    /// `/run/` and `/var/lib/`, and of a container's root. Images that are always full, such as squashfs, have no row.
-    /// Where several are mounted on one path, the last one is seen and has the row. A file system that is mounted on
-    /// several paths has a row for each; of more than 1,000 mounts the first have.
+    /// Used and free space of each mounted file system. These have rows: file systems on devices (those that
+    /// `/proc/filesystems` does not call `nodev`), ZFS, network file systems such as NFS, FUSE, tmpfs except under
+    /// `/run/` and `/var/lib/`, and a container's root. Read-only images such as squashfs, which are always full, have
+    /// none. If several file systems are mounted on one path, the last one has the row. A file system mounted on
+    /// several paths has a row for each path. At most 1,000 mounts have rows.
     ///
-    /// Values are null where statvfs(3) is refused, says nothing or gives no answer within 200 ms; for what autofs
-    /// mounted, which would be kept from being unmounted; and in a container for mounts of the host that it does not have
-    /// itself.
+    /// Values are NULL if statvfs(3) fails, reports nothing or does not answer within 200 ms; for automounts (autofs),
+    /// which a query would keep mounted; and in a container for mounts of the host that the container lacks.
     pub struct Filesystem("filesystem") {
         labels {
-            /// The path that it is mounted on.
+            /// The path of the mount.
             mountpoint => "system.filesystem.mountpoint",
-            /// What is mounted, as it was named when it was mounted.
+            /// The mounted device or server path, as named in the mount command.
             device => "system.device",
             /// The file system's type, such as `ext4`.
             r#type => "system.filesystem.type",
         }
         values {
-            /// Its size.
+            /// Size of the file system.
             gauge total_bytes: i64 [Bytes] => "system.filesystem.limit" {},
-            /// What is used.
+            /// Used space.
             gauge used_bytes: i64 [Bytes] => "system.filesystem.usage" {"system.filesystem.state" = "used"},
-            /// What users other than root can still use. Less than the total without the used where some is reserved.
+            /// Space that users other than root can still use. If space is reserved for root, this is less than total
+            /// minus used.
             gauge free_bytes: i64 [Bytes] => "system.filesystem.usage" {"system.filesystem.state" = "free"},
             /// Used ÷ (used + free), as df(1) shows it.
             gauge used_ratio: f64 [Ratio] => "system.filesystem.utilization" {"system.filesystem.state" = "used"},
@@ -52,31 +52,31 @@ record! {
     }
 }
 
-/// Reads the mounts, and the space of each on a thread that may wait for it.
+/// Reads the list of mounts, and the space of each on a thread that may hang.
 ///
-/// heim's own list of partitions gives paths as they are escaped in `/proc/mounts`, loses lines that are not UTF-8,
-/// and does not show what is mounted over what, so the list is made here. heim's `disk::usage` takes no path that is not
-/// UTF-8 either, and multiplies what a server tells beyond 2^64.
+/// heim's list of partitions leaves paths escaped as in `/proc/mounts`, loses lines that are not UTF-8, and does not
+/// show which mount covers which, so this makes its own list. heim's `disk::usage` takes only UTF-8 paths and overflows
+/// on what some servers report.
 #[derive(Debug, Default)]
 pub struct FilesystemSampler {
     /// kymo runs in a container and reads its host's files.
     in_container: bool,
     /// The bytes of `/proc/mounts` and `/proc/filesystems` that `mounts` was made from.
     made_from: (Vec<u8>, Vec<u8>),
-    /// Those of the kernel before those of servers and programs.
+    /// Local mounts first, then remote ones.
     mounts: Vec<Mount>,
-    of_kernel: Asking,
-    /// By themselves: dead servers leave the others their time and threads.
-    of_others: Asking,
-    /// There are more mounts than have a row, and that was not told yet.
+    local: Asking,
+    /// Separate, so that dead servers take no time or threads from local mounts.
+    remote: Asking,
+    /// There are too many mounts, and this was not yet reported.
     beyond: bool,
 }
 
-/// Asks for mounts in turn.
+/// Asks for the space of mounts, one after the other.
 #[derive(Debug, Default)]
 struct Asking {
     usages: Usages,
-    /// The mount that is asked first: the one that the tick before had no time for.
+    /// The mount to ask for first: the one that the last tick had no time for.
     first: usize,
 }
 
@@ -98,9 +98,9 @@ impl Sample for FilesystemSampler {
             })
         })?;
         let mut silent = Silent::default();
-        let (of_kernel, of_others) = self.mounts.split_at(self.mounts.partition_point(|mount| !mount.is_remote));
+        let (local, remote) = self.mounts.split_at(self.mounts.partition_point(|mount| !mount.is_remote));
         let mut push = |row: usize, mount: &Mount, space: Option<Space>| {
-            // Three labels a row, each with a place of its own in the cache.
+            // A row has three labels, each at its own place in the cache.
             let mut label = |nth: usize, text: &[u8]| rows.labels.resolve(row * 3 + nth, text);
             let record = Filesystem {
                 mountpoint: label(0, &mount.path),
@@ -119,16 +119,19 @@ impl Sample for FilesystemSampler {
                 None => record,
             });
         };
-        self.of_kernel.ask(of_kernel, &mut silent, |at, mount, space| push(at, mount, space));
-        self.of_others.ask(of_others, &mut silent, |at, mount, space| push(of_kernel.len() + at, mount, space));
+        self.local.ask(local, &mut silent, |at, mount, space| push(at, mount, space));
+        self.remote.ask(remote, &mut silent, |at, mount, space| push(local.len() + at, mount, space));
         let mut outcome = Outcome::default();
         if let Some((path, silence)) = silent.first {
-            let others =
-                if silent.others > 0 { format!("; {} others are silent, too", silent.others) } else { String::new() };
+            let others = if silent.others > 0 {
+                format!("; {} others do not answer either", silent.others)
+            } else {
+                String::new()
+            };
             outcome.fail("filesystem", format_args!("statvfs {}: {silence}{others}", text(&path)));
         }
         if std::mem::take(&mut self.beyond) {
-            outcome.fail("filesystem", format_args!("there are more than {MOUNTS_MAX} mounts; the last have no rows"));
+            outcome.fail("filesystem", format_args!("more than {MOUNTS_MAX} mounts; the last ones have no rows"));
         }
         outcome.into_result()
     }
@@ -141,7 +144,7 @@ impl FilesystemSampler {
             self.beyond = self.mounts.len() > MOUNTS_MAX;
             self.mounts.truncate(MOUNTS_MAX);
             if self.in_container {
-                // A path of the host's may be something else in the container that kymo is in.
+                // The same path may be another file system in kymo's container.
                 let here = parse(&std::fs::read("/proc/self/mounts").unwrap_or_default(), types);
                 self.mounts.iter_mut().for_each(|mount| {
                     let is_here = mount.is_known_by_name() && here.contains(mount);
@@ -153,7 +156,7 @@ impl FilesystemSampler {
     }
 }
 
-/// Mounts that gave no answer at a tick.
+/// Mounts that did not answer at a tick.
 #[derive(Debug, Default)]
 struct Silent {
     first: Option<(Vec<u8>, Silence)>,
@@ -161,7 +164,7 @@ struct Silent {
 }
 
 impl Asking {
-    /// Calls `look` with each of the mounts, its place and its space.
+    /// Calls `look` with each mount, its index and its space.
     fn ask(&mut self, mounts: &[Mount], silent: &mut Silent, mut look: impl FnMut(usize, &Mount, Option<Space>)) {
         self.usages.begin();
         let first = self.first.min(mounts.len());
@@ -278,9 +281,9 @@ mod tests {
             let patience = Patience { mount: Duration::from_secs(2), tick: Duration::from_secs(20) };
             let asking = |patience| Asking { usages: Usages::new(Arc::new(ask), patience, Arc::default()), first: 0 };
             Hanging(FilesystemSampler {
-                of_kernel: asking(patience),
+                local: asking(patience),
                 // A dead server is not waited for so long.
-                of_others: asking(Patience { mount: Duration::from_millis(5), tick: Duration::from_millis(100) }),
+                remote: asking(Patience { mount: Duration::from_millis(5), tick: Duration::from_millis(100) }),
                 ..FilesystemSampler::default()
             })
         }
@@ -305,7 +308,7 @@ mod tests {
         let begun = Instant::now();
         let (rows, outcome) = probe.tick(1);
         assert_eq!(values(&rows), [false, true], "{rows}");
-        let told = "read filesystem: statvfs /nowhere/hung: asked earlier and no answer yet";
+        let told = "read filesystem: statvfs /nowhere/hung: an earlier call has not returned yet";
         assert_eq!(outcome.unwrap_err().to_string(), told);
         assert!(begun.elapsed() < Duration::from_secs(2));
 
@@ -321,7 +324,7 @@ mod tests {
             let (rows, outcome) = probe.tick(second);
             assert_eq!(values(&rows), [&[true][..], &[false; 12]].concat(), "dead servers cost others nothing: {rows}");
             let error = outcome.unwrap_err().to_string();
-            assert!(error.ends_with("; 11 others are silent, too"), "{error}");
+            assert!(error.ends_with("; 11 others do not answer either"), "{error}");
         }
         drop(held);
     }

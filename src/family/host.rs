@@ -22,23 +22,23 @@ record! {
     pub struct Host("host") {
         labels {}
         values {
-            /// Tasks running, waiting for a CPU or for a disk, averaged over about a minute.
+            /// Tasks that run or wait for a CPU or a disk, averaged over about a minute.
             gauge load1: f64 [Number] => "kymo.host.load_average" {"kymo.window" = "1m"},
-            /// The same over about five minutes.
+            /// The same, averaged over about five minutes.
             gauge load5: f64 [Number] => "kymo.host.load_average" {"kymo.window" = "5m"},
-            /// The same over about a quarter of an hour.
+            /// The same, averaged over about fifteen minutes.
             gauge load15: f64 [Number] => "kymo.host.load_average" {"kymo.window" = "15m"},
-            /// Tasks that run or wait for a CPU, the reading one included.
+            /// Tasks that run or wait for a CPU, including kymo's own.
             gauge running: i64 [Count("{task}")] => "kymo.host.tasks" {"kymo.task.state" = "running"},
             /// Tasks that wait for I/O.
             gauge blocked: i64 [Count("{task}")] => "kymo.host.tasks" {"kymo.task.state" = "blocked"},
-            /// Switches from one task to another, over all CPUs.
+            /// Context switches, over all CPUs.
             counter context_switches: i64 [Count("{switch}")] => "kymo.host.context_switches" {},
             /// Interrupts served, over all CPUs.
             counter interrupts: i64 [Count("{interrupt}")] => "kymo.host.interrupts" {},
-            /// Processes and threads made.
+            /// Processes and threads created.
             counter forks: i64 [Count("{process}")] => "system.process.created" {},
-            /// Time since boot, suspension included.
+            /// Time since boot, including time suspended.
             gauge uptime_us: i64 [Micros] => "system.uptime" {},
         }
     }
@@ -75,7 +75,7 @@ impl Sample for HostSampler {
             Ok(uptime) if (0.0..f64::INFINITY).contains(&uptime.get::<second>()) => {
                 record.uptime_us = micros(uptime.get::<second>());
             }
-            Ok(_) => outcome.fail("uptime", "it is no time"),
+            Ok(_) => outcome.fail("uptime", "not a time"),
             Err(error) => outcome.fail("uptime", error),
         }
         rows.push(record);
@@ -89,7 +89,7 @@ fn parse_loadavg(loadavg: &[u8], record: &mut Host) {
     (record.load1, record.load5, record.load15) = (next(), next(), next());
 }
 
-/// The number that `word` is, which has two decimals.
+/// The number in `word`, which has two decimals.
 fn load(word: &[u8]) -> Option<f64> {
     let (whole, decimals) = word.split_at_checked(word.len().checked_sub(2)?)?;
     let whole = number(whole.strip_suffix(b".")?)?;
@@ -107,7 +107,7 @@ fn parse_stat(stat: &[u8], record: &mut Host) {
             b"procs_blocked" => &mut record.blocked,
             _ => continue,
         };
-        // After the first number, the sum, `intr` goes on with each interrupt's.
+        // The first number of `intr` is the sum; the counts of single interrupts follow.
         *column = next_number(&mut words(&line[blank..]));
     }
 }

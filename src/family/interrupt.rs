@@ -1,6 +1,6 @@
 //! `interrupt`: how often each interrupt was served, from `/proc/interrupts`.
 //!
-//! `Documentation/filesystems/proc.rst` says what stands there.
+//! The kernel's `Documentation/filesystems/proc.rst` describes the file.
 
 use std::time::Duration;
 
@@ -17,19 +17,18 @@ use crate::sampler::{SampleError, Tick};
 const FILE: &str = "interrupts";
 
 record! {
-    /// How often each interrupt was served, over all CPUs that are online: it falls where a CPU is taken offline, and
-    /// where a device is taken away and its interrupt given to another one. Interrupts that were never served have no
-    /// rows.
+    /// How often each interrupt was served, over all online CPUs. Interrupts that were never served have no rows. A
+    /// count falls if a device is removed and its interrupt is given to another.
     pub struct Interrupt("interrupt") {
         labels {
-            /// The interrupt's number, or the short name of one of the CPUs' own, such as `LOC`.
+            /// The interrupt's number, or the short name of a CPU's own interrupt, such as `LOC`.
             interrupt => "kymo.interrupt.name",
-            /// Its controller and the devices that it is of, or what the short name means.
+            /// Its controller and devices, or the meaning of the short name.
             device => "kymo.interrupt.device",
         }
         values {
-            /// Times that it was served. The kernel counts in 32 bits for each CPU; where one starts again from zero
-            /// while kymo runs, the sum goes on.
+            /// Times that the interrupt was served. The kernel counts in 32 bits for each CPU; wraps that happen while
+            /// kymo runs are added back.
             counter interrupts: i64 [Count("{interrupt}")] => "kymo.interrupt.count" {},
         }
     }
@@ -45,8 +44,7 @@ impl Sample for InterruptSampler {
     type Record = Interrupt;
 
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
-    const RESOLUTION: &'static str =
-        "exact at every read; a read costs the kernel time for each interrupt and each CPU";
+    const RESOLUTION: &'static str = "exact at every read; a read takes longer the more interrupts and CPUs there are";
 
     fn open(_: &Context) -> InterruptSampler {
         InterruptSampler::default()
@@ -59,7 +57,7 @@ impl Sample for InterruptSampler {
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Interrupt>) -> Result<(), SampleError> {
         with_proc(FILE, |interrupts| {
             let outcome = self.sums.read(FILE, interrupts, |line| {
-                // Two labels a row, each with a place of its own in the cache.
+                // A row has two labels, each at its own place in the cache.
                 let mut label = |nth, text: &[u8]| rows.labels.resolve(line.row * 2 + nth, text);
                 (label(0, line.name), label(1, squeezed(line.rest).as_bytes()))
             });
@@ -71,7 +69,7 @@ impl Sample for InterruptSampler {
     }
 }
 
-/// The text of `rest` with single blanks between its words: the kernel aligns them.
+/// The text of `rest` with single blanks between its words, which the kernel aligns.
 fn squeezed(rest: &[u8]) -> String {
     let mut squeezed = String::new();
     for word in words(rest) {

@@ -1,4 +1,4 @@
-//! `memory`: what the memory and the swap space are used for, from `/proc/meminfo`.
+//! `memory`: use of memory and swap space, from `/proc/meminfo`.
 
 use std::time::Duration;
 
@@ -16,45 +16,46 @@ use crate::sampler::{SampleError, Tick};
 
 /// A kB of `/proc/meminfo` is a KiB.
 const KIB: i64 = 1_024;
-/// What heim takes it for.
+/// The bytes that heim takes a kB for.
 const HEIM_KB: i64 = 1_000;
 
 record! {
-    /// What the memory and the swap space are used for.
+    /// Use of memory and swap space.
     pub struct Memory("memory") {
         labels {}
         values {
-            /// Memory that the kernel manages: what is installed, less what firmware and kernel text reserve.
+            /// Memory that the kernel manages: the installed memory without what firmware and the kernel's code
+            /// reserve.
             gauge total_bytes: i64 [Bytes] => "system.memory.limit" {},
-            /// The total less free, buffers and cached: what programs and the kernel itself hold, reclaimable slabs
+            /// The total minus free, buffers and cached: memory held by programs and the kernel, reclaimable slabs
             /// included. See `available_bytes` for what programs can still get.
             gauge used_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "used"},
             /// Memory that nothing uses.
             gauge free_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "free"},
-            /// The kernel's estimate of what new programs can get without swapping. Null before Linux 3.14.
+            /// The kernel's estimate of what new programs can get without swapping. NULL before Linux 3.14.
             gauge available_bytes: i64 [Bytes] => "system.memory.linux.available" {},
-            /// Buffers of block devices.
+            /// Cached blocks of block devices.
             gauge buffers_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "buffers"},
             /// The page cache, shared memory included.
             gauge cached_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "cached"},
-            /// Memory used lately, which is reclaimed last.
+            /// Recently used memory, which is reclaimed last.
             gauge active_bytes: i64 [Bytes] => "kymo.memory.active" {},
-            /// Memory not used lately, which is reclaimed first.
+            /// Memory not recently used, which is reclaimed first.
             gauge inactive_bytes: i64 [Bytes] => "kymo.memory.inactive" {},
             /// Shared memory and tmpfs.
             gauge shared_bytes: i64 [Bytes] => "system.memory.linux.shared" {},
-            /// Swap space, used or not.
+            /// Total swap space.
             gauge swap_total_bytes: i64 [Bytes] => "kymo.paging.limit" {},
-            /// Swap space that is not used.
+            /// Unused swap space.
             gauge swap_free_bytes: i64 [Bytes] => "system.paging.usage" {"system.paging.state" = "free"},
         }
     }
 }
 
-/// Reads `/proc/meminfo` through heim, and by itself where heim cannot.
+/// Reads `/proc/meminfo` through heim, and parses it itself if heim cannot.
 #[derive(Debug, Default)]
 pub struct MemorySampler {
-    /// Where the line `SwapTotal` began: lines have fixed widths and mostly stay where they were.
+    /// Where the line `SwapTotal` began at the last tick. Lines have fixed widths, so it is mostly still there.
     swap_at: usize,
 }
 
@@ -63,7 +64,7 @@ impl Sample for MemorySampler {
 
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str =
-        "the kernel sums most of its per-CPU figures up once a second, so sampling above 10 Hz repeats them";
+        "the kernel updates most of its figures once a second, so sampling above 10 Hz repeats them";
 
     fn open(_: &Context) -> MemorySampler {
         MemorySampler::default()
@@ -71,15 +72,15 @@ impl Sample for MemorySampler {
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Memory>) -> Result<(), SampleError> {
         with_proc("meminfo", |meminfo| {
-            // heim panics on a line of less than two bytes, multiplies numbers beyond what holds them, fails where one of
-            // its eight keys is missing, and takes a number that was cut for a whole one.
+            // heim panics on a line of less than two bytes, overflows on long numbers, fails if one of its eight keys
+            // is missing, and takes a number that was cut for a whole one.
             let is_heims = meminfo.ends_with(b"\n") && !has_short_line(meminfo) && !has_long_number(meminfo);
             let heim = if is_heims { poll(heim::memory::memory())?.ok() } else { None };
             let mut record = match heim {
                 Some(memory) => from_heim(&memory, tick.time),
                 None => parse(meminfo, tick.time),
             };
-            // heim opens the file anew for swap, and so reads another moment's.
+            // For swap heim would open the file again and read another moment.
             (record.swap_total_bytes, record.swap_free_bytes) = self.swap(meminfo);
             record.used_bytes = used(&record);
             rows.push(record);
@@ -103,10 +104,9 @@ impl MemorySampler {
     }
 }
 
-/// Whether [`str::lines`] would find a line of less than two bytes, or there is a carriage return, which it takes off.
+/// Whether [`str::lines`] would find a line of less than two bytes, or a carriage return, which it removes.
 ///
-/// It looks at all bytes without an early end, which the compiler makes vector instructions of: this is done at
-/// every tick.
+/// It runs at every tick. It never ends early, so that the compiler can use vector instructions.
 fn has_short_line(text: &[u8]) -> bool {
     let (Some(second), Some(third)) = (text.get(1..), text.get(2..)) else { return !text.is_empty() };
     let ends = |byte: u8| (byte == b'\n') | (byte == b'\r');
@@ -132,7 +132,7 @@ fn from_heim(memory: &Heim, time: i64) -> Memory {
     }
 }
 
-/// The columns that heim would give, those without a line absent.
+/// The columns that heim would give; a column without a line is absent.
 fn parse(meminfo: &[u8], time: i64) -> Memory {
     let mut record = Memory::absent(time);
     for (key, value) in lines(meminfo).filter_map(entry) {
@@ -152,7 +152,7 @@ fn parse(meminfo: &[u8], time: i64) -> Memory {
     record
 }
 
-/// A line's key and what follows the colon.
+/// A line's key and the text after the colon.
 fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     Some((&line[..colon], &line[colon + 1..]))
@@ -162,7 +162,7 @@ fn bytes(value: &[u8]) -> i64 {
     scaled(words(value).next().and_then(number).unwrap_or(ABSENT), KIB)
 }
 
-/// The kernel reads its figures one after the other, so that their difference may be below zero for a moment.
+/// The kernel reads its figures one after the other, so their difference may briefly be below zero; that becomes 0.
 fn used(memory: &Memory) -> i64 {
     let parts = [memory.free_bytes, memory.buffers_bytes, memory.cached_bytes];
     if memory.total_bytes == ABSENT || parts.contains(&ABSENT) {

@@ -22,11 +22,11 @@ use crate::sampler::{SampleError, Tick};
 const FILE: &str = "net/dev";
 /// The lines above the interfaces.
 const HEADINGS: usize = 2;
-/// What heim gets in their place.
+/// The headings that heim gets instead.
 const HEADINGS_TEXT: &[u8] = b"Inter-|   Receive  |  Transmit\n face |\n";
 
 record! {
-    /// What each network interface of the daemon's network namespace received and sent since it appeared.
+    /// Traffic of each network interface in the daemon's network namespace since the interface appeared.
     pub struct Network("network") {
         labels {
             /// The interface's name.
@@ -45,15 +45,15 @@ record! {
             counter rx_errors: i64 [Count("{error}")] => "system.network.errors" {"network.io.direction" = "receive"},
             /// Errors when sending.
             counter tx_errors: i64 [Count("{error}")] => "system.network.errors" {"network.io.direction" = "transmit"},
-            /// Packets received and dropped, also for want of room in the device.
+            /// Received packets that were dropped, including those that the device had no room for.
             counter rx_dropped: i64 [Count("{packet}")] => "system.network.packet.dropped" {"network.io.direction" = "receive"},
-            /// Packets dropped instead of sent.
+            /// Outgoing packets that were dropped.
             counter tx_dropped: i64 [Count("{packet}")] => "system.network.packet.dropped" {"network.io.direction" = "transmit"},
         }
     }
 }
 
-/// Reads `/proc/net/dev` through heim, and by itself those lines that heim cannot.
+/// Reads `/proc/net/dev` through heim, and parses the lines that heim cannot.
 #[derive(Debug)]
 pub struct NetworkSampler {
     lines: LineRows<Network>,
@@ -82,8 +82,8 @@ impl Sample for NetworkSampler {
     }
 }
 
-/// heim gives one item a line, and an error for a line which is not UTF-8, for some blanks beyond ASCII in a name,
-/// and where no blank follows the name.
+/// heim gives one item a line. The item is an error if the line is not UTF-8, if the name has certain non-ASCII blanks,
+/// or if no blank follows the name.
 async fn parse_changed(mut changed: Changed<'_, Network>, labels: &mut LabelCache) -> Outcome {
     let mut outcome = Outcome::default();
     let mut counters = pin!(match heim::net::io_counters().await {
@@ -129,7 +129,7 @@ fn from_heim(counters: &IoCounters) -> Network {
     }
 }
 
-/// What follows an interface's name: eight numbers received and eight sent.
+/// The numbers after an interface's name: eight received and eight sent.
 fn parse(line: &[u8]) -> Option<Network> {
     let mut numbers = [0; 16];
     let mut words = words(line);

@@ -1,6 +1,6 @@
-//! `power`: the energy that processors and memory take, as RAPL counts it, from `/sys/class/powercap`.
+//! `power`: energy used by processors and memory, as counted by RAPL, from `/sys/class/powercap`.
 //!
-//! `Documentation/power/powercap/powercap.rst` says what a zone is and what its files mean.
+//! The kernel's `Documentation/power/powercap/powercap.rst` describes zones and their files.
 
 use std::fs;
 use std::io;
@@ -24,33 +24,32 @@ use crate::sampler::{SampleError, Tick};
 
 const CLASS: &str = "class/powercap";
 const PREFIX: &str = "intel-rapl";
-/// Zones that are read. Eight sockets of four dies, with four zones each, have 160.
+/// The most zones that are read. Eight sockets of four dies, with four zones each, have 160.
 const ZONES_MAX: usize = 256;
-/// No zone takes more. A counter that fell by a wrap has counted less than this since it was read; one that began anew,
-/// as over a suspension, seems to have counted more, unless it is read only every few seconds.
+/// No zone uses more power than this. If a counter fell, a wrap means less power than this. A counter that restarted,
+/// as after a suspension, seems to mean more, unless it is read only every few seconds.
 const POWER_WATTS_MAX: i64 = 5_000;
-/// How late after its tick a counter may be read for that.
+/// The same check allows for a read this late after its tick.
 const LATENESS_US: i64 = 100_000;
 
 record! {
-    /// The energy that each RAPL zone took; of more than 256 the first. Energy of a zone within another is part of the
-    /// other's, and the zone `psys` is the whole board, so a sum over all zones means nothing.
+    /// Energy used by each RAPL zone; at most 256 zones. The energy of a zone includes that of the zones within it, and
+    /// the zone `psys` is the whole board, so a sum over all zones has no meaning.
     pub struct Power("power") {
         labels {
-            /// The zone, after those that it is within: `package-0`, `package-0/core`, `package-0/dram`. One that is read by
-            /// another way than the processor's registers has that before it: `intel-rapl-mmio/package-0`.
+            /// The zone and the zones around it: `package-0`, `package-0/core`, `package-0/dram`. A zone that is not
+            /// read from the processor's registers begins with the way it is read: `intel-rapl-mmio/package-0`.
             zone => "kymo.power.zone",
         }
         values {
-            /// Energy taken, counted on from what the kernel's counter showed when sampling began. That one wraps, often
-            /// within the hour, and this one does not; of several wraps between two ticks only one is seen. Null where
-            /// the zone cannot be read.
+            /// Energy used. It starts at the kernel's counter and continues when that wraps, often within an hour. Of
+            /// several wraps between two ticks only one is noticed. NULL if the zone cannot be read.
             counter energy_uj: i64 [Microjoules] => "kymo.power.energy" {},
         }
     }
 }
 
-/// Reads each zone's counter by a descriptor of its own.
+/// Reads each zone's counter through its own descriptor.
 #[derive(Debug)]
 pub struct PowerSampler {
     class: Class,
@@ -87,7 +86,7 @@ impl Sample for PowerSampler {
         let mut outcome = Outcome::default();
         let find_anew = match self.class.look(tick) {
             Look::Early => false,
-            // A file's mode may have changed.
+            // The mode of a refused file may have changed.
             Look::Same => self.zones.iter().any(|zone| zone.energy.is_none()),
             Look::Changed => true,
         };
@@ -126,21 +125,21 @@ struct Zone {
     /// Its name in the class, such as `intel-rapl:0:1`.
     folder: String,
     label: String,
-    /// None where it may not be opened.
+    /// `None` if it cannot be opened.
     energy: Option<Attribute>,
     counter: Counter,
 }
 
-/// A counter that wraps, and what it counted before.
+/// A counter that wraps, and its sum over wraps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Counter {
-    /// The greatest that it shows; [`ABSENT`] where the kernel does not say. The registers count one unit more before
-    /// they wrap, some 60 µJ, which the kernel does not tell.
+    /// The greatest value that it shows; [`ABSENT`] if the kernel does not report it. The registers count one unit more
+    /// before they wrap, about 60 µJ, which the kernel does not report.
     range: i64,
-    /// What it showed last, and when; [`ABSENT`] before it was read.
+    /// Its last value, [`ABSENT`] before the first read, and the time of that read.
     last: i64,
     last_ns: i64,
-    /// What it counted before its last wrap.
+    /// The sum of all wraps so far.
     before: i64,
 }
 
@@ -149,12 +148,12 @@ impl Counter {
         Counter { range, last: ABSENT, last_ns: 0, before: 0 }
     }
 
-    /// All that it counted when it shows `raw`. Where it began anew, this does too.
+    /// The total when the counter shows `raw`. If the counter restarted, the total does too.
     fn total(&mut self, raw: i64, now_ns: i64) -> i64 {
         if self.last != ABSENT && raw < self.last {
             let elapsed_us = now_ns.saturating_sub(self.last_ns) / 1_000;
             let most = elapsed_us.saturating_add(LATENESS_US).saturating_mul(POWER_WATTS_MAX);
-            // A range that is absent, or less than what was seen, tells of no wrap.
+            // Without a range, or with one below a value that was seen, a fall is no wrap.
             let wrapped = (self.range >= self.last && self.range.saturating_sub(self.last).saturating_add(raw) <= most)
                 .then(|| self.before.saturating_add(self.range));
             self.before = wrapped.unwrap_or(0);
@@ -164,7 +163,7 @@ impl Counter {
     }
 }
 
-/// The zones of the class with the numbers in their names, in the order of those.
+/// The zones of the class with the numbers in their names, in the order of the numbers.
 fn folders(class: &Path) -> Vec<(String, Vec<u32>)> {
     let zone = |name: String| {
         let (_, numbers) = name.strip_prefix(PREFIX)?.split_once(':')?;
@@ -176,19 +175,19 @@ fn folders(class: &Path) -> Vec<(String, Vec<u32>)> {
     zones
 }
 
-/// What a zone is read by, which its name begins with.
+/// The way a zone is read, which its name begins with.
 fn control(zone: &str) -> &str {
     zone.split_once(':').map_or(zone, |(control, _)| control)
 }
 
-/// The zones of the class that count energy. Those that are `known` go on counting.
+/// The zones of the class that count energy. Those in `known` continue their totals.
 fn find(class: &Path, known: Vec<Zone>, outcome: &mut Outcome) -> Vec<Zone> {
     let mut zones: Vec<Zone> = Vec::new();
     for (folder, _) in folders(class) {
         let path = class.join(&folder).join("energy_uj");
         let energy = match Attribute::open(&path) {
             Ok(energy) => Some(energy),
-            // A zone that has only limits, or went since it was listed.
+            // The zone has only limits, or was removed after the listing.
             Err(error) if Errno::from_io_error(&error).is_some_and(is_gone) => continue,
             Err(error) => {
                 outcome.fail(CLASS, refused(&path, &error));
@@ -196,7 +195,7 @@ fn find(class: &Path, known: Vec<Zone>, outcome: &mut Outcome) -> Vec<Zone> {
             }
         };
         if zones.len() >= ZONES_MAX {
-            outcome.fail(CLASS, format!("there are more than {ZONES_MAX} zones, and only those are read"));
+            outcome.fail(CLASS, format!("more than {ZONES_MAX} zones; the others are not read"));
             break;
         }
         let mut label = label(class, &folder);
@@ -212,7 +211,7 @@ fn find(class: &Path, known: Vec<Zone>, outcome: &mut Outcome) -> Vec<Zone> {
     zones
 }
 
-/// The names of the zones that `folder` is within, and its own. A zone `a:0:1` is within `a:0`.
+/// The names of the zones around `folder`, and its own. A zone `a:0:1` is within `a:0`.
 fn label(class: &Path, folder: &str) -> String {
     let mut label = if control(folder) == PREFIX { String::new() } else { control(folder).to_owned() };
     let ends = folder.match_indices(':').map(|(at, _)| at).skip(1).chain([folder.len()]);
@@ -234,12 +233,12 @@ fn refused(path: &Path, error: &io::Error) -> String {
     let mode = fs::metadata(path)
         .map_or_else(|_| String::new(), |file| format!(" (its mode is {:04o})", file.permissions().mode() & 0o7777));
     format!(
-        "{path_shown} may not be read{mode}: Linux lets only root read it since 5.10, as it tells what other processes \
-         do; run as root, with CAP_DAC_READ_SEARCH, or have an udev rule make it readable"
+        "{path_shown} may not be read{mode}: since 5.10 Linux lets only root read it, as it reveals what other processes \
+         do; run as root or with CAP_DAC_READ_SEARCH, or make it readable with a udev rule"
     )
 }
 
-/// The count that `bytes` are; `None` for anything else.
+/// The count in `bytes`; `None` for anything else.
 fn microjoules(bytes: &[u8]) -> Option<i64> {
     integer(bytes).filter(|count| *count >= 0)
 }

@@ -1,6 +1,7 @@
-//! `pressure`: time that tasks lost waiting for CPU, I/O, memory and interrupts, from the files of `/proc/pressure`.
+//! `pressure`: time that tasks lost waiting for CPU, I/O and memory, and to interrupts, from the files in
+//! `/proc/pressure`.
 //!
-//! `Documentation/accounting/psi.rst` says what the kernel counts.
+//! The kernel's `Documentation/accounting/psi.rst` defines the figures.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -24,22 +25,22 @@ use crate::sampler::{SampleError, Tick};
 const SHARE_UNITS_PER_ONE: f64 = 10_000.0;
 
 record! {
-    /// Time that tasks lost because they waited for a resource of the whole host. A resource that the kernel does not
-    /// account for has no rows; often that is `irq`. It has none of `some` in any case. There is no `full` of `cpu`
-    /// either: that means nothing for a whole host, and what the kernel writes there is always zero.
+    /// Time that tasks of the whole host lost waiting for a resource. A resource that the kernel does not account for
+    /// has no rows; often this is `irq`. `irq` has no `some`. `cpu` has no `full`, which is undefined for a whole host
+    /// and always zero in the kernel's file.
     pub struct Pressure("pressure") {
         labels {
-            /// What was waited for: `cpu`, `io`, `memory`, or `irq`, which is time taken by interrupts.
+            /// The resource: `cpu`, `io`, `memory`, or `irq` for time taken by interrupts.
             resource => "kymo.pressure.resource",
-            /// `some`: at least one task waited. `full`: all tasks that were not idle did at the same time.
+            /// Either `some` (at least one task waited) or `full` (all non-idle tasks waited at the same time).
             kind => "kymo.pressure.kind",
         }
         values {
             /// Share of time lost, averaged over about 10 s, 0…1.
             gauge avg10_ratio: f64 [Ratio] => "kymo.pressure.share" {"kymo.window" = "10s"},
-            /// The same over about a minute.
+            /// The same, averaged over about a minute.
             gauge avg60_ratio: f64 [Ratio] => "kymo.pressure.share" {"kymo.window" = "1m"},
-            /// The same over about five minutes.
+            /// The same, averaged over about five minutes.
             gauge avg300_ratio: f64 [Ratio] => "kymo.pressure.share" {"kymo.window" = "5m"},
             /// Time lost since boot.
             counter total_us: i64 [Micros] => "kymo.pressure.time" {},
@@ -47,7 +48,7 @@ record! {
     }
 }
 
-/// Reads the four files, those that are there, one right after the other.
+/// Reads those of the four files that exist, one right after the other.
 #[derive(Debug)]
 pub struct PressureSampler {
     resources: [Resource; 4],
@@ -55,7 +56,7 @@ pub struct PressureSampler {
     /// The folder `root`, once it was opened.
     procfs: Option<OwnedFd>,
     reader: Reader,
-    /// Where what was read of each resource is.
+    /// The ranges in `reader` of what was read of each resource.
     parts: Vec<Option<Result<Range<usize>, SampleError>>>,
 }
 
@@ -65,9 +66,9 @@ struct Resource {
     path: &'static str,
     file: Optional,
     kept: Kept,
-    /// The file as it was last read, if all of it was understood: totals rest while nothing waits.
+    /// The file's bytes at the last read, if all were understood. Totals do not change while no task waits.
     known: Vec<u8>,
-    /// What it means, but for the time.
+    /// The parsed records, without their time.
     records: Vec<Pressure>,
 }
 
@@ -82,8 +83,8 @@ impl Sample for PressureSampler {
     type Record = Pressure;
 
     const INTERVAL_MIN: Duration = Duration::from_millis(100);
-    const RESOLUTION: &'static str = "averages change every 2 s, totals are exact at every read; reading faster than the scheduler averages (every 2 s) \
-     loses stall time for every reader on the host, the more so the faster it is read";
+    const RESOLUTION: &'static str = "averages change every 2 s, totals are exact at every read; reading more often than \
+                                      every 2 s makes the kernel lose some stall time, for every reader on the host";
 
     fn open(context: &Context) -> PressureSampler {
         PressureSampler {
@@ -119,7 +120,7 @@ impl Sample for PressureSampler {
         reader.clear();
         parts.clear();
         parts.extend(resources.iter_mut().map(|Resource { file, kept, .. }| file.append(tick, procfs, reader, kept)));
-        // Two kinds a resource and two labels a row, each with a place of its own in the cache.
+        // A resource has two kinds, and a row two labels, each at its own place in the cache.
         for ((place, resource), part) in (0..).step_by(4).zip(resources).zip(parts.drain(..)) {
             let Resource { name, path, known, records, .. } = resource;
             let bytes = match part {
@@ -130,7 +131,7 @@ impl Sample for PressureSampler {
                 }
                 None => continue,
             };
-            // Nothing is also what is known after something that was not understood.
+            // `known` is also empty after bytes that were not understood.
             if known != bytes || bytes.is_empty() {
                 let parsed = parse(name, path, bytes, records, |nth, text| rows.labels.resolve(place + nth, text));
                 known.clear();
@@ -147,7 +148,7 @@ impl Sample for PressureSampler {
     }
 }
 
-/// Makes the records of a resource's file; `label` gives the label of a text at one of four places.
+/// Parses a resource's file into `records`. `label` gives the label of a text at one of four places.
 fn parse(
     resource: &str,
     path: &'static str,
@@ -176,7 +177,7 @@ fn parse(
     outcome.into_result()
 }
 
-/// Takes the values after the kind; whether all of them were understood. Keys of later kernels are passed over.
+/// Parses the values after the kind; whether all of them were understood. Skips keys of newer kernels.
 fn parse_values(line: &[u8], record: &mut Pressure) -> bool {
     let mut understood = true;
     for word in words(line).skip(1) {
@@ -203,7 +204,7 @@ fn parse_values(line: &[u8], record: &mut Pressure) -> bool {
     understood
 }
 
-/// The share that per cent with two decimals are; NaN for anything else.
+/// The share in `percent`, which has two decimals; NaN for anything else.
 fn ratio(percent: &[u8]) -> f64 {
     let Some((whole, [b'.', decimals @ ..])) = percent.len().checked_sub(3).map(|at| percent.split_at(at)) else {
         return f64::NAN;
@@ -233,8 +234,8 @@ mod tests {
         );
     }
 
-    /// A kernel that accounts for interrupts, a line of no kind, figures that are none, one that no `i64` holds, a key
-    /// to come, and a cut line.
+    /// A kernel that accounts for interrupts, a line of no kind, figures that are no numbers, one that no `i64` holds,
+    /// a key to come, and a cut line.
     #[test]
     fn odd_lines_cost_no_other() {
         let mut probe = Probe::fixture::<PressureSampler>("odd");

@@ -1,9 +1,8 @@
-//! `sensor`: what the host's temperature sensors measure, from `/sys/class/hwmon`.
+//! `sensor`: temperatures of the host's sensors, from `/sys/class/hwmon`.
 //!
-//! `Documentation/hwmon/sysfs-interface.rst` says what the files mean. heim's list of temperatures is not used: it does
-//! not say which device a chip belongs to, so that two equal disks cannot be told apart; of a sensor that cannot be
-//! read it gives an error without the sensor's name; it has no notion of a sensor's fault; and it lists and opens
-//! everything anew at each call.
+//! The kernel's `Documentation/hwmon/sysfs-interface.rst` describes the files. heim's list of temperatures is not used:
+//! it does not give a chip's device, so two equal disks look the same; its errors do not name the sensor; it ignores a
+//! sensor's fault; and it lists and opens everything at each call.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,37 +23,37 @@ use crate::sampler::{SampleError, Tick};
 
 const CLASS: &str = "class/hwmon";
 const PREFIX: &str = "hwmon";
-/// Sensors that are read; each keeps a descriptor, or two where it can tell of a fault.
+/// The most sensors that are read. Each keeps one descriptor, or two if it can report a fault.
 const SENSORS_MAX: usize = 256;
 const MILLIDEGREES_PER_DEGREE: f64 = 1_000.0;
 
 record! {
-    /// What each temperature sensor measures; of more than 256 the first. Chips that come or go are noticed within 10 s,
-    /// sensors of a chip that stays within a minute, or at once where they can no longer be read.
+    /// The temperature of each sensor; at most 256 sensors. New and removed chips are noticed within 10 s, new sensors
+    /// of a known chip within a minute, and sensors that can no longer be read at once.
     pub struct Sensor("sensor") {
         labels {
-            /// What the driver calls the chip, such as `coretemp` or `nvme`.
+            /// The driver's name of the chip, such as `coretemp` or `nvme`.
             chip => "kymo.sensor.chip",
-            /// What the driver says the sensor is, or `temp1` and so on where it says nothing. Of two equal ones of a chip
-            /// the second has that added.
+            /// The driver's label of the sensor, or `temp1` and so on if it has none. If two sensors of a chip have the
+            /// same label, the second also has its `temp` name in parentheses.
             sensor => "kymo.sensor.name",
-            /// The device that the chip is in, such as `nvme0` or `0000:00:18.3`. Chips in none that is known are called
-            /// `hwmon0` and so on, which may be another number after a reboot.
+            /// The device of the chip, such as `nvme0` or `0000:00:18.3`. If the device is unknown: `hwmon0` and so on,
+            /// whose number may change at a reboot.
             device => "kymo.sensor.device",
         }
         values {
-            /// Temperature. Null where the driver gives none at the moment, such as for a device asleep, or says that the
-            /// sensor is at fault.
+            /// Temperature of the sensor. NULL if the driver gives none now, for example because the device sleeps, or
+            /// reports a fault of the sensor.
             gauge temperature_celsius: f64 [Celsius] => "kymo.sensor.temperature" {},
-            /// Above this it is warmer than it should be. Null where the chip has no such limit.
+            /// Limit above which the temperature is too high. NULL if the chip has no such limit.
             gauge high_celsius: f64 [Celsius] => "kymo.sensor.limit" {"kymo.limit" = "high"},
-            /// Above this the hardware is in danger. Null where the chip has no such limit.
+            /// Limit above which the hardware is in danger. NULL if the chip has no such limit.
             gauge critical_celsius: f64 [Celsius] => "kymo.sensor.limit" {"kymo.limit" = "critical"},
         }
     }
 }
 
-/// Reads each sensor by a descriptor of its own.
+/// Reads each sensor through its own descriptor.
 #[derive(Debug)]
 pub struct SensorSampler {
     class: Class,
@@ -65,8 +64,8 @@ impl Sample for SensorSampler {
     type Record = Sensor;
 
     const INTERVAL_MIN: Duration = Duration::from_secs(1);
-    const RESOLUTION: &'static str = "the driver's: most measure once or twice a second at most, and many round to whole degrees; a limit that was \
-     changed is seen within 10 s";
+    const RESOLUTION: &'static str = "depends on the driver: most measure once or twice a second, and many round to whole \
+                                      degrees; a changed limit is seen within 10 s";
 
     fn open(context: &Context) -> SensorSampler {
         SensorSampler { class: Class::new(context.roots.sysfs.join(CLASS), PREFIX), inputs: Vec::new() }
@@ -108,7 +107,7 @@ impl Sample for SensorSampler {
                     f64::NAN
                 }
             };
-            // Three labels a row, each with a place of its own in the cache.
+            // A row has three labels, each at its own place in the cache.
             let mut label = |nth: usize, text: &str| rows.labels.resolve(row * 3 + nth, text);
             let record = Sensor {
                 time: tick.time,
@@ -125,7 +124,7 @@ impl Sample for SensorSampler {
     }
 }
 
-/// Whether this is what drivers say of a sensor that has no value now: it is switched off, or not ready.
+/// Whether a driver's error means that the sensor has no value now: it is switched off or not ready.
 fn has_no_value(error: Errno) -> bool {
     matches!(error, Errno::NODATA | Errno::AGAIN | Errno::BUSY)
 }
@@ -136,10 +135,10 @@ struct Input {
     chip: String,
     sensor: String,
     device: String,
-    /// How its files' names begin, such as `temp1`.
+    /// The beginning of its files' names, such as `temp1`.
     name: String,
     value: Attribute,
-    /// Where the driver can tell that the sensor is open, shorted or otherwise not to be trusted.
+    /// Reports that the sensor is open, shorted or otherwise not to be trusted; not all drivers have it.
     fault: Option<Attribute>,
     high: Limit,
     critical: Limit,
@@ -153,7 +152,7 @@ impl Input {
         }
     }
 
-    /// What was read: NaN while the sensor is at fault; `None` for anything but a number.
+    /// The temperature that was read: NaN during a fault; `None` if it is no number.
     fn temperature(&self) -> Result<Option<f64>, Errno> {
         let value = self.value.last(celsius)?;
         let trusted = self.fault.as_ref().is_none_or(|fault| fault.last(|said| said == b"0") == Ok(true));
@@ -166,7 +165,8 @@ impl Input {
     }
 }
 
-/// A limit that a chip has or lacks. It is read at each look for changes and not kept open, as it seldom changes.
+/// A limit of a sensor, which a chip may lack. It seldom changes, so it is read at each look for changes and not kept
+/// open.
 #[derive(Debug)]
 struct Limit {
     path: Option<PathBuf>,
@@ -184,21 +184,21 @@ impl Limit {
         match Attribute::open(path).map(|attribute| attribute.with(celsius)) {
             Ok(Ok(Some(celsius))) => self.celsius = celsius,
             Ok(Ok(None)) => outcome.fail(CLASS, format!("no number in {}", path.display())),
-            // A driver that does not answer, or that went.
+            // The driver does not answer or is gone.
             Ok(Err(_)) | Err(_) => (),
         }
     }
 }
 
-/// A folder of the class.
+/// A chip: a folder of the class.
 #[derive(Debug)]
 struct Chip {
     /// Its number and its name, such as `hwmon3`.
     number: u32,
     name: String,
-    /// Where its files are.
+    /// The folder of its files.
     folder: PathBuf,
-    /// What links to its device.
+    /// The link to its device.
     link: PathBuf,
 }
 
@@ -223,7 +223,7 @@ fn chips(class: &Path) -> Vec<Chip> {
     let chip = |name: String| {
         let number = numbered(&name, PREFIX)?;
         let (own, link) = (class.join(&name), class.join(&name).join("device"));
-        // Drivers of old put their files into the device's folder, and their name with them.
+        // Old drivers put their files and their name into the device's folder.
         let folder = if !own.join("name").exists() && link.join("name").exists() { link.clone() } else { own };
         Some(Chip { number, name, folder, link })
     };
@@ -232,7 +232,7 @@ fn chips(class: &Path) -> Vec<Chip> {
     chips
 }
 
-/// The sensors of all chips in `class`, with their limits read.
+/// The sensors of all chips in `class`, with their limits.
 fn find(class: &Path, outcome: &mut Outcome) -> Vec<Input> {
     let mut inputs: Vec<Input> = Vec::new();
     for chip in chips(class) {
@@ -240,14 +240,14 @@ fn find(class: &Path, outcome: &mut Outcome) -> Vec<Input> {
         let kind = text_at(&chip.folder.join("name")).unwrap_or_else(|| chip.name.clone());
         for number in chip.temperatures() {
             if inputs.len() >= SENSORS_MAX {
-                outcome.fail(CLASS, format!("there are more than {SENSORS_MAX} sensors, and only those are read"));
+                outcome.fail(CLASS, format!("more than {SENSORS_MAX} sensors; the others are not read"));
                 return inputs;
             }
             let name = format!("temp{number}");
             let path = |what: &str| chip.folder.join(format!("{name}_{what}"));
             let value = match Attribute::open(&path("input")) {
                 Ok(value) => value,
-                // It went since it was listed.
+                // It was removed after the listing.
                 Err(error) if Errno::from_io_error(&error).is_some_and(is_gone) => continue,
                 Err(error) => {
                     outcome.fail(CLASS, format!("{}: {error}", path("input").display()));
@@ -270,13 +270,13 @@ fn find(class: &Path, outcome: &mut Outcome) -> Vec<Input> {
     inputs
 }
 
-/// The number after `prefix`, which is all that is there.
+/// The number in `name`, which must be `prefix` and digits.
 fn numbered(name: &str, prefix: &str) -> Option<u32> {
     let digits = name.strip_prefix(prefix)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// The temperature that millidegrees are; `None` for anything but a number.
+/// The temperature in `millidegrees`; `None` if it is no number.
 fn celsius(millidegrees: &[u8]) -> Option<f64> {
     Some(integer(millidegrees)? as f64 / MILLIDEGREES_PER_DEGREE)
 }

@@ -1,6 +1,6 @@
-//! `softirq`: how often the kernel ran each kind of its deferred work, from `/proc/softirqs`.
+//! `softirq`: how often each kind of softirq ran, from `/proc/softirqs`.
 //!
-//! `Documentation/filesystems/proc.rst` says what stands there.
+//! The kernel's `Documentation/filesystems/proc.rst` describes the file.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::sampler::{SampleError, Tick};
 const FILE: &str = "softirqs";
 
 record! {
-    /// How often the kernel ran each kind of the work that interrupts leave for later, over all CPUs.
+    /// How often each kind of softirq ran, over all CPUs. Softirqs are work that interrupt handlers defer.
     pub struct Softirq("softirq") {
         labels {
-            /// The kind of work, such as `NET_RX` or `TIMER`.
+            /// The kind of softirq, such as `NET_RX` or `TIMER`.
             r#type => "kymo.softirq.type",
         }
         values {
-            /// Times that it ran. The kernel counts in 32 bits for each CPU; where one starts again from zero while
-            /// kymo runs, the sum goes on.
+            /// Times that it ran. The kernel counts in 32 bits for each CPU; wraps that happen while kymo runs are
+            /// added back.
             counter softirqs: i64 [Count("{softirq}")] => "kymo.softirq.count" {},
         }
     }
@@ -40,7 +40,8 @@ impl Sample for SoftirqSampler {
     type Record = Softirq;
 
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
-    const RESOLUTION: &'static str = "exact at every read; a read costs the kernel time for each CPU that there can be";
+    const RESOLUTION: &'static str =
+        "exact at every read; a read takes longer the more CPUs the kernel is prepared for";
 
     fn open(_: &Context) -> SoftirqSampler {
         SoftirqSampler::default()
@@ -75,8 +76,8 @@ mod tests {
         assert_eq!((probe.rows(0).as_str(), probe.rows(1).as_str()), (rows, rows));
     }
 
-    /// Possible CPUs that are not there, a kind without numbers, figures that are none or that no `i64` holds, and a
-    /// cut line.
+    /// Possible CPUs that are not there, a kind without numbers, figures that are no numbers or that no `i64` holds,
+    /// and a cut line.
     #[test]
     fn odd_lines_cost_no_other() {
         let mut probe = Probe::fixture::<SoftirqSampler>("odd");

@@ -1,7 +1,7 @@
-//! `softnet`: what each CPU does with packets between the drivers and the protocols, from `/proc/net/softnet_stat`.
+//! `softnet`: packets that each CPU passes from drivers to protocols, from `/proc/net/softnet_stat`.
 //!
-//! `Documentation/networking/scaling.rst` says what steering and flow limits are; the file is made in
-//! `net/core/net-procfs.c`.
+//! The kernel's `Documentation/networking/scaling.rst` explains packet steering and flow limits;
+//! `net/core/net-procfs.c` writes the file.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use crate::record::label::{Label, LabelCache};
 use crate::sampler::{SampleError, Tick};
 
 const FILE: &str = "net/softnet_stat";
-/// Figures that are looked at, of those on a line.
+/// The number of figures on a line that are parsed.
 const FIGURES: usize = 13;
 
 record! {
-    /// What each CPU that is online does with packets between the drivers and the protocols. The kernel counts in 32
-    /// bits, so a counter starts again from zero after 4294967295.
+    /// Packets that each online CPU passes from drivers to protocols. The kernel counts in 32 bits, so a counter wraps
+    /// to zero after 4294967295.
     pub struct Softnet("softnet") {
         labels {
-            /// The number of the logical CPU. Older kernels do not tell it; there it is the row's place, which is
-            /// another number where a CPU before it is offline.
+            /// The number of the logical CPU. Older kernels do not give it; there it is the number of the row, which
+            /// differs from the CPU's if an earlier CPU is offline.
             cpu => "cpu.logical_number",
         }
         values {
@@ -34,13 +34,13 @@ record! {
             counter processed: i64 [Count("{packet}")] => "kymo.softnet.packets" {},
             /// Packets dropped because the CPU's queue was full.
             counter dropped: i64 [Count("{packet}")] => "kymo.softnet.dropped" {},
-            /// Times that there were more packets than the CPU may take at once (`net.core.netdev_budget`).
+            /// Times that more packets were waiting than the CPU may take at once (`net.core.netdev_budget`).
             counter time_squeezed: i64 [Count("{time}")] => "kymo.softnet.time_squeezed" {},
             /// Times that another CPU woke this one to take packets (RPS).
             counter received_rps: i64 [Count("{time}")] => "kymo.softnet.received_rps" {},
-            /// Packets dropped because of a flow that filled too much of the queue. Null where the kernel is too old to tell.
+            /// Packets dropped because one flow filled too much of the queue. NULL if the kernel lacks the counter.
             counter flow_limited: i64 [Count("{packet}")] => "kymo.softnet.flow_limited" {},
-            /// Packets that wait in the CPU's queue. Null where the kernel is too old to tell.
+            /// Packets waiting in the CPU's queue. NULL if the kernel lacks the counter.
             gauge backlog: i64 [Count("{packet}")] => "kymo.softnet.backlog" {},
         }
     }
@@ -74,7 +74,7 @@ impl Sample for SoftnetSampler {
                     self.lines.push(Line::default());
                 }
                 let Some(known) = self.lines.get_mut(row) else { continue };
-                // CPUs that receive nothing are as they were a tick ago.
+                // The line of a CPU that receives nothing is the same as a tick ago.
                 if known.bytes != line {
                     known.change(row, line, &mut rows.labels);
                 }
@@ -88,13 +88,13 @@ impl Sample for SoftnetSampler {
     }
 }
 
-/// A line as it was last parsed.
+/// A line, as last parsed.
 #[derive(Debug, Default)]
 struct Line {
     bytes: Vec<u8>,
-    /// What it says, but for the time; `None` for a line that is not understood.
+    /// Its record without the time; `None` for a line that is not understood.
     record: Option<Softnet>,
-    /// The CPU that it is of, once its label was made.
+    /// The CPU and its label.
     cpu: Option<(i64, Label)>,
 }
 
@@ -110,7 +110,7 @@ impl Line {
         });
     }
 
-    /// The CPU's label, whose text is made only where another one's stood.
+    /// The CPU's label. Its text is made only if the line was another CPU's before.
     fn label(&mut self, row: usize, cpu: i64, labels: &mut LabelCache) -> Label {
         match self.cpu {
             Some((known, label)) if known == cpu => label,
@@ -123,10 +123,10 @@ impl Line {
     }
 }
 
-/// The figures of a line, those that older kernels do not write absent; `None` for anything else than hexadecimal
-/// numbers, nine or more, between single blanks.
+/// The figures of a line: nine or more hexadecimal numbers, separated by single blanks. Figures that older kernels lack
+/// are absent. `None` for any other line.
 fn parse(line: &[u8]) -> Option<[i64; FIGURES]> {
-    /// What every kernel writes.
+    /// The number of figures that every kernel writes.
     const FIGURES_MIN: usize = 9;
 
     let mut figures = [ABSENT; FIGURES];
@@ -141,7 +141,7 @@ fn parse(line: &[u8]) -> Option<[i64; FIGURES]> {
     Some(figures)
 }
 
-/// The number that `word` is, of up to 32 bits.
+/// The number in `word`, of up to 32 bits.
 fn hexadecimal(word: &[u8]) -> Option<i64> {
     if word.is_empty() || word.len() > 8 {
         return None;

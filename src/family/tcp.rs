@@ -1,7 +1,7 @@
 //! `tcp`: connections, segments and what went wrong with them, from `/proc/net/snmp`, `/proc/net/netstat`,
 //! `/proc/net/sockstat` and `/proc/net/sockstat6`.
 //!
-//! RFC 4022 says what the figures of `snmp` are, `Documentation/networking/snmp_counter.rst` those of `netstat`.
+//! RFC 4022 defines the figures of `snmp`, the kernel's `Documentation/networking/snmp_counter.rst` those of `netstat`.
 
 use std::time::Duration;
 
@@ -22,60 +22,60 @@ const SOCKSTAT: &str = "net/sockstat";
 const SOCKSTAT6: &str = "net/sockstat6";
 
 record! {
-    /// TCP over IPv4 and IPv6 in the daemon's network namespace, but for what is said to be of the whole host. Null
-    /// is what the kernel is too old to count, or, of IPv6, has none of.
+    /// TCP over IPv4 and IPv6 in the daemon's network namespace; some columns are for the whole host. NULL if the
+    /// kernel lacks the counter or IPv6.
     pub struct Tcp("tcp") {
         labels {}
         values {
-            /// Connections that are established, or closed by the other side only.
+            /// Connections that are established or closed only by the other side.
             gauge established: i64 [Count("{connection}")] => "kymo.tcp.connections" {"kymo.tcp.state" = "established"},
-            /// Connections whose sockets are gone and that only wait for late segments.
+            /// Closed connections that wait for late segments (TIME-WAIT).
             gauge time_wait: i64 [Count("{connection}")] => "kymo.tcp.connections" {"kymo.tcp.state" = "time_wait"},
-            /// Connections that no process holds any more and that are not closed yet, of the whole host.
+            /// Connections that no process holds any more but that are not yet closed. For the whole host.
             gauge orphaned: i64 [Count("{connection}")] => "kymo.tcp.connections" {"kymo.tcp.state" = "orphaned"},
-            /// Sockets of IPv4 in any state but closed and waiting for late segments, listening ones among them.
+            /// IPv4 sockets in any state except closed and TIME-WAIT, including listening sockets.
             gauge ipv4_sockets: i64 [Count("{socket}")] => "kymo.tcp.sockets" {"network.type" = "ipv4"},
-            /// The same of IPv6.
+            /// The same for IPv6.
             gauge ipv6_sockets: i64 [Count("{socket}")] => "kymo.tcp.sockets" {"network.type" = "ipv6"},
-            /// Sockets in any state, closed ones that a process still holds among them, of the whole host.
+            /// Sockets in any state, including closed ones that a process still holds. For the whole host.
             gauge allocated_sockets: i64 [Count("{socket}")] => "kymo.tcp.allocated_sockets" {},
-            /// Memory for buffers of sockets, of the whole host.
+            /// Memory used by socket buffers. For the whole host.
             gauge memory_bytes: i64 [Bytes] => "kymo.tcp.memory" {},
-            /// Connections that were begun from here.
+            /// Outgoing connection attempts.
             counter active_opens: i64 [Count("{connection}")] => "kymo.tcp.opens" {"kymo.tcp.side" = "active"},
-            /// Connections that were accepted here.
+            /// Incoming connections accepted.
             counter passive_opens: i64 [Count("{connection}")] => "kymo.tcp.opens" {"kymo.tcp.side" = "passive"},
-            /// Connections that failed before they were established.
+            /// Connection attempts that failed, outgoing and incoming.
             counter failed_attempts: i64 [Count("{connection}")] => "kymo.tcp.failed_attempts" {},
             /// Established connections that were reset.
             counter established_resets: i64 [Count("{connection}")] => "kymo.tcp.established_resets" {},
-            /// Segments received, those with errors among them.
+            /// Segments received, including those with errors.
             counter rx_segments: i64 [Count("{segment}")] => "kymo.tcp.segments" {"network.io.direction" = "receive"},
-            /// Segments sent, without those that were only sent again.
+            /// Segments sent, without retransmissions.
             counter tx_segments: i64 [Count("{segment}")] => "kymo.tcp.segments" {"network.io.direction" = "transmit"},
-            /// Segments sent again.
+            /// Segments retransmitted.
             counter retransmitted_segments: i64 [Count("{segment}")] => "kymo.tcp.retransmitted_segments" {},
-            /// Segments received with errors, such as wrong checksums.
+            /// Segments received with errors such as wrong checksums.
             counter rx_errors: i64 [Count("{segment}")] => "kymo.tcp.errors" {"network.io.direction" = "receive"},
-            /// Resets sent.
+            /// Resets (RST) sent.
             counter tx_resets: i64 [Count("{segment}")] => "kymo.tcp.resets" {"network.io.direction" = "transmit"},
-            /// Connections that were dropped because a listening socket's queue was full.
+            /// Incoming connections dropped because a listening socket's queue was full.
             counter listen_overflows: i64 [Count("{connection}")] => "kymo.tcp.listen_overflows" {},
-            /// Connections that a listening socket dropped, for whatever reason; contains `listen_overflows`.
+            /// Incoming connections dropped by a listening socket for any reason, including `listen_overflows`.
             counter listen_drops: i64 [Count("{connection}")] => "kymo.tcp.listen_drops" {},
-            /// SYN cookies sent, where a queue of half-open connections was full.
+            /// SYN cookies sent because a queue of half-open connections was full.
             counter tx_syn_cookies: i64 [Count("{segment}")] => "kymo.tcp.syn_cookies" {"network.io.direction" = "transmit"},
-            /// Times that nothing came for so long that a segment was sent again.
+            /// Retransmission timeouts: times that no answer came for too long.
             counter timeouts: i64 [Count("{timeout}")] => "kymo.tcp.timeouts" {},
-            /// SYN and SYN-ACK segments sent again; contained in `retransmitted_segments`.
+            /// SYN and SYN-ACK segments retransmitted; included in `retransmitted_segments`.
             counter retransmitted_syns: i64 [Count("{segment}")] => "kymo.tcp.retransmitted_syns" {},
-            /// Segments sent again that were lost again.
+            /// Retransmitted segments that were lost again.
             counter lost_retransmits: i64 [Count("{segment}")] => "kymo.tcp.lost_retransmits" {},
-            /// Segments dropped because too many came while a process had their socket locked.
+            /// Segments dropped because too many arrived while a process had the socket locked.
             counter backlog_drops: i64 [Count("{segment}")] => "kymo.tcp.backlog_drops" {},
-            /// Connections given up because the other side answered nothing.
+            /// Connections aborted because the other side did not answer.
             counter timeout_aborts: i64 [Count("{connection}")] => "kymo.tcp.aborts" {"kymo.tcp.reason" = "timeout"},
-            /// Connections given up for want of memory, or because too many were orphaned.
+            /// Connections aborted because of too little memory or too many orphans.
             counter memory_aborts: i64 [Count("{connection}")] => "kymo.tcp.aborts" {"kymo.tcp.reason" = "memory"},
         }
     }
@@ -139,7 +139,7 @@ impl Sample for TcpSampler {
 
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str =
-        "exact at every read, memory to about a MiB a CPU; the kernel sums its figures over all CPUs at each read";
+        "exact at every read, memory to about 1 MiB per CPU; the kernel sums its figures over all CPUs at each read";
 
     fn open(_: &Context) -> TcpSampler {
         TcpSampler {
@@ -162,8 +162,8 @@ impl Sample for TcpSampler {
         let optional = [&self.netstat_file, &self.sockstat_file, &self.sockstat6_file];
         read_ahead([SNMP].into_iter().chain(optional.into_iter().filter_map(|file| file.wanted(tick))));
         outcome.note(with_proc(SNMP, |snmp| self.snmp.parse(SNMP, snmp, &mut record)));
-        // The kernel adds up CPUs one by one, and what opened on one and closed on another meanwhile may bring the sum
-        // below zero, which it writes as a number that no connection count can be.
+        // The kernel adds up the CPUs one by one. A connection that opens on one CPU and closes on another meanwhile
+        // can bring the sum below zero, which the kernel writes as a huge unsigned number.
         if record.established == i64::MAX {
             record.established = ABSENT;
         }
@@ -182,14 +182,14 @@ impl Sample for TcpSampler {
     }
 }
 
-/// A line of names and, after it, a line of values in the same order, both with the same beginning.
+/// A line of names followed by a line of values in the same order. Both begin with the same word.
 #[derive(Debug)]
 struct Headed {
     before: &'static [u8],
     keys: &'static [Key],
-    /// The names from which `places` were made: they are what they were until another kernel is booted.
+    /// The names that `places` was made from. They change only with the kernel.
     names: Vec<u8>,
-    /// The wanted values by their number, and the place of each one's key, in the line's order.
+    /// The number of each wanted value and the index of its key, in the line's order.
     places: Vec<(usize, usize)>,
 }
 
@@ -198,12 +198,12 @@ impl Headed {
         Headed { before, keys, names: Vec::new(), places: Vec::new() }
     }
 
-    /// Takes the values that are there into `record`.
+    /// Parses the values into `record`.
     fn parse(&mut self, file: &'static str, bytes: &[u8], record: &mut Tcp) -> Result<(), SampleError> {
         let mut lines = lines(bytes).filter_map(|line| line.strip_prefix(self.before));
         let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
             let mut outcome = Outcome::default();
-            outcome.fail(file, format!("has no two lines of {}", text(self.before)));
+            outcome.fail(file, format!("expected two lines of {}", text(self.before.trim_ascii_end())));
             return outcome.into_result();
         };
         if self.names != names {
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!((&probe.rows(0), &probe.rows(1)), (&row, &row));
     }
 
-    /// Fewer values than names, a name twice, figures that no `i64` holds or that are none, and no IPv6.
+    /// Fewer values than names, a name twice, figures that no `i64` holds or that are no numbers, and no IPv6.
     #[test]
     fn odd_figures_cost_no_other() {
         let mut probe = Probe::fixture::<TcpSampler>("odd");
@@ -329,7 +329,7 @@ mod tests {
         assert!(outcome.unwrap_err().to_string().starts_with("read net/snmp: "));
         for snmp in ["", "Tcp: CurrEstab\n", "TcpX: a\nTcpX: 1\n"] {
             probe.write("net/snmp", snmp);
-            assert_eq!(probe.tick(0).1.unwrap_err().to_string(), "read net/snmp: has no two lines of Tcp: ");
+            assert_eq!(probe.tick(0).1.unwrap_err().to_string(), "read net/snmp: expected two lines of Tcp:");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! `vm`: paging, reclaim and what memory holds, from `/proc/vmstat`.
+//! `vm`: paging, reclaim and the contents of memory, from `/proc/vmstat`.
 //!
-//! The kernel writes a line a figure, always in the same order (`mm/vmstat.c`), so each is looked for where it stood
-//! at the last tick.
+//! The kernel writes one line for each figure, always in the same order (`mm/vmstat.c`), so each figure is first looked
+//! for on the line of the last tick.
 
 use std::time::Duration;
 
@@ -19,58 +19,58 @@ const FILE: &str = "vmstat";
 const KIB: i64 = 1_024;
 
 record! {
-    /// Paging, reclaim and what memory holds, of the whole host. Events are null where the kernel was built without
-    /// them (`CONFIG_VM_EVENT_COUNTERS`, `CONFIG_COMPACTION`, `CONFIG_SWAP`) or is too old to know them.
+    /// Paging, reclaim and the contents of memory, for the whole host. Events are NULL if the kernel lacks the counter:
+    /// it is too old, or built without `CONFIG_VM_EVENT_COUNTERS`, `CONFIG_COMPACTION` or `CONFIG_SWAP`.
     pub struct Vm("vm") {
         labels {}
         values {
-            /// Page faults of both kinds: those that needed I/O, and those that did not.
+            /// Page faults, with and without I/O.
             counter page_faults: i64 [Count("{fault}")] => "kymo.vm.page_faults" {},
             /// Page faults that needed I/O.
             counter major_page_faults: i64 [Count("{fault}")] => "system.paging.faults" {"system.paging.fault.type" = "major"},
-            /// What was read from block devices, page cache or not.
+            /// Bytes read from block devices, through the page cache or not.
             counter paged_in_bytes: i64 [Bytes] => "kymo.vm.paged" {"kymo.direction" = "in"},
-            /// What was written to block devices, page cache or not.
+            /// Bytes written to block devices, through the page cache or not.
             counter paged_out_bytes: i64 [Bytes] => "kymo.vm.paged" {"kymo.direction" = "out"},
-            /// What was read from swap space.
+            /// Bytes read from swap space.
             counter swapped_in_bytes: i64 [Bytes] => "kymo.vm.swapped" {"kymo.direction" = "in"},
-            /// What was written to swap space.
+            /// Bytes written to swap space.
             counter swapped_out_bytes: i64 [Bytes] => "kymo.vm.swapped" {"kymo.direction" = "out"},
-            /// Memory that the kernel's own threads looked at for something to reclaim.
+            /// Memory that kswapd, the kernel's background reclaim, scanned.
             counter kswapd_scanned_bytes: i64 [Bytes] => "kymo.vm.scanned" {"kymo.reclaim" = "kswapd"},
-            /// Memory that they reclaimed.
+            /// Memory that kswapd reclaimed.
             counter kswapd_reclaimed_bytes: i64 [Bytes] => "kymo.vm.reclaimed" {"kymo.reclaim" = "kswapd"},
-            /// Memory that tasks in want of some looked at themselves for something to reclaim, waiting meanwhile.
+            /// Memory that tasks scanned themselves while they waited for an allocation (direct reclaim).
             counter direct_scanned_bytes: i64 [Bytes] => "kymo.vm.scanned" {"kymo.reclaim" = "direct"},
-            /// Memory that they reclaimed.
+            /// Memory that direct reclaim reclaimed.
             counter direct_reclaimed_bytes: i64 [Bytes] => "kymo.vm.reclaimed" {"kymo.reclaim" = "direct"},
-            /// Memory that was reclaimed and soon needed again: much of it means that memory is too small.
+            /// Memory that was reclaimed and soon needed again. A high rate means too little memory.
             counter refaulted_bytes: i64 [Bytes] => "kymo.vm.refaulted" {},
-            /// Times that a task had to reclaim memory before it got some, over all zones.
+            /// Times that a task had to reclaim memory before its allocation, over all zones.
             counter allocation_stalls: i64 [Count("{stall}")] => "kymo.vm.allocation_stalls" {},
-            /// Times that a task had to move pages together before it got a large piece of memory.
+            /// Times that a task had to compact memory before a large allocation.
             counter compaction_stalls: i64 [Count("{stall}")] => "kymo.vm.compaction_stalls" {},
-            /// Processes killed for want of memory, of the host and of control groups.
+            /// Processes killed because the host or their control group was out of memory.
             counter oom_kills: i64 [Count("{process}")] => "kymo.vm.oom_kills" {},
-            /// Memory that waits to be written to a disk.
+            /// Changed memory that is not yet written to disk.
             gauge dirty_bytes: i64 [Bytes] => "kymo.vm.usage" {"kymo.vm.state" = "dirty"},
-            /// Memory that is being written to a disk.
+            /// Memory that is being written to disk.
             gauge writeback_bytes: i64 [Bytes] => "kymo.vm.usage" {"kymo.vm.state" = "writeback"},
-            /// Memory of processes that no file stands behind.
+            /// Memory of processes that is not backed by a file.
             gauge anonymous_bytes: i64 [Bytes] => "kymo.vm.usage" {"kymo.vm.state" = "anonymous"},
-            /// Files, shared memory among them, that processes have mapped.
+            /// Files mapped by processes, including shared memory.
             gauge mapped_bytes: i64 [Bytes] => "kymo.vm.usage" {"kymo.vm.state" = "mapped"},
             /// Page tables of processes.
             gauge page_tables_bytes: i64 [Bytes] => "kymo.vm.usage" {"kymo.vm.state" = "page_tables"},
-            /// The kernel's own objects that it can let go, such as cached names of files.
+            /// The kernel's own objects that it can free, such as cached file names.
             gauge slab_reclaimable_bytes: i64 [Bytes] => "system.memory.linux.slab.usage" {"system.memory.linux.slab.state" = "reclaimable"},
-            /// The kernel's own objects that it needs.
+            /// The kernel's own objects that it cannot free.
             gauge slab_unreclaimable_bytes: i64 [Bytes] => "system.memory.linux.slab.usage" {"system.memory.linux.slab.state" = "unreclaimable"},
         }
     }
 }
 
-/// What the kernel counts in.
+/// The unit that the kernel counts in.
 #[derive(Clone, Copy, Debug)]
 enum CountedIn {
     One,
@@ -78,10 +78,10 @@ enum CountedIn {
     Page,
 }
 
-/// A line that is wanted: its name, its unit and the column that it is added to.
+/// A wanted line: its name, its unit and the column that it is added to.
 type Key = (&'static [u8], CountedIn, fn(&mut Vm) -> &mut i64);
 
-/// In the kernel's order, though any will do.
+/// In the kernel's order; any order works.
 const KEYS: &[Key] = &[
     (b"nr_slab_reclaimable", CountedIn::Page, |vm| &mut vm.slab_reclaimable_bytes),
     (b"nr_slab_unreclaimable", CountedIn::Page, |vm| &mut vm.slab_unreclaimable_bytes),
@@ -98,7 +98,7 @@ const KEYS: &[Key] = &[
     (b"pgpgout", CountedIn::Kib, |vm| &mut vm.paged_out_bytes),
     (b"pswpin", CountedIn::Page, |vm| &mut vm.swapped_in_bytes),
     (b"pswpout", CountedIn::Page, |vm| &mut vm.swapped_out_bytes),
-    // One a zone, of the zones that the kernel was built with.
+    // One for each zone that the kernel was built with.
     (b"allocstall_dma", CountedIn::One, |vm| &mut vm.allocation_stalls),
     (b"allocstall_dma32", CountedIn::One, |vm| &mut vm.allocation_stalls),
     (b"allocstall_normal", CountedIn::One, |vm| &mut vm.allocation_stalls),
@@ -119,9 +119,9 @@ const KEYS: &[Key] = &[
 #[derive(Debug)]
 pub struct VmSampler {
     page_bytes: i64,
-    /// The lines that are wanted by their number, and the place of each one's key in [`KEYS`], in the file's order.
+    /// The number of each wanted line and the index of its key in [`KEYS`], in the file's order.
     places: Vec<(usize, usize)>,
-    /// How many lines there were when they were looked for.
+    /// The number of lines when `places` was made.
     line_count: usize,
 }
 
@@ -129,8 +129,7 @@ impl Sample for VmSampler {
     type Record = Vm;
 
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
-    const RESOLUTION: &'static str =
-        "events are exact at every read; what memory holds is summed up from the CPUs once a second";
+    const RESOLUTION: &'static str = "events are exact at every read; the contents of memory are updated once a second";
 
     fn open(_: &Context) -> VmSampler {
         let page_bytes = i64::try_from(rustix::param::page_size()).unwrap_or(ABSENT);
@@ -157,13 +156,13 @@ impl Sample for VmSampler {
 }
 
 impl VmSampler {
-    /// Looks for the wanted lines by their names.
+    /// Finds the wanted lines by their names.
     fn find(&mut self, vmstat: &[u8]) {
         self.places.clear();
         self.line_count = 0;
         for line in lines(vmstat) {
             if let Some(key) = KEYS.iter().position(|(name, ..)| value(line, name).is_some()) {
-                // Each at most once, so there are no more than keys.
+                // A key is stored at most once, so `places` never outgrows its capacity.
                 if self.places.iter().all(|(_, known)| *known != key) {
                     self.places.push((self.line_count, key));
                 }
@@ -172,7 +171,7 @@ impl VmSampler {
         }
     }
 
-    /// Takes the wanted lines from where they were found; whether they still stand there.
+    /// Parses the wanted lines at their known places; `false` if a line has moved.
     fn parse(&self, vmstat: &[u8], record: &mut Vm, outcome: &mut Outcome) -> bool {
         let mut lines = lines(vmstat);
         let mut next = 0;
@@ -197,7 +196,7 @@ impl VmSampler {
     }
 }
 
-/// What follows `name` and a blank on a line of this name.
+/// The text after `name` and a blank; `None` for a line of another name.
 fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     line.strip_prefix(name)?.strip_prefix(b" ")
 }
@@ -231,7 +230,7 @@ mod tests {
         assert_eq!((&probe.rows(0), &probe.rows(1)), (&row, &row));
     }
 
-    /// Names that begin as others do, figures that no `i64` holds or that are none, a name twice, and a cut line.
+    /// Names that begin as others do, figures that no `i64` holds or that are no numbers, a name twice, and a cut line.
     #[test]
     fn odd_lines_cost_no_other() {
         let mut probe = Probe::fixture::<VmSampler>("odd");

@@ -1,4 +1,4 @@
-//! What a sampler is told when it is opened: where the kernel's files are, and which processes to record.
+//! The context of a sampler: where the kernel's files are, and which processes to record.
 
 use super::roots::Roots;
 
@@ -7,7 +7,7 @@ pub const TOP_MAX: usize = 100;
 /// The most pins; further ones are ignored.
 pub const PINS_MAX: usize = 100;
 
-/// What a sampler is told when it is opened.
+/// The context in which a sampler is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
     /// Where the kernel's files are.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, ArrayRef, StringArray};
 
-/// How many different texts one interner holds; further ones read as [`Label::OVERFLOW`].
+/// The most texts of one interner; further ones become [`Label::OVERFLOW`].
 pub const LABELS_MAX: usize = 65_536;
 
 /// An interned text: the key into [`Labels::values`].
@@ -15,7 +15,7 @@ pub struct Label(u32);
 impl Label {
     /// The empty text.
     pub const EMPTY: Label = Label(0);
-    /// Stands for every text that came after [`LABELS_MAX`] others.
+    /// Stands for every text beyond [`LABELS_MAX`].
     pub const OVERFLOW: Label = Label(1);
 
     /// The dictionary key.
@@ -28,8 +28,7 @@ impl Label {
 
 /// The labels of one family, shared by its samplers and the drain thread.
 ///
-/// Ids are handed out in order and never taken back, so the dictionary of an older batch is a prefix of the
-/// dictionary of a newer one.
+/// Ids are given in order and never reused, so the dictionary of an older batch is a prefix of that of a newer one.
 #[derive(Debug)]
 pub struct Labels {
     state: Mutex<State>,
@@ -39,7 +38,7 @@ pub struct Labels {
 struct State {
     ids: HashMap<Arc<str>, u32>,
     texts: Vec<Arc<str>>,
-    /// The dictionary as last asked for; rebuilt only when texts came since, so batches share one allocation.
+    /// The dictionary, rebuilt only after new texts came, so that batches share one allocation.
     values: ArrayRef,
     overflowed: u64,
 }
@@ -54,7 +53,7 @@ impl Default for Labels {
 }
 
 impl Labels {
-    /// The label of `text`, new or known. Takes a lock: samplers call it through a [`LabelCache`].
+    /// The label of `text`, new or known. Takes a lock, so samplers call it through a [`LabelCache`].
     pub fn intern(&self, text: &str) -> Label {
         let mut state = self.lock();
         if let Some(id) = state.ids.get(text) {
@@ -72,7 +71,7 @@ impl Labels {
         Label(id)
     }
 
-    /// All texts so far, at the position of their key.
+    /// All texts so far; a label's key is the index of its text.
     #[must_use]
     pub fn values(&self) -> ArrayRef {
         let mut state = self.lock();
@@ -89,29 +88,29 @@ impl Labels {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change leaves the state whole, so a panic elsewhere does not spoil it.
+        // Every change leaves the state consistent, so a poisoned lock is usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Resolves the label of a row by its place: rows mostly stand where they stood a tick ago, and then one string
-/// comparison is all it costs, without lock or hash.
+/// Resolves the label of a row by its place. Most rows are where they were a tick ago; then this costs one comparison
+/// and no lock or hash.
 #[derive(Debug)]
 pub struct LabelCache {
     labels: Arc<Labels>,
-    /// The text that stood at each place, as the kernel wrote it: not all names are UTF-8.
+    /// The last text at each place, as the kernel wrote it: not all names are UTF-8.
     rows: Vec<(Vec<u8>, Label)>,
 }
 
 impl LabelCache {
-    /// A cache before `labels`.
+    /// A cache in front of `labels`.
     #[must_use]
     pub fn new(labels: Arc<Labels>) -> Self {
         LabelCache { labels, rows: Vec::new() }
     }
 
-    /// The label of `text`, which stands at place `row` of the source. What of it is not UTF-8 reads as replacement
-    /// characters. Allocates only where another text stood.
+    /// The label of `text`, which stands at place `row` of the source. Bytes that are not UTF-8 become replacement
+    /// characters. Allocates only if another text stood there before.
     pub fn resolve(&mut self, row: usize, text: impl AsRef<[u8]>) -> Label {
         let text = text.as_ref();
         if let Some((known, label)) = self.rows.get(row)

@@ -1,17 +1,17 @@
 //! Suspensions and steps of the wall clock, seen from one tick to the next.
 //!
-//! `CLOCK_MONOTONIC` neither steps nor counts while the host is suspended (`clock_gettime(2)`). So a jump of the wall
-//! clock against it is one of both, and `CLOCK_BOOTTIME`, which does count then, tells them apart.
+//! `CLOCK_MONOTONIC` never steps and stops while the host is suspended (`clock_gettime(2)`). So a jump of the wall
+//! clock against it is a step or a suspension. `CLOCK_BOOTTIME`, which continues during suspension, tells them apart.
 
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Tick;
 
-/// A smaller jump is none: the clocks are read one after the other.
+/// A smaller difference is no jump: the clocks are read one after the other.
 const JUMP_MIN_US: i64 = 10_000;
 /// The kernel slews the wall clock by up to a 1000th: half of it the frequency (`adjtimex(2)`), half `adjtime(3)`.
 const SLEW_PARTS: i64 = 1_000;
-/// Readings of the clocks that took longer were interrupted.
+/// A reading of the clocks that took longer was interrupted.
 const READING_MAX_US: i64 = 1_000;
 const READINGS_MAX: usize = 8;
 
@@ -22,12 +22,12 @@ pub(super) struct Offsets {
     boot_us: i64,
 }
 
-/// What happened to the clocks between two ticks, µs. Not both are zero.
+/// What happened to the clocks between two ticks, µs. At least one value is not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Jump {
-    /// How long the host was suspended.
+    /// The time that the host was suspended.
     pub(super) suspended_us: i64,
-    /// By how much the wall clock was set forward; back if below zero.
+    /// The time that the wall clock was set forward, or back if negative.
     pub(super) stepped_us: i64,
 }
 
@@ -43,7 +43,7 @@ impl Clocks {
         Clocks { known: read(), at_us: super::monotonic_ns() / 1_000 }
     }
 
-    /// Whether the clocks jumped since the last tick. Costs no reading of a clock unless it looks so.
+    /// The jump of the clocks since the last tick, if there was one. Reads a clock only if a jump is likely.
     pub(super) fn jump(&mut self, tick: &Tick) -> Option<Jump> {
         self.jump_by(tick, read)
     }
@@ -54,11 +54,11 @@ impl Clocks {
         self.at_us = at_us;
         let wall_us = tick.time - at_us;
         if (wall_us - self.known.wall_us).abs() < allowed_us {
-            // A slew goes on for long, so it is followed.
+            // A slew may last long, so the known offset follows it.
             self.known.wall_us = wall_us;
             return None;
         }
-        // The tick's two readings may also be apart because the thread was interrupted between them.
+        // The difference may also be due to an interruption between the tick's two readings, so read again.
         let before = std::mem::replace(&mut self.known, read());
         let beyond = |us: i64| if us.abs() < allowed_us { 0 } else { us };
         let suspended_us = beyond(self.known.boot_us - before.boot_us).max(0);
@@ -97,7 +97,7 @@ mod tests {
         Clocks { known: Offsets { wall_us: HOUR_US, boot_us: 0 }, at_us: 0 }
     }
 
-    /// A tick at `at_us` of the monotonic clock and with the wall clock so far ahead of it.
+    /// A tick at `at_us` of the monotonic clock, with the wall clock `wall_us` ahead.
     fn tick(at_us: i64, wall_us: i64) -> Tick {
         Tick { time: at_us + wall_us, monotonic_ns: at_us * 1_000 }
     }

@@ -1,26 +1,26 @@
-//! How a collector does, beyond its counts: what it could not read, what the host lacks, and whether it is overloaded.
+//! The health of a collector: families that cannot be read or that the host lacks, and overload.
 //!
-//! The collector's thread writes it when something changes, and never waits for whoever reads it.
+//! The collector's thread writes it when something changes, and never waits for a reader.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a collector says of itself besides its counts.
+/// The health of a collector, besides its counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CollectorHealth {
-    /// The newest read error, if there ever was one.
+    /// The latest read error, if there ever was one.
     pub last_error: Option<String>,
-    /// Families that could not be read, or not all of them, at their last tick.
+    /// Families that could not be read, or only in part, at the last tick.
     pub failing: Vec<Failing>,
-    /// Families that are not sampled because the host lacks what they read.
+    /// Families that are not sampled because this host lacks them.
     pub unavailable: Vec<Unavailable>,
     /// Reading took more than half of the last second.
     pub overload: Option<Overload>,
-    /// Why the thread does not have the scheduling policy it was to have.
+    /// Why the system refused the configured scheduling policy.
     pub refused_scheduling: Option<String>,
 }
 
-/// A family that the host does not have.
+/// A family that this host lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable {
     /// The family's name.
@@ -38,12 +38,12 @@ pub struct Failing {
     pub error: String,
 }
 
-/// A second in which reading took more than half of the time there was.
+/// A second in which reading took more than half of the time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overload {
-    /// How long a tick took to read, on average, µs.
+    /// Average reading time of a tick, µs.
     pub read_us: i64,
-    /// How long it may take, which is the interval, µs.
+    /// The interval, µs: the most that a tick may take.
     pub interval_us: i64,
     /// Each family's share of `read_us`, 0…1, in the order of the collector's list.
     pub shares: Vec<(&'static str, f64)>,
@@ -61,7 +61,7 @@ impl fmt::Display for Overload {
 }
 
 impl CollectorHealth {
-    /// Notes how the last tick of `family` went.
+    /// Notes the outcome of the last tick of `family`.
     pub(super) fn note(&mut self, family: &'static str, error: Option<String>) {
         self.failing.retain(|one| one.family != family);
         if let Some(error) = error {
@@ -76,13 +76,13 @@ impl CollectorHealth {
 pub(super) struct SharedHealth(Arc<Mutex<CollectorHealth>>);
 
 impl SharedHealth {
-    /// A copy as of now.
+    /// A copy of its present state.
     pub(super) fn get(&self) -> CollectorHealth {
         // Each field is replaced whole, so a panic elsewhere does not spoil it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes it, unless somebody reads it right now; whether it was changed.
+    /// Changes it, unless another thread holds it right now; whether it was changed.
     pub(super) fn try_change(&self, change: impl FnOnce(&mut CollectorHealth)) -> bool {
         let Ok(mut health) = self.0.try_lock() else { return false };
         change(&mut health);

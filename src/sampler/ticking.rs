@@ -1,4 +1,4 @@
-//! The collector thread: a grid of deadlines, and what is done at each.
+//! The collector thread's loop: a grid of deadlines, and the work at each.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,11 +19,11 @@ use super::{
 use crate::record::label::Label;
 use crate::record::{ABSENT, Record};
 
-/// A stop request is noticed after this time at the latest, however long the interval is.
+/// A stop request is noticed within this time, even if the interval is longer.
 const STOP_CHECK_NS: i64 = 100_000_000;
-/// Lateness is kept for as many ticks as a second can have.
+/// The most ticks of a second, for each of which lateness is kept.
 const LATENESS_KEPT_MAX: usize = 1_001;
-/// How often it is looked whether the host has got what it lacked.
+/// The interval at which a family that the host lacks is checked again.
 const RECHECK_NS: i64 = 10 * SECOND_NS;
 
 /// The state of a collector thread.
@@ -36,22 +36,22 @@ pub(super) struct Ticking {
     clocks: Clocks,
     lateness_us: Vec<i64>,
     next_report_ns: i64,
-    /// What has happened since the last report.
+    /// The time since the last report.
     second: Second,
-    /// Why the thread does not have the policy it was to have, until status was told.
+    /// Why the scheduling policy was refused, until this is in the health.
     refused_scheduling: Option<String>,
 }
 
 /// One family of the collector.
 struct Member {
     sampler: Box<dyn Sampler>,
-    /// The host has not got it.
+    /// The host lacks it.
     lacking: bool,
-    /// When it is asked whether the host has it.
+    /// When to check whether the host has it; `None` if no check is due.
     recheck_ns: Option<i64>,
-    /// Status was told that it could not be read.
+    /// The health says that it could not be read.
     failing: bool,
-    /// Time it took since the last report, ns.
+    /// Its reading time since the last report, ns.
     read_ns: i64,
 }
 
@@ -59,7 +59,7 @@ struct Member {
 struct Second {
     ticks: i64,
     read_ns: i64,
-    /// What status was last told.
+    /// What the health says.
     overloaded: bool,
 }
 
@@ -83,7 +83,7 @@ impl Ticking {
 
     pub(super) fn run(mut self, stop: &AtomicBool) -> Totals {
         // Without this the kernel may delay each wake-up by 50 µs to batch it with others (prctl(2),
-        // PR_SET_TIMERSLACK). It is an optimisation, so a refusal is no error.
+        // PR_SET_TIMERSLACK). A refusal is no error: this only improves punctuality.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         std::mem::replace(&mut self.setup.prepare, Box::new(|| ()))();
         self.take_scheduling();
@@ -112,7 +112,7 @@ impl Ticking {
         if self.setup.scheduling != Scheduling::Fifo {
             return;
         }
-        // The lowest real-time priority is above all ordinary threads and below those of whoever needs more.
+        // The lowest real-time priority is above all ordinary threads and below other real-time threads.
         let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
         if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
             let reason = match error {
@@ -125,7 +125,7 @@ impl Ticking {
     }
 
     fn tell_scheduling(&mut self) {
-        // Who reads status at this moment is told a second later.
+        // If the health is being read right now, the next report tries again.
         self.health.try_change(|health| {
             if let Some(reason) = self.refused_scheduling.take() {
                 health.refused_scheduling = Some(reason);
@@ -133,8 +133,8 @@ impl Ticking {
         });
     }
 
-    /// Moves `due` to the newest grid point that has passed, counting those before it as missed. The tick is as late as
-    /// the thread woke after the deadline it slept for.
+    /// Moves `due` to the latest grid point that has passed and counts those before it as missed. Returns the tick and
+    /// its lateness: the time from the deadline that the thread slept for until it woke.
     fn skip_missed(&mut self, due: &mut i64) -> (Tick, i64) {
         let tick = Tick { time: wall_us(), monotonic_ns: monotonic_ns() };
         let late_ns = tick.monotonic_ns - *due;
@@ -149,7 +149,7 @@ impl Ticking {
         (tick, late_ns)
     }
 
-    /// The monotonic clock calls for no tick while the host is suspended, so none is lost in either case.
+    /// Reports a jump. No tick is lost: none is due while the host is suspended, as the monotonic clock stops.
     fn tell_jump(&mut self, tick: &Tick, Jump { suspended_us, stepped_us }: Jump) {
         if suspended_us != 0 {
             self.tell_gap(tick, self.setup.reasons.suspended, tick.time - suspended_us, 0);
@@ -175,7 +175,7 @@ impl Ticking {
         let mut ended_ns = tick.monotonic_ns;
         (self.setup.snapshot)(&mut || {
             for member in members.iter_mut() {
-                // A panic in a parser must cost that family its tick, not the collector its thread.
+                // A panic in a parser costs that family its tick, but not the collector its thread.
                 if catch_unwind(AssertUnwindSafe(|| member.take(tick, totals, health))).is_err() {
                     let error = format!("read {}: its parser panicked", member.sampler.family());
                     member.note(Some(error), tick, totals, health);
@@ -217,11 +217,12 @@ impl Ticking {
         if self.refused_scheduling.is_some() {
             self.tell_scheduling();
         }
-        // Also a grid: reports stay one second apart on average however late a tick was.
+        // A grid as well: reports stay one second apart on average, even if a tick was late.
         self.next_report_ns = (self.next_report_ns + SECOND_NS).max(tick.monotonic_ns);
     }
 
-    /// Tells status when reading took more than half of the time since the last report, and when it no longer does.
+    /// Notes in the health when reading took more than half of the time since the last report, and when it no longer
+    /// does.
     fn tell_overload(&mut self) {
         let Second { ticks, read_ns, overloaded } = self.second;
         let over = read_ns > ticks.saturating_mul(self.interval_ns) / 2;
@@ -240,7 +241,7 @@ impl Ticking {
                 overload.shares.clear();
                 overload.shares.extend(members.iter().map(|member| member.share_of(read_ns)));
             };
-            // Who reads status at this moment is told a second later.
+            // If the health is being read right now, the next report tries again.
             if self.health.try_change(|health| change(&mut health.overload)) {
                 told = over;
             }
@@ -265,8 +266,9 @@ impl Member {
         self.note(outcome.err().map(|error| error.to_string()), tick, totals, health);
     }
 
-    /// Whether the host has the family, as far as that is known. It is asked at first, and again now and then where it
-    /// has not or where the family cannot be read: a module may be loaded, or a file system be mounted or go.
+    /// Whether the host has the family, by the last check. The first check is at the first tick. While the host lacks
+    /// the family, or it cannot be read, it is checked every 10 s: a module may be loaded, or a file system mounted or
+    /// removed.
     fn is_here(&mut self, tick: &Tick, health: &SharedHealth) -> bool {
         let Some(recheck_ns) = self.recheck_ns else { return true };
         if tick.monotonic_ns < recheck_ns {
@@ -283,7 +285,7 @@ impl Member {
             }
         });
         let asks_on = self.lacking || self.failing;
-        // Where status could not be told, that is for the next tick.
+        // If the health could not be changed, the next tick tries again.
         self.recheck_ns = if told { asks_on.then_some(tick.monotonic_ns + RECHECK_NS) } else { Some(i64::MIN) };
         if told && self.lacking {
             self.failing = false;
@@ -291,8 +293,8 @@ impl Member {
         !self.lacking
     }
 
-    /// Tells status how the tick went, where it went otherwise than the last one, or failed. It never waits: whoever
-    /// reads status at this moment is told at the next tick.
+    /// Notes the outcome of a tick in the health, if it failed or differs from the last one. Never waits: if the health
+    /// is being read right now, the next tick tries again.
     fn note(&mut self, error: Option<String>, tick: &Tick, totals: &mut Totals, health: &SharedHealth) {
         let failed = error.is_some();
         totals.failed += i64::from(failed);
@@ -324,7 +326,7 @@ fn sleep_until(due: i64, stop: &AtomicBool) -> bool {
             return true;
         }
         let until = due.min(now + STOP_CHECK_NS);
-        // An interrupted sleep goes round the loop.
+        // After an interrupted sleep the loop checks again.
         let _ = clock_nanosleep_absolute(
             ClockId::Monotonic,
             &Timespec { tv_sec: until / SECOND_NS, tv_nsec: until % SECOND_NS },
@@ -345,7 +347,7 @@ mod tests {
     use crate::sampler::thread::CollectorThread;
     use crate::sampler::{Reasons, SampleError};
 
-    /// A family that takes as long as it is told, and that the host may lack.
+    /// A family that takes a given time, and that the host may lack.
     struct Fake {
         family: &'static str,
         takes: Duration,

@@ -1,4 +1,4 @@
-//! The tables are a promise to everyone who has written a query: a change shows here and is made on purpose.
+//! The tables are a promise to everyone who has written a query, so every change to them must show here.
 //!
 //! After a wanted change: `KYMO_BLESS=1 cargo test --test it schema`, and a line in CHANGELOG.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -38,14 +38,21 @@ fn tables_are_as_promised() {
     assert_eq!(tables(), fs::read_to_string(golden).unwrap());
 }
 
+/// Whether a doc is made of whole sentences: it begins with a capital letter, has some words and ends with a full stop.
+fn is_documentation(doc: &str) -> bool {
+    let words = doc.split_whitespace().filter(|word| word.contains(char::is_alphabetic)).count();
+    doc.starts_with(char::is_uppercase) && words >= 2 && doc.ends_with('.')
+}
+
 #[test]
 fn every_column_is_documented_and_named_once() {
     for family in FAMILIES {
         let names: Vec<&str> = family.table.columns.iter().map(|column| column.name).collect();
         assert_eq!(names[0], "time", "{}", family.name());
+        assert!(is_documentation(family.table.doc), "{}: {:?}", family.name(), family.table.doc);
         for (index, column) in family.table.columns.iter().enumerate() {
-            assert!(column.doc.len() > 3, "{}.{} has no documentation", family.name(), column.name);
-            assert!(!names[..index].contains(&column.name), "{}.{} stands twice", family.name(), column.name);
+            assert!(is_documentation(column.doc), "{}.{}: {:?}", family.name(), column.name, column.doc);
+            assert!(!names[..index].contains(&column.name), "{}.{} is there twice", family.name(), column.name);
         }
     }
 }

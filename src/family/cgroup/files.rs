@@ -1,10 +1,10 @@
-//! The files of control groups that are read, and what stands in them.
+//! The files of control groups, and how each is parsed.
 
 use super::record::Cgroup;
 use crate::reading::text::{lines, number, pair, words};
 use crate::record::ABSENT;
 
-/// A hierarchy of control groups: the one of version 2, or one of a controller of version 1.
+/// A hierarchy of control groups: that of version 2, or one of a controller of version 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hierarchy {
     Unified,
@@ -20,13 +20,13 @@ pub(super) enum Hierarchy {
 pub(super) struct File {
     pub(super) hierarchy: Hierarchy,
     pub(super) name: &'static str,
-    /// It is read only when groups are looked for.
+    /// It is read only once a second.
     pub(super) seldom: bool,
-    /// Puts what its bytes say into the record. `None` when something in them is not what it should be.
+    /// Parses its bytes into the record; `None` if some of them are not understood.
     pub(super) parse: fn(&[u8], &mut Cgroup) -> Option<()>,
 }
 
-/// All of them. Where two give the same column, the later one counts.
+/// All files. If two give the same column, the later one wins.
 pub(super) static FILES: &[File] = &[
     often(Hierarchy::Unified, "cpu.stat", cpu_stat),
     often(Hierarchy::Unified, "memory.current", |bytes, record| value(bytes, 1, &mut record.memory_bytes)),
@@ -62,8 +62,7 @@ pub(super) static FILES: &[File] = &[
 const NS_PER_US: i64 = 1_000;
 const US_PER_SECOND: i64 = 1_000_000;
 
-/// Version 1 writes as its limit, where there is none, the greatest number of bytes in whole pages; pages have 64 KiB at
-/// most.
+/// Without a limit, version 1 writes the greatest number of bytes in whole pages. A page has at most 64 KiB.
 const UNLIMITED_BYTES_MIN: i64 = i64::MAX - (64 << 10) + 1;
 
 const fn often(hierarchy: Hierarchy, name: &'static str, parse: fn(&[u8], &mut Cgroup) -> Option<()>) -> File {
@@ -74,7 +73,7 @@ const fn seldom(hierarchy: Hierarchy, name: &'static str, parse: fn(&[u8], &mut 
     File { hierarchy, name, seldom: true, parse }
 }
 
-/// A file of one number, in units of which `divisor` are one of the column's.
+/// A file of one number. `divisor` of its units are one unit of the column.
 fn value(bytes: &[u8], divisor: i64, column: &mut i64) -> Option<()> {
     *column = number(lines(bytes).next()?)? / divisor;
     Some(())
@@ -90,7 +89,7 @@ fn memory_max(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     Some(())
 }
 
-/// `cpu.stat` of both versions. That of version 1 has the throttled time in ns.
+/// `cpu.stat` of both versions. In version 1 the throttled time is in ns.
 fn cpu_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     keyed(bytes, record, |key, record| {
         let divisor = if key == b"throttled_time" { NS_PER_US } else { 1 };
@@ -107,7 +106,7 @@ fn cpu_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     })
 }
 
-/// `memory.events`, and of version 1 the one line of `memory.oom_control` that is counted.
+/// `memory.events`; in version 1, the one line of `memory.oom_control` that is a count.
 fn memory_events(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     keyed(bytes, record, |key, record| {
         let column = match key {
@@ -135,10 +134,10 @@ fn cpuacct_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     Some(())
 }
 
-/// A column, and how many of a file's units are one of it.
+/// A column, and how many of the file's units are one unit of it.
 type Target<'a> = (&'a mut i64, i64);
 
-/// Lines of a key and a number: `column` says where the number goes.
+/// Lines of a key and a number; `column` gives the column of a key.
 fn keyed(
     bytes: &[u8],
     record: &mut Cgroup,
@@ -157,7 +156,7 @@ fn keyed(
     good
 }
 
-/// `io.stat`: a line a device, of keys with their values. A group that did nothing has none.
+/// `io.stat`: one line of keys and values for each device. A group without I/O has no lines.
 fn io_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     let (mut read_bytes, mut write_bytes, mut read_ops, mut write_ops) = (0, 0, 0, 0);
     for line in lines(bytes) {
@@ -178,7 +177,7 @@ fn io_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     Some(())
 }
 
-/// `blkio.throttle.*`: lines of a device, what was done, and how much; and the sum of all.
+/// `blkio.throttle.*`: lines of a device, an operation and an amount, and a line with the total.
 fn blkio(bytes: &[u8], read_column: &mut i64, write_column: &mut i64) -> Option<()> {
     let (mut read, mut written) = (0, 0);
     for line in lines(bytes) {
@@ -194,7 +193,7 @@ fn blkio(bytes: &[u8], read_column: &mut i64, write_column: &mut i64) -> Option<
     Some(())
 }
 
-/// A pressure file: of each kind of stall its averages, and the time in µs.
+/// A pressure file: for each kind of stall, averages and the total time in µs.
 fn pressure(bytes: &[u8], some: &mut i64, full: &mut i64) -> Option<()> {
     for line in lines(bytes) {
         let column = match line.get(..5) {

@@ -1,4 +1,4 @@
-//! Which control groups there are, and which files they have.
+//! The control groups of the host, and which files each has.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use crate::record::label::Label;
 
 /// Below sysfs' root.
 const FOLDER: &str = "fs/cgroup";
-/// Where each hierarchy may be mounted below that, and a file that its root has. Of version 1, controllers may share a
-/// hierarchy; systemd has a symbolic link for each then, others have not.
+/// Where each hierarchy may be mounted below `FOLDER`, and a file that its root has. In version 1, controllers may
+/// share a hierarchy; systemd then makes a symbolic link for each, other systems do not.
 const MOUNTS: &[(Hierarchy, &[&str], &str)] = &[
     (Hierarchy::Unified, &[".", "unified"], "cgroup.controllers"),
     (Hierarchy::Cpu, &["cpu", "cpu,cpuacct", "cpuacct,cpu"], "cgroup.procs"),
@@ -28,8 +28,8 @@ const MOUNTS: &[(Hierarchy, &[&str], &str)] = &[
     (Hierarchy::Pids, &["pids"], "cgroup.procs"),
 ];
 
-/// What `statfs(2)` says of version 2 and of version 1, whose folders have a link for each folder in them
-/// (`fs/kernfs/inode.c`). A recorded tree may lie where that is not so.
+/// The file system types that `statfs(2)` reports for version 2 and version 1. Their folders have a link for each
+/// folder in them (`fs/kernfs/inode.c`), which a recorded tree may lack.
 const CGROUP_MAGICS: [u64; 2] = [0x6367_7270, 0x0027_e0eb];
 
 /// The groups of all hierarchies, joined by their paths.
@@ -38,40 +38,40 @@ pub(super) struct Tree {
     folder: PathBuf,
     hierarchies: Vec<(Hierarchy, OwnedFd)>,
     found: Groups,
-    /// The links of each folder when it was listed: which group, in which of the hierarchies, and how many.
+    /// For each folder that was listed: the index of its group, that of its hierarchy, and its number of links.
     links: Vec<(usize, usize, u64)>,
-    /// Whether links count folders in all hierarchies.
+    /// Links count folders in all hierarchies.
     has_links: bool,
-    /// They do whatever `statfs(2)` says: a test's tree lies where that is known.
+    /// They do even if `statfs(2)` reports another type: a test's tree lies on tmpfs.
     #[cfg(test)]
     pub(super) trusts_links: bool,
     path: Vec<u8>,
     listing: Listing,
 }
 
-/// What was found.
+/// The groups that were found.
 #[derive(Debug)]
 struct Groups {
-    /// From the root on, those that are less deep first.
+    /// The root first, then less deep groups before deeper ones.
     list: Vec<Found>,
     /// Their paths.
     paths: Vec<u8>,
     len_max: usize,
-    /// There were more.
+    /// There were more than `len_max`.
     beyond: bool,
 }
 
 /// A group that was found.
 #[derive(Debug)]
 struct Found {
-    /// Where its path stands in [`Groups::paths`].
+    /// The range of its path in [`Groups::paths`].
     path: Range<usize>,
-    /// By position among the hierarchies: those it is in.
+    /// The hierarchies that it is in, one bit for each index.
     hierarchies: u8,
     files: Files,
 }
 
-/// By position in [`FILES`].
+/// A set of files, one bit for each index in [`FILES`].
 pub(super) type Files = u32;
 
 /// A group as it is read.
@@ -83,9 +83,9 @@ pub(super) struct Group {
     pub(super) is_new: bool,
     /// Its files that are read at every tick.
     pub(super) files: Vec<(&'static File, Kept)>,
-    /// All that it has.
+    /// All files that it has.
     pub(super) has: Files,
-    /// Its record as far as it is read once a second.
+    /// The part of its record that is read once a second.
     pub(super) seldom: Cgroup,
 }
 
@@ -113,10 +113,10 @@ impl Tree {
         }
     }
 
-    /// Looks for the hierarchies. Where version 2 has the folder for itself, there are no others.
+    /// Looks for the hierarchies. If version 2 is mounted on the folder itself, there are no others.
     pub(super) fn open(&mut self) {
         self.hierarchies.clear();
-        // Their places may be others' now.
+        // The indexes in `links` may mean other hierarchies now.
         self.links.clear();
         self.has_links = true;
         let Ok(folder) = open_folder(&self.folder) else { return };
@@ -155,8 +155,8 @@ impl Tree {
         self.hierarchies.iter().find(|(found, _)| *found == hierarchy).map(|(_, root)| root.as_fd())
     }
 
-    /// Whether the folder of each group has as many folders in it as at the last walk, which costs a system call for
-    /// each and hierarchy. What was removed and what was made in its place are not told apart here.
+    /// Whether the folder of each group contains as many folders as at the last walk. Costs one system call for each
+    /// group and hierarchy. Does not notice a group that was replaced by another.
     pub(super) fn has_same_folders(&mut self) -> bool {
         let Tree { hierarchies, found, links, has_links, path, .. } = self;
         *has_links
@@ -169,9 +169,9 @@ impl Tree {
             })
     }
 
-    /// Looks for groups and their files; whether there are more groups than there may be.
+    /// Looks for groups and their files; whether there are too many groups.
     pub(super) fn walk(&mut self, outcome: &mut Outcome) -> bool {
-        // With the accounting of version 1, the CPU time of version 2 would only be the same figure once more.
+        // With the CPU accounting of version 1, the CPU time of version 2 is the same figure, so it is skipped.
         let accounting = self.root(Hierarchy::CpuAccounting).is_some();
         let wanted = |file: &File| !(accounting && file.hierarchy == Hierarchy::Unified && file.name == "cpu.stat");
         let Tree { hierarchies, found, links, path, listing, .. } = self;
@@ -183,10 +183,10 @@ impl Tree {
             for (nth, (hierarchy, root)) in hierarchies.iter().enumerate().filter(|(nth, _)| of & 1 << nth != 0) {
                 let mut files = 0;
                 let folder = c_path(path, |path| write_folder(path, found.path(&parent)));
-                // None for a folder that is gone by now, so that the next look sees a difference.
+                // Zero links for a folder that is gone by now, so that the next look sees a difference.
                 links.push((at, nth, 0));
                 let listed = folder.and_then(|folder| open_folder_at(root, folder)).and_then(|folder| {
-                    // Before it is listed: what comes meanwhile is seen the next time.
+                    // Counted before the listing: the next look then notices groups that come meanwhile.
                     let count = links_of(&fstat(&folder)?);
                     links.iter_mut().last().into_iter().for_each(|(.., links)| *links = count);
                     list(folder, listing, |entry| {
@@ -204,7 +204,7 @@ impl Tree {
                 if let Some(found) = found.list.get_mut(at) {
                     found.files |= files;
                 }
-                // One that is gone was removed meanwhile.
+                // A group that is gone was removed meanwhile.
                 if let Err(error) = listed
                     && !is_gone(error)
                 {
@@ -216,7 +216,7 @@ impl Tree {
         found.beyond
     }
 
-    /// Makes `groups` those that were found. What is known of those that were there before is kept.
+    /// Makes `groups` the found ones, keeping what is known of each.
     pub(super) fn adopt(&self, groups: &mut Vec<Group>) {
         for (at, found) in self.found.list.iter().enumerate() {
             let path = self.found.path(&found.path);
@@ -234,7 +234,7 @@ impl Tree {
     }
 }
 
-#[allow(clippy::useless_conversion, reason = "it has 32 bits on some architectures")]
+#[allow(clippy::useless_conversion, reason = "st_nlink has 32 bits on some architectures")]
 fn links_of(stat: &Stat) -> u64 {
     u64::from(stat.st_nlink)
 }
@@ -258,7 +258,8 @@ impl Groups {
         self.paths.get(path.clone()).unwrap_or_default()
     }
 
-    /// Adds the group `name` below `parent`, whose first child is at that place, in the `nth` of the hierarchies.
+    /// Adds the group `name` below `parent`, in the hierarchy `nth`. The parent's first child is at index
+    /// `first_child`.
     fn add(&mut self, parent: &Range<usize>, name: &[u8], nth: usize, first_child: usize) {
         let path_start = self.paths.len();
         self.paths.extend_from_within(parent.clone());
@@ -267,7 +268,7 @@ impl Groups {
         }
         self.paths.extend_from_slice(name);
         let path = path_start..self.paths.len();
-        // Others have it only if there were others before.
+        // In the first hierarchy a group cannot be known yet.
         let mut siblings = self.list.iter().skip(if nth > 0 { first_child } else { usize::MAX });
         let known = siblings.position(|sibling| self.path(&sibling.path) == self.path(&path));
         if known.is_none() && self.list.len() < self.len_max {

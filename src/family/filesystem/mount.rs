@@ -3,15 +3,15 @@
 use crate::reading::text::{lines, text, words};
 use std::collections::HashSet;
 
-/// Types that `/proc/filesystems` calls `nodev` and that hold files all the same: in memory, or on devices of their own
-/// choice.
+/// Types that `/proc/filesystems` calls `nodev` but that store files, in memory or on devices that they find
+/// themselves.
 const NODEV_TYPES: &[u8] = b"jffs2 tmpfs ubifs zfs";
-/// Those whose space a server tells, or a program (FUSE, whose subtypes follow a dot).
+/// Types whose space is reported by a server or a program. A FUSE type may have a subtype after a dot.
 const REMOTE_TYPES: &[u8] =
     b"9p afs beegfs ceph cifs fuse fuseblk glusterfs gpfs lustre nfs nfs4 orangefs smb3 smbfs vboxsf virtiofs";
-/// Types of images that are made once, as large as what is in them.
+/// Types of read-only images, which are always full.
 const IMAGE_TYPES: &[u8] = b"cramfs erofs iso9660 romfs squashfs";
-/// Where programs keep small file systems in memory, one for each service, session or container.
+/// Where programs mount small tmpfs for each service, session or container.
 const TMPFS_OF_PROGRAMS: [&[u8]; 4] = [b"/proc/", b"/run/", b"/sys/", b"/var/lib/"];
 
 /// A mounted file system.
@@ -21,24 +21,24 @@ pub(super) struct Mount {
     pub(super) path: Vec<u8>,
     pub(super) device: String,
     pub(super) kind: String,
-    /// A server or a program is asked for its space, which may never answer.
+    /// Its space is reported by a server or a program, which may never answer.
     pub(super) is_remote: bool,
-    /// Its space may be asked for.
+    /// Whether to ask for its space.
     pub(super) is_asked: bool,
 }
 
 impl Mount {
-    /// Whether an equal one in another mount namespace is the same file system. In memory, or by a program, there are
-    /// many of the same name.
+    /// Whether an equal mount in another mount namespace is the same file system. Many tmpfs and FUSE mounts have the
+    /// same name, so these are not.
     pub(super) fn is_known_by_name(&self) -> bool {
         self.kind != "tmpfs" && self.kind != "fuse" && !self.kind.starts_with("fuse.")
     }
 }
 
-/// The file systems that can fill up: first those that no server has to be asked for, then the others, each in the order
-/// they were mounted; of several on one path the last.
+/// The file systems that can fill up: first local ones, then remote ones, each in the order of mounting. Of several on
+/// one path, only the last.
 ///
-/// What autofs mounted is not asked: each call would be a use of it, and it would never be unmounted again.
+/// Automounts (autofs) are not asked for their space: each call would count as use and keep them mounted.
 pub(super) fn parse(mounts: &[u8], types: &[u8]) -> Vec<Mount> {
     let on_devices: Vec<&[u8]> =
         lines(types).filter(|line| !line.starts_with(b"nodev")).filter_map(|line| words(line).next()).collect();
@@ -74,26 +74,25 @@ pub(super) fn parse(mounts: &[u8], types: &[u8]) -> Vec<Mount> {
     found
 }
 
-/// Whether it is remote; `None` for what does not fill up, or is no place for files.
+/// Whether it is remote; `None` if it cannot fill up.
 fn holds(path: &[u8], kind: &[u8], options: &[u8], on_devices: &[&[u8]]) -> Option<bool> {
     let is_one_of = |kinds, kind: &[u8]| words(kinds).any(|one| one == kind);
     let main = kind.split(|byte| *byte == b'.').next().unwrap_or_default();
     let is_read_only = options.split(|byte| *byte == b',').next() == Some(b"ro");
     if is_one_of(REMOTE_TYPES, main) {
-        // Programs show images read-only, each always full.
+        // Programs mount images read-only; these are always full.
         return (main != b"fuse" || !is_read_only).then_some(true);
     }
     let is_here = match kind {
         b"tmpfs" => !TMPFS_OF_PROGRAMS.iter().any(|folder| path.starts_with(folder)),
-        // The root of a container; others have those of all containers.
+        // The root of kymo's container; other paths are the roots of other containers.
         b"overlay" => path == b"/",
         kind => !is_one_of(IMAGE_TYPES, kind) && (on_devices.contains(&kind) || is_one_of(NODEV_TYPES, kind)),
     };
     is_here.then_some(false)
 }
 
-/// `field` with its escapes undone: the kernel writes blanks, tabs, line ends, backslashes and `#` as `\` and three
-/// octal digits.
+/// `field` unescaped. The kernel writes blanks, tabs, line ends, backslashes and `#` as `\` and three octal digits.
 fn unescaped(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

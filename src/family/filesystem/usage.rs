@@ -1,10 +1,10 @@
-//! How full file systems are, asked on a thread that may wait for the answer.
+//! The space of file systems, asked for on worker threads that may hang.
 //!
-//! statvfs(3) on a mount whose server or device is gone can take for ever, and nothing ends the call. A worker makes it
-//! in the collector's stead. The collector waits for the answer, but not longer than its [`Patience`]; then it leaves the
-//! worker where it is, and another one asks for the mounts that follow. A mount is not asked for again before its worker
-//! has returned, so each mount that hangs holds one thread; there are never more than [`STUCK_WORKERS_MAX`] of those, and
-//! of all workers, with those that retuned collectors left behind, never more than [`WORKERS_MAX`].
+//! statvfs(3) on a mount whose server or device is gone may never return, and the call cannot be cancelled. So a worker
+//! thread makes the call. The collector waits for the answer for at most its [`Patience`]; then it abandons the worker,
+//! and a new worker asks for the next mounts. A mount is not asked for again until its worker returns, so each hung
+//! mount holds one thread. A sampler has at most [`STUCK_WORKERS_MAX`] hung workers. All samplers, including those that
+//! a retune replaced, have at most [`WORKERS_MAX`] workers.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -21,13 +21,13 @@ use thread_priority::{
     thread_schedule_policy,
 };
 
-/// What a collector can spare: its other families wait meanwhile.
+/// How long a collector waits; its other families wait meanwhile.
 const PATIENCE: Patience = Patience { mount: Duration::from_millis(200), tick: Duration::from_millis(400) };
-/// With so many workers without an answer no mount is asked for until one of them returns.
+/// With this many hung workers, no mount is asked for until one of them returns.
 const STUCK_WORKERS_MAX: usize = 8;
-/// Workers of the process: a collector that is stopped or retuned forgets its own, and they go on hanging.
+/// The most workers of the process. A stopped or retuned collector abandons its workers, which stay hung.
 const WORKERS_MAX: usize = 32;
-/// What the crate thread-priority calls the nice value 0.
+/// The nice value 0, in the scale of the crate thread-priority.
 const NICE_0: u8 = 47;
 
 /// Bytes of a file system.
@@ -35,22 +35,22 @@ const NICE_0: u8 = 47;
 pub(super) struct Space {
     /// Its size.
     pub(super) total: u64,
-    /// What is used.
+    /// Used space.
     pub(super) used: u64,
-    /// What users other than root can still use.
+    /// Space that users other than root can still use.
     pub(super) free: u64,
 }
 
 impl Space {
-    /// NaN for a file system without any space.
+    /// Used ÷ (used + free); NaN for a file system without space.
     pub(super) fn used_ratio(self) -> f64 {
         self.used as f64 / self.used.saturating_add(self.free) as f64
     }
 
-    /// Of the file system at `path`; `None` where that is refused, or nothing is said.
+    /// The space of the file system at `path`; `None` if the call fails or reports nothing.
     pub(super) fn at(path: &[u8]) -> Option<Space> {
         let stat = rustix::fs::statvfs(OsStr::from_bytes(path)).ok()?;
-        // FUSE answers so to whoever may not look; and none has more free than it is large.
+        // FUSE reports zeros to users without access. More free than total blocks is an error of the file system.
         if stat.f_blocks == 0 || stat.f_bfree > stat.f_blocks {
             return None;
         }
@@ -63,32 +63,32 @@ impl Space {
     }
 }
 
-/// How long answers are waited for.
+/// How long to wait for answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// One.
+    /// For one mount.
     pub(super) mount: Duration,
-    /// All those of a tick.
+    /// For all mounts of a tick.
     pub(super) tick: Duration,
 }
 
-/// What a worker calls for a path.
+/// The call that a worker makes for a path.
 pub(super) type Ask = Arc<dyn Fn(&[u8]) -> Option<Space> + Send + Sync>;
 
-/// Asks for the space of mounts, without waiting for ever.
+/// Asks for the space of mounts with bounded waits.
 pub(super) struct Usages {
     ask: Ask,
-    /// How many threads there are that workers started, of all samplers.
+    /// The number of live worker threads of all samplers.
     live: Arc<AtomicUsize>,
-    /// Made when it is first needed, and again after it was left behind.
+    /// Started when first needed, and again after one was abandoned.
     worker: Option<Worker>,
     stuck: Vec<Stuck>,
     patience: Patience,
-    /// What this tick has left of it.
+    /// How much of `patience.tick` is left.
     left: Duration,
 }
 
-/// A worker that was left behind.
+/// An abandoned worker.
 struct Stuck {
     worker: Worker,
     path: Vec<u8>,
@@ -97,17 +97,17 @@ struct Stuck {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Silence {
-    /// The call has just been given up after this time.
+    /// The call did not return within this time.
     Hangs(Duration),
-    /// It was given up earlier, and has not come.
+    /// An earlier call has not returned yet.
     Waiting,
-    /// Too many others hang.
+    /// Too many other mounts hang.
     Crowded,
-    /// The mounts before it took the tick's time.
+    /// The mounts before it used up the tick's time.
     Late,
     /// The worker panicked.
     Died,
-    /// The system gives no thread.
+    /// The system refused to start a thread.
     NoThread(io::Error),
 }
 
@@ -115,9 +115,9 @@ impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Silence::Hangs(time) => write!(f, "no answer within {} ms", time.as_millis()),
-            Silence::Waiting => f.write_str("asked earlier and no answer yet"),
-            Silence::Crowded => write!(f, "not asked for: {STUCK_WORKERS_MAX} other mounts give no answer"),
-            Silence::Late => f.write_str("not asked for: the mounts before it took too long"),
+            Silence::Waiting => f.write_str("an earlier call has not returned yet"),
+            Silence::Crowded => write!(f, "not asked: {STUCK_WORKERS_MAX} other mounts do not answer"),
+            Silence::Late => f.write_str("not asked: the mounts before it took too long"),
             Silence::Died => f.write_str("the call panicked"),
             Silence::NoThread(error) => write!(f, "start a thread for it: {error}"),
         }
@@ -138,12 +138,12 @@ impl fmt::Debug for Usages {
 }
 
 impl Usages {
-    /// Nobody was asked yet; `ask` is what workers call.
+    /// Workers call `ask`; `live` counts them.
     pub(super) fn new(ask: Ask, patience: Patience, live: Arc<AtomicUsize>) -> Usages {
         Usages { ask, live, worker: None, stuck: Vec::new(), patience, left: patience.tick }
     }
 
-    /// Begins a tick: takes back who returned. What they bring is of the past and of no use.
+    /// Begins a tick: takes back abandoned workers that returned, and drops their late answers.
     pub(super) fn begin(&mut self) {
         self.left = self.patience.tick;
         for Stuck { worker, .. } in self.stuck.extract_if(.., |stuck| stuck.worker.has_returned()) {
@@ -153,7 +153,7 @@ impl Usages {
         }
     }
 
-    /// The space of the file system at `path`; `None` where the kernel does not say.
+    /// The space of the file system at `path`; `None` if the call fails or reports nothing.
     pub(super) fn of(&mut self, path: &[u8]) -> Result<Option<Space>, Silence> {
         if self.stuck.iter().any(|stuck| stuck.path == path) {
             return Err(Silence::Waiting);
@@ -161,7 +161,7 @@ impl Usages {
         if self.stuck.len() >= STUCK_WORKERS_MAX {
             return Err(Silence::Crowded);
         }
-        // Who is waited for for a shorter time would be said to hang, and may not.
+        // A shorter limit would report slow mounts as hung.
         if self.left < self.patience.mount {
             return Err(Silence::Late);
         }
@@ -186,18 +186,18 @@ impl Usages {
     }
 }
 
-/// A thread that answers one question at a time. It ends when this is dropped, or as soon as its call returns then.
+/// A thread that makes one call at a time. It ends when this is dropped, or if it hangs then, when its call returns.
 struct Worker {
     paths: SyncSender<Vec<u8>>,
     answers: Receiver<(Vec<u8>, Option<Space>)>,
-    /// Carries a path to the thread and comes back with the answer; `None` in between.
+    /// Carries a path to the thread and returns with the answer; `None` meanwhile.
     buffer: Option<Vec<u8>>,
 }
 
 impl Worker {
     fn start(ask: Ask, live: &Arc<AtomicUsize>) -> io::Result<Worker> {
         let counted = Counted::new(live)?;
-        // Bounded channels have their room from the start: sending a buffer to and fro allocates nothing.
+        // Bounded channels allocate their slots at the start, so sending a buffer allocates nothing.
         let (paths, asked) = sync_channel::<Vec<u8>>(1);
         let (answer, answers) = sync_channel(1);
         thread::Builder::new().name("kymo-statvfs".into()).spawn(move || {
@@ -223,7 +223,7 @@ impl Worker {
         Ok(space)
     }
 
-    /// Whether the call that was given up has ended; with a panic, if there is no buffer then.
+    /// Whether the abandoned call has ended. If it panicked, there is no buffer then.
     fn has_returned(&mut self) -> bool {
         match self.answers.try_recv() {
             Ok((buffer, _)) => {
@@ -235,11 +235,11 @@ impl Worker {
     }
 }
 
-/// Threads inherit their scheduling, and no call of a file system's may be before all ordinary threads.
+/// Threads inherit their scheduling, and a call into a file system must not run before all ordinary threads.
 fn leave_real_time() {
     if let (Ok(ThreadSchedulePolicy::Realtime(_)), Ok(priority)) = (thread_schedule_policy(), NICE_0.try_into()) {
         let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other);
-        // Giving up a privilege is not refused.
+        // The kernel does not refuse to drop a privilege.
         let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(priority), policy);
     }
 }
@@ -255,7 +255,7 @@ impl Counted {
         if before < WORKERS_MAX {
             return Ok(counted);
         }
-        Err(io::Error::other(format!("{WORKERS_MAX} of them wait for mounts already")))
+        Err(io::Error::other(format!("{WORKERS_MAX} threads already wait for mounts")))
     }
 }
 
@@ -273,12 +273,12 @@ mod tests {
     use super::*;
 
     const SPACE: Space = Space { total: 3, used: 2, free: 1 };
-    /// For calls that return, on however busy a machine.
+    /// For calls that return, even on a busy machine.
     const LONG: Patience = Patience { mount: Duration::from_secs(20), tick: Duration::from_secs(60) };
-    /// For calls that do not.
+    /// For calls that hang.
     const SHORT: Patience = Patience { mount: Duration::from_millis(10), tick: Duration::from_millis(25) };
 
-    /// Holds calls for the paths in it.
+    /// Blocks calls for some paths.
     #[derive(Default)]
     struct Gate {
         shut: Mutex<Vec<Vec<u8>>>,
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(usages.of(b"/nowhere\xff").unwrap(), None);
     }
 
-    /// A retune begins with new usages; what the old ones left behind goes on.
+    /// A retune starts with new usages, while the abandoned workers stay.
     #[test]
     fn workers_of_all_samplers_are_bounded() {
         let (gate, mut usages) = Gate::shut(&["/dead"]);
@@ -356,7 +356,7 @@ mod tests {
             assert_eq!(told(&mut usages, "/dead"), "no answer within 10 ms");
             usages = Usages::new(Arc::clone(&usages.ask), SHORT, Arc::clone(&usages.live));
         }
-        assert_eq!(told(&mut usages, "/dead"), "start a thread for it: 32 of them wait for mounts already");
+        assert_eq!(told(&mut usages, "/dead"), "start a thread for it: 32 threads already wait for mounts");
         gate.open("/dead");
         let deadline = Instant::now() + LONG.mount;
         while usages.live.load(Ordering::Relaxed) > 0 {
@@ -377,7 +377,7 @@ mod tests {
         begin(&mut usages, LONG);
         assert_eq!(told(&mut usages, "/b"), "Some(3)");
         let begun = Instant::now();
-        assert_eq!(told(&mut usages, "/dead"), "asked earlier and no answer yet");
+        assert_eq!(told(&mut usages, "/dead"), "an earlier call has not returned yet");
         assert_eq!(told(&mut usages, "/c"), "Some(3)");
         assert!(begun.elapsed() < LONG.mount, "it was asked for again");
         assert_eq!(gate.passed.lock().unwrap().len(), 3);
@@ -396,7 +396,7 @@ mod tests {
         let first: Vec<String> = names.iter().map(|name| told(&mut usages, name)).collect();
         assert_eq!(first[0], "no answer within 10 ms");
         assert!(usages.stuck.len() <= 2);
-        assert_eq!(first[2], "not asked for: the mounts before it took too long");
+        assert_eq!(first[2], "not asked: the mounts before it took too long");
         while usages.stuck.len() < STUCK_WORKERS_MAX {
             begin(&mut usages, SHORT);
             for name in &names {
@@ -404,8 +404,8 @@ mod tests {
             }
         }
         begin(&mut usages, LONG);
-        assert_eq!(told(&mut usages, &names[STUCK_WORKERS_MAX]), "not asked for: 8 other mounts give no answer");
-        assert_eq!(told(&mut usages, "/good"), "not asked for: 8 other mounts give no answer");
+        assert_eq!(told(&mut usages, &names[STUCK_WORKERS_MAX]), "not asked: 8 other mounts do not answer");
+        assert_eq!(told(&mut usages, "/good"), "not asked: 8 other mounts do not answer");
         gate.open(&names[3]);
         await_return(&mut usages);
         assert_eq!(told(&mut usages, "/good"), "Some(3)");

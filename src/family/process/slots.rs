@@ -1,13 +1,13 @@
-//! Which of the rows of a tick is which process.
+//! Slots: small numbers that keep apart rows of processes with equal commands.
 //!
 //! Rows with equal labels are one series, and processes with equal commands are common. A label for each pid would fill
-//! the interner, so a process has a slot, a small number, for as long as it has a row, and the next time too if the slot
-//! is still its own. Slots are given away again, but in a way that a process seldom follows one of the same command.
+//! the interner. So a process has a slot while it has a row, and gets the same slot again if no other process took it
+//! meanwhile. Slots are reused so that a process seldom follows one with the same command.
 
 use super::table::Identity;
 use crate::reading::reader::Kept;
 
-/// A slot that was free for so long is given to anyone.
+/// A slot that was free for this long is given to any process.
 const REST_NS: i64 = 60_000_000_000;
 
 /// The slots of a sampler.
@@ -17,12 +17,12 @@ pub(super) struct Slots {
     slots_max: usize,
 }
 
-/// A process' place among the rows.
+/// A process's number among rows of one command.
 #[derive(Debug)]
 pub(super) struct Slot {
     holder: Identity,
     command: Vec<u8>,
-    /// The tick at which it was last held.
+    /// The last tick at which it was held.
     used_ns: i64,
     /// Its number, from 1.
     pub(super) text: String,
@@ -31,7 +31,7 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    /// So many at most, which must be more than rows of a tick.
+    /// At most `slots_max` slots, which must be more than the rows of a tick.
     pub(super) fn of(slots_max: usize) -> Slots {
         Slots { slots: Vec::new(), slots_max }
     }
@@ -41,14 +41,14 @@ impl Slots {
         self.slots.get_mut(slot)
     }
 
-    /// Holds a process' former slot for this tick. `false` if it is another's by now.
+    /// Holds a process's previous slot for this tick; `false` if another process has it now.
     pub(super) fn hold(&mut self, slot: usize, holder: Identity, now_ns: i64) -> bool {
         let own = self.slots.get_mut(slot).filter(|slot| slot.holder == holder);
         own.map(|slot| slot.used_ns = now_ns).is_some()
     }
 
-    /// Gives a process a slot that nobody has held at this tick; `None` where all are held. All that go on being held
-    /// are to be held before. One that no process of the same command has just had is best, and the least of these.
+    /// Gives a process a slot that nobody holds at this tick; `None` if all are held. Call [`hold`](Self::hold) for all
+    /// others before. Prefers the lowest slot that no process of the same command had just before.
     pub(super) fn give(&mut self, holder: Identity, command: &[u8], now_ns: i64) -> Option<usize> {
         let best = |slot: &Slot| slot.command != command || now_ns.saturating_sub(slot.used_ns) > REST_NS;
         let found = match self.slots.iter().position(|slot| slot.used_ns != now_ns && best(slot)) {

@@ -2,10 +2,10 @@
 
 use crate::reading::text::{lines, number};
 
-/// The longest command the kernel writes: the name of a worker with that of its queue (`fs/proc/array.c`).
+/// The longest command that the kernel writes: the name of a worker with that of its queue (`fs/proc/array.c`).
 pub(super) const COMMAND_BYTES_MAX: usize = 64;
 
-/// What is wanted of `/proc/PID/stat`, in the kernel's units.
+/// The wanted figures of `/proc/PID/stat`, in the kernel's units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) minor_faults: i64,
@@ -15,7 +15,7 @@ pub(super) struct Stat {
     /// In clock ticks.
     pub(super) system: i64,
     pub(super) threads: i64,
-    /// In clock ticks since boot: with the pid it says which process this is.
+    /// In clock ticks since boot. With the pid it identifies the process.
     pub(super) start: i64,
     pub(super) rss_pages: i64,
 }
@@ -27,18 +27,18 @@ impl Stat {
     }
 }
 
-/// The command and the figures of `/proc/PID/stat`; `None` for bytes that are none.
+/// The command and the figures of `/proc/PID/stat`; `None` for other bytes.
 ///
-/// The fields' order is that of `proc_pid_stat(5)`. The command stands in parentheses as the process has set it, which
-/// may be with blanks, parentheses and line ends in it: it ends at the last one.
+/// `proc_pid_stat(5)` gives the order of the fields. The command stands in parentheses and may itself contain blanks,
+/// parentheses and line ends, so it ends at the last parenthesis.
 pub(super) fn parse_stat(bytes: &[u8]) -> Option<(&[u8], Stat)> {
     let open = bytes.iter().position(|byte| *byte == b'(')?;
-    // Only numbers follow the state, so there is none further on. Two bytes stand for a line end or a backslash.
+    // No parenthesis follows the command. The kernel escapes a line end or a backslash with two bytes.
     let after_open = bytes.get(open + 1..)?;
     let within = after_open.get(..=2 * COMMAND_BYTES_MAX).unwrap_or(after_open);
     let close = memchr::memrchr(b')', within)?;
     let command = after_open.get(..close)?;
-    // Blank, and the third field: the state.
+    // A blank follows, then the third field, the state.
     let rest = after_open.get(close + 1..)?.strip_prefix(b" ")?.strip_suffix(b"\n")?;
     let mut fields = rest.split(|byte| *byte == b' ');
     let mut after = |skipped| fields.nth(skipped).and_then(number);
@@ -56,11 +56,11 @@ pub(super) fn parse_stat(bytes: &[u8]) -> Option<(&[u8], Stat)> {
 
 /// A command as it is recorded.
 ///
-/// For the kernel's workers the kernel appends what they did last, as in `kworker/0:1-events` and, while they do it,
-/// `kworker/0:1+events`. That would make a command for each worker and queue, so it is cut.
+/// The kernel appends to a worker's name its last work, as in `kworker/0:1-events`, or its current work, as in
+/// `kworker/0:1+events`. That would make a label for each worker and queue, so it is cut off.
 pub(super) fn stable_command(command: &[u8]) -> &[u8] {
     match command.strip_prefix(b"kworker/") {
-        // The queue is what these are named for.
+        // These rescue workers are named after their queue.
         None | Some([b'R', ..]) => command,
         Some(worker) => {
             let cut = worker.iter().position(|byte| matches!(byte, b'-' | b'+'));
