@@ -13,6 +13,7 @@ use futures::TryStreamExt;
 use kymo::family::FamilyId;
 use kymo::query::{Engine, QuerySettings};
 use kymo::record::Record;
+use kymo::record::gather::columns;
 use kymo::record::label::Labels;
 use kymo::sampler::report::Collector;
 use kymo::store::{Append, Store, StoreSettings};
@@ -46,7 +47,7 @@ fn batch(labels: &Labels, first: i64) -> Result<RecordBatch, Box<dyn Error>> {
             ..Collector::absent(START_US + 1_000 * row)
         })
         .collect();
-    Ok(RecordBatch::try_new(Collector::TABLE.schema(), Collector::columns(&[&rows], &labels.values()))?)
+    Ok(RecordBatch::try_new(Collector::TABLE.schema(), columns(&[&rows], &labels.values()))?)
 }
 
 fn filled(path: &std::path::Path) -> Result<Arc<Store>, Box<dyn Error>> {

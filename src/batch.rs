@@ -8,6 +8,7 @@ use arrow::datatypes::{Int32Type, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::record::Record;
+use crate::record::gather::columns;
 use crate::record::label::Labels;
 use crate::ring::Consumer;
 
@@ -53,7 +54,7 @@ impl<R: Record> Source for RingSource<R> {
 #[must_use]
 pub fn to_batch<R: Record>(slices: &[&[R]], labels: &Labels, schema: &SchemaRef) -> RecordBatch {
     // The records were published after their labels were interned, so these values cover them.
-    let columns = R::columns(slices, &labels.values());
+    let columns = columns(slices, &labels.values());
     match RecordBatch::try_new(Arc::clone(schema), columns) {
         Ok(batch) => batch,
         Err(error) => unreachable!("schema and columns come from one declaration: {error}"),

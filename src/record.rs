@@ -4,15 +4,14 @@
 //! declares it. Everything downstream (rings, batches, SQL tables, Parquet, alerts, OTLP, `kymo tables`) reads the
 //! [`Table`] that the declaration produces.
 
+pub mod gather;
 pub mod label;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, TimestampMicrosecondArray};
-use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use label::Label;
+use gather::Gather;
 
 /// The integer that stands for "no value": it becomes a null in Arrow. Floats use NaN.
 pub const ABSENT: i64 = i64::MIN;
@@ -208,10 +207,8 @@ pub trait Record: Copy + Send + Sync + 'static {
     /// A record at `time` (µs since the epoch) with every value absent and every label [`Label::EMPTY`].
     fn absent(time: i64) -> Self;
 
-    /// The Arrow columns of the records in all `slices`, in the order of [`Table::columns`].
-    ///
-    /// `values` holds the text of every label in the records ([`label::Labels::values`]).
-    fn columns(slices: &[&[Self]], values: &ArrayRef) -> Vec<ArrayRef>;
+    /// Hands the values of all records to `out`, column by column, in the order of [`Table::columns`].
+    fn gather(slices: &[&[Self]], out: &mut Gather);
 }
 
 /// A type of a value column.
@@ -220,58 +217,23 @@ pub trait Value: Copy {
     const TYPE: Type;
     /// The value that stands for "no value".
     const ABSENT: Self;
-    /// The Arrow column of `values`, absent ones as nulls.
-    fn array(values: Vec<Self>) -> ArrayRef;
+    /// Hands a column of such values to `out`.
+    fn gather<R: Record>(slices: &[&[R]], field: impl Fn(&R) -> Self, out: &mut Gather);
 }
 
 impl Value for i64 {
     const TYPE: Type = Type::Int64;
     const ABSENT: Self = ABSENT;
-    fn array(values: Vec<Self>) -> ArrayRef {
-        let nulls = nulls(&values, |value| *value != ABSENT);
-        Arc::new(Int64Array::new(values.into(), nulls))
+    fn gather<R: Record>(slices: &[&[R]], field: impl Fn(&R) -> Self, out: &mut Gather) {
+        out.integers(slices, field);
     }
 }
 
 impl Value for f64 {
     const TYPE: Type = Type::Float64;
     const ABSENT: Self = f64::NAN;
-    fn array(values: Vec<Self>) -> ArrayRef {
-        let nulls = nulls(&values, |value| !value.is_nan());
-        Arc::new(Float64Array::new(values.into(), nulls))
-    }
-}
-
-fn nulls<T>(values: &[T], present: impl Fn(&T) -> bool) -> Option<NullBuffer> {
-    if values.iter().all(&present) { None } else { Some(values.iter().map(present).collect()) }
-}
-
-/// Gathers one field of all records. Used by [`record!`](crate::record!).
-pub fn gather<R: Record, T>(slices: &[&[R]], field: impl Fn(&R) -> T) -> Vec<T> {
-    let mut values = Vec::with_capacity(slices.iter().map(|slice| slice.len()).sum());
-    for slice in slices {
-        values.extend(slice.iter().map(&field));
-    }
-    values
-}
-
-/// The `time` column. Used by [`record!`](crate::record!).
-#[must_use]
-pub fn time_array(values: Vec<i64>) -> ArrayRef {
-    Arc::new(TimestampMicrosecondArray::from(values).with_timezone(TIME_ZONE))
-}
-
-/// A label column over the shared dictionary `values`. Used by [`record!`](crate::record!).
-///
-/// A label that `values` lacks (impossible for labels of the same interner) becomes the empty label.
-#[must_use]
-pub fn label_array(labels: Vec<Label>, values: &ArrayRef) -> ArrayRef {
-    let known = i32::try_from(values.len()).unwrap_or(i32::MAX);
-    let key = |label: Label| if label.key() < known { label.key() } else { Label::EMPTY.key() };
-    let keys: Vec<i32> = labels.into_iter().map(key).collect();
-    match DictionaryArray::<Int32Type>::try_new(Int32Array::from(keys), Arc::clone(values)) {
-        Ok(array) => Arc::new(array),
-        Err(error) => unreachable!("keys are bounded by the dictionary's length: {error}"),
+    fn gather<R: Record>(slices: &[&[R]], field: impl Fn(&R) -> Self, out: &mut Gather) {
+        out.floats(slices, field);
     }
 }
 
@@ -360,13 +322,10 @@ macro_rules! record {
                 }
             }
 
-            fn columns(slices: &[&[Self]], values: &::arrow::array::ArrayRef) -> Vec<::arrow::array::ArrayRef> {
-                let _ = values;
-                vec![
-                    $crate::record::time_array($crate::record::gather(slices, |record| record.time)),
-                    $( $crate::record::label_array($crate::record::gather(slices, |record| record.$label), values), )*
-                    $( <$ty as $crate::record::Value>::array($crate::record::gather(slices, |record| record.$value)), )+
-                ]
+            fn gather(slices: &[&[Self]], out: &mut $crate::record::gather::Gather) {
+                out.integers(slices, |record| record.time);
+                $( out.labels(slices, |record| record.$label); )*
+                $( <$ty as $crate::record::Value>::gather(slices, |record| record.$value, out); )+
             }
         }
     };
@@ -398,7 +357,7 @@ mod tests {
     use super::label::Labels;
     use super::*;
     use arrow::array::{Array, AsArray};
-    use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
+    use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 
     record! {
         /// A test table,
@@ -435,7 +394,7 @@ mod tests {
         let labels = Labels::default();
         let first = Probe { name: labels.intern("a"), seen_us: 7, ..Probe::absent(1) };
         let second = Probe { name: labels.intern("b"), share_ratio: 0.5, ..Probe::absent(2) };
-        let columns = Probe::columns(&[&[first], &[second]], &labels.values());
+        let columns = gather::columns(&[&[first], &[second]], &labels.values());
         assert_eq!(columns[0].as_primitive::<TimestampMicrosecondType>().values(), &[1, 2]);
         let names = columns[1].as_dictionary::<Int32Type>().downcast_dict::<arrow::array::StringArray>().unwrap();
         assert_eq!(names.into_iter().collect::<Vec<_>>(), [Some("a"), Some("b")]);

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::family::FamilyId;
 use crate::record::Record;
+use crate::record::gather::columns;
 use crate::record::label::Labels;
 use crate::sampler::report::Collector;
 use crate::store::lake::DataFile;
@@ -65,7 +66,7 @@ impl Fixture {
                 ..Collector::absent(START_US + 1_000 * row)
             })
             .collect();
-        let columns = Collector::columns(&[&rows], &self.labels.values());
+        let columns = columns(&[&rows], &self.labels.values());
         let range = (START_US + 1_000 * self.end, START_US + 1_000 * (self.end + count - 1));
         self.end += count;
         (RecordBatch::try_new(Collector::TABLE.schema(), columns).unwrap(), range)
