@@ -6,6 +6,10 @@ use clap::Parser;
 use kymo::cli::{self, Arguments, Command};
 use kymo::{config, daemon};
 
+/// jemalloc returns what queries freed to the system, on a thread of its own; glibc's allocator keeps most of it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(run) => config::load(&run.sources()).map_err(anyhow::Error::from).and_then(daemon::run),
