@@ -1,8 +1,8 @@
-//! SQL over memory and files, with a bound on everything a query can take.
+//! SQL over memory and files, with a limit on everything that a query uses.
 //!
-//! An [`Engine`] plans each statement over one [`View`], so all tables of a query are of one moment and each record
-//! is seen once. Queries run on threads of their own, at low priority, and hand their batches over a short queue:
-//! neither a slow query nor a slow reader holds up recording.
+//! An [`Engine`] plans each statement over one [`View`]. All tables of a query are therefore of one moment, and the query
+//! sees each row once. Queries run on their own threads at low priority and pass batches through a short queue, so
+//! neither a slow query nor a slow reader delays recording.
 
 mod course;
 pub mod function;
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use bytesize::ByteSize;
 use datafusion::common::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use futures::StreamExt;
@@ -37,25 +38,25 @@ pub use session::{CATALOG, SCHEMA};
 pub use stream::QueryStream;
 pub use wire::wire_schema;
 
-/// Where a query gets its view: the store's newest, or one read from disk. Called on the threads of queries, where it may
-/// wait for the newest rows.
+/// Gives a query its view: the newest one of the store, or one read from disk. It is called on query threads and may wait
+/// there for the newest rows.
 pub type ViewSource = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
 
-/// Threads that run queries, however many CPUs there are: recording comes first.
+/// Query threads, on a host with many CPUs: recording comes first.
 const THREADS_MAX: usize = 4;
-/// With one thread, a query that computes for long without a pause would also hold up the clock of its time limit.
+/// On a single thread, a query that computes without a pause would also delay its own time limit.
 const THREADS_MIN: usize = 2;
 /// Added to the niceness of the query threads.
 const NICENESS: i32 = 10;
-/// Stack of a query thread. Only what is used takes memory.
+/// Stack of a query thread. Only the used part takes memory.
 const STACK_BYTES: usize = 8 << 20;
-/// A query waits this long for a running one to end before it is told that there are too many.
+/// A query waits this long for another one to end before it is refused.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// What a query may take.
+/// Limits of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuerySettings {
-    /// Memory that one query may hold for sorting, grouping and joining. Nothing spills to disk.
+    /// Memory of one query for sorting, grouping and joining. Nothing spills to disk.
     pub memory_bytes_max: usize,
     /// Wall time from the start of planning to the last row read.
     pub time_max: Duration,
@@ -79,67 +80,70 @@ impl Default for QuerySettings {
     }
 }
 
-/// Why there is no result, or not all of it.
+/// Why a query gave no result, or only a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The statement is not one that kymo answers.
+    /// kymo does not run such statements.
     #[error(transparent)]
     Guard(#[from] GuardError),
-    /// It reads a table that does not exist.
+    /// The statement reads a table that does not exist.
     #[error("there is no table {name}; the tables are {}", table_names())]
     UnknownTable {
-        /// Its name as written.
+        /// The name as written.
         name: String,
     },
-    /// The planner does not understand it: a column or function that does not exist, types that do not fit.
-    #[error("the query cannot be planned: {0}")]
+    /// The planner rejects the statement: an unknown column or function, or types that do not fit.
+    #[error("the query is not valid: {0}")]
     Invalid(String),
-    /// It failed over the data, such as by dividing by zero.
+    /// An error in the data, such as a division by zero.
     #[error("the query failed: {0}")]
     Failed(String),
-    /// It needed more memory than it may have.
+    /// The query reached its memory limit.
     #[error(
-        "the query needs more than {bytes_max} bytes of memory (setting `query.memory_bytes_max`): choose a shorter time \
-         range or fewer groups, or raise it ({detail})"
+        "the query needs more memory than {} (setting `query.memory_bytes_max`): choose a shorter time range or fewer \
+         groups, or raise the limit ({detail})",
+        ByteSize(*bytes_max as u64).display().iec()
     )]
     Memory {
-        /// What is allowed.
+        /// The limit.
         bytes_max: usize,
         /// Which part of the plan asked for how much.
         detail: String,
     },
-    /// It took too long.
+    /// The query reached its time limit.
     #[error(
-        "the query took longer than {} s (setting `query.time_max`): choose a shorter time range, or raise it",
+        "the query took longer than {} s (setting `query.time_max`): choose a shorter time range, or raise the limit",
         time_max.as_secs_f64()
     )]
     Time {
-        /// What is allowed.
+        /// The limit.
         time_max: Duration,
     },
     /// The result has too many rows.
-    #[error("the result has more than {rows_max} rows (setting `query.rows_max`): aggregate, add a LIMIT, or raise it")]
+    #[error(
+        "the result has more than {rows_max} rows (setting `query.rows_max`): aggregate, add a LIMIT, or raise the limit"
+    )]
     Rows {
-        /// What is allowed.
+        /// The limit.
         rows_max: u64,
     },
     /// Too many queries run already.
     #[error(
         "{concurrent_max} queries are running and none ended within {} s (setting `query.concurrent_max`): try again \
-         later, or raise it",
+         later, or raise the limit",
         WAIT_MAX.as_secs()
     )]
     Busy {
-        /// How many may run.
+        /// The limit.
         concurrent_max: usize,
     },
-    /// The engine went away while the query ran.
+    /// The engine was dropped while the query ran.
     #[error("the query was stopped because kymo is shutting down")]
     Stopped,
-    /// A fault of kymo.
-    #[error("the query ended by a fault in kymo: {0}")]
+    /// A bug in kymo.
+    #[error("the query hit a bug in kymo: {0}")]
     Panicked(String),
-    /// The engine cannot be made.
+    /// The engine cannot be started.
     #[error("start the query engine: {0}")]
     Start(String),
 }
@@ -159,7 +163,7 @@ impl QueryError {
     }
 
     fn shape(error: &ArrowError) -> QueryError {
-        QueryError::Failed(format!("bring a batch into the shape of the result: {error}"))
+        QueryError::Failed(format!("convert a batch to the result's schema: {error}"))
     }
 }
 
@@ -167,14 +171,14 @@ fn table_names() -> String {
     FAMILIES.iter().map(crate::family::Family::name).collect::<Vec<_>>().join(", ")
 }
 
-/// A statement that was understood.
+/// A valid statement.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     schema: SchemaRef,
 }
 
 impl Prepared {
-    /// The schema of its result, whenever it is executed.
+    /// The schema of the result; the same at each execution.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
@@ -205,7 +209,7 @@ struct Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // An ordinary drop waits for the threads, which is not allowed on a thread that runs async tasks.
+        // An ordinary drop waits for the threads. A thread that runs async tasks must not wait.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -219,7 +223,7 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine with threads of its own, over the views that `views` gives.
+    /// An engine over the views that `views` gives. It starts its own threads.
     ///
     /// # Errors
     /// When the threads cannot be started.
@@ -245,13 +249,13 @@ impl Engine {
         Ok(Engine { inner: Arc::new(inner) })
     }
 
-    /// What a query may take.
+    /// The limits of a query.
     #[must_use]
     pub fn settings(&self) -> &QuerySettings {
         &self.inner.settings
     }
 
-    /// Queries that began to run since the engine was made; those that failed count too.
+    /// Number of queries that began to run, failed ones included.
     #[must_use]
     pub fn begun(&self) -> u64 {
         self.inner.begun.load(Ordering::Relaxed)
@@ -260,7 +264,7 @@ impl Engine {
     /// Plans a statement without running it.
     ///
     /// # Errors
-    /// When it is refused, not understood, or planning meets a limit.
+    /// When the statement is refused or not valid, or planning reaches a limit.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared, QueryError> {
         let (schema, told) = oneshot::channel();
         let job = self.job(sql).await?;
@@ -268,7 +272,7 @@ impl Engine {
             // The plan's schema does not depend on the rows there are.
             let session = job.session(Arc::new(View::empty()))?;
             let plan = session.plan(guard::check(&job.sql, job.settings.sql_bytes_max)?).await?;
-            // Nobody listens when the caller went away.
+            // This fails if the caller has gone.
             let _ = schema.send(wire_schema(plan.schema().as_arrow()));
             Ok(())
         });
@@ -277,10 +281,10 @@ impl Engine {
 
     /// Runs a statement over the newest view.
     ///
-    /// The result's batches are made while they are read, [`QueryStream`] tells how it went on.
+    /// Batches are computed while the result is read. [`QueryStream`] gives later errors.
     ///
     /// # Errors
-    /// When it is refused, not understood, or meets a limit before its first row.
+    /// When the statement is refused or not valid, or reaches a limit before its first row.
     pub async fn execute(&self, sql: &str) -> Result<QueryStream, QueryError> {
         let (schema, told) = oneshot::channel();
         let (batches, received) = mpsc::channel(stream::BATCHES_AHEAD_MAX);
@@ -291,7 +295,7 @@ impl Engine {
         Ok(QueryStream::new(schema, received, task))
     }
 
-    /// What a query needs, once there is a place for it.
+    /// All that a query needs, as soon as it may run.
     async fn job(&self, sql: &str) -> Result<Job, QueryError> {
         let inner = &self.inner;
         let busy = QueryError::Busy { concurrent_max: inner.settings.concurrent_max };
@@ -306,7 +310,7 @@ impl Engine {
         })
     }
 
-    /// Runs `work` on the query threads, for as long as a query may take. Dropping the set ends it.
+    /// Runs `work` on the query threads, within the time limit of a query. Dropping the set ends the work.
     fn spawn(
         &self,
         work: impl Future<Output = Result<(), QueryError>> + Send + 'static,
@@ -315,7 +319,7 @@ impl Engine {
         let mut watcher = JoinSet::new();
         watcher.spawn_on(
             async move {
-                // In a task of its own, so that the clock goes on while it computes.
+                // A separate task, so that the clock runs while the query computes.
                 let mut worker = JoinSet::new();
                 worker.spawn(work);
                 match tokio::time::timeout(time_max, worker.join_next()).await {
@@ -329,7 +333,7 @@ impl Engine {
     }
 }
 
-/// The schema that a task tells first, or why it ended without.
+/// The schema that a task sends first, or the error that it ended with before.
 async fn first(
     told: oneshot::Receiver<SchemaRef>,
     task: &mut JoinSet<Result<(), QueryError>>,
@@ -345,13 +349,13 @@ async fn first(
     }
 }
 
-/// One query with all it needs.
+/// One query with all that it needs.
 struct Job {
     sql: String,
     settings: QuerySettings,
     shared: Arc<SessionState>,
     views: ViewSource,
-    /// Freed when the query has ended, also when it was given up earlier.
+    /// Held until the query has ended, even if its reader left earlier.
     _place: OwnedSemaphorePermit,
 }
 
@@ -372,14 +376,14 @@ async fn run(
     batches: mpsc::Sender<arrow::array::RecordBatch>,
 ) -> Result<(), QueryError> {
     let statement = guard::check(&job.sql, job.settings.sql_bytes_max)?;
-    // Held to the end: files in it are not deleted before.
+    // Held to the end: the files in it are not deleted before.
     let view = tokio::task::block_in_place(|| (job.views)());
     let session = job.session(view)?;
     let plan = session.plan(statement).await?;
     let schema = wire_schema(plan.schema().as_arrow());
     let mut rows = session.execute(&plan).await.map_err(|error| job.failed(&error))?;
     let mut rows_left = job.settings.rows_max;
-    // The result is not read any more when its reader is gone.
+    // This fails if the reader has gone.
     if told.send(Arc::clone(&schema)).is_err() {
         return Ok(());
     }
@@ -400,8 +404,8 @@ async fn run(
     Ok(())
 }
 
-/// Sets the calling thread's niceness. Where that is refused, queries run at ordinary priority.
+/// Sets the niceness of the calling thread. If the system refuses, queries run at ordinary priority.
 fn set_niceness(niceness: i32) {
-    // On Linux, the priority set for "this process" is that of the calling thread alone.
+    // On Linux, setting the priority of "this process" sets that of the calling thread alone.
     let _ = rustix::process::setpriority_process(None, niceness);
 }

@@ -1,8 +1,8 @@
 //! The course of a counter over time: points in any order, kept in few bytes.
 //!
-//! Any point may turn out to lie between two others, so none can be left out. But points mostly come in the order
-//! of time, and then a run of them packs into a few bytes a point, and its increase can be computed at once: it
-//! stays right as long as no other run reaches into it, which is checked at the end.
+//! A late point may lie between any two others, so all points are kept. Points mostly come in the order of time. A run
+//! of such points is packed into a few bytes per point, and its increase is computed at once. The increase holds if no
+//! other run overlaps, which is checked at the end.
 
 use std::cmp::Ordering;
 use std::fmt::Debug;
@@ -10,12 +10,12 @@ use std::fmt::Debug;
 use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int64Type};
 use datafusion::common::ScalarValue;
 
-/// Points in a run: enough to make its head small beside it.
+/// Points in a run: so many that the size of its head does not matter.
 const RUN_POINTS_MAX: usize = 4_096;
 
 /// A type of counters.
 pub(super) trait Counter: ArrowPrimitiveType + Debug {
-    /// Whether it is a value at all.
+    /// Whether this is a value, and not NaN.
     fn is_value(value: Self::Native) -> bool;
     /// The order of values of the same time.
     fn order(a: Self::Native, b: Self::Native) -> Ordering;
@@ -23,7 +23,7 @@ pub(super) trait Counter: ArrowPrimitiveType + Debug {
     fn step(before: Self::Native, after: Self::Native) -> Self::Native;
     /// The sum of two increases.
     fn add(a: Self::Native, b: Self::Native) -> Self::Native;
-    /// All of the value, in 64 bits.
+    /// The value's 64 bits.
     fn to_bits(value: Self::Native) -> u64;
     /// The value of these bits.
     fn from_bits(bits: u64) -> Self::Native;
@@ -43,7 +43,7 @@ impl Counter for Int64Type {
     }
 
     fn step(before: i64, after: i64) -> i64 {
-        // Saturation is for values that are no counters: a real one never covers half of the integers.
+        // Only values that are no counters saturate: a real counter never spans half of the integers.
         if after >= before { after.saturating_sub(before) } else { after.max(0) }
     }
 
@@ -109,7 +109,7 @@ fn order<C: Counter>(a: Point<C>, b: Point<C>) -> Ordering {
     a.0.cmp(&b.0).then_with(|| C::order(a.1, b.1))
 }
 
-/// What is known of a stretch of points.
+/// A summary of a range of points.
 #[derive(Debug)]
 pub(super) struct Growth<C: Counter> {
     /// The earliest point.
@@ -129,14 +129,14 @@ impl<C: Counter> Clone for Growth<C> {
 }
 
 impl<C: Counter> Growth<C> {
-    /// Of points in order; `None` without points.
+    /// The summary of ordered points; `None` without points.
     fn of(points: &[Point<C>]) -> Option<Growth<C>> {
         let (first, last) = (*points.first()?, *points.last()?);
         let steps = points.windows(2).map(|pair| C::step(pair[0].1, pair[1].1));
         Some(Growth { first, last, increase: steps.fold(C::Native::default(), C::add) })
     }
 
-    /// Of both, where `later` begins when this has ended.
+    /// The summary of both, where `later` begins after this.
     fn then(self, later: Growth<C>) -> Growth<C> {
         let between = C::step(self.last.1, later.first.1);
         let increase = C::add(C::add(self.increase, between), later.increase);
@@ -149,12 +149,12 @@ impl<C: Counter> Growth<C> {
 struct Run<C: Counter> {
     growth: Growth<C>,
     points: u32,
-    /// The points after the first: what time and value have more than in the point before.
+    /// The points after the first, as differences of time and value to the point before.
     packed: Box<[u8]>,
 }
 
 impl<C: Counter> Run<C> {
-    /// `None` without points. `points` are in order.
+    /// Packs ordered points; `None` without points.
     fn pack(points: &[Point<C>]) -> Option<Run<C>> {
         let growth = Growth::of(points)?;
         let mut packed = Vec::with_capacity(4 * points.len());
@@ -189,7 +189,7 @@ impl<C: Counter> Run<C> {
         to.extend_from_slice(&self.packed);
     }
 
-    /// Takes what [`Run::write`] wrote from the front of `bytes`.
+    /// Reads a run that [`Run::write`] wrote, and removes it from the front of `bytes`.
     fn read(bytes: &mut &[u8]) -> Option<Run<C>> {
         let mut word = || {
             let (word, rest) = bytes.split_first_chunk::<8>()?;

@@ -1,16 +1,16 @@
 //! The SQL aggregates that know counters: `increase(counter, time)` and `rate(counter, time)`.
 //!
-//! A counter only grows, but for resets: when its value goes down, it started again at zero, and the value after
-//! the reset is what it counted since. `increase` is the sum of all steps in the order of time, `rate` is that per
-//! second between the first and the last row. Unlike Prometheus' functions of these names they do not extrapolate
-//! beyond the rows they see.
+//! A counter only grows, except at a reset. If a value is below the one before it, the counter was reset to zero in
+//! between, and the new value is its growth since then. `increase` is the sum of all steps in the order of time. `rate`
+//! is that sum per second between the first and the last row. Unlike Prometheus' functions of these names, they do not
+//! extrapolate beyond the rows.
 //!
-//! - Rows may come in any order and from any number of threads; rows of equal time are taken in the order of values.
-//! - Rows whose counter or time is null, or whose counter is NaN, are skipped.
-//! - With fewer than two rows the result is null; so is a rate over no time.
-//! - `increase` of integers is an integer, of floats a float; `rate` is a float.
+//! - Rows may come in any order and from any number of threads. Rows of equal time are ordered by value.
+//! - Rows are skipped if the counter or the time is null, or if the counter is NaN.
+//! - The result is null for fewer than two rows. A rate is also null if all rows have the same time.
+//! - `increase` of integers is an integer, and of floats a float. `rate` is a float.
 //!
-//! A group keeps all its rows until it is done, in a few bytes each: a row that comes later may lie between any two.
+//! A group keeps all its rows to the end, in a few bytes each, because a late row may lie between any two others.
 
 use std::sync::Arc;
 
@@ -33,12 +33,12 @@ pub(super) fn aggregates() -> [AggregateUDF; 2] {
     ]
 }
 
-/// What an aggregate tells of a counter.
+/// What an aggregate computes from a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Output {
-    /// How much it grew.
+    /// Its total growth.
     Increase,
-    /// How much it grew a second.
+    /// Its growth per second.
     Rate,
 }
 
@@ -69,17 +69,17 @@ impl AggregateUDFImpl for CounterAggregate {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let name = self.name();
         let [counter, time] = types else {
-            return plan_err!("{name} takes two arguments, {name}(counter, time), not {}", types.len());
+            return plan_err!("{name} takes two arguments: write {name}(counter, time), not {} of them", types.len());
         };
         let counter = match counter {
             integer if integer.is_integer() => DataType::Int64,
             DataType::Null => DataType::Int64,
             number if number.is_numeric() => DataType::Float64,
-            other => return plan_err!("{name}(counter, time) takes a number as its counter, not {other}"),
+            other => return plan_err!("{name}(counter, time): the counter must be a number, not {other}"),
         };
         match time {
             DataType::Timestamp(..) => {}
-            other => return plan_err!("{name}(counter, time) takes a timestamp as its time, not {other}"),
+            other => return plan_err!("{name}(counter, time): the time must be a timestamp, not {other}"),
         }
         Ok(vec![counter, DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into()))])
     }
@@ -93,7 +93,7 @@ impl AggregateUDFImpl for CounterAggregate {
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         if args.is_distinct {
-            return not_impl_err!("{}(DISTINCT …): equal values are part of a counter's course", self.name());
+            return not_impl_err!("{}(DISTINCT …) is refused: a counter may have equal values", self.name());
         }
         match args.expr_fields.first().map(|field| field.data_type()) {
             Some(DataType::Int64) => Ok(CounterAccumulator::<Int64Type>::boxed(self.output)),
@@ -145,7 +145,7 @@ impl<C: Counter> Accumulator for CounterAccumulator<C> {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        // One row says nothing about growth.
+        // One row shows no growth.
         let growth = self.course.growth().filter(|_| self.course.len() > 1);
         Ok(match self.output {
             Output::Increase => C::scalar(growth.map(|growth| growth.increase)),

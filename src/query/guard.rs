@@ -1,7 +1,7 @@
-//! What SQL may reach the planner: one query of bounded size, and nothing that writes.
+//! Which SQL reaches the planner: one query of bounded size, and nothing that writes.
 //!
-//! Parsers and planners recurse into what they are given. So tokens are counted before anything is parsed, and the
-//! tables of the parsed statement before it is planned.
+//! Parsers and planners recurse into a statement. So tokens are counted before the statement is parsed, and its tables
+//! are counted before it is planned.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -15,67 +15,68 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-/// Parentheses, brackets and `CASE` within each other.
+/// Depth of nested parentheses, brackets and `CASE`.
 const NESTING_MAX: usize = 50;
-/// Operators in a statement: a chain of them nests as deep as it is long.
+/// Operators in a statement: a chain of operators nests as deep as it is long.
 const OPERATORS_MAX: usize = 1_000;
-/// Tables that a statement reads, each as often as it is read once its `WITH` names are replaced.
+/// Tables that a statement reads, counting each use, after `WITH` names are replaced.
 const TABLES_MAX: usize = 100;
-/// How deep the parser may recurse; one level of [`NESTING_MAX`] takes it several calls.
+/// Depth of the parser's recursion. One level of [`NESTING_MAX`] takes several calls.
 const PARSER_RECURSION_MAX: usize = 6 * NESTING_MAX;
-/// Functions whose result can be of any size, whatever the size of the tables.
+/// Functions whose result can be arbitrarily large, even over small tables.
 const REFUSED_FUNCTIONS: &[&str] = &["lpad", "repeat", "rpad"];
 
 /// Why a statement is not planned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuardError {
-    /// The text is too long.
+    /// The statement is too long.
     #[error(
-        "the statement is {bytes} bytes long; the limit is {bytes_max} (setting `query.sql_bytes_max`): shorten it or raise it"
+        "the statement is {bytes} bytes long; the limit is {bytes_max} (setting `query.sql_bytes_max`): shorten the \
+         statement or raise the limit"
     )]
     TooLong {
-        /// How long it is.
+        /// Its length.
         bytes: usize,
-        /// What is allowed.
+        /// The limit.
         bytes_max: usize,
     },
-    /// It is not SQL.
+    /// The statement is not SQL.
     #[error("not valid SQL: {0}")]
     Syntax(String),
-    /// There is nothing in it.
+    /// The text holds no statement.
     #[error("the statement is empty; send one query, such as SELECT count(*) FROM cpu")]
     Empty,
-    /// There is more than one statement.
-    #[error("{0} statements in one text; send them one by one")]
+    /// The text holds more than one statement.
+    #[error("{0} statements in one query; send them one by one")]
     Several(usize),
-    /// It nests too deep.
+    /// The statement nests too deep.
     #[error("the statement nests more than {NESTING_MAX} levels deep; use WITH to name its inner parts")]
     TooDeep,
-    /// It has too many operators.
+    /// The statement has too many operators.
     #[error(
         "the statement has {0} operators; at most {OPERATORS_MAX} are allowed: use IN (…) or BETWEEN for long lists"
     )]
     TooManyOperators(usize),
-    /// It reads too many tables.
+    /// The statement reads too many tables.
     #[error("the statement reads {0} tables, counting each use; at most {TABLES_MAX} are allowed")]
     TooManyTables(usize),
-    /// It is none of the statements that are allowed.
-    #[error("{0} is refused: kymo answers queries only (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE)")]
+    /// The statement is not a query.
+    #[error("{0} is refused: kymo only runs queries (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE)")]
     NoQuery(String),
-    /// A query that does more than read the tables.
+    /// The query does more than read the tables.
     #[error("{what} is refused: {instead}")]
     Refused {
-        /// What.
+        /// The refused part.
         what: String,
         /// Why, and what to do instead.
         instead: &'static str,
     },
 }
 
-/// Parses `sql` if it is one query within the limits.
+/// Parses `sql`, which must be one query within the limits.
 ///
 /// # Errors
-/// With what is wrong and what would be allowed.
+/// What is wrong, and what is allowed.
 pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError> {
     if sql.len() > bytes_max {
         return Err(GuardError::TooLong { bytes: sql.len(), bytes_max });
@@ -84,7 +85,7 @@ pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError
     let statement = parse(sql)?;
     let statement = match statement {
         Statement::Statement(inner) => match *inner {
-            // The planner knows no DESCRIBE of its own; it is the same question.
+            // The planner has no DESCRIBE. SHOW COLUMNS gives the same answer.
             SqlStatement::ExplainTable { table_name, .. } => parse(&format!("SHOW COLUMNS FROM {table_name}"))?,
             other => Statement::Statement(Box::new(other)),
         },
@@ -135,14 +136,14 @@ fn count_tokens(sql: &str) -> Result<(), GuardError> {
     if operators > OPERATORS_MAX {
         return Err(GuardError::TooManyOperators(operators));
     }
-    // The parser follows one EXPLAIN into the next without counting how deep it is.
+    // The parser recurses from one EXPLAIN into the next without counting the depth.
     if explains > 1 {
         return Err(GuardError::Refused { what: "EXPLAIN of an EXPLAIN".into(), instead: "explain the query itself" });
     }
     Ok(())
 }
 
-/// Keywords that join two operands, or stand before or behind one, and so make the tree one level deeper.
+/// Keywords that take one or two operands, and so make the tree one level deeper.
 fn is_operator(keyword: Keyword) -> bool {
     use Keyword as K;
     const CONNECTIVES: &[K] = &[K::AND, K::NOT, K::OR, K::XOR];
@@ -164,7 +165,7 @@ fn is_operator(keyword: Keyword) -> bool {
     [CONNECTIVES, COMPARISONS, ARITHMETIC, TABLES].iter().any(|group| group.contains(&keyword))
 }
 
-/// Tokens of which any number can stand beside each other.
+/// Tokens that make the tree no deeper, in any number.
 fn is_operand(token: &Token) -> bool {
     matches!(
         token,
@@ -210,7 +211,7 @@ fn is_query(statement: &SqlStatement) -> bool {
     }
 }
 
-/// The word that names the statement, for the error.
+/// The statement's first word, for the error.
 fn first_word(sql: &str) -> String {
     let words = sql.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     let mut words = words.skip_while(|word| ["EXPLAIN", "ANALYZE", "VERBOSE"].contains(&&*word.to_uppercase()));
@@ -235,16 +236,16 @@ fn check_tables(statement: &Statement) -> Result<(), GuardError> {
     if tables.read > TABLES_MAX { Err(GuardError::TooManyTables(tables.read)) } else { Ok(()) }
 }
 
-/// Counts the tables read, and finds what a query may not contain.
+/// Counts the tables that are read, and finds what a query must not contain.
 #[derive(Default)]
 struct Tables {
-    /// Tables read so far by the query being visited, or by the statement outside any.
+    /// Tables read so far by the current query, or by the statement outside any query.
     read: usize,
-    /// `read` of the queries around it.
+    /// `read` of the enclosing queries.
     outer: Vec<usize>,
-    /// The name of each query in a `WITH`, by its address.
+    /// The name of each query in a `WITH`, by the query's address.
     named: HashMap<*const Query, String>,
-    /// What reading each such name costs.
+    /// How many tables each such name reads.
     cost: HashMap<String, usize>,
 }
 
@@ -262,7 +263,7 @@ impl Visitor for Tables {
     fn post_visit_query(&mut self, query: &Query) -> ControlFlow<GuardError> {
         let outer = self.outer.pop().unwrap_or_default();
         if let Some(name) = self.named.get(&(&raw const *query)) {
-            // A name used in two scopes costs what the dearer one does.
+            // A name that is used in two scopes gets the higher count.
             let cost = self.cost.entry(name.clone()).or_default();
             *cost = self.read.max(*cost);
             self.read = outer;
@@ -280,7 +281,7 @@ impl Visitor for Tables {
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<GuardError> {
         if select.into.is_some() {
-            return refuse("SELECT INTO", "kymo's tables are read-only; take the result with the client");
+            return refuse("SELECT INTO", "kymo's tables are read-only; save the result with the client");
         }
         ControlFlow::Continue(())
     }
@@ -291,14 +292,17 @@ impl Visitor for Tables {
             TableFactor::TableFunction { .. } => "TABLE(…)".into(),
             _ => return ControlFlow::Continue(()),
         };
-        refuse(&format!("the table function {name}"), "FROM takes kymo's tables and subqueries only")
+        refuse(&format!("the table function {name}"), "FROM takes only kymo's tables and subqueries")
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<GuardError> {
         if let Expr::Function(function) = expr {
             let name = function.name.0.last().map(|part| part.to_string().trim_matches('"').to_lowercase());
             if let Some(name) = name.filter(|name| REFUSED_FUNCTIONS.contains(&name.as_str())) {
-                return refuse(&format!("the function {name}"), "its result has no bound; format text in the client");
+                return refuse(
+                    &format!("the function {name}"),
+                    "its result can be arbitrarily large; format text in the client",
+                );
             }
         }
         ControlFlow::Continue(())
@@ -321,7 +325,7 @@ fn check_body(body: &SetExpr) -> ControlFlow<GuardError> {
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
             refuse("a query that writes", "kymo's tables are read-only")
         }
-        // Inner queries are visited by themselves.
+        // Inner queries are visited separately.
         SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => ControlFlow::Continue(()),
     }
 }

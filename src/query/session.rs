@@ -1,4 +1,4 @@
-//! The planner's world for one query: the tables of one view, kymo's functions, and a bound on memory.
+//! What the planner knows in one query: the tables of one view, kymo's functions, and a memory limit.
 
 use std::sync::Arc;
 
@@ -25,18 +25,18 @@ use super::QueryError;
 use super::function;
 use super::table::SqlTable;
 
-/// The one catalog, and the one schema in it.
+/// The only catalog.
 pub const CATALOG: &str = "kymo";
-/// The schema that holds the tables.
+/// The only schema in it, which holds the tables.
 pub const SCHEMA: &str = "public";
 const INFORMATION_SCHEMA: &str = "information_schema";
 
-/// Memory for the footers of Parquet files that queries read lately, shared by all queries.
+/// Memory for footers of recently read Parquet files, shared by all queries.
 const FOOTER_CACHE_BYTES_MAX: usize = 32 << 20;
-/// Read at a file's end at first: holds the footer and page index of a file of one hour.
+/// Size of the first read at a file's end: it covers the footer and page index of one hour's file.
 const FOOTER_BYTES_HINT: usize = 64 << 10;
 
-/// What all queries share; each gets a copy with its own tables.
+/// The state that all queries share. Each query gets a copy with its own tables.
 pub(super) fn shared(threads: usize) -> Result<SessionState> {
     let mut config = SessionConfig::new()
         .with_create_default_catalog_and_schema(false)
@@ -45,7 +45,7 @@ pub(super) fn shared(threads: usize) -> Result<SessionState> {
         .with_target_partitions(threads);
     let options = config.options_mut();
     options.execution.time_zone = Some(TIME_ZONE.into());
-    // Nothing spills, so a sort needs no memory set aside for reading back what it spilled.
+    // Nothing spills to disk, so a sort reserves no memory for reading spilled rows back.
     options.execution.sort_spill_reservation_bytes = 0;
     options.execution.parquet.metadata_size_hint = Some(FOOTER_BYTES_HINT);
     options.sql_parser.map_string_types_to_utf8view = false;
@@ -58,7 +58,7 @@ pub(super) fn shared(threads: usize) -> Result<SessionState> {
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
-        // The guard refuses table functions too; without them a hole in it opens nothing.
+        // The guard refuses table functions too. This holds even if the guard has a gap.
         .with_table_function_list(Vec::new())
         .with_file_formats(Vec::new())
         .build();
@@ -75,12 +75,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A session over the tables of `view` whose plan may hold `memory_bytes_max`. `now_us` is what `now()` says.
+    /// A session over the tables of `view`, with a memory limit for the plan. `now_us` is the value of `now()`.
     pub(super) fn new(shared: &SessionState, view: Arc<View>, memory_bytes_max: usize, now_us: i64) -> Result<Session> {
         let mut state = shared.clone();
         state.register_catalog_list(Arc::new(Catalogs(Arc::new(Catalog(Arc::new(Tables(view)))))));
         state.mark_start_execution();
-        // Whole microseconds, as in the tables: with finer ones each time would be cast before it is compared.
+        // Whole microseconds, as in the tables: with a finer unit every time would be cast before each comparison.
         state.execution_props_mut().query_execution_start_time =
             timestamp_us_to_datetime(now_us).map(|time| time.and_utc());
         let runtime = RuntimeEnvBuilder::from_runtime_env(shared.runtime_env())
@@ -93,7 +93,7 @@ impl Session {
     pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
         self.check_tables(&statement)?;
         let plan = self.state.statement_to_plan(statement).await.map_err(QueryError::invalid)?;
-        // The guard has seen the statement; this sees what the planner made of it.
+        // The guard checks the statement, this checks the plan.
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(QueryError::invalid)?;
         self.state.optimize(&plan).map_err(QueryError::invalid)
@@ -107,7 +107,7 @@ impl Session {
         execute_stream(physical, Arc::new(context))
     }
 
-    /// The planner's own error names the table that is missing, but not those that there are.
+    /// Checks the tables here, because the planner's own error does not name the existing ones.
     fn check_tables(&self, statement: &Statement) -> Result<(), QueryError> {
         for table in self.state.resolve_table_references(statement).map_err(QueryError::invalid)? {
             if !knows(&table) {
@@ -128,7 +128,7 @@ fn knows(table: &TableReference) -> bool {
     }
 }
 
-/// The list of the one catalog. Nothing can be added.
+/// The list with the only catalog. Nothing can be added.
 #[derive(Debug)]
 struct Catalogs(Arc<Catalog>);
 

@@ -1,4 +1,4 @@
-//! A running query as its reader sees it.
+//! The result of a running query.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,15 +11,15 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::QueryError;
 
-/// Batches that a query makes ahead of its reader.
+/// Batches that a query computes ahead of its reader.
 pub(super) const BATCHES_AHEAD_MAX: usize = 4;
 
-/// The rows of a query, batch by batch, while it runs. Dropping it ends the query.
+/// The rows of a running query, batch by batch. Dropping the stream ends the query.
 #[derive(Debug)]
 pub struct QueryStream {
     schema: SchemaRef,
     batches: mpsc::Receiver<RecordBatch>,
-    /// The query's task; aborted when dropped.
+    /// The query's task. Dropping it aborts the task.
     task: JoinSet<Result<(), QueryError>>,
     done: bool,
 }
@@ -33,7 +33,7 @@ impl QueryStream {
         QueryStream { schema, batches, task, done: false }
     }
 
-    /// The schema of every batch: the same that [`super::Engine::prepare`] gives for this statement.
+    /// The schema of every batch, equal to that of [`super::Engine::prepare`].
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.schema)
@@ -47,8 +47,8 @@ impl Stream for QueryStream {
         if self.done {
             return Poll::Ready(None);
         }
-        // The task is asked even while batches may still come: it tells when the time is up, and the part that
-        // makes batches may then be busy for a while.
+        // The task is polled even while batches may still come. It reports the time limit, at which the part that
+        // computes batches may still be busy.
         let ended = match self.batches.poll_recv(cx) {
             Poll::Ready(Some(batch)) => return Poll::Ready(Some(Ok(batch))),
             Poll::Ready(None) | Poll::Pending => match self.task.poll_join_next(cx) {
@@ -61,7 +61,7 @@ impl Stream for QueryStream {
                 self.done = true;
                 Poll::Ready(Some(Err(error)))
             }
-            // Nothing is sent any more, but batches may have come since they were asked for above.
+            // Nothing more will be sent, but batches may have arrived since the first poll above.
             Ok(()) => match self.batches.poll_recv(cx) {
                 Poll::Ready(Some(batch)) => Poll::Ready(Some(Ok(batch))),
                 Poll::Ready(None) | Poll::Pending => {
@@ -73,7 +73,7 @@ impl Stream for QueryStream {
     }
 }
 
-/// How a task ended: `None` when that was told before.
+/// The result of a task; `None` stands for a task whose result was already taken.
 pub(super) fn outcome(ended: Option<Result<Result<(), QueryError>, JoinError>>) -> Result<(), QueryError> {
     match ended {
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! A table as the planner sees it: rows in memory and Parquet files of one view, as one scan.
+//! A table for the planner: one scan over the rows in memory and the Parquet files of one view.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -35,7 +35,7 @@ use crate::record::{self, TIME_ZONE};
 use crate::store::TableView;
 use crate::store::lake::DataFile;
 
-/// A [`TableView`] for the planner. It holds the view, and thereby its files, as long as a plan holds it.
+/// A [`TableView`] for the planner. It holds the view, and so keeps the files, until the plan is dropped.
 #[derive(Debug)]
 pub(super) struct SqlTable {
     view: Arc<TableView>,
@@ -44,13 +44,13 @@ pub(super) struct SqlTable {
 
 impl SqlTable {
     pub(super) fn new(view: Arc<TableView>) -> SqlTable {
-        // Grouping and comparing strings is what DataFusion does fast, and it is what Parquet files hold: only rows in
-        // memory, which are few, need a cast.
+        // DataFusion groups and compares plain strings fast, and Parquet files hold plain strings. Only the few rows in
+        // memory need a cast.
         let schema = view.family.table.plain_schema();
         SqlTable { view, schema }
     }
 
-    /// The files and batches that may hold rows that pass `filters`.
+    /// The files and batches that may hold rows matching `filters`.
     fn select(&self, state: &dyn Session, filters: &[Expr]) -> (Vec<&DataFile>, Vec<&RecordBatch>) {
         let kept = self.kept(state, filters).unwrap_or_default();
         let keeps = |position: usize| kept.get(position).copied().unwrap_or(true);
@@ -62,7 +62,7 @@ impl SqlTable {
         )
     }
 
-    /// By position, files first: whether rows in it may pass. `None` when the filters say nothing about time.
+    /// Whether each file, and then each batch, may hold matching rows. `None` if the filters do not use the time.
     fn kept(&self, state: &dyn Session, filters: &[Expr]) -> Option<Vec<bool>> {
         let filter = conjunction(filters.iter().cloned())?;
         let schema = DFSchema::try_from(Arc::clone(&self.schema)).ok()?;
@@ -104,7 +104,7 @@ impl SqlTable {
         Ok(part.with_statistics(Arc::new(self.statistics([(file.rows, file.time_range)].into_iter()))))
     }
 
-    /// What files with these rows and time ranges are known to hold. Only rows and times are claimed.
+    /// Statistics of files with these rows and time ranges: only the number of rows and the times are known.
     fn statistics(&self, files: impl Iterator<Item = (u64, (i64, i64))>) -> Statistics {
         let mut rows = 0;
         let mut range: Option<(i64, i64)> = None;
@@ -134,7 +134,7 @@ impl SqlTable {
         let schema = self.view.family.table.schema();
         let source = MemorySourceConfig::try_new(&partitions, schema, projection.cloned())?.with_limit(limit);
         let scan = DataSourceExec::from_data_source(source);
-        // Labels are dictionaries in memory and strings in files; a plan has one type for both.
+        // Labels are dictionaries in memory and strings in files. A plan needs one type for both.
         let stored = scan.schema();
         let wanted = project_schema(&self.schema, projection)?;
         if stored == wanted {
@@ -164,7 +164,7 @@ impl TableProvider for SqlTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // They choose files, batches, row groups and pages; rows are still filtered above the scan.
+        // Filters choose files, batches, row groups and pages. Rows are filtered above the scan.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -200,7 +200,7 @@ fn location(path: &Path) -> Result<ObjectPath> {
     ObjectPath::from_absolute_path(absolute).map_err(|error| DataFusionError::External(error.into()))
 }
 
-/// Batches in at most `count` parts of about equal rows.
+/// The batches in at most `count` parts with about the same number of rows.
 fn spread(batches: &[&RecordBatch], count: usize) -> Vec<Vec<RecordBatch>> {
     let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
     let rows_a_part = rows.div_ceil(count.max(1)).max(1);
@@ -219,7 +219,7 @@ fn spread(batches: &[&RecordBatch], count: usize) -> Vec<Vec<RecordBatch>> {
     parts
 }
 
-/// Times of each file and then of each batch in memory: enough to leave out those outside a query's window.
+/// The times of each file, and then of each batch in memory, to skip those outside a query's time range.
 struct TimeRanges<'a>(&'a TableView);
 
 impl TimeRanges<'_> {

@@ -319,8 +319,8 @@ async fn functions_of_counters_work_in_sql() {
     assert_eq!(rows(&engine, bins).await.len(), 12);
     for (sql, text) in [
         ("SELECT rate(ticks) FROM collector", "two arguments"),
-        ("SELECT rate(collector, time) FROM collector", "takes a number as its counter"),
-        ("SELECT rate(ticks, ticks) FROM collector", "takes a timestamp as its time"),
+        ("SELECT rate(collector, time) FROM collector", "the counter must be a number"),
+        ("SELECT rate(ticks, ticks) FROM collector", "the time must be a timestamp"),
         ("SELECT rate(DISTINCT ticks, time) FROM collector", "DISTINCT"),
     ] {
         let error = refusal(&engine, sql).await.to_string();

@@ -1,4 +1,4 @@
-//! The one shape in which results leave: plain Arrow types that every client reads.
+//! The form in which results are sent: plain Arrow types that every client can read.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
-/// The schema in which rows of `schema` leave.
+/// The schema in which rows of `schema` are sent.
 ///
-/// Dictionaries become their values, string and binary views become plain strings and binaries, also inside lists
-/// and structs. Every field may be null and carries no metadata: clients refuse any difference between the schema
-/// announced and that of a batch, and what an engine knows about nulls differs from plan to plan.
+/// Dictionaries become their values, and string and binary views become plain strings and binaries, also inside lists
+/// and structs. Every field is nullable and has no metadata: clients reject a batch whose schema differs from the
+/// announced one, and nullability differs from plan to plan.
 #[must_use]
 pub fn wire_schema(schema: &Schema) -> SchemaRef {
     let fields: Vec<Field> =
@@ -19,10 +19,10 @@ pub fn wire_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// The same rows in the shape of `schema`, which is the [`wire_schema`] of the batch's plan.
+/// The same rows with `schema`, which is the [`wire_schema`] of the batch's plan.
 ///
 /// # Errors
-/// When a column cannot be cast, which is a fault of kymo.
+/// When a column cannot be cast, which is a bug in kymo.
 pub(super) fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns = batch
         .columns()
@@ -36,12 +36,12 @@ pub(super) fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
             }
         })
         .collect::<Result<Vec<ArrayRef>, _>>()?;
-    // Without columns the number of rows stands nowhere else.
+    // A batch without columns has its number of rows nowhere else.
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
 }
 
-/// The type that stands for `ty` outside.
+/// The type that clients get for `ty`.
 pub(super) fn plain(ty: &DataType) -> DataType {
     match ty {
         DataType::Dictionary(_, values) => plain(values),
