@@ -1,7 +1,7 @@
-//! The command line: what can be asked, and how it ends.
+//! The command line: commands, arguments and exit codes.
 //!
-//! All commands but `run` are thin clients: `check` and `tables` need nothing but this program, `query` reads a data
-//! folder or asks a daemon over Flight SQL, the rest ask the daemon over gRPC.
+//! All commands but `run` are thin clients. `check` and `tables` need only this program. `query` asks a daemon over
+//! Flight SQL or reads a data folder. `verify` reads a data folder. The others ask the daemon over gRPC.
 
 pub mod alert;
 pub mod check;
@@ -10,7 +10,7 @@ pub mod connect;
 pub mod flush;
 pub mod output;
 pub mod query;
-mod show;
+pub mod show;
 pub mod status;
 pub mod table;
 pub mod tables;
@@ -20,13 +20,16 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use crate::config::{ConfigError, Flag, Sources};
-use connect::ConnectError;
+use crate::config::{ADDRESS_VARIABLE, ConfigError, Flag, Sources};
+use crate::serve::DEFAULT_ADDRESS;
+use connect::{ConnectError, UsageError};
 
-/// Something failed.
+/// The command failed; or the daemon is degraded, or the data folder damaged.
 pub const EXIT_FAILURE: u8 = 1;
+/// The arguments are wrong; clap uses the same.
+pub const EXIT_USAGE: u8 = 2;
 /// No daemon answers (`EX_UNAVAILABLE` of sysexits.h).
 pub const EXIT_UNAVAILABLE: u8 = 69;
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
@@ -34,18 +37,24 @@ pub const EXIT_CONFIG: u8 = 78;
 
 const EXAMPLES: &str = "\
 Examples:
-  kymo run                                       record into ./data with the default configuration
+  kymo run                           record into ./data
   kymo query \"SELECT * FROM network ORDER BY time DESC LIMIT 5\"
-  kymo query --data data -o cpu.parquet \"SELECT * FROM cpu WHERE time > now() - interval '1 hour'\"
-  kymo collector set burst --interval 2ms        change how often a running daemon samples
-  kymo tables network                            what the columns of a table mean
+  kymo query --data data -o cpu.csv \"SELECT time, utilization FROM cpu\"
+  kymo tables network                explain the columns of a table
+  kymo collector set burst --interval 2ms
 
-Exit codes: 0 all is well, 1 it failed, 2 wrong usage, 69 no daemon answers, 78 the configuration is wrong.";
+Exit codes:
+   0  success
+   1  the command failed; `status`: the daemon is degraded;
+      `verify`: the data folder is damaged
+   2  the arguments are wrong
+  69  no daemon answers
+  78  the configuration is wrong";
 
-/// A flight recorder for Linux hosts.
+/// A flight recorder for Linux hosts
 ///
-/// Samples the host up to a thousand times a second, keeps every sample in Parquet, raises alerts while the samples
-/// pass by, and answers SQL over Arrow Flight.
+/// kymo samples the host up to a thousand times a second, stores every sample in Parquet files, evaluates alert rules
+/// on each of them, and answers SQL over Arrow Flight.
 #[derive(Debug, Parser)]
 #[command(name = "kymo", version, after_help = EXAMPLES, max_term_width = 120)]
 pub struct Arguments {
@@ -54,43 +63,49 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// What can be done.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Record this host, until SIGTERM or Ctrl-C
+    /// Record this host until SIGTERM or Ctrl-C
     Run(Run),
-    /// Say whether a configuration is right and what comes out of it
+    /// Validate a configuration and print the result
     Check(Check),
-    /// Ask in SQL: a running daemon, or a data folder
+    /// Run a SQL query on a daemon or a data folder
     Query(query::Query),
-    /// Show what a running daemon does and what it has lost
+    /// Show the state of the daemon and what it has lost
     Status(status::Status),
-    /// List the tables, or the columns of one with their units and meaning
+    /// List the tables, or the columns of one table
     Tables(tables::Tables),
-    /// List, start, stop or retune the collectors of a running daemon
+    /// List, start, stop or change the daemon's collectors
     Collector(collector::Collector),
-    /// Show the alert rules of a running daemon and how they stand
+    /// List the daemon's alert rules and their states
     Alert(alert::Alert),
-    /// Write what a running daemon has in memory to Parquet files
+    /// Write the daemon's memory to Parquet files now
     Flush(flush::Flush),
-    /// Read a whole data folder and say what is wrong with it
+    /// Check all files of a data folder
     Verify(verify::Verify),
 }
 
 /// Where the configuration comes from.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Without a file the default configuration counts. Every key can also be set in the environment:
-KYMO_STORAGE__PATH=/var/lib/kymo. config.toml in the sources documents all keys.")]
+Without -c, defaults apply. Precedence, lowest first: defaults, file, environment,
+flags. A variable sets any key: KYMO_STORAGE__PATH=/var/lib/kymo is storage.path.
+config.toml in the sources documents all keys.")]
 pub struct Configured {
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE", env = "KYMO_CONFIG")]
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE", env = "KYMO_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
-    /// The data folder; the key storage.path
+    /// Data folder (storage.path) [default: data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<String>,
-    /// Where to serve, such as 127.0.0.1:50051; the key server.address
-    #[arg(long, value_name = "ADDRESS")]
+    /// Address to serve on (server.address)
+    #[arg(
+        help = format!("Address to serve on (server.address) [env: {ADDRESS_VARIABLE}] [default: {DEFAULT_ADDRESS}]"),
+        long,
+        alias = "addr",
+        value_name = "ADDRESS"
+    )]
     pub address: Option<String>,
 }
 
@@ -108,16 +123,6 @@ pub struct Check {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub configured: Configured,
-}
-
-/// How answers for people are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Form {
-    /// Aligned, for people
-    #[default]
-    Table,
-    /// One JSON document
-    Json,
 }
 
 impl Run {
@@ -142,9 +147,9 @@ impl Configured {
     }
 }
 
-/// Tells how a command ended, on stderr and by the exit code.
+/// Reports how a command ended, on stderr and by the exit code.
 ///
-/// A reader that went away, as `head` does, is no failure.
+/// A reader that goes away, as `head` does, is no failure.
 #[must_use]
 pub fn exit(outcome: anyhow::Result<()>) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
@@ -171,6 +176,8 @@ fn in_one_line(error: &anyhow::Error) -> String {
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<ConfigError>() {
         EXIT_CONFIG
+    } else if error.is::<UsageError>() {
+        EXIT_USAGE
     } else if error.is::<ConnectError>() {
         EXIT_UNAVAILABLE
     } else {
@@ -205,6 +212,7 @@ mod tests {
     fn errors_have_their_exit_codes() {
         let read = ConfigError::Read { path: "k".into(), source: io::Error::other("no luck") };
         assert_eq!(exit_code(&anyhow!(read)), EXIT_CONFIG);
+        assert_eq!(exit_code(&anyhow!(UsageError(String::new()))), EXIT_USAGE);
         assert_eq!(exit_code(&anyhow!("any")), EXIT_FAILURE);
         assert!(anyhow!(io::Error::from(io::ErrorKind::BrokenPipe)).context("write").chain().any(is_broken_pipe));
     }

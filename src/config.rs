@@ -50,7 +50,10 @@ const WHOLESALE: &[&str] = &["collector", "alert", "notifier"];
 /// Variables with this prefix set keys: `KYMO_STORAGE__PATH` is `storage.path`.
 const VARIABLE_PREFIX: &str = "KYMO_";
 
-/// Variables with the prefix that the command line reads.
+/// Where to serve, and where the command line finds the daemon: `server.address` in a word.
+pub const ADDRESS_VARIABLE: &str = "KYMO_ADDRESS";
+
+/// Variables with the prefix that only the command line reads.
 const COMMAND_LINE_VARIABLES: &[&str] = &["KYMO_CONFIG", "KYMO_ADDR"];
 
 /// Everything that the daemon needs to know, checked.
@@ -176,7 +179,10 @@ fn variables(all: &[(OsString, OsString)], report: &Report) -> Vec<Node> {
         .collect();
     ours.sort();
     let node = |(name, value): (String, &OsString)| {
-        let path = name[VARIABLE_PREFIX.len()..].to_lowercase();
+        let path = match name.as_str() {
+            ADDRESS_VARIABLE => "server__address".to_owned(),
+            _ => name[VARIABLE_PREFIX.len()..].to_lowercase(),
+        };
         let place = Place::Variable(name);
         let Some(value) = value.to_str() else {
             report.add(&place, path.replace("__", "."), "is not valid UTF-8");

@@ -127,7 +127,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
         tell_collector(&collector);
         collectors.start(collector)?;
     }
-    tracing::info!("Flight SQL and gRPC on http://{local}; try: kymo query \"SELECT * FROM collector\"");
+    let flag = if local.to_string() == serve::DEFAULT_ADDRESS { String::new() } else { format!("--address {local} ") };
+    tracing::info!("Flight SQL and gRPC on grpc://{local}; try: kymo query {flag}\"SELECT * FROM collector\"");
 
     let running = Running { store, collectors, progress, background, upkeep, drain, flusher, keeper, journal };
     let outcome = runtime.block_on(serve(server, deliverer, running));

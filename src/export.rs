@@ -16,6 +16,7 @@ mod otlp;
 mod receiver;
 mod trace;
 
+use std::ffi::OsStr;
 use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -119,11 +120,16 @@ pub fn init_logging(filter: &str, settings: &TracingSettings) -> Result<Telemetr
     let log = tracing_subscriber::fmt::layer()
         .compact()
         .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
+        .with_ansi(stderr().is_terminal() && shows_color(std::env::var_os("NO_COLOR").as_deref()))
         .with_filter(shown);
     tracing_subscriber::registry().with(log).with(traces.as_ref().map(trace::layer)).try_init()?;
     telemetry.traces = traces;
     Ok(telemetry)
+}
+
+/// Whether a terminal gets colors, by what `NO_COLOR` is (no-color.org).
+fn shows_color(no_color: Option<&OsStr>) -> bool {
+    no_color.is_none_or(OsStr::is_empty)
 }
 
 impl Telemetry {

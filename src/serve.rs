@@ -41,6 +41,9 @@ use proto::metrics_service_server::{MetricsServiceServer, SERVICE_NAME as METRIC
 /// The services whose health is told; the empty name stands for the server as a whole.
 const SERVICES: [&str; 4] = ["", FlightServiceServer::<Flight>::NAME, METRICS, ALERT];
 
+/// Where a server listens by default.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
+
 /// An idle connection is asked this often whether its client is still there, so that dead ones free their place.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long it may take to answer.
@@ -200,6 +203,13 @@ impl Server {
             () = deadline => Ok(Stopped::TimedOut),
         }
     }
+}
+
+/// An address without the scheme that clients may write before it.
+#[must_use]
+pub fn without_scheme(address: &str) -> &str {
+    let schemes = ["grpc://", "grpc+tcp://", "http://"];
+    schemes.iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address)
 }
 
 /// Whether the address of `settings` can be had now; somebody else may still take it before a server is bound.

@@ -1,4 +1,4 @@
-//! `kymo alert`: the rules of a running daemon and how they stand.
+//! `kymo alert`: the alert rules of a running daemon and their states.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::connect::{Target, block_on, request};
-use super::{Form, show, table};
+use super::show::Form;
+use super::{show, table};
 use crate::serve::proto::alert_service_client::AlertServiceClient;
 use crate::serve::proto::{AlertRule, AlertSeries, AlertState, ListAlertsRequest};
 
@@ -24,15 +25,15 @@ pub struct Alert {
 /// What can be done with alerts.
 #[derive(Clone, Debug, Subcommand)]
 pub enum AlertAction {
-    /// Show all rules and how they stand
+    /// List all rules and their states
     List {
-        /// How it is written
+        /// Output format
         #[arg(long, value_enum, default_value_t)]
         format: Form,
     },
 }
 
-/// Asks, and shows the answer.
+/// Asks the daemon and prints its answer.
 ///
 /// # Errors
 /// When the daemon does not answer.
@@ -46,7 +47,14 @@ pub fn run(alert: &Alert) -> anyhow::Result<()> {
     })?;
     let mut out = io::stdout().lock();
     match format {
-        Form::Table => table::write(&rows(&answer.rules), &mut out)?,
+        Form::Table => {
+            table::write(&rows(&answer.rules), &mut out)?;
+            let conditions = answer.rules.iter().map(|rule| (&rule.name, &rule.condition));
+            table::write_notes(["alert", "condition"], conditions, &mut out)?;
+            let firing =
+                answer.rules.iter().flat_map(|rule| rule.firing_series.iter().map(|one| (&rule.name, series(one))));
+            table::write_notes(["firing", "series"], firing, &mut out)?;
+        }
         Form::Json => {
             let all: Vec<Value> = answer.rules.iter().map(as_json).collect();
             writeln!(out, "{:#}", Value::Array(all))?;
@@ -56,7 +64,7 @@ pub fn run(alert: &Alert) -> anyhow::Result<()> {
 }
 
 fn rows(rules: &[AlertRule]) -> comfy_table::Table {
-    let headers = ["alert", "state", "pending", "firing", "fired", "resolved", "for", "table", "condition", "series"];
+    let headers = ["alert", "state", "pending", "firing", "fired", "resolved", "for", "table"];
     let mut rows = table::with_headers(headers);
     for rule in rules {
         rows.add_row([
@@ -66,10 +74,8 @@ fn rows(rules: &[AlertRule]) -> comfy_table::Table {
             rule.firing.to_string(),
             rule.fired.to_string(),
             rule.resolved.to_string(),
-            rule.hold.as_ref().map(show::duration).unwrap_or_default(),
+            rule.for_duration.as_ref().map(show::duration_of).unwrap_or_default(),
             rule.table.clone(),
-            rule.condition.clone(),
-            rule.firing_series.iter().map(series).collect::<Vec<_>>().join("; "),
         ]);
     }
     table::align_right(&mut rows, [2, 3, 4, 5, 6]);
@@ -86,7 +92,7 @@ fn as_json(rule: &AlertRule) -> Value {
         "name": rule.name,
         "table": rule.table,
         "condition": rule.condition,
-        "for_us": rule.hold.as_ref().map(show::micros),
+        "for_us": rule.for_duration.as_ref().map(show::micros),
         "state": state(rule.state()),
         "pending": rule.pending,
         "firing": rule.firing,

@@ -1,8 +1,8 @@
-//! `kymo check`: is the configuration right, and what comes out of it.
+//! `kymo check`: validates the configuration and prints the result.
 
 use std::io::{self, Write};
 
-use super::{Check, table};
+use super::{Check, show, table};
 use crate::alert::notify::{LOG, NotifierSettings};
 use crate::config::{self, Settings};
 use crate::family::FamilyId;
@@ -10,7 +10,7 @@ use crate::family::FamilyId;
 /// Checks the configuration and prints a summary. Starts and changes nothing.
 ///
 /// # Errors
-/// When the configuration is wrong, with everything that is wrong in it.
+/// When the configuration is wrong, with all that is wrong in it.
 pub fn run(check: &Check) -> anyhow::Result<()> {
     let settings = config::load(&check.configured.sources())?;
     let mut out = io::stdout().lock();
@@ -20,38 +20,45 @@ pub fn run(check: &Check) -> anyhow::Result<()> {
 
 fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "ok\n")?;
-    let mut collectors = table::with_headers(["collector", "interval", "metrics"]);
+    let mut collectors = table::with_headers(["collector", "interval", "tables"]);
     for collector in &settings.collectors {
         let families: Vec<_> = collector.families.iter().map(|family| family.table.name).collect();
-        collectors.add_row([collector.name.clone(), format!("{:?}", collector.interval), families.join(", ")]);
+        collectors.add_row([collector.name.clone(), show::duration(collector.interval), families.join(", ")]);
     }
     table::align_right(&mut collectors, [1]);
+    table::wrap(&mut collectors, [2]);
     table::write(&collectors, out)?;
+    if !settings.rules.is_empty() {
+        writeln!(out)?;
+        let mut rules = table::with_headers(["alert", "table", "condition", "notify"]);
+        for rule in &settings.rules {
+            rules.add_row([&rule.name, rule.table().name, rule.condition(), &rule.notify.join(", ")]);
+        }
+        table::wrap(&mut rules, [2, 3]);
+        table::write(&rules, out)?;
+    }
+    writeln!(out)?;
+    let mut rest = table::without_headers();
     let listed = |family: &FamilyId| settings.collectors.iter().any(|one| one.families.contains(family));
     let silent: Vec<_> = FamilyId::all()
         .filter(|family| family.sampling().is_some() && !listed(family))
         .map(|family| family.table.name)
         .collect();
     if !silent.is_empty() {
-        writeln!(out, "not recorded: {}", silent.join(", "))?;
-    }
-    if !settings.rules.is_empty() {
-        writeln!(out)?;
-        let mut rules = table::with_headers(["alert", "table", "condition", "tells"]);
-        for rule in &settings.rules {
-            rules.add_row([&rule.name, rule.table().name, rule.condition(), &rule.notify.join(", ")]);
-        }
-        table::write(&rules, out)?;
+        rest.add_row(["not recorded", &format!("{} (no collector lists them)", silent.join(", "))]);
     }
     let notifiers: Vec<_> = settings.notifiers.iter().map(|NotifierSettings { name, .. }| name.as_str()).collect();
-    let off = |endpoint: &Option<String>| endpoint.clone().unwrap_or_else(|| "off".to_owned());
-    writeln!(out, "\nnotifiers: {}", [&[LOG], notifiers.as_slice()].concat().join(", "))?;
-    writeln!(out, "data:      {}, host {}", settings.store.path.display(), settings.store.host)?;
+    rest.add_row(["notifiers", &[&[LOG], notifiers.as_slice()].concat().join(", ")]);
+    rest.add_row(["data", &format!("{}, host {}", settings.store.path.display(), settings.store.host)]);
     let roots = &settings.context.roots;
-    writeln!(out, "reads:     {}, {}", roots.procfs.display(), roots.sysfs.display())?;
+    rest.add_row(["reads", &format!("{}, {}", roots.procfs.display(), roots.sysfs.display())]);
     if let Err(error) = roots.check() {
-        writeln!(out, "           but not on this host: {error}")?;
+        rest.add_row(["", &format!("but not on this host: {error}")]);
     }
-    writeln!(out, "serves on: {}", settings.serve.address)?;
-    writeln!(out, "OTLP:      traces {}, metrics {}", off(&settings.tracing.endpoint), off(&settings.metrics.endpoint))
+    rest.add_row(["address", &settings.serve.address.to_string()]);
+    let off = |endpoint: &Option<String>| endpoint.clone().unwrap_or_else(|| "off".to_owned());
+    let (traces, metrics) = (off(&settings.tracing.endpoint), off(&settings.metrics.endpoint));
+    rest.add_row(["OTLP", &format!("traces {traces}, metrics {metrics}")]);
+    table::wrap(&mut rest, [1]);
+    table::write(&rest, out)
 }

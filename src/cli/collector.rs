@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use tonic::Status;
+use tonic_types::StatusExt;
 
 use super::connect::{Target, block_on, request};
-use super::{Form, show, table};
+use super::show::Form;
+use super::{show, table};
 use crate::serve::proto::control_collector_request::Action;
 use crate::serve::proto::metrics_service_client::MetricsServiceClient;
 use crate::serve::proto::{
@@ -22,10 +25,10 @@ Examples:
   kymo collector list
   kymo collector set burst --interval 2ms
   kymo collector set burst --scheduling fifo
-  kymo collector start quick --interval 100ms --metrics memory,host
+  kymo collector start quick --interval 100ms --metrics sensor,power
   kymo collector stop quick
 
-What is changed here lasts until the daemon stops; the configuration file is not rewritten.")]
+Changes last until the daemon stops. The configuration file stays as it is.")]
 pub struct Collector {
     /// What to do.
     #[command(subcommand)]
@@ -38,48 +41,48 @@ pub struct Collector {
 /// What can be done with collectors.
 #[derive(Clone, Debug, Subcommand)]
 pub enum CollectorAction {
-    /// Show those that run, and what they have done
+    /// List the running collectors and their counts
     List {
-        /// How it is written
+        /// Output format
         #[arg(long, value_enum, default_value_t)]
         format: Form,
     },
-    /// Start one
+    /// Start a collector
     Start {
-        /// Its name: a-z, 0-9, _ and -, a letter first
+        /// Name of the collector: a-z, 0-9, _ and -; starts with a letter
         name: String,
-        /// The time between two ticks, such as 10ms
+        /// Time between two ticks, such as 10ms
         #[arg(long, value_parser = duration)]
         interval: Duration,
-        /// What it samples, separated by commas; no other collector may have it
-        #[arg(long, value_delimiter = ',', required = true)]
+        /// Tables to record, separated by commas; no other collector may record them
+        #[arg(long, value_name = "TABLES", value_delimiter = ',', value_parser = table_name, required = true)]
         metrics: Vec<String>,
-        /// Allow an interval below the shortest one of a family
+        /// Allow an interval below a table's minimum
         #[arg(long)]
         force: bool,
-        /// How its thread is scheduled
+        /// Scheduling of the collector's thread
         #[arg(long, value_enum, default_value_t)]
         scheduling: Scheduling,
     },
-    /// Stop one; what it recorded stays
+    /// Stop a collector; its rows stay
     Stop {
-        /// Its name
+        /// Name of the collector
         name: String,
     },
-    /// Change a running one
+    /// Change a running collector; tables that stay keep recording
     Set {
-        /// Its name
+        /// Name of the collector
         name: String,
-        /// The new time between two ticks
+        /// New time between two ticks, such as 10ms
         #[arg(long, value_parser = duration, required_unless_present_any = ["metrics", "scheduling"])]
         interval: Option<Duration>,
-        /// What it samples from now on, separated by commas
-        #[arg(long, value_delimiter = ',')]
+        /// New list of tables to record, separated by commas
+        #[arg(long, value_name = "TABLES", value_delimiter = ',', value_parser = table_name)]
         metrics: Vec<String>,
-        /// Allow an interval below the shortest one of a family
+        /// Allow an interval below a table's minimum
         #[arg(long)]
         force: bool,
-        /// How its thread is scheduled from now on
+        /// New scheduling of the collector's thread
         #[arg(long, value_enum)]
         scheduling: Option<Scheduling>,
     },
@@ -88,10 +91,10 @@ pub enum CollectorAction {
 /// How a collector's thread is scheduled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Scheduling {
-    /// As any other thread
+    /// Like any other thread
     #[default]
     Other,
-    /// Before all ordinary threads; the daemon needs `CAP_SYS_NICE` or `RLIMIT_RTPRIO`
+    /// Before all ordinary threads; needs `CAP_SYS_NICE` or `RLIMIT_RTPRIO`
     Fifo,
 }
 
@@ -104,7 +107,7 @@ impl From<Scheduling> for proto::Scheduling {
     }
 }
 
-/// Does it, and shows the collectors as they are then.
+/// Does it and prints the collector after it.
 ///
 /// # Errors
 /// When the daemon does not answer or refuses.
@@ -127,19 +130,33 @@ pub fn run(collector: &Collector) -> anyhow::Result<()> {
     let done = match action {
         Action::Start(_) => "started",
         Action::Stop(_) => "stopped",
-        Action::Retune(_) => "retuned",
+        Action::Retune(_) => "changed",
     };
     let message = ControlCollectorRequest { name: name.clone(), action: Some(action) };
     let answer = block_on(async {
         let mut client = MetricsServiceClient::new(target.connect().await?);
-        let answer = client.control_collector(request(message)).await.map_err(|status| target.failed(&status))?;
+        let answer = client.control_collector(request(message)).await.map_err(|status| refused(target, &status))?;
         Ok(answer.into_inner())
     })?;
     let mut out = io::stdout().lock();
     writeln!(out, "{done} {name}")?;
-    write(answer.collector.as_slice(), &mut out)?;
-    write_warnings(answer.collector.as_slice(), &mut out)?;
-    Ok(())
+    Ok(write(answer.collector.as_slice(), &mut out)?)
+}
+
+/// The error of a control call. A wrong field is named by its flag.
+fn refused(target: &Target, status: &Status) -> anyhow::Error {
+    let Some(violation) = status.get_details_bad_request().and_then(|wrong| wrong.field_violations.into_iter().next())
+    else {
+        return target.failed(status);
+    };
+    let flag = match violation.field.rsplit('.').next() {
+        Some("name") => "<NAME>",
+        Some("interval") => "--interval",
+        Some("families") => "--metrics",
+        Some("scheduling") => "--scheduling",
+        _ => return target.failed(status),
+    };
+    anyhow::anyhow!("{flag}: {}", violation.description.replace("force = true", "--force"))
 }
 
 fn list(target: &Target, format: Form) -> anyhow::Result<()> {
@@ -150,10 +167,7 @@ fn list(target: &Target, format: Form) -> anyhow::Result<()> {
     })?;
     let mut out = io::stdout().lock();
     match format {
-        Form::Table => {
-            write(&answer.collectors, &mut out)?;
-            write_warnings(&answer.collectors, &mut out)?;
-        }
+        Form::Table => write(&answer.collectors, &mut out)?,
         Form::Json => {
             let all: Vec<Value> = answer.collectors.iter().map(as_json).collect();
             writeln!(out, "{:#}", Value::Array(all))?;
@@ -162,56 +176,35 @@ fn list(target: &Target, format: Form) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Collectors for people, and what they cannot record.
+/// Collectors for people, with their problems and the tables that they cannot record.
 pub(super) fn write(collectors: &[proto::Collector], out: &mut impl Write) -> io::Result<()> {
     table::write(&rows(collectors), out)?;
-    for one in collectors {
-        for lacking in &one.unavailable {
-            writeln!(out, "{}: {} is not recorded: {}", one.name, lacking.family, lacking.reason)?;
-        }
-    }
-    Ok(())
-}
-
-/// What someone should look at; the daemon's status has it among its own reasons.
-fn write_warnings(collectors: &[proto::Collector], out: &mut impl Write) -> io::Result<()> {
-    for one in collectors {
-        for warning in &one.warnings {
-            writeln!(out, "{}: {warning}", one.name)?;
-        }
-    }
-    Ok(())
+    let problems = collectors.iter().flat_map(|one| one.warnings.iter().map(|text| (&one.name, text)));
+    table::write_notes(["problem", "reason"], problems, out)?;
+    let errors = collectors.iter().filter(|one| !one.last_error.is_empty());
+    table::write_notes(["last error", "reason"], errors.map(|one| (&one.name, &one.last_error)), out)?;
+    let unavailable = collectors.iter().flat_map(|one| &one.unavailable);
+    table::write_notes(["not recorded", "reason"], unavailable.map(|one| (&one.family, &one.reason)), out)
 }
 
 fn rows(collectors: &[proto::Collector]) -> comfy_table::Table {
-    let headers = [
-        "collector",
-        "interval",
-        "metrics",
-        "scheduled",
-        "taken",
-        "missed",
-        "records",
-        "dropped",
-        "failed reads",
-        "last error",
-    ];
+    let headers = ["collector", "interval", "ticks", "missed", "rows", "dropped", "failed reads", "tables"];
     let mut rows = table::with_headers(headers);
     for one in collectors {
+        let count = |count: i64| show::grouped(&count.to_string());
         rows.add_row([
             one.name.clone(),
-            one.interval.as_ref().map(show::duration).unwrap_or_default(),
+            one.interval.as_ref().map(show::duration_of).unwrap_or_default(),
+            count(one.ticks),
+            count(one.missed_ticks),
+            count(one.pushed_records),
+            count(one.dropped_records),
+            count(one.failed_reads),
             one.families.join(", "),
-            one.scheduled_ticks.to_string(),
-            one.ticks.to_string(),
-            one.missed_ticks.to_string(),
-            one.pushed_records.to_string(),
-            one.dropped_records.to_string(),
-            one.failed_reads.to_string(),
-            one.last_error.clone(),
         ]);
     }
-    table::align_right(&mut rows, [1, 3, 4, 5, 6, 7, 8]);
+    table::align_right(&mut rows, 1..7);
+    table::wrap(&mut rows, [7]);
     rows
 }
 
@@ -240,6 +233,11 @@ pub(super) fn as_json(one: &proto::Collector) -> Value {
 
 fn unavailable(one: &proto::UnavailableFamily) -> Value {
     json!({"family": one.family, "reason": one.reason})
+}
+
+fn table_name(text: &str) -> Result<String, &'static str> {
+    let name = text.trim();
+    if name.is_empty() { Err("expected names of tables, such as cpu,memory") } else { Ok(name.to_owned()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -2,45 +2,73 @@
 
 use std::env;
 use std::future::Future;
+use std::pin::pin;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::config::ADDRESS_VARIABLE;
+use crate::serve::{DEFAULT_ADDRESS, without_scheme};
+
 /// A daemon that has not accepted a connection after this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A control call that has no answer after this time has failed.
+/// A control call without an answer after this time has failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A command that takes less time than this shows no spinner.
+const SPINNER_DELAY: Duration = Duration::from_millis(300);
 /// How often a spinner turns.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
 
-/// Names the daemon to ask where `--addr` does not.
-const VARIABLE: &str = "KYMO_ADDR";
-/// Where a daemon serves by default.
-const DEFAULT: &str = "http://127.0.0.1:50051";
+/// Older names of the variable that names the daemon.
+const FORMER_VARIABLES: [&str; 1] = ["KYMO_ADDR"];
 
 /// Which daemon to ask.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
-    // The variable is not clap's business: a variable beside `query --data` is no conflict, a flag is.
-    /// Where the daemon serves
+    // clap does not read the variable: beside `query --data` a variable is no conflict, and a flag is one.
+    /// Address of the daemon
     #[arg(
-        help = "Where the daemon serves [env: KYMO_ADDR] [default: http://127.0.0.1:50051]",
+        help = format!("Address of the daemon [env: {ADDRESS_VARIABLE}] [default: {DEFAULT_ADDRESS}]"),
         long,
-        value_name = "URL",
+        alias = "addr",
+        value_name = "ADDRESS",
         global = true
     )]
-    pub addr: Option<String>,
+    pub address: Option<Address>,
 }
+
+/// Where a daemon serves: `HOST:PORT`, also read with `grpc://` or `http://` before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address(String);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Address, String> {
+        let address = without_scheme(text).trim_end_matches('/');
+        let uri = format!("http://{address}").parse::<tonic::transport::Uri>().ok();
+        match uri.filter(|uri| uri.port_u16().is_some() && uri.path() == "/" && uri.query().is_none()) {
+            Some(_) => Ok(Address(address.to_owned())),
+            None => Err(format!("expected HOST:PORT, such as {DEFAULT_ADDRESS}")),
+        }
+    }
+}
+
+/// The arguments are wrong in a way that the parser does not see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub(super) String);
 
 /// No daemon answers.
 #[derive(Debug, thiserror::Error)]
-#[error("no kymo answers at {addr} ({reason}); is `kymo run` running there? --addr names another address")]
+#[error("no kymo answers at {address} ({reason}); is `kymo run` running there? --address names another address")]
 pub struct ConnectError {
-    addr: String,
+    address: String,
     reason: String,
 }
 
@@ -48,41 +76,44 @@ impl Target {
     /// Connects.
     ///
     /// # Errors
-    /// When the address is not one, or nobody listens there.
+    /// When the variable holds no address, or no daemon listens there.
     pub async fn connect(&self) -> anyhow::Result<Channel> {
-        let addr = self.addr();
-        let url = if addr.contains("://") { addr.clone() } else { format!("http://{addr}") };
-        let endpoint = Endpoint::from_shared(url.clone())
-            .with_context(|| format!("--addr {addr}: expected a URL such as {DEFAULT}"))?;
-        anyhow::ensure!(
-            endpoint.uri().scheme_str() == Some("http") && endpoint.uri().port_u16().is_some(),
-            "--addr {addr}: expected http://HOST:PORT, such as {DEFAULT}"
-        );
+        let Address(address) = self.address()?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).context("read the daemon's address")?;
         let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
-        connected.map_err(|error| self.unreachable(root_cause(&error)).into())
+        connected.map_err(|error| ConnectError { address, reason: root_cause(&error) }.into())
     }
 
-    /// The error of a call: the daemon's own words, or that it is not there any more.
+    /// The error of a call: the daemon's own words, or that it does not answer any more.
     #[must_use]
     pub fn failed(&self, status: &Status) -> anyhow::Error {
+        let Address(address) = match self.address() {
+            Ok(address) => address,
+            Err(error) => return error.into(),
+        };
         match status.code() {
-            Code::Unavailable => self.unreachable(status.message().to_owned()).into(),
+            Code::Unavailable => ConnectError { address, reason: status.message().to_owned() }.into(),
             Code::DeadlineExceeded | Code::Cancelled if status.message().is_empty() => {
-                anyhow::anyhow!("{}: no answer within {} s", self.addr(), CALL_TIMEOUT.as_secs())
+                anyhow::anyhow!("{address} did not answer within {} s", CALL_TIMEOUT.as_secs())
             }
             Code::Unimplemented => {
-                anyhow::anyhow!("{} does not offer this; is it another program or an older kymo?", self.addr())
+                anyhow::anyhow!("{address} does not offer this call; is it another program or an older kymo?")
             }
             _ => anyhow::anyhow!("{}", status.message()),
         }
     }
 
-    fn unreachable(&self, reason: String) -> ConnectError {
-        ConnectError { addr: self.addr(), reason }
-    }
-
-    fn addr(&self) -> String {
-        self.addr.clone().or_else(|| env::var(VARIABLE).ok()).unwrap_or_else(|| DEFAULT.to_owned())
+    fn address(&self) -> Result<Address, UsageError> {
+        let named = || {
+            [ADDRESS_VARIABLE].into_iter().chain(FORMER_VARIABLES).find_map(|name| Some((name, env::var(name).ok()?)))
+        };
+        match (&self.address, named()) {
+            (Some(address), _) => Ok(address.clone()),
+            (None, Some((name, text))) => text
+                .parse()
+                .map_err(|wanted| UsageError(format!("environment variable {name}: {wanted}, found {text:?}"))),
+            (None, None) => Ok(Address(DEFAULT_ADDRESS.to_owned())),
+        }
     }
 }
 
@@ -98,16 +129,26 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the client")?.block_on(work)
 }
 
-/// A spinner on stderr; nothing where stderr is no terminal or `shown` is false.
-pub(super) fn spinner(text: &'static str, shown: bool) -> ProgressBar {
-    if !shown {
-        return ProgressBar::hidden();
-    }
+/// A spinner for [`spin`]. Nothing is shown yet.
+pub(super) fn spinner(text: &'static str) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let spinner = ProgressBar::new_spinner().with_style(style).with_message(text);
-    spinner.enable_steady_tick(SPINNER_INTERVAL);
-    spinner
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style).with_message(text)
+}
+
+/// Runs `work`. If it takes longer than [`SPINNER_DELAY`], the spinner appears on stderr, unless that is no terminal.
+pub(super) async fn spin<T>(spinner: &ProgressBar, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    let done = match tokio::time::timeout(SPINNER_DELAY, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            spinner.set_draw_target(ProgressDrawTarget::stderr());
+            spinner.enable_steady_tick(SPINNER_INTERVAL);
+            work.await
+        }
+    };
+    spinner.finish_and_clear();
+    done
 }
 
 /// The innermost error, which is what the system said.
@@ -117,4 +158,24 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port_behind_any_scheme() {
+        let address = Ok(Address("127.0.0.1:50051".to_owned()));
+        for text in
+            ["127.0.0.1:50051", "http://127.0.0.1:50051/", "grpc://127.0.0.1:50051", "grpc+tcp://127.0.0.1:50051"]
+        {
+            assert_eq!(text.parse(), address, "{text}");
+        }
+        assert!("[::1]:50051".parse::<Address>().is_ok() && "localhost:1".parse::<Address>().is_ok());
+        for text in ["", "localhost", "not an address", "https://localhost:1", "localhost:1/path", "localhost:99999"] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(error.contains("such as 127.0.0.1:50051"), "{text}: {error}");
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! Writing a query's result: as a table, CSV, JSON lines, an Arrow stream or a Parquet file.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use arrow::array::RecordBatch;
@@ -16,20 +19,21 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use super::table;
+use super::connect::UsageError;
+use super::{show, table};
 
-/// Rows of a table that are aligned with each other; longer results come in several blocks, each with its headers, so
-/// that the memory this takes has a bound.
-const TABLE_ROWS_MAX: usize = 10_000;
+/// A table for people shows this many rows from a result's start and this many from its end: drawing takes far longer
+/// than CSV, and nobody reads more.
+const END_ROWS_MAX: usize = 5_000;
 
 /// How a query's result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Aligned, for people
+    /// For people: aligned, numbers rounded; of a long result the first and last 5,000 rows
     Table,
     /// Comma-separated values with a header line
     Csv,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
     /// An Arrow IPC stream
     Arrow,
@@ -38,9 +42,9 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's name asks for.
+    /// The format that a file's extension names.
     fn of_file(path: &Path) -> Option<Format> {
-        match path.extension()?.to_str()? {
+        match &*path.extension()?.to_str()?.to_ascii_lowercase() {
             "csv" => Some(Format::Csv),
             "json" | "jsonl" | "ndjson" => Some(Format::Json),
             "arrow" | "arrows" | "ipc" => Some(Format::Arrow),
@@ -58,14 +62,17 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// The format as asked for, or else as the file's name says, or else a table.
-    pub(super) fn new(format: Option<Format>, file: Option<&Path>) -> anyhow::Result<Destination> {
+    /// The requested format, or else that of the file's extension, or else a table.
+    ///
+    /// # Errors
+    /// When a binary format would go to a terminal.
+    pub(super) fn new(format: Option<Format>, file: Option<&Path>) -> Result<Destination, UsageError> {
         let format = format.or_else(|| file.and_then(Format::of_file)).unwrap_or(Format::Table);
         let binary = matches!(format, Format::Arrow | Format::Parquet);
-        anyhow::ensure!(
-            !binary || file.is_some() || !io::stdout().is_terminal(),
-            "this format is not text: write it to a file with -o FILE, or pipe it into a program"
-        );
+        if binary && file.is_none() && io::stdout().is_terminal() {
+            let wanted = "this format is binary: write it to a file with -o FILE, or pipe it to a program";
+            return Err(UsageError(wanted.to_owned()));
+        }
         Ok(Destination { format, file: file.map(Path::to_owned) })
     }
 
@@ -76,20 +83,23 @@ impl Destination {
 
     /// Ready to take rows of this schema.
     pub(super) fn open(&self, schema: &SchemaRef) -> anyhow::Result<Output> {
-        let (out, publish): (Box<dyn Write + Send>, _) = match &self.file {
+        let (to, publish): (Box<dyn Write + Send>, _) = match &self.file {
             None => (Box::new(io::stdout()), None),
             Some(path) => {
                 let (file, publish) = create(path)?;
                 (Box::new(file), publish)
             }
         };
-        let sink = Sink::new(self.format, BufWriter::new(out), schema)?;
-        Ok(Output { sink, publish, rows: 0 })
+        let reader_gone = Arc::<AtomicBool>::default();
+        let out = Watched { to, reader_gone: Arc::clone(&reader_gone) };
+        let sink = or_gone(&reader_gone, Sink::new(self.format, BufWriter::new(out), schema))?;
+        let width = if self.file.is_none() { table::terminal_width() } else { None };
+        Ok(Output { sink, reader_gone, width, publish, rows: 0 })
     }
 }
 
-/// A file is written beside its final place, so that a query that fails half-way leaves what was there before. What is
-/// no ordinary file, such as a pipe, is written directly.
+/// A file is written under another name first, so that a query that fails half-way leaves the old file as it was. A pipe
+/// or a device is written directly.
 fn create(path: &Path) -> anyhow::Result<(File, Option<Publish>)> {
     let direct = fs::metadata(path).is_ok_and(|found| !found.is_file());
     let partial = if direct { path.to_owned() } else { partial_path(path) };
@@ -123,24 +133,61 @@ impl Publish {
 impl Drop for Publish {
     fn drop(&mut self) {
         if !self.done {
-            // The query's error is what matters; a file that cannot be removed says by its name what it is.
+            // The query's error matters more. The name of a file that cannot be removed says that it is partial.
             let _ = fs::remove_file(&self.partial);
         }
     }
 }
 
+/// Notes that its reader has gone. The writers of CSV and Parquet turn that error into a text.
+struct Watched {
+    to: Box<dyn Write + Send>,
+    reader_gone: Arc<AtomicBool>,
+}
+
+impl Watched {
+    fn watch<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|error| {
+            self.reader_gone.fetch_or(error.kind() == io::ErrorKind::BrokenPipe, Ordering::Relaxed);
+        })
+    }
+}
+
+impl Write for Watched {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes);
+        self.watch(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.to.flush();
+        self.watch(flushed)
+    }
+}
+
+/// The error of a reader that has gone in place of the one that a writer made of it.
+fn or_gone<T>(reader_gone: &AtomicBool, result: anyhow::Result<T>) -> anyhow::Result<T> {
+    result.map_err(|error| {
+        let gone = reader_gone.load(Ordering::Relaxed);
+        if gone { io::Error::from(io::ErrorKind::BrokenPipe).into() } else { error }
+    })
+}
+
 /// A result being written.
 pub(super) struct Output {
     sink: Sink,
+    reader_gone: Arc<AtomicBool>,
+    /// Of the terminal that a table is for.
+    width: Option<u16>,
     publish: Option<Publish>,
     rows: u64,
 }
 
-type Out = BufWriter<Box<dyn Write + Send>>;
+type Out = BufWriter<Watched>;
 
-#[expect(clippy::large_enum_variant, reason = "there is one of it, for the time of a command")]
+#[expect(clippy::large_enum_variant, reason = "a command makes one")]
 enum Sink {
-    Table { out: Out, waiting: Vec<RecordBatch>, schema: SchemaRef, shown: bool },
+    Table { out: Out, ends: Ends },
     Csv(CsvWriter<Out>),
     Json(JsonWriter<Out, LineDelimited>),
     Arrow(StreamWriter<Out>),
@@ -150,10 +197,10 @@ enum Sink {
 impl Sink {
     fn new(format: Format, out: Out, schema: &SchemaRef) -> anyhow::Result<Sink> {
         Ok(match format {
-            Format::Table => Sink::Table { out, waiting: Vec::new(), schema: SchemaRef::clone(schema), shown: false },
+            Format::Table => Sink::Table { out, ends: Ends::new(schema) },
             Format::Csv => {
                 let mut writer = CsvBuilder::new().with_header(true).build(out);
-                // The header comes with the first batch, also when there is no other.
+                // The header comes with the first batch, and a result without rows has one too.
                 writer.write(&RecordBatch::new_empty(SchemaRef::clone(schema)))?;
                 Sink::Csv(writer)
             }
@@ -166,19 +213,10 @@ impl Sink {
             }
         })
     }
-}
 
-impl Output {
-    /// Adds rows.
-    pub(super) fn write(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
-        self.rows += batch.num_rows() as u64;
-        match &mut self.sink {
-            Sink::Table { out, waiting, shown, .. } => {
-                waiting.push(batch.clone());
-                if waiting.iter().map(RecordBatch::num_rows).sum::<usize>() >= TABLE_ROWS_MAX {
-                    show(out, &std::mem::take(waiting), shown)?;
-                }
-            }
+    fn write(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
+        match self {
+            Sink::Table { ends, .. } => ends.push(batch),
             Sink::Csv(writer) => writer.write(batch)?,
             Sink::Json(writer) => writer.write(batch)?,
             Sink::Arrow(writer) => writer.write(batch)?,
@@ -187,20 +225,12 @@ impl Output {
         Ok(())
     }
 
-    /// Rows so far.
-    pub(super) fn rows(&self) -> u64 {
-        self.rows
-    }
-
-    /// Writes what is left and, for a file, gives it its name.
-    pub(super) fn finish(self) -> anyhow::Result<()> {
-        match self.sink {
-            Sink::Table { mut out, mut waiting, schema, mut shown } => {
-                if waiting.is_empty() && !shown {
-                    waiting.push(RecordBatch::new_empty(schema));
-                }
-                show(&mut out, &waiting, &mut shown)?;
+    fn finish(self, width: Option<u16>) -> anyhow::Result<()> {
+        match self {
+            Sink::Table { mut out, ends } => {
+                table::write_within(&ends.table()?, width, &mut out)?;
                 out.flush()?;
+                ends.tell_left_out();
             }
             Sink::Csv(writer) => writer.into_inner().flush()?,
             Sink::Json(mut writer) => {
@@ -210,18 +240,86 @@ impl Output {
             Sink::Arrow(writer) => writer.into_inner()?.flush()?,
             Sink::Parquet(writer) => writer.into_inner()?.flush()?,
         }
+        Ok(())
+    }
+}
+
+impl Output {
+    /// Adds rows.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
+        self.rows += batch.num_rows() as u64;
+        or_gone(&self.reader_gone, self.sink.write(batch))
+    }
+
+    /// Rows so far.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Writes the remaining bytes and gives a file its name.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        or_gone(&self.reader_gone, self.sink.finish(self.width))?;
         self.publish.map_or(Ok(()), Publish::publish)
     }
 }
 
-fn show(out: &mut Out, batches: &[RecordBatch], shown: &mut bool) -> anyhow::Result<()> {
-    if let Some(rows) = table::of_batches(batches)? {
-        if std::mem::replace(shown, true) {
-            writeln!(out)?;
-        }
-        table::write(&rows, out)?;
+/// The first and last rows of a result, at most [`END_ROWS_MAX`] of each.
+struct Ends {
+    schema: SchemaRef,
+    first: Vec<RecordBatch>,
+    last: VecDeque<RecordBatch>,
+    left_out: usize,
+}
+
+impl Ends {
+    fn new(schema: &SchemaRef) -> Ends {
+        Ends { schema: SchemaRef::clone(schema), first: Vec::new(), last: VecDeque::new(), left_out: 0 }
     }
-    Ok(())
+
+    fn push(&mut self, batch: &RecordBatch) {
+        let room = END_ROWS_MAX - rows_of(&self.first);
+        let head = room.min(batch.num_rows());
+        if head > 0 {
+            self.first.push(batch.slice(0, head));
+        }
+        self.last.push_back(batch.slice(head, batch.num_rows() - head));
+        let mut excess = rows_of(&self.last).saturating_sub(END_ROWS_MAX);
+        self.left_out += excess;
+        while excess > 0
+            && let Some(oldest) = self.last.pop_front()
+        {
+            let gone = excess.min(oldest.num_rows());
+            excess -= gone;
+            if gone < oldest.num_rows() {
+                self.last.push_front(oldest.slice(gone, oldest.num_rows() - gone));
+            }
+        }
+    }
+
+    fn table(&self) -> anyhow::Result<comfy_table::Table> {
+        let mut rows = table::with_columns(&self.schema);
+        for batch in &self.first {
+            table::add_rows(&mut rows, batch)?;
+        }
+        if self.left_out > 0 {
+            rows.add_row(vec!["…"; self.schema.fields().len()]);
+        }
+        for batch in &self.last {
+            table::add_rows(&mut rows, batch)?;
+        }
+        Ok(rows)
+    }
+
+    fn tell_left_out(&self) {
+        if self.left_out > 0 {
+            let left_out = show::counted(self.left_out as u64, "row");
+            eprintln!("kymo: left out {left_out} from the middle; --format csv or json writes all rows");
+        }
+    }
+}
+
+fn rows_of<'a>(batches: impl IntoIterator<Item = &'a RecordBatch>) -> usize {
+    batches.into_iter().map(RecordBatch::num_rows).sum()
 }
 
 #[cfg(test)]
@@ -267,6 +365,33 @@ mod tests {
     }
 
     #[test]
+    fn a_table_has_the_first_and_last_rows_of_a_long_result() {
+        let numbers = |range: std::ops::Range<i64>| {
+            let values: ArrayRef = Arc::new(Int64Array::from_iter_values(range));
+            RecordBatch::try_from_iter_with_nullable([("value", values, true)]).unwrap()
+        };
+        let mut ends = Ends::new(&numbers(0..0).schema());
+        (0..300).for_each(|step| ends.push(&numbers(step * 100..(step + 1) * 100)));
+        let table = ends.table().unwrap();
+        let shown: Vec<_> = table.row_iter().map(|row| row.cell_iter().next().unwrap().content()).collect();
+        assert_eq!((shown.len(), ends.left_out), (10_001, 20_000));
+        assert_eq!(shown[4_999..5_002], ["4999", "…", "25,000"]);
+        assert_eq!(shown[10_000], "29,999");
+    }
+
+    #[test]
+    fn rows_wider_than_the_terminal_become_blocks() {
+        let mut ends = Ends::new(&batch().schema());
+        ends.push(&batch());
+        let mut blocks = Vec::new();
+        table::write_within(&ends.table().unwrap(), Some(10), &mut blocks).unwrap();
+        assert_eq!(String::from_utf8(blocks).unwrap(), "name   eth0\nvalue  12\n\nname   lo\nvalue\n");
+        let mut lines = Vec::new();
+        table::write_within(&ends.table().unwrap(), Some(11), &mut lines).unwrap();
+        assert!(lines.starts_with(b"name  value\n"));
+    }
+
+    #[test]
     fn a_result_without_rows_still_has_its_columns() {
         assert_eq!(written(Format::Csv, &[]), b"name,value\n");
         assert_eq!(written(Format::Json, &[]), b"");
@@ -292,6 +417,7 @@ mod tests {
         fs::write(&path, "old").unwrap();
         let destination = Destination::new(None, Some(&path)).unwrap();
         assert_eq!(destination.format, Format::Csv);
+        assert_eq!(Destination::new(None, Some(Path::new("X.CSV"))).unwrap().format, Format::Csv);
         let mut output = destination.open(&batch().schema()).unwrap();
         output.write(&batch()).unwrap();
         drop(output);

@@ -12,17 +12,21 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use clap::Args;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
-use super::connect::{Target, block_on, spinner};
+use indicatif::ProgressBar;
+
+use super::connect::{Target, block_on, spin, spinner};
 use super::output::{Destination, Format};
+use super::show;
 use crate::query::{Engine, QueryError, QuerySettings};
-use crate::store::lake::Scan;
+use crate::store::lake::{LakeError, Scan};
+use crate::store::verify::{Journaled, Report};
 use crate::store::{self, View};
 
-/// Reading a folder, whoever asks is the only one to wait; a day is a bound all the same.
+/// An offline query may run for a day: only its own user waits.
 const OFFLINE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Memory for sorting and grouping when a folder is read.
+/// Memory for sorting and grouping of an offline query.
 const OFFLINE_MEMORY_BYTES_MAX: usize = 1 << 30;
-/// A running daemon may replace files that were just found; then they are looked for again, so often at most.
+/// A running daemon may merge files that were just listed. The query then lists them again, this many times at most.
 const TRIES_MAX: u32 = 5;
 /// Foreign files that are named one by one.
 const FOREIGN_NAMED_MAX: usize = 5;
@@ -37,21 +41,21 @@ Examples:
   kymo query --data /var/lib/kymo -o cpu.parquet \"SELECT * FROM cpu\"
   kymo query --format csv \"SELECT * FROM memory\" | head
 
-`kymo tables` says what there is. With --data no daemon is needed, and one may be
-running; only what was flushed to files is seen then.")]
+`kymo tables` lists the tables and their columns. --data works with or without a
+running daemon, and sees only rows that are in files.")]
 pub struct Query {
-    /// One SELECT
+    /// One SQL query
     pub sql: String,
     /// Which daemon to ask.
     #[command(flatten)]
     pub target: Target,
-    /// Read this data folder, and ask no daemon
-    #[arg(long, value_name = "DIR", conflicts_with = "addr")]
+    /// Read the files of this data folder instead of asking a daemon
+    #[arg(long, value_name = "DIR", conflicts_with = "address")]
     pub data: Option<PathBuf>,
-    /// How the result is written [default: as FILE's name ends, else table]
+    /// Output format [default: from FILE's extension, else table]
     #[arg(long, value_enum)]
     pub format: Option<Format>,
-    /// Write into this file instead of stdout
+    /// Write to this file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -60,37 +64,41 @@ pub struct Query {
 ///
 /// # Errors
 /// When the query is refused or fails, the daemon does not answer, the folder holds no recordings, or the result cannot
-/// be written; an output file is then left as it was.
+/// be written. An existing output file then stays as it was.
 pub fn run(query: &Query) -> anyhow::Result<()> {
     let destination = Destination::new(query.format, query.output.as_deref())?;
-    block_on(async {
+    let spinner = spinner("waiting for rows");
+    let work = async {
         match &query.data {
-            Some(folder) => offline(&query.sql, folder, &destination).await,
-            None => online(&query.sql, &query.target, &destination).await,
+            Some(folder) => offline(&query.sql, folder, &destination, &spinner).await,
+            None => online(&query.sql, &query.target, &destination, &spinner).await,
         }
-    })
+    };
+    block_on(async { if destination.is_live() { work.await } else { spin(&spinner, work).await } })
 }
 
-async fn offline(sql: &str, folder: &Path, destination: &Destination) -> anyhow::Result<()> {
+async fn offline(sql: &str, folder: &Path, destination: &Destination, spinner: &ProgressBar) -> anyhow::Result<()> {
     let settings = QuerySettings {
         memory_bytes_max: OFFLINE_MEMORY_BYTES_MAX,
         time_max: OFFLINE_TIME_MAX,
         rows_max: None,
         ..QuerySettings::default()
     };
+    let journaled = Journaled::read(folder, &mut Report::default());
     let mut tries = 1;
     loop {
         let (view, scan) = store::open_read_only(folder)?;
         let view = Arc::new(view);
         let shown = Arc::clone(&view);
         let engine = Engine::new(Arc::new(move || Arc::clone(&shown)), settings)?;
-        // As long as nothing was written, it can begin anew.
+        // Before the first row is written, the query can start again.
         match begin(&engine, sql).await {
             Err(_) if tries < TRIES_MAX && has_lost_files(&view) => tries += 1,
             begun => {
                 let (schema, rows) = begun?;
                 warn_of(&scan);
-                return write(&schema, rows.map(|batch| Ok(batch?)), destination).await;
+                warn_of_journal(journaled, &view);
+                return write(&schema, rows.map(|batch| Ok(batch?)), destination, spinner).await;
             }
         }
     }
@@ -120,7 +128,18 @@ fn warn_of(scan: &Scan) {
     }
 }
 
-async fn online(sql: &str, target: &Target, destination: &Destination) -> anyhow::Result<()> {
+fn warn_of_journal(journaled: Result<Journaled, LakeError>, view: &View) {
+    match journaled.map(|journaled| journaled.rows_beyond(view)) {
+        Ok(0) => {}
+        Ok(rows) => {
+            let rows = show::counted(rows, "row");
+            eprintln!("kymo: left out {rows} that only the journal has; a daemon on this folder answers with them");
+        }
+        Err(error) => eprintln!("kymo: left out the rows that only the journal has: {error}"),
+    }
+}
+
+async fn online(sql: &str, target: &Target, destination: &Destination, spinner: &ProgressBar) -> anyhow::Result<()> {
     let failed = |error: FlightError| match error {
         FlightError::Tonic(status) => target.failed(&status),
         other => anyhow::Error::from(other),
@@ -128,25 +147,24 @@ async fn online(sql: &str, target: &Target, destination: &Destination) -> anyhow
     let mut client = FlightSqlServiceClient::new(target.connect().await?);
     let info = client.execute(sql.to_owned(), None).await.map_err(failed)?;
     let endpoint = info.endpoint.first().and_then(|endpoint| endpoint.ticket.clone());
-    let ticket = endpoint.context("the daemon's answer names no place to get the rows from")?;
+    let ticket = endpoint.context("the daemon's answer has no ticket for the rows")?;
     let schema = Arc::new(info.try_decode_schema().context("read the result's schema")?);
     let rows = client.do_get(ticket).await.map_err(failed)?;
-    write(&schema, rows.map(|batch| batch.map_err(failed)), destination).await
+    write(&schema, rows.map(|batch| batch.map_err(failed)), destination, spinner).await
 }
 
-/// Writes rows as they come, and counts them on the terminal meanwhile.
+/// Writes rows as they come; the spinner counts them.
 async fn write(
     schema: &SchemaRef,
     rows: impl Stream<Item = anyhow::Result<RecordBatch>>,
     destination: &Destination,
+    spinner: &ProgressBar,
 ) -> anyhow::Result<()> {
     let mut output = destination.open(schema)?;
-    let spinner = spinner("waiting for rows", !destination.is_live());
     let mut rows = std::pin::pin!(rows);
     while let Some(batch) = rows.next().await {
         spinner.suspend(|| output.write(&batch?))?;
-        spinner.set_message(format!("{} rows", output.rows()));
+        spinner.set_message(show::counted(output.rows(), "row"));
     }
-    spinner.finish_and_clear();
-    output.finish()
+    spinner.suspend(|| output.finish())
 }

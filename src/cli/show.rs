@@ -1,14 +1,36 @@
-//! Numbers, durations and times of the gRPC API for people and programs.
+//! Answers for people and for programs: numbers, sizes, durations and times.
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
+use clap::ValueEnum;
 use jiff::{SignedDuration, Timestamp};
 
-const BYTE_UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+/// A query's numbers with fewer digits have no separators.
+const GROUPED_DIGITS_MIN: usize = 5;
+/// Digits of a float that people get to see.
+const SIGNIFICANT_DIGITS: i32 = 5;
+/// From this number on, and below one over it, a float is written with an exponent.
+const EXPONENT_MIN: f64 = 1e15;
 
-/// A duration for people.
-pub(super) fn duration(duration: &prost_types::Duration) -> String {
-    Duration::try_from(*duration).map_or_else(|_| "-".to_owned(), |duration| format!("{duration:?}"))
+/// For whom an answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people
+    #[default]
+    Table,
+    /// For programs: one JSON document
+    Json,
+}
+
+/// A duration for people, as the configuration writes it: `1ms`, `1h 30m`.
+pub(super) fn duration(duration: Duration) -> String {
+    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
+}
+
+/// The same of a message; `-` for one that is no duration.
+pub(super) fn duration_of(message: &prost_types::Duration) -> String {
+    Duration::try_from(*message).map_or_else(|_| "-".to_owned(), duration)
 }
 
 /// A long duration for people, to the second.
@@ -28,11 +50,49 @@ pub(super) fn time(time: &prost_types::Timestamp) -> String {
 
 /// A size for people.
 pub(super) fn bytes(bytes: u64) -> String {
-    let unit = (bytes.max(1).ilog2() / 10).min(4);
-    if unit == 0 {
-        return format!("{bytes} B");
+    ByteSize(bytes).display().iec().to_string()
+}
+
+/// A number of things for people: `1 row`, `25,000 rows`.
+pub(super) fn counted(count: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(&count.to_string()), if count == 1 { "" } else { "s" })
+}
+
+/// An integer of a query for people: grouped if it is long, as a year or a port is not.
+pub(super) fn integer(text: &str) -> String {
+    if text.trim_start_matches('-').len() < GROUPED_DIGITS_MIN { text.to_owned() } else { grouped(text) }
+}
+
+/// A decimal integer with a separator at every third digit.
+pub(super) fn grouped(text: &str) -> String {
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+    let mut grouped = sign.to_owned();
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
     }
-    format!("{:.1} {}", bytes as f64 / (1u64 << (10 * unit)) as f64, BYTE_UNITS[unit as usize])
+    grouped
+}
+
+/// A float for people: rounded to five significant digits, but never before the decimal point.
+pub(super) fn float(value: f64) -> String {
+    let size = value.abs();
+    if !size.is_finite() || size == 0.0 {
+        return value.to_string();
+    }
+    if !(1.0 / EXPONENT_MIN..EXPONENT_MIN).contains(&size) {
+        return format!("{value:.4e}");
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the bounds of a float's exponent are far below those of i32")]
+    let decimals = (SIGNIFICANT_DIGITS - 1 - size.log10().floor() as i32).max(0).unsigned_abs() as usize;
+    let rounded = format!("{value:.decimals$}");
+    let (whole, fraction) = rounded.split_once('.').unwrap_or((&rounded, ""));
+    match fraction.trim_end_matches('0') {
+        "" => integer(whole),
+        fraction => format!("{}.{fraction}", integer(whole)),
+    }
 }
 
 #[cfg(test)]
@@ -40,13 +100,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_shown_in_fitting_units() {
+    fn sizes_durations_and_times_are_shown_in_fitting_units() {
         assert_eq!([0, 1023, 1024, 1536 << 20].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.5 GiB"]);
-        assert_eq!(bytes(u64::MAX), "16777216.0 TiB");
         let of = |seconds, nanos| prost_types::Duration { seconds, nanos };
-        assert_eq!(duration(&of(0, 1_500_000)), "1.5ms");
+        assert_eq!([of(0, 0), of(0, 1_500_000), of(60, 0)].map(|one| duration_of(&one)), ["0s", "1ms 500µs", "1m"]);
         assert_eq!(micros(&of(2, 1_500_000)), 2_001_500);
         assert_eq!(long_duration(&of(3_723, 5)), "1h 2m 3s");
         assert_eq!(time(&prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }), "1970-01-01T00:00:01.5Z");
+    }
+
+    #[test]
+    fn numbers_are_rounded_and_grouped_for_people() {
+        assert_eq!(["2026", "-12345", "25276063744"].map(integer), ["2026", "-12,345", "25,276,063,744"]);
+        assert_eq!([1, 2_500].map(|count| counted(count, "row")), ["1 row", "2,500 rows"]);
+        for (value, text) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (0.070_000_067_900_065_85, "0.07"),
+            (0.123_456_7, "0.12346"),
+            (-99.995, "-99.995"),
+            (1_234.56, "1234.6"),
+            (3_339_903_518_699.99, "3,339,903,518,700"),
+            (0.000_012_345_67, "0.000012346"),
+            (1.5e-20, "1.5000e-20"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(float(value), text);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `kymo status`: what a running daemon does, and what it has lost.
+//! `kymo status`: the state of the daemon, and what it has lost.
 
 use std::io::{self, Write};
 
@@ -6,25 +6,28 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::connect::{Target, block_on, request};
-use super::{Form, collector, show};
+use super::show::Form;
+use super::{collector, show, table};
 use crate::serve::proto::metrics_service_client::MetricsServiceClient;
 use crate::serve::proto::{GetStatusRequest, GetStatusResponse, Losses};
 
 /// `kymo status`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Exit codes: 0 all is well, 1 the daemon is degraded, 69 no daemon answers.")]
 pub struct Status {
     /// Which daemon to ask.
     #[command(flatten)]
     pub target: Target,
-    /// How it is written
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Form,
 }
 
-/// Asks, and shows the answer.
+/// Asks the daemon and prints its state.
 ///
 /// # Errors
-/// When the daemon does not answer.
+/// When the daemon does not answer or is degraded.
 pub fn run(status: &Status) -> anyhow::Result<()> {
     let target = &status.target;
     let answer = block_on(async {
@@ -37,44 +40,46 @@ pub fn run(status: &Status) -> anyhow::Result<()> {
         Form::Table => describe(&answer, &mut out)?,
         Form::Json => writeln!(out, "{:#}", as_json(&answer))?,
     }
+    out.flush()?;
+    anyhow::ensure!(!answer.degraded, "the daemon is degraded");
     Ok(())
 }
 
 fn describe(status: &GetStatusResponse, out: &mut impl Write) -> io::Result<()> {
     let uptime = status.uptime.as_ref().map(show::long_duration).unwrap_or_default();
-    let state = if status.degraded { "DEGRADED" } else { "well" };
+    let state = if status.degraded { "DEGRADED" } else { "all is well" };
     writeln!(out, "kymo {} on {}: {state}, up {uptime}", status.version, status.host)?;
-    for reason in &status.degraded_reasons {
-        writeln!(out, "  {reason}")?;
-    }
+    let mut rows = table::without_headers();
+    let mut add = |name: &str, text: &str| _ = rows.add_row([name, text]);
+    status.degraded_reasons.iter().for_each(|reason| add("problem", reason));
     for listener in &status.listeners {
-        writeln!(out, "serves:  {} on {}", listener.name, listener.address)?;
+        add("address", &format!("{} ({})", listener.address, listener.name));
     }
-    writeln!(out, "data:    {}", status.data_dir)?;
-    for found in &status.found_at_start {
-        writeln!(out, "found:   {found}")?;
-    }
+    add("data", &status.data_dir);
+    status.found_at_start.iter().for_each(|found| add("at start", found));
     if let Some(store) = &status.store {
-        writeln!(out, "memory:  {} rows, {}", store.hot_rows, show::bytes(store.hot_bytes))?;
-        writeln!(out, "journal: {}", show::bytes(store.journal_bytes))?;
-        writeln!(out, "files:   {}, {}", store.files, show::bytes(store.file_bytes))?;
-        writeln!(out, "flushes: {}, {} failed", store.flushes, store.failed_flushes)?;
+        add("memory", &format!("{}, {}", show::counted(store.hot_rows, "row"), show::bytes(store.hot_bytes)));
+        add("journal", &show::bytes(store.journal_bytes));
+        add("files", &format!("{}, {}", show::grouped(&store.files.to_string()), show::bytes(store.file_bytes)));
+        add("flushes", &format!("{} succeeded, {} failed", store.flushes, store.failed_flushes));
     }
-    writeln!(out, "lost:    {}", losses(status.losses.unwrap_or_default()))?;
+    add("lost", &losses(status.losses.unwrap_or_default()));
+    table::wrap(&mut rows, [1]);
+    table::write(&rows, out)?;
     writeln!(out)?;
     collector::write(&status.collectors, out)
 }
 
 fn losses(losses: Losses) -> String {
     let named = [
-        (losses.missed_ticks, "missed ticks"),
-        (losses.dropped_records, "dropped records"),
-        (losses.lost_rows, "rows lost in memory"),
-        (losses.lost_notifications, "notifications"),
-        (losses.lost_exports, "exports"),
+        (losses.missed_ticks, "missed tick", ""),
+        (losses.dropped_records, "row", " dropped before memory"),
+        (losses.lost_rows, "row", " dropped from full memory"),
+        (losses.lost_notifications, "notification", ""),
+        (losses.lost_exports, "export", ""),
     ];
-    let lost: Vec<_> =
-        named.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let lost = named.iter().filter(|(count, ..)| *count > 0);
+    let lost: Vec<_> = lost.map(|(count, what, how)| show::counted(*count, what) + how).collect();
     if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") }
 }
 
@@ -120,7 +125,7 @@ mod tests {
     #[test]
     fn losses_are_named_and_no_loss_is_said() {
         assert_eq!(losses(Losses::default()), "nothing");
-        let some = Losses { missed_ticks: 3, lost_exports: 1, ..Losses::default() };
-        assert_eq!(losses(some), "3 missed ticks, 1 exports");
+        let some = Losses { missed_ticks: 3, lost_rows: 20_000, lost_exports: 1, ..Losses::default() };
+        assert_eq!(losses(some), "3 missed ticks, 20,000 rows dropped from full memory, 1 export");
     }
 }

@@ -1,13 +1,15 @@
-//! `kymo tables`: what is recorded, and what it means. Needs no daemon: it is all declared in the program.
+//! `kymo tables`: the tables and their columns. Needs no daemon: the program declares them.
 
 use std::io::{self, Write};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Form, table};
+use super::show::Form;
+use super::{show, table};
 use crate::family::{FAMILIES, Family, FamilyId};
 use crate::record::{Column, Kind, Type};
+use crate::sampler::INTERVAL_MIN;
 
 /// `kymo tables`.
 #[derive(Args, Clone, Debug)]
@@ -17,9 +19,9 @@ Examples:
   kymo tables disk       the columns of `disk`
   kymo tables --format json | jq '.[].name'")]
 pub struct Tables {
-    /// One table, to see its columns
+    /// A table, to list its columns
     pub name: Option<String>,
-    /// How it is written
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Form,
 }
@@ -56,34 +58,36 @@ pub fn run(tables: &Tables) -> anyhow::Result<()> {
 }
 
 fn overview(families: &[FamilyId]) -> comfy_table::Table {
-    let mut rows = table::with_headers(["table", "labels", "values", "shortest interval", "what a row is"]);
+    let mut rows = table::with_headers(["table", "labels", "interval", "content"]);
     for family in families {
         let labels: Vec<_> = family.table.labels().map(|(_, column)| column.name).collect();
         rows.add_row([
             family.name().to_owned(),
             labels.join(", "),
-            family.table.values().count().to_string(),
-            family
-                .sampling()
-                .map_or_else(|| "kymo's own".to_owned(), |sampling| format!("{:?}", sampling.interval_min)),
+            family.sampling().map_or("-".to_owned(), |one| format!("≥ {}", show::duration(one.interval_min))),
             first_sentence(family.table.doc),
         ]);
     }
-    table::align_right(&mut rows, [2, 3]);
-    table::wrap(&mut rows);
+    table::align_right(&mut rows, [2]);
+    table::wrap(&mut rows, [1, 3]);
     rows
 }
 
 fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{}: {}", family.name(), one_line(family.table.doc))?;
+    let mut head = table::without_headers();
+    head.add_row([family.name(), &one_line(family.table.doc)]);
     match family.sampling() {
-        Some(sampling) => writeln!(
-            out,
-            "True resolution: {}; shortest interval without force = true: {:?}.\n",
-            sampling.resolution, sampling.interval_min
-        )?,
-        None => writeln!(out, "kymo writes it about itself; no collector lists it.\n")?,
-    }
+        Some(sampling) => {
+            head.add_row(["true resolution", sampling.resolution]);
+            let (forced, interval) = (show::duration(INTERVAL_MIN), show::duration(sampling.interval_min));
+            let forced = if interval == forced { String::new() } else { format!(" ({forced} with force)") };
+            head.add_row(["minimum interval", &(interval + &forced)])
+        }
+        None => head.add_row(["source", "written by kymo about itself; no collector lists it"]),
+    };
+    table::wrap(&mut head, [1]);
+    table::write(&head, out)?;
+    writeln!(out)?;
     let mut rows = table::with_headers(["column", "type", "unit", "kind", "meaning"]);
     for column in family.table.columns {
         rows.add_row([
@@ -94,7 +98,7 @@ fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
             one_line(column.doc),
         ]);
     }
-    table::wrap(&mut rows);
+    table::wrap(&mut rows, [4]);
     table::write(&rows, out)
 }
 

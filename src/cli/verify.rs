@@ -1,4 +1,4 @@
-//! `kymo verify`: whether a data folder is as it should be.
+//! `kymo verify`: checks all files of a data folder.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,15 +12,16 @@ use crate::store::verify::{Report, verify};
 /// `kymo verify`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Reads every Parquet file and journal segment: footers, pages, order of time, sequence numbers,
-checksums. Changes nothing; kymo may be running meanwhile. Exit code 1 when something is wrong.")]
+Reads every Parquet file and journal segment, and checks footers, pages, order of
+time, sequence numbers and checksums. Changes nothing, and may run beside the daemon.
+Exits with 1 if anything is wrong.")]
 pub struct Verify {
-    /// The data folder
+    /// Data folder
     #[arg(value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
 }
 
-/// Verifies, and says what is wrong.
+/// Verifies the folder and reports what is wrong.
 ///
 /// # Errors
 /// When something is wrong, or the folder holds no recordings or cannot be read.
@@ -29,8 +30,7 @@ pub fn run(arguments: &Verify) -> anyhow::Result<()> {
     describe(&report, &mut io::stdout().lock())?;
     match report.wrong.len() {
         0 => Ok(()),
-        1 => bail!("one thing is wrong in {}", arguments.data.display()),
-        wrong => bail!("{wrong} things are wrong in {}", arguments.data.display()),
+        wrong => bail!("{} in {}", show::counted(wrong as u64, "problem"), arguments.data.display()),
     }
 }
 
@@ -41,7 +41,9 @@ fn describe(report: &Report, out: &mut impl Write) -> io::Result<()> {
     for (path, reason) in &report.wrong {
         writeln!(out, "WRONG: {}: {reason}", path.display())?;
     }
-    writeln!(out, "files:   {}, {}, {} rows", report.files, show::bytes(report.bytes), report.rows)?;
-    let (segments, bytes) = (report.segments, show::bytes(report.segment_bytes));
-    writeln!(out, "journal: {segments} segments, {bytes}, {} rows", report.journal_rows)
+    let (files, rows) = (show::counted(report.files, "file"), show::counted(report.rows, "row"));
+    writeln!(out, "files:   {files}, {}, {rows}", show::bytes(report.bytes))?;
+    let segments = show::counted(report.segments, "segment");
+    let rows = show::counted(report.journal_rows, "row");
+    writeln!(out, "journal: {segments}, {}, {rows} that no file has", show::bytes(report.segment_bytes))
 }

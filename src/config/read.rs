@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bytesize::{ByteSize, Unit};
 
+use crate::serve::without_scheme;
+
 use super::tree::{Entry, Node, Place, Problem, Value, by_place};
 use crate::words::{self, parse_duration, unknown};
 
@@ -252,7 +254,7 @@ pub(super) fn bytes(bounds: RangeInclusive<u64>) -> impl FnOnce(&Node) -> Result
 pub(super) fn address(node: &Node) -> Result<SocketAddr, String> {
     let wanted = "an IP address and a port, such as \"127.0.0.1:50051\"";
     match &node.value {
-        Value::Text(text) => text.parse().or_else(|_| expected(wanted, node)),
+        Value::Text(text) => without_scheme(text).parse().or_else(|_| expected(wanted, node)),
         _ => expected(wanted, node),
     }
 }

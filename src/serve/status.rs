@@ -90,7 +90,7 @@ impl From<AlertStatus> for AlertRule {
             name: status.name,
             table: status.table.to_owned(),
             condition: status.condition,
-            hold: Some(wire::duration(status.hold)),
+            for_duration: Some(wire::duration(status.hold)),
             state: state.into(),
             pending: status.pending,
             firing: status.firing,

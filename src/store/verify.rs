@@ -17,6 +17,7 @@ use super::journal::replay;
 use super::journal::{ASIDE, JOURNAL, segment_number};
 use super::lake::{DataFile, LakeError, Scan, entries, scan_read_only};
 use super::partition;
+use super::view::View;
 use super::writer::{SCHEMA_VERSION, times};
 use crate::family::FamilyId;
 
@@ -51,9 +52,7 @@ pub struct Report {
 /// When there is no lake in the folder, or a folder cannot be read.
 pub fn verify(data: &Path) -> Result<Report, LakeError> {
     let mut report = Report::default();
-    // Before the files: what a daemon flushes meanwhile is in both then, and not in neither.
-    let segments: Vec<Segment> =
-        entries(&data.join(JOURNAL))?.into_iter().filter_map(|path| segment(path, &mut report)).collect();
+    let Journaled(segments) = Journaled::read(data, &mut report)?;
     let scan = scan_read_only(data)?;
     let Scan { files, foreign, temporaries, superseded, .. } = scan;
     for (path, reason) in foreign {
@@ -82,6 +81,12 @@ pub fn verify(data: &Path) -> Result<Report, LakeError> {
         }
         sequence(family.name(), files, &mut report);
     }
+    count_rows(segments, ends, &mut report);
+    Ok(report)
+}
+
+/// Rows that segments have and files do not, where `ends` is how far the files of a host's folder and a table go.
+fn count_rows(segments: Vec<Segment>, mut ends: HashMap<(String, FamilyId), u64>, report: &mut Report) {
     for Segment { path, host, rows } in segments {
         for (family, first_seq, end_seq) in rows {
             let end = ends.entry((host.clone(), family)).or_insert(first_seq);
@@ -93,10 +98,41 @@ pub fn verify(data: &Path) -> Result<Report, LakeError> {
             *end = (*end).max(end_seq);
         }
     }
-    Ok(report)
+}
+
+/// Which rows the journal of a data folder has. It is read before the files are listed: rows that a daemon flushes
+/// meanwhile are then in both, and not in neither.
+#[derive(Debug)]
+pub struct Journaled(Vec<Segment>);
+
+impl Journaled {
+    /// Reads the segments in `data`; `report` gets their sizes and what is wrong with them.
+    ///
+    /// # Errors
+    /// When the journal's folder cannot be read.
+    pub fn read(data: &Path, report: &mut Report) -> Result<Journaled, LakeError> {
+        let segments = entries(&data.join(JOURNAL))?.into_iter().filter_map(|path| segment(path, report));
+        Ok(Journaled(segments.collect()))
+    }
+
+    /// The number of rows that no file of `view` has.
+    #[must_use]
+    pub fn rows_beyond(self, view: &View) -> u64 {
+        let mut ends = HashMap::new();
+        for (family, table) in view.tables.iter() {
+            for file in table.files.iter() {
+                let end = ends.entry((host_folder(file), family)).or_default();
+                *end = file.end_seq.max(*end);
+            }
+        }
+        let mut report = Report::default();
+        count_rows(self.0, ends, &mut report);
+        report.journal_rows
+    }
 }
 
 /// What a segment has.
+#[derive(Debug)]
 struct Segment {
     path: PathBuf,
     /// The name of the `host=` folder of its files.

@@ -164,7 +164,7 @@ def foreign_files_are_left_alone(path):
 
 
 def the_command_line_explains(path):
-    assert "kymo run" in command("query", "SELECT 1", "--addr", "http://127.0.0.1:1", expect=69)
+    assert "kymo run" in command("query", "SELECT 1", "--address", "http://127.0.0.1:1", expect=69)
     command("query", "SELECT 1", "--data", str(path / "nowhere"), expect=1)
     command("query", "SELECT 1", "--format", "xml", expect=2)
     command("collector", "set", "nobody", expect=2)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from harness import Checks, Daemon, command, folder, wait_for, webhook
+from harness import Checks, Daemon, command, folder, run_kymo, wait_for, webhook
 
 INSIDE = "--inside"
 CONFIG = """
@@ -64,7 +64,11 @@ def mounted(path, size):
 
 
 def status(daemon):
-    return json.loads(command("status", "--addr", daemon.url, "--format", "json"))
+    """What `kymo status` says; its exit code says whether the daemon is degraded."""
+    done = run_kymo("status", "--address", daemon.url, "--format", "json")
+    now = json.loads(done.stdout)
+    assert done.returncode == (1 if now["degraded"] else 0), done
+    return now
 
 
 def degraded(daemon):
@@ -114,7 +118,7 @@ def goes_on(daemon, received):
 
 def well_again(daemon):
     wait_for(lambda: not status(daemon)["degraded"], WELL_SECONDS, "it is well again")
-    command("flush", "--addr", daemon.url)
+    command("flush", "--address", daemon.url)
     now = status(daemon)
     assert not now["degraded"] and now["store"]["hot_rows"] < 100_000, now
 

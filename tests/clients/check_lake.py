@@ -95,11 +95,11 @@ READERS = {"DuckDB": of_duckdb, "polars": of_polars, "pandas": of_pandas, "chdb"
 
 def readers_agree(daemon):
     """The same counts and sums as Flight's, table by table, while the daemon records."""
-    command("flush", "--addr", daemon.url)
+    command("flush", "--address", daemon.url)
     total = 0
     for table, column in TABLES.items():
         until = daemon.value(f"SELECT arrow_cast(max(time), 'Int64') AS t FROM {table}") - 500_000
-        command("flush", "--addr", daemon.url)
+        command("flush", "--address", daemon.url)
         expected = of_flight(daemon, table, column, until)
         assert expected[0] > 0, (table, expected)
         for name, reader in READERS.items():

@@ -79,10 +79,10 @@ def metrics_are_right(daemon, receiver):
 
 
 def traces_mark_errors(daemon, receiver):
-    command("flush", "--addr", daemon.url)
+    command("flush", "--address", daemon.url)
     daemon.value("SELECT count(*) AS n FROM cpu")
-    command("query", "SELECT nonsense FROM cpu", "--addr", daemon.url, expect=1)
-    command("collector", "stop", "nobody", "--addr", daemon.url, expect=1)
+    command("query", "SELECT nonsense FROM cpu", "--address", daemon.url, expect=1)
+    command("collector", "stop", "nobody", "--address", daemon.url, expect=1)
 
     def complete():
         spans = receiver.lines("span")

@@ -53,14 +53,14 @@ def ticks_are_complete(daemon):
 
 def readers_agree(daemon):
     """count and sum are the same through Flight, `kymo query --data` and DuckDB on the files."""
-    command("flush", "--addr", daemon.url)
+    command("flush", "--address", daemon.url)
     shown = []
     with flightsql.connect(f"grpc://{daemon.address}") as connection:
         for table, column in {"network": "rx_bytes", "disk": "write_bytes", "cpu": "user_us", "memory": "free_bytes"}.items():
             with connection.cursor() as cursor:
                 cursor.execute(f"SELECT arrow_cast(max(time), 'Int64') AS t FROM {table}")
                 until = cursor.fetchone()[0] - 1_000_000
-            command("flush", "--addr", daemon.url)
+            command("flush", "--address", daemon.url)
             sql = f"SELECT count(*) AS n, sum({column}) AS s FROM {table} WHERE time <= to_timestamp_micros({until})"
             with connection.cursor() as cursor:
                 cursor.execute(sql)
@@ -82,7 +82,7 @@ def counts_never_go_down(daemon, loops=500):
     def flush():
         nonlocal flushes
         while not stop.is_set():
-            command("flush", "--addr", daemon.url)
+            command("flush", "--address", daemon.url)
             flushes += 1
             # Some hundred files a table are enough to read through.
             stop.wait(0.25)

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KYMO = os.environ.get("KYMO_BIN", str(ROOT / "target/release/kymo"))
-STARTED = re.compile(r"http://(127\.0\.0\.1:\d+)")
+STARTED = re.compile(r"grpc://(127\.0\.0\.1:\d+)")
 
 
 class Checks:
@@ -42,11 +42,16 @@ class Checks:
         sys.exit(1 if self.failed else 0)
 
 
-def command(*arguments, expect=0, environment=None, timeout=120):
-    """Runs the program; its standard output, or standard error when a failure is expected."""
-    done = subprocess.run(
+def run_kymo(*arguments, environment=None, timeout=120):
+    """Runs the program to its end."""
+    return subprocess.run(
         [KYMO, *arguments], capture_output=True, text=True, timeout=timeout, env=clean_environment(environment)
     )
+
+
+def command(*arguments, expect=0, environment=None, timeout=120):
+    """Runs the program; its standard output, or standard error when a failure is expected."""
+    done = run_kymo(*arguments, environment=environment, timeout=timeout)
     if done.returncode != expect:
         raise AssertionError(f"kymo {arguments} ended with {done.returncode}, not {expect}: {done.stdout}{done.stderr}")
     return done.stdout if expect == 0 else done.stderr
@@ -113,7 +118,7 @@ class Daemon:
 
     def query(self, sql):
         """Through `kymo query`, as a list of dicts."""
-        out = command("query", sql, "--addr", self.url, "--format", "json")
+        out = command("query", sql, "--address", self.url, "--format", "json")
         return rows(out)
 
     @staticmethod

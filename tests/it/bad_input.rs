@@ -172,6 +172,12 @@ fn wrong_variables_flags_and_missing_files_start_nothing() {
             &[],
             &["flag --address: server.address: ", "TLS and tokens"],
         ),
+        (
+            "garbage in the variable of the flag",
+            &["run"],
+            &[("KYMO_ADDRESS", "here")],
+            &["environment variable KYMO_ADDRESS: server.address: ", "127.0.0.1:50051"],
+        ),
     ] {
         assert_refused(what, &place.kymo(arguments, variables), CONFIG, told);
         assert_eq!(place.names(), [""; 0], "{what}");
@@ -185,9 +191,12 @@ fn wrong_arguments_are_told_with_the_usage() {
         ("no command", &[][..], "Usage: kymo"),
         ("an unknown command", &["runn"], "similar subcommand exists: 'run'"),
         ("an unknown format", &["query", "SELECT 1", "--format", "xml"], "[possible values: table, csv"),
-        ("two places to ask", &["query", "SELECT 1", "--data", "x", "--addr", "y"], "cannot be used with"),
+        ("two places to ask", &["query", "SELECT 1", "--data", "x", "--address", "y:1"], "cannot be used with"),
         ("nothing to set", &["collector", "set", "burst"], "--interval"),
         ("no duration", &["collector", "set", "burst", "--interval", "fast"], "expected a duration such as 1ms"),
+        ("no table", &["collector", "set", "burst", "--metrics", "cpu,,vm"], "expected names of tables"),
+        ("no address", &["status", "--address", "not an address"], "such as 127.0.0.1:50051"),
+        ("a flag's former name", &["status", "--addr", "nor this"], "such as 127.0.0.1:50051"),
     ] {
         assert_refused(what, &place.kymo(arguments, &[]), USAGE, &[told]);
     }
@@ -209,12 +218,14 @@ fn a_daemon_that_is_not_there_is_told_in_one_line() {
         &["collector", "stop", "burst"],
         &["alert", "list"],
     ] {
-        let output = place.kymo(arguments, &[("KYMO_ADDR", &address)]);
-        assert_refused("no daemon", &output, UNAVAILABLE, &[&address, "is `kymo run` running there?"]);
-        assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
+        for variable in ["KYMO_ADDRESS", "KYMO_ADDR"] {
+            let output = place.kymo(arguments, &[(variable, &address)]);
+            assert_refused("no daemon", &output, UNAVAILABLE, &[&address, "is `kymo run` running there?"]);
+            assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1);
+        }
     }
-    let output = place.kymo(&["status", "--addr", "not an address"], &[]);
-    assert_refused("no address", &output, FAILURE, &["such as http://127.0.0.1:50051"]);
+    let output = place.kymo(&["status"], &[("KYMO_ADDRESS", "not an address")]);
+    assert_refused("no address", &output, USAGE, &["KYMO_ADDRESS: expected HOST:PORT, such as 127.0.0.1:50051"]);
 }
 
 #[test]
@@ -223,7 +234,7 @@ fn data_folders_that_are_none_are_not_read() {
     let missing = place.kymo(&["query", "--data", "none", "SELECT 1"], &[]);
     assert_refused("no folder", &missing, FAILURE, &["none holds no recordings"]);
     fs::create_dir_all(place.path("data/lake")).unwrap();
-    let beside = place.kymo(&["query", "--data", "data", "SELECT 1"], &[("KYMO_ADDR", "elsewhere")]);
+    let beside = place.kymo(&["query", "--data", "data", "SELECT 1"], &[("KYMO_ADDRESS", "elsewhere")]);
     assert!(beside.status.success(), "a variable that names a daemon is no conflict");
     for (what, sql, told) in [
         ("INSERT", "INSERT INTO cpu VALUES (1)", "SELECT"),
@@ -275,7 +286,7 @@ impl Daemon {
         let process = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut daemon = Daemon { process, address: free.to_string() };
         let deadline = Instant::now() + PATIENCE;
-        while !daemon.ask(place, &["status"]).status.success() {
+        while !daemon.ask(place, &["collector", "list"]).status.success() {
             assert!(daemon.process.try_wait().unwrap().is_none(), "the daemon ended");
             assert!(Instant::now() < deadline, "the daemon does not answer");
             std::thread::sleep(Duration::from_millis(50));
@@ -284,7 +295,7 @@ impl Daemon {
     }
 
     fn ask(&self, place: &Place, arguments: &[&str]) -> Output {
-        place.kymo(arguments, &[("KYMO_ADDR", &self.address)])
+        place.kymo(arguments, &[("KYMO_ADDRESS", &self.address)])
     }
 }
 
@@ -319,9 +330,17 @@ fn a_running_daemon_refuses_and_goes_on_as_before() {
         ("a collector with a bad name", &start("A b", "1s", "cpu"), "a-z"),
         ("a collector that exists", &start("burst", "1s", "cpu"), "burst"),
         ("a collector of a family that is taken", &start("quick", "1s", "cpu"), "system"),
-        ("a collector of an unknown family", &start("quick", "1s", "cpus"), "the families are cpu"),
-        ("a collector without an interval", &start("quick", "0s", "cpu"), "interval"),
-        ("retuning below the kernel's interval", &["collector", "set", "system", "--interval", "1ms"], "force = true"),
+        (
+            "a collector of an unknown family",
+            &start("quick", "1s", "cpus"),
+            "kymo: --metrics: \"cpus\" is not a family: the families are cpu",
+        ),
+        ("a collector without an interval", &start("quick", "0s", "cpu"), "kymo: --interval: "),
+        (
+            "changing to less than the kernel's interval",
+            &["collector", "set", "system", "--interval", "1ms"],
+            "or --force",
+        ),
         ("retuning what does not run", &["collector", "set", "none", "--interval", "1s"], "none"),
         ("stopping what does not run", &["collector", "stop", "none"], "none"),
     ] {

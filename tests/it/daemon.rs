@@ -98,7 +98,7 @@ fn a_second_daemon_is_told_who_has_the_folder() {
 
 /// All counts that `kymo status` shows of collectors and of losses, by the collector's name and the count's.
 fn counts(daemon: &Daemon) -> BTreeMap<String, i64> {
-    let output = command(&["status", "--format", "json", "--addr", &daemon.address]).output().unwrap();
+    let output = command(&["status", "--format", "json", "--address", &daemon.address]).output().unwrap();
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     let mut counts = BTreeMap::new();
     let mut add = |of: &str, values: &Value, names: &[&str]| {
@@ -137,7 +137,7 @@ fn no_count_goes_down_while_collectors_are_retuned_and_stopped() {
         (&["stop", "burst"], &["slow", "system"]),
         (&["start", "burst", "--interval", "5ms", "--metrics", "network"], &["slow", "system"]),
     ] {
-        let output = command(&[&["collector"], change, &["--addr", &daemon.address]].concat()).output().unwrap();
+        let output = command(&[&["collector"], change, &["--address", &daemon.address]].concat()).output().unwrap();
         assert!(output.status.success(), "{change:?}: {}", String::from_utf8_lossy(&output.stderr));
         // Until all of them have reported anew.
         let at_change = before.clone();

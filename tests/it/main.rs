@@ -14,6 +14,7 @@ mod daemon;
 mod fixtures;
 mod fuzz;
 mod layers;
+mod people;
 mod running;
 mod schema;
 mod store;

@@ -58,7 +58,7 @@ impl Daemon {
 
     /// The rows of a query.
     pub fn query(&self, sql: &str) -> Vec<Value> {
-        rows(&["query", sql, "--format", "json", "--addr", &self.address])
+        rows(&["query", sql, "--format", "json", "--address", &self.address])
     }
 
     /// Has it end in order.
