@@ -1,6 +1,7 @@
-//! What the store does to the file system, in one place: tests put a disk in its place that fails, tears or forgets.
+//! All changes to the file system go through the trait [`Disk`]. Tests implement it with disks that fail, hang, tear and
+//! forget.
 //!
-//! Only what changes a file system is here. Reading goes through `std::fs`, as outside readers do.
+//! Reading goes through `std::fs`, as it does in readers from outside.
 
 use std::fmt::Debug;
 use std::fs::{self, File};
@@ -10,28 +11,28 @@ use std::sync::Arc;
 
 /// A file that is being written. Several threads may hold it.
 pub trait DiskFile: Debug + Send + Sync {
-    /// Adds `bytes` at the end (`write(2)`, until all are taken).
+    /// Adds all of `bytes` at the end (`write(2)`).
     ///
     /// # Errors
-    /// When the disk refuses; some of the bytes may be in the file then.
+    /// When the disk refuses. Some of the bytes may be in the file then.
     fn append(&self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Returns once all that was added before is on the device (`fsync(2)`).
+    /// Waits until all bytes added before are on the device (`fsync(2)`).
     ///
     /// # Errors
-    /// When the device refuses. The kernel then forgets which pages were not written, so a later success would say
-    /// nothing: what was added must be written anew, into another file.
+    /// When the device refuses. The kernel then forgets which pages were not written, so a later success means nothing: the
+    /// bytes must be written again, to another file.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// What changes a file system.
+/// The changes that the store makes to a file system.
 pub trait Disk: Debug + Send + Sync {
-    /// Makes an empty file, or empties the one that is there.
+    /// Makes an empty file. Empties one that is there.
     ///
     /// # Errors
     /// When the disk refuses, as all functions here.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
-    /// Gives a file another name, in the place of one that has it (`rename(2)`).
+    /// Gives a file another name (`rename(2)`). Replaces a file that has it.
     #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -40,37 +41,37 @@ pub trait Disk: Debug + Send + Sync {
     /// Cuts a file to `len` bytes and syncs it.
     #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn cut(&self, path: &Path, len: u64) -> io::Result<()>;
-    /// Makes one folder in another; no error where there is one already.
+    /// Makes a folder. No error if it is there already.
     #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// Removes a folder if it is empty.
     #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
-    /// Returns once the names in a folder are on the device (`fsync(2)`).
+    /// Waits until the names in a folder are on the device (`fsync(2)`).
     #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 }
 
-/// The disk refused.
+/// The disk refused an operation.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {}: {source}", path.display())]
 pub struct DiskError {
-    /// What was tried.
+    /// The operation.
     pub operation: &'static str,
-    /// On what.
+    /// The file or folder.
     pub path: PathBuf,
-    /// What it said.
+    /// The system's error.
     pub source: io::Error,
 }
 
 impl DiskError {
-    /// What makes the error of trying `operation` on `path`.
+    /// Turns a system's error into that of `operation` on `path`.
     pub(super) fn of(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
         move |source| DiskError { operation, path: path.into(), source }
     }
 }
 
-/// A point at which tests end the process or have an operation fail.
+/// A point at which tests kill the process or have an operation fail.
 ///
 /// # Errors
 /// Only in tests.
@@ -80,14 +81,14 @@ pub(super) fn step(name: &'static str) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `folder` and what is missing above it up to `root`, and syncs every folder that got a new entry.
+/// Makes `folder` and the missing folders above it up to `root`. Syncs every folder that got a new name.
 ///
 /// # Errors
 /// When the disk refuses.
 pub(super) fn create_folders(disk: &dyn Disk, root: &Path, folder: &Path) -> Result<(), DiskError> {
     let mut missing: Vec<&Path> =
         folder.ancestors().take_while(|ancestor| *ancestor != root && !ancestor.is_dir()).collect();
-    // A root without a name is the working folder.
+    // An empty path is the working folder.
     if !root.as_os_str().is_empty() && !root.is_dir() {
         missing.push(root);
     }
@@ -98,12 +99,12 @@ pub(super) fn create_folders(disk: &dyn Disk, root: &Path, folder: &Path) -> Res
     Ok(())
 }
 
-/// Whether nothing has this name; where that cannot be told, something may.
+/// Whether no file has this path. False if that cannot be found out.
 pub(super) fn is_absent(path: &Path) -> bool {
     path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Syncs the folder that has the name of this one.
+/// Syncs the folder above this one, which holds its name.
 ///
 /// # Errors
 /// When the disk refuses.

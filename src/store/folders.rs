@@ -1,4 +1,4 @@
-//! Folders that files are published into, made and synced as they are needed.
+//! The folders of published files: made and synced when they are first needed.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -6,16 +6,16 @@ use std::sync::{Mutex, PoisonError};
 
 use super::disk::{Disk, DiskError, sync_name};
 
-/// Folders that are remembered; beyond, all are synced once more.
+/// Folders that are remembered. At more, all are forgotten and synced once more.
 const KNOWN_MAX: usize = 4_096;
 
-/// Folders whose names this process knows to be on the device.
+/// Folders whose names are on the device.
 #[derive(Debug, Default)]
 pub(super) struct Folders(Mutex<HashSet<PathBuf>>);
 
 impl Folders {
-    /// Makes sure that `folder` is there, below `root`, and that its name and those above it are on the device. That it is
-    /// there says nothing about the device: whoever made it may have been killed before syncing it.
+    /// Makes sure that `folder`, below `root`, is there, and that its name and those above it are on the device. A folder that
+    /// is there may not be on the device: another process may have made it and been killed before the sync.
     ///
     /// # Errors
     /// When the disk refuses.

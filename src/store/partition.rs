@@ -1,6 +1,6 @@
 //! Names in the lake: `lake/<table>/host=<name>/date=YYYY-MM-DD/<start>_<first seq>-<last seq>.parquet`.
 //!
-//! `host` and `date` are Hive partitions: DuckDB, Spark, polars and DataFusion read them as columns.
+//! `host` and `date` are Hive partitions, which DuckDB, Spark, polars and DataFusion read as columns.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -27,19 +27,19 @@ pub fn host_name(host: &str) -> String {
     format!("host={}", escape(host))
 }
 
-/// The UTC day of a time in µs since the epoch; times outside of jiff's years −9999…9999 fall on the nearest day.
+/// The UTC day of a time in µs since the epoch. Times outside of jiff's years −9999…9999 fall on the nearest day.
 #[must_use]
 pub fn date_of(time: i64) -> Date {
     timestamp(time).to_zoned(TimeZone::UTC).date()
 }
 
-/// A time in µs since the epoch as a timestamp, clamped to what a timestamp can be.
+/// A time in µs since the epoch as a timestamp, clamped to the range of timestamps.
 #[must_use]
 pub fn timestamp(time: i64) -> Timestamp {
     Timestamp::from_microsecond(time).unwrap_or(if time < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
-/// The name of a file with rows `first_seq..end_seq`, of which the earliest is of `start` (µs).
+/// The name of a file with the rows `first_seq..end_seq`, the earliest of which has the time `start` (µs).
 #[must_use]
 pub fn file_name(start: i64, first_seq: u64, end_seq: u64) -> String {
     let start = timestamp(start).strftime("%Y%m%dT%H%M%S.%6fZ");
@@ -68,7 +68,7 @@ pub fn sequence_range(file_name: &str) -> Option<(u64, u64)> {
     (well_formed && first <= last).then_some((first, last.checked_add(1)?))
 }
 
-/// A partition value as Hive writes it: what may stand in a file name stays, all else becomes `%XX`.
+/// A partition value as Hive writes it: letters, digits, `_`, `-` and `.` stay, all else becomes `%XX`.
 fn escape(value: &str) -> String {
     let mut escaped = String::with_capacity(value.len());
     for byte in value.bytes() {

@@ -1,4 +1,4 @@
-//! A daemon at full rate is killed at any moment: what a query had shown is there after the next start, once.
+//! A daemon at full rate is killed at random moments: every row that a query had shown is there after the next start, once.
 //!
 //! - `KYMO_CRASHES`: how often; 5 unless set.
 //! - `KYMO_CRASH_SEED`: the seed of the moments at which it is killed; printed, and another in each run unless set.
@@ -23,9 +23,9 @@ use futures::TryStreamExt;
 use tonic::transport::{Channel, Endpoint};
 
 const CRASHES: u64 = 5;
-/// It lives no longer than this after its first answer.
+/// The daemon is killed no later than this after its first answer.
 const LIFE_MS_MAX: u64 = 900;
-/// Everything at the rate of the default configuration, and files often.
+/// The rates of the default configuration, with frequent flushes.
 const CONFIG: &str = r#"
 [collector.burst]
 interval = "1ms"
@@ -43,7 +43,7 @@ compaction_interval = "1m"
 [log]
 filter = "info"
 "#;
-/// Tables, a label that tells rows of one tick apart, and a column that grows.
+/// Tables, with a label that differs between the rows of one tick, and a column that grows.
 const TABLES: [(&str, &str, &str); 6] = [
     ("network", "interface", "rx_bytes"),
     ("disk", "device", "read_ops"),
@@ -53,7 +53,7 @@ const TABLES: [(&str, &str, &str); 6] = [
     ("softirq", "type", "softirqs"),
 ];
 
-/// What a query showed of a table up to a time.
+/// The rows of a table up to a time, as a query showed them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Shown {
     until_us: i64,
@@ -61,7 +61,7 @@ struct Shown {
     sum: i64,
 }
 
-/// Asks a daemon over Flight SQL.
+/// A Flight SQL client.
 struct Asking {
     runtime: tokio::runtime::Runtime,
     client: FlightSqlServiceClient<Channel>,
@@ -116,7 +116,7 @@ fn what_was_shown_outlives_kills() {
     let folder = tempfile::tempdir().unwrap();
     let mut before: BTreeMap<&str, Shown> = BTreeMap::new();
     let mut killed_us = None;
-    // By table: from the newest row that is there to the kill, µs. What was lost is from this time, at most.
+    // By table: from the newest row that is left to the kill, µs. At most the rows of this time were lost.
     let mut lost_us: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     for crash in 0..=crashes {
         let mut daemon = Daemon::start(folder.path(), CONFIG);

@@ -7,12 +7,12 @@ use super::frame::{self, Header, Kind, MAGIC};
 use crate::family::{FamilyId, PerFamily};
 use crate::record::{ABSENT, Table, Type};
 
-/// Rows of one frame at most: bounds its length.
+/// Rows of a frame at most, which bounds its length.
 const ROWS_MAX: usize = 65_536;
 /// Bytes of texts after which a frame of labels ends.
 const LABELS_BYTES: usize = 1 << 20;
 
-/// What a segment holds already.
+/// Writes batches, and remembers what the segment has already.
 #[derive(Debug)]
 pub(super) struct Encoder {
     host: String,
@@ -33,15 +33,15 @@ impl Encoder {
         frame::append(out, header, |body| body.extend_from_slice(self.host.as_bytes()));
     }
 
-    /// Adds the rows of a batch, the first of which has the sequence number `first_seq`, and before them what they need
-    /// that the segment does not have.
+    /// Adds the rows of a batch. The first has the sequence number `first_seq`. Before them stands what they need and the
+    /// segment lacks: the table's description, and texts of labels.
     pub(super) fn rows(&mut self, out: &mut Vec<u8>, family: FamilyId, first_seq: u64, batch: &RecordBatch) {
         let (number, table) = (family.number(), family.table);
         let known = &mut self.known[family];
         if known.is_none() {
             describe(out, number, table);
         }
-        // All labels of a family have one dictionary, which only grows.
+        // All labels of a family share one dictionary, which only grows.
         let texts = table.labels().next().map(|(at, _)| batch.column(at).as_dictionary::<Int32Type>().values());
         let have = known.unwrap_or(0);
         if let Some(texts) = texts {
@@ -72,7 +72,7 @@ fn describe(out: &mut Vec<u8>, number: u16, table: &Table) {
     });
 }
 
-/// A column's type as a segment says it.
+/// The name of a column's type in a segment.
 pub(super) fn type_name(ty: Type) -> &'static str {
     match ty {
         Type::Timestamp => "timestamp_us",

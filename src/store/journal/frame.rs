@@ -20,13 +20,13 @@
 //! | 3, labels: before the first rows that use them | texts | key of the first text | for each text its length in bytes, 4 bytes, and the text, UTF-8; keys count from 0 for each table of a segment |
 //! | 4, rows | rows | sequence number of the first row | column by column in the table's order, 8 bytes a row, for a text 4: its key. An absent `int64` is the least, an absent `float64` not a number |
 //!
-//! A frame whose checksum is right is whole; the first that is not ends what can be read of a segment.
+//! A frame with a right checksum is whole. Reading a segment ends at the first frame that is not whole.
 
-/// What a segment begins with.
+/// The first bytes of a segment.
 pub const MAGIC: [u8; 8] = *b"KYMOJNL1";
-/// Of a frame before its body.
+/// Length of a frame's header.
 pub const HEADER_BYTES: usize = 24;
-/// A longer body is none of ours.
+/// No body is longer: kymo writes none.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// What a frame holds.
@@ -43,7 +43,7 @@ pub enum Kind {
     Rows = 4,
 }
 
-/// A frame's header but for checksum and length.
+/// A frame's header without checksum and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// What the frame holds.
@@ -65,12 +65,12 @@ pub enum Broken {
     /// The checksum is not that of the bytes.
     #[error("the checksum of a frame is wrong")]
     Checksum,
-    /// The checksum is right and the rest is not what this version writes.
+    /// The checksum is right, but this version does not write such a frame.
     #[error("a frame has {0}")]
     Unknown(&'static str),
 }
 
-/// Adds a frame to `out`, whose body is what `body` adds.
+/// Adds a frame to `out`. `body` adds its body.
 pub fn append(out: &mut Vec<u8>, header: Header, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; 8]);
@@ -161,6 +161,6 @@ mod tests {
                 bytes[at] ^= 1 << bit;
             }
         }
-        assert!(next(&[0; 4096]).is_err(), "what a file system leaves of pages that were never written");
+        assert!(next(&[0; 4096]).is_err(), "a page that the file system never wrote");
     }
 }

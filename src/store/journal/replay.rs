@@ -12,34 +12,34 @@ use crate::family::{FamilyId, PerFamily};
 use crate::record::{ABSENT, Table, Type, gather};
 use crate::store::hot::HotBatch;
 
-/// Rows of one batch at most, unless a frame has more.
+/// Rows of a batch at most, unless one frame has more.
 const BATCH_ROWS_MAX: usize = 65_536;
-/// Tables of a segment at most: one that says more is none of ours.
+/// Tables of a segment at most: kymo writes no segment with more.
 const TABLES_MAX: usize = 4_096;
 
 /// What can be read of a segment.
 #[derive(Debug, Default)]
 pub struct Replayed {
-    /// Its number, as its first frame has it.
+    /// Its number, from its first frame.
     pub number: u64,
     /// The host whose rows it has.
     pub host: String,
-    /// Rows that were wanted, in the order of their sequence numbers.
+    /// The wanted rows, in the order of their sequence numbers.
     pub batches: PerFamily<Vec<HotBatch>>,
-    /// One more than the last sequence number in it, of rows that were not wanted too.
+    /// One more than the last sequence number of each table, of all rows.
     pub end_seqs: PerFamily<u64>,
-    /// Tables with rows that this kymo has not, or of which it lacks a column or has it of another type.
+    /// Tables with rows that this kymo cannot take: it has no such table or column, or the column has another type.
     pub foreign: Vec<String>,
     /// Frames that were read.
     pub frames: u64,
-    /// Bytes that were read, from the start.
+    /// Bytes that could be read, from the start.
     pub bytes: u64,
     /// Why reading ended before the end.
     pub broken: Option<Broken>,
 }
 
-/// Reads a segment up to its end or its first frame that is not whole. `from` says from which sequence number on the rows
-/// of a family are wanted.
+/// Reads a segment up to its end or its first frame that is not whole. Of each family, the rows from the sequence number
+/// `from` on are wanted.
 #[must_use]
 pub fn read(bytes: &[u8], from: &dyn Fn(FamilyId) -> u64) -> Replayed {
     let mut reading = Reading { replayed: Replayed::default(), from, tables: HashMap::new() };
@@ -53,7 +53,7 @@ pub fn read(bytes: &[u8], from: &dyn Fn(FamilyId) -> u64) -> Replayed {
     reading.replayed
 }
 
-/// The first place after `start` at which a whole frame begins, if there is one.
+/// Where the first whole frame after `start` begins, if there is one.
 #[must_use]
 pub fn next_whole(bytes: &[u8], start: usize) -> Option<usize> {
     (start + 1..bytes.len()).find(|at| matches!(frame::next(&bytes[*at..]), Ok(Some(_))))
@@ -65,13 +65,13 @@ struct Reading<'a> {
     tables: HashMap<u16, Reader>,
 }
 
-/// The rows of a table as they come.
+/// The rows of a table so far.
 #[derive(Debug)]
 struct Reader {
     name: String,
-    /// Where each of the segment's columns goes, and how many bytes a row has of it.
+    /// For each of the segment's columns: its position in the table, and its bytes per row.
     columns: Vec<(Option<usize>, usize)>,
-    /// None for a table that is not ours.
+    /// None for a table that this kymo cannot take.
     family: Option<FamilyId>,
     texts: Vec<String>,
     first_seq: u64,
@@ -91,7 +91,7 @@ impl Reading<'_> {
     fn frames(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         let mut rest = match bytes.split_first_chunk() {
             Some((&MAGIC, rest)) => rest,
-            // Not even this was written, or not to the device.
+            // These bytes were never written, or never reached the device.
             Some(([0, 0, 0, 0, 0, 0, 0, 0], _)) => return Err(Broken::Checksum),
             None => return Err(Broken::Cut),
             Some(_) => return Err(Broken::Unknown("something else before it than segments of version 1")),
@@ -153,7 +153,7 @@ impl Reading<'_> {
         };
         let end_seq = &mut self.replayed.end_seqs[family];
         *end_seq = end.max(*end_seq);
-        // Of a frame that a file has in part, the rest is wanted.
+        // If a file has the first rows of a frame, the rest is wanted.
         let skipped = (self.from)(family).saturating_sub(header.sequence);
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(count);
         if skipped == count {
@@ -198,7 +198,7 @@ impl Reader {
                 Some((place(column, ty), width))
             })
             .collect::<Option<_>>()?;
-        // Times and labels are what a row is of; without them, or with values that have no place, it is none of ours.
+        // Every row needs its time and labels, and every value a column to go to.
         let has = |at: &usize| columns.iter().filter(|(place, _)| *place == Some(*at)).count() == 1;
         let needed = |table: &Table| {
             (0..table.columns.len()).filter(|at| !table.columns[*at].nullable()).all(|at| has(&at))
@@ -224,7 +224,7 @@ impl Reader {
         rest.is_empty().then_some(())
     }
 
-    /// Adds the rows of a frame but the first `skipped`; `None`, with nothing added, where a label has no text.
+    /// Adds the rows of a frame without the first `skipped`. `None`, with nothing added, if a label has no text.
     fn add(&mut self, first_seq: u64, count: usize, skipped: usize, body: &[u8]) -> Option<()> {
         let mut parts = Vec::with_capacity(self.columns.len());
         let mut rest = body;
@@ -259,7 +259,7 @@ impl Reader {
         usize::try_from(key).is_ok_and(|key| key < self.texts.len())
     }
 
-    /// The rows so far.
+    /// Takes the rows so far.
     fn take(&mut self) -> Option<HotBatch> {
         let table = self.family?.table;
         let rows = std::mem::take(&mut self.rows);

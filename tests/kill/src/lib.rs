@@ -1,1 +1,1 @@
-//! Only a test: see `tests/kill.rs`.
+//! Empty: this package is the test in `tests/kill.rs`.

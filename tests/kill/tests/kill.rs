@@ -1,7 +1,7 @@
-//! A store is killed at each of its steps, and what it had shown is there afterwards, once.
+//! A store is killed at each of its steps: every row that it had shown is there afterwards, once.
 //!
-//! This program starts itself as the child that is killed: by SIGKILL, at a fail point, the n-th time that it is reached.
-//! - `KYMO_KILLS`: how often at each step, each time at a later one; a small number where it is not set.
+//! This program starts itself as a child. At a fail point, the n-th time it is reached, the child kills itself by SIGKILL.
+//! - `KYMO_KILLS`: kills at each step, the n-th when the step is reached the n-th time; 3 unless set.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../../it/store/rows.rs"]
@@ -23,7 +23,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use rows::{Running, WINDOW, numbers, settings, time};
 
-/// All steps at which the store can be killed.
+/// All steps of the store.
 const STEPS: [&str; 17] = [
     "journal.create",
     "journal.begin",
@@ -47,17 +47,16 @@ const KILLS: u64 = 3;
 const SIGKILL: i32 = 9;
 /// Rows of an append.
 const ROWS: u64 = 20;
-/// Appends of a child that nobody kills: then the test has failed.
+/// A child that got so far without reaching its step ends, and the test fails.
 const APPENDS_MAX: u64 = 400;
-/// So much is kept: some files are deleted, and others that are compacted are not.
+/// Retention: it deletes some files, and keeps others that are compacted.
 const KEPT: Duration = Duration::from_secs(20_000);
 
 fn store_settings(data: &Path) -> StoreSettings {
     StoreSettings { journal_sync_interval: Duration::from_millis(2), retention_age_max: Some(KEPT), ..settings(data) }
 }
 
-/// Appends, flushes, compacts and deletes until killed at `step`. Tells before what it goes on from, and after each
-/// append what is shown.
+/// Appends, flushes, compacts and deletes until killed at `step`. Prints what is shown, at first and after each append.
 fn child(data: &Path, step: &str, nth: u64) {
     let running = Running::open(Arc::new(LocalDisk), store_settings(data));
     let mut next = ends(&numbers(&running.store.view()));
@@ -68,7 +67,7 @@ fn child(data: &Path, step: &str, nth: u64) {
     fail::cfg_callback(step, move || {
         if reached.fetch_add(1, Ordering::SeqCst) + 1 == nth {
             kill_process(getpid(), Signal::KILL).unwrap();
-            // Nothing more is done, on whichever thread this is.
+            // This thread does nothing more.
             loop {
                 std::thread::park();
             }
@@ -98,7 +97,7 @@ fn ends(numbers: &[Vec<u64>; 2]) -> [u64; 2] {
     [0, 1].map(|table: usize| numbers[table].last().map_or(0, |last| last + 1))
 }
 
-/// Kills a child at the `nth` time that it reaches `step`, and looks at what it left.
+/// Kills a child the `nth` time that it reaches `step`, and checks what it left.
 fn kill(data: &Path, step: &str, nth: u64) {
     let what = format!("{step}, {nth}");
     let mut child = Command::new(env::current_exe().unwrap())
@@ -125,16 +124,16 @@ fn kill(data: &Path, step: &str, nth: u64) {
         let (first, end) = (found.first().copied().unwrap_or(0), found.last().map_or(0, |last| last + 1));
         let hole = found.windows(2).find(|pair| pair[0] + 1 != pair[1]);
         assert_eq!(hole, None, "{what}: table {table} has {first} to {end}, but not between these, or one twice");
-        // At most what was being appended is there beyond what was shown; nothing of that is missing.
+        // The append under way may be there, too, as a whole.
         assert!(end == shown[table] || end == shown[table] + ROWS, "{what}: {end}, shown were {}", shown[table]);
-        // Only what retention may delete is gone.
+        // Retention may have deleted the rest.
         let kept = time(end.cast_signed()) - i64::try_from(KEPT.as_micros()).unwrap();
         assert!(first == 0 || time(first.cast_signed() - 1) < kept, "{what}: rows before {first} are gone");
     }
     running.close();
 }
 
-/// Retention deletes all that is older than it may be, also what children left that were killed before it did.
+/// Retention deletes all files past their age, also those that killed children left.
 fn bounded(data: &Path) {
     let running = Running::open(Arc::new(LocalDisk), store_settings(data));
     let end = ends(&numbers(&running.store.view()))[0];
