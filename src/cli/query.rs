@@ -18,7 +18,8 @@ use super::connect::{Target, block_on, spin, spinner};
 use super::output::{Destination, Format};
 use super::show;
 use crate::query::{Engine, QueryError, QuerySettings};
-use crate::store::lake::{LakeError, Scan};
+use crate::store::data_folder::FolderError;
+use crate::store::lake::Scan;
 use crate::store::verify::{Journaled, Report};
 use crate::store::{self, View};
 
@@ -128,7 +129,7 @@ fn warn_of(scan: &Scan) {
     }
 }
 
-fn warn_of_journal(journaled: Result<Journaled, LakeError>, view: &View) {
+fn warn_of_journal(journaled: Result<Journaled, FolderError>, view: &View) {
     match journaled.map(|journaled| journaled.rows_beyond(view)) {
         Ok(0) => {}
         Ok(rows) => {

@@ -1,34 +1,45 @@
-//! Files that somebody took away, and may bring back.
+//! Files and folders that somebody took away, and may bring back.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
-use super::disk::is_absent;
+use super::data_folder::JOURNAL;
+use super::disk::{create_folders, is_absent};
 use super::lake::DataFile;
-use super::{Loss, Store, TableView, View};
-use crate::family::FamilyId;
+use super::shared::{Absent, Loss, Store};
+use super::trouble::Part;
+use super::view::{TableView, View};
 
-/// More are not remembered, the oldest first.
+/// If there are more, the oldest are forgotten.
 const ABSENT_MAX: usize = 100_000;
 
-/// A file that the view does not show because it is not where it was: it may come back with its folder.
-#[derive(Clone, Debug)]
-pub(super) struct Absent {
-    /// The table.
-    family: FamilyId,
-    file: Arc<DataFile>,
-    /// It was told as a loss.
-    is_told: bool,
-}
-
 impl Store {
-    /// Shows no files that are not there any more, so that queries go on without them. They are a loss while there is a
-    /// data folder; all of them are shown again should they come back.
+    /// Looks for trouble that no failed call reports: a sync that hangs, a folder or segment that somebody deleted. Returns
+    /// whether rows need a flush soon. Call this about once a second.
+    pub fn check(&self) -> bool {
+        self.journal.check();
+        let held = self.lake.lock().hold();
+        let folders = [self.lake.root().to_owned(), self.settings.path.join(JOURNAL)];
+        let missing: Vec<&PathBuf> = folders.iter().filter(|folder| !folder.is_dir()).collect();
+        // These two are made again. If the data folder itself is gone, the store waits until it is back.
+        let made = held.and_then(|()| {
+            missing.iter().try_for_each(|folder| Ok(create_folders(&*self.disk, &self.settings.path, folder)?))
+        });
+        let changed = self.troubles.note(Part::Folder, made.err());
+        if changed || !missing.is_empty() {
+            self.look_for_files();
+        }
+        self.journal.take_flush_wanted()
+    }
+
+    /// Takes absent files out of the view, so that queries go on without them, and puts those back that are there again. If
+    /// the data folder is there, absent files are a loss.
     pub fn look_for_files(&self) {
-        // One thread at a time: two would find the same.
+        // One thread at a time: two would find the same files.
         let mut absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.lake.lock().hold().is_ok();
-        // What retention and compaction give up is there as long as this view.
+        // Files that retention and compaction give up are there as long as this view.
         let view = self.view();
         let mut gone = HashSet::new();
         for file in view.tables.values().flat_map(|table| table.files.iter()).filter(|file| is_absent(&file.path)) {
@@ -49,7 +60,7 @@ impl Store {
         *absent = away;
     }
 
-    /// Takes files out of the view and puts others in. Returns those that were in it.
+    /// Takes files out of the view and puts others back. Returns those that it took out.
     fn show_files(&self, gone: &HashSet<*const DataFile>, back: &[Absent]) -> Vec<Absent> {
         let _state = self.lock();
         let mut view = View::clone(&self.view.load());

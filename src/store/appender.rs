@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 
 use super::hot::{HotBatch, merge_tail, row_bytes};
-use super::{Dropped, Loss, State, Store, TableView, View};
+use super::shared::{Dropped, Loss, State, Store};
+use super::view::{TableView, View};
 use crate::family::{FamilyId, PerFamily};
 
 /// Rows that the journal cannot take are shown after this time.

@@ -5,10 +5,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::disk::{DiskError, step};
-use super::health::Part;
+use super::hot;
 use super::lake::DataFile;
-use super::writer::{self, Origin, Segment, WriteError};
-use super::{Loss, Store, TableView, View, hot};
+use super::shared::{Dropped, Loss, Store};
+use super::trouble::Part;
+use super::view::{TableView, View};
+use super::writer::{self, Provenance, Rows, WriteError};
 use crate::family::{FamilyId, PerFamily};
 
 /// What a flush did.
@@ -24,14 +26,6 @@ pub struct Flushed {
     pub took: Duration,
 }
 
-/// Rows that were dropped from memory while a flush was writing them. They are lost if the flush fails.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Dropped {
-    pub(super) first_seq: u64,
-    pub(super) end_seq: u64,
-    pub(super) loss: Loss,
-}
-
 impl Store {
     /// Writes the rows in memory to Parquet files and shows these in their place. A table that cannot be written does not
     /// keep the others from being written.
@@ -42,7 +36,7 @@ impl Store {
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
         if let Err(error) = self.lake.lock().hold() {
-            self.health.bad(Part::Folder, &error);
+            self.troubles.bad(Part::Folder, &error);
             self.lock().failed_flushes += 1;
             return Err(error.into());
         }
@@ -51,17 +45,17 @@ impl Store {
         let mut flushed = Flushed::default();
         let mut failure = None;
         for (family, table) in frozen.tables.iter() {
-            let origin = Origin { table: family.table, host: &self.settings.host, interval: intervals[family] };
-            if let Err(error) = self.flush_table(origin, table, &mut flushed) {
+            let provenance = Provenance { table: family.table, host: &self.settings.host, interval: intervals[family] };
+            if let Err(error) = self.flush_table(provenance, table, &mut flushed) {
                 failure = failure.or(Some(error));
             }
         }
         drop(frozen);
         self.settle();
         self.journal.delete_covered(&self.covered());
-        self.health.note(Part::Flush, failure.as_ref());
+        self.troubles.note(Part::Flush, failure.as_ref());
         if failure.is_none() {
-            self.health.good(Part::JournalSize);
+            self.troubles.good(Part::JournalSize);
         }
         let mut state = self.lock();
         flushed.took = begun.elapsed();
@@ -80,16 +74,16 @@ impl Store {
     /// Publishes the rows of a table, a file for each day, and shows each file in the place of its rows.
     pub(super) fn flush_table(
         &self,
-        origin: Origin<'_>,
+        provenance: Provenance<'_>,
         table: &TableView,
         flushed: &mut Flushed,
     ) -> Result<(), WriteError> {
         // Numbers of recovered rows may have gaps. Those of a file have none, so each run gets its own.
         for run in table.hot.chunk_by(|one, next| one.end_seq() == next.first_seq) {
             let batches = run.iter().map(|hot| hot.batch.clone()).collect();
-            let segment = Segment { first_seq: run[0].first_seq, batches };
-            for (date, day) in writer::split_by_date(&segment) {
-                let file = self.publisher.publish_rows(origin, date, &day)?;
+            let rows = Rows { first_seq: run[0].first_seq, batches };
+            for (date, day) in writer::split_by_date(&rows) {
+                let file = self.publisher.publish_rows(provenance, date, &day)?;
                 flushed.rows += file.rows;
                 flushed.bytes += file.bytes;
                 flushed.files.push(file.path.clone());

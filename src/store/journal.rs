@@ -1,20 +1,21 @@
-//! The journal: what was drained is on disk before a query sees it, long before it is a Parquet file.
+//! The journal: drained rows are on disk before a query sees them, long before they are in a Parquet file.
 //!
-//! The drain thread hands over one buffer a drain and waits until it is written, but not for long: a disk that hangs must
-//! not keep alert rules from what was sampled. The store shows rows once they are written, or after some seconds all the
-//! same. A thread of its own writes, another one syncs every `journal_sync_interval`. So a process that is killed loses what
-//! was not drained, and a host that loses power what was not synced.
+//! The drain thread hands over one buffer a drain and waits until it is written, but only for a short while: a disk that
+//! hangs must not keep alert rules from new rows. The store shows rows once they are written, or after a few seconds. The
+//! journal has two threads: one writes, the other syncs every `journal_sync_interval`. So a killed process loses only what
+//! was not drained, and a power loss only what was not synced.
 //!
-//! Rows go to one segment after the other. A flush begins a new one, and when all rows of an older one are in Parquet
-//! files, it is deleted. After an error a segment is not written any more, and never synced again; the next drain begins
-//! another, and a flush is asked for, since rows of the broken one are in memory only.
+//! One segment is written at a time. A flush has the next drain begin another one, and a segment is deleted once all its
+//! rows are in Parquet files. After an error a segment is neither written nor synced again: the next drain begins another,
+//! and a flush is wanted, as rows of the broken segment may be in memory only.
 
 mod encode;
 pub mod frame;
+mod queue;
 pub mod replay;
 mod segment;
+mod state;
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,28 +24,22 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 
 use super::disk::{Disk, DiskError, DiskFile, step};
-use super::health::{Health, Part};
 use super::lock::FolderLock;
+use super::trouble::{Part, Troubles};
 use crate::family::{FamilyId, PerFamily};
 use encode::Encoder;
-pub(super) use segment::{ASIDE, Left, aside, segment_number};
-pub use segment::{JOURNAL, SUFFIX};
-use segment::{Segment, segment_name};
+use queue::Chunk;
+pub use segment::SUFFIX;
+pub(super) use segment::{ASIDE, Sealed, aside, end_seq_max, missing_rows, segment_number};
+use segment::{Open, segment_name};
+use state::{State, Writer};
 
-/// How long the drain thread waits for a write. Beyond it does not wait any more until the disk has caught up.
+/// How long the drain thread waits for a write. After one that took longer it waits no more until the disk has caught up.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// What may wait to be written. Rows beyond are not in the journal, but still in memory and in the next file.
-const WAITING_BYTES_MAX: usize = 16 << 20;
-/// A larger segment is followed by another, so that what a broken one holds is bounded.
-const SEGMENT_BYTES_MAX: u64 = 64 << 20;
-/// After an error it is tried again no sooner.
+/// From an error to the next try.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// A sync that takes longer is told.
+/// Troubles reports a sync that takes longer.
 const SYNC_PATIENCE: Duration = Duration::from_millis(900);
-/// Buffers that are kept for later drains.
-const SPARE_BUFFERS_MAX: usize = 4;
-/// A buffer that had to be larger is not kept.
-const SPARE_BYTES_MAX: usize = 1 << 20;
 
 /// What a journal is given.
 #[derive(Clone, Debug)]
@@ -61,107 +56,39 @@ pub(super) struct Journal {
     folder: PathBuf,
     lock: Arc<FolderLock>,
     settings: JournalSettings,
-    health: Arc<Health>,
+    troubles: Arc<Troubles>,
     encoder: Mutex<Encoder>,
     state: Mutex<State>,
-    /// One sync at a time: two would each take the other's work for done.
+    /// One sync at a time: of two, each would take the other's work as done.
     syncing: Mutex<()>,
-    /// For the writing thread: there is something to write.
+    /// Wakes the writing thread: there is something to write.
     submitted: Condvar,
-    /// For the drain thread: it is written.
+    /// Wakes the drain thread: a chunk is written.
     written: Condvar,
-    /// For the syncing thread: all is written.
+    /// Wakes the syncing thread: the writing thread has ended.
     stopping: Condvar,
 }
 
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each says one thing of its own")]
-struct State {
-    waiting: VecDeque<Chunk>,
-    waiting_bytes: usize,
-    spare: Vec<Vec<u8>>,
-    /// Chunks handed over, and those that were written or given up.
-    submitted: u64,
-    done: u64,
-    /// The disk did not keep up; cleared once it has.
-    behind: bool,
-    /// The next chunk begins a segment.
-    rotate: bool,
-    /// And not before this.
-    retry_at: Option<Instant>,
-    next_number: u64,
-    /// From the oldest to the newest.
-    segments: VecDeque<Segment>,
-    /// The folder has a new name that is not synced.
-    folder_unsynced: bool,
-    /// A sync is under way since.
-    syncing_since: Option<Instant>,
-    /// Rows that went to no segment, or to one that could not be synced, are not in files yet.
-    flush_wanted: bool,
-    /// Rows that were given up since start.
-    lost_rows: u64,
-    /// A thread writes what is handed over.
-    attached: bool,
-    stop: bool,
-}
-
-/// What is written in one step.
-#[derive(Debug)]
-struct Chunk {
-    bytes: Vec<u8>,
-    /// It begins the segment of this number.
-    begins: Option<u64>,
-    /// Families, and one more than the sequence number of their last row in it.
-    end_seqs: Vec<(FamilyId, u64)>,
-    rows: u64,
-}
-
 impl Journal {
-    /// A journal in `folder`, which is there, whose next segment has the number `next_number`.
+    /// A journal in `folder`, which is there. `left` are its segments so far. The next segment has the number `next_number`,
+    /// which must be greater than theirs and than all sequence numbers so far.
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         folder: PathBuf,
         lock: Arc<FolderLock>,
         settings: JournalSettings,
-        health: Arc<Health>,
-        left: Vec<Left>,
+        troubles: Arc<Troubles>,
+        left: Vec<Sealed>,
         next_number: u64,
     ) -> Journal {
-        let segments = left.into_iter().map(|Left { path, bytes, end_seqs, set_aside }| Segment {
-            path,
-            bytes,
-            synced_bytes: bytes,
-            file: None,
-            closed: true,
-            set_aside,
-            end_seqs,
-        });
-        let state = State {
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            spare: Vec::new(),
-            submitted: 0,
-            done: 0,
-            behind: false,
-            rotate: true,
-            retry_at: None,
-            next_number,
-            segments: segments.collect(),
-            folder_unsynced: false,
-            syncing_since: None,
-            flush_wanted: false,
-            lost_rows: 0,
-            attached: false,
-            stop: false,
-        };
         Journal {
             disk,
             folder,
             lock,
             encoder: Mutex::new(Encoder::new(settings.host.clone())),
             settings,
-            health,
-            state: Mutex::new(state),
+            troubles,
+            state: Mutex::new(State::new(left, next_number)),
             syncing: Mutex::default(),
             submitted: Condvar::new(),
             written: Condvar::new(),
@@ -169,71 +96,69 @@ impl Journal {
         }
     }
 
-    /// Hands over rows of some families, each with the sequence number of its first, and waits until they are written,
-    /// but no longer than a short while. They are in the journal, or will never be, once [`done`](Self::done) is not less
-    /// than what this returns. Called by the drain thread alone. Does nothing before [`attach`](Self::attach).
+    /// Hands over rows of some families, each batch with the sequence number of its first row, and waits until they are
+    /// written, but only for a short while. Once [`done`](Self::done) has reached what this returns, they are in the journal
+    /// or were given up. Called by the drain thread alone. Before [`attach`](Self::attach) rows are not journaled.
     pub(super) fn append(&self, batches: &[(FamilyId, u64, &RecordBatch)]) -> u64 {
+        let end_seqs: Vec<(FamilyId, u64)> =
+            batches.iter().map(|(family, first_seq, batch)| (*family, first_seq + batch.num_rows() as u64)).collect();
+        let rows = batches.iter().map(|(.., batch)| batch.num_rows() as u64).sum();
         let mut state = self.lock();
-        if !state.attached {
-            return state.done;
+        let number = state.next_number;
+        // Also for rows that go to no segment: see `end_seq_max`.
+        state.next_number = end_seqs.iter().map(|(_, end_seq)| *end_seq).fold(number + 1, u64::max);
+        if state.writer == Writer::Absent {
+            return state.queue.done();
         }
         let rotate = std::mem::take(&mut state.rotate);
         if rotate && state.retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
-            state.give_up(batches.iter().map(|(.., batch)| batch.num_rows() as u64).sum());
-            return state.submitted;
+            state.give_up(rows);
+            return state.queue.submitted();
         }
-        let begins = rotate.then_some(state.next_number);
-        state.next_number += u64::from(rotate);
-        let bytes = state.spare.pop().unwrap_or_default();
+        let bytes = state.queue.buffer();
         drop(state);
-        let chunk = self.encode(Chunk { bytes, begins, end_seqs: Vec::new(), rows: 0 }, batches);
+        let mut chunk = Chunk { bytes, begins: rotate.then_some(number), end_seqs, rows };
+        self.encode(&mut chunk, batches);
         let mut state = self.lock();
-        if state.waiting_bytes + chunk.bytes.len() > WAITING_BYTES_MAX {
-            self.health.bad(Part::Journal, "the disk does not keep up with the journal's writes");
-            state.give_up(chunk.rows);
-            state.recycle(chunk.bytes);
-            return state.submitted;
+        if let Err(chunk) = state.queue.push(chunk) {
+            self.troubles.bad(Part::Journal, "the disk does not keep up with the journal's writes");
+            state.give_up(rows);
+            state.queue.recycle(chunk.bytes);
+            return state.queue.submitted();
         }
-        state.waiting_bytes += chunk.bytes.len();
-        state.waiting.push_back(chunk);
-        state.submitted += 1;
-        let target = state.submitted;
+        let target = state.queue.submitted();
         self.submitted.notify_one();
-        if state.behind {
+        if state.queue.behind {
             return target;
         }
-        let waited = self.written.wait_timeout_while(state, PATIENCE, |state| state.done < target);
+        let waited = self.written.wait_timeout_while(state, PATIENCE, |state| state.queue.done() < target);
         let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() {
-            state.behind = true;
-            self.health.bad(Part::Journal, "the disk does not take the journal's writes in time");
+            state.queue.behind = true;
+            self.troubles.bad(Part::Journal, "the disk does not take the journal's writes in time");
         }
         target
     }
 
-    /// How many appends are written or given up.
-    pub(super) fn done(&self) -> u64 {
-        self.lock().done
-    }
-
-    /// From now on a thread runs [`write_until_stopped`](Self::write_until_stopped).
-    pub(super) fn attach(&self) {
-        self.lock().attached = true;
-    }
-
-    /// Fills a chunk with the rows, and before them with what they need.
-    fn encode(&self, mut chunk: Chunk, batches: &[(FamilyId, u64, &RecordBatch)]) -> Chunk {
+    /// Fills a chunk with rows, and before them with what they need and the segment lacks.
+    fn encode(&self, chunk: &mut Chunk, batches: &[(FamilyId, u64, &RecordBatch)]) {
         let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = chunk.begins {
             encoder.begin(&mut chunk.bytes, number);
         }
         for &(family, first_seq, batch) in batches {
-            let rows = batch.num_rows() as u64;
-            chunk.rows += rows;
-            chunk.end_seqs.push((family, first_seq + rows));
             encoder.rows(&mut chunk.bytes, family, first_seq, batch);
         }
-        chunk
+    }
+
+    /// How many appends are written or given up.
+    pub(super) fn done(&self) -> u64 {
+        self.lock().queue.done()
+    }
+
+    /// From now on a thread runs [`write_until_stopped`](Self::write_until_stopped).
+    pub(super) fn attach(&self) {
+        self.lock().writer = Writer::Running;
     }
 
     /// Has the next drain begin a new segment.
@@ -241,7 +166,7 @@ impl Journal {
         self.lock().rotate = true;
     }
 
-    /// Whether rows that no segment holds for sure wait for a flush. Says so once.
+    /// Whether a flush should come soon, since some rows are in no segment that can be synced. True once.
     pub(super) fn take_flush_wanted(&self) -> bool {
         std::mem::take(&mut self.lock().flush_wanted)
     }
@@ -249,24 +174,23 @@ impl Journal {
     /// Bytes of all segments, and rows that went to none since start.
     pub(super) fn stats(&self) -> (u64, u64) {
         let state = self.lock();
-        (state.segments.iter().map(|segment| segment.bytes).sum(), state.lost_rows)
+        (state.bytes(), state.lost_rows)
     }
 
-    /// Looks after what goes wrong without a call that fails: a sync that takes too long, a segment that somebody
-    /// deleted.
+    /// Finds what goes wrong without an error: a sync that takes too long, a segment that somebody deleted.
     pub(super) fn check(&self) {
         let state = self.lock();
         if state.syncing_since.is_some_and(|since| since.elapsed() > SYNC_PATIENCE) {
-            self.health.bad(Part::Sync, "a sync of the journal has taken longer than a second");
+            self.troubles.bad(Part::Sync, "a sync of the journal has taken longer than a second");
         }
-        let current = state.segments.back().filter(|segment| !segment.closed).map(|segment| segment.path.clone());
-        // A folder that does not answer must not keep the drain thread from its lock.
+        let path = state.open.as_ref().map(|open| open.segment.path.clone());
+        // If the folder does not answer, the drain thread must still get the lock.
         drop(state);
-        let Some(current) = current.filter(|path| path.symlink_metadata().is_err()) else { return };
+        let Some(path) = path.filter(|path| path.symlink_metadata().is_err()) else { return };
         let mut state = self.lock();
-        if state.segments.back().is_some_and(|segment| !segment.closed && segment.path == current) {
-            self.health.bad(Part::Journal, "the segment that is written was deleted");
-            state.break_current();
+        if state.open.as_ref().is_some_and(|open| open.segment.path == path) {
+            self.troubles.bad(Part::Journal, "the segment that is written was deleted");
+            state.break_open();
         }
     }
 
@@ -274,58 +198,49 @@ impl Journal {
     pub(super) fn write_until_stopped(&self) {
         let mut state = self.lock();
         loop {
-            let Some(chunk) = state.waiting.pop_front() else {
-                if state.stop {
-                    state.attached = false;
+            let Some(chunk) = state.queue.pop() else {
+                if state.writer == Writer::Stopping {
+                    state.writer = Writer::Absent;
                     self.stopping.notify_all();
                     return;
                 }
-                let idle = |state: &mut State| state.waiting.is_empty() && !state.stop;
+                let idle = |state: &mut State| state.queue.is_empty() && state.writer == Writer::Running;
                 state = self.submitted.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            state.waiting_bytes -= chunk.bytes.len();
-            let file = state.segments.back().and_then(|segment| segment.file.clone().filter(|_| !segment.closed));
+            let file = state.open.as_ref().map(|open| Arc::clone(&open.file));
             drop(state);
             let written = self.write(&chunk, file);
             if matches!(written, Ok(Some(_))) {
-                // What cannot be deleted now is tried again, and told, by the next flush.
+                // The next flush tries and reports what fails here.
                 let _ = self.shrink();
             }
             state = self.lock();
             match written {
-                Ok(created) => {
-                    if let Some(segment) = created {
-                        state.segments.iter_mut().for_each(|segment| segment.closed = true);
-                        state.segments.push_back(segment);
-                        state.folder_unsynced = true;
-                    }
-                    let full = state.note_written(&chunk);
-                    state.rotate |= full;
-                    state.retry_at = None;
-                    if state.waiting.is_empty() {
-                        state.behind = false;
-                        self.health.good(Part::Journal);
+                Ok(begun) => {
+                    state.note_written(&chunk, begun);
+                    if state.queue.is_empty() {
+                        state.queue.behind = false;
+                        self.troubles.good(Part::Journal);
                     }
                 }
                 Err(reason) => {
                     if let Some(reason) = reason {
-                        self.health.bad(Part::Journal, reason);
+                        self.troubles.bad(Part::Journal, reason);
                         state.retry_at = Some(Instant::now() + RETRY_INTERVAL);
-                        state.break_current();
+                        state.break_open();
                     }
                     state.give_up(chunk.rows);
                 }
             }
-            state.done += 1;
-            state.recycle(chunk.bytes);
+            state.queue.finish(chunk);
             self.written.notify_all();
         }
     }
 
-    /// Writes a chunk to `file`, or to the segment that it begins, which is returned. An error without a reason is one
-    /// that was told before: the segment is broken.
-    fn write(&self, chunk: &Chunk, file: Option<Arc<dyn DiskFile>>) -> Result<Option<Segment>, Option<DiskError>> {
+    /// Writes a chunk to `file`, or to the segment that it begins, which is returned. The error has no reason if an earlier
+    /// one told it: the segment that the chunk belongs to is broken.
+    fn write(&self, chunk: &Chunk, file: Option<Arc<dyn DiskFile>>) -> Result<Option<Open>, Option<DiskError>> {
         let Some(number) = chunk.begins else {
             let file = file.ok_or(None)?;
             let written = step("journal.write").and_then(|()| file.append(&chunk.bytes));
@@ -334,32 +249,24 @@ impl Journal {
                 .map_err(|error| Some(DiskError::of("write the journal in", &self.folder)(error)));
         };
         let path = self.folder.join(segment_name(number));
-        // Where the folder is another one now, it may be another process'.
+        // Another process may own the folder that has this path now.
         let held = self.lock.hold().map_err(io::Error::other);
         let created = held.and_then(|()| step("journal.create")).and_then(|()| self.disk.create(&path));
         let file = created.map_err(|error| Some(DiskError::of("create", &path)(error)))?;
         if let Err(error) = step("journal.begin").and_then(|()| file.append(&chunk.bytes)) {
-            // What is left of it is cut at the next start if it can't be removed now.
+            // If this fails, too, the next start cuts what is left.
             let _ = self.disk.remove(&path);
             return Err(Some(DiskError::of("write", &path)(error)));
         }
-        Ok(Some(Segment {
-            path,
-            bytes: 0,
-            synced_bytes: 0,
-            file: Some(file),
-            closed: false,
-            set_aside: false,
-            end_seqs: PerFamily::default(),
-        }))
+        Ok(Some(Open::new(path, file)))
     }
 
     /// Syncs every interval until the writing thread has ended, and then once more.
     pub(super) fn sync_until_stopped(&self) {
         loop {
-            let state = self.lock();
-            let waited = self.stopping.wait_timeout_while(state, self.settings.sync_interval, |state| state.attached);
-            let ended = !waited.unwrap_or_else(PoisonError::into_inner).0.attached;
+            let is_written = |state: &mut State| state.writer != Writer::Absent;
+            let waited = self.stopping.wait_timeout_while(self.lock(), self.settings.sync_interval, is_written);
+            let ended = waited.unwrap_or_else(PoisonError::into_inner).0.writer == Writer::Absent;
             self.sync();
             if ended {
                 return;
@@ -371,15 +278,8 @@ impl Journal {
     pub(super) fn sync(&self) -> bool {
         let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.lock();
-        let mut unsynced: Vec<(PathBuf, Arc<dyn DiskFile>, u64)> = Vec::new();
-        for segment in &mut state.segments {
-            if segment.bytes > segment.synced_bytes {
-                unsynced.extend(segment.file.clone().map(|file| (segment.path.clone(), file, segment.bytes)));
-            } else if segment.closed {
-                segment.file = None;
-            }
-        }
-        // Cleared before: what is created meanwhile needs another sync.
+        let unsynced = state.unsynced();
+        // Cleared before the sync: a file that is created meanwhile needs another one.
         let folder = std::mem::take(&mut state.folder_unsynced);
         if unsynced.is_empty() && !folder {
             return state.is_synced();
@@ -387,95 +287,95 @@ impl Journal {
         state.syncing_since = Some(Instant::now());
         drop(state);
         let mut failed = None;
-        if folder {
-            let synced = step("journal.sync_folder").and_then(|()| self.disk.sync_folder(&self.folder));
-            match synced {
-                Ok(()) => {}
-                Err(error) => {
-                    self.lock().folder_unsynced = true;
-                    failed = Some(DiskError::of("sync folder", &self.folder)(error));
-                }
-            }
+        if folder && let Err(error) = step("journal.sync_folder").and_then(|()| self.disk.sync_folder(&self.folder)) {
+            self.lock().folder_unsynced = true;
+            failed = Some(DiskError::of("sync folder", &self.folder)(error));
         }
         for (path, file, bytes) in unsynced {
             let synced = step("journal.sync").and_then(|()| file.sync());
-            let mut state = self.lock();
-            let Some(segment) = state.segments.iter_mut().find(|segment| segment.path == path) else { continue };
-            match synced {
-                Ok(()) => segment.synced_bytes = bytes,
-                Err(error) => {
-                    // This descriptor is never synced again: its rows are for the next flush.
-                    failed = Some(DiskError::of("sync", &path)(error));
-                    segment.file = None;
-                    let is_current = !segment.closed;
-                    segment.closed = true;
-                    state.rotate |= is_current;
-                    state.flush_wanted = true;
-                }
+            let is_there = self.lock().note_synced(&path, bytes, synced.is_ok());
+            if let (true, Err(error)) = (is_there, synced) {
+                failed = Some(DiskError::of("sync", &path)(error));
             }
         }
         let mut state = self.lock();
         state.syncing_since = None;
         let all = failed.is_none() && state.is_synced();
         drop(state);
-        self.health.note(Part::Sync, failed);
+        self.troubles.note(Part::Sync, failed);
         all
+    }
+
+    /// Deletes segments all of whose rows are before `covered`, and the oldest beyond the bytes that all may have.
+    pub(super) fn delete_covered(&self, covered: &PerFamily<u64>) {
+        let deleted = self.checkpoint(covered).and_then(|()| self.shrink());
+        self.troubles.note(Part::JournalDelete, deleted.err());
+    }
+
+    /// Deletes segments all of whose rows are before `covered`: those are in files, or dropped and counted.
+    ///
+    /// # Errors
+    /// When a segment cannot be deleted. The next call tries again.
+    fn checkpoint(&self, covered: &PerFamily<u64>) -> Result<(), DiskError> {
+        loop {
+            let mut state = self.lock();
+            let at = state.sealed.iter().position(|sealed| sealed.is_covered(covered));
+            let Some(sealed) = at.and_then(|at| state.sealed.remove(at)) else { return Ok(()) };
+            drop(state);
+            self.delete(sealed)?;
+        }
+    }
+
+    /// Deletes the oldest segments until all of them have at most the bytes that they may have. If their rows are not in
+    /// files, they are in memory only.
+    ///
+    /// # Errors
+    /// When a segment cannot be deleted.
+    fn shrink(&self) -> Result<(), DiskError> {
+        loop {
+            let mut state = self.lock();
+            let is_full = state.bytes() > self.settings.bytes_max;
+            let Some(oldest) = state.sealed.pop_front_if(|_| is_full) else { return Ok(()) };
+            drop(state);
+            // The next flush that succeeds ends this trouble.
+            self.troubles
+                .bad(Part::JournalSize, "the journal is full, as no flush succeeds: its oldest segments were deleted");
+            self.delete(oldest)?;
+        }
+    }
+
+    /// Deletes a segment, or gives it the name of those that are kept. If that fails, it is the oldest again.
+    fn delete(&self, sealed: Sealed) -> Result<(), DiskError> {
+        let path = &sealed.segment.path;
+        let delete = || if sealed.is_damaged { self.disk.rename(path, &aside(path)) } else { self.disk.remove(path) };
+        let deleted = step("journal.delete").and_then(|()| delete());
+        let Err(error) = deleted.or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        }) else {
+            return Ok(());
+        };
+        let error = DiskError::of("delete the segment", path)(error);
+        self.lock().sealed.push_front(sealed);
+        Err(error)
     }
 
     /// Nothing is appended any more: all segments can be deleted once their rows are in files.
     pub(super) fn close(&self) {
-        self.lock().segments.iter_mut().for_each(|segment| segment.closed = true);
+        self.lock().seal();
     }
 
     /// Has both threads end once everything that was handed over is written and synced.
     pub(super) fn stop(&self) {
-        self.lock().stop = true;
+        let mut state = self.lock();
+        if state.writer == Writer::Running {
+            state.writer = Writer::Stopping;
+        }
         self.submitted.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change leaves the state whole, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Whether no segment has rows that a sync failed for: those are for a flush.
-    fn is_synced(&self) -> bool {
-        self.segments.iter().all(|segment| segment.file.is_some() || segment.bytes == segment.synced_bytes)
-    }
-
-    /// A chunk of so many rows goes to no segment. Later ones build on it, so the next one begins a new segment.
-    fn give_up(&mut self, rows: u64) {
-        self.lost_rows += rows;
-        self.rotate = true;
-        self.flush_wanted = true;
-    }
-
-    /// Nothing is written to the newest segment any more.
-    fn break_current(&mut self) {
-        if let Some(segment) = self.segments.back_mut() {
-            segment.closed = true;
-        }
-        self.rotate = true;
-        self.flush_wanted = true;
-    }
-
-    /// Counts a chunk that was written to the newest segment; whether that has enough.
-    fn note_written(&mut self, chunk: &Chunk) -> bool {
-        let Some(segment) = self.segments.back_mut() else { return true };
-        segment.bytes += chunk.bytes.len() as u64;
-        for (family, end_seq) in &chunk.end_seqs {
-            let known = &mut segment.end_seqs[*family];
-            *known = (*end_seq).max(*known);
-        }
-        segment.bytes >= SEGMENT_BYTES_MAX
-    }
-
-    fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
     }
 }

@@ -1,8 +1,7 @@
 //! The lake: the Parquet files of a data folder, found at start and kept in the view from then on.
 
 use std::cmp::Reverse;
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -13,8 +12,8 @@ use parquet::schema::types::ColumnDescPtr;
 
 use crate::family::{FamilyId, PerFamily};
 
-use super::disk::{Disk, DiskError, create_folders, sync_name};
-use super::journal::JOURNAL;
+use super::data_folder::{FolderError, JOURNAL, LAKE, entries};
+use super::disk::{Disk, create_folders, sync_name};
 use super::lock::FolderLock;
 use super::partition;
 use super::trash::Trash;
@@ -39,7 +38,7 @@ pub struct DataFile {
 }
 
 impl DataFile {
-    /// A published file with the rows `sequence.0..sequence.1`.
+    /// A published file whose rows have the sequence numbers `sequence.0..sequence.1`.
     #[must_use]
     pub fn new(path: PathBuf, sequence: (u64, u64), rows: u64, bytes: u64, time_range: (i64, i64)) -> DataFile {
         let (first_seq, end_seq) = sequence;
@@ -48,11 +47,11 @@ impl DataFile {
 
     /// Has the file deleted when the last view that shows it is dropped.
     pub(super) fn give_up(&self, trash: &Arc<Trash>) {
-        // It is given up once.
+        // Only the first call counts.
         let _ = self.given_up.set(Arc::clone(trash));
     }
 
-    /// Whether it has all rows of the other: those of its sequence numbers, as far as their times say.
+    /// Whether it has all rows of the other: its sequence numbers and times include the other's.
     fn has_rows_of(&self, other: &DataFile) -> bool {
         let within = |outer: (i64, i64), inner: (i64, i64)| outer.0 <= inner.0 && inner.1 <= outer.1;
         self.first_seq <= other.first_seq
@@ -71,37 +70,7 @@ impl Drop for DataFile {
     }
 }
 
-/// Why a data folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LakeError {
-    /// The file system refused.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// Another daemon records into it.
-    #[error("data folder {} is in use by another kymo ({holder}); stop it or give this one another storage.path", path.display())]
-    Held {
-        /// The data folder.
-        path: PathBuf,
-        /// What the holder wrote into the lock file.
-        holder: String,
-    },
-    /// Somebody put another folder in the place of the one that is recorded into.
-    #[error("data folder {} has recordings of another kymo now; restart this one to go on in it", path.display())]
-    Replaced {
-        /// The data folder.
-        path: PathBuf,
-    },
-    /// There is no lake in it.
-    #[error("{} holds no recordings: there is no folder {} in it", path.display(), LAKE)]
-    NoLake {
-        /// The folder.
-        path: PathBuf,
-    },
-}
-
-/// The folder of the Parquet files within the data folder.
-pub const LAKE: &str = "lake";
-/// A lake is listed so often until nothing of what was listed vanishes meanwhile.
+/// If files vanish while a lake is listed, it is listed again, so often in all.
 const SCANS_MAX: u32 = 5;
 
 /// A data folder held by this process.
@@ -116,13 +85,13 @@ impl Lake {
     ///
     /// # Errors
     /// When the folder cannot be made or written, or when another process holds it.
-    pub fn open(disk: &dyn Disk, data: &Path) -> Result<Lake, LakeError> {
+    pub fn open(disk: &dyn Disk, data: &Path) -> Result<Lake, FolderError> {
         let (root, journal) = (data.join(LAKE), data.join(JOURNAL));
-        // Folders above the data folder are made as they are missing, too.
+        // Missing folders above the data folder are made, too.
         let above = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new(""));
         for folder in [&root, &journal] {
             create_folders(disk, above, folder)?;
-            // Whoever made it may have been killed before this.
+            // An earlier process may have made it and been killed before the sync.
             sync_name(disk, folder)?;
         }
         Ok(Lake { root, lock: Arc::new(FolderLock::take(data)?) })
@@ -139,16 +108,15 @@ impl Lake {
         &self.root
     }
 
-    /// The files of one host, after removing what a killed process left half written.
+    /// The files of one host. Removes what a killed process left half written.
     ///
     /// # Errors
     /// When a folder cannot be read.
-    pub fn recover(&self, disk: &Arc<dyn Disk>, host: &str) -> Result<Scan, LakeError> {
+    pub fn recover(&self, disk: &Arc<dyn Disk>, host: &str) -> Result<Scan, FolderError> {
         let mut scan = scan(&self.root, |table| Ok(vec![partition::host_folder(&self.root, table, host)]))?;
         scan.temporaries.retain(|path| disk.remove(path).is_ok());
         scan.superseded.retain(|path| {
-            // What has its rows was given its name, but maybe not on the device yet. What cannot be removed is at the next
-            // start.
+            // The file that has its rows may not have its name on the device yet. The next start tries again what fails.
             let folder = path.parent().unwrap_or(&self.root);
             disk.sync_folder(folder).and_then(|()| disk.remove(path)).is_ok()
         });
@@ -156,36 +124,36 @@ impl Lake {
     }
 }
 
-/// What stands in a lake.
+/// What was found in a lake.
 #[derive(Debug, Default)]
 pub struct Scan {
     /// In the order of sequence numbers.
     pub files: PerFamily<Vec<Arc<DataFile>>>,
-    /// One more than the greatest sequence number in any name, of files that could not be read, too. Numbers are not given
+    /// One more than the greatest sequence number in any name, also of files that could not be read: no number is given
     /// twice.
     pub end_seqs: PerFamily<u64>,
     /// Files that kymo did not write or cannot read, and why. They are left alone.
     pub foreign: Vec<(PathBuf, String)>,
-    /// Files that were never published. A daemon that starts removes them, unless it may not.
+    /// Files that were never published. The next start removes them.
     pub temporaries: Vec<PathBuf>,
-    /// Files all of whose rows another one has: a compaction was interrupted. A daemon that starts deletes them.
+    /// Files all of whose rows another one has: a compaction was interrupted. The next start deletes them.
     pub superseded: Vec<PathBuf>,
 }
 
-/// The files of all hosts in `data`, changing nothing; also while a daemon records there.
+/// The files of all hosts in `data`. Changes nothing; a daemon may be recording there.
 ///
 /// # Errors
 /// When there is no lake or a folder cannot be read.
-pub fn scan_read_only(data: &Path) -> Result<Scan, LakeError> {
+pub fn scan_read_only(data: &Path) -> Result<Scan, FolderError> {
     let root = data.join(LAKE);
     if !root.is_dir() {
-        return Err(LakeError::NoLake { path: data.into() });
+        return Err(FolderError::NoLake { path: data.into() });
     }
     let hosts = |table: &str| Ok(entries(&root.join(table))?.into_iter().filter(|path| path.is_dir()).collect());
     let mut tries = 1;
     loop {
         let scan = scan(&root, hosts)?;
-        // What was listed and is gone now was deleted by a daemon, which may have made another file of it.
+        // A daemon deleted what was listed and is gone now; another file may have its rows.
         let is_gone = |(path, _): &(PathBuf, String)| path.symlink_metadata().is_err();
         if tries == SCANS_MAX || !scan.foreign.iter().any(is_gone) {
             return Ok(scan);
@@ -194,7 +162,7 @@ pub fn scan_read_only(data: &Path) -> Result<Scan, LakeError> {
     }
 }
 
-fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, LakeError>) -> Result<Scan, LakeError> {
+fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, FolderError>) -> Result<Scan, FolderError> {
     let mut scan = Scan::default();
     for family in FamilyId::all() {
         let mut all = Vec::new();
@@ -256,21 +224,6 @@ fn without_superseded(mut files: Vec<Arc<DataFile>>) -> (Vec<Arc<DataFile>>, Vec
         }
         true
     })
-}
-
-/// What stands in a folder, in the order of names; nothing when this is no folder.
-pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, LakeError> {
-    let io = |source| LakeError::from(DiskError::of("read folder", folder)(source));
-    let listing = match fs::read_dir(folder) {
-        Ok(listing) => listing,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(io(error)),
-    };
-    let mut paths = listing.map(|entry| Ok(entry.map_err(io)?.path())).collect::<Result<Vec<_>, LakeError>>()?;
-    paths.sort();
-    Ok(paths)
 }
 
 /// Reads a file's footer.

@@ -6,28 +6,27 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::data_folder::{FolderError, has_recordings};
 use super::disk::DiskError;
-use super::journal::JOURNAL;
-use super::lake::{LAKE, LakeError, entries};
 use super::partition;
 use crate::sampler::wall_us;
 
 const LOCK: &str = "LOCK";
 
-/// Folders that a process holds at once, as when a disk is mounted over the one that it began with.
+/// Folders that a process holds at once. It holds more than one when a disk is mounted over the first.
 const HELD_MAX: usize = 8;
 
-/// A data folder that is this process', by flock(2) on a file in it: the kernel frees it however the process ends.
+/// A data folder that this process holds, by flock(2) on a file in it. The kernel frees it however the process ends.
 #[derive(Debug)]
 pub(super) struct FolderLock {
     data: PathBuf,
-    /// From the first to the newest: each may come back.
+    /// From the first to the newest. Each may come back.
     held: Mutex<Vec<Held>>,
 }
 
 #[derive(Debug)]
 struct Held {
-    /// Open, so that no other folder is given its inode number.
+    /// Kept open, so that no other folder gets its inode number.
     folder: File,
     file: File,
 }
@@ -37,17 +36,17 @@ impl FolderLock {
     ///
     /// # Errors
     /// When another process holds it, or the lock file cannot be opened.
-    pub(super) fn take(data: &Path) -> Result<FolderLock, LakeError> {
+    pub(super) fn take(data: &Path) -> Result<FolderLock, FolderError> {
         let held = Held { folder: open(data)?, file: lock(data)? };
         Ok(FolderLock { data: data.into(), held: Mutex::new(vec![held]) })
     }
 
-    /// Makes sure that the folder is one that this process holds, and takes it where somebody made it anew. One with
-    /// recordings that are not this process' is not taken: their numbers would be given twice.
+    /// Makes sure that this process holds the folder, and takes it if somebody made it anew. A folder with recordings of
+    /// another process is not taken: numbers would be given twice.
     ///
     /// # Errors
-    /// When there is no such folder, or it is not to be taken.
-    pub(super) fn hold(&self) -> Result<(), LakeError> {
+    /// When there is no such folder, or it must not be taken.
+    pub(super) fn hold(&self) -> Result<(), FolderError> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = open(&self.data)?;
         let is = |ours: &File, there: &Metadata| ours.metadata().is_ok_and(|ours| identity(&ours) == identity(there));
@@ -59,7 +58,7 @@ impl FolderLock {
         }
         let there = folder.metadata().map_err(DiskError::of("stat data folder", &self.data))?;
         if !held.iter().any(|one| is(&one.folder, &there)) && has_recordings(&self.data)? {
-            return Err(LakeError::Replaced { path: self.data.clone() });
+            return Err(FolderError::Replaced { path: self.data.clone() });
         }
         let file = lock(&self.data)?;
         if held.len() == HELD_MAX {
@@ -74,25 +73,11 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-fn open(data: &Path) -> Result<File, LakeError> {
+fn open(data: &Path) -> Result<File, FolderError> {
     Ok(File::open(data).map_err(DiskError::of("find data folder", data))?)
 }
 
-/// Whether there is a file of a lake, or a segment of a journal.
-fn has_recordings(data: &Path) -> Result<bool, LakeError> {
-    let mut folders = vec![data.join(LAKE), data.join(JOURNAL)];
-    while let Some(folder) = folders.pop() {
-        for path in entries(&folder)? {
-            if !path.is_dir() {
-                return Ok(true);
-            }
-            folders.push(path);
-        }
-    }
-    Ok(false)
-}
-
-fn lock(data: &Path) -> Result<File, LakeError> {
+fn lock(data: &Path) -> Result<File, FolderError> {
     let path = data.join(LOCK);
     let options = File::options().read(true).write(true).create(true).truncate(false).clone();
     let mut lock = options.open(&path).map_err(DiskError::of("open the lock", &path))?;
@@ -102,12 +87,12 @@ fn lock(data: &Path) -> Result<File, LakeError> {
             let mut holder = String::new();
             let _ = lock.read_to_string(&mut holder);
             let holder = if holder.trim().is_empty() { "unknown".into() } else { holder.trim().into() };
-            return Err(LakeError::Held { path: data.into(), holder });
+            return Err(FolderError::Held { path: data.into(), holder });
         }
         Err(TryLockError::Error(error)) => return Err(DiskError::of("lock", &path)(error).into()),
     }
     let holder = format!("pid {}, since {}\n", std::process::id(), partition::timestamp(wall_us()));
-    // On a full disk this cannot be written; the lock holds all the same.
+    // A full disk refuses this. The lock holds without it.
     let _ = lock.set_len(0).and_then(|()| lock.write_all(holder.as_bytes()));
     Ok(lock)
 }
@@ -123,21 +108,21 @@ mod tests {
         fs::create_dir(&data).unwrap();
         let ours = FolderLock::take(&data).unwrap();
         ours.hold().unwrap();
-        assert!(matches!(FolderLock::take(&data), Err(LakeError::Held { .. })));
+        assert!(matches!(FolderLock::take(&data), Err(FolderError::Held { .. })));
         fs::remove_dir_all(&data).unwrap();
         let error = ours.hold().unwrap_err().to_string();
         assert!(error.starts_with("find data folder ") && error.contains("data"), "{error}");
         fs::create_dir(&data).unwrap();
         ours.hold().unwrap();
-        assert!(matches!(FolderLock::take(&data), Err(LakeError::Held { .. })));
+        assert!(matches!(FolderLock::take(&data), Err(FolderError::Held { .. })));
         // The lock file alone.
         fs::remove_file(data.join(LOCK)).unwrap();
         ours.hold().unwrap();
-        assert!(matches!(FolderLock::take(&data), Err(LakeError::Held { .. })));
+        assert!(matches!(FolderLock::take(&data), Err(FolderError::Held { .. })));
         // Somebody else was faster.
         fs::remove_file(data.join(LOCK)).unwrap();
         let theirs = FolderLock::take(&data).unwrap();
-        assert!(matches!(ours.hold(), Err(LakeError::Held { .. })));
+        assert!(matches!(ours.hold(), Err(FolderError::Held { .. })));
         drop(theirs);
         ours.hold().unwrap();
     }
@@ -160,6 +145,6 @@ mod tests {
         fs::remove_dir_all(&data).unwrap();
         fs::rename(&away, &data).unwrap();
         ours.hold().unwrap();
-        assert!(matches!(FolderLock::take(&data), Err(LakeError::Held { .. })));
+        assert!(matches!(FolderLock::take(&data), Err(FolderError::Held { .. })));
     }
 }

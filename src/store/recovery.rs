@@ -1,24 +1,30 @@
-//! Starting after whatever happened: what the journal has that no file has is put back into memory.
+//! Starting after any end of the process before: rows that the journal has and no file has are put back into memory.
 //!
-//! Every segment is read up to its first frame that is not whole. If no whole frame follows, the end was torn off by a
-//! kill or a power loss, and is cut. If one does, something else broke the segment: its valid beginning is recovered,
-//! and once that is in files the segment is kept under another name. Nothing is deleted that could not be read.
+//! Every segment is read up to its first frame that is not whole. If no whole frame follows, a kill or a power loss tore the
+//! end off, and it is cut: its rows are lost, and their numbers are given to other rows. If a whole frame follows, something
+//! else broke the segment: the rows before the break are recovered, and once they are in files the segment is kept under
+//! another name. Nothing is deleted that could not be read.
+//!
+//! A segment that is kept may have rows that nobody can read now. Their numbers are not given again: new rows have numbers
+//! from the bound on that the segment's number and size set ([`journal::end_seq_max`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::data_folder::{FolderError, entries};
 use super::disk::Disk;
 use super::hot::{self, HotBatch};
 use super::journal::frame::Broken;
 use super::journal::replay::{self, Replayed};
-use super::journal::{self, ASIDE, Left, segment_number};
-use super::lake::{LakeError, entries};
+use super::journal::{self, ASIDE, Sealed, segment_number};
 use crate::family::{FamilyId, PerFamily};
 
-/// Behind a frame that is not whole, so many bytes are searched for one that is. A torn end is shorter.
+/// How many bytes behind a frame that is not whole are searched for a whole one. A torn end is shorter.
 const SEARCHED_BYTES_MAX: usize = 1 << 20;
+/// No segment has more bytes: for those whose size cannot be read.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// What a start found in the journal.
 #[derive(Debug, Default)]
@@ -31,13 +37,13 @@ pub struct Recovery {
     pub rows: u64,
     /// Bytes that were torn off the end of segments.
     pub torn_bytes: u64,
-    /// Segments that something is wrong with, and what. They are kept.
+    /// Segments with something wrong, and what. They are kept.
     pub kept: Vec<(PathBuf, String)>,
     /// Files that are not kymo's, or not of this host's data. They are left alone.
     pub foreign: Vec<(PathBuf, String)>,
     /// Rows that are neither in files nor in the journal though later ones are.
     pub missing: Vec<Missing>,
-    /// The greatest `time` that is known, µs, if there were segments: kymo was killed some time after.
+    /// If there were segments: the greatest known `time`, µs. Kymo was killed some time after.
     pub last_us: Option<i64>,
     /// How long it took.
     pub took: Duration,
@@ -59,16 +65,20 @@ pub struct Missing {
 pub(super) struct Recovered {
     /// Rows that no file has.
     pub(super) hot: PerFamily<Vec<Arc<HotBatch>>>,
-    /// The sequence number of each table's next row.
-    pub(super) next_seqs: PerFamily<u64>,
-    pub(super) left: Vec<Left>,
+    /// The segments that were read.
+    pub(super) segments: Vec<Sealed>,
+    /// Greater than the number of any segment.
     pub(super) next_number: u64,
+    /// Where each table's rows end, in files and segments.
+    ends: PerFamily<TableEnd>,
+    /// The bounds of the segments that are kept.
+    end_seqs_max: Vec<u64>,
 }
 
-/// The ends of the files of a table: one more than the last sequence number, and the greatest time.
-pub(super) type FilesEnd = Option<(u64, i64)>;
+/// The end of a table's rows: one more than the last sequence number, and the greatest time.
+pub(super) type TableEnd = Option<(u64, i64)>;
 
-/// Reads the journal in `folder`, as far as it is of `host` and no file has it.
+/// Reads the segments in `folder` of `host`. `files` says where the rows in files end.
 ///
 /// # Errors
 /// When the folder cannot be read. What is wrong with a segment is in the report.
@@ -76,12 +86,18 @@ pub(super) fn recover(
     disk: &dyn Disk,
     folder: &Path,
     host: &str,
-    files: PerFamily<FilesEnd>,
-) -> Result<(Recovered, Recovery), LakeError> {
+    files: PerFamily<TableEnd>,
+) -> Result<(Recovered, Recovery), FolderError> {
     let begun = Instant::now();
     let mut recovery = Recovery::default();
     let last_us = files.values().flatten().map(|(_, time)| *time).max();
-    let mut going = Going { hot: PerFamily::default(), ends: files, left: Vec::new(), next_number: 0 };
+    let mut recovered = Recovered {
+        hot: PerFamily::default(),
+        segments: Vec::new(),
+        next_number: 0,
+        ends: files,
+        end_seqs_max: Vec::new(),
+    };
     for path in entries(folder)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let aside = name.strip_suffix(ASIDE).and_then(|name| name.strip_suffix('.'));
@@ -89,48 +105,45 @@ pub(super) fn recover(
             recovery.foreign.push((path, "its name is not that of a segment".into()));
             continue;
         };
-        // Numbers of those that are kept are not given again.
-        going.next_number = going.next_number.max(number.saturating_add(1));
+        recovered.next_number = recovered.next_number.max(number.saturating_add(1));
+        let end_seq_max = journal::end_seq_max(number, path.metadata().map_or(SEGMENT_BYTES_MAX, |found| found.len()));
         if aside.is_some() {
+            recovered.end_seqs_max.push(end_seq_max);
             recovery.kept.push((path, "an earlier start could not read something in it".into()));
             continue;
         }
-        match fs::read(&path) {
-            Ok(bytes) => going.take(disk, path, &bytes, host, &mut recovery),
+        let is_damaged = match fs::read(&path) {
+            Ok(bytes) => recovered.take(disk, path, &bytes, host, &mut recovery),
             Err(error) => {
-                // Its sequence numbers are not known, so they may be given again: it must not be replayed later.
+                // New rows have greater numbers than those in it, so no later start could use them.
                 let _ = disk.rename(&path, &journal::aside(&path));
                 recovery.kept.push((path, format!("it could not be read: {error}")));
+                true
             }
-        }
+        };
+        recovered.end_seqs_max.extend(is_damaged.then_some(end_seq_max));
     }
     recovery.took = begun.elapsed();
     if recovery.segments > 0 {
         recovery.last_us = recovery.last_us.max(last_us);
     }
-    let Going { hot, ends, left, next_number } = going;
-    let next_seqs = ends.map(|_, end| end.map_or(0, |(end_seq, _)| end_seq));
-    Ok((Recovered { hot, next_seqs, left, next_number }, recovery))
+    Ok((recovered, recovery))
 }
 
-/// What was recovered so far.
-struct Going {
-    hot: PerFamily<Vec<Arc<HotBatch>>>,
-    /// Where each table's rows end, in files and segments.
-    ends: PerFamily<FilesEnd>,
-    left: Vec<Left>,
-    next_number: u64,
-}
+impl Recovered {
+    /// The sequence number of a table's next row, as far as the journal and files that can be read say.
+    pub(super) fn next_seq(&self, family: FamilyId) -> u64 {
+        self.end_seqs_max.iter().copied().fold(self.ends[family].map_or(0, |(end_seq, _)| end_seq), u64::max)
+    }
 
-impl Going {
-    /// Takes in a segment.
-    fn take(&mut self, disk: &dyn Disk, path: PathBuf, bytes: &[u8], host: &str, recovery: &mut Recovery) {
+    /// Takes in a segment; whether it is kept because something in it could not be read.
+    fn take(&mut self, disk: &dyn Disk, path: PathBuf, bytes: &[u8], host: &str, recovery: &mut Recovery) -> bool {
         let end_seq = |family: FamilyId| self.ends[family].map_or(0, |(end_seq, _)| end_seq);
         let replayed = replay::read(bytes, &end_seq);
         if !replayed.host.is_empty() && replayed.host != host {
             let reason = format!("it has rows of host {:?}; start kymo with that as storage.host", replayed.host);
             recovery.foreign.push((path, reason));
-            return;
+            return false;
         }
         recovery.segments += 1;
         recovery.bytes += bytes.len() as u64;
@@ -140,16 +153,16 @@ impl Going {
             if is_torn(bytes, &replayed) {
                 recovery.torn_bytes += bytes.len() as u64 - replayed.bytes;
                 if replayed.end_seqs.values().all(|end_seq| *end_seq == 0) && replayed.foreign.is_empty() {
-                    // It has no row. What cannot be removed is tried again at the next start.
+                    // It has no row. If it cannot be removed, the next start tries again.
                     let _ = disk.remove(&path);
-                    return;
+                    return false;
                 }
                 let _ = disk.cut(&path, replayed.bytes);
             } else {
                 wrong = Some(format!("{broken} at byte {} of {}", replayed.bytes, bytes.len()));
             }
         }
-        let set_aside = wrong.is_some();
+        let is_damaged = wrong.is_some();
         recovery.kept.extend(wrong.map(|wrong| (path.clone(), wrong)));
         let mut batches = replayed.batches;
         for (family, batches) in batches.iter_mut() {
@@ -157,18 +170,18 @@ impl Going {
                 self.add(family, batch, recovery);
             }
         }
-        self.left.push(Left { path, bytes: replayed.bytes, end_seqs: replayed.end_seqs, set_aside });
+        self.segments.push(Sealed::left(path, replayed.bytes, replayed.end_seqs, is_damaged));
+        is_damaged
     }
 
     fn add(&mut self, family: FamilyId, batch: HotBatch, recovery: &mut Recovery) {
         let end = &mut self.ends[family];
-        if let Some((end_seq, time)) = *end
-            && batch.first_seq > end_seq
-        {
-            let rows = batch.first_seq - end_seq;
-            recovery.missing.push(Missing { family, rows, time_range: (time, batch.time_range.0) });
+        if let Some((end_seq, time)) = *end {
+            let rows = journal::missing_rows(end_seq, batch.first_seq, &self.end_seqs_max);
+            let missing = Missing { family, rows, time_range: (time, batch.time_range.0) };
+            recovery.missing.extend((rows > 0).then_some(missing));
         }
-        // Rows are there once, whatever somebody made of a segment.
+        // Each row once, even if somebody copied a segment.
         let Some(batch) = hot::from(&Arc::new(batch), end.map_or(0, |(end_seq, _)| end_seq)) else { return };
         *end = Some((batch.end_seq(), batch.time_range.1));
         recovery.rows += batch.batch.num_rows() as u64;
@@ -177,7 +190,7 @@ impl Going {
     }
 }
 
-/// Whether reading ended where writing was cut off: at a frame that is not whole, with nothing whole after it.
+/// Whether reading ended where writing was cut off: at a frame that is not whole, with no whole frame after it.
 fn is_torn(bytes: &[u8], replayed: &Replayed) -> bool {
     if !matches!(replayed.broken, Some(Broken::Cut | Broken::Checksum)) {
         return false;

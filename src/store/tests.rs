@@ -7,7 +7,9 @@ use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::Gap;
 use arrow::array::RecordBatch;
-use writer::Origin;
+use hot::row_bytes;
+use std::time::Duration;
+use writer::Provenance;
 
 fn settings(path: &Path) -> StoreSettings {
     StoreSettings::unlimited(path, "test")
@@ -190,8 +192,8 @@ fn what_is_dropped_while_it_is_written_is_lost_only_if_it_is_not_saved() {
         assert_eq!(appender.take_losses(), []);
         let family = FamilyId::of::<Gap>();
         if saved {
-            let origin = Origin { table: Gap::TABLE, host: "test", interval: None };
-            store.flush_table(origin, &frozen.tables[family], &mut Flushed::default()).unwrap();
+            let provenance = Provenance { table: Gap::TABLE, host: "test", interval: None };
+            store.flush_table(provenance, &frozen.tables[family], &mut Flushed::default()).unwrap();
         }
         store.settle();
         appender.append(vec![gaps(12..13)]);

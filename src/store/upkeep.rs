@@ -6,10 +6,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::disk::{DiskError, step};
-use super::health::Part;
 use super::lake::DataFile;
-use super::writer::{Origin, Target, WriteError, ZSTD_LEVEL};
-use super::{Store, TableView, View, compaction, partition, retention};
+use super::shared::Store;
+use super::trouble::Part;
+use super::view::{TableView, View};
+use super::writer::{Provenance, Target, WriteError, ZSTD_LEVEL};
+use super::{compaction, partition, retention};
 use crate::family::FamilyId;
 
 /// What a compaction did.
@@ -52,8 +54,8 @@ impl Store {
                 }
             }
         }
-        self.health.note(Part::Delete, self.trash.empty().err());
-        self.health.note(Part::Compaction, failure.as_ref());
+        self.troubles.note(Part::Delete, self.trash.empty().err());
+        self.troubles.note(Part::Compaction, failure.as_ref());
         failure.map_or(Ok(compacted), Err)
     }
 
@@ -64,7 +66,7 @@ impl Store {
             .fold((i64::MAX, i64::MIN), |(low, high), file| (low.min(file.time_range.0), high.max(file.time_range.1)));
         let interval = self.lock().tables[family].interval;
         let target = Target {
-            origin: Origin { table: family.table, host: &self.settings.host, interval },
+            provenance: Provenance { table: family.table, host: &self.settings.host, interval },
             date: partition::date_of(range.0),
             sequence: (first.first_seq, last.end_seq),
             time_range: range,
@@ -106,7 +108,7 @@ impl Store {
         // If this is as far as it gets, the next start finds the files and deletes them.
         let _ = step("retention.swapped");
         drop(expired);
-        self.health.note(Part::Delete, self.trash.empty().err());
+        self.troubles.note(Part::Delete, self.trash.empty().err());
         count
     }
 

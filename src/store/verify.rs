@@ -1,6 +1,6 @@
-//! Reading everything that a data folder has, and saying what is wrong with it.
+//! Reads everything in a data folder and reports what is wrong with it.
 //!
-//! Nothing is changed, and a daemon may be running: what is published while this reads may or may not be looked at.
+//! Nothing is changed. A daemon may be running: files that it publishes meanwhile may be read or not.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -11,20 +11,20 @@ use std::sync::Arc;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 
+use super::data_folder::{FolderError, JOURNAL, entries};
 use super::disk::is_absent;
 use super::hot::HotBatch;
-use super::journal::replay;
-use super::journal::{ASIDE, JOURNAL, segment_number};
-use super::lake::{DataFile, LakeError, Scan, entries, scan_read_only};
+use super::journal::{ASIDE, end_seq_max, missing_rows, replay, segment_number};
+use super::lake::{DataFile, Scan, scan_read_only};
 use super::partition;
 use super::view::View;
 use super::writer::{SCHEMA_VERSION, times};
 use crate::family::FamilyId;
 
-/// Rows are read in batches of so many.
+/// Rows of a batch that is read.
 const BATCH_ROWS: usize = 8_192;
 
-/// What a data folder has, and what is wrong with it.
+/// What is in a data folder, and what is wrong with it.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Files that were read.
@@ -41,8 +41,8 @@ pub struct Report {
     pub journal_rows: u64,
     /// What is wrong, and where.
     pub wrong: Vec<(PathBuf, String)>,
-    /// What is as it may be, but worth knowing: files that kymo did not make, parts of the sequence that are missing,
-    /// as after retention or a full memory, and what an interrupted kymo left for its next start.
+    /// What is no error but worth knowing: files that kymo did not make, missing parts of the sequence, as after retention or
+    /// a full memory, and what an interrupted kymo left for its next start.
     pub notes: Vec<(PathBuf, String)>,
 }
 
@@ -50,9 +50,9 @@ pub struct Report {
 ///
 /// # Errors
 /// When there is no lake in the folder, or a folder cannot be read.
-pub fn verify(data: &Path) -> Result<Report, LakeError> {
+pub fn verify(data: &Path) -> Result<Report, FolderError> {
     let mut report = Report::default();
-    let Journaled(segments) = Journaled::read(data, &mut report)?;
+    let journaled = Journaled::read(data, &mut report)?;
     let scan = scan_read_only(data)?;
     let Scan { files, foreign, temporaries, superseded, .. } = scan;
     for (path, reason) in foreign {
@@ -63,13 +63,13 @@ pub fn verify(data: &Path) -> Result<Report, LakeError> {
     report.notes.extend(temporaries.into_iter().map(|path| (path, left.into())));
     let left = "has only rows that another file has; the next start removes it";
     report.notes.extend(superseded.into_iter().map(|path| (path, left.into())));
-    // Of files, by host's folder; segments go on from there.
+    // Where the files of each host's folder end. Segments go on from there.
     let mut ends: HashMap<(String, FamilyId), u64> = HashMap::new();
     for (family, files) in files.iter() {
         for file in files {
             let found = read(file);
             if is_absent(&file.path) {
-                // Compaction or retention came before: what it had is in another, or not to be there.
+                // Compaction or retention was faster: its rows are in another file, or were to be deleted.
                 continue;
             }
             report.files += 1;
@@ -79,40 +79,32 @@ pub fn verify(data: &Path) -> Result<Report, LakeError> {
             let end = ends.entry((host_folder(file), family)).or_default();
             *end = (*end).max(file.end_seq);
         }
-        sequence(family.name(), files, &mut report);
+        sequence(family.name(), files, &journaled.end_seqs_max, &mut report);
     }
-    count_rows(segments, ends, &mut report);
+    journaled.count_rows(ends, &mut report);
     Ok(report)
-}
-
-/// Rows that segments have and files do not, where `ends` is how far the files of a host's folder and a table go.
-fn count_rows(segments: Vec<Segment>, mut ends: HashMap<(String, FamilyId), u64>, report: &mut Report) {
-    for Segment { path, host, rows } in segments {
-        for (family, first_seq, end_seq) in rows {
-            let end = ends.entry((host.clone(), family)).or_insert(first_seq);
-            if first_seq > *end {
-                let (missing, table) = (first_seq - *end, family.name());
-                report.notes.push((path.clone(), format!("{missing} rows of {table} before its own are missing")));
-            }
-            report.journal_rows += end_seq.saturating_sub(first_seq.max(*end));
-            *end = (*end).max(end_seq);
-        }
-    }
 }
 
 /// Which rows the journal of a data folder has. It is read before the files are listed: rows that a daemon flushes
 /// meanwhile are then in both, and not in neither.
-#[derive(Debug)]
-pub struct Journaled(Vec<Segment>);
+#[derive(Debug, Default)]
+pub struct Journaled {
+    segments: Vec<SegmentRows>,
+    /// The bounds of segments with something that cannot be read.
+    end_seqs_max: Vec<u64>,
+}
 
 impl Journaled {
     /// Reads the segments in `data`; `report` gets their sizes and what is wrong with them.
     ///
     /// # Errors
     /// When the journal's folder cannot be read.
-    pub fn read(data: &Path, report: &mut Report) -> Result<Journaled, LakeError> {
-        let segments = entries(&data.join(JOURNAL))?.into_iter().filter_map(|path| segment(path, report));
-        Ok(Journaled(segments.collect()))
+    pub fn read(data: &Path, report: &mut Report) -> Result<Journaled, FolderError> {
+        let mut journaled = Journaled::default();
+        for path in entries(&data.join(JOURNAL))? {
+            journaled.segments.extend(segment(path, &mut journaled.end_seqs_max, report));
+        }
+        Ok(journaled)
     }
 
     /// The number of rows that no file of `view` has.
@@ -126,22 +118,37 @@ impl Journaled {
             }
         }
         let mut report = Report::default();
-        count_rows(self.0, ends, &mut report);
+        self.count_rows(ends, &mut report);
         report.journal_rows
+    }
+
+    /// Counts the rows that no file has. `ends` says where the files of a host's folder and a table end.
+    fn count_rows(self, mut ends: HashMap<(String, FamilyId), u64>, report: &mut Report) {
+        for SegmentRows { path, host, rows } in self.segments {
+            for (family, first_seq, end_seq) in rows {
+                let end = ends.entry((host.clone(), family)).or_insert(first_seq);
+                let (missing, table) = (missing_rows(*end, first_seq, &self.end_seqs_max), family.name());
+                if missing > 0 {
+                    report.notes.push((path.clone(), format!("{missing} rows of {table} before its own are missing")));
+                }
+                report.journal_rows += end_seq.saturating_sub(first_seq.max(*end));
+                *end = (*end).max(end_seq);
+            }
+        }
     }
 }
 
-/// What a segment has.
+/// The rows of a segment.
 #[derive(Debug)]
-struct Segment {
+struct SegmentRows {
     path: PathBuf,
     /// The name of the `host=` folder of its files.
     host: String,
-    /// Tables with sequence numbers: the first, and one past the last.
+    /// By batch: the table, the first sequence number, and one past the last.
     rows: Vec<(FamilyId, u64, u64)>,
 }
 
-/// The name of the `host=` folder that it is in.
+/// The name of the `host=` folder that a file is in.
 fn host_folder(file: &DataFile) -> String {
     let folder = file.path.parent().and_then(Path::parent).and_then(Path::file_name);
     folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
@@ -179,7 +186,7 @@ fn read(file: &DataFile) -> Result<(), String> {
 }
 
 /// Compares the sequence numbers of a table's files, host by host.
-fn sequence(table: &str, files: &[Arc<DataFile>], report: &mut Report) {
+fn sequence(table: &str, files: &[Arc<DataFile>], end_seqs_max: &[u64], report: &mut Report) {
     // The file that goes furthest so far.
     let mut furthest: HashMap<String, &DataFile> = HashMap::new();
     for file in files.iter().filter(|file| !is_absent(&file.path)) {
@@ -191,8 +198,9 @@ fn sequence(table: &str, files: &[Arc<DataFile>], report: &mut Report) {
             let rows = known.end_seq.min(file.end_seq) - file.first_seq;
             let reason = format!("its first {rows} rows of {table} have numbers of {}", known.path.display());
             report.wrong.push((file.path.clone(), reason));
-        } else if file.first_seq > known.end_seq {
-            let rows = file.first_seq - known.end_seq;
+        }
+        let rows = missing_rows(known.end_seq, file.first_seq, end_seqs_max);
+        if rows > 0 {
             report.notes.push((file.path.clone(), format!("{rows} rows of {table} before it are missing")));
         }
         if file.end_seq > known.end_seq {
@@ -201,19 +209,23 @@ fn sequence(table: &str, files: &[Arc<DataFile>], report: &mut Report) {
     }
 }
 
-fn segment(path: PathBuf, report: &mut Report) -> Option<Segment> {
+/// Reads a segment. Adds to `end_seqs_max` the bound of one with something that cannot be read.
+fn segment(path: PathBuf, end_seqs_max: &mut Vec<u64>, report: &mut Report) -> Option<SegmentRows> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if path.extension().is_some_and(|extension| extension == ASIDE) {
-        report.notes.push((path, "was set aside because something in it could not be read".into()));
-        return None;
-    }
-    let Some(number) = segment_number(name) else {
+    let aside = name.strip_suffix(ASIDE).and_then(|name| name.strip_suffix('.'));
+    let Some(number) = segment_number(aside.unwrap_or(name)) else {
         report.notes.push((path, "is not a segment of a journal".into()));
         return None;
     };
+    let bound = |bytes: u64| end_seq_max(number, bytes);
+    if aside.is_some() {
+        end_seqs_max.push(bound(path.metadata().map_or(0, |found| found.len())));
+        report.notes.push((path, "was set aside because something in it could not be read".into()));
+        return None;
+    }
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
-        // A flush came before: files have its rows.
+        // A flush was faster: files have its rows.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
             report.wrong.push((path, format!("read: {error}")));
@@ -236,9 +248,12 @@ fn segment(path: PathBuf, report: &mut Report) -> Option<Segment> {
         let what = format!("{broken}, at byte {} of {}", replayed.bytes, bytes.len());
         let end = usize::try_from(replayed.bytes).unwrap_or(usize::MAX);
         match replay::next_whole(&bytes, end) {
-            Some(_) => report.wrong.push((path.clone(), what)),
+            Some(_) => {
+                end_seqs_max.push(bound(bytes.len() as u64));
+                report.wrong.push((path.clone(), what));
+            }
             None => report.notes.push((path.clone(), format!("{what}: it was cut off, or is being written"))),
         }
     }
-    Some(Segment { path, host: partition::host_name(&replayed.host), rows })
+    Some(SegmentRows { path, host: partition::host_name(&replayed.host), rows })
 }

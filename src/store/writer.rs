@@ -1,7 +1,7 @@
 //! Writing a Parquet file and publishing it in one step.
 //!
-//! A file is written under a name that no `*.parquet` glob matches, synced, renamed, and then its folder and every
-//! folder made for it are synced: a reader sees the whole file or none, also after a power loss.
+//! A file is written under a name that no `*.parquet` glob matches, synced and renamed. Then its folder and every folder
+//! made for it are synced. So a reader sees the whole file or none, also after a power loss.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,35 +23,36 @@ use parquet::schema::types::ColumnPath;
 use crate::batch;
 use crate::record::{Kind, Table, Type};
 
+use super::data_folder::FolderError;
 use super::disk::{Disk, DiskError, DiskFile, step};
 use super::folders::Folders;
-use super::lake::{DataFile, LakeError};
+use super::lake::DataFile;
 use super::partition;
 use super::trash::Trash;
 
 /// The version of the tables' layout, in every file's metadata as `kymo.schema_version`.
 pub const SCHEMA_VERSION: &str = "1";
-/// For files that compaction will read soon.
+/// For files that compaction soon replaces.
 const FLUSH_ZSTD_LEVEL: i32 = 1;
-/// For files that stay. Higher levels cost several times the CPU for a per cent of size.
+/// For files that stay. Higher levels save a per cent of size and cost several times the CPU.
 pub(super) const ZSTD_LEVEL: i32 = 3;
-/// Rows a row group: bounds the writer's memory, and is what a reader can skip at once.
+/// Rows of a row group: bounds the writer's memory. A reader can skip a whole group.
 const ROW_GROUP_ROWS_MAX: usize = 262_144;
-/// Rows a page: what the page index lets a reader skip within a row group.
+/// Rows of a page: with the page index a reader can skip single pages of a row group.
 const PAGE_ROWS_MAX: usize = 16_384;
 
-/// Rows of one table that shall become one file.
+/// Rows of one table that become one file.
 #[derive(Debug)]
-pub struct Segment {
+pub struct Rows {
     /// Sequence number of the first row.
     pub first_seq: u64,
     /// The rows, in the order of their sequence numbers.
     pub batches: Vec<RecordBatch>,
 }
 
-/// What goes into a file beside its rows.
+/// Where a file's rows come from, for its path and metadata.
 #[derive(Clone, Copy, Debug)]
-pub struct Origin<'a> {
+pub struct Provenance<'a> {
     /// The table.
     pub table: &'static Table,
     /// The `host=` partition.
@@ -66,10 +67,10 @@ pub enum WriteError {
     /// The file system refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The data folder is not there, or another process'.
+    /// The data folder is absent, or another process has it.
     #[error(transparent)]
-    Folder(#[from] LakeError),
-    /// A file that is there could not be read.
+    Folder(#[from] FolderError),
+    /// A published file could not be read.
     #[error("read {}: {source}", path.display())]
     Read {
         /// The file.
@@ -77,7 +78,7 @@ pub enum WriteError {
         /// What was wrong.
         source: ParquetError,
     },
-    /// Rows could not be put together.
+    /// Rows could not be sorted.
     #[error("sort rows of {table}: {source}")]
     Encode {
         /// Their table.
@@ -85,7 +86,7 @@ pub enum WriteError {
         /// What was wrong.
         source: ParquetError,
     },
-    /// Files have more or fewer rows than they said.
+    /// Files have more or fewer rows than their names say.
     #[error("files of {table} have other numbers of rows than their names say; kymo verify says which")]
     Rows {
         /// Their table.
@@ -104,21 +105,21 @@ pub enum WriteError {
     },
 }
 
-/// The segment's rows as runs of one UTC day each.
+/// The rows as runs of one UTC day each.
 #[must_use]
-pub fn split_by_date(segment: &Segment) -> Vec<(jiff::civil::Date, Segment)> {
-    let mut days: Vec<(jiff::civil::Date, Segment)> = Vec::new();
-    let mut seq = segment.first_seq;
-    for batch in &segment.batches {
+pub fn split_by_date(rows: &Rows) -> Vec<(jiff::civil::Date, Rows)> {
+    let mut days: Vec<(jiff::civil::Date, Rows)> = Vec::new();
+    let mut seq = rows.first_seq;
+    for batch in &rows.batches {
         let times = times(batch);
         let mut start = 0;
         while start < times.len() {
             let date = partition::date_of(times[start]);
             let len = times[start..].iter().take_while(|time| partition::date_of(**time) == date).count();
-            let rows = batch.slice(start, len);
+            let batch = batch.slice(start, len);
             match days.last_mut() {
-                Some((last, day)) if *last == date => day.batches.push(rows),
-                _ => days.push((date, Segment { first_seq: seq, batches: vec![rows] })),
+                Some((last, day)) if *last == date => day.batches.push(batch),
+                _ => days.push((date, Rows { first_seq: seq, batches: vec![batch] })),
             }
             start += len;
             seq += len as u64;
@@ -136,10 +137,10 @@ pub(super) struct Publisher {
     folders: Folders,
 }
 
-/// A file to be.
+/// A file that is about to be written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
-    pub(super) origin: Origin<'a>,
+    pub(super) provenance: Provenance<'a>,
     pub(super) date: jiff::civil::Date,
     /// The sequence numbers of its rows: the first, and one past the last.
     pub(super) sequence: (u64, u64),
@@ -148,7 +149,7 @@ pub(super) struct Target<'a> {
 }
 
 impl Publisher {
-    /// Into the lake at `lake`. What a failure leaves goes to `trash`.
+    /// Publishes into the lake at `lake`. What a failure leaves goes to `trash`.
     pub(super) fn new(disk: Arc<dyn Disk>, lake: PathBuf, trash: Arc<Trash>) -> Publisher {
         Publisher { disk, lake, trash, folders: Folders::default() }
     }
@@ -156,23 +157,23 @@ impl Publisher {
     /// Writes and publishes the rows, all of the UTC day `date`, as one Parquet file sorted by time.
     ///
     /// # Errors
-    /// When the file system refuses. Nothing is published then, and publishing the same rows again is as good as new.
+    /// When the file system refuses. Nothing is published then, and the same rows can be published again.
     pub(super) fn publish_rows(
         &self,
-        origin: Origin<'_>,
+        provenance: Provenance<'_>,
         date: jiff::civil::Date,
-        segment: &Segment,
+        rows: &Rows,
     ) -> Result<DataFile, WriteError> {
-        let rows: usize = segment.batches.iter().map(RecordBatch::num_rows).sum();
-        let sequence = (segment.first_seq, segment.first_seq + rows as u64);
-        let time_range = time_range(&segment.batches);
-        let target = Target { origin, date, sequence, time_range, zstd_level: FLUSH_ZSTD_LEVEL };
-        let encode = |source: ArrowError| WriteError::Encode { table: origin.table.name, source: source.into() };
-        let sorted = sorted(&segment.batches).map_err(encode)?;
-        self.publish(target, &origin.table.schema(), sorted.into_iter().map(Ok))
+        let count: usize = rows.batches.iter().map(RecordBatch::num_rows).sum();
+        let sequence = (rows.first_seq, rows.first_seq + count as u64);
+        let time_range = time_range(&rows.batches);
+        let target = Target { provenance, date, sequence, time_range, zstd_level: FLUSH_ZSTD_LEVEL };
+        let encode = |source: ArrowError| WriteError::Encode { table: provenance.table.name, source: source.into() };
+        let sorted = sorted(&rows.batches).map_err(encode)?;
+        self.publish(target, &provenance.table.schema(), sorted.into_iter().map(Ok))
     }
 
-    /// Writes the rows under a name that no glob matches, and then gives the file its name: all of it or nothing.
+    /// Writes the rows under a name that no glob matches, and then gives the file its name: readers see all or nothing.
     ///
     /// # Errors
     /// When the file system refuses, or `rows` does.
@@ -182,8 +183,8 @@ impl Publisher {
         schema: &SchemaRef,
         rows: impl Iterator<Item = Result<RecordBatch, WriteError>>,
     ) -> Result<DataFile, WriteError> {
-        let Target { origin, date, sequence, time_range, .. } = target;
-        let folder = partition::folder(&self.lake, origin.table.name, origin.host, date);
+        let Target { provenance, date, sequence, time_range, .. } = target;
+        let folder = partition::folder(&self.lake, provenance.table.name, provenance.host, date);
         self.folders.ensure(&*self.disk, &self.lake, &folder)?;
         let name = partition::file_name(time_range.0, sequence.0, sequence.1);
         let temporary = folder.join(partition::temporary_name(&name));
@@ -201,12 +202,12 @@ impl Publisher {
         let published = synced
             .map_err(DiskError::of("sync folder", &folder))
             .and_then(|()| step("publish.done").map_err(DiskError::of("publish", &path)));
-        // The next try may have other rows and so another name, and of two files with the same rows one is too many.
+        // The next try may have more rows and so another name. Two files must not have the same rows.
         published.inspect_err(|_| self.trash.remove(&path))?;
         Ok(DataFile::new(path, sequence, sequence.1 - sequence.0, bytes, time_range))
     }
 
-    /// Writes and syncs; the size in bytes.
+    /// Writes and syncs the file. Returns its size in bytes.
     fn write(
         &self,
         target: Target<'_>,
@@ -219,7 +220,7 @@ impl Publisher {
         let file = created.map_err(DiskError::of("create", path))?;
         let options = ArrowWriterOptions::new()
             .with_properties(properties(target))
-            // Without Arrow's schema inside, readers take labels for the plain strings that they are in Parquet.
+            // Without Arrow's schema in the file, readers see labels as plain strings.
             .with_skip_arrow_metadata(true);
         let mut writer =
             ArrowWriter::try_new_with_options(Sink(&*file), Arc::clone(schema), options).map_err(encode)?;
@@ -235,7 +236,7 @@ impl Publisher {
     }
 }
 
-/// A file as the encoder takes it.
+/// The file, for the encoder.
 struct Sink<'a>(&'a dyn DiskFile);
 
 impl Write for Sink<'_> {
@@ -249,7 +250,7 @@ impl Write for Sink<'_> {
     }
 }
 
-/// The batches in the order of `time`: as they are in the usual case, one sorted batch when the clock stepped back.
+/// The rows in the order of `time`: usually the batches as they are; one sorted batch if the clock stepped back.
 fn sorted(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, ArrowError> {
     let in_order = batches.iter().flat_map(|batch| times(batch).iter()).is_sorted();
     if in_order || batches.is_empty() {
@@ -263,14 +264,14 @@ fn sorted(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, ArrowError> {
 }
 
 fn properties(target: Target<'_>) -> WriterProperties {
-    let Target { origin, sequence: (first_seq, end_seq), zstd_level, .. } = target;
+    let Target { provenance, sequence: (first_seq, end_seq), zstd_level, .. } = target;
     let mut metadata = vec![
         KeyValue::new("kymo.schema_version".into(), SCHEMA_VERSION.to_owned()),
-        KeyValue::new("kymo.host".into(), origin.host.to_owned()),
+        KeyValue::new("kymo.host".into(), provenance.host.to_owned()),
         KeyValue::new("kymo.first_seq".into(), first_seq.to_string()),
         KeyValue::new("kymo.last_seq".into(), end_seq.saturating_sub(1).to_string()),
     ];
-    if let Some(interval) = origin.interval {
+    if let Some(interval) = provenance.interval {
         metadata.push(KeyValue::new("kymo.interval_us".into(), interval.as_micros().to_string()));
     }
     let mut properties = WriterProperties::builder()
@@ -282,11 +283,11 @@ fn properties(target: Target<'_>) -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]))
         .set_key_value_metadata(Some(metadata));
-    for column in origin.table.columns {
+    for column in provenance.table.columns {
         let path = ColumnPath::from(column.name);
-        // Measured on traces (ARCHITECTURE.md, "Encodings"): rows of several series take turns, so what a value has in
-        // common with one of the last few rows is found by zstd, and lost to differences between neighbours. Time alone
-        // goes on from row to row.
+        // Measured on traces (ARCHITECTURE.md, "Encodings"): rows of several series take turns. Zstd finds what a value has
+        // in common with one a few rows before, which differences between neighbours would hide. Only time grows from row
+        // to row.
         let encoding = match (column.kind, column.ty) {
             (_, Type::Text) => continue,
             (Kind::Time, _) => Encoding::DELTA_BINARY_PACKED,

@@ -1,113 +1,96 @@
-//! The journal's files: their names, and when they go.
+//! The journal's files: their names, and what is known of each.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Journal;
-use crate::family::PerFamily;
-use crate::store::disk::{DiskError, DiskFile, step};
-use crate::store::health::Part;
+use crate::family::{FamilyId, PerFamily};
+use crate::store::disk::DiskFile;
 
-/// The folder of the segments within the data folder.
-pub const JOURNAL: &str = "journal";
 /// How a segment's name ends.
 pub const SUFFIX: &str = "journal";
-
-/// How the name ends of one that is kept because something in it could not be read.
+/// What follows in the name of a segment that is kept because something in it could not be read.
 pub(in crate::store) const ASIDE: &str = "aside";
+/// Every row has a time, so it takes at least so many bytes.
+const ROW_BYTES_MIN: u64 = 8;
 
-/// A segment on disk.
+/// What is known of a segment on disk.
 #[derive(Debug)]
-pub(super) struct Segment {
-    pub(super) path: PathBuf,
-    pub(super) bytes: u64,
-    pub(super) synced_bytes: u64,
-    /// None for one of an earlier process, and once it is not written any more and synced.
-    pub(super) file: Option<Arc<dyn DiskFile>>,
-    /// Not written any more.
-    pub(super) closed: bool,
-    /// It has something that could not be read, so it is kept under another name instead of being deleted.
-    pub(super) set_aside: bool,
-    /// One more than the sequence number of its last row of each table.
-    pub(super) end_seqs: PerFamily<u64>,
-}
-
-/// A segment that an earlier process left, whose rows were read again.
-#[derive(Debug)]
-pub(in crate::store) struct Left {
+pub(in crate::store) struct Segment {
     pub(in crate::store) path: PathBuf,
     pub(in crate::store) bytes: u64,
+    pub(in crate::store) synced_bytes: u64,
+    /// One more than the sequence number of its last row of each table.
     pub(in crate::store) end_seqs: PerFamily<u64>,
-    /// Something in it could not be read.
-    pub(in crate::store) set_aside: bool,
 }
 
-impl Journal {
-    /// Deletes segments all of whose rows are before `covered`, and the oldest beyond the bytes that all may have.
-    pub(in crate::store) fn delete_covered(&self, covered: &PerFamily<u64>) {
-        let deleted = self.checkpoint(covered).and_then(|()| self.shrink());
-        self.health.note(Part::JournalDelete, deleted.err());
-    }
-
-    /// Deletes segments all of whose rows are before `covered`: those are in files, or dropped and counted.
-    ///
-    /// # Errors
-    /// When a segment cannot be deleted. It is tried again the next time.
-    fn checkpoint(&self, covered: &PerFamily<u64>) -> Result<(), DiskError> {
-        loop {
-            let mut state = self.lock();
-            let has_all = |segment: &Segment| {
-                segment.closed && segment.end_seqs.iter().all(|(family, end)| *end <= covered[family])
-            };
-            let Some(at) = state.segments.iter().position(has_all) else { return Ok(()) };
-            let Some(segment) = state.segments.remove(at) else { return Ok(()) };
-            drop(state);
-            if let Err(error) = self.delete(&segment) {
-                self.lock().segments.push_front(segment);
-                return Err(error);
-            }
+impl Segment {
+    /// Adds what was written: so many bytes, with rows up to `end_seqs`.
+    pub(super) fn grow(&mut self, bytes: usize, end_seqs: &[(FamilyId, u64)]) {
+        self.bytes += bytes as u64;
+        for (family, end_seq) in end_seqs {
+            let known = &mut self.end_seqs[*family];
+            *known = (*end_seq).max(*known);
         }
     }
 
-    /// Deletes the oldest segments until all of them have at most the bytes that they may have. Rows in them that are not
-    /// in files are in memory only.
-    ///
-    /// # Errors
-    /// When a segment cannot be deleted.
-    pub(super) fn shrink(&self) -> Result<(), DiskError> {
-        loop {
-            let mut state = self.lock();
-            let bytes: u64 = state.segments.iter().map(|segment| segment.bytes).sum();
-            let oldest = state.segments.pop_front_if(|oldest| oldest.closed && bytes > self.settings.bytes_max);
-            let Some(oldest) = oldest else { return Ok(()) };
-            drop(state);
-            // Over with the next flush that succeeds.
-            self.health
-                .bad(Part::JournalSize, "the journal is full, as no flush succeeds: its oldest segments were deleted");
-            if let Err(error) = self.delete(&oldest) {
-                self.lock().segments.push_front(oldest);
-                return Err(error);
-            }
-        }
-    }
-
-    fn delete(&self, segment: &Segment) -> Result<(), DiskError> {
-        let path = &segment.path;
-        let delete = || if segment.set_aside { self.disk.rename(path, &aside(path)) } else { self.disk.remove(path) };
-        let deleted = step("journal.delete").and_then(|()| delete());
-        match deleted {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(DiskError::of("delete the segment", path)(error))
-            }
-            _ => Ok(()),
-        }
+    fn is_synced(&self) -> bool {
+        self.synced_bytes == self.bytes
     }
 }
 
-/// The name of a segment that is kept because something in it could not be read.
-pub(in crate::store) fn aside(path: &Path) -> PathBuf {
-    path.with_added_extension(ASIDE)
+/// The segment that is written.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) segment: Segment,
+    pub(super) file: Arc<dyn DiskFile>,
+}
+
+impl Open {
+    /// An empty segment.
+    pub(super) fn new(path: PathBuf, file: Arc<dyn DiskFile>) -> Open {
+        Open { segment: Segment { path, bytes: 0, synced_bytes: 0, end_seqs: PerFamily::default() }, file }
+    }
+
+    /// Nothing is written to it any more.
+    pub(super) fn seal(self) -> Sealed {
+        let file = (!self.segment.is_synced()).then_some(self.file);
+        Sealed { segment: self.segment, file, is_damaged: false }
+    }
+}
+
+/// A segment that is not written any more.
+#[derive(Debug)]
+pub(in crate::store) struct Sealed {
+    pub(in crate::store) segment: Segment,
+    /// Set while it has bytes that a sync may still bring to the device.
+    pub(super) file: Option<Arc<dyn DiskFile>>,
+    /// Something in it could not be read: it is kept under another name instead of being deleted.
+    pub(super) is_damaged: bool,
+}
+
+impl Sealed {
+    /// A segment of an earlier process, whose `bytes` have rows up to `end_seqs`.
+    pub(in crate::store) fn left(path: PathBuf, bytes: u64, end_seqs: PerFamily<u64>, is_damaged: bool) -> Sealed {
+        Sealed { segment: Segment { path, bytes, synced_bytes: bytes, end_seqs }, file: None, is_damaged }
+    }
+
+    /// Whether the first `synced_bytes` are all, or a sync may still bring the others to the device.
+    pub(super) fn can_be_synced(&self) -> bool {
+        self.file.is_some() || self.segment.is_synced()
+    }
+
+    /// Notes that the first `bytes` are on the device.
+    pub(super) fn note_synced(&mut self, bytes: u64) {
+        self.segment.synced_bytes = bytes;
+        if self.segment.is_synced() {
+            self.file = None;
+        }
+    }
+
+    /// Whether all its rows are before `covered`.
+    pub(super) fn is_covered(&self, covered: &PerFamily<u64>) -> bool {
+        self.segment.end_seqs.iter().all(|(family, end_seq)| *end_seq <= covered[family])
+    }
 }
 
 /// The name of the segment of this number.
@@ -115,8 +98,29 @@ pub(super) fn segment_name(number: u64) -> String {
     format!("{number:020}.{SUFFIX}")
 }
 
+/// The name of a segment that is kept because something in it could not be read.
+pub(in crate::store) fn aside(path: &Path) -> PathBuf {
+    path.with_added_extension(ASIDE)
+}
+
 /// The number in a segment's name; `None` for a name that kymo did not give.
 pub(in crate::store) fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?.strip_suffix('.')?;
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// An upper bound of the sequence numbers in a segment that cannot be read, from its number and size: no row in it has this
+/// number or a greater one.
+///
+/// A segment's number is greater than all sequence numbers that were given before it began, and within it a table's numbers
+/// follow each other.
+pub(in crate::store) fn end_seq_max(number: u64, bytes: u64) -> u64 {
+    number.saturating_add(bytes / ROW_BYTES_MIN)
+}
+
+/// How many rows are missing between two of a table: after those up to `end_seq`, the next has the number `first_seq`. Numbers
+/// that were skipped for the sake of unreadable segments, whose bounds are `end_seqs_max`, are no missing rows.
+pub(in crate::store) fn missing_rows(end_seq: u64, first_seq: u64, end_seqs_max: &[u64]) -> u64 {
+    let skipped = end_seqs_max.iter().filter(|end_seq_max| **end_seq_max <= first_seq).max();
+    first_seq.saturating_sub(skipped.copied().unwrap_or(0).max(end_seq))
 }

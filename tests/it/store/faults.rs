@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use kymo::store::data_folder::FolderError;
 use kymo::store::disk::LocalDisk;
-use kymo::store::lake::LakeError;
 use kymo::store::verify::verify;
 use kymo::store::{Loss, Store};
 
@@ -62,7 +62,7 @@ fn every_nth_operation_may_fail_and_no_row_is_lost_or_twice() {
                 let _ = running.store.flush();
             }
             if round % 10 == 0 {
-                // Nothing is old; what could not be deleted is tried again.
+                // No file is old. Deletions that failed are tried again.
                 assert_eq!(running.store.retain(0), 0);
             }
             if round % 20 == 0 {
@@ -111,7 +111,7 @@ fn a_journal_that_is_full_deletes_its_oldest_segments_and_says_so() {
     let running = Running::open(Arc::new(LocalDisk), settings);
     running.append([0; 2], 100);
     running.store.flush().unwrap();
-    // What is in the way of a table keeps it from being flushed, so its rows hold the journal.
+    // A file in the place of its folder keeps a table from being flushed, so the journal keeps its rows.
     std::fs::remove_dir_all(data.join("lake/gap")).unwrap();
     std::fs::write(data.join("lake/gap"), "in the way").unwrap();
     running.append([100; 2], 100);
@@ -124,7 +124,7 @@ fn a_journal_that_is_full_deletes_its_oldest_segments_and_says_so() {
 }
 
 #[test]
-fn a_folder_that_vanished_is_waited_for_and_what_it_had_is_shown_again() {
+fn a_folder_that_vanished_may_come_back_and_its_rows_are_shown_again() {
     let folder = tempfile::tempdir().unwrap();
     let (data, away) = (folder.path().join("data"), folder.path().join("away"));
     let running = Running::open(Arc::new(LocalDisk), settings(&data));
@@ -152,7 +152,7 @@ fn a_folder_that_vanished_is_waited_for_and_what_it_had_is_shown_again() {
 }
 
 #[test]
-fn files_that_somebody_deleted_are_told_as_lost() {
+fn files_that_somebody_deleted_are_reported_as_lost() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let running = Running::open(Arc::new(LocalDisk), settings(&data));
@@ -176,6 +176,6 @@ fn files_that_somebody_deleted_are_told_as_lost() {
     assert_eq!(running.store.degraded(), []);
     assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(100..300)));
     // Another kymo cannot take the folder that was made anew.
-    assert!(matches!(Store::open(settings(&data)), Err(LakeError::Held { .. })));
+    assert!(matches!(Store::open(settings(&data)), Err(FolderError::Held { .. })));
     running.close();
 }

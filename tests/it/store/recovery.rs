@@ -8,7 +8,7 @@ use kymo::store::StoreSettings;
 use kymo::store::disk::LocalDisk;
 use kymo::store::verify::verify;
 
-use super::rows::{Running, numbers, settings};
+use super::rows::{Running, TABLES, numbers, settings};
 
 fn open(data: &Path) -> Running {
     Running::open(Arc::new(LocalDisk), settings(data))
@@ -121,14 +121,14 @@ fn segments_of_another_host_and_files_of_others_are_left_alone() {
 #[test]
 fn an_empty_segment_and_one_of_zeros_are_removed() {
     let (folder, segment) = killed();
-    for (number, bytes) in [(7, &b""[..]), (8, &b"KYMO"[..]), (9, &[0; 4096])] {
+    for (number, bytes) in [(70, &b""[..]), (80, &b"KYMO"[..]), (90, &[0; 4096])] {
         fs::write(segment.with_file_name(format!("{number:020}.journal")), bytes).unwrap();
     }
     let running = open(folder.path());
     assert_eq!(rows(&running), [30, 30]);
     assert_eq!(names(&folder.path().join("journal")).len(), 1);
     running.append([30; 2], 1);
-    assert!(names(&folder.path().join("journal")).contains(&format!("{:020}.journal", 10)));
+    assert!(names(&folder.path().join("journal")).contains(&format!("{:020}.journal", 91)));
     running.close();
 }
 
@@ -218,4 +218,54 @@ fn numbers_of_a_file_that_cannot_be_read_are_not_given_again() {
     assert!(numbers(&running.store.view())[0].iter().copied().eq(0..20));
     running.close();
     assert!(verify(folder.path()).unwrap().wrong.is_empty());
+}
+
+/// The sequence numbers that files have, by table: the first, and one past the last.
+fn ranges(running: &Running) -> [Vec<(u64, u64)>; 2] {
+    let view = running.store.view();
+    TABLES.map(|(family, _)| view.tables[family].files.iter().map(|file| (file.first_seq, file.end_seq)).collect())
+}
+
+/// Records in a folder whose only segment has the numbers 0 to 30 of each table, not all of which can be read, over two
+/// more starts.
+fn record_after_damage(folder: &Path) {
+    for start in 0..2 {
+        let running = open(folder);
+        assert_eq!((running.opened.recovery.kept.len(), running.opened.recovery.missing.len()), (1, 0));
+        running.append([30 + 20 * start; 2], 10);
+        running.store.flush().unwrap();
+        running.append([40 + 20 * start; 2], 10);
+        running.close();
+    }
+    let running = open(folder);
+    assert_eq!(running.opened.recovery.missing, []);
+    running.store.flush().unwrap();
+    for ranges in ranges(&running) {
+        let new: Vec<_> = ranges.iter().skip_while(|range| range.1 <= 30).collect();
+        assert!(new[0].0 > 30 && new.windows(2).all(|pair| pair[0].1 == pair[1].0), "{ranges:?}");
+        assert_eq!(new.iter().map(|range| range.1 - range.0).sum::<u64>(), 40);
+    }
+    running.store.close();
+    running.close();
+    let report = verify(folder).unwrap();
+    assert!(report.wrong.is_empty() && !report.notes.iter().any(|(_, note)| note.contains("missing")), "{report:?}");
+}
+
+#[test]
+fn numbers_of_a_segment_that_cannot_be_read_are_not_given_again() {
+    let (folder, segment) = killed();
+    fs::remove_file(&segment).unwrap();
+    // Whoever opens this gets an error: it links to itself.
+    std::os::unix::fs::symlink(&segment, &segment).unwrap();
+    record_after_damage(folder.path());
+}
+
+#[test]
+fn numbers_after_a_broken_frame_are_not_given_again() {
+    let (folder, segment) = killed();
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 4;
+    fs::write(&segment, &bytes).unwrap();
+    record_after_damage(folder.path());
 }

@@ -1,4 +1,4 @@
-//! Whether the store can do what it should with its disk, and since when it cannot.
+//! What keeps the store from its work on the disk, and since when.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::sampler::wall_us;
 
-/// What can go wrong by itself.
+/// The parts of the store that can fail apart from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     /// Writing the journal.
@@ -27,21 +27,21 @@ pub(super) enum Part {
     Folder,
 }
 
-/// What is wrong now. Recording goes on meanwhile; nothing is said twice in the log.
+/// What is wrong now. Recording goes on meanwhile. The log has each trouble once, and its end.
 #[derive(Debug, Default)]
-pub(super) struct Health(Mutex<BTreeMap<Part, Trouble>>);
+pub(super) struct Troubles(Mutex<BTreeMap<Part, Trouble>>);
 
 /// What is wrong with a part, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// Since when, µs since the epoch.
     pub since_us: i64,
-    /// What is wrong, for people.
+    /// What is wrong, as text for users.
     pub reason: String,
 }
 
-impl Health {
-    /// Something is wrong with a part. The first time this is told in the log. Whether it is new.
+impl Troubles {
+    /// Notes that a part fails. Logs it the first time. Returns whether it is new.
     pub(super) fn bad(&self, part: Part, reason: impl Display) -> bool {
         let reason = reason.to_string();
         let mut troubles = self.lock();
@@ -54,15 +54,15 @@ impl Health {
         true
     }
 
-    /// A part did what it should. Whether something was wrong before.
+    /// Notes that a part works. Returns whether it failed before.
     pub(super) fn good(&self, part: Part) -> bool {
         let Some(trouble) = self.lock().remove(&part) else { return false };
         let seconds = (wall_us() - trouble.since_us) as f64 / 1e6;
-        tracing::info!(seconds, "over: {}", trouble.reason);
+        tracing::info!("recovered after {seconds:.1} s: {}", trouble.reason);
         true
     }
 
-    /// Something is wrong with a part, or nothing is. Whether that is new.
+    /// Notes that a part fails for a reason, or works. Returns whether that is new.
     pub(super) fn note(&self, part: Part, reason: Option<impl Display>) -> bool {
         match reason {
             Some(reason) => self.bad(part, reason),
@@ -70,8 +70,8 @@ impl Health {
         }
     }
 
-    /// What is wrong; nothing if all is well.
-    pub(super) fn troubles(&self) -> Vec<Trouble> {
+    /// What is wrong now. Empty if all is well.
+    pub(super) fn list(&self) -> Vec<Trouble> {
         self.lock().values().cloned().collect()
     }
 
@@ -85,20 +85,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_degraded_until_every_part_does_what_it_should() {
-        let health = Health::default();
-        let reasons = || health.troubles().into_iter().map(|trouble| trouble.reason).collect::<Vec<_>>();
+    fn troubles_last_until_their_part_works() {
+        let troubles = Troubles::default();
+        let reasons = || troubles.list().into_iter().map(|trouble| trouble.reason).collect::<Vec<_>>();
         assert_eq!(reasons(), [""; 0]);
-        assert!(health.bad(Part::Flush, "one"));
-        let since = health.troubles()[0].since_us;
-        assert!(health.bad(Part::Journal, "two"));
-        assert!(!health.bad(Part::Flush, "three"));
+        assert!(troubles.bad(Part::Flush, "one"));
+        let since = troubles.list()[0].since_us;
+        assert!(troubles.bad(Part::Journal, "two"));
+        assert!(!troubles.bad(Part::Flush, "three"));
         assert_eq!(reasons(), ["two", "three"]);
-        assert_eq!(health.troubles()[1].since_us, since);
-        assert!(health.good(Part::Flush));
+        assert_eq!(troubles.list()[1].since_us, since);
+        assert!(troubles.good(Part::Flush));
         assert_eq!(reasons(), ["two"]);
-        assert!(health.good(Part::Journal));
-        assert!(!health.good(Part::Sync));
+        assert!(troubles.good(Part::Journal));
+        assert!(!troubles.good(Part::Sync));
         assert_eq!(reasons(), [""; 0]);
     }
 }

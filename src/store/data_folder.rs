@@ -1,0 +1,75 @@
+//! What is in a data folder, and why one cannot be used.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk::DiskError;
+
+/// The folder of the Parquet files within a data folder.
+pub const LAKE: &str = "lake";
+/// The folder of the journal's segments within a data folder.
+pub const JOURNAL: &str = "journal";
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The file system refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Another daemon records into it.
+    #[error("data folder {} is in use by another kymo ({holder}); stop it or give this one another storage.path", path.display())]
+    Held {
+        /// The data folder.
+        path: PathBuf,
+        /// What the holder wrote into the lock file.
+        holder: String,
+    },
+    /// Somebody put another folder in the place of the one that is recorded into.
+    #[error("data folder {} has recordings of another kymo now; restart this one to go on in it", path.display())]
+    Replaced {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// There is no lake in it.
+    #[error("{} holds no recordings: there is no folder {} in it", path.display(), LAKE)]
+    NoLake {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// The paths in a folder, in the order of names. None if it is absent or no folder.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    let io = |source| FolderError::from(DiskError::of("read folder", folder)(source));
+    let listing = match fs::read_dir(folder) {
+        Ok(listing) => listing,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(io(error)),
+    };
+    let mut paths = listing.map(|entry| Ok(entry.map_err(io)?.path())).collect::<Result<Vec<_>, FolderError>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Whether a file is below the folder of the lake or of the journal.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub(super) fn has_recordings(data: &Path) -> Result<bool, FolderError> {
+    let mut folders = vec![data.join(LAKE), data.join(JOURNAL)];
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder)? {
+            if !path.is_dir() {
+                return Ok(true);
+            }
+            folders.push(path);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,237 @@
+//! The store as its threads share it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::disk::Disk;
+use super::hot::row_bytes;
+use super::journal::Journal;
+use super::lake::{DataFile, Lake};
+use super::trash::Trash;
+use super::trouble::{Trouble, Troubles};
+use super::view::View;
+use super::writer::Publisher;
+use crate::family::{FamilyId, PerFamily};
+
+/// Where a store is, and its limits.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The data folder.
+    pub path: PathBuf,
+    /// The `host=` partition that this daemon writes.
+    pub host: String,
+    /// Beyond this, rows in memory are dropped, oldest first, and counted.
+    pub hot_bytes_max: u64,
+    /// While the journal is larger than this, its oldest segments are deleted.
+    pub journal_bytes_max: u64,
+    /// The journal is synced this often: a power loss costs at most the rows of this time.
+    pub journal_sync_interval: Duration,
+    /// Once a period of this length is over, its files are merged into one.
+    pub compaction_interval: Option<Duration>,
+    /// A file is deleted when all its rows are older than this.
+    pub retention_age_max: Option<Duration>,
+    /// While all files together are larger than this, the oldest is deleted.
+    pub retention_bytes_max: Option<u64>,
+}
+
+impl StoreSettings {
+    /// A store in `path` without limits. Its files are neither merged nor deleted.
+    #[must_use]
+    pub fn unlimited(path: &Path, host: &str) -> StoreSettings {
+        StoreSettings {
+            path: path.into(),
+            host: host.into(),
+            hot_bytes_max: u64::MAX,
+            journal_bytes_max: u64::MAX,
+            journal_sync_interval: Duration::from_secs(1),
+            compaction_interval: None,
+            retention_age_max: None,
+            retention_bytes_max: None,
+        }
+    }
+}
+
+/// Counters and sizes, for the `kymo` table and status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Rows in memory that no file has.
+    pub hot_rows: u64,
+    /// Memory that they take.
+    pub hot_bytes: u64,
+    /// Size of all files.
+    pub lake_bytes: u64,
+    /// Number of files.
+    pub lake_files: u64,
+    /// Flushes that succeeded, since start.
+    pub flushes: u64,
+    /// Flushes that failed, since start.
+    pub failed_flushes: u64,
+    /// Rows dropped from memory at `hot_bytes_max`, since start.
+    pub lost_rows: u64,
+    /// Size of the journal's segments.
+    pub journal_bytes: u64,
+    /// Rows that could not be written to the journal, since start. They stayed in memory until the next flush.
+    pub unjournaled_rows: u64,
+}
+
+/// Rows that a query saw and no query will see again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The table.
+    pub family: FamilyId,
+    /// The reason that the table `gap` gives: "memory full" if no flush succeeded for too long, "files gone" if somebody
+    /// deleted files.
+    pub reason: &'static str,
+    /// How many.
+    pub rows: u64,
+    /// Smallest and greatest `time` of them, µs.
+    pub time_range: (i64, i64),
+}
+
+/// The store of a running daemon. Shared by its threads.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) lake: Lake,
+    pub(super) publisher: Publisher,
+    pub(super) trash: Arc<Trash>,
+    pub(super) journal: Journal,
+    pub(super) troubles: Arc<Troubles>,
+    pub(super) settings: StoreSettings,
+    pub(super) view: ArcSwap<View>,
+    /// Guards the counters and each change of `view`. Held for moments only, never over I/O.
+    pub(super) state: Mutex<State>,
+    pub(super) absent: Mutex<Vec<Absent>>,
+    /// Held by a flush: two at a time would write the same rows twice.
+    pub(super) flushing: Mutex<()>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) tables: PerFamily<TableState>,
+    /// A flush is writing the rows before the tables' `frozen_seq`.
+    pub(super) is_flushing: bool,
+    /// Those of them that memory had no room for meanwhile.
+    pub(super) dropped: Vec<Dropped>,
+    pub(super) flushes: u64,
+    pub(super) failed_flushes: u64,
+    pub(super) lost_rows: u64,
+    /// Losses that nobody has taken yet.
+    pub(super) losses: Vec<Loss>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TableState {
+    /// One more than the last row that was shown.
+    pub(super) end_seq: u64,
+    /// The flush under way writes the rows before this, so they are not merged with later ones.
+    pub(super) frozen_seq: u64,
+    /// Rows before this were recovered. Their labels have other keys, so they are not merged with later ones.
+    pub(super) recovered_seq: u64,
+    pub(super) hot_rows: u64,
+    /// The interval of its collector, for the files' metadata.
+    pub(super) interval: Option<Duration>,
+}
+
+/// Rows that were dropped from memory while a flush was writing them. They are lost if the flush fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dropped {
+    pub(super) first_seq: u64,
+    pub(super) end_seq: u64,
+    pub(super) loss: Loss,
+}
+
+/// A file that the view does not show because it is absent. It may come back with its folder.
+#[derive(Clone, Debug)]
+pub(super) struct Absent {
+    /// The table.
+    pub(super) family: FamilyId,
+    pub(super) file: Arc<DataFile>,
+    /// It was reported as a loss.
+    pub(super) is_told: bool,
+}
+
+impl Store {
+    /// All tables as of now. Files that it shows stay readable as long as it is held.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// What the store was opened with.
+    #[must_use]
+    pub fn settings(&self) -> &StoreSettings {
+        &self.settings
+    }
+
+    /// Notes the interval at which a table is sampled, for the metadata of its files.
+    pub fn set_interval(&self, family: FamilyId, interval: Option<Duration>) {
+        self.lock().tables[family].interval = interval;
+    }
+
+    /// Sizes and counters as of now.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let state = self.lock();
+        let view = self.view.load();
+        let files = || view.tables.values().flat_map(|table| table.files.iter());
+        let (journal_bytes, unjournaled_rows) = self.journal.stats();
+        StoreStats {
+            hot_rows: state.tables.values().map(|table| table.hot_rows).sum(),
+            hot_bytes: state.hot_bytes(),
+            lake_bytes: files().map(|file| file.bytes).sum(),
+            lake_files: files().count() as u64,
+            flushes: state.flushes,
+            failed_flushes: state.failed_flushes,
+            lost_rows: state.lost_rows,
+            journal_bytes,
+            unjournaled_rows,
+        }
+    }
+
+    /// Journals everything from now on. The caller runs the two returned functions on threads of their own: the first writes
+    /// what is appended, the second syncs it every sync interval. Both return after [`stop_journal`](Self::stop_journal).
+    #[must_use = "without these threads nothing is journaled, and every append waits for its timeout"]
+    pub fn start_journal(self: &Arc<Store>) -> (impl FnOnce() + Send + use<>, impl FnOnce() + Send + use<>) {
+        self.journal.attach();
+        let (writes, syncs) = (Arc::clone(self), Arc::clone(self));
+        (move || writes.journal.write_until_stopped(), move || syncs.journal.sync_until_stopped())
+    }
+
+    /// Syncs the journal. Returns whether everything that was written to it is on the device.
+    pub fn sync_journal(&self) -> bool {
+        self.journal.sync()
+    }
+
+    /// Ends both threads of the journal, after everything that was appended is written and synced.
+    pub fn stop_journal(&self) {
+        self.journal.stop();
+    }
+
+    /// Deletes the segments of the journal whose rows are all in files. Nothing may be appended after this.
+    pub fn close(&self) {
+        self.journal.close();
+        self.journal.delete_covered(&self.covered());
+    }
+
+    /// What the disk refuses, and since when. Empty if all is well.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<Trouble> {
+        self.troubles.list()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // A view is replaced as a whole, so a panic elsewhere leaves none half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Memory that all rows take.
+    pub(super) fn hot_bytes(&self) -> u64 {
+        self.tables.iter().map(|(family, table)| table.hot_rows * row_bytes(family.table)).sum()
+    }
+}
