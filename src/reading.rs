@@ -17,3 +17,7 @@ pub mod snapshot;
 pub(crate) mod sums;
 pub(crate) mod text;
 pub(crate) mod value;
+
+pub use context::Context;
+pub(crate) use outcome::{Outcome, failed};
+pub use sample::{Rows, Sample};

@@ -15,10 +15,8 @@ use rustix::io::Errno;
 use self::files::{FILES, File};
 pub use self::record::Cgroup;
 use self::tree::{Group, Tree};
-use crate::reading::context::Context;
-use crate::reading::outcome::Outcome;
-use crate::reading::reader::{Reader, is_gone};
-use crate::reading::sample::{Rows, Sample};
+use crate::reading::reader::{Kept, Reader, is_gone};
+use crate::reading::{Context, Outcome, Rows, Sample};
 use crate::record::Record;
 use crate::sampler::{SampleError, Tick};
 
@@ -53,7 +51,6 @@ pub struct CgroupSampler {
 
 impl Sample for CgroupSampler {
     type Record = Cgroup;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(100);
     const RESOLUTION: &'static str = "times are in µs and exact at every read, except that user and system times of version \
                                       1 are in units of 10 ms; new groups are found within a second";
@@ -154,7 +151,7 @@ impl CgroupSampler {
             let has = group.has;
             for (_, file) in FILES.iter().enumerate().filter(|(at, file)| file.seldom && has & 1 << at != 0) {
                 let Some(root) = tree.root(file.hierarchy) else { continue };
-                match reader.read_once(root, |path| group.path.write(path, file.name)) {
+                match reader.read(root, |path| group.path.write(path, file.name), &mut Kept::default()) {
                     Ok(bytes) => note(file, &group.path.text, (file.parse)(bytes, &mut group.seldom), outcome),
                     Err(error) if is_gone(error) || is_refused(error) => {}
                     Err(error) => outcome.fail(file.name, format_args!("{}: {error}", group.path.text)),

@@ -9,11 +9,9 @@ use heim::cpu::CpuTime;
 use heim::cpu::os::linux::CpuTimeExt;
 use heim::units::{Time, time::second};
 
-use crate::reading::context::Context;
-use crate::reading::outcome::{Outcome, failed};
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::{poll, with_proc};
 use crate::reading::text::{lines, number};
+use crate::reading::{Context, Outcome, Rows, Sample, failed};
 use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
@@ -78,7 +76,6 @@ pub struct CpuSampler {
 
 impl Sample for CpuSampler {
     type Record = Cpu;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str =
         "the kernel counts CPU time in units of 10 ms (USER_HZ); utilization is over 100 ms";

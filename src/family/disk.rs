@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
-use crate::reading::context::Context;
 use crate::reading::line_rows::{Changed, LineRows, Parsed};
-use crate::reading::outcome::{Outcome, failed};
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::{with_proc, with_sys};
 use crate::reading::text::{lines, next_number, number, text, words};
 use crate::reading::value::{bytes, count, scaled};
+use crate::reading::{Context, Outcome, Rows, Sample, failed};
 use crate::record;
 use crate::record::Record;
 use crate::record::label::LabelCache;
@@ -94,7 +92,6 @@ struct OwnFile {
 
 impl Sample for DiskSampler {
     type Record = Disk;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(1);
     const RESOLUTION: &'static str = "operations and bytes are exact at every read; times are in units of 1 ms";
 

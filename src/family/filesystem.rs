@@ -5,12 +5,10 @@ mod usage;
 
 use std::time::Duration;
 
-use crate::reading::context::Context;
-use crate::reading::outcome::Outcome;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::with_proc;
 use crate::reading::text::text;
 use crate::reading::value::count;
+use crate::reading::{Context, Outcome, Rows, Sample};
 use crate::record;
 use crate::record::Record;
 use crate::sampler::{SampleError, Tick};
@@ -82,7 +80,6 @@ struct Asking {
 
 impl Sample for FilesystemSampler {
     type Record = Filesystem;
-
     const INTERVAL_MIN: Duration = Duration::from_secs(1);
     const RESOLUTION: &'static str = "exact at every read; each mount costs a system call";
 
@@ -268,7 +265,6 @@ mod tests {
 
     impl Sample for Hanging {
         type Record = Filesystem;
-
         const INTERVAL_MIN: Duration = FilesystemSampler::INTERVAL_MIN;
         const RESOLUTION: &'static str = "";
 

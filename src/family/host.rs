@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use heim::units::time::second;
 
-use crate::reading::context::Context;
-use crate::reading::outcome::Outcome;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::{poll, read_ahead, with_proc};
 use crate::reading::text::{lines, next_number, number, words};
+use crate::reading::{Context, Outcome, Rows, Sample};
 use crate::record;
 use crate::record::Record;
 use crate::sampler::{SampleError, Tick};
@@ -50,7 +48,6 @@ pub struct HostSampler;
 
 impl Sample for HostSampler {
     type Record = Host;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str =
         "tasks and events are exact at every read; load averages change every 5 s, uptime is in units of 10 ms";

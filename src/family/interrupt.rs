@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use crate::reading::context::Context;
 use crate::reading::optional::check_proc;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::with_proc;
 use crate::reading::sums::Sums;
 use crate::reading::text::{text, words};
+use crate::reading::{Context, Rows, Sample};
 use crate::record;
 use crate::record::label::Label;
 use crate::sampler::{SampleError, Tick};
@@ -42,7 +41,6 @@ pub struct InterruptSampler {
 
 impl Sample for InterruptSampler {
     type Record = Interrupt;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str = "exact at every read; a read takes longer the more interrupts and CPUs there are";
 

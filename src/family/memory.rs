@@ -5,11 +5,10 @@ use std::time::Duration;
 use heim::memory::Memory as Heim;
 use heim::memory::os::linux::MemoryExt;
 
-use crate::reading::context::Context;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::{poll, with_proc};
 use crate::reading::text::{has_long_number, lines, number, words};
 use crate::reading::value::{self, scaled};
+use crate::reading::{Context, Rows, Sample};
 use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
@@ -61,7 +60,6 @@ pub struct MemorySampler {
 
 impl Sample for MemorySampler {
     type Record = Memory;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str =
         "the kernel updates most of its figures once a second, so sampling above 10 Hz repeats them";

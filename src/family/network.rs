@@ -7,13 +7,11 @@ use futures::StreamExt;
 use heim::net::IoCounters;
 use heim::net::os::linux::IoCountersExt;
 
-use crate::reading::context::Context;
 use crate::reading::line_rows::{Changed, LineRows, Parsed};
-use crate::reading::outcome::{Outcome, failed};
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::with_proc;
 use crate::reading::text::{lines, number, words};
 use crate::reading::value::{bytes, count};
+use crate::reading::{Context, Outcome, Rows, Sample, failed};
 use crate::record;
 use crate::record::Record;
 use crate::record::label::LabelCache;
@@ -61,7 +59,6 @@ pub struct NetworkSampler {
 
 impl Sample for NetworkSampler {
     type Record = Network;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(1);
     const RESOLUTION: &'static str = "exact at every read, to the packet";
 

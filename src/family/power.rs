@@ -12,12 +12,10 @@ use rustix::io::Errno;
 
 use crate::reading::attribute::{Attribute, text_at};
 use crate::reading::class::{Class, Look};
-use crate::reading::context::Context;
 use crate::reading::folder::names;
-use crate::reading::outcome::Outcome;
 use crate::reading::reader::is_gone;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::text::integer;
+use crate::reading::{Context, Outcome, Rows, Sample};
 use crate::record;
 use crate::record::ABSENT;
 use crate::sampler::{SampleError, Tick};
@@ -58,7 +56,6 @@ pub struct PowerSampler {
 
 impl Sample for PowerSampler {
     type Record = Power;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str = "RAPL counters are updated about every 1 ms";
 

@@ -9,13 +9,11 @@ use std::time::Duration;
 
 use rustix::fd::OwnedFd;
 
-use crate::reading::context::Context;
 use crate::reading::folder::open_folder;
 use crate::reading::optional::{Optional, check_proc};
-use crate::reading::outcome::{Outcome, failed};
 use crate::reading::reader::{Kept, Reader};
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::text::{lines, number, pair, text, words};
+use crate::reading::{Context, Outcome, Rows, Sample, failed};
 use crate::record;
 use crate::record::Record;
 use crate::record::label::Label;
@@ -81,7 +79,6 @@ impl Resource {
 
 impl Sample for PressureSampler {
     type Record = Pressure;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(100);
     const RESOLUTION: &'static str = "averages change every 2 s, totals are exact at every read; reading more often than \
                                       every 2 s makes the kernel lose some stall time, for every reader on the host";

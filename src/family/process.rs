@@ -12,9 +12,8 @@ use std::time::Duration;
 use self::slots::Slots;
 use self::table::{Entry, PROCESSES_USUAL, ProcessTable};
 use crate::reading::context::{Context, PINS_MAX, Pin, ProcessChoice, TOP_MAX};
-use crate::reading::outcome::Outcome;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::value::{count, scaled};
+use crate::reading::{Outcome, Rows, Sample};
 use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
@@ -95,7 +94,6 @@ pub struct ProcessSampler {
 
 impl Sample for ProcessSampler {
     type Record = Process;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(100);
     const RESOLUTION: &'static str = "faults, bytes, threads and files are exact at every read; CPU times are in units of \
                                       10 ms, so a share over 100 ms is in steps of 10 %";

@@ -12,12 +12,10 @@ use rustix::io::Errno;
 
 use crate::reading::attribute::{Attribute, text_at};
 use crate::reading::class::{Class, Look};
-use crate::reading::context::Context;
 use crate::reading::folder::names;
-use crate::reading::outcome::Outcome;
 use crate::reading::reader::is_gone;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::text::{integer, text};
+use crate::reading::{Context, Outcome, Rows, Sample};
 use crate::record;
 use crate::sampler::{SampleError, Tick};
 
@@ -62,7 +60,6 @@ pub struct SensorSampler {
 
 impl Sample for SensorSampler {
     type Record = Sensor;
-
     const INTERVAL_MIN: Duration = Duration::from_secs(1);
     const RESOLUTION: &'static str = "depends on the driver: most measure once or twice a second, and many round to whole \
                                       degrees; a changed limit is seen within 10 s";

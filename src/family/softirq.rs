@@ -4,11 +4,10 @@
 
 use std::time::Duration;
 
-use crate::reading::context::Context;
 use crate::reading::optional::check_proc;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::with_proc;
 use crate::reading::sums::Sums;
+use crate::reading::{Context, Rows, Sample};
 use crate::record;
 use crate::record::label::Label;
 use crate::sampler::{SampleError, Tick};
@@ -38,7 +37,6 @@ pub struct SoftirqSampler {
 
 impl Sample for SoftirqSampler {
     type Record = Softirq;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str =
         "exact at every read; a read takes longer the more CPUs the kernel is prepared for";

@@ -5,12 +5,10 @@
 
 use std::time::Duration;
 
-use crate::reading::context::Context;
 use crate::reading::optional::check_proc;
-use crate::reading::outcome::Outcome;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::with_proc;
 use crate::reading::text::{lines, text};
+use crate::reading::{Context, Outcome, Rows, Sample};
 use crate::record;
 use crate::record::ABSENT;
 use crate::record::label::{Label, LabelCache};
@@ -54,7 +52,6 @@ pub struct SoftnetSampler {
 
 impl Sample for SoftnetSampler {
     type Record = Softnet;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(1);
     const RESOLUTION: &'static str = "exact at every read, to the packet";
 

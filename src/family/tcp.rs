@@ -5,13 +5,11 @@
 
 use std::time::Duration;
 
-use crate::reading::context::Context;
 use crate::reading::optional::{Optional, check_proc};
-use crate::reading::outcome::Outcome;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::{read_ahead, with_proc};
 use crate::reading::text::{lines, number, text, words};
 use crate::reading::value::scaled;
+use crate::reading::{Context, Outcome, Rows, Sample};
 use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
@@ -136,7 +134,6 @@ pub struct TcpSampler {
 
 impl Sample for TcpSampler {
     type Record = Tcp;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str =
         "exact at every read, memory to about 1 MiB per CPU; the kernel sums its figures over all CPUs at each read";

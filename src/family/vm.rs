@@ -5,12 +5,10 @@
 
 use std::time::Duration;
 
-use crate::reading::context::Context;
 use crate::reading::optional::check_proc;
-use crate::reading::outcome::Outcome;
-use crate::reading::sample::{Rows, Sample};
 use crate::reading::snapshot::with_proc;
 use crate::reading::text::{lines, number, text};
+use crate::reading::{Context, Outcome, Rows, Sample};
 use crate::record;
 use crate::record::{ABSENT, Record};
 use crate::sampler::{SampleError, Tick};
@@ -127,7 +125,6 @@ pub struct VmSampler {
 
 impl Sample for VmSampler {
     type Record = Vm;
-
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str = "events are exact at every read; the contents of memory are updated once a second";
 

@@ -104,14 +104,6 @@ impl Reader {
         self.bytes.get(part.clone()).unwrap_or_default()
     }
 
-    /// The bytes of a file that is seldom read; its descriptor is not kept.
-    pub(crate) fn read_once(&mut self, folder: impl AsFd, path: impl FnOnce(&mut Vec<u8>)) -> Result<&[u8], Errno> {
-        self.clear();
-        let file = self.open(folder, path)?;
-        fill(&mut self.bytes, &file)?;
-        Ok(&self.bytes)
-    }
-
     fn open(&mut self, folder: impl AsFd, path: impl FnOnce(&mut Vec<u8>)) -> Result<OwnedFd, Errno> {
         let path = c_path(&mut self.path, path)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -182,7 +174,7 @@ mod tests {
         for _ in 0..3 {
             for ((name, bytes), kept) in [("a", &b"one"[..]), ("b", b""), ("c", &long)].iter().zip(&mut kept) {
                 assert!(reader.read(&root, named(name), kept).unwrap() == *bytes, "{name}");
-                assert!(reader.read_once(&root, named(name)).unwrap() == *bytes, "{name}");
+                assert!(reader.read(&root, named(name), &mut Kept::default()).unwrap() == *bytes, "{name}");
             }
         }
         assert_eq!(kept.each_ref().map(|kept| kept.0.is_some()), [true, true, false]);
@@ -212,7 +204,7 @@ mod tests {
         let mut reader = Reader::default();
         let mut kept = Kept::default();
         assert_eq!(reader.read(&root, named("large"), &mut kept).unwrap_err(), Errno::FBIG);
-        assert_eq!(reader.read_once(&root, named("a\0b")).unwrap_err(), Errno::INVAL);
+        assert_eq!(reader.read(&root, named("a\0b"), &mut kept).unwrap_err(), Errno::INVAL);
         let missing = reader.read(&root, named("missing"), &mut kept).unwrap_err();
         assert!(is_gone(missing) && !is_gone(Errno::ACCESS) && kept.0.is_none());
         assert!(reader.read(&root, named("."), &mut kept).is_err());

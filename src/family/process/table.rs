@@ -9,9 +9,9 @@ use rustix::io::Errno;
 
 use super::stat::{COMMAND_BYTES_MAX, Stat, parse_io, parse_stat, stable_command};
 use crate::reading::folder::{Listing, c_path, list, listing, open_folder};
-use crate::reading::outcome::{Outcome, failed};
 use crate::reading::reader::{Kept, Reader, is_gone};
 use crate::reading::text::number;
+use crate::reading::{Outcome, failed};
 use crate::sampler::SampleError;
 
 /// The most processes that are read: those with the lowest pids.
