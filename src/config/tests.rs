@@ -57,8 +57,8 @@ fn the_default_configuration_is_what_the_code_takes_by_default() {
         collectors,
         [
             ("burst", ms(1), vec!["network", "disk"]),
-            ("system", ms(10), vec!["cpu", "memory"]),
-            ("kernel", ms(100), vec!["pressure", "vm", "tcp", "softnet", "softirq"]),
+            ("system", ms(10), vec!["cpu"]),
+            ("kernel", ms(100), vec!["memory", "pressure", "vm", "tcp", "softnet", "softirq"]),
             ("slow", ms(1000), vec!["host", "interrupt", "process", "cgroup", "sensor", "power"]),
             ("mounts", ms(1000), vec!["filesystem"]),
         ]
