@@ -1,5 +1,6 @@
 //! A daemon at full rate is killed at random moments: every row that a query had shown is there after the next start, once.
 //!
+//! - `KYMO_BIN`: the program; the one that was built with the tests unless set.
 //! - `KYMO_CRASHES`: how often; 5 unless set.
 //! - `KYMO_CRASH_SEED`: the seed of the moments at which it is killed; printed, and another in each run unless set.
 #![allow(
@@ -108,6 +109,7 @@ fn wall_us() -> i64 {
 
 #[test]
 fn what_was_shown_outlives_kills() {
+    let program = env::var_os("KYMO_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_kymo").into());
     let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("expected a number"));
     let crashes = number("KYMO_CRASHES").unwrap_or(CRASHES);
     let seed = number("KYMO_CRASH_SEED").unwrap_or_else(|| fastrand::u64(..));
@@ -119,7 +121,7 @@ fn what_was_shown_outlives_kills() {
     // By table: from the newest row that is left to the kill, µs. At most the rows of this time were lost.
     let mut lost_us: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     for crash in 0..=crashes {
-        let mut daemon = Daemon::start(folder.path(), CONFIG);
+        let mut daemon = Daemon::start_program(program.as_ref(), folder.path(), CONFIG);
         let mut asking = Asking::new(&daemon.address);
         for (table, label, column) in TABLES {
             let shown = before.get(table).copied().unwrap_or_default();

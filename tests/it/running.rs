@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// The program that was built with the tests.
 const KYMO: &str = env!("CARGO_BIN_EXE_kymo");
 /// Longer than any of this takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,11 +23,16 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it with this configuration.
+    /// Starts the program that was built with the tests, with this configuration.
     pub fn start(folder: &Path, config_text: &str) -> Daemon {
+        Daemon::start_program(KYMO.as_ref(), folder, config_text)
+    }
+
+    pub fn start_program(program: &Path, folder: &Path, config_text: &str) -> Daemon {
         let (config, data) = (folder.join("kymo.toml"), folder.join("data"));
         std::fs::write(&config, config_text).unwrap();
-        let mut child = command(&["run", "--address", "127.0.0.1:0", "-c", config.to_str().unwrap(), "--data"])
+        let mut child = without_settings(Command::new(program))
+            .args(["run", "--address", "127.0.0.1:0", "-c", config.to_str().unwrap(), "--data"])
             .arg(&data)
             .stderr(Stdio::piped())
             .spawn()
@@ -85,13 +91,17 @@ impl Drop for Daemon {
     }
 }
 
-/// The program with these arguments.
+/// The program that was built with the tests, with these arguments.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(KYMO);
+    let mut command = without_settings(Command::new(KYMO));
     command.args(arguments);
-    // What tests are told by, kymo takes for configuration.
-    let told = std::env::vars_os().map(|(name, _)| name).filter(|name| name.as_encoded_bytes().starts_with(b"KYMO_"));
-    told.for_each(|name| _ = command.env_remove(name));
+    command
+}
+
+/// Without the variables that tests read: kymo would take them for configuration.
+fn without_settings(mut command: Command) -> Command {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| name.as_encoded_bytes().starts_with(b"KYMO_")).for_each(|name| _ = command.env_remove(name));
     command
 }
 
