@@ -1,9 +1,13 @@
-"""Programs from Debian's archive, unpacked into a folder of ours: nothing is installed, and no root is needed."""
+"""Programs from Debian's archive, unpacked into a folder of ours: nothing is installed, and no root is needed.
+
+    python3 debian.py PACKAGE...      unpacks them into the folder that KYMO_CHECK_TOOLS names, for later runs
+"""
 
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 
 class Unavailable(Exception):
@@ -32,18 +36,28 @@ class Package:
 
 
 def fetch(name: str, into: pathlib.Path) -> Package:
-    """Downloads and unpacks a package, with those libraries it depends on that are not installed."""
+    """Unpacks a package, with those libraries it depends on that are not installed.
+
+    It is below `into`, or below the folder that KYMO_CHECK_TOOLS names; there it is kept, and downloaded only once.
+    """
+    into = pathlib.Path(os.environ.get("KYMO_CHECK_TOOLS", into)) / "debian"
+    if (into / name).exists():
+        return Package(name, into / name)
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
             raise Unavailable(f"{name} comes from Debian's archive, and this host has no {tool} to fetch it with")
-    archives, root = into / f"{name}-archives", into / name
+    archives, root = into / f"{name}-archives", into / f"{name}-unpacked"
+    for folder in (archives, root):
+        shutil.rmtree(folder, ignore_errors=True)
     archives.mkdir(parents=True)
     download(name, archives)
     for archive in sorted(archives.glob("*.deb")):
         done = attempt(["dpkg", "-x", str(archive), str(root)])
         if done.returncode != 0:
             raise Unavailable(f"unpack {archive.name}: {last_line(done)}")
-    return Package(name, root)
+    # It has its name when it is complete.
+    root.rename(into / name)
+    return Package(name, into / name)
 
 
 def missing_libraries(name: str) -> list[str]:
@@ -77,3 +91,11 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
     # Warnings, such as that root's own folder is none of the sandbox's, say nothing of why it failed.
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and not line.startswith("W: ")]
     return lines[-1] if lines else f"exit code {done.returncode}"
+
+
+if __name__ == "__main__":
+    for package in sys.argv[1:]:
+        try:
+            print(fetch(package, pathlib.Path("tools")).root)
+        except Unavailable as error:
+            sys.exit(f"FAILED {error}")
