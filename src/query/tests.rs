@@ -377,8 +377,15 @@ async fn a_query_ends_at_its_time_limit() {
     let sql = "SELECT count(*) FROM collector a, collector b, collector c WHERE a.ticks + b.ticks * c.ticks = 7";
     let error = refusal(&engine, sql).await;
     assert!(matches!(error, QueryError::Time { .. }) && error.to_string().contains("0.2 s"), "{error}");
-    // Its place is free again once it has noticed.
-    assert_eq!(one(&engine, "SELECT count(*) FROM collector").await, "3000");
+    // Its place is free again once it has noticed. On a busy machine another query may meet the same limit.
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let next = loop {
+        match collect(&engine, "SELECT time FROM collector").await {
+            Err(QueryError::Time { .. }) if std::time::Instant::now() < deadline => {}
+            next => break next.unwrap(),
+        }
+    };
+    assert_eq!(next.iter().map(RecordBatch::num_rows).sum::<usize>(), 3_000);
 }
 
 #[tokio::test]

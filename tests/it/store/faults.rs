@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kymo::store::data_folder::FolderError;
 use kymo::store::disk::LocalDisk;
@@ -12,6 +12,7 @@ use kymo::store::{Loss, Store};
 
 use super::disks::{Before, Guarded, Operation};
 use super::rows::{Running, WINDOW, numbers, settings, time};
+use crate::running::PATIENCE;
 
 /// `EIO`
 const EIO: i32 = 5;
@@ -39,6 +40,22 @@ impl Before for Refusing {
 /// What is wrong.
 fn told(store: &Store) -> String {
     store.degraded().into_iter().map(|trouble| trouble.reason).collect::<Vec<_>>().join("; ")
+}
+
+/// Appends rows from `next` on until `holds`, and gives the losses that were told meanwhile. The journal is tried again only
+/// some time after it has failed.
+fn append_until(running: &Running, next: &mut [u64; 2], mut holds: impl FnMut(&[Loss]) -> bool) -> Vec<Loss> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut losses = Vec::new();
+    loop {
+        losses.extend(running.append(*next, 5));
+        *next = next.map(|next| next + 5);
+        if holds(&losses) {
+            return losses;
+        }
+        assert!(Instant::now() < deadline, "{losses:?}, {:?}", running.store.degraded());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -79,12 +96,8 @@ fn every_nth_operation_may_fail_and_no_row_is_lost_or_twice() {
         running.store.retain(0);
         let now = time(next[0].cast_signed()) + i64::try_from(WINDOW.as_micros()).unwrap();
         running.store.compact(now, Duration::ZERO, &AtomicBool::new(false)).unwrap();
-        // The journal is tried again no sooner than half a second later.
-        std::thread::sleep(Duration::from_millis(600));
-        running.append(next, 5);
-        next = next.map(|next| next + 5);
-        assert!(running.store.sync_journal());
-        assert_eq!(running.store.degraded(), [], "every {nth}th");
+        let is_well = || running.store.sync_journal() && running.store.degraded().is_empty();
+        assert!(append_until(&running, &mut next, |_| is_well()).is_empty(), "every {nth}th");
         let store = Arc::clone(&running.store);
         running.close();
         drop(store);
@@ -141,13 +154,11 @@ fn a_folder_that_vanished_may_come_back_and_its_rows_are_shown_again() {
     assert!(!data.exists());
 
     std::fs::rename(&away, &data).unwrap();
-    // The journal is tried again no sooner than half a second later.
-    std::thread::sleep(Duration::from_millis(600));
     running.store.check();
     running.store.flush().unwrap();
-    assert!(running.append([300; 2], 100).is_empty());
-    assert_eq!(running.store.degraded(), []);
-    assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(0..400)));
+    let mut next = [300; 2];
+    assert!(append_until(&running, &mut next, |_| running.store.degraded().is_empty()).is_empty());
+    assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(0..next[0])));
     running.close();
 }
 
@@ -161,8 +172,8 @@ fn files_that_somebody_deleted_are_reported_as_lost() {
     std::fs::remove_dir_all(&data).unwrap();
     std::fs::create_dir(&data).unwrap();
     running.store.check();
-    std::thread::sleep(Duration::from_millis(600));
-    let losses = running.append([100; 2], 100);
+    let mut next = [100; 2];
+    let losses = append_until(&running, &mut next, |losses| !losses.is_empty());
     assert_eq!(losses.len(), 2, "{losses:?}");
     for loss in losses {
         let expected = Loss { reason: "files gone", rows: 100, time_range: (time(0), time(99)), ..loss };
@@ -170,11 +181,11 @@ fn files_that_somebody_deleted_are_reported_as_lost() {
     }
     // Once.
     running.store.look_for_files();
-    assert!(running.append([200; 2], 100).is_empty());
+    assert!(append_until(&running, &mut next, |_| running.store.degraded().is_empty()).is_empty());
     running.store.flush().unwrap();
     running.store.check();
     assert_eq!(running.store.degraded(), []);
-    assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(100..300)));
+    assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(100..next[0])));
     // Another kymo cannot take the folder that was made anew.
     assert!(matches!(Store::open(settings(&data)), Err(FolderError::Held { .. })));
     running.close();
