@@ -1,11 +1,11 @@
-"""What flushing a minute of the default configuration's rows costs: CPU of the flush thread, and lateness of `burst`
-beside a kymo that does not flush.
+"""What it costs to flush a minute of rows of the default configuration: CPU of the flush thread, and lateness of `burst`,
+compared with a kymo that does not flush.
 
-    python3 benches/flush.py [--minutes 3] [--turns 3]
+    python3 benches/flush.py [--minutes 3] [--turns 3]      uses target/release/kymo, or KYMO_BIN
 
-uses target/release/kymo, or KYMO_BIN. A kymo that flushes every minute and one that flushes only when it ends run in turns.
-CPU is the thread's run time from /proc/<pid>/task/<tid>/schedstat over the turn, by the flushes in it. Lateness is that of
-`benches/lateness.py`, of all ticks of the turn; a flush takes some 0.2 % of the time, so p99.9 shows it.
+Two kymos take turns: one flushes every minute, the other only when it ends. CPU is the run time of the flush thread from
+/proc/<pid>/task/<tid>/schedstat, divided by the number of flushes. Lateness is defined in `benches/lateness.py` and covers all
+ticks of a turn. A flush takes about 0.2 % of the time, so p99.9 shows it.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from lateness import WARM_UP_SECONDS, figures, folder_of, shown, turn_of  # noqa
 FLUSH_SECONDS = 60
 CPU_MS_MAX = 150
 RATIO_MAX = 1.2
-# A flush comes when memory is half full, too.
+# The store also flushes when its memory is half full.
 NEVER = {"KYMO_STORAGE__FLUSH_INTERVAL": "24h", "KYMO_STORAGE__HOT_BYTES_MAX": "4GiB"}
 
 
 def flush_thread_ms(pid):
-    """CPU that the flush thread has had."""
+    """The CPU time of the flush thread so far."""
     (task,) = [task for task in pathlib.Path(f"/proc/{pid}/task").iterdir() if (task / "comm").read_text().strip() == "kymo-flush"]
     return int((task / "schedstat").read_text().split()[0]) / 1e6
 

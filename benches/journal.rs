@@ -1,11 +1,11 @@
-//! What the journal costs: recovering it beside plainly reading and checksumming its bytes, and a drain's append beside
-//! plainly writing as many.
+//! What the journal costs: recovery beside a plain read and checksum of its bytes, and a drain's append beside a plain
+//! write of as many bytes.
 //!
-//! Prints `journal: recovery ÷ read and checksum` with the limit that it is meant to keep, and `journal: append ÷ write`,
-//! medians of rounds that take turns. The journal has a minute of drains, each of as many rows as the default
-//! configuration's on a host with four interfaces. Recovery is all of [`Store::open`], views of what was recovered
-//! included; files are in the page cache for both. An append hands over to a thread and waits for it, so it has two
-//! switches of threads that the plain write has not.
+//! Prints `journal: recovery ÷ read and checksum` with its limit, and `journal: append ÷ write`. Both are medians of
+//! rounds that take turns. The journal holds a minute of drains. Each has as many rows as a drain of the default
+//! configuration on a host with four interfaces. Recovery is all of [`Store::open`], including the views of what it
+//! recovered. The files are in the page cache for both sides. An append hands its buffer to a thread and waits, so it
+//! has two thread switches that the plain write does not have.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot measure ends")]
 
 use std::fs::{self, File};
@@ -26,7 +26,7 @@ use kymo::store::{Append, Store, StoreSettings};
 
 /// Drains of a minute, every 40 ms.
 const DRAINS: i64 = 1_500;
-/// Rows of a drain, of each of two tables.
+/// Rows of a drain in each of two tables.
 const ROWS: i64 = 100;
 const RATIO_MAX: f64 = 3.0;
 const ROUNDS: usize = 21;
@@ -52,7 +52,7 @@ fn appends(labels: &[Labels; 2], drain: i64) -> Vec<Append> {
     ]
 }
 
-/// What it takes to append a minute of drains, one by one.
+/// The time it takes to append a minute of drains one by one.
 fn fill(folder: &Path) -> Vec<Duration> {
     let (store, mut appender, _) = Store::open(StoreSettings::unlimited(folder, "bench")).expect("open the store");
     let (writes, _) = store.start_journal();
@@ -73,7 +73,7 @@ fn segments(folder: &Path) -> Vec<std::path::PathBuf> {
     entries.map(|entry| entry.expect("an entry").path()).collect()
 }
 
-/// Reads and checksums all segments; how many bytes they have.
+/// Reads and checksums all segments. Returns their size in bytes.
 fn read(folder: &Path) -> usize {
     let bytes = segments(folder).into_iter().map(|path| {
         let bytes = fs::read(path).expect("read a segment");

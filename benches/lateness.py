@@ -3,24 +3,26 @@
     python3 benches/lateness.py [--seconds 60] [--turns 3] [--fifo] [--default-slack]
     python3 benches/lateness.py --burst-minutes 10 [--fifo]      only kymo, under load, and its counts of ticks
 
-uses target/release/kymo, or KYMO_BIN. On an idle host and under `stress-ng --cpu 2 --io 1`, kymo and cyclictest run in
-turns, never both at once, so that what the machine does besides hits both alike. Each prints medians over its turns.
+Uses target/release/kymo, or KYMO_BIN. Runs on an idle host, and under `stress-ng --cpu 2 --io 1`. kymo and cyclictest take
+turns and never run at once, so that whatever else the machine does meets both alike. Prints the medians of the turns.
 
-cyclictest and stress-ng are Debian's rt-tests and stress-ng where they are not installed: fetched by `apt-get download`
-and unpacked into a temporary folder, with the libraries they lack. Where that fails, `apt-get install rt-tests
-stress-ng` as root does it. `--fifo` needs root, or CAP_SYS_NICE and RLIMIT_RTPRIO, for both.
+cyclictest and stress-ng come from Debian's packages rt-tests and stress-ng. Where they are not installed, they are
+fetched by `apt-get download` and unpacked into a temporary folder, with the libraries they lack. If that fails, run
+`apt-get install rt-tests stress-ng` as root. `--fifo` needs root, or CAP_SYS_NICE and RLIMIT_RTPRIO, for both.
 
-What is measured. cyclictest says how long after its deadline each wake came, and after a wake that was late by several
-intervals it goes on with the next deadline to come, as kymo does. So kymo's figure for a tick is the time from the
-first deadline that had passed to the tick, missed ones included. The stricter figure, in which every missed deadline
-counts by itself until the tick that made up for it, is printed besides. Both come from the times of the `network` rows:
-the grid is one of CLOCK_MONOTONIC and a row has the wall clock, so where the grid lies between two milliseconds is
-not known. It is found for each second by itself, as the place for which the median lateness is the `lateness_p50_us`
-that the collector reported of that second. How far the reported maxima are from those found so is printed.
+What is measured: cyclictest reports how long after its deadline each wake came. After a wake that was late by several
+intervals, it goes on with the next deadline in the future, as kymo does. So kymo's figure for a tick is the time from
+the first deadline that had passed, missed ones included, to the tick. A stricter figure is printed beside it: there
+each missed deadline counts separately, up to the tick that followed it.
 
-Two things that cyclictest does otherwise by default are made alike or left: the kernel may delay an ordinary thread's
-timer by 50 µs, which kymo asks it not to, so cyclictest is started the same way unless --default-slack is given.
-cyclictest keeps CPUs from deep sleep by /dev/cpu_dma_latency, which kymo does not; that stays, to cyclictest's good.
+Both figures come from the times of the `network` rows. The grid is one of CLOCK_MONOTONIC, but a row has the wall
+clock, so the grid's place between two milliseconds is unknown. It is found for each second: it is where the median
+lateness equals the `lateness_p50_us` that the collector reported for that second. The difference between the maxima
+reported and found is printed.
+
+cyclictest differs by default in two things. The kernel may delay the timer of an ordinary thread by 50 µs; kymo
+switches this off, and so cyclictest is started with it switched off, too, unless --default-slack is given. cyclictest
+keeps CPUs from deep sleep by /dev/cpu_dma_latency, and kymo does not; this is left as it is, in favour of cyclictest.
 """
 
 import argparse
@@ -45,15 +47,15 @@ from harness import Daemon, command, folder, rows  # noqa: E402
 
 INTERVAL_US = 1_000
 RATIO_MAX = 1.5
-# Latencies beyond this many µs are only counted by cyclictest's histogram, which tells their maximum all the same.
+# cyclictest's histogram only counts latencies beyond this many µs, but still reports their maximum.
 HISTOGRAM_US = 200_000
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-# Rounding to µs, of ticks and of the median, may bring a tick this far before its deadline, which would otherwise seem
-# to be almost a whole interval late.
+# Ticks and the median are rounded to µs, which may put a tick this far before its deadline. It would then seem to be almost a
+# whole interval late.
 EARLY_US = 2
-# So far the first guess of where the grid lies may be wrong.
+# The first guess of the grid's place may be wrong by this much.
 GUESS_US = 20
-# Neither starting nor stopping is measured.
+# The start is not measured.
 WARM_UP_SECONDS = 3
 
 Figures = dict[str, float]
@@ -61,7 +63,7 @@ Figures = dict[str, float]
 
 @dataclass
 class Programs:
-    """Programs that are not kymo, and the environment in which they find their libraries."""
+    """The other programs, with the environment in which they find their libraries."""
 
     cyclictest: list[str]
     cyclictest_environment: dict[str, str]
@@ -77,7 +79,7 @@ def find(program: str, package: str, path: pathlib.Path) -> tuple[str, dict[str,
 
 
 def quantile(counts: collections.Counter[int], share: float) -> float:
-    """The value that this share of all does not exceed, by the nearest rank."""
+    """The value that this share of the counts does not exceed, by the nearest rank."""
     rank, seen = math.ceil(share * counts.total()), 0
     for value in sorted(counts):
         seen += counts[value]
@@ -94,10 +96,10 @@ def figures(counts: collections.Counter[int]) -> Figures:
 
 @contextlib.contextmanager
 def no_timer_slack() -> Iterator[None]:
-    """What is started meanwhile has a timer slack of 1 ns, the least there is, instead of 50 µs.
+    """Programs started meanwhile have a timer slack of 1 ns, the smallest possible, instead of 50 µs.
 
-    It is this process that must have it: a child's default is what its parent has at fork(2), and cyclictest falls back
-    to that default, since it goes to SCHED_FIFO and back for a moment to see whether it may.
+    This process itself must have it. A child's default is its parent's slack at fork(2), and cyclictest falls back to that
+    default, because it switches to SCHED_FIFO and back to find out whether it may.
     """
     slack = pathlib.Path("/proc/self/timerslack_ns")
     slack.write_text("1")
@@ -133,7 +135,7 @@ def parse_cyclictest(text: str) -> Figures:
 
 @dataclass
 class Second:
-    """What the collector reported of about a second, and the ticks it reported of."""
+    """A report of the collector, which covers about a second, and the ticks in it."""
 
     ticks_us: list[int]
     p50_us: int
@@ -142,16 +144,16 @@ class Second:
 
 @dataclass
 class Turn:
-    """A run of kymo: its own counts of all of it, and lateness without its first seconds."""
+    """A run of kymo: its own counts of the whole run, and the lateness without its first seconds."""
 
     scheduled: int
     taken: int
     missed: int
     wakes: collections.Counter[int]
     deadlines: collections.Counter[int]
-    # By how much the maxima that were reported differ from those found, µs, a second each.
+    # For each second, the difference between the reported and the found maximum, µs.
     differences: list[float]
-    # What of the missed was found in the times of rows, and what was reported of the same seconds.
+    # Missed ticks of the same seconds, as found in the times of rows and as reported.
     missed_found: int
     missed_reported: int
     refused: bool
@@ -161,7 +163,7 @@ class Turn:
 
 
 def run_kymo(path: pathlib.Path, seconds: float, fifo: bool) -> Turn:
-    # The rows are read after it has stopped: a query would itself make ticks late.
+    # The rows are read after kymo has stopped, because a query would make ticks late.
     environment = {"KYMO_COLLECTOR__BURST__SCHEDULING": "fifo"} if fifo else {}
     with folder_of(path) as data:
         daemon = Daemon(data, environment=environment)
@@ -200,7 +202,7 @@ def turn_of(data: pathlib.Path, refused: bool) -> Turn:
 
 
 def lateness(seconds: list[Second]) -> tuple[collections.Counter[int], collections.Counter[int], list[float], int]:
-    """Of each wake, and of each deadline; the differences to what was reported; and the deadlines that were missed."""
+    """The lateness of each wake and of each deadline, the differences from the reports, and the number of missed deadlines."""
     wakes: collections.Counter[int] = collections.Counter()
     deadlines: collections.Counter[int] = collections.Counter()
     differences = []
@@ -213,7 +215,7 @@ def lateness(seconds: list[Second]) -> tuple[collections.Counter[int], collectio
         for tick in second.ticks_us:
             deadline = math.floor((tick - phase + EARLY_US) / INTERVAL_US)
             if last_deadline is not None:
-                # No deadline is taken twice, so one that seems to be was the next one's tick.
+                # Each deadline has one tick at most, so a second one belongs to the next deadline.
                 deadline = max(deadline, last_deadline + 1)
             late = max(0.0, tick - phase - deadline * INTERVAL_US)
             missed = deadline - last_deadline - 1 if last_deadline is not None else 0
@@ -222,16 +224,16 @@ def lateness(seconds: list[Second]) -> tuple[collections.Counter[int], collectio
             deadlines.update(round(late + before * INTERVAL_US) for before in range(missed + 1))
             missed_in_all += missed
             last_deadline = deadline
-        # The collector too tells how late a tick was after the first deadline that it missed.
+        # The collector, too, measures from the first deadline that was missed.
         differences.append(abs(largest - second.max_us))
     return wakes, deadlines, differences, missed_in_all
 
 
 def phase_of(second: Second, previous: float | None) -> float:
-    """Where the grid lies, µs modulo the interval: such that the median lateness is the one reported.
+    """The place of the grid, µs modulo the interval, at which the median lateness is the reported one.
 
-    The first guess is that ticks come most often as late as the median, which needs no idea of where the circle of
-    residues begins. Then the median is taken from the grid found so far, until it is the one reported.
+    The first guess takes the most frequent residue for the median: this works wherever the circle of residues begins. Then the
+    median is computed from the grid found so far, and the grid is moved, until the median is the reported one.
     """
     steps = collections.Counter(tick % INTERVAL_US // GUESS_US for tick in second.ticks_us)
     phase = steps.most_common(1)[0][0] * GUESS_US - second.p50_us
@@ -240,7 +242,7 @@ def phase_of(second: Second, previous: float | None) -> float:
         phase += quantile(collections.Counter(apart), 0.5) - second.p50_us
     if previous is None:
         return phase
-    # The same place on the circle, but the one next to that of the second before: deadlines are numbered on.
+    # The same place on the circle, in the turn next to that of the second before, so that deadlines keep their numbers.
     return phase + round((previous - phase) / INTERVAL_US) * INTERVAL_US
 
 
@@ -248,7 +250,7 @@ def phase_of(second: Second, previous: float | None) -> float:
 
 @contextlib.contextmanager
 def stressed(programs: Programs, path: pathlib.Path, seconds: float) -> Iterator[None]:
-    """The load, for somewhat longer than what is measured under it."""
+    """Runs the load for somewhat longer than the measurement."""
     arguments = [programs.stress, "--cpu", "2", "--io", "1", "--timeout", f"{math.ceil(seconds) + 60}s", "--temp-path", str(path), "--quiet"]
     process = subprocess.Popen(arguments, cwd=path, env=programs.stress_environment)
     time.sleep(2)
@@ -284,7 +286,7 @@ def tell_counts(name: str, turn: Turn) -> None:
 
 
 def compare(condition: str, programs: Programs, path: pathlib.Path, options: argparse.Namespace) -> bool:
-    """In turns; whether no turn of kymo lost count of a tick."""
+    """Runs both in turns. Returns whether kymo counted every tick in all of them."""
     kymo, strict, cyclictest, turns = [], [], [], []
     for number in range(1, options.turns + 1):
         with under(condition, programs, path, options.seconds):

@@ -1,8 +1,8 @@
 //! A month on disk: how long a start takes, what compaction and retention leave, and how many files a query opens.
 //!
-//! All families record for 30 days at a reduced rate, two files an hour and table. Prints `month: start …` with the limit
-//! that it is meant to keep, before compaction and after it, and counts of files. The files are in the page cache, as they
-//! were just written; nothing is synced while they are made.
+//! All families record for 30 days at a reduced rate, with two files an hour for each table. Prints `month: start …`
+//! with its limit, before and after compaction, and the number of files. The files were just written, so they are in
+//! the page cache. Nothing is synced while they are made.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot measure ends")]
 
 use std::hint::black_box;
@@ -32,10 +32,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 const ROWS: i64 = 1_440 / FLUSHES_A_DAY;
 const FILES_MIN: u64 = 20_000;
 const START_MAX: Duration = Duration::from_secs(3);
-/// How long files are kept in the end.
+/// The retention that is applied at the end.
 const KEPT_DAYS: u32 = 7;
 
-/// A disk that promises nothing about a power loss, to make a month in less than one.
+/// A disk that never syncs, so that making the month does not take long.
 #[derive(Debug)]
 struct Unsynced;
 
@@ -122,7 +122,7 @@ fn told_start(settings: &StoreSettings, when: &str) -> Arc<Store> {
     store
 }
 
-/// How many files the plan of a query over the last five minutes names: others are not opened.
+/// The number of files that the plan of a query over the last five minutes names. It opens no others.
 fn opened(store: Arc<Store>) -> usize {
     let newest_us = START_US + DAYS * DAY_US;
     let engine = Engine::new(Arc::new(move || store.view()), QuerySettings::default()).expect("an engine");

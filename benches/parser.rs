@@ -1,24 +1,23 @@
-//! What a tick of each family with a parser of kymo's own costs, beside bare reads of the same files.
+//! What a tick costs in each family that has a parser of its own, beside bare reads of the same files.
 //!
-//! Prints `parser: <family> ÷ bare` with the limit that it is meant to keep: what a parser adds to reading its files is
-//! at most a quarter of the reading. `common` says how it is measured, here without the two clocks of a tick. The bare
-//! side reads what the family has open after its first ticks, on descriptors of its own; for `process` it also lists
-//! procfs and asks for the number of open files of those that have a row, as the family does.
+//! Prints `parser: <family> ÷ bare` with its limit: a parser may add a quarter to the cost of reading its files.
+//! `common` says how it is measured; here without the two clock reads of a tick. The bare side reads the files that the
+//! family has open after its first ticks, on descriptors of its own. For `process` it also lists procfs, and asks for
+//! the number of open files of each process that has a row, as the family does.
 //!
-//! The bare side also looks for what came and went as often as the families do, and no less bare: once in ten ticks that
-//! of `cgroup` asks for the links of each group's folders and reads its limit, and that of `sensor` and `power` lists the
-//! class; once in a hundred the first lists the folders of all groups, once in sixty the others those of all devices. What
-//! is not in the bare side counts as the parser's cost: the read of nothing that shows the end of `/proc/interrupts`, and
-//! whatever is done with the names. The medians are of rounds of 20 ticks, most of which have no such walk in them; the
-//! means have.
+//! The bare side also looks for new and vanished files as often as the families do. Once in ten ticks, that of `cgroup`
+//! asks for the links of each group's folders and reads its limit, and that of `sensor` and `power` lists the class.
+//! Once in a hundred ticks `cgroup` lists the folders of all groups; once in sixty, `sensor` and `power` list those of
+//! all devices. All else counts as the parser's cost: the empty read that shows the end of `/proc/interrupts`, and all
+//! work on names. Most rounds of 20 ticks contain no such walk, so the medians leave it out; the means include it.
 //!
-//! Ticks follow each other at once, so lines that rest while nothing happens are those of the tick before, and families
-//! that keep what such a line meant (pressure, softnet, interrupt, softirq) do not parse them; most of a host's rest at
-//! real intervals, too. `filesystem` is not measured: its files rest until something is mounted, and what it costs is
-//! statvfs(3) on another thread.
+//! Ticks follow each other without a pause, so most lines have not changed since the last tick. The families that keep
+//! the meaning of a line (pressure, softnet, interrupt, softirq) do not parse those. On most hosts that is so at real
+//! intervals, too. `filesystem` is not measured: its files change only at a mount, and its cost is statvfs(3) on
+//! another thread.
 //!
-//! A virtual machine has neither sensors nor RAPL. They are measured over a tree of links to real attributes of sysfs,
-//! which cost what attributes cost whose drivers have their values at hand.
+//! A virtual machine has neither sensors nor RAPL. They are measured on a tree of links to real attributes of sysfs.
+//! Such a read costs as much as one from a driver that has its value at hand.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot measure ends")]
 
 mod common;
@@ -35,7 +34,7 @@ use common::{Bare, Collector, Medians, Seldom};
 use criterion::{Criterion, criterion_group, criterion_main};
 use kymo::reading::context::Context;
 
-/// Families, and the distance of their ticks.
+/// Families, each with the time between its ticks.
 const FAMILIES: [(&str, Duration); 11] = [
     ("pressure", Duration::from_millis(100)),
     ("vm", Duration::from_millis(100)),
@@ -45,16 +44,16 @@ const FAMILIES: [(&str, Duration); 11] = [
     ("softirq", Duration::from_millis(100)),
     ("host", Duration::from_secs(1)),
     ("process", Duration::from_secs(1)),
-    // The shortest it may have; groups are looked for once a second all the same.
+    // The shortest interval it may have; it still looks for groups once a second.
     ("cgroup", Duration::from_millis(100)),
     ("sensor", Duration::from_secs(1)),
     ("power", Duration::from_secs(1)),
 ];
 
-/// What a tick may cost, in bare reads.
+/// The limit of a tick, in bare reads.
 const RATIO_MAX: f64 = 1.25;
 
-/// Sensors of each of two chips, and zones of RAPL.
+/// The number of sensors of each of two chips, and of RAPL zones.
 const LINKS: usize = 8;
 const TEMPERATURE: &str = "/sys/class/net/lo/mtu";
 const ENERGY: &str = "/sys/class/net/lo/statistics/rx_bytes";
@@ -80,8 +79,8 @@ fn tree_of_links() -> tempfile::TempDir {
     tree
 }
 
-/// The files of procfs that this process has open, and those of sysfs, each of these as often as it is: they stand for
-/// others.
+/// The files of procfs and sysfs that this process has open. A file of sysfs is listed as often as it is open, because the
+/// links of the tree lead to the same file.
 fn open_files() -> Vec<PathBuf> {
     let links =
         fs::read_dir("/proc/self/fd").expect("procfs").filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
@@ -92,7 +91,7 @@ fn open_files() -> Vec<PathBuf> {
     files
 }
 
-/// What a family does to look for changes, and once in how many ticks.
+/// What a family does to look for changes, each with its distance in ticks.
 fn seldom(family: &str) -> Vec<(u64, Vec<Seldom>)> {
     let sysfs = heim_runtime::linux::sysfs_root();
     let class = |name: &str| {
@@ -122,7 +121,7 @@ fn listings(folders: Vec<PathBuf>) -> Vec<Seldom> {
     folders.into_iter().map(Seldom::List).collect()
 }
 
-/// Those of `roots` that are folders, and all folders below them.
+/// Those of `roots` that are folders, with all folders below them.
 fn folders(roots: &[PathBuf]) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = roots.iter().filter(|folder| folder.is_dir()).cloned().collect();
     let mut at = 0;
@@ -148,7 +147,7 @@ fn open(family: &str, interval: Duration, context: &Context) -> Result<(Collecto
     let rows = collector.drained();
     let pids: BTreeSet<i64> =
         rows.iter().flat_map(|rows| rows["pid"].as_primitive::<Int64Type>().values().to_vec()).collect();
-    // What was read of a process that has no row any more is kept open for a while.
+    // Files of a process that has no row any more stay open for a while.
     let has_row = |file: &Path| pids.iter().any(|pid| file.starts_with(format!("/proc/{pid}")));
     files.retain(|file| !file.ends_with("io") || has_row(file));
     let mut bare = Bare::new(files);
@@ -159,7 +158,7 @@ fn open(family: &str, interval: Duration, context: &Context) -> Result<(Collecto
 fn beside_bare(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parser");
     let tree = tree_of_links();
-    // `cargo bench --bench parser -- process` is about that family only.
+    // `cargo bench --bench parser -- process` measures only that family.
     let arguments: Vec<String> = std::env::args().collect();
     let is_named = |family: &str| arguments.iter().any(|argument| argument == family);
     let some_named = FAMILIES.iter().any(|(family, _)| is_named(family));

@@ -1,7 +1,7 @@
 //! Queries over one table of 1,000,000 rows in files and 50,000 in memory, as the store keeps them.
 //!
-//! Shows what a client waits for: planning, a count from what is known of the files, a window of the last seconds, an
-//! aggregate over everything, and a rate a series.
+//! Shows what a client waits for: planning, a count that needs only metadata, a window of the last seconds, an
+//! aggregate over everything, and the rate of each series.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ fn run(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
         batches.map(|batches| batches.iter().map(RecordBatch::num_rows).sum::<usize>())
     };
     for (name, sql) in QUERIES {
-        // A query that fails would be fast.
+        // A failed query would look fast.
         let expected = rows(sql)?;
         criterion.bench_function(&format!("query: {name}"), |bencher| {
             bencher.iter(|| assert_eq!(rows(sql).ok(), Some(expected)));

@@ -1,8 +1,8 @@
 //! kymo's ring beside rtrb's chunk API, in one run: a tick of records written and published, then drained as slices.
 //!
-//! Prints `ring: kymo ÷ rtrb` as the ratio of throughputs (above 1: kymo is faster), from the medians of interleaved
-//! rounds. Both sides do what the daemon does: copy each record in, make the tick visible at once, read the slices and
-//! hand the slots back.
+//! Prints `ring: kymo ÷ rtrb`, the ratio of throughputs from the medians of interleaved rounds. Above 1, kymo is
+//! faster. Both sides do what the daemon does: copy each record in, publish the whole tick at once, read the slices,
+//! and free the slots.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

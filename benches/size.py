@@ -1,18 +1,19 @@
-"""Bytes that a sample takes in Parquet: one value of one column, times and labels not counted, footers and all else
-counted.
+"""How many bytes a sample takes in Parquet. A sample is one value of one column; times and labels are not counted as
+samples. The bytes are those of whole files.
 
-    python3 benches/size.py [--minutes 11]           records the default configuration under mixed load, and tells
-    python3 benches/size.py --data DIR               tells of a folder that is there
-    python3 benches/size.py --data DIR --prometheus  and puts the same samples into Prometheus' blocks
+    python3 benches/size.py [--minutes 11]           records the default configuration under mixed load, and measures it
+    python3 benches/size.py --data DIR               measures an existing data folder
+    python3 benches/size.py --data DIR --prometheus  also puts the same samples into Prometheus' blocks
 
-uses target/release/kymo, or KYMO_BIN; needs pyarrow, and for Prometheus Debian's package, which is fetched by
-`apt-get download` and unpacked into a temporary folder where it is not installed.
+Uses target/release/kymo, or KYMO_BIN. Needs pyarrow, and Debian's package for Prometheus. Where that is not installed,
+it is fetched by `apt-get download` and unpacked into a temporary folder.
 
-Recording has compaction every five minutes instead of every hour; only files of whole stretches count. The load is
-traffic over loopback, synced writes and busy CPUs, each now and then, always the same way: a seed draws the pauses.
+While it records, kymo compacts every five minutes instead of every hour. Only files of whole windows count. The load is
+traffic over loopback, synced writes and busy CPUs with pauses between them. A fixed seed draws the pauses, so the load is
+always the same.
 
-Prometheus gets each table's rows as OpenMetrics, a series a column and combination of labels, and makes blocks of them
-by `promtool tsdb create-blocks-from openmetrics`; what counts is all that these blocks have.
+Prometheus gets the rows of each table as OpenMetrics, with a series for each column and combination of labels.
+`promtool tsdb create-blocks-from openmetrics` makes blocks of them. All bytes of these blocks count.
 """
 
 import argparse
@@ -37,15 +38,15 @@ from harness import Daemon  # noqa: E402
 
 WINDOW_SECONDS = 300
 CONFIG = f'[storage]\ncompaction_interval = "{WINDOW_SECONDS}s"\n'
-# How long after its end a stretch has become one file, at most.
+# A window has become one file at most so long after its end.
 SETTLED_SECONDS = 120
-# Groups of tables, and what their samples may take.
+# Groups of tables, each with the limit of bytes a sample.
 LIMITS = {("network", "disk"): 0.15, ("cpu",): 0.35, (): 0.25}
 PROMETHEUS_RATIO_MAX = 0.6
 
 
 def load(seconds, file):
-    """Mixed load: nothing for a while, then a lot, of each kind by itself."""
+    """Mixed load: each kind takes turns of doing nothing and doing a lot."""
     draw = random.Random(7)
     end = time.monotonic() + seconds
     listener = socket.create_server(("127.0.0.1", 0))
@@ -87,10 +88,10 @@ def load(seconds, file):
 
 
 def record(folder, minutes):
-    """Records for so long; the folder of what was recorded."""
+    """Records for so many minutes. Returns the data folder."""
     with Daemon(folder / "data", CONFIG):
         load(minutes * 60, folder / "load")
-        # The last whole stretch becomes one file.
+        # Until the last whole window has become one file.
         time.sleep(SETTLED_SECONDS)
     return folder / "data"
 
@@ -113,14 +114,14 @@ def is_value(field):
 
 
 def sizes(data, whole_only):
-    """By table."""
+    """The size of each table."""
     found = collections.defaultdict(Size)
     for path in sorted((data / "lake").rglob("*.parquet")):
         size = Size()
         metadata = parquet.read_metadata(path)
         statistics = [metadata.row_group(at).column(0).statistics for at in range(metadata.num_row_groups)]
         begin, end = statistics[0].min.timestamp(), statistics[-1].max.timestamp()
-        # A file of less than a stretch was there before the first whole one, or after the last.
+        # A shorter file is from before the first whole window, or after the last.
         if whole_only and end - begin < 0.8 * WINDOW_SECONDS:
             continue
         size.files, size.rows, size.bytes = 1, metadata.num_rows, path.stat().st_size
@@ -130,7 +131,7 @@ def sizes(data, whole_only):
 
 
 def prometheus_bytes(data, folder):
-    """Size of Prometheus' blocks of the same samples, and how many these are."""
+    """The size of Prometheus' blocks of the same samples, and the number of samples."""
     promtool = shutil.which("promtool") or debian.fetch("prometheus", folder).program("promtool")
     text, samples = folder / "samples.txt", 0
     with open(text, "w", encoding="utf-8") as out:

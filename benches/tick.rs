@@ -1,13 +1,14 @@
 //! What a tick of cpu, memory, disk and network costs through heim, beside bare `pread`s of the same files.
 //!
-//! Prints `tick: <family> ÷ pread`, each family alone, and all four in one snapshot as a collector samples them;
+//! Prints `tick: <family> ÷ pread` for each family alone, and for all four in one snapshot, as a collector samples them.
 //! `common` says how it is measured.
 //!
-//! `tick: all ÷ published` is the same beside heim with the runtime that it was published with, which reads each file
-//! anew on a pool of threads: `benches/published`, a program of its own that is built here and run in turn with ours.
+//! `tick: all ÷ published` compares with heim on its published runtime, which opens and reads each file anew on a
+//! thread pool. That is `benches/published`, a separate program, which this bench builds and runs in turns with ours.
 //!
-//! Lines that are what they were a tick before are not parsed again, and devices in use may be read by themselves, so
-//! the ratios of disk and network depend on the host: they are lowest where it is idle and most devices are at rest.
+//! Lines that have not changed since the last tick are not parsed again, and busy devices may be read from their own
+//! files. So the ratios of disk and network depend on the host. They are lowest on an idle host where most devices do
+//! nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot measure ends")]
 
 mod common;
@@ -22,7 +23,7 @@ use common::{Bare, Collector, Medians};
 use criterion::{Criterion, criterion_group, criterion_main};
 use kymo::reading::context::Context;
 
-/// Families, and the file that each reads.
+/// Families, each with the file that it reads.
 const FAMILIES: [&str; 4] = ["cpu", "memory", "disk", "network"];
 const FILES: [&str; 4] = ["/proc/stat", "/proc/meminfo", "/proc/diskstats", "/proc/net/dev"];
 
@@ -40,7 +41,7 @@ fn beside_pread(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// heim with its published runtime, in a process of its own.
+/// heim with its published runtime, in a separate process.
 struct Published {
     process: Child,
     orders: ChildStdin,
@@ -70,7 +71,7 @@ impl Published {
         Published { process, orders, answers }
     }
 
-    /// The CPU time of so many ticks.
+    /// The CPU time of `count` ticks.
     fn ticks(&mut self, count: u32) -> Duration {
         writeln!(self.orders, "{count}").expect("give an order to benches/published");
         let mut answer = String::new();

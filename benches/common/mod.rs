@@ -1,8 +1,9 @@
 //! What the benches of ticks share: a collector's samplers, bare `pread`s of the same files, and the CPU time of both.
 //!
-//! A ratio is the CPU time of the thread, kernel included, of a family's ticks over that of bare `pread`s, from the
-//! medians of rounds that take turns, so that whatever else the host does meets both alike. The tick's side does all
-//! that a collector thread does between two sleeps but its own counts; draining the rings is not timed.
+//! A ratio divides the CPU time of a family's ticks by that of bare `pread`s. CPU time is that of the thread, including
+//! the kernel. Both are medians of rounds that take turns, so that whatever else the host does meets both alike. A tick
+//! does all that a collector thread does between two sleeps, except for its own counts. Draining the rings is not
+//! timed.
 
 #![allow(dead_code, reason = "each bench is a program of its own and uses its part of this module")]
 
@@ -29,7 +30,7 @@ const PAGE_BYTES: usize = 4 << 10;
 const LISTING_BYTES: usize = 32 << 10;
 const ROUNDS: usize = 501;
 const TICKS_A_ROUND: u32 = 20;
-/// Before each round one that is not timed, for the caches to be those of what is.
+/// Ticks before each round that are not timed. They fill the caches.
 const TICKS_BEFORE_ROUND: u32 = 2;
 
 /// The samplers of a collector, and the other ends of their rings.
@@ -54,7 +55,7 @@ impl Collector {
         checked.map(|()| collector)
     }
 
-    /// Ticks are counted from now on, `interval` apart, instead of reading two clocks, which is no parser's cost.
+    /// From now on, ticks are numbered `interval` apart instead of read from two clocks, which is not the parser's cost.
     pub fn without_clocks(mut self, interval: Duration) -> Collector {
         let now = Tick { time: wall_us(), monotonic_ns: monotonic_ns() };
         self.counted = Some((now, i64::try_from(interval.as_micros()).unwrap_or(i64::MAX)));
@@ -89,7 +90,7 @@ impl Collector {
         pushed
     }
 
-    /// The CPU time of so many ticks.
+    /// The CPU time of `count` ticks.
     pub fn ticks(&mut self, count: u64) -> Duration {
         let mut taken = Duration::ZERO;
         let mut left = count;
@@ -109,12 +110,12 @@ impl Collector {
     }
 }
 
-/// The same files on descriptors that stay open, and the `pread`s it takes to get all of each.
+/// The same files on descriptors that stay open, each with the number of `pread`s that it takes.
 pub struct Bare {
     files: Vec<(OwnedFd, usize)>,
-    /// A folder that is listed, and files below it that are asked for their size.
+    /// A folder to list, and files below it whose size is asked for.
     listed: Option<(OwnedFd, Vec<String>)>,
-    /// What is done once in so many ticks.
+    /// Calls that are made once in a number of ticks.
     seldom: Vec<(u64, Seldom)>,
     ticks: u64,
     /// One page longer than is used: see [`on_page`].
@@ -124,7 +125,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Files that are gone by now are left out.
+    /// Skips files that have vanished.
     pub fn new(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Bare {
         let mut bare = Bare {
             files: Vec::new(),
@@ -143,13 +144,13 @@ impl Bare {
         bare
     }
 
-    /// Has `folder` listed as well, and files below it asked for their size.
+    /// Also lists `folder` at each tick, and asks for the size of the files `sized` below it.
     pub fn list(&mut self, folder: &Path, sized: impl Iterator<Item = String>) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         self.listed = Some((open(folder, flags, Mode::empty()).expect("open the folder"), sized.collect()));
     }
 
-    /// Has `calls` made once in `every` ticks, beside those made in others.
+    /// Also makes `calls` once in `every` ticks.
     pub fn seldom(&mut self, every: u64, calls: impl IntoIterator<Item = Seldom>) {
         self.seldom.extend(calls.into_iter().map(|call| (every, call)));
     }
@@ -159,7 +160,7 @@ impl Bare {
         self.files.len()
     }
 
-    /// The CPU time of reading everything so many times.
+    /// The CPU time of reading everything `count` times.
     pub fn ticks(&mut self, count: u64) -> Duration {
         let Bare { files, listed, seldom, ticks, buffer, listing } = self;
         let buffer = on_page(buffer);
@@ -194,7 +195,7 @@ impl Bare {
     }
 }
 
-/// What a family does now and then, bare.
+/// What a family does only now and then.
 pub enum Seldom {
     /// `stat(2)`.
     Stat(PathBuf),
@@ -204,14 +205,14 @@ pub enum Seldom {
     List(PathBuf),
 }
 
-/// The part of `buffer` that begins on a page. The kernel copies from a page of its own, and to a place 16 bytes further
-/// into a page than that, where the allocator puts a large buffer, copying takes some 5 % longer.
+/// The part of `buffer` that begins on a page. The allocator puts a large buffer 16 bytes behind the start of a page,
+/// and there the kernel's copy takes about 5 % longer.
 fn on_page(buffer: &mut [u8]) -> &mut [u8] {
     let at = buffer.as_ptr().align_offset(PAGE_BYTES);
     &mut buffer[at..]
 }
 
-/// Reads until the end or so many times; the number of reads that gave something.
+/// Reads until the end, at most `reads_max` times. Returns the number of reads that were not empty.
 fn read(file: &OwnedFd, reads_max: usize, buffer: &mut [u8]) -> usize {
     let (mut reads, mut offset) = (0, 0);
     while reads < reads_max {
@@ -226,7 +227,7 @@ fn read(file: &OwnedFd, reads_max: usize, buffer: &mut [u8]) -> usize {
     reads
 }
 
-/// Lists a folder without looking at its names; how many there are.
+/// Lists a folder without looking at the names. Returns their number.
 fn list(folder: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> usize {
     seek(folder, SeekFrom::Start(0)).expect("rewind the folder");
     let mut entries = RawDir::new(folder, buffer);
@@ -238,7 +239,7 @@ fn list(folder: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> usize {
     count
 }
 
-/// CPU time that this thread spent in `work`, in the kernel and outside.
+/// The CPU time that this thread spends in `work`, including the kernel.
 fn cpu_time(work: impl FnOnce()) -> Duration {
     let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
     let begun = now();
@@ -246,9 +247,9 @@ fn cpu_time(work: impl FnOnce()) -> Duration {
     now().saturating_sub(begun)
 }
 
-/// The CPU time of a tick and of what stands beside it: the medians of all rounds, and the means, in which what is done
-/// once in some hundred ticks has its part. The slowest hundredth of each side's rounds is in no mean: those are few
-/// enough to be the host's interrupts, and dear enough to decide what it is.
+/// The CPU time of a tick and of what it is compared with: the medians of all rounds, and the means. The means include
+/// calls that are made once in a hundred ticks. They leave out the slowest hundredth of the rounds of each side: those
+/// few come from the host's interrupts and would decide the mean.
 pub struct Medians {
     pub tick: Duration,
     pub beside: Duration,
@@ -257,7 +258,7 @@ pub struct Medians {
 }
 
 impl Medians {
-    /// Of rounds that take turns. `beside` gives the CPU time that so many ticks' worth of it takes.
+    /// Measures in rounds that take turns. `beside` returns the CPU time of the given number of ticks of the other side.
     pub fn measure(collector: &mut Collector, mut beside: impl FnMut(u32) -> Duration) -> Medians {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -288,13 +289,13 @@ impl std::fmt::Display for Medians {
     }
 }
 
-/// Of a tick, over all but the last of sorted rounds.
+/// The mean of a tick, without the last hundredth of the sorted rounds.
 fn mean(rounds: &[Duration]) -> Duration {
     let rounds = &rounds[..rounds.len() - rounds.len() / 100];
     rounds.iter().sum::<Duration>() / (TICKS_A_ROUND * u32::try_from(rounds.len()).expect("a number of rounds"))
 }
 
-/// Of a tick, from sorted rounds.
+/// The median of a tick, from sorted rounds.
 fn median(rounds: &[Duration]) -> Duration {
     rounds[rounds.len() / 2] / TICKS_A_ROUND
 }

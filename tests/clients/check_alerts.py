@@ -1,4 +1,4 @@
-"""Alerts: one firing and one resolution for one CPU burn, both posted to a webhook; a thousand rules cost no tick."""
+"""Alerts: one CPU burn gives one firing and one resolution, both posted to a webhook. A thousand rules cost no tick."""
 
 import os
 import time
@@ -53,7 +53,7 @@ def one_burn_is_told_once(daemon, received):
 
 
 def missed(daemon, seconds):
-    """Share of missed ticks and CPU seconds per second, over a while."""
+    """The share of missed ticks, and the CPU seconds a second, over some seconds."""
     def totals():
         return daemon.query("SELECT sum(s) AS s, sum(m) AS m FROM (SELECT max(scheduled_ticks) AS s, max(missed_ticks) AS m FROM collector GROUP BY collector)")[0]
     time.sleep(2)

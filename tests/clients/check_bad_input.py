@@ -1,4 +1,4 @@
-"""Bad input from outside: each gets a clear error that names the thing, and changes nothing."""
+"""Bad input from clients gets a clear error that names the wrong thing, and changes nothing."""
 
 import pathlib
 import socket
@@ -13,7 +13,7 @@ from harness import Checks, Daemon, command, folder, rows
 
 
 def configurations_are_refused(path):
-    """Exit code 78, the place and the right thing named, and no data folder made."""
+    """The exit code is 78, the error names the place and the thing, and no data folder is made."""
     cases = {
         "unknown key": ("[storage]\npaht = 'x'\n", "paht"),
         "syntax": ("[storage\n", "1:"),
@@ -139,7 +139,7 @@ def a_taken_port_is_named(path):
 
 
 def unwritable_folders_are_named():
-    # /proc takes no folders, whoever asks.
+    # Nobody can make a folder in /proc.
     error = command("run", "--data", "/proc/kymo", "--address", "127.0.0.1:0", expect=1)
     assert "/proc/kymo" in error, error
 

@@ -1,4 +1,4 @@
-"""Clients that kymo's authors did not write: ADBC, pyarrow's Flight, polars, and gRPC generated from proto/."""
+"""Clients that share no code with kymo: ADBC, pyarrow's Flight client, polars, and gRPC stubs generated from proto/."""
 
 import pathlib
 import subprocess
@@ -18,7 +18,7 @@ SQL = "SELECT interface, count(*) AS n, sum(rx_bytes) AS s, max(time) AS t FROM 
 
 
 def generate(into):
-    """Python's classes for kymo's API, made from proto/ by grpcio-tools."""
+    """Generates Python classes for kymo's API from proto/ with grpcio-tools."""
     protos = [str(path.relative_to(ROOT / "proto")) for path in (ROOT / "proto").rglob("*.proto")]
     subprocess.run(
         [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", f"--python_out={into}", f"--grpc_python_out={into}", *protos],
@@ -27,7 +27,7 @@ def generate(into):
 
 
 def field(number, payload):
-    """A length-delimited protobuf field: pyarrow's client is given Flight SQL commands by hand."""
+    """A length-delimited protobuf field. pyarrow's client knows no Flight SQL, so commands are encoded by hand."""
     length, size = len(payload), b""
     while True:
         byte, length = length & 0x7F, length >> 7

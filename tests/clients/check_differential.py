@@ -1,15 +1,14 @@
-"""Every figure that kymo shares with node_exporter or psutil, all three reading the same host in the same run.
+"""Compares every figure that kymo shares with node_exporter or psutil. All three read the same host in the same run.
 
-What is compared with what, and how units become one another's, is the table FIGURES below. A counter passes when the
-other reader's value lies between kymo's row from before that reader began and kymo's row from after it ended: what
-passed between the reads is all that the two may differ by. A gauge passes when it is within 1 % of one of these two
-rows, or lies among kymo's samples from one to the other. The state of a moment, such as the tasks that run, may be
-another one a microsecond later, so it passes when it is among kymo's samples of the second around it in most rounds.
+The table FIGURES below says what is compared with what, and how units are converted. A counter passes if the other reader's
+value lies between kymo's row from before that reader began and kymo's row from after it ended. A gauge passes if it is within
+1 % of one of these two rows, or lies among kymo's samples from one to the other. Some figures jump, such as the number of
+running tasks. They pass if, in most rounds, the value is among kymo's samples of the second around the reading.
 
-A figure is a column of kymo's and a reader, whatever the number of its rows; all rows are compared, in each round. What
-has no counterpart is left out: `used_bytes` of `memory`, which everybody defines otherwise; averages over a time that
-ends with the reading (`utilization`, `cpu_ratio`, `avg10_ratio` and the like); and control groups, of which neither
-reader says anything but their number. node_exporter is Debian's, fetched by `apt-get download` unless it is installed.
+A figure is a column of kymo and a reader, however many rows it has. All its rows are compared in each round. Three kinds of
+column have no counterpart and are left out: `used_bytes` of `memory`, which every program defines in its own way; averages
+over a time that ends with the reading (`utilization`, `cpu_ratio`, `avg10_ratio` and the like); and control groups, of which
+the other readers report only the number. node_exporter comes from Debian, fetched by `apt-get download` unless installed.
 """
 
 import bisect
@@ -33,7 +32,7 @@ from readers import Key, NodeExporter, Psutil, Reading, Values
 ROUNDS = 10
 FIGURES_MIN = 60
 GAUGE_TOLERANCE = 0.01
-# Around the reading of a figure that jumps, kymo's samples of so long before and after it are looked at.
+# For a figure that jumps, kymo's samples of this time before and after the reading are used.
 JUMPING_WINDOW_US = 1_000_000
 SAMPLE_INTERVAL_US = 100_000
 
@@ -46,7 +45,7 @@ SECOND, MILLISECOND = 1_000_000, 1_000
 KIB, PAGE = 1_024, os.sysconf("SC_PAGE_SIZE")
 PERCENT = 0.01
 
-# How far a reading may lie outside, in kymo's units. By itself nothing may; these say why some do.
+# How far a reading may lie outside, in kymo's units. By default it may not; these are the exceptions and their reasons.
 CLOCK_TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
 # idle and iowait may step back a little on tickless CPUs (proc(5), /proc/stat).
 IDLE = 2 * CLOCK_TICK_US
@@ -56,14 +55,14 @@ TWO_TICKS = 2 * CLOCK_TICK_US
 BOOT = SECOND
 # The kernel rounds load to hundredths in /proc/loadavg; psutil asks it another way and gets more digits.
 LOAD_DIGITS = 0.006
-# Those who read are among the tasks that run: node_exporter with as many threads as there are CPUs, and some that wait.
+# The readers are running tasks themselves: node_exporter has a thread for each CPU, and some that wait.
 READERS = (os.cpu_count() or 1) + 2
 # psutil rounds to a tenth of a per cent.
 TENTH_PERCENT = 0.0005
 
 
 class Figure(NamedTuple):
-    """A column of kymo's, and what another reader calls the same.
+    """A column of kymo, and the name that another reader has for it.
 
     `labels` says which rows belong together: "cpu", or "interface=device" where the other reader's label has another
     name, or "kind:some" for the rows with that value only, of which the other reader's name is enough.
@@ -389,7 +388,7 @@ def kymo_rows(daemon: Daemon, known: dict[str, dict[str, Any]]) -> dict[str, Row
 
 
 def measure(path: pathlib.Path, known: dict[str, dict[str, Any]]) -> tuple[list[dict[str, Reading]], dict[str, Rows]]:
-    """All readings, one dict a round by reader or psutil's group, and the rows that kymo has around them."""
+    """All readings, as one dict a round by reader or psutil group, and kymo's rows around them."""
     rounds = []
     groups = sorted({figure.name.split(".")[0] for figure in FIGURES if figure.reader == PSUTIL})
     with load(path) as busy, NodeExporter(path) as node, Daemon(path / "data", configuration(known)) as daemon:
@@ -411,14 +410,14 @@ def reading_of(figure: Figure, readings: dict[str, Reading]) -> Reading:
 
 
 def other_values(figure: Figure, reading: Reading) -> Values | None:
-    """What the other reader has of a figure, in kymo's unit."""
+    """The other reader's values of a figure, in kymo's unit."""
     names = [part.split("=")[-1] for part in figure.labels.split() if ":" not in part]
     values = reading.values(figure.name, names)
     return values and {key: value * figure.factor for key, value in values.items()}
 
 
 def inside(figure: Figure, other: float, samples: list[float]) -> bool:
-    # Seconds as floats are not exact in the last digits.
+    # Seconds are floats, which are not exact in the last digits.
     slack = figure.slack + abs(other) * 1e-12
     if figure.how == COUNTER:
         return samples[0] - slack <= other <= samples[-1] + slack
@@ -427,7 +426,7 @@ def inside(figure: Figure, other: float, samples: list[float]) -> bool:
 
 
 def compare(figure: Figure, rounds: list[dict[str, Reading]], table: Rows, verdict: Verdict) -> None:
-    """All rows of all rounds."""
+    """Compares all rows of all rounds."""
     missed: dict[Key, list[str]] = defaultdict(list)
     held: dict[Key, int] = defaultdict(int)
     for number, readings in enumerate(rounds):
@@ -441,7 +440,7 @@ def compare(figure: Figure, rounds: list[dict[str, Reading]], table: Rows, verdi
         for key, other in others.items():
             samples = samples_of(figure, key, ticks)
             if not samples:
-                # What never did anything has no row in some tables.
+                # In some tables, what never did anything has no row.
                 if other != 0 and figure.table not in CHOSEN:
                     missed[key].append(f"round {number}: kymo has nothing of {shown_key(key)} {figure.name} {other:.15g}")
                 continue
@@ -452,16 +451,16 @@ def compare(figure: Figure, rounds: list[dict[str, Reading]], table: Rows, verdi
                 missed[key].append(f"round {number}: {told}")
             note(verdict, (figure.labels, *key), other, told)
     for key, texts in missed.items():
-        # What jumps must be inside in most rounds, everything else in all.
+        # Figures that jump must be inside in most rounds, all others in all.
         if figure.how != JUMPING or held[key] <= len(texts):
             verdict.outside += texts
 
 
 def samples_of(figure: Figure, key: Key, ticks: list[Values]) -> list[float]:
-    """kymo's samples of a row, from the first of these ticks to the last; none where it was not there all the time."""
+    """kymo's samples of a row, from the first of these ticks to the last. Empty if the row was not there all the time."""
     if key not in ticks[-1] or (key not in ticks[0] and (figure.table in CHOSEN or figure.how != COUNTER)):
         return []
-    # Disks and interrupts get their rows once they have done something, so before that it was nothing.
+    # Disks and interrupts get a row once they have done something. Before that, the figure was 0.
     return [ticks[0].get(key, 0), *(tick[key] for tick in ticks[1:] if key in tick)]
 
 

@@ -1,10 +1,10 @@
-"""Disks that fail, for real: one that is full, one that is read-only, and one that vanishes, each with a kymo on it that
-goes on sampling, alerting and answering, says what is wrong within a second, and is well again by itself.
+"""Real disks that fail: one is full, one becomes read-only, and one vanishes. Each time kymo goes on sampling, alerting and
+answering queries, says within a second what is wrong, and recovers by itself.
 
     python3 check_disk.py
 
-Runs in a mount namespace of its own (unshare(1)), so its file systems are nobody else's; no root is needed where the kernel
-gives user namespaces to all.
+Runs in a mount namespace of its own (unshare(1)), so no other program sees its mounts. It needs no root where the kernel lets
+all users make user namespaces.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ notify = ["hook"]
 """
 LABELS = {"network": "interface", "disk": "device", "cpu": "cpu", "memory": "'-'"}
 OWNERS = {"network": "burst", "disk": "burst", "cpu": "system", "memory": "system"}
-# Beside the disk there is the network of the status call, and a machine that may be busy.
+# This includes the time of the status call.
 TOLD_SECONDS = 1.0
 WELL_SECONDS = 20
 
@@ -72,20 +72,20 @@ def status(daemon):
 
 
 def degraded(daemon):
-    """Why it is, each with the time since when; nothing when it is well."""
+    """The reasons, each with the time since when; `None` while all is well."""
     now = status(daemon)
     return now["degraded_reasons"] if now["degraded"] else None
 
 
 def told_within(daemon, since):
-    """What status says, and how long after `since` it did."""
+    """The reasons that status gives, and how long after `since` it first gave some."""
     reasons = wait_for(lambda: degraded(daemon), 10, "status says degraded")
     assert all(reason.startswith("since 2") for reason in reasons), reasons
     return reasons, time.monotonic() - since
 
 
 def counted(daemon):
-    """Every tick is a row of every label, or was told as lost; how many rows were."""
+    """Each tick has a row for each label, or is counted as lost. Returns the number of lost rows."""
     lost_in_all = 0
     for table, label in LABELS.items():
         (row,) = daemon.query(
@@ -99,7 +99,7 @@ def counted(daemon):
 
 
 def goes_on(daemon, received):
-    """Rows come, and an alert fires, both while the disk fails."""
+    """New rows arrive and an alert fires while the disk fails."""
     count = "SELECT count(*) AS n FROM network WHERE time > now() - interval '1 second'"
     first = len(received)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
@@ -124,7 +124,7 @@ def well_again(daemon):
 
 
 def kept(daemon):
-    """All of it is there after a stop, and verifies."""
+    """After a stop all rows are there, and `kymo verify` finds nothing wrong."""
     totals = {table: daemon.value(f"SELECT count(*) AS n FROM {table}") for table in LABELS}
     assert daemon.stop() == 0, daemon.log[-5:]
     command("verify", str(daemon.data))
@@ -166,13 +166,13 @@ def what_memory_cannot_hold_is_counted(path):
 
 
 def a_read_only_disk_loses_nothing(path):
-    """A read-only mount over the folder, as remounting a disk that has files open for writing is refused by the kernel."""
+    """Mounts the folder read-only over itself: the kernel refuses to remount a disk that has files open for writing."""
     with mounted(path, "256m"), webhook() as (url, received), Daemon(path / "data", CONFIG.format(hot="64MiB", url=url)) as daemon:
         time.sleep(3)
         run("mount", "--bind", str(daemon.data), str(daemon.data))
         run("mount", "-o", "remount,bind,ro", str(daemon.data))
         try:
-            # Nothing is refused before the first flush.
+            # The first flush is the first operation that the disk refuses.
             reasons = wait_for(lambda: degraded(daemon), 4, "status says degraded")
             assert "Read-only file system" in str(reasons), reasons
             goes_on(daemon, received)
@@ -187,14 +187,14 @@ def a_read_only_disk_loses_nothing(path):
 
 
 def a_disk_that_vanishes_is_waited_for(path):
-    """Unmounted, with what it had; and then there again."""
+    """The disk is unmounted with its files, and mounted again later."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(mounted(path, "256m"))
         url, received = stack.enter_context(webhook())
         daemon = stack.enter_context(Daemon(path / "data", CONFIG.format(hot="64MiB", url=url)))
         time.sleep(3)
         before = daemon.value("SELECT min(arrow_cast(time, 'Int64')) AS t FROM network")
-        # A second mount keeps it from going for good.
+        # A second mount keeps the file system alive.
         other = path.with_name("other")
         other.mkdir()
         run("mount", "--bind", str(path), str(other))
@@ -203,7 +203,7 @@ def a_disk_that_vanishes_is_waited_for(path):
         reasons, after = told_within(daemon, since)
         assert "find data folder" in str(reasons), reasons
         goes_on(daemon, received)
-        # Over memory.
+        # Queries see only the rows in memory.
         assert daemon.value("SELECT min(arrow_cast(time, 'Int64')) AS t FROM network") > before
         run("mount", "--bind", str(other), str(path))
         run("umount", "-l", str(other))

@@ -1,5 +1,5 @@
-"""Readers that kymo's authors did not write, on the data folder of a running daemon: DuckDB, polars, pandas, chdb, and
-Spark where its package is installed by hand; and what data/README.md shows, as it stands there.
+"""Other programs read the data folder of a running daemon: DuckDB, polars, pandas and chdb, and Spark where it is
+installed. The snippets of data/README.md run as they stand there.
 
     python3 check_lake.py [--spark]
 """
@@ -17,13 +17,13 @@ import polars
 
 from harness import KYMO, ROOT, Checks, Daemon, command, folder, rows
 
-# Short stretches, so that a run of the check sees files that became one, and others.
+# Compaction often, so that this check meets files before and after it.
 CONFIG = """
 [storage]
 flush_interval = "2s"
 compaction_interval = "1m"
 """
-# Tables, and a column of each to sum up: integers, so that all must say exactly the same.
+# Tables, each with a column to sum up. All are integers, so all readers must get exactly the same.
 TABLES = {
     "network": "rx_bytes", "disk": "write_bytes", "cpu": "user_us", "memory": "free_bytes", "vm": "page_faults",
     "softirq": "softirqs", "host": "context_switches", "process": "rss_bytes", "collector": "ticks", "kymo": "rss_bytes"}
@@ -77,7 +77,8 @@ def listed(daemon, table):
 
 
 def between_compactions(daemon, table, read):
-    """What `read` gives while no file of the table goes: in that moment others find files gone, or rows twice."""
+    """The result of `read` from a time when no file of the table vanished. While compaction replaces files, others miss
+    files or see rows twice."""
     while True:
         before, found, error = listed(daemon, table), None, None
         try:
@@ -110,7 +111,7 @@ def readers_agree(daemon):
 
 
 def the_readme_holds(daemon):
-    """Each snippet of data/README.md runs as it stands there, from the folder above the data folder."""
+    """Runs each snippet of data/README.md as it stands there, in the folder above the data folder."""
     text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```(sql|python|sh)\n(.*?)```", text, re.DOTALL)
     assert [language for language, _ in snippets] == ["sql", "python", "python", "python", "python", "sh"], snippets
@@ -131,12 +132,12 @@ def the_readme_holds(daemon):
 
 
 def printing(lines):
-    """The last line is an expression, whose value is printed."""
+    """Prints the value of the last line, which is an expression."""
     return [*lines[:-1], f"print({lines[-1]})"]
 
 
 def files_become_one(daemon):
-    """Compaction, with rows counted through Flight and from the files all the while: never fewer, none twice."""
+    """Counts rows by a query and from the files during compaction: no count goes down, and no row is there twice."""
     before, files = 0, set()
     deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
@@ -159,7 +160,7 @@ def daemon_less(sql, daemon):
 
 
 def it_verifies(daemon):
-    """Running and stopped."""
+    """`kymo verify` finds nothing wrong, while the daemon runs and after it has stopped."""
     running = command("verify", str(daemon.data))
     assert daemon.stop() == 0
     stopped = command("verify", str(daemon.data))

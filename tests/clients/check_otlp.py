@@ -1,5 +1,5 @@
-"""OpenTelemetry: a receiver that is not kymo's code sees metrics with right names, units and values, and traces with
-errors marked; a dead endpoint costs a counted loss and nothing else."""
+"""OpenTelemetry: a receiver that shares no code with kymo gets metrics with the right names, units and values, and
+traces with errors marked. With a dead endpoint kymo counts what it could not send, and all else goes on."""
 
 import json
 import pathlib
@@ -38,7 +38,7 @@ class Receiver:
 
 
 def newest(lines):
-    """The last value of every series."""
+    """The last line of each series."""
     return {(line["name"], tuple(sorted(line["attributes"].items()))): line for line in lines}
 
 
@@ -105,7 +105,7 @@ def a_dead_endpoint_is_a_counted_loss(path):
     with Daemon(path / "dead", CONFIG.format(port=1)) as daemon:
         lost = wait_for(lambda: daemon.value("SELECT max(exports_lost) AS n FROM kymo"), 20, "lost exports are counted")
         (row,) = daemon.query("SELECT max(ticks) AS ticks, max(scheduled_ticks) AS scheduled FROM collector WHERE collector = 'burst'")
-        # A thread that waited for the endpoint would have taken next to none.
+        # A sampling thread that waited for the endpoint would have taken almost no ticks.
         assert row["ticks"] > 0.5 * row["scheduled"], row
         began = time.monotonic()
         assert daemon.stop() == 0

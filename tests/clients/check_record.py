@@ -1,4 +1,4 @@
-"""What is recorded is complete and true: ticks, exactness across readers, the kernel's own figures, restarts.
+"""Recordings are complete and true: all ticks, the same figures for all readers, the kernel's own figures, across restarts.
 
     python3 check_record.py [seconds]     how long to record before ticks are counted (default 60)
 """
@@ -43,7 +43,7 @@ def ticks_are_complete(daemon):
             "SELECT max(scheduled_ticks) - min(scheduled_ticks) AS scheduled,"
             " (arrow_cast(max(time), 'Int64') - arrow_cast(min(time), 'Int64')) AS us"
             f" FROM collector WHERE collector = '{collector}'")
-        # Each end may be late by its own tick's lateness.
+        # The ticks at both ends may be late.
         assert abs(row["scheduled"] - row["us"] / interval_us) <= max(1.5, 20_000 / interval_us), (collector, row)
     missed = sum(row["missed"] for row in status.values())
     lost = daemon.value("SELECT coalesce(sum(lost), 0) AS lost FROM gap")
@@ -75,7 +75,7 @@ def readers_agree(daemon):
 
 
 def counts_never_go_down(daemon, loops=500):
-    """Counts under constant flushing: never fewer, no tick twice, none missing in between."""
+    """Under constant flushing no count goes down, no tick is there twice, and none is missing in between."""
     stop = threading.Event()
     flushes = 0
 
@@ -84,7 +84,7 @@ def counts_never_go_down(daemon, loops=500):
         while not stop.is_set():
             command("flush", "--address", daemon.url)
             flushes += 1
-            # Some hundred files a table are enough to read through.
+            # This makes some hundred files a table, which is enough to read.
             stop.wait(0.25)
 
     flusher = threading.Thread(target=flush)
@@ -142,7 +142,7 @@ def read_cpu():
 
 
 def kernel_agrees(daemon):
-    """Under load, a reading of /proc lies between the ticks before and after it, at both ends of the window."""
+    """Under load, our own reading of /proc lies between the ticks before and after it, at the start and at the end."""
     readers = {"network": (read_network, "interface"), "disk": (read_disk, "device"), "cpu": (read_cpu, "cpu")}
 
     def read():
@@ -189,7 +189,7 @@ def kernel_agrees(daemon):
 
 
 def memory_agrees(daemon):
-    """A quiet figure of /proc/meminfo is among what was recorded around the reading, × 1024."""
+    """Our own reading of /proc/meminfo, × 1024, is among the samples around it."""
     names = {"MemFree": "free_bytes", "MemAvailable": "available_bytes", "Buffers": "buffers_bytes", "Cached": "cached_bytes",
              "Active": "active_bytes", "Inactive": "inactive_bytes", "Shmem": "shared_bytes", "SwapFree": "swap_free_bytes"}
     begun = time.time_ns() // 1000
@@ -201,7 +201,7 @@ def memory_agrees(daemon):
         f"SELECT {wanted} FROM memory WHERE time BETWEEN to_timestamp_micros({begun - 200_000}) AND to_timestamp_micros({ended + 200_000})")
     for name, column in names.items():
         low, high, truth = row[f"low_{column}"], row[f"high_{column}"], meminfo[name]
-        # Free memory moves within a tick by what processes take; the kernel folds per-CPU counts once a second.
+        # Free memory changes between two ticks, and the kernel sums up per-CPU counts only once a second.
         slack = 0.002 * meminfo["MemTotal"]
         assert low - slack <= truth <= high + slack, (name, low, truth, high)
         assert truth % 1024 == 0 and low % 1024 == 0
@@ -209,7 +209,7 @@ def memory_agrees(daemon):
 
 
 def load(seconds, file):
-    """Traffic on loopback, writes to a disk, and a busy CPU, for a bounded time."""
+    """Sends over loopback, writes to a disk, and keeps a CPU busy, for so many seconds."""
     end = time.monotonic() + seconds
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -231,21 +231,21 @@ def load(seconds, file):
 
 
 def restart_loses_nothing(daemon):
-    """SIGTERM and start again, three times: what was there stays, once, and new rows follow."""
+    """After SIGTERM and a new start, three times, all rows are still there once, and new ones follow."""
     sql = "SELECT count(*) AS n, count(DISTINCT time) AS times, count(DISTINCT interface) AS interfaces FROM network"
     totals = []
     for _ in range(3):
         until = daemon.value("SELECT arrow_cast(max(time), 'Int64') AS t FROM network")
         bounded = f"{sql} WHERE time <= to_timestamp_micros({until})"
         (before,) = daemon.query(bounded)
-        # Counts begin anew with each start, so it is this run's own report that counts.
+        # Counts begin at zero with each start, so only this run's report is used.
         began = int(daemon.started_at * 1_000_000)
         run = f"collector = 'burst' AND time > to_timestamp_micros({began})"
         ticks = wait_for(lambda: daemon.value(f"SELECT max(ticks) AS t FROM collector WHERE {run}"), 10, "a report")
         assert daemon.stop() == 0, daemon.log[-5:]
         (after,) = rows(command("query", bounded, "--data", str(daemon.data), "--format", "json"))
         assert before == after and before["n"] == before["times"] * before["interfaces"], (before, after)
-        # The last report counts every tick that was taken, and all of them are in the files.
+        # The last report counts every tick that was taken. The files hold all of them.
         (last,) = rows(command("query", "--data", str(daemon.data), "--format", "json",
             "WITH run AS (SELECT time, ticks FROM collector WHERE collector = 'burst' ORDER BY time DESC LIMIT 1)"
             " SELECT (SELECT ticks FROM run) AS ticks, (SELECT max(time) FROM network) = (SELECT time FROM run) AS same"))

@@ -1,4 +1,4 @@
-"""Programs from Debian's archive, unpacked into a folder of ours: nothing is installed, and no root is needed.
+"""Unpacks programs from Debian's archive into a folder. Nothing is installed, and no root is needed.
 
     python3 debian.py PACKAGE...      unpacks them into the folder that KYMO_CHECK_TOOLS names, for later runs
 """
@@ -11,11 +11,11 @@ import sys
 
 
 class Unavailable(Exception):
-    """A package that could not be had, and why."""
+    """A package could not be fetched; says why."""
 
 
 class Package:
-    """A package and what it needs that this host lacks, unpacked below `root`."""
+    """A package, with those libraries that this host lacks, unpacked below `root`."""
 
     def __init__(self, name: str, root: pathlib.Path):
         self.name = name
@@ -30,7 +30,7 @@ class Package:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables its programs need to find the libraries that came with it."""
+        """The environment in which its programs find the libraries that came with it."""
         folders = {str(path.parent) for path in self.root.rglob("*.so*")}
         return {**os.environ, "LD_LIBRARY_PATH": ":".join(sorted(folders))}
 
@@ -61,20 +61,20 @@ def fetch(name: str, into: pathlib.Path) -> Package:
 
 
 def missing_libraries(name: str) -> list[str]:
-    """What installing the package would bring along, as far as it is libraries; needs no root, as it only simulates."""
+    """The libraries that installing the package would add. It only simulates, so it needs no root."""
     simulated = attempt(["apt-get", "--simulate", "--no-install-recommends", "install", name])
     lines = [line.split() for line in simulated.stdout.splitlines() if line.startswith("Inst ")]
     return [words[1] for words in lines if words[1].startswith("lib")]
 
 
 def download(name: str, into: pathlib.Path) -> None:
-    """The package and its missing libraries, with fresh lists of packages where it does not go without."""
+    """Downloads the package and its missing libraries. Renews the lists of packages if that fails."""
     def once() -> subprocess.CompletedProcess[str]:
         return attempt(["apt-get", "--quiet", "download", name, *missing_libraries(name)], into)
 
     done = once()
     if done.returncode != 0 and os.geteuid() == 0:
-        # Fresh images come without lists of packages, and stale lists name files that are gone. Only root may renew.
+        # Fresh images have no lists of packages, and old lists name files that are gone. Only root may renew them.
         attempt(["apt-get", "--quiet", "update"])
         done = once()
     if done.returncode != 0:
@@ -88,7 +88,7 @@ def attempt(arguments: list[str], folder: pathlib.Path | None = None) -> subproc
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    # Warnings, such as that root's own folder is none of the sandbox's, say nothing of why it failed.
+    # Warnings do not say why it failed.
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and not line.startswith("W: ")]
     return lines[-1] if lines else f"exit code {done.returncode}"
 

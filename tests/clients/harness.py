@@ -1,4 +1,4 @@
-"""Runs kymo for the checks, and counts what holds and what does not."""
+"""Starts kymo for the checks, and counts which checks pass and fail."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ STARTED = re.compile(r"grpc://(127\.0\.0\.1:\d+)")
 
 
 class Checks:
-    """Counts checks; a failed one does not keep the others from running."""
+    """Counts checks. After one fails, the others still run."""
 
     def __init__(self):
         self.passed, self.failed = 0, []
@@ -63,7 +63,7 @@ def clean_environment(extra=None):
 
 
 class Daemon:
-    """A kymo on a free port of loopback, stopped at the end."""
+    """A daemon on a free port of loopback. It is stopped at the end."""
 
     def __init__(self, data, config="", environment=None):
         self.data = pathlib.Path(data)
@@ -104,7 +104,7 @@ class Daemon:
         return f"http://{self.address}"
 
     def stop(self):
-        """SIGTERM; the exit code."""
+        """Sends SIGTERM. Returns the exit code."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(40)
@@ -123,7 +123,7 @@ class Daemon:
 
     @staticmethod
     def declared():
-        """The tables and columns that the program says it has."""
+        """The tables and columns that `kymo tables` lists."""
         return json.loads(command("tables", "--format", "json"))
 
     def value(self, sql):
@@ -141,7 +141,7 @@ class Daemon:
 
 
 def rows(json_text):
-    """Rows from `--format json`, be it an array or one object a line."""
+    """Rows from `--format json`: an array, or one object a line."""
     text = json_text.strip()
     if text.startswith("["):
         return json.loads(text)
@@ -165,7 +165,7 @@ def wait_for(condition, seconds, what):
 
 @contextlib.contextmanager
 def webhook():
-    """A web server that keeps what is posted to it."""
+    """A web server that keeps all that is posted to it."""
     received = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -187,7 +187,7 @@ def webhook():
 
 @contextlib.contextmanager
 def burning(seconds, processes):
-    """Keeps CPUs busy, at most for `seconds`."""
+    """Keeps this many CPUs busy, for `seconds` at most."""
     burn = f"import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
     running = [subprocess.Popen([sys.executable, "-c", burn]) for _ in range(processes)]
     try:

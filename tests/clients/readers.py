@@ -1,8 +1,8 @@
-"""Who else reads the kernel's figures: Debian's node_exporter, and psutil. Both say what they read by a name of theirs.
+"""Other programs that read the kernel's figures: Debian's node_exporter, and psutil. Each figure has a name there.
 
-node_exporter's name is a metric's, such as `node_cpu_seconds_total`; labels in braces choose samples, those that are
-then left over tell samples apart or are summed up, a star at the end stands for every metric that begins so, and names
-may be added and subtracted. psutil's is a function's group and a field: `memory.free`.
+For node_exporter it is the name of a metric, such as `node_cpu_seconds_total`. A label in braces chooses samples; over the
+labels that are not asked for, samples are summed up. A star at the end stands for all metrics that begin so, and names may be
+added and subtracted. For psutil it is the group of a function and a field: `memory.free`.
 """
 
 import http.client
@@ -29,11 +29,11 @@ NODE_ARGUMENTS = [
     "--collector.vmstat.fields=^(oom_kill|pg|pswp|workingset_refault|allocstall|compact_stall)",
     "--collector.filesystem.mount-points-exclude=^/(proc|run|sys|var/lib)/", "--no-collector.systemd", "--no-collector.textfile",
 ]
-# Beside what lies on a device, kymo has rows of these, where they are not some program's own.
+# File systems without a device of which kymo has rows, unless they belong to a single program.
 WITH_FILES = {"9p", "ceph", "cifs", "fuse", "nfs", "nfs4", "smb3", "tmpfs", "virtiofs", "zfs"}
-# What lies on a device and is always full.
+# File systems on a device that are always full.
 IMAGES = ["cramfs", "erofs", "iso9660", "romfs", "squashfs"]
-# The kernel's name of a softirq where procfs' Go library, and so node_exporter, has another one.
+# The kernel's name of a softirq that has another name in node_exporter.
 SOFTIRQ_NAMES = {"block_iopoll": "IRQ_POLL"}
 
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
@@ -47,11 +47,11 @@ Metrics = dict[str, list[tuple[dict[str, str], float]]]
 
 @dataclass
 class Reading:
-    """What a reader said, and when it was asked and had answered, µs since the epoch."""
+    """A reader's answer, and the times at which it was asked and had answered, µs since the epoch."""
 
     begun_us: int
     ended_us: int
-    # Of a name, by the values of the labels asked for; nothing where the reader has none of it.
+    # The values of a name, by the values of the labels asked for; `None` if the reader does not have it.
     values: Callable[[str, list[str]], Values | None]
 
 
@@ -89,7 +89,7 @@ class NodeExporter:
             return False
 
     def scrape(self) -> str:
-        # Always over the same connection: one that is there only while it answers would be among the figures it tells.
+        # Always over the same connection: a new one each time would change the figures that are compared.
         self.connection.request("GET", "/metrics")
         return self.connection.getresponse().read().decode()
 
@@ -105,14 +105,14 @@ class NodeExporter:
 
 
 def without_device() -> str:
-    """Leaves out the file systems that hold no files of their own, of which kymo by definition has no rows."""
+    """Excludes the file systems that hold no files of their own, of which kymo has no rows."""
     lines = pathlib.Path("/proc/filesystems").read_text(encoding="ascii").splitlines()
     names = [re.escape(line.split()[1]) for line in lines if line.startswith("nodev") and line.split()[1] not in WITH_FILES]
     return f"--collector.filesystem.fs-types-exclude=^({'|'.join(names + IMAGES)})$"
 
 
 def sums(name: str, labels: list[str], metrics: Metrics) -> Values | None:
-    """The terms of a name, summed up by the labels asked for; nothing where a term is not there."""
+    """The terms of a name, summed up by the labels asked for. `None` if a term is missing."""
     found: Values = defaultdict(float)
     for sign, metric, label, value in TERM.findall(name):
         samples = [one for match in matching(metric, metrics) for one in metrics[match]]
@@ -126,7 +126,7 @@ def sums(name: str, labels: list[str], metrics: Metrics) -> Values | None:
 
 
 def matching(name: str, metrics: Metrics) -> list[str]:
-    """The name itself, or all that begin with it where it ends in a star."""
+    """The name itself, or all metrics that begin with it if it ends in a star."""
     if name.endswith("*"):
         return [metric for metric in metrics if metric.startswith(name[:-1])]
     return [name] if name in metrics else []
@@ -137,7 +137,7 @@ def renamed(metric: str, label: str) -> str:
 
 
 class Psutil:
-    """psutil, whose functions are each asked by themselves."""
+    """psutil. Each of its functions is asked separately."""
 
     def __init__(self, kymo: int, others: list[int]):
         self.kymo = psutil.Process(kymo)
@@ -180,13 +180,13 @@ def cpu_times() -> dict[Key, dict[str, float]]:
 
 def connections() -> dict[Key, dict[str, float]]:
     states = [one.status for one in psutil.net_connections("tcp")]
-    # What the kernel calls established is also what waits for its own process to close.
+    # The kernel counts connections that wait for their process to close as established, too.
     established = states.count(psutil.CONN_ESTABLISHED) + states.count(psutil.CONN_CLOSE_WAIT)
     return {(): {"established": established, "time_wait": states.count(psutil.CONN_TIME_WAIT)}}
 
 
 def figures_of(process: psutil.Process) -> dict[str, float]:
-    # Counting one's own open files opens a folder, which is then among them.
+    # To count its own open files, a process opens a folder, which is then one of them.
     counting = 1 if process.pid == os.getpid() else 0
     with process.oneshot():
         cpu, io = process.cpu_times(), process.io_counters()

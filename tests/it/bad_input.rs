@@ -1,11 +1,4 @@
-//! Bad input gets a clear error, the right exit code, and changes nothing.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::zombie_processes,
-    reason = "a test fails by panicking"
-)]
+//! Bad input gets a clear error and the right exit code, and changes nothing.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

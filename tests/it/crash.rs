@@ -3,13 +3,6 @@
 //! - `KYMO_BIN`: the program; the one that was built with the tests unless set.
 //! - `KYMO_CRASHES`: how often; 5 unless set.
 //! - `KYMO_CRASH_SEED`: the seed of the moments at which it is killed; printed, and another in each run unless set.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::zombie_processes,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::env;

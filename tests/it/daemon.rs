@@ -1,11 +1,4 @@
 //! The program as a user runs it: what it records can be queried at once, survives SIGTERM, and is there once.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::zombie_processes,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::BTreeMap;
 use std::thread;

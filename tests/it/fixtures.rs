@@ -2,7 +2,6 @@
 //!
 //! A case is a folder of `tests/fixtures`. It is one tree, or has a numbered tree for each tick; ticks are a second
 //! apart. After a wanted change: `KYMO_BLESS=1 cargo test --test it fixtures`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,6 @@
 //!   `KYMO_FUZZ_SECONDS`, otherwise always the same.
 //! - `KYMO_FUZZ_FAMILY`: fuzz only this family.
 //! - `KYMO_FUZZ_THREADS`: the number of families at the same time; 2 if not set.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::any::Any;
 use std::fs;

@@ -1,7 +1,6 @@
 //! The tables are a promise to everyone who has written a query, so every change to them must show here.
 //!
 //! After a wanted change: `KYMO_BLESS=1 cargo test --test it schema`, and a line in CHANGELOG.md.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fmt::Write;
 use std::{env, fs};

@@ -4,7 +4,6 @@
 //!   and another in each run unless set.
 //! - `KYMO_FUZZ_SECONDS`: for how long the journal's reader gets damaged segments; 2,000 iterations unless set.
 //!   `KYMO_FUZZ_SEED` is the seed of the first.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod disks;
 mod faults;

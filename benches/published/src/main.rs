@@ -1,7 +1,7 @@
 //! Ticks of cpu, memory, disk and network through heim with its published runtime.
 //!
-//! For each line of stdin, a number of ticks, it takes them and writes the CPU time that they took, of all threads,
-//! in nanoseconds. The bench `tick` runs it beside its own.
+//! Reads a number of ticks from each line of stdin, takes them, and writes the CPU time of all threads in nanoseconds. The
+//! bench `tick` runs it.
 
 use std::error::Error;
 use std::hint::black_box;

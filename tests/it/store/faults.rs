@@ -42,8 +42,8 @@ fn told(store: &Store) -> String {
     store.degraded().into_iter().map(|trouble| trouble.reason).collect::<Vec<_>>().join("; ")
 }
 
-/// Appends rows from `next` on until `holds`, and gives the losses that were told meanwhile. The journal is tried again only
-/// some time after it has failed.
+/// Appends rows from `next` on until `holds`, and gives the losses that were told meanwhile. The journal is tried again
+/// only some time after it has failed.
 fn append_until(running: &Running, next: &mut [u64; 2], mut holds: impl FnMut(&[Loss]) -> bool) -> Vec<Loss> {
     let deadline = Instant::now() + PATIENCE;
     let mut losses = Vec::new();
