@@ -1,10 +1,14 @@
 //! The configuration: as written, then as checked.
 //!
-//! Defaults, file, environment and flags are laid over each other into one tree that remembers where each key and
-//! value stands. Reading it fills the settings of every module, which cannot be wrong any more. Everything that is
-//! wrong is found in one go, and named with its place and what would be right; nothing is started then.
+//! Defaults, file, environment and flags are merged into one tree, which remembers where each key and value stands.
+//! Reading the tree checks everything and fills the settings of every module. All errors are found in one go. Each names
+//! the place and what would be right, and nothing is started.
 //!
 //! The defaults are `config.toml` at the root of the sources, compiled in. It documents every key.
+//!
+//! An environment variable names a key if it has a double underscore or names a whole section. An unknown key is an
+//! error. So is a variable that differs from a known key in its underscores only. All others are ignored, as a service
+//! manager may set them: Kubernetes sets `KYMO_SERVICE_HOST` and `KYMO_PORT` for a service named `kymo`.
 
 mod alert;
 mod collector;
@@ -21,7 +25,9 @@ use std::time::Duration;
 
 use crate::alert::notify::NotifierSettings;
 use crate::alert::rule::Rule;
+use crate::collector::CollectorSettings;
 use crate::export::{MetricsSettings, TracingSettings};
+use crate::family::FamilyId;
 use crate::query::QuerySettings;
 use crate::reading::context::Context;
 use crate::serve::ServeSettings;
@@ -29,10 +35,6 @@ use crate::store::StoreSettings;
 use read::{Report, Section};
 use tree::{Node, nest};
 
-pub use collector::{
-    COLLECTORS_MAX, CollectorError, CollectorField, CollectorSettings, NAME_LENGTH_MAX, SCHEDULINGS, check_collector,
-    collector_errors,
-};
 pub use tree::{Place, Problem};
 
 /// The default configuration, which documents every key.
@@ -44,11 +46,14 @@ const DEFAULT_NAME: &str = "built-in config.toml";
 /// A file larger than this is not read.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// Tables that a file replaces as a whole: what is in the defaults is not added to it.
+/// Tables that a file replaces as a whole. They do not keep default entries.
 const WHOLESALE: &[&str] = &["collector", "alert", "notifier"];
 
 /// Variables with this prefix set keys: `KYMO_STORAGE__PATH` is `storage.path`.
 const VARIABLE_PREFIX: &str = "KYMO_";
+
+/// What stands in a variable's name for the dot of a key's path.
+const DOT: &str = "__";
 
 /// Where to serve, and where the command line finds the daemon: `server.address` in a word.
 pub const ADDRESS_VARIABLE: &str = "KYMO_ADDRESS";
@@ -81,8 +86,19 @@ pub struct Settings {
     pub tracing: TracingSettings,
     /// Metrics over OTLP.
     pub metrics: MetricsSettings,
-    /// What the log shows, as `tracing_subscriber` filters say it.
+    /// What the log shows, as a filter of `tracing_subscriber`.
     pub log_filter: String,
+    /// Environment variables that begin with `KYMO_` and name no key.
+    pub ignored_variables: Vec<String>,
+}
+
+impl Settings {
+    /// The families that no collector samples.
+    #[must_use]
+    pub fn unrecorded(&self) -> Vec<FamilyId> {
+        let listed = |family: &FamilyId| self.collectors.iter().any(|one| one.families.contains(family));
+        FamilyId::all().filter(|family| family.sampling().is_some() && !listed(family)).collect()
+    }
 }
 
 /// Where a configuration comes from. Later fields win over earlier ones, and all of them over [`DEFAULT`].
@@ -146,14 +162,15 @@ pub fn load(sources: &Sources) -> Result<Settings, ConfigError> {
         let file = tree::parse(&path.display().to_string(), &text).map_err(ConfigError::Wrong)?;
         tree::merge(&mut tree, file, WHOLESALE);
     }
-    for node in variables(&sources.variables, &report) {
+    let (nodes, ignored) = variables(&sources.variables, &tree.paths(DOT), &report);
+    for node in nodes {
         tree::merge(&mut tree, node, &[]);
     }
     for flag in &sources.flags {
         let node = tree::parse_literal(&Place::Flag(flag.name), &flag.value);
         tree::merge(&mut tree, nest(flag.key, ".", node), &[]);
     }
-    let settings = settings(&tree, &report);
+    let settings = settings(&tree, ignored, &report);
     let problems = report.into_problems();
     match settings {
         Some(settings) if problems.is_empty() => Ok(settings),
@@ -170,31 +187,43 @@ fn read_file(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The keys that the environment sets, in the order of the variables' names.
-fn variables(all: &[(OsString, OsString)], report: &Report) -> Vec<Node> {
+/// The keys that the environment sets, and the names of ignored variables, both in the order of the names. `known` has the
+/// paths of all keys, with [`DOT`]s.
+fn variables(all: &[(OsString, OsString)], known: &[String], report: &Report) -> (Vec<Node>, Vec<String>) {
     let mut ours: Vec<_> = all
         .iter()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
         .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX) && !COMMAND_LINE_VARIABLES.contains(&name.as_str()))
         .collect();
     ours.sort();
-    let node = |(name, value): (String, &OsString)| {
+    let (mut nodes, mut ignored) = (Vec::new(), Vec::new());
+    for (name, value) in ours {
         let path = match name.as_str() {
             ADDRESS_VARIABLE => "server__address".to_owned(),
             _ => name[VARIABLE_PREFIX.len()..].to_lowercase(),
         };
+        if !path.contains(DOT) && !known.contains(&path) {
+            match known.iter().find(|key| key.replace(DOT, "_") == path) {
+                Some(key) => {
+                    let meant = format!("{VARIABLE_PREFIX}{}", key.to_uppercase());
+                    let message = format!("unknown variable; did you mean {meant}, with two underscores for the dot?");
+                    report.add(&Place::Variable(name), key.replace(DOT, "."), message);
+                }
+                None => ignored.push(name),
+            }
+            continue;
+        }
         let place = Place::Variable(name);
-        let Some(value) = value.to_str() else {
-            report.add(&place, path.replace("__", "."), "is not valid UTF-8");
-            return None;
-        };
-        Some(nest(&path, "__", tree::parse_literal(&place, value)))
-    };
-    ours.into_iter().filter_map(node).collect()
+        match value.to_str() {
+            Some(value) => nodes.push(nest(&path, DOT, tree::parse_literal(&place, value))),
+            None => report.add(&place, path.replace(DOT, "."), "is not valid UTF-8"),
+        }
+    }
+    (nodes, ignored)
 }
 
-/// Checks the tree. `None`, and the reasons in `report`, when something is wrong.
-fn settings(tree: &Node, report: &Report) -> Option<Settings> {
+/// Checks the tree. `None` when something is wrong; `report` then has the reasons.
+fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Option<Settings> {
     let mut root = Section::new(tree, String::new(), report)?;
     let roots = section::host(&mut root);
     let processes = section::process(&mut root);
@@ -223,6 +252,7 @@ fn settings(tree: &Node, report: &Report) -> Option<Settings> {
         tracing: tracing?,
         metrics: metrics?,
         log_filter: log_filter?,
+        ignored_variables,
     })
 }
 

@@ -5,11 +5,12 @@
 //! Both are off without an endpoint.
 //!
 //! Exports run on threads of their own and wait for nobody: what cannot be delivered within [`EXPORT_TIMEOUT`] is
-//! given up and counted ([`Losses`]). An outage is told once in the log when it begins and once when it ends.
+//! given up and counted ([`LostExports`]). An outage is told once in the log when it begins and once when it ends.
 
 pub mod instrument;
 pub mod losses;
 
+mod error;
 mod link;
 mod otlp;
 #[cfg(test)]
@@ -27,32 +28,18 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::latest::LatestRows;
 use link::Link;
-use losses::Losses;
+use losses::LostExports;
 
+pub use error::ExportError;
 pub use link::{CONNECT_TIMEOUT, EXPORT_TIMEOUT, check_endpoint};
-pub use trace::SPANS_WAITING_MAX;
-
-/// What is told about kymo's own operations, and to whom.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TracingSettings {
-    /// `service.name` of traces and metrics.
-    pub service_name: String,
-    /// The OTLP gRPC endpoint, such as `http://127.0.0.1:4317`; without one no span is made.
-    pub endpoint: Option<String>,
-    /// The share of traces that is kept, 0…1.
-    pub sampling_ratio: f64,
-    /// Further events of a span are dropped.
-    pub events_per_span_max: u32,
-    /// Further attributes of a span, or of one of its events, are dropped.
-    pub attributes_per_span_max: u32,
-}
+pub use trace::{SPANS_WAITING_MAX, TracingSettings};
 
 /// Where metrics go, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,41 +50,11 @@ pub struct MetricsSettings {
     pub export_interval: Duration,
 }
 
-/// Why telemetry could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// Not an address that OTLP can be sent to.
-    #[error("OTLP endpoint {endpoint:?}: {reason}")]
-    Endpoint {
-        /// As it was given.
-        endpoint: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-    /// The log filter is not understood.
-    #[error("log filter {filter:?}")]
-    Filter {
-        /// As it was given.
-        filter: String,
-        /// Where it is wrong.
-        source: ParseError,
-    },
-    /// The process has a log already.
-    #[error("install the log")]
-    Log(#[from] TryInitError),
-    /// The export thread could not be started.
-    #[error("start the export thread")]
-    Thread(#[source] std::io::Error),
-    /// The span exporter could not be built.
-    #[error("build the span exporter")]
-    Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
-}
-
 /// Telemetry that runs. Dropping it ends the exports; [`shutdown`](Self::shutdown) sends first what is waiting.
 #[derive(Debug)]
 pub struct Telemetry {
     resource: Resource,
-    losses: Losses,
+    losses: LostExports,
     traces: Option<SdkTracerProvider>,
     metrics: Option<SdkMeterProvider>,
     /// Declared after the exporters that send over it: fields are dropped in this order.
@@ -113,8 +70,7 @@ pub struct Telemetry {
 /// When the filter or the endpoint is not understood, when the process has a log already, or when the export thread
 /// cannot be started.
 pub fn init_logging(filter: &str, settings: &TracingSettings) -> Result<Telemetry, ExportError> {
-    let shown =
-        EnvFilter::builder().parse(filter).map_err(|source| ExportError::Filter { filter: filter.into(), source })?;
+    let shown = parse_filter(filter)?;
     let mut telemetry = Telemetry::new(&settings.service_name);
     let traces = telemetry.start_traces(settings)?;
     let log = tracing_subscriber::fmt::layer()
@@ -132,10 +88,34 @@ fn shows_color(no_color: Option<&OsStr>) -> bool {
     no_color.is_none_or(OsStr::is_empty)
 }
 
+/// Whether `filter` is a log filter.
+///
+/// # Errors
+/// When it is not understood.
+pub fn check_filter(filter: &str) -> Result<(), ExportError> {
+    parse_filter(filter).map(drop)
+}
+
+/// Parses a log filter. A bare word must be a level: [`EnvFilter`] takes any other as the name of a module, and would
+/// silence the log for a mistyped level.
+fn parse_filter(filter: &str) -> Result<EnvFilter, ExportError> {
+    let wrong = |reason: String| {
+        let expected =
+            "expected a level (off, error, warn, info, debug, trace) or a list such as warn,kymo::store=debug";
+        ExportError::Filter { filter: filter.into(), reason: format!("{reason}; {expected}") }
+    };
+    let is_bare = |word: &&str| !word.is_empty() && !word.contains(['=', '[', ']', '{', '}']);
+    let mut bare = filter.split(',').map(str::trim).filter(is_bare);
+    match bare.find(|word| word.parse::<LevelFilter>().is_err()) {
+        Some(word) => Err(wrong(format!("{word:?} is not a level"))),
+        None => EnvFilter::builder().parse(filter).map_err(|error| wrong(error.to_string())),
+    }
+}
+
 impl Telemetry {
     fn new(service_name: &str) -> Telemetry {
         let resource = resource(service_name);
-        Telemetry { resource, losses: Losses::default(), traces: None, metrics: None, link: None }
+        Telemetry { resource, losses: LostExports::default(), traces: None, metrics: None, link: None }
     }
 
     fn start_traces(&mut self, settings: &TracingSettings) -> Result<Option<SdkTracerProvider>, ExportError> {
@@ -166,7 +146,7 @@ impl Telemetry {
 
     /// What was lost so far, as a counter that can be kept and read on any thread.
     #[must_use]
-    pub fn losses(&self) -> Losses {
+    pub fn losses(&self) -> LostExports {
         self.losses.clone()
     }
 

@@ -24,6 +24,7 @@ pub mod reading;
 pub mod family;
 
 pub mod alert;
+pub mod collector;
 pub mod latest;
 pub mod store;
 

@@ -31,10 +31,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use crate::query::Engine;
 use control::Control;
 use flight::Flight;
-pub use operator::{
-    AlertStatus, CollectorStatus, DaemonStatus, Flushed, Losses, Operator, OperatorError, RetuneCollector,
-    StartCollector, StoreStatus,
-};
+pub use operator::{DaemonStatus, Operator, OperatorError};
 use proto::alert_service_server::{AlertServiceServer, SERVICE_NAME as ALERT};
 use proto::metrics_service_server::{MetricsServiceServer, SERVICE_NAME as METRICS};
 

@@ -7,13 +7,23 @@ use jiff::{SignedDuration, Span, SpanRelativeTo};
 /// Another name is suggested from this similarity on (Jaro-Winkler, 0…1).
 const SUGGESTION_SIMILARITY_MIN: f64 = 0.8;
 
+/// Errors show no more of a name.
+pub const NAME_SHOWN_BYTES_MAX: usize = 64;
+
 /// `names` as "a, b, c".
 pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
+/// The first [`NAME_SHOWN_BYTES_MAX`] of a name, for errors: a request's names may be megabytes long.
+#[must_use]
+pub fn shortened(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_SHOWN_BYTES_MAX)]
+}
+
 /// Says that `name` is not among the `known` ones, and suggests the most similar of these or lists them all.
 pub fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let name = shortened(name);
     let name_lower = name.to_lowercase();
     let similarity = |other: &&str| match strsim::damerau_levenshtein(&name_lower, other) {
         // One typing mistake. Jaro-Winkler says little about short names.

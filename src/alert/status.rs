@@ -1,4 +1,4 @@
-//! What other threads may know about the rules: a board that the engine writes at changes only.
+//! The rules' states for other threads: the engine writes each change on a board.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use arc_swap::ArcSwap;
 use super::rule::Rule;
 use super::state::Transition;
 
-/// How many firing series of a rule are listed; all are counted.
+/// How many firing series of a rule are listed. All are counted.
 pub const FIRING_LISTED_MAX: usize = 100;
 
-/// A rule and where it stands.
-#[derive(Clone, Debug, PartialEq)]
+/// A rule and its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleStatus {
     /// The rule's name.
     pub name: String,
@@ -30,7 +30,7 @@ pub struct RuleStatus {
     pub fired: u64,
     /// How often it resolved.
     pub resolved: u64,
-    /// How many series have the condition holding, but not for long enough yet.
+    /// How many series are pending: their condition holds, but not for long enough yet.
     pub pending: usize,
     /// How many series are firing.
     pub firing: usize,
@@ -38,7 +38,7 @@ pub struct RuleStatus {
     pub firing_series: Vec<BTreeMap<&'static str, String>>,
 }
 
-/// All rules and where they stand; shared between the engine and those who ask.
+/// All rules and their states, shared between the engine and other threads.
 #[derive(Debug)]
 pub struct Board {
     posts: Vec<Arc<Post>>,
@@ -83,7 +83,7 @@ impl Post {
     }
 
     pub(super) fn set_pending(&self, pending: usize) {
-        // Each figure stands for itself: nothing is ordered by it.
+        // Relaxed: no other memory is read because of this figure.
         self.pending.store(pending, Ordering::Relaxed);
     }
 
@@ -136,7 +136,7 @@ impl Board {
         self.posts.iter().map(status).collect()
     }
 
-    /// How often an expression could not be evaluated on a batch; its rules then take the batch's rows as absent.
+    /// How often an expression could not be evaluated on a batch. To its rules the batch's rows were absent.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use super::{Check, show, table};
 use crate::alert::notify::{LOG, NotifierSettings};
 use crate::config::{self, Settings};
-use crate::family::FamilyId;
 
 /// Checks the configuration and prints a summary. Starts and changes nothing.
 ///
@@ -39,13 +38,12 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out)?;
     let mut rest = table::without_headers();
-    let listed = |family: &FamilyId| settings.collectors.iter().any(|one| one.families.contains(family));
-    let silent: Vec<_> = FamilyId::all()
-        .filter(|family| family.sampling().is_some() && !listed(family))
-        .map(|family| family.table.name)
-        .collect();
-    if !silent.is_empty() {
-        rest.add_row(["not recorded", &format!("{} (no collector lists them)", silent.join(", "))]);
+    let unrecorded: Vec<_> = settings.unrecorded().iter().map(|family| family.table.name).collect();
+    if !unrecorded.is_empty() {
+        rest.add_row(["not recorded", &format!("{} (no collector lists them)", unrecorded.join(", "))]);
+    }
+    if !settings.ignored_variables.is_empty() {
+        rest.add_row(["ignored", &format!("{} (they name no key)", settings.ignored_variables.join(", "))]);
     }
     let notifiers: Vec<_> = settings.notifiers.iter().map(|NotifierSettings { name, .. }| name.as_str()).collect();
     rest.add_row(["notifiers", &[&[LOG], notifiers.as_slice()].concat().join(", ")]);

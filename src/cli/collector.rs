@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tonic::Status;
-use tonic_types::StatusExt;
+use tonic_types::{FieldViolation, StatusExt};
 
 use super::connect::{Target, block_on, request};
 use super::show::Form;
@@ -135,28 +136,27 @@ pub fn run(collector: &Collector) -> anyhow::Result<()> {
     let message = ControlCollectorRequest { name: name.clone(), action: Some(action) };
     let answer = block_on(async {
         let mut client = MetricsServiceClient::new(target.connect().await?);
-        let answer = client.control_collector(request(message)).await.map_err(|status| refused(target, &status))?;
-        Ok(answer.into_inner())
+        let answer = client.control_collector(request(message)).await;
+        Ok(answer.map_err(|status| in_flags(&status).unwrap_or_else(|| target.failed(&status)))?.into_inner())
     })?;
     let mut out = io::stdout().lock();
     writeln!(out, "{done} {name}")?;
     Ok(write(answer.collector.as_slice(), &mut out)?)
 }
 
-/// The error of a control call. A wrong field is named by its flag.
-fn refused(target: &Target, status: &Status) -> anyhow::Error {
-    let Some(violation) = status.get_details_bad_request().and_then(|wrong| wrong.field_violations.into_iter().next())
-    else {
-        return target.failed(status);
+/// The daemon's error about fields of the request, in terms of the flags that set them.
+fn in_flags(status: &Status) -> Option<anyhow::Error> {
+    let violations = status.get_details_bad_request()?.field_violations;
+    let in_flag = |violation: &FieldViolation| {
+        let field = violation.field.rsplit('.').next().unwrap_or_default();
+        match field {
+            "interval" | "scheduling" | "force" => format!("--{field}: {}", violation.description),
+            "families" => format!("--metrics: {}", violation.description),
+            "name" => format!("<NAME>: {}", violation.description),
+            _ => violation.description.clone(),
+        }
     };
-    let flag = match violation.field.rsplit('.').next() {
-        Some("name") => "<NAME>",
-        Some("interval") => "--interval",
-        Some("families") => "--metrics",
-        Some("scheduling") => "--scheduling",
-        _ => return target.failed(status),
-    };
-    anyhow::anyhow!("{flag}: {}", violation.description.replace("force = true", "--force"))
+    (!violations.is_empty()).then(|| anyhow!(violations.iter().map(in_flag).collect::<Vec<_>>().join("; ")))
 }
 
 fn list(target: &Target, format: Form) -> anyhow::Result<()> {
@@ -242,4 +242,25 @@ fn table_name(text: &str) -> Result<String, &'static str> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a duration such as 1ms, 10s or \"1h 30m\"".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn errors_name_flags() {
+        let mut details = ErrorDetails::with_bad_request_violation("retune.interval", "1ms is too short");
+        details.add_bad_request_violation("retune.force", "allows a shorter interval");
+        let status = Status::with_error_details(Code::InvalidArgument, "retune.interval: 1ms is too short", details);
+        let told = in_flags(&status).unwrap().to_string();
+        assert_eq!(told, "--interval: 1ms is too short; --force: allows a shorter interval");
+        let details = ErrorDetails::with_bad_request_violation("start.families", "unknown family");
+        let status = Status::with_error_details(Code::InvalidArgument, "", details);
+        assert_eq!(in_flags(&status).unwrap().to_string(), "--metrics: unknown family");
+        assert!(in_flags(&Status::not_found("no collector")).is_none());
+    }
 }

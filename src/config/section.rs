@@ -1,12 +1,10 @@
-//! The sections that have one table each.
+//! The sections that are one table each.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
-use crate::export::{MetricsSettings, TracingSettings, check_endpoint};
+use crate::export::{MetricsSettings, TracingSettings, check_endpoint, check_filter};
 use crate::query::QuerySettings;
 use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
 use crate::reading::roots::Roots;
@@ -69,20 +67,20 @@ fn pin(node: &Node) -> Result<Pin, String> {
     }
 }
 
-/// An absolute path: what is sampled must not depend on where kymo was started.
+/// An absolute path, as sampling must not depend on the directory that kymo is started in.
 fn folder(node: &Node) -> Result<PathBuf, String> {
     let path = PathBuf::from(read::some_text(node)?);
     if path.is_absolute() { Ok(path) } else { Err(format!("expected an absolute path, found {}", path.display())) }
 }
 
-/// `[storage]`, of which the drain and background threads take their intervals.
+/// `[storage]`: the store's settings, and the intervals of the drain and flush threads.
 pub(super) struct Storage {
     pub(super) store: StoreSettings,
     pub(super) flush_interval: Duration,
     pub(super) drain_interval: Duration,
 }
 
-/// No segment of the journal is larger.
+/// A segment of the journal may have this size.
 const JOURNAL_BYTES_MIN: u64 = 64 * MIB;
 
 /// `[storage]`.
@@ -117,7 +115,7 @@ pub(super) fn storage(root: &mut Section<'_>) -> Option<Storage> {
     })
 }
 
-/// A duration within `range`; "0s" is none.
+/// A duration within `range`; "0s" reads as none.
 fn or_none(range: std::ops::RangeInclusive<Duration>) -> impl FnOnce(&Node) -> Result<Option<Duration>, String> {
     move |node| {
         let any = read::duration(Duration::ZERO..=*range.end())(node)?;
@@ -169,8 +167,8 @@ fn loopback(node: &Node) -> Result<SocketAddr, String> {
     }
     let port = address.port();
     Err(format!(
-        "{address} can be reached from other hosts, which needs TLS and tokens, and kymo has neither yet; write \
-         \"127.0.0.1:{port}\" or \"[::1]:{port}\""
+        "{address} can be reached from other hosts, and kymo has no TLS and tokens yet; write \"127.0.0.1:{port}\" or \
+         \"[::1]:{port}\""
     ))
 }
 
@@ -201,7 +199,7 @@ pub(super) fn metrics(root: &mut Section<'_>) -> Option<MetricsSettings> {
     Some(MetricsSettings { endpoint: endpoint?, export_interval: export_interval? })
 }
 
-/// An OTLP endpoint; empty text is none.
+/// An OTLP endpoint; empty text reads as none.
 fn endpoint(node: &Node) -> Result<Option<String>, String> {
     let endpoint = read::text(node)?;
     if endpoint.is_empty() {
@@ -216,8 +214,7 @@ pub(super) fn log(root: &mut Section<'_>) -> Option<String> {
     let mut section = root.required_section("log")?;
     let filter = section.required("filter", |node| {
         let filter = read::text(node)?;
-        let wanted = "expected a level or a list such as \"warn,kymo::store=debug\"";
-        EnvFilter::builder().parse(&filter).map_err(|error| format!("{error}; {wanted}"))?;
+        check_filter(&filter).map_err(|error| error.to_string())?;
         Ok(filter)
     });
     section.finish();

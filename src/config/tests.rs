@@ -192,11 +192,7 @@ fn addresses_are_checked() {
     assert_problem("[server]\naddress = 'localhost:50051'\n", "2:11: server.address: ", wanted);
     assert_problem("[server]\naddress = '127.0.0.1'\n", "2:11: server.address: ", wanted);
     let everywhere = "[server]\naddress = '0.0.0.0:50051'\n";
-    assert_problem(
-        everywhere,
-        "2:11: server.address: ",
-        "needs TLS and tokens, and kymo has neither yet; write \"127.0.0.1:50051\"",
-    );
+    assert_problem(everywhere, "2:11: server.address: ", "kymo has no TLS and tokens yet; write \"127.0.0.1:50051\"");
     assert_problem("[tracing]\nendpoint = 'localhost'\n", "2:12: tracing.endpoint: ", "http://127.0.0.1:4317");
     assert_problem("[metrics]\nendpoint = 'https://h:4317'\n", "2:12: metrics.endpoint: ", "http://");
     assert_problem("[notifier.a]\nurl = 'ftp://h/'\n", "2:7: notifier.a.url: ", "http");
@@ -216,9 +212,9 @@ fn collectors_are_checked_against_each_other_and_the_kernel() {
     let collector = |lines: &str| format!("[collector.a]\n{lines}\n");
     assert_problem(&collector("interval = '0s'\nmetrics = ['cpu']"), "2:12: collector.a.interval: ", "from 1ms to 24h");
     assert_problem(&collector("metrics = ['cpu']"), "1:1: collector.a.interval: ", "is missing");
-    assert_problem(&collector("interval = '1s'\nmetrics = []"), "3:11: collector.a.metrics: ", "at least one family");
+    assert_problem(&collector("interval = '1s'\nmetrics = []"), "3:11: collector.a.metrics: ", "at least one table");
     let unknown = collector("interval = '1s'\nmetrics = ['network', 'cpus']");
-    assert_problem(&unknown, "3:23: collector.a.metrics[1]: ", "unknown family `cpus`; did you mean `cpu`?");
+    assert_problem(&unknown, "3:23: collector.a.metrics[1]: ", "unknown table `cpus`; did you mean `cpu`?");
     let fast = "interval = '1ms'\nmetrics = ['cpu']";
     assert_problem(&collector(fast), "2:12: collector.a.interval: ", "force = true");
     assert_eq!(problems(&collector(&format!("{fast}\nforce = true"))), [""; 0]);
@@ -228,7 +224,7 @@ fn collectors_are_checked_against_each_other_and_the_kernel() {
     assert_problem(
         "[collector.'A b']\ninterval = '1s'\nmetrics = ['cpu']\n",
         "1:12: collector.A b: ",
-        "needs 1 to 64 of a-z",
+        "use 1 to 64 characters of a-z",
     );
 }
 
@@ -276,6 +272,70 @@ fn wrong_variables_and_flags_are_named() {
     let flag = Flag { name: "--address", key: "server.address", value: "8.8.8.8:1".to_owned() };
     let wrong = told(&[], &[flag]);
     assert!(wrong.starts_with("flag --address: server.address: 8.8.8.8:1 can be reached"), "{wrong}");
+}
+
+#[test]
+fn variables_that_name_no_key_are_ignored() {
+    // What Kubernetes sets for services named kymo and kymo-server.
+    let variables = [
+        ("KYMO_SERVER_PORT", "tcp://10.0.0.8:50051"),
+        ("KYMO_SERVER_SERVICE_HOST", "10.0.0.8"),
+        ("KYMO_SERVICE_HOST", "10.0.0.7"),
+        ("KYMO_SERVICE_PORT_GRPC", "50051"),
+        ("KYMO_PORT", "tcp://10.0.0.7:50051"),
+        ("KYMO_PORT_50051_TCP_ADDR", "10.0.0.7"),
+        ("KYMO_CONFIG", "k.toml"),
+        ("KYMO_STORAGE__HOST", "alpha"),
+    ];
+    let settings = from_environment(&variables, &[]).unwrap();
+    let ignored = [
+        "KYMO_PORT",
+        "KYMO_PORT_50051_TCP_ADDR",
+        "KYMO_SERVER_PORT",
+        "KYMO_SERVER_SERVICE_HOST",
+        "KYMO_SERVICE_HOST",
+        "KYMO_SERVICE_PORT_GRPC",
+    ];
+    assert_eq!(settings.ignored_variables, ignored);
+    assert_eq!(settings.store.host, "alpha");
+}
+
+#[test]
+fn mistyped_variables_are_refused() {
+    let told = |name| lines(from_environment(&[(name, "1s")], &[]), "").join("\n");
+    assert_eq!(
+        told("KYMO_STORAGE_FLUSH_INTERVAL"),
+        "environment variable KYMO_STORAGE_FLUSH_INTERVAL: storage.flush_interval: unknown variable; did you mean \
+         KYMO_STORAGE__FLUSH_INTERVAL, with two underscores for the dot?"
+    );
+    assert!(told("KYMO_COLLECTOR_BURST_INTERVAL").contains("did you mean KYMO_COLLECTOR__BURST__INTERVAL"));
+    assert!(told("KYMO_STORGE__PATH").contains("unknown key `storge`; did you mean `storage`?"));
+}
+
+#[test]
+fn families_that_no_collector_lists_are_known() {
+    let unrecorded = |text: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.toml");
+        std::fs::write(&path, text).unwrap();
+        let settings = load(&Sources { file: Some(path), ..Sources::default() }).unwrap();
+        settings.unrecorded().iter().map(|family| family.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(unrecorded(""), [""; 0]);
+    let burst = "[collector.burst]\ninterval = '1ms'\nmetrics = ['network', 'disk']\n";
+    let left_out = unrecorded(burst);
+    assert_eq!((left_out.len(), left_out[0], left_out[13]), (14, "cpu", "power"));
+}
+
+#[test]
+fn a_log_filter_has_levels() {
+    for filter in ["off", "INFO", "warn,kymo::store=debug", "info,[query{rows}]=trace", ""] {
+        assert_eq!(problems(&format!("[log]\nfilter = '{filter}'\n")), [""; 0], "{filter}");
+    }
+    let told = "\"loud\" is not a level; expected a level (off, error, warn, info, debug, trace)";
+    assert_problem("[log]\nfilter = 'loud'\n", "2:10: log.filter: ", told);
+    assert_problem("[log]\nfilter = 'warn,loud'\n", "2:10: log.filter: ", told);
+    assert_problem("[log]\nfilter = 'kymo=loud'\n", "2:10: log.filter: ", "kymo::store=debug");
 }
 
 #[test]

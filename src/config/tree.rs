@@ -106,6 +106,18 @@ impl Value {
     }
 }
 
+impl Node {
+    /// The paths of all keys below this node, tables included, with `separator` between keys.
+    pub(super) fn paths(&self, separator: &str) -> Vec<String> {
+        let Value::Table(entries) = &self.value else { return Vec::new() };
+        let below = |Entry { key, node, .. }: &Entry| {
+            let below = node.paths(separator).into_iter().map(move |path| format!("{key}{separator}{path}"));
+            [key.clone()].into_iter().chain(below).collect::<Vec<_>>()
+        };
+        entries.iter().flat_map(below).collect()
+    }
+}
+
 /// Reads a TOML document; `file` is what its places name.
 pub(super) fn parse(file: &str, text: &str) -> Result<Node, Vec<Problem>> {
     let file: Arc<str> = file.into();

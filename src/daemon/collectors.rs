@@ -6,8 +6,13 @@ use std::io;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+
 use crate::batch::RingSource;
-use crate::config::{COLLECTORS_MAX, CollectorSettings};
+use crate::collector::{
+    CollectorError, CollectorSettings, CollectorStatus, RetuneCollector, StartCollector, scheduling_was_refused,
+};
 use crate::family::{FamilyId, PerFamily};
 use crate::latest::{LatestRows, SourceId};
 use crate::reading::context::Context;
@@ -19,21 +24,22 @@ use crate::sampler::report::{Collector, Gap};
 use crate::sampler::thread::CollectorThread;
 use crate::sampler::{Reasons, Setup, Totals, wall_us};
 use crate::store::Store;
+use crate::words::list;
 
 use super::drain::DrainSource;
 
-/// Records that a family's ring holds: far more than come within a drain interval, so that a drain thread which is
-/// kept from running for a while costs nothing.
+/// Records that a family's ring holds: far more than come within a drain interval, so that a delay of the drain thread
+/// loses none.
 const RING_RECORDS: usize = 16_384;
-/// The same for a collector's own reports, one a second, and gaps.
+/// Records that the rings of a collector's own reports and gaps hold. There is about one a second.
 const REPORT_RECORDS: usize = 1_024;
 
 /// Why a collector could not be started, stopped or retuned.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CollectorsError {
-    /// There is one of this name.
-    #[error("collector {0} runs already; stop it first, or retune it")]
-    Exists(String),
+    /// It cannot be what was asked for.
+    #[error(transparent)]
+    Wrong(#[from] CollectorError),
     /// There is none of this name.
     #[error("there is no collector {name}; running: {running}")]
     Missing {
@@ -42,17 +48,6 @@ pub(super) enum CollectorsError {
         /// Those that run.
         running: String,
     },
-    /// Another collector samples the family.
-    #[error("{family} is sampled by the collector {owner}; a family belongs to one collector at most")]
-    Taken {
-        /// The family.
-        family: &'static str,
-        /// Who has it.
-        owner: String,
-    },
-    /// Too many.
-    #[error("{COLLECTORS_MAX} collectors run already, which is the most there can be")]
-    Full,
     /// The system gave no thread.
     #[error("start a thread for collector {name}: {source}")]
     Thread {
@@ -66,44 +61,44 @@ pub(super) enum CollectorsError {
     Stopping,
 }
 
-/// A collector as it runs.
-#[derive(Clone, Debug)]
-pub(super) struct CollectorInfo {
-    pub(super) settings: CollectorSettings,
-    /// When it was started, µs since the epoch.
-    pub(super) since: i64,
-    /// Whose rows are its newest.
-    pub(super) source: SourceId,
-    /// What it had done when it was last retuned, or when it was stopped. Its reports go on from that.
-    pub(super) totals: Totals,
-    pub(super) health: CollectorHealth,
-}
-
 /// All collectors of the daemon.
 pub(super) struct Collectors {
-    entries: Mutex<BTreeMap<String, Entry>>,
+    /// Held for moments only, never while a thread is waited for: the drain thread and status need it.
+    state: Mutex<State>,
+    /// Gives rings to the drain thread; none once the daemon stops. Held for a whole start, stop or retune, so that
+    /// these come one after the other.
+    changes: Mutex<Option<SyncSender<Vec<DrainSource>>>>,
     /// A family keeps its labels when its collector is restarted.
     labels: PerFamily<Arc<Labels>>,
-    sources: SyncSender<Vec<DrainSource>>,
+    /// Has the collectors' reports.
     latest: Arc<LatestRows>,
     store: Arc<Store>,
     context: Context,
-    retired: Mutex<Totals>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: BTreeMap<String, Entry>,
+    /// What stopped collectors had missed and dropped.
+    retired: Totals,
 }
 
 struct Entry {
     settings: CollectorSettings,
-    thread: CollectorThread,
-    since: i64,
+    /// When it was started, µs since the epoch.
+    since_us: i64,
+    /// None while it is being stopped or retuned.
+    thread: Option<CollectorThread>,
+    /// Whose rows are its newest.
     source: SourceId,
-    /// What it had done when it was last retuned.
+    /// Its counts until it reports: zeros, or those before it was retuned.
     totals: Totals,
-    /// What was last told in the log.
-    told: CollectorHealth,
+    /// The health that was last logged.
+    logged: CollectorHealth,
 }
 
 impl Collectors {
-    /// None yet. The drain thread receives the rings of each that is started through `sources`.
+    /// No collectors yet. The drain thread receives the rings of each that is started through `sources`.
     pub(super) fn new(
         sources: SyncSender<Vec<DrainSource>>,
         labels: PerFamily<Arc<Labels>>,
@@ -111,93 +106,82 @@ impl Collectors {
         store: Arc<Store>,
         context: Context,
     ) -> Self {
-        Collectors { entries: Mutex::default(), labels, sources, latest, store, context, retired: Mutex::default() }
+        Collectors { state: Mutex::default(), changes: Mutex::new(Some(sources)), labels, latest, store, context }
     }
 
-    pub(super) fn start(&self, settings: CollectorSettings) -> Result<(), CollectorsError> {
-        let mut entries = self.lock();
-        if entries.contains_key(&settings.name) {
-            return Err(CollectorsError::Exists(settings.name));
-        }
-        if entries.len() >= COLLECTORS_MAX {
-            return Err(CollectorsError::Full);
-        }
-        free(&entries, &settings)?;
-        let entry = self.launch(settings, Totals::default())?;
-        entries.insert(entry.settings.name.clone(), entry);
-        Ok(())
+    /// Starts a collector of the configuration, whose collectors were checked together.
+    pub(super) fn start_configured(&self, settings: CollectorSettings) -> Result<(), CollectorsError> {
+        self.insert(self.changes().as_ref(), settings, Totals::default(), wall_us())
     }
 
-    pub(super) fn stop(&self, name: &str) -> Result<CollectorInfo, CollectorsError> {
-        let mut entries = self.lock();
-        let entry = entries.remove(name).ok_or_else(|| missing(&entries, name))?;
-        let info = entry.info();
-        let totals = self.halt(entry);
-        self.retire(&totals);
-        Ok(CollectorInfo { totals, ..info })
+    /// Starts a collector if there can be such a one beside the others.
+    pub(super) fn start(&self, start: StartCollector) -> Result<(), CollectorsError> {
+        let changes = self.changes();
+        self.insert(changes.as_ref(), start.check(&self.settings())?, Totals::default(), wall_us())
     }
 
-    /// What a collector that runs no more has lost stays counted.
-    fn retire(&self, totals: &Totals) {
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.missed += totals.missed;
-        retired.dropped += totals.dropped;
+    /// Stops a collector. Returns its last status.
+    pub(super) fn stop(&self, name: &str) -> Result<CollectorStatus, CollectorsError> {
+        let _changes = self.changes();
+        let totals = self.halt(name)?;
+        let entry = self.lock().remove(name, &totals)?;
+        tracing::info!(collector = name, "stopped");
+        Ok(entry.status(&[]))
     }
 
-    pub(super) fn find(&self, name: &str) -> Result<CollectorInfo, CollectorsError> {
-        let entries = self.lock();
-        match entries.get(name) {
-            Some(entry) => Ok(entry.info()),
-            None => Err(missing(&entries, name)),
-        }
+    /// Gives a running collector another interval, families or scheduling. Its counts go on.
+    pub(super) fn retune(&self, retune: RetuneCollector) -> Result<(), CollectorsError> {
+        let changes = self.changes();
+        let all = self.settings();
+        let running = all.iter().find(|settings| settings.name == retune.name);
+        let Some(running) = running else { return Err(self.lock().missing(&retune.name)) };
+        let settings = retune.check(running, &all)?;
+        let since_us = self.find(&settings.name)?.running_since_us;
+        let totals = self.halt(&settings.name)?;
+        let name = settings.name.clone();
+        self.insert(changes.as_ref(), settings, totals, since_us).inspect_err(|_| {
+            // It runs no more; what it lost stays counted.
+            let _ = self.lock().remove(&name, &totals);
+        })
     }
 
-    /// Gives a running collector another interval or other families. Its counts go on.
-    pub(super) fn retune(&self, settings: CollectorSettings) -> Result<(), CollectorsError> {
-        let mut entries = self.lock();
-        if !entries.contains_key(&settings.name) {
-            return Err(missing(&entries, &settings.name));
-        }
-        free(&entries, &settings)?;
-        let Some(old) = entries.remove(&settings.name) else { return Err(missing(&entries, &settings.name)) };
-        let since = old.since;
-        let totals = self.halt(old);
-        let mut entry = self.launch(settings, totals).inspect_err(|_| self.retire(&totals))?;
-        entry.since = since;
-        entries.insert(entry.settings.name.clone(), entry);
-        Ok(())
-    }
-
-    /// Stops all of them; their last records are in the rings then.
+    /// Stops all collectors for good. Their last records are in the rings then.
     pub(super) fn stop_all(&self) {
-        let entries = std::mem::take(&mut *self.lock());
-        // All are asked before any is waited for, so it takes one tick in all.
-        for entry in entries.values() {
-            entry.thread.request_stop();
+        let mut changes = self.changes();
+        *changes = None;
+        let names: Vec<String> = self.lock().entries.keys().cloned().collect();
+        // All are asked before any is waited for, so this takes as long as the longest tick.
+        self.lock().entries.values().filter_map(|entry| entry.thread.as_ref()).for_each(CollectorThread::request_stop);
+        for name in names {
+            let _ = self.halt(&name);
         }
-        for entry in entries.into_values() {
-            self.halt(entry);
-        }
     }
 
-    pub(super) fn list(&self) -> Vec<CollectorInfo> {
-        self.survey().0
+    pub(super) fn find(&self, name: &str) -> Result<CollectorStatus, CollectorsError> {
+        let reports = self.reports();
+        let state = self.lock();
+        state.entries.get(name).map(|entry| entry.status(&reports)).ok_or_else(|| state.missing(name))
     }
 
-    /// The collectors that run, and what those that were stopped had missed and dropped, both as of one moment: what a
-    /// collector lost is counted once, whether it runs or was stopped.
-    pub(super) fn survey(&self) -> (Vec<CollectorInfo>, Totals) {
-        let entries = self.lock();
-        let retired = *self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        (entries.values().map(Entry::info).collect(), retired)
+    /// The collectors, and what stopped ones had missed and dropped, as of one moment: each loss is counted once.
+    pub(super) fn survey(&self) -> (Vec<CollectorStatus>, Totals) {
+        let reports = self.reports();
+        let state = self.lock();
+        (state.entries.values().map(|entry| entry.status(&reports)).collect(), state.retired)
     }
 
-    /// Writes to the log what has changed in how the collectors do.
-    pub(super) fn tell_changes(&self) {
-        for entry in self.lock().values_mut() {
-            let now = entry.thread.health();
-            tell_change(&entry.settings.name, &entry.told, &now);
-            entry.told = now;
+    /// The collectors' last reports: at most a second old. To be read before the list of collectors, so that a collector
+    /// that stops in between is either not listed, or its report is still here.
+    fn reports(&self) -> Vec<(SourceId, RecordBatch)> {
+        self.latest.by_source(FamilyId::of::<Collector>())
+    }
+
+    /// Logs how the collectors' health has changed since the last call.
+    pub(super) fn log_changes(&self) {
+        for entry in self.lock().entries.values_mut() {
+            let now = entry.health();
+            log_change(&entry.settings.name, &entry.logged, &now);
+            entry.logged = now;
         }
     }
 
@@ -206,12 +190,62 @@ impl Collectors {
         self.labels.values().map(|labels| labels.overflowed()).sum()
     }
 
-    fn launch(&self, settings: CollectorSettings, totals: Totals) -> Result<Entry, CollectorsError> {
+    fn settings(&self) -> Vec<CollectorSettings> {
+        self.lock().entries.values().map(|entry| entry.settings.clone()).collect()
+    }
+
+    /// Starts a thread for checked settings and lists it.
+    fn insert(
+        &self,
+        changes: Option<&SyncSender<Vec<DrainSource>>>,
+        settings: CollectorSettings,
+        totals: Totals,
+        since_us: i64,
+    ) -> Result<(), CollectorsError> {
+        let sources = changes.ok_or(CollectorsError::Stopping)?;
+        let source = self.latest.new_source();
+        let thread = self.launch(sources, source, &settings, totals)?;
+        let families = list(settings.families.iter().map(|family| family.table.name));
+        tracing::info!(collector = settings.name, interval = ?settings.interval, "sampling {families}");
+        let name = settings.name.clone();
+        let entry =
+            Entry { settings, since_us, thread: Some(thread), source, totals, logged: CollectorHealth::default() };
+        self.lock().entries.insert(name, entry);
+        Ok(())
+    }
+
+    /// Stops a collector's thread and waits for it. The collector stays listed, with its health and counts as of now.
+    fn halt(&self, name: &str) -> Result<Totals, CollectorsError> {
+        let reports = self.reports();
+        let (thread, families) = {
+            let mut state = self.lock();
+            let missing = state.missing(name);
+            let entry = state.entries.get_mut(name).ok_or(missing)?;
+            entry.logged = entry.health();
+            entry.totals = entry.totals(&reports);
+            (entry.thread.take(), entry.settings.families.clone())
+        };
+        for family in families {
+            self.store.set_interval(family, None);
+        }
+        let totals = thread.map(CollectorThread::stop).unwrap_or_default();
+        if let Some(entry) = self.lock().entries.get_mut(name) {
+            entry.totals = totals;
+        }
+        Ok(totals)
+    }
+
+    fn launch(
+        &self,
+        arriving: &SyncSender<Vec<DrainSource>>,
+        id: SourceId,
+        settings: &CollectorSettings,
+        totals: Totals,
+    ) -> Result<CollectorThread, CollectorsError> {
         let (reports, report_source) = ring::<Collector>(REPORT_RECORDS);
         let (gaps, gap_source) = ring::<Gap>(REPORT_RECORDS);
         let (report_family, gap_family) = (FamilyId::of::<Collector>(), FamilyId::of::<Gap>());
         let (report_labels, gap_labels) = (&self.labels[report_family], &self.labels[gap_family]);
-        let id = self.latest.new_source();
         let drained = |family, ring| DrainSource { id, family, ring };
         let mut sources = vec![
             drained(report_family, Box::new(RingSource::new(report_source, Arc::clone(report_labels)))),
@@ -227,7 +261,7 @@ impl Collectors {
             sources.push(drained(family, ring));
             self.store.set_interval(family, Some(settings.interval));
         }
-        self.sources.send(sources).map_err(|_| CollectorsError::Stopping)?;
+        arriving.send(sources).map_err(|_| CollectorsError::Stopping)?;
         let setup = Setup {
             name: settings.name.clone(),
             interval: settings.interval,
@@ -249,44 +283,83 @@ impl Collectors {
             },
             totals,
         };
-        let thread = CollectorThread::start(setup)
-            .map_err(|source| CollectorsError::Thread { name: settings.name.clone(), source })?;
-        Ok(Entry { settings, thread, since: wall_us(), source: id, totals, told: CollectorHealth::default() })
+        CollectorThread::start(setup).map_err(|source| CollectorsError::Thread { name: settings.name.clone(), source })
     }
 
-    fn halt(&self, entry: Entry) -> Totals {
-        for &family in &entry.settings.families {
-            self.store.set_interval(family, None);
-        }
-        entry.thread.stop()
+    fn changes(&self) -> MutexGuard<'_, Option<SyncSender<Vec<DrainSource>>>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        // The map is whole at every step: entries are put in or taken out in one go.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Entries are inserted and removed in one step, so a panic elsewhere leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes a collector off the list that had done `totals`.
+    fn remove(&mut self, name: &str, totals: &Totals) -> Result<Entry, CollectorsError> {
+        let entry = self.entries.remove(name).ok_or_else(|| self.missing(name))?;
+        self.retired.missed += totals.missed;
+        self.retired.dropped += totals.dropped;
+        Ok(entry)
+    }
+
+    fn missing(&self, name: &str) -> CollectorsError {
+        let running =
+            if self.entries.is_empty() { "none".into() } else { list(self.entries.keys().map(String::as_str)) };
+        CollectorsError::Missing { name: name.into(), running }
     }
 }
 
 impl Entry {
-    fn info(&self) -> CollectorInfo {
-        let Entry { settings, thread, since, source, totals, told: _ } = self;
-        let (settings, health) = (settings.clone(), thread.health());
-        CollectorInfo { settings, since: *since, source: *source, totals: *totals, health }
+    fn health(&self) -> CollectorHealth {
+        self.thread.as_ref().map_or_else(|| self.logged.clone(), CollectorThread::health)
     }
+
+    fn status(&self, reports: &[(SourceId, RecordBatch)]) -> CollectorStatus {
+        let (settings, totals, health) = (self.settings.clone(), self.totals(reports), self.health());
+        CollectorStatus { settings, running_since_us: self.since_us, totals, health }
+    }
+
+    /// Its counts as last reported.
+    fn totals(&self, reports: &[(SourceId, RecordBatch)]) -> Totals {
+        let report = reports.iter().find(|(source, _)| *source == self.source);
+        report.and_then(|(_, report)| last_totals(report)).unwrap_or(self.totals)
+    }
+}
+
+/// The counts in the last row of a batch of the table `collector`.
+fn last_totals(reports: &RecordBatch) -> Option<Totals> {
+    let row = reports.num_rows().checked_sub(1)?;
+    let value = |column: &str| -> Option<i64> {
+        Some(reports.column_by_name(column)?.as_primitive_opt::<Int64Type>()?.value(row))
+    };
+    Some(Totals {
+        scheduled: value("scheduled_ticks")?,
+        ticks: value("ticks")?,
+        missed: value("missed_ticks")?,
+        pushed: value("pushed_records")?,
+        dropped: value("dropped_records")?,
+        failed: value("failed_reads")?,
+        read_ns: value("read_us")?.saturating_mul(1_000),
+    })
 }
 
 impl fmt::Debug for Collectors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collectors").field("names", &self.lock().keys().collect::<Vec<_>>()).finish_non_exhaustive()
+        f.debug_struct("Collectors")
+            .field("names", &self.lock().entries.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }
 
-fn tell_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth) {
+fn log_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth) {
     for one in now.unavailable.iter().filter(|one| !before.unavailable.contains(one)) {
-        tracing::info!(collector, family = one.family, "not recorded, for this host lacks it: {}", one.reason);
+        tracing::info!(collector, family = one.family, "not recorded: unavailable on this host: {}", one.reason);
     }
     for one in before.unavailable.iter().filter(|one| now.unavailable.iter().all(|still| still.family != one.family)) {
-        tracing::info!(collector, family = one.family, "recorded from now on: this host has got it");
+        tracing::info!(collector, family = one.family, "recorded from now on: available on this host");
     }
     match (&before.overload, &now.overload) {
         (None, Some(overload)) => tracing::warn!(collector, "{overload}"),
@@ -294,41 +367,88 @@ fn tell_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth)
         _ => (),
     }
     if let (None, Some(reason)) = (&before.refused_scheduling, &now.refused_scheduling) {
-        tracing::warn!(collector, "{}", refused_scheduling(reason));
+        tracing::warn!(collector, "{}", scheduling_was_refused(reason));
     }
     for one in now.failing.iter().filter(|one| !before.failing.contains(one)) {
-        tracing::warn!(collector, family = one.family, error = one.error, "a family could not be read");
+        tracing::warn!(collector, family = one.family, error = one.error, "reading failed");
     }
     for one in before.failing.iter().filter(|one| now.failing.iter().all(|still| still.family != one.family)) {
-        tracing::info!(collector, family = one.family, "the family can be read again");
+        tracing::info!(collector, family = one.family, "reading succeeds again");
     }
 }
 
-pub(super) fn refused_scheduling(reason: &str) -> String {
-    format!(
-        "scheduling = \"fifo\" was refused: {reason}; it needs CAP_SYS_NICE or RLIMIT_RTPRIO, and the collector goes on \
-         without"
-    )
-}
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+    use std::sync::mpsc::{channel, sync_channel};
+    use std::thread;
+    use std::time::{Duration, Instant};
 
-/// Whether no other collector has one of these families.
-fn free(entries: &BTreeMap<String, Entry>, settings: &CollectorSettings) -> Result<(), CollectorsError> {
-    for (owner, entry) in entries.iter().filter(|(owner, _)| **owner != settings.name) {
-        let taken = settings.families.iter().find(|family| entry.settings.families.contains(family));
-        if let Some(family) = taken {
-            return Err(CollectorsError::Taken { family: family.name(), owner: owner.clone() });
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
+
+    use super::*;
+    use crate::reading::roots::Roots;
+    use crate::store::StoreSettings;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Opens a pipe to write as soon as another thread waits to read from it, which that thread then does no more.
+    fn release(fifo: &Path) -> OwnedFd {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(writer) = open(fifo, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()) {
+                return writer;
+            }
+            assert!(Instant::now() < deadline, "nothing reads {}", fifo.display());
+            thread::sleep(Duration::from_millis(1));
         }
     }
-    Ok(())
-}
 
-fn missing(entries: &BTreeMap<String, Entry>, name: &str) -> CollectorsError {
-    let running = entries.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-    let running = if running.is_empty() { "none".into() } else { running };
-    CollectorsError::Missing { name: name.into(), running }
-}
+    #[test]
+    fn status_answers_while_a_collector_is_being_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        // A tick of `host` reads these one after the other, and hangs at each until it is released.
+        let fifos = ["loadavg", "stat"].map(|name| folder.path().join(name));
+        for fifo in &fifos {
+            mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        }
+        let (sources, _drained) = sync_channel(64);
+        let (store, ..) = Store::open(StoreSettings::unlimited(&folder.path().join("data"), "here")).unwrap();
+        let roots = Roots { procfs: folder.path().to_owned(), sysfs: folder.path().to_owned() };
+        let context = Context { roots, ..Context::default() };
+        let collectors =
+            Arc::new(Collectors::new(sources, PerFamily::default(), Arc::default(), store, context));
+        for (name, family) in [("hanging", "host"), ("other", "memory")] {
+            let (name, families) = (name.to_owned(), vec![family.to_owned()]);
+            let interval = Duration::from_millis(10);
+            let start = StartCollector { name, interval, families, force: true, ..Default::default() };
+            collectors.start(start).unwrap();
+        }
+        let _first = release(&fifos[0]);
 
-/// One interner a family.
-pub(super) fn labels() -> PerFamily<Arc<Labels>> {
-    PerFamily::default()
+        let stopping = Arc::clone(&collectors);
+        let stopper = thread::spawn(move || stopping.stop("hanging").map(|status| status.settings.name));
+        let (answer, answered) = channel();
+        let asked = Arc::clone(&collectors);
+        thread::spawn(move || {
+            while asked.lock().entries["hanging"].thread.is_some() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            asked.log_changes();
+            let names: Vec<_> = asked.survey().0.into_iter().map(|status| status.settings.name).collect();
+            answer.send(names).unwrap();
+        });
+        let names = answered.recv_timeout(PATIENCE).expect("status does not wait for the collector");
+        assert_eq!(names, ["hanging", "other"]);
+        assert!(!stopper.is_finished());
+
+        let _second = release(&fifos[1]);
+        assert_eq!(stopper.join().unwrap().unwrap(), "hanging");
+        assert!(matches!(collectors.find("hanging"), Err(CollectorsError::Missing { .. })));
+        collectors.stop_all();
+        let late = StartCollector { name: "late".into(), families: vec!["vm".into()], ..Default::default() };
+        let late = StartCollector { interval: Duration::from_secs(1), ..late };
+        assert!(matches!(collectors.start(late), Err(CollectorsError::Stopping)));
+    }
 }

@@ -20,6 +20,8 @@ use crate::sampler::wall_us;
 use crate::store::recovery::Recovery;
 use crate::store::{Append, Appender, Loss};
 
+/// How long a reader waits for the rows in the rings. After that it gets what was drained before.
+pub(super) const FRESH_PATIENCE: Duration = Duration::from_millis(100);
 /// The shortest time between two drains, however many callers wait for one.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// How often the daemon reports on itself.

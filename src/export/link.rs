@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::ExportError;
+use super::error::ExportError;
 
 /// An export fails when its endpoint could not be connected to within this time.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

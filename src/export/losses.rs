@@ -9,9 +9,9 @@ use tonic::Status;
 
 /// Metric exports and spans that did not reach their endpoint, counted since start. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Losses(Arc<AtomicU64>);
+pub struct LostExports(Arc<AtomicU64>);
 
-impl Losses {
+impl LostExports {
     /// How many so far.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -30,7 +30,7 @@ impl Losses {
 pub(super) struct Outage {
     signal: &'static str,
     endpoint: String,
-    losses: Losses,
+    losses: LostExports,
     /// What was lost since the last delivery; the first loss is told, and the next delivery.
     lost: AtomicU64,
 }
@@ -97,7 +97,7 @@ mod tests {
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-        let losses = Losses::default();
+        let losses = LostExports::default();
         tracing::subscriber::with_default(subscriber, || {
             let outage = losses.signal("traces", "http://a:1");
             outage.delivered();

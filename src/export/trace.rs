@@ -19,18 +19,33 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::error::ExportError;
 use super::link::EXPORT_TIMEOUT;
 use super::losses::Outage;
-use super::{ExportError, TracingSettings};
 
-/// Ended spans that wait for their export; further ones are dropped and counted.
+/// Ended spans that can wait for their export. Further ones are dropped and counted.
 pub const SPANS_WAITING_MAX: usize = 2_048;
 /// Spans sent at once.
 const SPANS_PER_BATCH_MAX: usize = 512;
-/// Ended spans wait for each other this long.
+/// How long an ended span waits for others before they are sent.
 const BATCH_DELAY: Duration = Duration::from_secs(2);
-/// Links and their attributes: kymo makes none, a bound is set all the same.
+/// Links and their attributes. kymo makes none; this only bounds them.
 const LINKS_MAX: u32 = 8;
+
+/// How kymo's own operations are traced, and where traces go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracingSettings {
+    /// `service.name` of traces and metrics.
+    pub service_name: String,
+    /// The OTLP gRPC endpoint, such as `http://127.0.0.1:4317`; without one no span is made.
+    pub endpoint: Option<String>,
+    /// The share of traces that is kept, 0…1.
+    pub sampling_ratio: f64,
+    /// Further events of a span are dropped.
+    pub events_per_span_max: u32,
+    /// Further attributes of a span, or of one of its events, are dropped.
+    pub attributes_per_span_max: u32,
+}
 
 /// Starts the export of spans. It ends when the provider is shut down.
 pub(super) fn start(

@@ -1,13 +1,12 @@
-//! `MetricsService` and `AlertService`: requests are checked here and handed to the [`Operator`].
+//! `MetricsService` and `AlertService`: the form of requests is checked here, the rest by the [`Operator`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
 use super::aggregate::Aggregation;
 use super::error::{invalid_field, within};
-use super::operator::{self, Operator};
+use super::operator::Operator;
 use super::proto::alert_service_server::AlertService;
 use super::proto::control_collector_request::Action;
 use super::proto::metrics_service_server::MetricsService;
@@ -17,12 +16,9 @@ use super::proto::{
     GetStatusResponse, ListAlertsRequest, ListAlertsResponse, ListCollectorsRequest, ListCollectorsResponse,
 };
 use super::{rows, trace, wire};
-use crate::family::{FAMILIES, Family, FamilyId};
+use crate::collector::{NAME_LENGTH_MAX, RetuneCollector, StartCollector, sampled};
 use crate::query::Engine;
-use crate::sampler::INTERVAL_MAX;
-
-/// No collector's name is longer. Longer ones are refused before an error would repeat them.
-const NAME_BYTES_MAX: usize = 64;
+use crate::words::list;
 
 /// The control API over one daemon.
 #[derive(Debug)]
@@ -116,12 +112,12 @@ impl<O: Operator> AlertService for Control<O> {
     }
 }
 
-/// A checked request to change a collector.
+/// A request to change a collector, checked as to its form.
 #[derive(Debug)]
 enum Change {
-    Start(operator::StartCollector),
+    Start(StartCollector),
     Stop(String),
-    Retune(operator::RetuneCollector),
+    Retune(RetuneCollector),
 }
 
 impl TryFrom<ControlCollectorRequest> for Change {
@@ -130,100 +126,66 @@ impl TryFrom<ControlCollectorRequest> for Change {
     fn try_from(request: ControlCollectorRequest) -> Result<Self, Status> {
         let ControlCollectorRequest { name, action } = request;
         let Some(action) = action else {
-            return Err(invalid_field("action", "missing: say start, stop or retune"));
+            return Err(invalid_field("action", "missing: give start, stop or retune"));
         };
+        known_name("name", &name)?;
         match action {
             Action::Start(start) => {
-                known_name("name", &name)?;
                 let Some(interval) = start.interval else {
-                    return Err(invalid_field("start.interval", "missing: say how long from tick to tick"));
+                    return Err(invalid_field("start.interval", "missing: give the time between two ticks"));
                 };
                 if start.families.is_empty() {
-                    return Err(invalid_field(
-                        "start.families",
-                        format!("missing: name at least one of {}", sampled()),
-                    ));
+                    let message = format!("missing: list at least one of {}", list(sampled()));
+                    return Err(invalid_field("start.families", message));
                 }
-                Ok(Change::Start(operator::StartCollector {
+                Ok(Change::Start(StartCollector {
                     name,
-                    interval: self::interval("start.interval", interval)?,
-                    families: families("start.families", &start.families)?,
+                    interval: wire::checked_duration("start.interval", interval)?,
+                    families: start.families,
                     force: start.force,
                     scheduling: wire::checked_scheduling("start.scheduling", start.scheduling)?.unwrap_or_default(),
                 }))
             }
-            Action::Stop(_) => {
-                known_name("name", &name)?;
-                Ok(Change::Stop(name))
-            }
+            Action::Stop(_) => Ok(Change::Stop(name)),
             Action::Retune(retune) => {
-                known_name("name", &name)?;
-                let interval =
-                    retune.interval.map(|interval| self::interval("retune.interval", interval)).transpose()?;
-                let families = match retune.families.as_slice() {
-                    [] => None,
-                    names => Some(families("retune.families", names)?),
+                let interval = retune.interval.map(|interval| wire::checked_duration("retune.interval", interval));
+                let change = RetuneCollector {
+                    name,
+                    interval: interval.transpose()?,
+                    families: retune.families,
+                    force: retune.force,
+                    scheduling: wire::checked_scheduling("retune.scheduling", retune.scheduling)?,
                 };
-                let scheduling = wire::checked_scheduling("retune.scheduling", retune.scheduling)?;
-                if interval.is_none() && families.is_none() && scheduling.is_none() {
-                    return Err(invalid_field(
-                        "retune",
-                        "nothing to change: give a new interval, new families, another scheduling or several of them",
-                    ));
+                if change.is_empty() {
+                    let message = "nothing to change: give a new interval, new families or another scheduling";
+                    return Err(invalid_field("retune", message));
                 }
-                let force = retune.force;
-                Ok(Change::Retune(operator::RetuneCollector { name, interval, families, force, scheduling }))
+                Ok(Change::Retune(change))
             }
         }
     }
 }
 
-/// Refuses what is no name at all. Which ones a collector can have, the operator knows.
+/// Refuses names that no collector can have, before an error repeats them.
 fn known_name(field: &'static str, name: &str) -> Result<(), Status> {
     if name.is_empty() {
         return Err(invalid_field(field, "empty: name a collector"));
     }
-    if name.len() > NAME_BYTES_MAX {
-        return Err(invalid_field(field, format!("longer than {NAME_BYTES_MAX} bytes")));
+    if name.len() > NAME_LENGTH_MAX {
+        return Err(invalid_field(field, format!("longer than {NAME_LENGTH_MAX} bytes")));
     }
     Ok(())
 }
 
-fn interval(field: &'static str, interval: prost_types::Duration) -> Result<Duration, Status> {
-    wire::positive_duration(field, interval, INTERVAL_MAX)
-}
-
-/// The families of these names, each once.
-fn families(field: &'static str, names: &[String]) -> Result<Vec<FamilyId>, Status> {
-    let mut families: Vec<FamilyId> = Vec::with_capacity(names.len().min(FamilyId::COUNT));
-    for name in names {
-        let Some(family) = FamilyId::find(name) else {
-            return Err(invalid_field(field, format!("{name:?} is not a family: the families are {}", sampled())));
-        };
-        if family.sampling().is_none() {
-            return Err(invalid_field(field, format!("{name:?} is written by kymo itself and cannot be sampled")));
-        }
-        if families.contains(&family) {
-            return Err(invalid_field(field, format!("{name:?} is listed twice")));
-        }
-        families.push(family);
-    }
-    Ok(families)
-}
-
-/// The names of all families that a collector can have, for messages.
-fn sampled() -> String {
-    let names: Vec<_> = FAMILIES.iter().filter(|family| family.sampling().is_some()).map(Family::name).collect();
-    names.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tonic::Code;
     use tonic_types::StatusExt;
 
+    use super::super::proto::{self, StopCollector};
     use super::*;
-    use crate::serve::proto::{RetuneCollector, StartCollector, StopCollector};
 
     fn change(name: &str, action: Option<Action>) -> Result<Change, Status> {
         Change::try_from(ControlCollectorRequest { name: name.to_owned(), action })
@@ -231,7 +193,7 @@ mod tests {
 
     #[expect(clippy::unnecessary_wraps, reason = "it stands where a request's optional action stands")]
     fn start(interval_us: i32, families: &[&str]) -> Option<Action> {
-        Some(Action::Start(StartCollector {
+        Some(Action::Start(proto::StartCollector {
             interval: Some(prost_types::Duration { seconds: 0, nanos: interval_us * 1_000 }),
             families: families.iter().map(|name| (*name).to_owned()).collect(),
             force: false,
@@ -243,39 +205,64 @@ mod tests {
     fn a_good_start_arrives_as_it_was_meant() {
         let Ok(Change::Start(start)) = change("burst-1", start(10_000, &["cpu"])) else { panic!("refused") };
         assert_eq!((start.name.as_str(), start.interval, start.force), ("burst-1", Duration::from_millis(10), false));
-        assert_eq!(start.families.iter().map(|family| family.name()).collect::<Vec<_>>(), ["cpu"]);
+        assert_eq!(start.families, ["cpu"]);
+    }
+
+    /// What a client is told by an operator whose one collector is `a`.
+    fn refusal(name: &str, action: Option<Action>) -> Status {
+        match change(name, action) {
+            Err(status) => status,
+            Ok(Change::Start(start)) => within("start", start.check(&[]).unwrap_err().into()),
+            Ok(Change::Retune(retune)) => {
+                let families = vec!["memory".to_owned()];
+                let running = StartCollector {
+                    name: "a".into(),
+                    interval: Duration::from_secs(1),
+                    families,
+                    ..Default::default()
+                };
+                let running = running.check(&[]).unwrap();
+                within("retune", retune.check(&running, std::slice::from_ref(&running)).unwrap_err().into())
+            }
+            Ok(Change::Stop(name)) => panic!("{name} can be stopped"),
+        }
     }
 
     #[test]
     fn bad_changes_are_refused_with_the_field_at_fault() {
         let retune = |interval, families: &[&str]| {
             let families = families.iter().map(|name| (*name).to_owned()).collect();
-            Some(Action::Retune(RetuneCollector { interval, families, force: true, scheduling: 0 }))
+            Some(Action::Retune(proto::RetuneCollector { interval, families, force: true, scheduling: 0 }))
         };
         let retune_scheduling =
-            |scheduling| Some(Action::Retune(RetuneCollector { scheduling, ..RetuneCollector::default() }));
-        let no_interval =
-            Some(Action::Start(StartCollector { interval: None, families: vec![], force: false, scheduling: 0 }));
+            |scheduling| Some(Action::Retune(proto::RetuneCollector { scheduling, ..Default::default() }));
+        let no_interval = Some(Action::Start(proto::StartCollector {
+            interval: None,
+            families: vec![],
+            force: false,
+            scheduling: 0,
+        }));
         for (name, action, field, text) in [
             ("a", None, "action", "missing"),
             ("", start(1, &["cpu"]), "name", "empty"),
             (&"a".repeat(65), start(1, &["cpu"]), "name", "longer"),
             ("a", no_interval, "start.interval", "missing"),
-            ("a", start(0, &["cpu"]), "start.interval", "above zero"),
+            ("a", start(0, &["cpu"]), "start.interval", "from 1ms to 24h"),
             ("a", start(-5, &["cpu"]), "start.interval", "above zero"),
             ("a", start(5, &[]), "start.families", "cpu"),
             ("a", retune_scheduling(7), "retune.scheduling", "7 is not a value"),
             ("a", retune_scheduling(0), "retune", "nothing to change"),
-            ("a", start(5, &["cpo"]), "start.families", "\"cpo\" is not a family"),
-            ("a", start(5, &["kymo"]), "start.families", "by kymo itself"),
-            ("a", start(5, &["cpu", "cpu"]), "start.families", "twice"),
+            ("a", start(5_000, &["cpo"]), "start.families", "unknown table `cpo`; did you mean `cpu`?"),
+            ("a", start(5_000, &["cpu"]), "start.interval", "5ms is too short for `cpu`"),
+            ("a", start(5_000, &["kymo"]), "start.families", "by kymo itself"),
+            ("a", start(10_000, &["cpu", "cpu"]), "start.families", "twice"),
             ("", Some(Action::Stop(StopCollector {})), "name", "empty"),
             (&"a".repeat(65), Some(Action::Stop(StopCollector {})), "name", "longer"),
             ("a", retune(None, &[]), "retune", "nothing to change"),
-            ("a", retune(Some(prost_types::Duration::default()), &[]), "retune.interval", "above zero"),
-            ("a", retune(None, &["nope"]), "retune.families", "not a family"),
+            ("a", retune(Some(prost_types::Duration::default()), &[]), "retune.interval", "from 1ms to 24h"),
+            ("a", retune(None, &["nope"]), "retune.families", "unknown table `nope`"),
         ] {
-            let status = change(name, action).expect_err(field);
+            let status = refusal(name, action);
             assert_eq!(status.code(), Code::InvalidArgument);
             assert!(status.message().contains(text), "{field}: {}", status.message());
             let details = status.get_details_bad_request().expect("details");

@@ -4,7 +4,11 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::operator::OperatorError;
+use crate::collector::{CollectorError, CollectorField};
 use crate::query::QueryError;
+
+/// What the field `force` would do for an interval that is too short.
+const FORCE_ALLOWS: &str = "allows a shorter interval";
 
 /// `INVALID_ARGUMENT` for one field of the request, named by its path in the `.proto` file.
 pub(super) fn invalid_field(field: &str, message: impl AsRef<str>) -> Status {
@@ -13,13 +17,28 @@ pub(super) fn invalid_field(field: &str, message: impl AsRef<str>) -> Status {
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
 }
 
-/// The operator's error about an action, whose fields stand in a message of their own beside the name.
+/// The operator's error about `action`, which is the name of the message that has the collector's fields.
 pub(super) fn within(action: &str, error: OperatorError) -> Status {
+    let error = match error {
+        OperatorError::Collector(error) => error,
+        other => return other.into(),
+    };
+    let text = error.to_string();
     match error {
-        OperatorError::InvalidArgument { field, message } if field != "name" => {
-            invalid_field(&format!("{action}.{field}"), message)
+        CollectorError::Exists(_) => Status::already_exists(text),
+        CollectorError::Taken { .. } | CollectorError::Full => Status::failed_precondition(text),
+        CollectorError::TooShort { .. } => {
+            let (interval, force) = (format!("{action}.interval"), format!("{action}.force"));
+            let message = format!("{interval}: {text}; {force} allows it");
+            let mut details = ErrorDetails::with_bad_request_violation(interval, text);
+            details.add_bad_request_violation(force, FORCE_ALLOWS);
+            Status::with_error_details(Code::InvalidArgument, message, details)
         }
-        other => other.into(),
+        error => match error.field() {
+            CollectorField::Name => invalid_field("name", text),
+            CollectorField::Interval => invalid_field(&format!("{action}.interval"), text),
+            CollectorField::Families => invalid_field(&format!("{action}.families"), text),
+        },
     }
 }
 
@@ -27,9 +46,7 @@ impl From<OperatorError> for Status {
     fn from(error: OperatorError) -> Self {
         match error {
             OperatorError::NotFound(message) => Status::not_found(message),
-            OperatorError::AlreadyExists(message) => Status::already_exists(message),
-            OperatorError::InvalidArgument { field, message } => invalid_field(field, message),
-            OperatorError::FailedPrecondition(message) => Status::failed_precondition(message),
+            OperatorError::Collector(error) => Status::invalid_argument(error.to_string()),
             OperatorError::Unavailable(message) => Status::unavailable(message),
             OperatorError::Internal(message) => Status::internal(message),
         }
@@ -39,7 +56,7 @@ impl From<OperatorError> for Status {
 impl From<QueryError> for Status {
     fn from(error: QueryError) -> Self {
         let code = match &error {
-            // The statement cannot succeed as it is.
+            // The same statement will fail again.
             QueryError::Guard(_) | QueryError::UnknownTable { .. } | QueryError::Invalid(_) | QueryError::Failed(_) => {
                 Code::InvalidArgument
             }
@@ -54,21 +71,43 @@ impl From<QueryError> for Status {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::family::FamilyId;
 
     #[test]
     fn every_error_keeps_its_text_and_gets_the_code_that_clients_act_on() {
         let text = || "cpu: no".to_owned();
         for (error, code) in [
             (OperatorError::NotFound(text()), Code::NotFound),
-            (OperatorError::AlreadyExists(text()), Code::AlreadyExists),
-            (OperatorError::FailedPrecondition(text()), Code::FailedPrecondition),
             (OperatorError::Unavailable(text()), Code::Unavailable),
             (OperatorError::Internal(text()), Code::Internal),
-            (OperatorError::InvalidArgument { field: "cpu", message: "no".to_owned() }, Code::InvalidArgument),
         ] {
             let status = Status::from(error);
             assert_eq!((status.code(), status.message()), (code, "cpu: no"));
+        }
+        let cpu = FamilyId::find("cpu").unwrap();
+        let interval = Duration::from_millis(1);
+        for (error, code, fields) in [
+            (CollectorError::Exists("a".to_owned()), Code::AlreadyExists, &[][..]),
+            (CollectorError::Full, Code::FailedPrecondition, &[]),
+            (CollectorError::Taken { family: cpu, owner: "a".to_owned() }, Code::FailedPrecondition, &[]),
+            (CollectorError::Name("A".to_owned()), Code::InvalidArgument, &["name"]),
+            (CollectorError::Range(interval), Code::InvalidArgument, &["retune.interval"]),
+            (
+                CollectorError::TooShort { interval, family: cpu },
+                Code::InvalidArgument,
+                &["retune.interval", "retune.force"],
+            ),
+            (CollectorError::Unknown("cpo".to_owned()), Code::InvalidArgument, &["retune.families"]),
+        ] {
+            let status = within("retune", error.clone().into());
+            assert_eq!(status.code(), code, "{error}");
+            assert!(status.message().contains(&error.to_string()), "{status}");
+            let violations = status.get_details_bad_request().map(|request| request.field_violations);
+            let named: Vec<_> = violations.into_iter().flatten().map(|violation| violation.field).collect();
+            assert_eq!(named, fields, "{error}");
         }
         let rows = Status::from(QueryError::Rows { rows_max: 5 });
         assert_eq!(rows.code(), Code::ResourceExhausted);

@@ -1,100 +1,119 @@
-//! What the daemon says of itself, as messages of the API.
+//! The daemon's status as messages of the API.
 
-use super::operator::{AlertStatus, CollectorStatus, DaemonStatus, Flushed};
+use super::operator::DaemonStatus;
 use super::proto::{
     AlertRule, AlertSeries, AlertState, Collector, FlushResponse, GetStatusResponse, Listener, Losses, StoreStatus,
     UnavailableFamily,
 };
 use super::wire;
+use crate::alert::status::RuleStatus;
+use crate::collector::CollectorStatus;
+use crate::sampler::Totals;
+use crate::store::{Flushed, StoreStats};
 
 impl From<CollectorStatus> for Collector {
     fn from(status: CollectorStatus) -> Self {
+        let warnings = status.warnings();
+        let CollectorStatus { settings, running_since_us, totals, health } = status;
+        let unavailable = health.unavailable.into_iter();
         Collector {
-            name: status.name,
-            interval: Some(wire::duration(status.interval)),
-            families: status.families.into_iter().map(str::to_owned).collect(),
-            running_since: Some(wire::timestamp(status.running_since_us)),
-            scheduled_ticks: status.scheduled_ticks,
-            ticks: status.ticks,
-            missed_ticks: status.missed_ticks,
-            pushed_records: status.pushed_records,
-            dropped_records: status.dropped_records,
-            failed_reads: status.failed_reads,
-            last_error: status.last_error.unwrap_or_default(),
-            unavailable: status
-                .unavailable
-                .into_iter()
+            name: settings.name,
+            interval: Some(wire::duration(settings.interval)),
+            families: settings.families.iter().map(|family| family.name().to_owned()).collect(),
+            running_since: Some(wire::timestamp(running_since_us)),
+            scheduled_ticks: totals.scheduled,
+            ticks: totals.ticks,
+            missed_ticks: totals.missed,
+            pushed_records: totals.pushed,
+            dropped_records: totals.dropped,
+            failed_reads: totals.failed,
+            last_error: health.last_error.unwrap_or_default(),
+            unavailable: unavailable
                 .map(|one| UnavailableFamily { family: one.family.to_owned(), reason: one.reason })
                 .collect(),
-            warnings: status.warnings,
-            scheduling: wire::scheduling(status.scheduling).into(),
+            warnings,
+            scheduling: wire::scheduling(settings.scheduling).into(),
         }
     }
 }
 
 impl From<DaemonStatus> for GetStatusResponse {
     fn from(status: DaemonStatus) -> Self {
-        let (store, losses) = (status.store, status.losses);
+        let losses = losses(&status);
+        let listeners = status.listeners.into_iter();
         GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: status.host,
             started_at: Some(wire::timestamp(status.started_at_us)),
             uptime: Some(wire::duration(status.uptime)),
             data_dir: status.data_dir.display().to_string(),
-            store: Some(StoreStatus {
-                hot_rows: store.hot_rows,
-                hot_bytes: store.hot_bytes,
-                files: store.files,
-                file_bytes: store.file_bytes,
-                flushes: store.flushes,
-                failed_flushes: store.failed_flushes,
-                journal_bytes: store.journal_bytes,
-            }),
+            store: Some(status.store.into()),
             collectors: status.collectors.into_iter().map(Collector::from).collect(),
-            listeners: status
-                .listeners
-                .into_iter()
+            listeners: listeners
                 .map(|(name, address)| Listener { name: name.to_owned(), address: address.to_string() })
                 .collect(),
             degraded: !status.degraded.is_empty(),
             degraded_reasons: status.degraded,
             found_at_start: status.found_at_start,
-            losses: Some(Losses {
-                missed_ticks: losses.missed_ticks,
-                dropped_records: losses.dropped_records,
-                lost_rows: losses.lost_rows,
-                lost_notifications: losses.lost_notifications,
-                lost_exports: losses.lost_exports,
-            }),
+            losses: Some(losses),
         }
+    }
+}
+
+impl From<StoreStats> for StoreStatus {
+    fn from(stats: StoreStats) -> Self {
+        StoreStatus {
+            hot_rows: stats.hot_rows,
+            hot_bytes: stats.hot_bytes,
+            files: stats.lake_files,
+            file_bytes: stats.lake_bytes,
+            flushes: stats.flushes,
+            failed_flushes: stats.failed_flushes,
+            journal_bytes: stats.journal_bytes,
+        }
+    }
+}
+
+/// The losses of all collectors, running and stopped, and of the rest of the daemon.
+fn losses(status: &DaemonStatus) -> Losses {
+    let sum = |count: fn(&Totals) -> i64| {
+        let running = status.collectors.iter().map(|collector| count(&collector.totals)).sum::<i64>();
+        (running + count(&status.retired)).max(0).cast_unsigned()
+    };
+    Losses {
+        missed_ticks: sum(|totals| totals.missed),
+        dropped_records: sum(|totals| totals.dropped),
+        lost_rows: status.store.lost_rows,
+        lost_notifications: status.lost_notifications,
+        lost_exports: status.lost_exports,
     }
 }
 
 impl From<Flushed> for FlushResponse {
     fn from(flushed: Flushed) -> Self {
-        FlushResponse { files: flushed.files, rows: flushed.rows }
+        FlushResponse { files: flushed.files.len() as u64, rows: flushed.rows }
     }
 }
 
-impl From<AlertStatus> for AlertRule {
-    fn from(status: AlertStatus) -> Self {
+impl From<RuleStatus> for AlertRule {
+    fn from(status: RuleStatus) -> Self {
         let state = match (status.firing, status.pending) {
             (0, 0) => AlertState::Ok,
             (0, _) => AlertState::Pending,
             _ => AlertState::Firing,
         };
-        let series = |labels: Vec<(&'static str, String)>| AlertSeries {
+        let series = status.firing_series.into_iter().map(|labels| AlertSeries {
             labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        };
+        });
         AlertRule {
             name: status.name,
             table: status.table.to_owned(),
             condition: status.condition,
             for_duration: Some(wire::duration(status.hold)),
             state: state.into(),
-            pending: status.pending,
-            firing: status.firing,
-            firing_series: status.firing_series.into_iter().map(series).collect(),
+            pending: status.pending as u64,
+            firing: status.firing as u64,
+            firing_series: series.collect(),
             fired: status.fired,
             resolved: status.resolved,
             notify: status.notify,
@@ -108,10 +127,27 @@ mod tests {
 
     #[test]
     fn a_rule_is_as_bad_as_its_worst_series() {
-        let state = |pending, firing| AlertRule::from(AlertStatus { pending, firing, ..Default::default() }).state();
+        let state = |pending, firing| AlertRule::from(RuleStatus { pending, firing, ..Default::default() }).state();
         assert_eq!(state(0, 0), AlertState::Ok);
         assert_eq!(state(3, 0), AlertState::Pending);
         assert_eq!(state(3, 1), AlertState::Firing);
+    }
+
+    #[test]
+    fn losses_are_those_of_running_and_stopped_collectors() {
+        let totals = |missed, dropped| Totals { missed, dropped, ..Totals::default() };
+        let collector = |totals| CollectorStatus { totals, ..CollectorStatus::default() };
+        let status = DaemonStatus {
+            collectors: vec![collector(totals(1, 10)), collector(totals(2, 20))],
+            retired: totals(4, 40),
+            store: StoreStats { lost_rows: 7, ..StoreStats::default() },
+            lost_exports: 8,
+            ..DaemonStatus::default()
+        };
+        let losses = GetStatusResponse::from(status).losses.unwrap();
+        let expected =
+            Losses { missed_ticks: 7, dropped_records: 70, lost_rows: 7, lost_exports: 8, ..Losses::default() };
+        assert_eq!(losses, expected);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The server as clients see it: real sockets, real queries, a daemon that is made up.
+//! The server as clients see it: real sockets and queries, a fake daemon.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -31,13 +31,15 @@ use super::proto::control_collector_request::Action as Change;
 use super::proto::metrics_service_client::MetricsServiceClient;
 use super::proto::number::Value;
 use super::*;
+use crate::alert::status::RuleStatus;
 use crate::batch::to_batch;
+use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
 use crate::family::{FAMILIES, Family, FamilyId};
 use crate::query::QuerySettings;
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::Gap;
-use crate::store::{HotBatch, TableView, View};
+use crate::store::{Flushed, HotBatch, TableView, View};
 
 const STEP_US: i64 = 1_000_000;
 const ROWS: i64 = 20;
@@ -74,16 +76,10 @@ struct Fake {
 
 impl Operator for Fake {
     async fn start_collector(&self, start: StartCollector) -> Result<CollectorStatus, OperatorError> {
-        if start.interval < Duration::from_millis(1) && !start.force {
-            return Err(OperatorError::InvalidArgument { field: "interval", message: "too short for cpu".to_owned() });
-        }
         let mut collectors = self.collectors.lock().unwrap();
-        if collectors.contains_key(&start.name) {
-            return Err(OperatorError::AlreadyExists(format!("collector {} runs already", start.name)));
-        }
-        let families = start.families.iter().map(|family| family.name()).collect();
-        let status = CollectorStatus { name: start.name, interval: start.interval, families, ..Default::default() };
-        collectors.insert(status.name.clone(), status.clone());
+        let others: Vec<_> = collectors.values().map(|one| one.settings.clone()).collect();
+        let status = CollectorStatus { settings: start.check(&others)?, ..Default::default() };
+        collectors.insert(status.settings.name.clone(), status.clone());
         Ok(status)
     }
 
@@ -94,7 +90,7 @@ impl Operator for Fake {
     async fn retune_collector(&self, retune: RetuneCollector) -> Result<CollectorStatus, OperatorError> {
         let mut collectors = self.collectors.lock().unwrap();
         let collector = collectors.get_mut(&retune.name).ok_or_else(|| unknown(&retune.name))?;
-        collector.interval = retune.interval.unwrap_or(collector.interval);
+        collector.settings = retune.check(&collector.settings, &[])?;
         Ok(collector.clone())
     }
 
@@ -114,16 +110,16 @@ impl Operator for Fake {
     }
 
     async fn flush(&self) -> Result<Flushed, OperatorError> {
-        Ok(Flushed { files: 2, rows: 7 })
+        Ok(Flushed { rows: 7, files: vec!["a".into(), "b".into()], ..Default::default() })
     }
 
-    async fn alerts(&self) -> Result<Vec<AlertStatus>, OperatorError> {
-        Ok(vec![AlertStatus {
+    async fn alerts(&self) -> Result<Vec<RuleStatus>, OperatorError> {
+        Ok(vec![RuleStatus {
             name: "busy".to_owned(),
             table: "cpu",
             condition: "utilization > 0.9".to_owned(),
             firing: 1,
-            firing_series: vec![vec![("cpu", "total".to_owned())]],
+            firing_series: vec![BTreeMap::from([("cpu", "total".to_owned())])],
             ..Default::default()
         }])
     }
@@ -134,25 +130,25 @@ fn unknown(name: &str) -> OperatorError {
 }
 
 /// A server that runs until it is stopped or dropped.
-struct Running {
+struct TestServer {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<Result<Stopped, ServeError>>,
 }
 
-impl Running {
-    fn start() -> Running {
+impl TestServer {
+    fn start() -> TestServer {
         Self::with(any_port(), QuerySettings::default())
     }
 
-    fn with(settings: ServeSettings, limits: QuerySettings) -> Running {
+    fn with(settings: ServeSettings, limits: QuerySettings) -> TestServer {
         let server = Server::bind(settings, Arc::new(Fake::default()), engine(limits)).expect("a free port");
         let address = server.local_addr();
         let (stop, stopping) = oneshot::channel();
         let ended = tokio::spawn(server.run(async {
             let _ = stopping.await;
         }));
-        Running { address, stop, ended }
+        TestServer { address, stop, ended }
     }
 
     async fn channel(&self) -> Channel {
@@ -205,7 +201,7 @@ fn status(error: FlightError) -> Status {
 
 #[tokio::test]
 async fn statements_give_rows_in_the_schema_that_was_announced() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut client = server.sql().await;
     let all = rows(&mut client, "SELECT * FROM gap ORDER BY time").await;
     assert_eq!(all.num_rows(), 20);
@@ -224,7 +220,7 @@ async fn statements_give_rows_in_the_schema_that_was_announced() {
 
 #[tokio::test]
 async fn prepared_statements_and_schemas_agree_with_the_rows() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut client = server.sql().await;
     let mut prepared = client
         .prepare("SELECT collector, max(lost) AS m FROM gap GROUP BY 1 ORDER BY 1".to_owned(), None)
@@ -250,7 +246,7 @@ async fn prepared_statements_and_schemas_agree_with_the_rows() {
 
 #[tokio::test]
 async fn the_catalog_lists_every_family_with_its_columns() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut client = server.sql().await;
     let info = client.get_catalogs().await.unwrap();
     assert_eq!(fetch(&mut client, info).await.column(0).as_string::<i32>().value(0), "kymo");
@@ -285,7 +281,7 @@ async fn the_catalog_lists_every_family_with_its_columns() {
 
 #[tokio::test]
 async fn clients_learn_what_the_server_can_do() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut client = server.sql().await;
     let info = client.get_sql_info(vec![SqlInfo::FlightSqlServerName]).await.unwrap();
     assert_eq!(fetch(&mut client, info).await.num_rows(), 1);
@@ -300,7 +296,7 @@ async fn clients_learn_what_the_server_can_do() {
 
 #[tokio::test]
 async fn wrong_statements_are_refused_before_a_ticket_is_given() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut client = server.sql().await;
     for (sql, text) in [
         ("INSERT INTO gap VALUES (1)", ""),
@@ -323,7 +319,7 @@ async fn wrong_statements_are_refused_before_a_ticket_is_given() {
 
 #[tokio::test]
 async fn garbage_is_told_from_tickets() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut flight = FlightServiceClient::new(server.channel().await);
     let ticket =
         |handle: &'static [u8]| TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec();
@@ -355,7 +351,7 @@ async fn garbage_is_told_from_tickets() {
 
 #[tokio::test]
 async fn a_query_at_its_limit_ends_with_the_status_of_the_limit() {
-    let server = Running::with(any_port(), QuerySettings { rows_max: Some(5), ..QuerySettings::default() });
+    let server = TestServer::with(any_port(), QuerySettings { rows_max: Some(5), ..QuerySettings::default() });
     let mut client = server.sql().await;
     let info = client.execute("SELECT * FROM gap".to_owned(), None).await.unwrap();
     let ticket = info.endpoint[0].ticket.clone().unwrap();
@@ -370,7 +366,7 @@ async fn a_query_at_its_limit_ends_with_the_status_of_the_limit() {
 
 #[tokio::test]
 async fn large_results_come_in_small_messages() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut client = server.sql().await;
     let sql = "SELECT a.time, a.collector, b.lost, c.to_us, d.reason FROM gap a, gap b, gap c, gap d";
     let info = client.execute(sql.to_owned(), None).await.unwrap();
@@ -387,7 +383,7 @@ async fn large_results_come_in_small_messages() {
 
 #[tokio::test]
 async fn collectors_are_started_retuned_listed_and_stopped() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut client = server.metrics().await;
     let interval = |millis| wire::duration(Duration::from_millis(millis));
     let families = vec!["cpu".to_owned()];
@@ -396,14 +392,15 @@ async fn collectors_are_started_retuned_listed_and_stopped() {
 
     let short = proto::StartCollector { interval: Some(wire::duration(Duration::from_micros(5))), ..start.clone() };
     let short = client.control_collector(request(Change::Start(short))).await.unwrap_err();
-    assert_eq!((short.code(), short.message()), (Code::InvalidArgument, "start.interval: too short for cpu"));
+    assert_eq!(short.code(), Code::InvalidArgument);
+    assert!(short.message().starts_with("start.interval: the interval must be from 1ms to 24h"), "{short}");
     let details = short.get_details_bad_request().expect("details survive the wire");
     assert_eq!(details.field_violations[0].field, "start.interval");
 
     let started = client.control_collector(request(Change::Start(start.clone()))).await.unwrap().into_inner();
     assert_eq!(started.collector.unwrap().families, ["cpu"]);
     let again = client.control_collector(request(Change::Start(start))).await.unwrap_err();
-    assert_eq!((again.code(), again.message()), (Code::AlreadyExists, "collector fast runs already"));
+    assert_eq!((again.code(), again.message()), (Code::AlreadyExists, "there is a collector `fast` already"));
 
     let retune = proto::RetuneCollector { interval: Some(interval(20)), ..Default::default() };
     let retuned = client.control_collector(request(Change::Retune(retune))).await.unwrap().into_inner();
@@ -421,7 +418,7 @@ async fn collectors_are_started_retuned_listed_and_stopped() {
 
 #[tokio::test]
 async fn metrics_status_flush_and_alerts_arrive() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut client = server.metrics().await;
     let get = |collector: &str| proto::GetMetricsRequest { collector: collector.to_owned() };
     let metrics = client.get_metrics(get("reports")).await.unwrap().into_inner();
@@ -463,7 +460,7 @@ fn int(number: Option<proto::Number>) -> Option<i64> {
 
 #[tokio::test]
 async fn aggregates_are_those_of_the_rows_in_each_bucket_and_series() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut client = server.metrics().await;
 
     // One bucket, no labels: 0…18, and an absent value at 19. Integers above 2⁵³ keep every digit.
@@ -513,7 +510,7 @@ async fn aggregates_are_those_of_the_rows_in_each_bucket_and_series() {
 
 #[tokio::test]
 async fn health_and_reflection_know_the_services() {
-    let server = Running::start();
+    let server = TestServer::start();
     let mut health = HealthClient::new(server.channel().await);
     for service in ["", "kymo.v1.MetricsService", "kymo.v1.AlertService", "arrow.flight.protocol.FlightService"] {
         let request = HealthCheckRequest { service: service.to_owned() };
@@ -538,7 +535,7 @@ async fn health_and_reflection_know_the_services() {
 
 #[tokio::test]
 async fn a_taken_port_and_a_public_address_are_explained() {
-    let server = Running::start();
+    let server = TestServer::start();
     let bind =
         |address| Server::bind(ServeSettings::at(address), Arc::new(Fake::default()), engine(QuerySettings::default()));
     let error = bind(server.address).map(|_| ()).unwrap_err().to_string();
@@ -551,7 +548,7 @@ async fn a_taken_port_and_a_public_address_are_explained() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_and_the_others_live() {
-    let server = Running::with(ServeSettings { connections_max: 1, ..any_port() }, QuerySettings::default());
+    let server = TestServer::with(ServeSettings { connections_max: 1, ..any_port() }, QuerySettings::default());
     let mut first = server.metrics().await;
     first.flush(proto::FlushRequest {}).await.unwrap();
     let url = format!("http://{}", server.address);
@@ -566,7 +563,7 @@ async fn connections_beyond_the_limit_are_closed_and_the_others_live() {
 #[tokio::test]
 async fn stopping_does_not_wait_for_a_client_that_never_ends() {
     let settings = ServeSettings { stop_timeout: Duration::from_millis(200), ..any_port() };
-    let server = Running::with(settings, QuerySettings::default());
+    let server = TestServer::with(settings, QuerySettings::default());
     let mut health = HealthClient::new(server.channel().await);
     let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
     assert_eq!(watch.try_next().await.unwrap().unwrap().status, 1);

@@ -32,16 +32,19 @@ pub(super) fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
 }
 
+/// A duration that must not be negative.
+pub(super) fn checked_duration(field: &'static str, value: prost_types::Duration) -> Result<Duration, Status> {
+    Duration::try_from(value).map_err(|_| invalid_field(field, "a negative or malformed duration: must be above zero"))
+}
+
 /// A duration that must be above zero, at most `max`, and whole microseconds.
 pub(super) fn positive_duration(
     field: &'static str,
     value: prost_types::Duration,
     max: Duration,
 ) -> Result<Duration, Status> {
-    let invalid = |message: &str| Err(invalid_field(field, format!("{}: {message}", text(value))));
-    let Ok(duration) = Duration::try_from(value) else {
-        return invalid("must be above zero");
-    };
+    let duration = checked_duration(field, value)?;
+    let invalid = |message: &str| Err(invalid_field(field, format!("{duration:?}: {message}")));
     if duration.is_zero() {
         return invalid("must be above zero");
     }
@@ -52,13 +55,6 @@ pub(super) fn positive_duration(
         return invalid(&format!("must be at most {max:?}"));
     }
     Ok(duration)
-}
-
-fn text(value: prost_types::Duration) -> String {
-    match Duration::try_from(value) {
-        Ok(duration) => format!("{duration:?}"),
-        Err(_) => "a negative or malformed duration".to_owned(),
-    }
 }
 
 /// How a thread is scheduled.

@@ -326,13 +326,18 @@ fn a_running_daemon_refuses_and_goes_on_as_before() {
         (
             "a collector of an unknown family",
             &start("quick", "1s", "cpus"),
-            "kymo: --metrics: \"cpus\" is not a family: the families are cpu",
+            "kymo: --metrics: unknown table `cpus`; did you mean `cpu`?",
         ),
-        ("a collector without an interval", &start("quick", "0s", "cpu"), "kymo: --interval: "),
+        ("a collector without an interval", &start("quick", "0s", "cpu"), "kymo: --interval: the interval must be"),
         (
             "changing to less than the kernel's interval",
             &["collector", "set", "system", "--interval", "1ms"],
-            "or --force",
+            "kymo: --interval: 1ms is too short for `cpu`: its minimum interval is 10ms",
+        ),
+        (
+            "changing to less than the kernel's interval, which names the flag that allows it",
+            &["collector", "set", "system", "--interval", "1ms"],
+            "; --force: allows a shorter interval",
         ),
         ("retuning what does not run", &["collector", "set", "none", "--interval", "1s"], "none"),
         ("stopping what does not run", &["collector", "stop", "none"], "none"),

@@ -1,0 +1,153 @@
+//! The flush thread: turns memory into Parquet files at low priority, where waiting for a disk delays nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use crate::store::writer::WriteError;
+use crate::store::{Flushed, Store};
+
+use super::drain::Progress;
+use super::threads::lower_priority;
+
+/// How many flush requests may wait. A further one is refused.
+const REQUESTS_MAX: usize = 64;
+/// How often it is checked whether memory or the journal is filling up.
+const FILLING_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a flush waits for the drain before it.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// A flush that failed is tried again after this.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest time between two tries, once several have failed.
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(16);
+/// Added to the flush thread's nice value: sampling and draining come first. The kernel derives the priority of its reads
+/// and writes from it (`ioprio_set(2)`).
+const FLUSH_NICE: i32 = 10;
+
+/// Sends requests to the flush thread.
+#[derive(Clone, Debug)]
+pub(super) struct Flusher {
+    requests: SyncSender<Request>,
+    soon: Arc<AtomicBool>,
+}
+
+enum Request {
+    Flush(SyncSender<Result<Flushed, WriteError>>),
+    Stop,
+}
+
+/// Why a flush did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FlushError {
+    #[error("{REQUESTS_MAX} flushes are waiting already")]
+    Busy,
+    #[error("the daemon is stopping")]
+    Stopping,
+    #[error("flush: {0}")]
+    Write(#[from] WriteError),
+}
+
+/// The flush thread's end of a [`Flusher`].
+pub(super) struct Requests {
+    received: Receiver<Request>,
+    soon: Arc<AtomicBool>,
+}
+
+impl Flusher {
+    /// Both ends.
+    pub(super) fn new() -> (Flusher, Requests) {
+        let (requests, received) = mpsc::sync_channel(REQUESTS_MAX);
+        let soon = Arc::new(AtomicBool::new(false));
+        (Flusher { requests, soon: Arc::clone(&soon) }, Requests { received, soon })
+    }
+
+    /// Flushes all rows sampled until now and waits for that. Blocks.
+    pub(super) fn flush(&self) -> Result<Flushed, FlushError> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.requests.try_send(Request::Flush(reply)).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => FlushError::Busy,
+            mpsc::TrySendError::Disconnected(_) => FlushError::Stopping,
+        })?;
+        Ok(answer.recv().map_err(|_| FlushError::Stopping)??)
+    }
+
+    /// Has memory flushed soon. Does not wait.
+    pub(super) fn flush_soon(&self) {
+        // Relaxed: the flag carries nothing but itself.
+        self.soon.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the thread after its current work.
+    pub(super) fn stop(&self) {
+        // A full queue delays the stop by the flushes in it. These are quick, one right after the other.
+        let _ = self.requests.send(Request::Stop);
+    }
+}
+
+impl Requests {
+    /// Flushes every `interval`, when memory or the journal is half full, and on request, until stopped.
+    pub(super) fn serve_until_stopped(&self, interval: Duration, store: &Store, progress: &Progress) {
+        lower_priority(FLUSH_NICE);
+        let mut due = Instant::now() + interval;
+        // Recovered rows go to disk at once: a kymo that is killed again and again may never reach `due`.
+        if store.stats().hot_rows > 0 {
+            let _ = flush(store, progress);
+        }
+        let mut begun = Instant::now();
+        let mut retry = RETRY_INTERVAL;
+        loop {
+            let patience = due.saturating_duration_since(Instant::now()).min(FILLING_CHECK_INTERVAL);
+            match self.received.recv_timeout(patience) {
+                Ok(Request::Flush(reply)) => {
+                    // The caller may be gone by now.
+                    let _ = reply.try_send(flush(store, progress));
+                }
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let soon = (self.soon.load(Ordering::Relaxed) || is_filling(store)) && begun.elapsed() >= retry;
+            if Instant::now() >= due || soon {
+                self.soon.store(false, Ordering::Relaxed);
+                begun = Instant::now();
+                let outcome = flush(store, progress);
+                due = Instant::now() + if outcome.is_ok() { interval } else { interval.min(retry) };
+                // Each try writes one file for each table that can be written, so tries become rarer.
+                retry = if outcome.is_ok() { RETRY_INTERVAL } else { (2 * retry).min(RETRY_INTERVAL_MAX) };
+            }
+        }
+    }
+}
+
+/// Whether memory or the journal is half full. A host with many devices gets there before the interval is over, and one
+/// more file is better than lost rows.
+fn is_filling(store: &Store) -> bool {
+    let (stats, settings) = (store.stats(), store.settings());
+    stats.hot_bytes > settings.hot_bytes_max / 2 || stats.journal_bytes > settings.journal_bytes_max / 2
+}
+
+/// Flushes all rows sampled until now.
+fn flush(store: &Store, progress: &Progress) -> Result<Flushed, WriteError> {
+    let span = tracing::info_span!(
+        "flush",
+        rows = tracing::field::Empty,
+        files = tracing::field::Empty,
+        otel.status_code = tracing::field::Empty,
+        otel.status_description = tracing::field::Empty
+    );
+    let _entered = span.enter();
+    progress.wait_for_drain(DRAIN_PATIENCE);
+    let result = store.flush();
+    match &result {
+        Ok(flushed) => {
+            span.record("rows", flushed.rows);
+            span.record("files", flushed.files.len());
+            tracing::debug!(rows = flushed.rows, bytes = flushed.bytes, took = ?flushed.took, "flushed");
+        }
+        Err(error) => {
+            span.record("otel.status_code", "ERROR");
+            span.record("otel.status_description", error.to_string());
+        }
+    }
+    result
+}

@@ -1,0 +1,105 @@
+//! The daemon's parts, connected with each other. Nothing runs yet.
+
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crate::alert;
+use crate::alert::notify::Deliverer;
+use crate::collector::{COLLECTORS_MAX, CollectorSettings};
+use crate::config::Settings;
+use crate::export::Telemetry;
+use crate::family::PerFamily;
+use crate::latest::LatestRows;
+use crate::query::{self, ViewSource};
+use crate::sampler::wall_us;
+use crate::serve::Server;
+use crate::store::{Appender, Store};
+
+use super::collectors::Collectors;
+use super::drain::{Drain, FRESH_PATIENCE, Progress};
+use super::flusher::Flusher;
+use super::operator::Daemon;
+use super::report::Report;
+use super::threads::Work;
+
+/// The parts of a daemon.
+pub(super) struct Parts {
+    pub(super) work: Work,
+    pub(super) server: Server,
+    pub(super) deliverer: Deliverer,
+    /// Those of the configuration.
+    pub(super) collectors: Vec<CollectorSettings>,
+}
+
+impl Parts {
+    /// Binds the port and connects the parts. `found` is what the start found in the data folder.
+    ///
+    /// # Errors
+    /// When the port cannot be bound or a part does not accept its settings.
+    pub(super) fn build(
+        settings: Settings,
+        store: Arc<Store>,
+        appender: Appender,
+        found: Vec<String>,
+        telemetry: &mut Telemetry,
+    ) -> anyhow::Result<Parts> {
+        let (started, started_at_us) = (Instant::now(), wall_us());
+        let progress = Arc::new(Progress::default());
+        let engine = query::Engine::new(fresh_views(&store, &progress), settings.query)?;
+        let (outbox, deliverer) = Deliverer::new(settings.notifiers, &store.settings().host)?;
+        let alerts = alert::Engine::new(settings.rules, outbox.clone());
+        let board = alerts.board();
+
+        let (sources, arriving) = sync_channel(COLLECTORS_MAX);
+        let labels = PerFamily::default();
+        let latest = Arc::new(LatestRows::default());
+        let collectors = Arc::new(Collectors::new(
+            sources,
+            labels.clone(),
+            Arc::clone(&latest),
+            Arc::clone(&store),
+            settings.context,
+        ));
+        let report = Report {
+            store: Arc::clone(&store),
+            engine: engine.clone(),
+            outbox: outbox.clone(),
+            exports: telemetry.losses(),
+            collectors: Arc::clone(&collectors),
+        };
+        let report = Box::new(move |time| report.row(time));
+        let drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, &labels, report, Arc::clone(&progress));
+        let (flusher, requests) = Flusher::new();
+        let address = Arc::new(OnceLock::new());
+        let daemon = Daemon {
+            store: Arc::clone(&store),
+            latest: Arc::clone(&latest),
+            collectors: Arc::clone(&collectors),
+            flusher: flusher.clone(),
+            progress: Arc::clone(&progress),
+            board,
+            outbox,
+            exports: telemetry.losses(),
+            address: Arc::clone(&address),
+            started_at_us,
+            started,
+            found,
+        };
+        let server = Server::bind(settings.serve, Arc::new(daemon), engine)?;
+        address.get_or_init(|| server.local_addr());
+        telemetry.start_metrics(&settings.metrics, &latest)?;
+        let (drain_interval, flush_interval) = (settings.drain_interval, settings.flush_interval);
+        let work = Work { store, progress, collectors, flusher, requests, drain, drain_interval, flush_interval };
+        Ok(Parts { work, server, deliverer, collectors: settings.collectors })
+    }
+}
+
+/// Views with all rows sampled until the view is taken.
+fn fresh_views(store: &Arc<Store>, progress: &Arc<Progress>) -> ViewSource {
+    let (store, progress) = (Arc::clone(store), Arc::clone(progress));
+    Arc::new(move || {
+        progress.wait_for_drain(FRESH_PATIENCE);
+        store.view()
+    })
+}

@@ -1,0 +1,126 @@
+//! The threads of the recording path: started in the order of the records, watched, and stopped in the same order.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use crate::store::Store;
+
+use super::collectors::Collectors;
+use super::drain::{Drain, Progress};
+use super::flusher::{Flusher, Requests};
+use super::upkeep::Upkeep;
+
+/// How often the threads are checked, and changes of the collectors' health are logged.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What the threads work with.
+pub(super) struct Work {
+    pub(super) store: Arc<Store>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) collectors: Arc<Collectors>,
+    pub(super) flusher: Flusher,
+    pub(super) requests: Requests,
+    pub(super) drain: Drain,
+    pub(super) drain_interval: Duration,
+    pub(super) flush_interval: Duration,
+}
+
+/// The running threads, apart from the collectors'.
+pub(super) struct Threads {
+    store: Arc<Store>,
+    progress: Arc<Progress>,
+    collectors: Arc<Collectors>,
+    flusher: Flusher,
+    upkeep: Arc<Upkeep>,
+    drain: JoinHandle<()>,
+    flush: JoinHandle<()>,
+    /// For retention and compaction, and for the disk's problems.
+    keepers: [JoinHandle<()>; 2],
+    /// For writing the journal and for syncing it.
+    journal: [JoinHandle<()>; 2],
+}
+
+impl Threads {
+    /// Starts all of them. Nothing is sampled yet.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(work: Work) -> anyhow::Result<Threads> {
+        let Work { store, progress, collectors, flusher, requests, drain, drain_interval, flush_interval } = work;
+        let (write_journal, sync_journal) = store.start_journal();
+        let journal = [spawn("kymo-journal", write_journal)?, spawn("kymo-sync", sync_journal)?];
+        let drain = spawn("kymo-drain", move || drain.run(drain_interval))?;
+        let flush = {
+            let (store, progress) = (Arc::clone(&store), Arc::clone(&progress));
+            spawn("kymo-flush", move || requests.serve_until_stopped(flush_interval, &store, &progress))?
+        };
+        let upkeep = Arc::new(Upkeep::default());
+        let keep = {
+            let (store, upkeep) = (Arc::clone(&store), Arc::clone(&upkeep));
+            spawn("kymo-upkeep", move || upkeep.run(flush_interval, &store))?
+        };
+        let check = {
+            let (store, upkeep, flusher) = (Arc::clone(&store), Arc::clone(&upkeep), flusher.clone());
+            spawn("kymo-check", move || upkeep.check(&store, &flusher))?
+        };
+        Ok(Threads { store, progress, collectors, flusher, upkeep, drain, flush, keepers: [keep, check], journal })
+    }
+
+    /// Logs changes of the collectors' health. Ends, with an error, when a thread has ended that must not.
+    pub(super) async fn watch(&self) -> anyhow::Error {
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            self.collectors.log_changes();
+            let mut threads = [&self.drain, &self.flush].into_iter().chain(&self.keepers).chain(&self.journal);
+            if let Some(ended) = threads.find(|thread| thread.is_finished()) {
+                let name = ended.thread().name().unwrap_or_default();
+                return anyhow!("the thread {name} ended unexpectedly; this is a bug");
+            }
+        }
+    }
+
+    /// Stops sampling, drains the rings and flushes memory.
+    ///
+    /// # Errors
+    /// When a thread panicked or memory could not be flushed.
+    pub(super) fn stop(self) -> anyhow::Result<()> {
+        self.collectors.stop_all();
+        self.progress.stop();
+        // If the drain thread panicked, the rows left in the rings are lost.
+        let drained = join("drain", [self.drain]);
+        self.flusher.stop();
+        self.upkeep.stop();
+        let flushed = join("flush", [self.flush]);
+        let kept = join("upkeep", self.keepers);
+        self.store.stop_journal();
+        let journaled = join("journal", self.journal);
+        let last = self
+            .store
+            .flush()
+            .context("flush the rows in memory; the next start recovers those that are in the journal")?;
+        self.store.close();
+        tracing::info!(rows = last.rows, files = last.files.len(), "flushed");
+        drained.and(flushed).and(kept).and(journaled)
+    }
+}
+
+/// Waits for threads that were asked to end.
+fn join(what: &str, threads: impl IntoIterator<Item = JoinHandle<()>>) -> anyhow::Result<()> {
+    let joined: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+    joined.into_iter().try_for_each(|one| one.map_err(|_| anyhow!("a {what} thread panicked")))
+}
+
+/// Starts a thread of this name.
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(work).with_context(|| format!("start the thread {name}"))
+}
+
+/// Lowers the calling thread's priority. If that is refused, the thread only competes more with the others.
+pub(super) fn lower_priority(nice: i32) {
+    // On Linux this is about the calling thread only (setpriority(2), "C library/kernel differences").
+    let own = rustix::process::getpriority_process(None).unwrap_or(0);
+    let _ = rustix::process::setpriority_process(None, own + nice);
+}
