@@ -1,13 +1,13 @@
-//! In-line alerting: rules see every batch on the drain thread, before anything else does.
+//! Alerting in line: the drain thread shows every batch to the rules before anything else.
 //!
-//! A [`rule`] is a SQL condition over one table's columns. [`Engine::evaluate`] takes each batch of rows and moves
-//! each rule's series (a series is the rows with equal labels) through their states: a series is *pending* while the
-//! condition holds, *firing* once it held for the rule's `for`, and *resolved* once it failed for `resolve_after`.
-//! Time is the rows' own. Firing and resolved are told exactly once each, through the bounded outbox of [`notify`].
+//! A [`rule`] is a SQL condition over one table's columns. A series is the rows with equal labels. [`Engine::evaluate`]
+//! takes each batch of rows and moves each rule's series through their states: a series is *pending* while the condition
+//! holds, *firing* once it held for the rule's `for`, and *resolved* once it failed for `resolve_after`. Times are those
+//! of the rows. Firing and resolving each send one notification, through the bounded outbox of [`notify`].
 //!
-//! Where something that a condition needs is absent (null, NaN, a division by zero), the row changes nothing: absent
-//! data neither fires nor resolves. A firing series that has no rows for five minutes while its table has is gone, and
-//! resolved by that. The states are not kept over a restart: what still holds then is told again.
+//! A row in which a value that the condition needs is absent (null, NaN, a division by zero) changes nothing: absent data
+//! neither fires nor resolves. A firing series without rows for five minutes, while its table has rows, is gone and
+//! resolves. The states do not survive a restart: a condition that still holds then notifies again.
 
 mod expression;
 #[cfg(test)]
@@ -41,7 +41,7 @@ use watch::{Event, Watch, value_at};
 pub use rule::{Compiler, RuleError, RuleSettings};
 pub use state::Transition;
 
-/// Evaluates rules on batches. Lives on the drain thread; others see it through its [`Board`].
+/// Evaluates rules on batches. Lives on the drain thread. Other threads see its [`Board`].
 #[derive(Debug)]
 pub struct Engine {
     /// `None` where no rule watches.
@@ -70,7 +70,7 @@ struct FreeMemory {
 }
 
 impl Engine {
-    /// An engine that evaluates `rules` and tells through `outbox`.
+    /// An engine that evaluates `rules` and puts notifications into `outbox`.
     #[must_use]
     pub fn new(rules: Vec<Rule>, outbox: Outbox) -> Self {
         let board = Arc::new(Board::new(&rules));
@@ -88,13 +88,13 @@ impl Engine {
         Engine { tables, board, outbox, free_memory: FreeMemory { place, bytes: None }, events: Vec::new() }
     }
 
-    /// Where the rules stand, for other threads.
+    /// The rules' states, for other threads.
     #[must_use]
     pub fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board)
     }
 
-    /// Takes the next rows of a family, which are in the order they were sampled. Never waits.
+    /// Takes the next rows of a family, in the order they were sampled. Never waits.
     pub fn evaluate(&mut self, family: FamilyId, batch: &RecordBatch) {
         self.free_memory.read(family, batch);
         let Some(Table { watch, rules, posts }) = &mut self.tables[family] else { return };
@@ -110,7 +110,7 @@ impl Engine {
         if self.events.is_empty() {
             return;
         }
-        // Rule by rule they came; they are told in the order of the rows.
+        // Events come rule by rule. Notifications follow the order of the rows.
         self.events.sort_by_key(|event| event.row);
         for event in &self.events {
             let rule = &rules[event.rule];
@@ -149,7 +149,7 @@ fn notification(
     let state = event.transition;
     let labels = watch.label_texts(event.key, rule.table, batch);
     let expression = rule.condition.value.as_ref();
-    // An expression that cannot be evaluated was told when the rule's own evaluation failed.
+    // A failure was logged already, when the rule itself was evaluated.
     let value =
         expression.zip(event.row).and_then(|(expression, row)| value_at(expression, batch, row).unwrap_or(None));
     let threshold = rule.condition.threshold;

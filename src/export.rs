@@ -4,8 +4,8 @@
 //! [`Telemetry::start_metrics`] exports the newest rows of every table under OpenTelemetry's names ([`instrument`]).
 //! Both are off without an endpoint.
 //!
-//! Exports run on threads of their own and wait for nobody: what cannot be delivered within [`EXPORT_TIMEOUT`] is
-//! given up and counted ([`LostExports`]). An outage is told once in the log when it begins and once when it ends.
+//! Exports run on threads of their own. One that cannot be delivered within [`EXPORT_TIMEOUT`] is given up and counted
+//! ([`LostExports`]). The log has one line when an outage begins and one when it ends.
 
 pub mod instrument;
 pub mod losses;
@@ -50,21 +50,21 @@ pub struct MetricsSettings {
     pub export_interval: Duration,
 }
 
-/// Telemetry that runs. Dropping it ends the exports; [`shutdown`](Self::shutdown) sends first what is waiting.
+/// Running telemetry. Dropping it ends the exports. [`shutdown`](Self::shutdown) first sends what is waiting.
 #[derive(Debug)]
 pub struct Telemetry {
     resource: Resource,
     losses: LostExports,
     traces: Option<SdkTracerProvider>,
     metrics: Option<SdkMeterProvider>,
-    /// Declared after the exporters that send over it: fields are dropped in this order.
+    /// Declared after the exporters that use it: fields are dropped in this order.
     link: Option<Link>,
 }
 
 /// Sets up the process's log, and the export of kymo's spans if `settings` has an endpoint.
 ///
-/// `filter` says what the log on stderr shows, such as `info` or `warn,kymo::store=debug` (see [`EnvFilter`]). It does
-/// not concern the exported spans.
+/// `filter` selects what the log on stderr shows, such as `info` or `warn,kymo::store=debug` (see [`EnvFilter`]). It does
+/// not affect the exported spans.
 ///
 /// # Errors
 /// When the filter or the endpoint is not understood, when the process has a log already, or when the export thread
@@ -144,7 +144,7 @@ impl Telemetry {
         }
     }
 
-    /// What was lost so far, as a counter that can be kept and read on any thread.
+    /// The counter of losses, which any thread can keep and read.
     #[must_use]
     pub fn losses(&self) -> LostExports {
         self.losses.clone()
@@ -156,12 +156,12 @@ impl Telemetry {
         self.losses.count()
     }
 
-    /// Exports the newest values and the spans that are waiting, then ends the exports. Returns after `within` at the
-    /// latest; what was not delivered by then is lost.
+    /// Exports the newest values and the waiting spans, then ends the exports. Returns after `within` at the latest; what
+    /// was not delivered by then is lost.
     pub fn shutdown(mut self, within: Duration) {
         let deadline = Instant::now() + within;
         let (done, waiting) = mpsc::channel();
-        // Each on a thread of its own: a dead endpoint of the one must not cost the other its time.
+        // Each on a thread of its own: a dead endpoint of one must not use up the time of the other.
         if let Some(metrics) = self.metrics.take() {
             end(move || drop(metrics.shutdown_with_timeout(within)), done.clone());
         }
@@ -182,11 +182,11 @@ impl Telemetry {
     }
 }
 
-/// Runs `work` on a thread of its own and tells `done`. Without a thread the work is left to the end of the process.
+/// Runs `work` on a thread of its own and then signals `done`. If there is no thread, the work is not done.
 fn end(work: impl FnOnce() + Send + 'static, done: mpsc::Sender<()>) {
     let run = move || {
         work();
-        // The receiver has gone when the time was up.
+        // The receiver is gone if the time is up.
         let _ = done.send(());
     };
     if let Err(error) = thread::Builder::new().name("kymo-export-end".into()).spawn(run) {
@@ -194,7 +194,7 @@ fn end(work: impl FnOnce() + Send + 'static, done: mpsc::Sender<()>) {
     }
 }
 
-/// What all of this process's telemetry is stamped with.
+/// The attributes of all of this process's telemetry.
 fn resource(service_name: &str) -> Resource {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Resource::builder()

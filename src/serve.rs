@@ -1,7 +1,7 @@
 //! The server: Flight SQL, the control API, health and reflection on one port.
 //!
-//! The daemon is reached through [`Operator`], the data through the query [`Engine`]; nothing here knows how either
-//! works. Messages, clients and server traits of the control API are in [`proto`].
+//! It reaches the daemon through [`Operator`] and the data through the query [`Engine`], and knows nothing else of them.
+//! Messages, clients and server traits of the control API are in [`proto`].
 
 mod aggregate;
 mod control;
@@ -35,31 +35,31 @@ pub use operator::{DaemonStatus, Operator, OperatorError};
 use proto::alert_service_server::{AlertServiceServer, SERVICE_NAME as ALERT};
 use proto::metrics_service_server::{MetricsServiceServer, SERVICE_NAME as METRICS};
 
-/// The services whose health is told; the empty name stands for the server as a whole.
+/// The services that have a health status. The empty name is the server as a whole.
 const SERVICES: [&str; 4] = ["", FlightServiceServer::<Flight>::NAME, METRICS, ALERT];
 
 /// Where a server listens by default.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
 
-/// An idle connection is asked this often whether its client is still there, so that dead ones free their place.
+/// How often an idle connection is probed, so that dead clients free their place.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it may take to answer.
+/// How long a client may take to answer a probe.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a server is given.
+/// A server's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeSettings {
-    /// Where to listen; loopback only. Port 0 takes any free one.
+    /// Where to listen; loopback only. Port 0 takes any free port.
     pub address: SocketAddr,
-    /// Connections open at the same time; further ones are closed at once.
+    /// The most open connections. Further ones are closed at once.
     pub connections_max: usize,
-    /// Requests under way on one connection; further ones wait.
+    /// The most concurrent requests on one connection. Further ones wait.
     pub requests_per_connection_max: u32,
-    /// Size of a request.
+    /// The largest request, in bytes.
     pub request_bytes_max: usize,
-    /// About the size to which batches of a query's result are cut.
+    /// Batches of a query's result are split to about this size.
     pub batch_bytes_max: usize,
-    /// How long requests under way may take to end once the server stops.
+    /// How long running requests may take once the server stops.
     pub stop_timeout: Duration,
 }
 
@@ -72,7 +72,7 @@ impl ServeSettings {
             connections_max: 128,
             requests_per_connection_max: 64,
             request_bytes_max: 4 << 20,
-            // Clients refuse messages above 4 MiB by default, and the size of a batch is an estimate.
+            // Clients refuse messages above 4 MiB by default, and a batch's size is an estimate.
             batch_bytes_max: 1 << 20,
             stop_timeout: Duration::from_secs(5),
         }
@@ -108,7 +108,7 @@ pub enum ServeError {
         /// What the kernel says.
         source: io::Error,
     },
-    /// The API's descriptors cannot be read, which is a fault of kymo.
+    /// The API's descriptors cannot be read, which is a bug.
     #[error("offer server reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// The server failed while it ran.
@@ -121,12 +121,12 @@ pub enum ServeError {
     },
 }
 
-/// How a server came to its end.
+/// How a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// Every request under way was answered.
+    /// Every running request was answered.
     Drained,
-    /// Requests were still under way after [`ServeSettings::stop_timeout`]; they end with the runtime.
+    /// Requests were still running after [`ServeSettings::stop_timeout`]. They end with the runtime.
     TimedOut,
 }
 
@@ -144,7 +144,7 @@ impl Server {
     /// Listens at the address of `settings`.
     ///
     /// # Errors
-    /// When the address is not loopback, is taken or cannot be had.
+    /// When the address is not loopback, is taken or cannot be bound.
     pub fn bind<O: Operator>(settings: ServeSettings, operator: Arc<O>, engine: Engine) -> Result<Server, ServeError> {
         let address = settings.address;
         let listener = listen(&settings)?;
@@ -162,8 +162,8 @@ impl Server {
         self.address
     }
 
-    /// Serves until `shutdown` is ready. Then nothing new is accepted, health says so, and requests under way may end
-    /// within [`ServeSettings::stop_timeout`].
+    /// Serves until `shutdown` is ready. Then it accepts no new connections, reports itself as not serving, and gives
+    /// running requests [`ServeSettings::stop_timeout`] to end.
     ///
     /// # Errors
     /// When the socket cannot be used.
@@ -181,7 +181,7 @@ impl Server {
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_routes(routes)
             .serve_with_incoming_shutdown(listener::connections(listener, settings.connections_max), async {
-                // A dropped sender stops the server just as well.
+                // A dropped sender stops the server, too.
                 let _ = stopping.await;
             });
         let deadline = async {
@@ -209,7 +209,7 @@ pub fn without_scheme(address: &str) -> &str {
     schemes.iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address)
 }
 
-/// Whether the address of `settings` can be had now; somebody else may still take it before a server is bound.
+/// Whether the address of `settings` can be bound now. Another program may take it before [`Server::bind`].
 ///
 /// # Errors
 /// As for [`Server::bind`].

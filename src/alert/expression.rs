@@ -2,8 +2,8 @@
 //!
 //! A condition is a conjunction of terms. A term that compares a numeric expression with a constant is kept as such
 //! ([`Term::Compare`]), so that rules which differ in their constants share one evaluation of the expression. Any other
-//! is a [`Node`]: what "and", "or" and "not" make of such comparisons, of labels being certain texts, and of whatever
-//! else SQL can say. Numbers and the rest are computed by DataFusion's physical expressions.
+//! term is a [`Node`]: "and", "or" and "not" over such comparisons, over comparisons of a label with a text, and over any
+//! other SQL. DataFusion's physical expressions compute the numbers and the other SQL.
 
 use std::sync::Arc;
 
@@ -26,10 +26,10 @@ use crate::words;
 
 const RATE: &str = "rate";
 
-/// Integers up to this are exact as floats, so comparing with one as floats gives the integers' answer.
+/// Integers up to this are exact as floats, so a comparison as floats gives the same answer.
 const EXACT_MAX: i64 = 1 << f64::MANTISSA_DIGITS;
 
-/// What a condition may refer to: a table's columns, and behind them the rate of each of its counters.
+/// What a condition may refer to: a table's columns and the rates of its counters.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) family: FamilyId,
@@ -48,7 +48,7 @@ impl Scope {
     }
 }
 
-/// The schema of the batches that conditions are evaluated on: the table's, and behind it the counters' rates.
+/// The schema of the batches that conditions are evaluated on: the table's columns, then its counters' rates.
 pub(super) fn extended(table: &'static Table) -> Schema {
     let schema = table.schema();
     let rates = counters(table).map(|(_, name)| Arc::new(Field::new(rate_name(name), DataType::Float64, true)));
@@ -70,7 +70,7 @@ fn rate_name(counter: &str) -> String {
     format!("{RATE}({counter})")
 }
 
-/// `rate(counter)` as SQL knows it; compiling replaces it by the rate's column.
+/// `rate(counter)` for SQL. Compiling replaces each call by the rate's column.
 pub(super) fn rate_function() -> ScalarUDF {
     let evaluated = |_: &[_]| exec_err!("rate is computed before conditions are evaluated");
     create_udf(RATE, vec![DataType::Int64], DataType::Float64, Volatility::Immutable, Arc::new(evaluated))
@@ -109,7 +109,7 @@ pub(super) enum Term {
     },
 }
 
-/// A boolean expression, taken apart as far as that makes it cheaper.
+/// A boolean expression, split as far as that makes it cheaper to evaluate.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
     All(Vec<Node>),
@@ -141,7 +141,7 @@ pub(super) struct Condition {
     pub(super) rates: Vec<usize>,
 }
 
-/// Compiles `sql` over `scope`; the problem with it in words otherwise.
+/// Compiles `sql` over `scope`. An error is the problem in words.
 pub(super) fn compile(session: &SessionState, scope: &Scope, sql: &str) -> Result<Condition, String> {
     let table = scope.table;
     let words = |error: DataFusionError| in_words(table, &error);
@@ -152,7 +152,7 @@ pub(super) fn compile(session: &SessionState, scope: &Scope, sql: &str) -> Resul
         .with_schema(Arc::clone(&scope.schema))
         .with_config_options(Arc::clone(session.config_options()))
         .build();
-    // Sides stay as they are written, so that the value told is the left one.
+    // Sides stay as they are written, so that messages show the left one.
     let simplifier = ExprSimplifier::new(context).with_canonicalize(false);
     let coerced = simplifier.coerce(resolved, &scope.schema).map_err(words)?;
     let data_type = coerced.get_type(scope.schema.as_ref()).map_err(words)?;
@@ -238,7 +238,7 @@ impl Builder<'_> {
     }
 }
 
-/// Refuses what is not a scalar expression of the row alone.
+/// Refuses all but scalar expressions of one row.
 fn check(expr: &Expr) -> Result<(), String> {
     let mut problem = None;
     let walked = expr.apply(|expr| {
@@ -267,8 +267,8 @@ fn refusal(expr: &Expr) -> Option<String> {
     Some(format!("contains {what}; a rule is a condition on the columns of one row and `rate(counter)`"))
 }
 
-/// Replaces `rate(counter)` by its column, and makes a division by zero give no value instead of an error: one idle
-/// device must not blind a rule for all the others.
+/// Replaces `rate(counter)` by its column, and makes a division by zero give null instead of an error: one idle device
+/// must not disable a rule for all other devices.
 fn resolve(table: &'static Table, expr: Expr) -> Result<Transformed<Expr>, DataFusionError> {
     match expr {
         Expr::ScalarFunction(function) if function.func.name() == RATE => {
@@ -295,7 +295,7 @@ fn rate_column(table: &'static Table, function: &ScalarFunction) -> Result<Expr,
     Err(format!("`rate` takes one counter of {}: {known}", table.name))
 }
 
-/// `a BETWEEN b AND c` as its two comparisons; anything else as it is.
+/// Splits `a BETWEEN b AND c` into its two comparisons. Anything else stays.
 fn split_between(expr: Expr) -> Vec<Expr> {
     match expr {
         Expr::Between(Between { expr, negated: false, low, high }) => {
@@ -305,7 +305,7 @@ fn split_between(expr: Expr) -> Vec<Expr> {
     }
 }
 
-/// The term's sides if it compares two numbers, a constant standing on the right.
+/// The term's sides if it compares two numbers. A constant goes to the right.
 fn numeric_comparison(term: &Expr, schema: &DFSchema) -> Option<(Expr, Comparison, Expr)> {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = term else { return None };
     let numeric = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Int64 | DataType::Float64));
@@ -339,7 +339,7 @@ fn constant(expr: &Expr) -> Option<f64> {
     }
 }
 
-/// The constant as a float with which comparing gives the same answer as with the constant.
+/// The constant as a float, if a comparison with that gives the same answer.
 fn exact(expr: &Expr) -> Option<f64> {
     match expr {
         Expr::Literal(ScalarValue::Float64(Some(value)), _) if !value.is_nan() => Some(*value),
@@ -350,7 +350,7 @@ fn exact(expr: &Expr) -> Option<f64> {
     }
 }
 
-/// The node that compares a label with a text, if that is what these sides do.
+/// The node that compares a label with a text, if these are a label and a text.
 fn label_text(table: &'static Table, label: &Expr, text: &Expr) -> Option<Node> {
     let (Expr::Column(column), Expr::Literal(literal, _)) = (label, text) else { return None };
     let (position, _) = table.labels().find(|(_, label)| label.name == column.name)?;
@@ -364,7 +364,7 @@ fn rates_used(table: &'static Table, condition: &Expr) -> Vec<usize> {
     counters(table).enumerate().filter(|(_, (_, name))| used(name)).map(|(index, _)| index).collect()
 }
 
-/// DataFusion's error for someone who wrote a rule.
+/// DataFusion's error in words for the author of a rule.
 fn in_words(table: &'static Table, error: &DataFusionError) -> String {
     match error.find_root() {
         DataFusionError::SchemaError(schema_error, _) => match schema_error.as_ref() {
@@ -438,7 +438,7 @@ mod tests {
         let (_, terms) = shape("network", "NOT (interface <> 'lo' AND 5 > rx_bytes) OR interface LIKE 'e%'");
         assert_eq!(terms, ["((label 1 is lo or network.rx_bytes AtLeast 5) or [network.interface LIKE Utf8(\"e%\")])"]);
         assert_eq!(shape("network", "interface <> 'lo'").1, ["not label 1 is lo"]);
-        // A float could not tell this integer from the next.
+        // As a float this integer would equal the next.
         let (value, terms) = shape("memory", "free_bytes > 9007199254740993");
         assert_eq!(
             (value.as_str(), terms.as_slice()),

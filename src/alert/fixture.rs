@@ -182,14 +182,14 @@ impl Bench {
         to_batch(&[rows], &self.labels, &R::TABLE.schema())
     }
 
-    /// Evaluates `rows` as one batch and gives what was told.
+    /// Evaluates `rows` as one batch. Returns the notifications.
     pub(super) fn take<R: Record>(&mut self, rows: &[R]) -> Vec<Arc<Notification>> {
         let batch = self.batch(rows);
         self.engine.evaluate(FamilyId::of::<R>(), &batch);
         std::iter::from_fn(&mut self.next).collect()
     }
 
-    /// Evaluates `rows` as one batch and gives "state message" of what was told.
+    /// Evaluates `rows` as one batch. Returns "state message" of each notification.
     pub(super) fn told<R: Record>(&mut self, rows: &[R]) -> Vec<String> {
         let told = self.take(rows);
         told.iter().map(|notification| format!("{} {}", notification.state.as_str(), notification.message)).collect()

@@ -8,19 +8,19 @@ use arrow::datatypes::Int64Type;
 
 use super::state::{SeriesKey, SeriesMap};
 
-/// How far back a rate looks; where rows are further apart, it looks back to the row before.
+/// How far back a rate looks. If rows are further apart, it looks back to the previous row.
 const WINDOW_US: i64 = 1_000_000;
 
-/// Over less than this there is no rate: a few ticks say little about a second.
+/// There is no rate over less than this: a few ticks say little about a second.
 const HISTORY_US_MIN: i64 = 500_000;
 
 /// Points of the history are at least this far apart, so that a series at 1 kHz needs no more memory than at 20 Hz.
 const SPACING_US: i64 = 50_000;
 
-/// The most points that one history holds: a window's, one at each of its ends and room for a late one.
+/// The most points of one history: those of a window, one at each end, and room for a late one.
 const POINTS_MAX: usize = 24;
 
-/// How many series of one table have rates; further ones have none, and are counted.
+/// How many series of one table have rates. Further ones have none and are counted.
 const SERIES_MAX: usize = 10_000;
 
 /// A series without a row for this long is forgotten when room is needed.
@@ -33,7 +33,7 @@ pub(super) struct Rates {
     counters: Vec<usize>,
     series: SeriesMap<Box<[History]>>,
     excess: u64,
-    /// When it was last full and swept: sweeping again for each row of a flood of series would cost more than rates.
+    /// When it was last full and swept. Sweeping for each row of a flood of series would cost more than the rates.
     swept_us: i64,
 }
 
@@ -43,12 +43,12 @@ impl Rates {
         Rates { counters, series: SeriesMap::default(), excess: 0, swept_us: i64::MIN }
     }
 
-    /// How many rows had no rate because [`SERIES_MAX`] series were known, since this was last asked.
+    /// How many rows had no rate because of [`SERIES_MAX`], since the last call.
     pub(super) fn take_excess(&mut self) -> u64 {
         std::mem::take(&mut self.excess)
     }
 
-    /// Takes the rows of `batch`, whose times and series are `times` and `keys`, and gives one column a counter.
+    /// Takes the rows of `batch`, whose times and series are `times` and `keys`. Returns one column a counter.
     pub(super) fn advance(&mut self, batch: &RecordBatch, times: &[i64], keys: &[SeriesKey]) -> Vec<ArrayRef> {
         let counters: Vec<_> =
             self.counters.iter().map(|position| batch.column(*position).as_primitive::<Int64Type>()).collect();
@@ -85,7 +85,7 @@ impl Rates {
     }
 }
 
-/// What is kept of one series' counter: its increase since first seen, at points of the last second.
+/// The history of one series' counter: its increase since first seen, at points of the last second.
 #[derive(Debug)]
 struct History {
     seen_us: i64,
@@ -102,14 +102,14 @@ impl Default for History {
 }
 
 impl History {
-    /// Takes the counter's `value` at `time_us` and gives its rate, if enough of it is known.
+    /// Takes the counter's `value` at `time_us`. Returns its rate if the history is long enough.
     fn advance(&mut self, time_us: i64, value: i64) -> Option<f64> {
         if time_us < self.seen_us {
             // The wall clock was set back: times before and after cannot be compared.
             self.points.clear();
         }
         if !self.points.is_empty() {
-            // A counter that went down was reset, and counted up to its value from zero since.
+            // A counter that went down was reset to zero and has grown to its value since.
             let grown = if value >= self.value { value.wrapping_sub(self.value) } else { value.max(0) };
             self.increase = self.increase.wrapping_add(grown);
         }

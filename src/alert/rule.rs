@@ -1,4 +1,4 @@
-//! Alert rules: as settings say them, and as checked and compiled.
+//! Alert rules: as written, and as checked and compiled.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub struct RuleSettings {
     /// The notification's text, with `{value}`, `{threshold}`, `{rule}`, `{state}`, `{free_memory}` and any column of the
     /// table in braces; a literal brace is written `\{`. Empty for [`MESSAGE_DEFAULT`].
     pub message: String,
-    /// Names of the notifiers to tell; empty for `log` alone.
+    /// Names of the notifiers; empty for `log` alone.
     pub notify: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ pub struct RuleError {
 pub struct Rule {
     /// Its name.
     pub name: String,
-    /// The notifiers it tells.
+    /// Its notifiers.
     pub notify: Vec<String>,
     /// The table's family.
     pub(super) family: FamilyId,

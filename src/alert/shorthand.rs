@@ -1,15 +1,15 @@
 //! The short forms: `condition` and `threshold` instead of SQL.
 
-/// A condition that has a name.
+/// A condition with a name.
 #[derive(Debug)]
 pub(super) struct Shorthand {
-    /// What `condition` says.
+    /// Its name, the value of `condition`.
     pub(super) name: &'static str,
     /// The table it watches.
     pub(super) table: &'static str,
-    /// Which rows it looks at, as SQL; empty for all.
+    /// The rows that it watches, as SQL; empty for all.
     only: &'static str,
-    /// What is compared with the threshold, as SQL.
+    /// The value that is compared with the threshold, as SQL.
     left: &'static str,
     unit: Unit,
 }
@@ -81,7 +81,7 @@ pub(super) fn find(name: &str) -> Option<&'static Shorthand> {
 }
 
 impl Shorthand {
-    /// The condition as SQL; the problem when there is no threshold or it can never be crossed.
+    /// The condition as SQL. An error if there is no threshold or no value can cross it.
     pub(super) fn expand(&self, threshold: Option<f64>) -> Result<String, String> {
         let (right, unit) = match self.unit {
             Unit::Percent => ("a number from 0 to below 100", "percent"),

@@ -1,4 +1,4 @@
-//! The state machine of a rule: inactive → pending → firing → resolved, for each series by itself.
+//! The state machine of a rule: inactive → pending → firing → resolved, for each series separately.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -112,7 +112,7 @@ impl Transition {
     }
 }
 
-/// One rule's series that are not inactive.
+/// One rule's pending and firing series.
 #[derive(Debug)]
 pub(super) struct Machine {
     hold_us: i64,
@@ -143,7 +143,7 @@ impl Machine {
         Machine { hold_us, resolve_after_us, series: SeriesMap::default(), firing: 0, excess: 0 }
     }
 
-    /// Whether every series is inactive, so that only a true row can change anything.
+    /// Whether every series is inactive. Then only a true row can change anything.
     pub(super) fn is_quiet(&self) -> bool {
         self.series.is_empty()
     }

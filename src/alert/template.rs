@@ -10,7 +10,7 @@ use super::expression::columns;
 use crate::family::FamilyId;
 use crate::record::{Kind, Table, Type};
 
-/// What stands for a value that is absent.
+/// Shown for an absent value.
 const ABSENT: &str = "n/a";
 
 /// What a template may name.
@@ -51,12 +51,12 @@ pub(super) struct Facts<'a> {
     pub(super) free_memory_bytes: Option<i64>,
     /// The series' labels, in the order of the table's label columns.
     pub(super) labels: &'a [(&'static str, String)],
-    /// The row that caused it, unless its series vanished.
+    /// The row that caused it; none if the series is gone.
     pub(super) row: Option<(&'a RecordBatch, usize)>,
 }
 
 impl Template {
-    /// Parses `text`; the problem with it in words otherwise.
+    /// Parses `text`. An error is the problem in words.
     pub(super) fn parse(text: &str, names: &Names) -> Result<Template, String> {
         let template = leon::Template::parse(text)
             .map_err(|error| format!("{error}; placeholders are written {{value}}, a literal brace \\{{"))?;

@@ -53,9 +53,9 @@ pub(super) struct Watch {
     watched: Vec<Watched>,
     swept_us: i64,
     keys: Vec<SeriesKey>,
-    /// Failed evaluations since they were last asked for.
+    /// Failed evaluations since the last [`take_failures`](Self::take_failures).
     failures: u64,
-    /// Rows not watched since they were last asked for.
+    /// Rows not watched since the last [`take_excess`](Self::take_excess).
     excess: u64,
 }
 
@@ -157,7 +157,7 @@ struct RateColumns {
     rates: Rates,
     /// For each counter of the table: which of the rates is its own, if a rule uses it.
     places: Vec<Option<usize>>,
-    /// What stands for unused rates; as long as the longest batch so far.
+    /// Nulls for unused rates, as long as the longest batch so far.
     absent: ArrayRef,
 }
 
@@ -207,7 +207,7 @@ impl LeafNode {
     }
 }
 
-/// Finds equal things, so that they are kept once.
+/// Finds equal things, so that each is kept once.
 struct Shared<K>(HashMap<K, usize>);
 
 impl<K> Default for Shared<K> {
@@ -289,7 +289,7 @@ impl LabelIs {
         let labels = batch.column(self.position).as_dictionary::<Int32Type>();
         self.keys.clear();
         self.keys.extend_from_slice(labels.keys().values());
-        // A text's key never changes, and a newer dictionary only has more at its end.
+        // A text's key never changes: a newer dictionary only has more texts at its end.
         let texts = labels.values().as_string::<i32>();
         if self.key.is_none() && texts.len() > self.known {
             let found = (self.known..texts.len()).find(|key| texts.value(*key) == self.text);
@@ -304,7 +304,7 @@ impl Evaluated {
         Evaluated { physical: Arc::clone(&expression.physical), failed: false }
     }
 
-    /// Its column over `batch`; `None`, counted in `failures`, when it cannot be evaluated.
+    /// Its column over `batch`. `None` if it cannot be evaluated, which is counted in `failures`.
     fn evaluate(&mut self, batch: &RecordBatch, failures: &mut u64) -> Option<ArrayRef> {
         let evaluated = self.physical.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
         match evaluated {
@@ -438,12 +438,12 @@ impl Watch {
         self.labels.iter().enumerate().map(text).collect()
     }
 
-    /// How many evaluations failed since this was last asked.
+    /// How many evaluations failed since the last call.
     pub(super) fn take_failures(&mut self) -> u64 {
         std::mem::take(&mut self.failures)
     }
 
-    /// How many rows were not watched or had no rate since this was last asked.
+    /// How many rows were not watched or had no rate since the last call.
     pub(super) fn take_excess(&mut self) -> u64 {
         std::mem::take(&mut self.excess) + self.rates.as_mut().map_or(0, |rates| rates.rates.take_excess())
     }
@@ -480,7 +480,7 @@ impl Watch {
             for (row, truth) in self.filters[*filter].truths.iter().enumerate() {
                 if *truth == Truth::True {
                     let value = left.map_or(0.0, |left| self.leaves.lefts[left].values[row]);
-                    // min and max leave NaN, the absent, aside.
+                    // min and max ignore NaN, which stands for absent.
                     (*low, *high) = (low.min(value), high.max(value));
                 }
             }
@@ -558,7 +558,7 @@ fn extend_floats(values: &mut Vec<f64>, array: &ArrayRef) {
     } else if let Some(integers) = array.as_primitive_opt::<Int64Type>() {
         values.extend(integers.iter().map(|value| value.map_or(f64::NAN, |value| value as f64)));
     } else {
-        // Compiling lets only these two through.
+        // The compiler accepts no other types.
         values.resize(values.len() + array.len(), f64::NAN);
     }
 }

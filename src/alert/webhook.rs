@@ -1,4 +1,4 @@
-//! The webhook notifier: one JSON object a POST.
+//! The webhook notifier: it POSTs each notification as a JSON object.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,12 +19,12 @@ pub const TIMEOUT_MAX: Duration = Duration::from_mins(1);
 /// The most headers a webhook adds.
 pub const HEADERS_MAX: usize = 32;
 
-/// A webhook as settings say it.
+/// A webhook as written in the settings.
 #[derive(Clone, PartialEq)]
 pub struct WebhookSettings {
     /// Where to post: `http://…` or `https://…`.
     pub url: String,
-    /// How long one try may take, connecting included.
+    /// How long one try may take, including the connection.
     pub timeout: Duration,
     /// Headers to add, such as `Authorization`.
     pub headers: Vec<(String, String)>,
@@ -191,8 +191,8 @@ mod tests {
     use crate::alert::notify::{Deliverer, LOG, NotifierKind, NotifierSettings};
     use crate::alert::state::Transition;
 
-    /// A receiver on loopback that answers each request with the next status, the last one ever after. Gives its URL
-    /// and the (request head, body) pairs.
+    /// A receiver on loopback that answers each request with the next status, and all further ones with the last.
+    /// Returns its URL and the (request head, body) pairs.
     async fn receiver(statuses: &'static [u16]) -> (String, UnboundedReceiver<(String, Value)>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());

@@ -1,7 +1,7 @@
-//! The configuration as written: one tree over all sources, in which each key and value knows where it stands.
+//! The configuration as written: one tree over all sources, in which each key and value knows its place.
 //!
-//! Defaults, file, environment and flags are each read into a [`Node`] and laid over each other. What is checked
-//! afterwards sees one tree, and an error found in it can name the line, the variable or the flag that caused it.
+//! Defaults, file, environment and flags are each read into a [`Node`] and merged. The checks see one tree, and an error
+//! names the line, the variable or the flag that caused it.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 pub enum Place {
     /// In a file.
     File {
-        /// The file, as it was named by whoever named it.
+        /// The file, as the user named it.
         file: Arc<str>,
         /// Counted from 1.
         line: usize,
@@ -38,7 +38,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong: where, at which key, and what would be right.
+/// An error: its place, its key, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where it was written.
@@ -64,7 +64,7 @@ impl fmt::Display for Problem {
 pub(super) struct Node {
     pub(super) place: Place,
     pub(super) value: Value,
-    /// What the source said literally, where the source is text without types: a variable or a flag.
+    /// The text of a variable or a flag, which have no types.
     pub(super) raw: Option<String>,
 }
 
@@ -141,7 +141,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Vec<Problem>> {
     if problems.is_empty() { Ok(Node { place: place(0), value, raw: None }) } else { Err(problems) }
 }
 
-/// Reads what a variable or a flag says: a TOML value if it is one, else text.
+/// Reads the value of a variable or a flag: as TOML if it is valid TOML, else as text.
 pub(super) fn parse_literal(place: &Place, text: &str) -> Node {
     let mut problems = Vec::new();
     let node = match DeValue::parse(text) {
@@ -161,8 +161,8 @@ pub(super) fn nest(path: &str, separator: &str, node: Node) -> Node {
     })
 }
 
-/// Lays `over` on `base`: tables are merged key by key, everything else is replaced. Keys in `wholesale` are
-/// replaced even where both are tables.
+/// Merges `over` into `base`: tables key by key. Everything else is replaced, and so are the keys in `wholesale`, even
+/// where both are tables.
 pub(super) fn merge(base: &mut Node, over: Node, wholesale: &[&str]) {
     match (&mut base.value, over) {
         (Value::Table(entries), Node { value: Value::Table(new), .. }) => {

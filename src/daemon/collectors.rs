@@ -417,8 +417,7 @@ mod tests {
         let (store, ..) = Store::open(StoreSettings::unlimited(&folder.path().join("data"), "here")).unwrap();
         let roots = Roots { procfs: folder.path().to_owned(), sysfs: folder.path().to_owned() };
         let context = Context { roots, ..Context::default() };
-        let collectors =
-            Arc::new(Collectors::new(sources, PerFamily::default(), Arc::default(), store, context));
+        let collectors = Arc::new(Collectors::new(sources, PerFamily::default(), Arc::default(), store, context));
         for (name, family) in [("hanging", "host"), ("other", "memory")] {
             let (name, families) = (name.to_owned(), vec![family.to_owned()]);
             let interval = Duration::from_millis(10);

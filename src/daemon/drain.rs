@@ -67,7 +67,7 @@ pub(super) struct Progress {
 struct ProgressState {
     begun: u64,
     done: u64,
-    /// Somebody waits for a drain.
+    /// A reader waits for a drain.
     wanted: bool,
     stop: bool,
 }

@@ -9,7 +9,6 @@ use crate::store::writer::WriteError;
 use crate::store::{Flushed, Store};
 
 use super::drain::Progress;
-use super::threads::lower_priority;
 
 /// How many flush requests may wait. A further one is refused.
 const REQUESTS_MAX: usize = 64;
@@ -21,9 +20,6 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest time between two tries, once several have failed.
 const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(16);
-/// Added to the flush thread's nice value: sampling and draining come first. The kernel derives the priority of its reads
-/// and writes from it (`ioprio_set(2)`).
-const FLUSH_NICE: i32 = 10;
 
 /// Sends requests to the flush thread.
 #[derive(Clone, Debug)]
@@ -88,7 +84,6 @@ impl Flusher {
 impl Requests {
     /// Flushes every `interval`, when memory or the journal is half full, and on request, until stopped.
     pub(super) fn serve_until_stopped(&self, interval: Duration, store: &Store, progress: &Progress) {
-        lower_priority(FLUSH_NICE);
         let mut due = Instant::now() + interval;
         // Recovered rows go to disk at once: a kymo that is killed again and again may never reach `due`.
         if store.stats().hot_rows > 0 {

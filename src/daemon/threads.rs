@@ -16,6 +16,12 @@ use super::upkeep::Upkeep;
 /// How often the threads are checked, and changes of the collectors' health are logged.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Added to the flush thread's nice value: sampling and draining come first. The kernel derives the priority of its reads
+/// and writes from it (`ioprio_set(2)`).
+const FLUSH_NICE: i32 = 10;
+/// Added to the upkeep thread's nice value: its work is never urgent.
+const UPKEEP_NICE: i32 = 19;
+
 /// What the threads work with.
 pub(super) struct Work {
     pub(super) store: Arc<Store>,
@@ -55,12 +61,18 @@ impl Threads {
         let drain = spawn("kymo-drain", move || drain.run(drain_interval))?;
         let flush = {
             let (store, progress) = (Arc::clone(&store), Arc::clone(&progress));
-            spawn("kymo-flush", move || requests.serve_until_stopped(flush_interval, &store, &progress))?
+            spawn("kymo-flush", move || {
+                lower_priority(FLUSH_NICE);
+                requests.serve_until_stopped(flush_interval, &store, &progress);
+            })?
         };
         let upkeep = Arc::new(Upkeep::default());
         let keep = {
             let (store, upkeep) = (Arc::clone(&store), Arc::clone(&upkeep));
-            spawn("kymo-upkeep", move || upkeep.run(flush_interval, &store))?
+            spawn("kymo-upkeep", move || {
+                lower_priority(UPKEEP_NICE);
+                upkeep.run(flush_interval, &store);
+            })?
         };
         let check = {
             let (store, upkeep, flusher) = (Arc::clone(&store), Arc::clone(&upkeep), flusher.clone());
@@ -119,7 +131,7 @@ pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow:
 }
 
 /// Lowers the calling thread's priority. If that is refused, the thread only competes more with the others.
-pub(super) fn lower_priority(nice: i32) {
+fn lower_priority(nice: i32) {
     // On Linux this is about the calling thread only (setpriority(2), "C library/kernel differences").
     let own = rustix::process::getpriority_process(None).unwrap_or(0);
     let _ = rustix::process::setpriority_process(None, own + nice);

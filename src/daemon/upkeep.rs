@@ -9,14 +9,11 @@ use crate::store::Store;
 use crate::store::writer::WriteError;
 
 use super::flusher::Flusher;
-use super::threads::lower_priority;
 
 /// How often files are searched that must be deleted or merged.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// How often problems of the disk are searched.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Added to the upkeep thread's nice value: its work is never urgent.
-const UPKEEP_NICE: i32 = 19;
 
 /// Ends both threads. Upkeep ends even in the middle of a file.
 #[derive(Debug, Default)]
@@ -29,7 +26,6 @@ pub(super) struct Upkeep {
 impl Upkeep {
     /// Deletes files past their retention and merges the files of periods that are over, until stopped.
     pub(super) fn run(&self, flush_interval: Duration, store: &Store) {
-        lower_priority(UPKEEP_NICE);
         // Rows of a period may come with the flush after its end.
         let settle = flush_interval + UPKEEP_INTERVAL;
         while self.sleep(UPKEEP_INTERVAL) {

@@ -1,4 +1,4 @@
-//! The metrics that kymo exports, derived from the columns of all families: one instrument for each name that columns declare.
+//! The metrics that kymo exports: one instrument for each name that the families' columns declare.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -11,12 +11,12 @@ use crate::family::FamilyId;
 use crate::latest::LatestRows;
 use crate::record::{Column, Kind, Table, Unit};
 
-/// A series whose newest row is older than this is no longer exported: its collector stopped, or the thing it
-/// described is gone.
+/// A series whose newest row is older than this is no longer exported: its collector stopped, or the thing it describes
+/// is gone.
 pub const AGE_MAX_US: i64 = 5 * 60 * 1_000_000;
 
-/// The attribute whose values are integers in the semantic conventions. Rows whose label is none, such as the `total`
-/// of all CPUs, are left out: beside the rows that they sum up they would count everything twice.
+/// The attribute whose values are integers in the semantic conventions. Rows with another label, such as the `total` of
+/// all CPUs, are not exported: a reader that sums the series would count everything twice.
 const INTEGER_ATTRIBUTE: &str = "cpu.logical_number";
 
 /// Every instrument, in the order of the families and their columns.
@@ -28,9 +28,9 @@ pub static INSTRUMENTS: LazyLock<Vec<Instrument>> =
 pub enum Shape {
     /// Only grows.
     Counter,
-    /// Goes up and down, and makes sense summed over its series: amounts of bytes or things.
+    /// Goes up and down, and can be summed over its series: bytes or counts of things.
     UpDownCounter,
-    /// Goes up and down, and makes no sense summed: shares, temperatures, loads, times.
+    /// Goes up and down, and cannot be summed: shares, temperatures, loads, times.
     Gauge,
 }
 
@@ -105,8 +105,8 @@ fn shape(column: &Column) -> Shape {
 }
 
 impl Instrument {
-    /// Gives `sink` the newest value of every series, with its attributes. `now` is µs since the epoch; rows older
-    /// than [`AGE_MAX_US`] and absent values are left out.
+    /// Gives `sink` the newest value of every series, with its attributes. `now` is µs since the epoch. Rows older than
+    /// [`AGE_MAX_US`] and absent values are left out.
     pub fn observe(&self, latest: &LatestRows, now: i64, mut sink: impl FnMut(f64, &[KeyValue])) {
         for part in &self.parts {
             let Some(batch) = latest.merged(part.family) else { continue };

@@ -1,4 +1,4 @@
-//! The way out: a small runtime of its own, and connections that give up in time.
+//! Connections for exports: on a small runtime of their own, with time limits.
 
 use std::thread;
 use std::time::Duration;
@@ -16,8 +16,8 @@ pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The runtime that connections live on: one thread.
 ///
-/// The OpenTelemetry SDK exports from plain threads, which gRPC connections cannot live on. They do not share the
-/// daemon's runtime either, so a slow endpoint takes no turn from those who serve.
+/// The OpenTelemetry SDK exports from plain threads, where gRPC connections cannot live. The daemon's runtime is not used
+/// either, so that a slow endpoint does not slow down serving.
 #[derive(Debug)]
 pub(super) struct Link {
     handle: Handle,
@@ -31,19 +31,19 @@ impl Link {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let run = move || {
-            // An error only says that the sender was dropped, which is what is waited for.
+            // An error means that the sender was dropped, which ends the thread.
             let _ = runtime.block_on(stopped);
-            // A name look-up under way must not hold the process.
+            // A running name look-up must not delay the end of the process.
             runtime.shutdown_background();
         };
         thread::Builder::new().name("kymo-export".into()).spawn(run).map_err(ExportError::Thread)?;
         Ok(Link { handle, _stop: stop })
     }
 
-    /// A connection that is made when it is first used, and made again after it broke.
+    /// A connection that is made at its first use, and again after it breaks.
     pub(super) fn connect(&self, endpoint: &str) -> Result<Channel, ExportError> {
         let uri = parse(endpoint)?;
-        // The channel starts its worker on the runtime that is entered.
+        // The channel starts its worker on the current runtime.
         let _entered = self.handle.enter();
         Ok(Endpoint::from(uri).connect_timeout(CONNECT_TIMEOUT).timeout(EXPORT_TIMEOUT).connect_lazy())
     }

@@ -1,4 +1,4 @@
-//! What did not arrive: counted always, told once an outage.
+//! Lost exports: each is counted, and the log has one line an outage.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -15,7 +15,7 @@ impl LostExports {
     /// How many so far.
     #[must_use]
     pub fn count(&self) -> u64 {
-        // Relaxed here and below: these are numbers on their own, no other memory is read because of them.
+        // Relaxed here and below: no other memory is read because of these numbers.
         self.0.load(Ordering::Relaxed)
     }
 
@@ -25,18 +25,18 @@ impl LostExports {
     }
 }
 
-/// Follows whether one signal's endpoint takes what it is sent.
+/// Follows whether one signal reaches its endpoint.
 #[derive(Debug)]
 pub(super) struct Outage {
     signal: &'static str,
     endpoint: String,
     losses: LostExports,
-    /// What was lost since the last delivery; the first loss is told, and the next delivery.
+    /// How many were lost since the last delivery. The first loss is logged, and the next delivery.
     lost: AtomicU64,
 }
 
 impl Outage {
-    /// `count` did not arrive. The first time since the last delivery this is told in the log.
+    /// `count` did not arrive. The first loss since the last delivery is logged.
     pub(super) fn lost(&self, count: u64, reason: &dyn Display) {
         if count == 0 {
             return;
@@ -44,7 +44,7 @@ impl Outage {
         self.losses.0.fetch_add(count, Ordering::Relaxed);
         if self.lost.fetch_add(count, Ordering::Relaxed) == 0 {
             let Outage { signal, endpoint, .. } = self;
-            tracing::warn!("{signal} are not delivered to {endpoint}: {reason}; told again when they are");
+            tracing::warn!("{signal} do not reach {endpoint}: {reason}; the log has one more line when they do again");
         }
     }
 
@@ -53,12 +53,12 @@ impl Outage {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let Outage { signal, endpoint, .. } = self;
-            tracing::info!("{signal} are delivered to {endpoint} again; {lost} were lost");
+            tracing::info!("{signal} reach {endpoint} again; {lost} were lost");
         }
     }
 }
 
-/// What a failed call says, with its cause: a status alone often reads "transport error".
+/// The text of a failed call and its causes: a status alone often reads "transport error".
 pub(super) fn reason(status: &Status) -> String {
     let mut text = format!("{}: {}", status.code(), status.message());
     let mut source = status.source();
@@ -112,8 +112,8 @@ mod tests {
         let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
-        assert!(lines[0].contains("traces are not delivered to http://a:1: refused"), "{text}");
+        assert!(lines[0].contains("traces do not reach http://a:1: refused"), "{text}");
         assert!(lines[1].contains("again; 7 were lost"), "{text}");
-        assert!(lines[2].contains("not delivered"), "{text}");
+        assert!(lines[2].contains("do not reach"), "{text}");
     }
 }

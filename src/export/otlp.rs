@@ -21,7 +21,7 @@ use super::instrument::{INSTRUMENTS, Instrument, Shape, Since};
 use super::losses::Outage;
 use crate::latest::LatestRows;
 
-/// An instrument exports this many series at most; further ones are left out and counted as lost.
+/// The most series of an instrument. Further ones are not exported and count as lost.
 const SERIES_MAX: usize = 8_192;
 
 /// Starts the export of the newest rows. It ends when the provider is shut down.
@@ -59,7 +59,7 @@ fn register(meter: &Meter, instrument: &'static Instrument, latest: Arc<LatestRo
         });
         outage.lost(series.saturating_sub(SERIES_MAX as u64), &format_args!("{name} has {series} series"));
     };
-    // The instruments live as long as the provider; what `build` returns is only a handle.
+    // The instruments live as long as the provider. `build` returns only a handle.
     match instrument.shape {
         Shape::Counter => {
             meter.f64_observable_counter(name).with_description(doc).with_unit(unit).with_callback(observe).build();
@@ -85,11 +85,11 @@ fn now_us() -> i64 {
 
 /// Sends metrics and counts what does not arrive.
 ///
-/// It stands in for the exporter of opentelemetry-otlp because the SDK has every counter start when the instrument was
-/// made. The kernel's counters started at boot: a reader that takes the start for zero would see all of the host's
-/// past happen in one moment.
+/// It replaces the exporter of opentelemetry-otlp because the SDK sets the start of every counter to the creation of its
+/// instrument. The kernel's counters started at boot. A reader that takes them as zero at their start would see the host's
+/// whole past in one moment.
 ///
-/// Nothing is tried again: the next export says the same and more.
+/// Nothing is tried again: the next export has the same values and newer ones.
 struct Exporter {
     client: MetricsServiceClient<Channel>,
     outage: Arc<Outage>,

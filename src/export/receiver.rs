@@ -1,4 +1,4 @@
-//! An OTLP receiver for tests: keeps what it is sent.
+//! An OTLP receiver for tests: keeps all that it receives.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -71,7 +71,7 @@ impl Receiver {
         newest.resource_metrics.iter().flat_map(|r| &r.scope_metrics).flat_map(|s| s.metrics.clone()).collect()
     }
 
-    /// What the newest metrics and the newest spans are stamped with.
+    /// The resource attributes of the newest metrics and of the newest spans.
     pub(super) fn resources(&self) -> [Vec<(String, String)>; 2] {
         let metrics = self.received.metrics.lock().unwrap();
         let traces = self.received.traces.lock().unwrap();
@@ -88,7 +88,7 @@ impl Receiver {
     }
 }
 
-/// An address that nobody listens on.
+/// An address on which no program listens.
 pub(super) fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Traces over OTLP: kymo's own spans, sampled, bounded, sent in batches.
+//! Traces over OTLP: kymo's own spans, sampled, limited, and sent in batches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,27 +84,27 @@ pub(super) fn start(
         .build())
 }
 
-/// Turns kymo's own spans into OpenTelemetry's, with the events in them. Those of libraries stay out.
+/// Turns kymo's own spans and their events into OpenTelemetry's. Spans of libraries are left out.
 pub(super) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("kymo"))
-        // Attributes are bounded; these would take the places of those that say something.
+        // The number of attributes is limited. These would displace more useful ones.
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_filter(Targets::new().with_target("kymo", LevelFilter::INFO))
 }
 
-/// Hands spans on as long as not too many are waiting.
+/// Passes spans on as long as not too many are waiting.
 ///
-/// The batch processor has such a bound too, but keeps its count of the dropped to itself. This one is reached first.
+/// The batch processor has such a limit, too, but does not publish how many it dropped. This limit is reached first.
 #[derive(Debug)]
 struct Bounded {
     inner: BatchSpanProcessor,
-    /// Spans handed on and not yet taken by the exporter.
+    /// Spans that were passed on and not taken by the exporter yet.
     waiting: Arc<AtomicUsize>,
     outage: Arc<Outage>,
 }
@@ -118,7 +118,7 @@ impl SpanProcessor for Bounded {
         if !span.span_context.is_sampled() {
             return;
         }
-        // Relaxed: the count guards no memory, spans travel through the processor's own channel.
+        // Relaxed: the count guards no memory. Spans travel through the processor's own channel.
         let room = |waiting| (waiting < SPANS_WAITING_MAX).then_some(waiting + 1);
         if self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
             self.inner.on_end(span);
@@ -140,7 +140,7 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// Sends spans and counts those that do not arrive. They are not sent twice: a receiver that answered late would show
+/// Sends spans and counts those that do not arrive. They are not sent again: a receiver that only answered late would have
 /// them twice.
 #[derive(Debug)]
 struct Exporter {

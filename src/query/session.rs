@@ -21,7 +21,7 @@ use crate::family::{FAMILIES, FamilyId};
 use crate::record::TIME_ZONE;
 use crate::store::View;
 
-use super::QueryError;
+use super::error::QueryError;
 use super::function;
 use super::table::SqlTable;
 

@@ -9,7 +9,7 @@ use futures::Stream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
-use super::QueryError;
+use super::error::QueryError;
 
 /// Batches that a query computes ahead of its reader.
 pub(super) const BATCHES_AHEAD_MAX: usize = 4;

@@ -14,7 +14,7 @@ use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
 use super::*;
-use crate::family::FamilyId;
+use crate::family::{FAMILIES, FamilyId};
 use crate::record::Record;
 use crate::record::gather::columns;
 use crate::record::label::Labels;

@@ -18,8 +18,7 @@ use crate::query::Engine;
 use crate::record::{Column, Kind, TIME_ZONE, Table};
 use crate::sampler;
 
-/// An answer holds the aggregates of this many columns, counted in each row: about 3 MiB, where clients refuse messages
-/// above 4 MiB by default.
+/// The most aggregates of an answer, rows times columns: about 3 MiB. Clients refuse messages above 4 MiB by default.
 const AGGREGATES_MAX: usize = 25_000;
 
 /// The widest time bucket.
@@ -34,11 +33,11 @@ pub(super) struct Aggregation {
     table: &'static Table,
     /// At least one.
     columns: Vec<&'static Column>,
-    /// As many rows have [`AGGREGATES_MAX`].
+    /// The most rows: with these columns they have [`AGGREGATES_MAX`].
     rows_max: usize,
     group_by: Vec<&'static Column>,
     filters: Vec<(&'static Column, String)>,
-    /// First µs in the range and first after it.
+    /// First µs in the range, and first after it.
     range: (i64, i64),
     bucket: Option<Duration>,
 }
@@ -93,7 +92,7 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
 }
 
 impl Aggregation {
-    /// Asks the engine, and checks that the answer is small enough to send.
+    /// Queries the engine and checks that the answer is small enough to send.
     pub(super) async fn run(&self, engine: &Engine) -> Result<Vec<AggregateRow>, Status> {
         let sql = self.sql();
         let span = trace::query("AggregateMetrics", &sql);
@@ -117,7 +116,7 @@ impl Aggregation {
         Ok(answer)
     }
 
-    /// The statement. Names come from the table's declaration; only label values are the client's, as literals.
+    /// The statement. Names come from the table's declaration. Only label values come from the client, as literals.
     fn sql(&self) -> String {
         let time = match self.bucket {
             Some(bucket) => format!("date_bin(INTERVAL '{} microseconds', time)", bucket.as_micros()),
@@ -140,7 +139,7 @@ impl Aggregation {
         for (label, value) in &self.filters {
             let _ = write!(sql, " AND {} = {}", identifier(label.name), literal(value));
         }
-        // Positions, because an alias may be the name of a column.
+        // By position, because an alias may equal the name of a column.
         let bucket = self.bucket.is_some().then_some(1);
         let keys: Vec<_> =
             bucket.into_iter().chain(2..self.group_by.len() + 2).map(|position| position.to_string()).collect();
@@ -218,7 +217,7 @@ fn convert(array: &ArrayRef, ty: &DataType) -> Result<ArrayRef, Status> {
     cast(array, ty).map_err(|error| Status::internal(format!("reading an aggregate: {error}")))
 }
 
-/// The columns of these names, each once; without names all counters and gauges.
+/// The columns of these names, each once. Without names, all counters and gauges.
 fn columns(table: &'static Table, names: &[String]) -> Result<Vec<&'static Column>, Status> {
     if names.is_empty() {
         return Ok(table.values().map(|(_, column)| column).collect());
@@ -242,7 +241,7 @@ fn columns(table: &'static Table, names: &[String]) -> Result<Vec<&'static Colum
     Ok(columns)
 }
 
-/// The labels to group by, each once; unless said, all of the table's.
+/// The labels to group by, each once. By default all labels of the table.
 fn group_by(table: &'static Table, names: Option<LabelNames>) -> Result<Vec<&'static Column>, Status> {
     let Some(LabelNames { names }) = names else {
         return Ok(table.labels().map(|(_, column)| column).collect());
@@ -278,7 +277,7 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A moment in the type of `time`, so that comparing with it can skip files and batches.
+/// A moment in the type of `time`, so that comparisons with it can skip files and batches.
 fn moment(time_us: i64) -> String {
     format!("arrow_cast({time_us}, 'Timestamp(Microsecond, Some(\"{TIME_ZONE}\"))')")
 }

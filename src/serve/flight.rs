@@ -1,8 +1,7 @@
 //! SQL over Arrow Flight: the Flight SQL commands that a read-only database answers.
 //!
-//! Tickets and prepared statements carry their statement themselves, so the server remembers nothing between calls,
-//! and a ticket stays good as long as the tables it names. A statement sees the moment at which it is executed, by
-//! `DoGet`.
+//! Tickets and prepared statements contain their statement. So the server keeps nothing between calls, and a ticket is
+//! valid as long as the tables it names. A statement sees the data of the moment when `DoGet` executes it.
 //!
 //! The service is implemented on Flight itself rather than on `arrow_flight::sql::server::FlightSqlService`, which
 //! answers malformed commands as internal errors and has no `GetSchema`.
@@ -35,7 +34,7 @@ use super::trace::{self, TracedBatches};
 use crate::query::Engine;
 use ticket::Statement;
 
-/// What the type of every Flight SQL command begins with.
+/// The type of every Flight SQL command begins with this.
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
 
 const CREATE_PREPARED_STATEMENT: &str = "CreatePreparedStatement";
@@ -45,7 +44,7 @@ const CLOSE_PREPARED_STATEMENT: &str = "ClosePreparedStatement";
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) engine: Engine,
-    /// Batches are cut so that a message is about this large at most.
+    /// Batches are split so that a message is about this large at most.
     pub(super) message_bytes_max: usize,
 }
 
@@ -61,7 +60,7 @@ impl FlightService for Flight {
     type ListActionsStream = Answers<ActionType>;
     type DoExchangeStream = Answers<FlightData>;
 
-    /// Accepts whoever asks: the server is reached from its own host only.
+    /// Accepts every client: only those on this host can reach the server.
     async fn handshake(
         &self,
         _: Request<Streaming<HandshakeRequest>>,

@@ -1,4 +1,4 @@
-//! The listening socket, with a bound on how many connections are open.
+//! The listening socket, with a limit of open connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// How long nothing is accepted after accepting failed, which means that descriptors or memory ran out.
+/// The pause after accepting failed, as descriptors or memory ran out.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// The connections that `listener` accepts. While `connections_max` are open, further ones are closed at once, so
@@ -37,7 +37,7 @@ pub(super) fn connections(
                 refuse(&peer, connections_max);
                 continue;
             };
-            // Answers are small and waited for; a failure costs latency only.
+            // Answers are small and clients wait for them. A failure costs only latency.
             let _ = stream.set_nodelay(true);
             return Some((Ok(Connection { stream, _place: place }), (listener, places)));
         }

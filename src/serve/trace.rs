@@ -1,4 +1,4 @@
-//! Spans around control calls and queries. A failed one says so in the fields that OpenTelemetry reads.
+//! Spans around control calls and queries. A failure is recorded in the fields that OpenTelemetry reads.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,7 +10,7 @@ use tonic::Status;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
-/// As much of a statement stands in its span.
+/// A span has at most this much of its statement.
 const SQL_BYTES_MAX: usize = 1024;
 
 /// The span of one control call.
@@ -55,7 +55,7 @@ fn fail(span: &Span, status: &Status) {
     span.record("otel.status_description", status.message());
 }
 
-/// The batches of a query, each made within the query's span, which ends with them and says how many rows there were.
+/// The batches of a query. Each is made within the query's span. The span ends with them and has their number of rows.
 pub(super) struct TracedBatches {
     batches: BoxStream<'static, Result<RecordBatch, Status>>,
     span: Span,
@@ -87,7 +87,7 @@ impl Stream for TracedBatches {
 
 impl Drop for TracedBatches {
     fn drop(&mut self) {
-        // A client that goes away early took these rows only.
+        // A client that went away early got only these rows.
         self.span.record("rows", self.rows);
     }
 }

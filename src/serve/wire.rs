@@ -19,7 +19,7 @@ pub(super) fn timestamp(time_us: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time_us.div_euclid(MICROS), nanos }
 }
 
-/// µs since the epoch, finer parts cut off.
+/// µs since the epoch; nanoseconds are cut off.
 pub(super) fn micros(field: &'static str, timestamp: prost_types::Timestamp) -> Result<i64, Status> {
     let nanos = u32::try_from(timestamp.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
     nanos
@@ -27,7 +27,7 @@ pub(super) fn micros(field: &'static str, timestamp: prost_types::Timestamp) -> 
         .ok_or_else(|| invalid_field(field, format!("{timestamp:?} is not a valid moment")))
 }
 
-/// A duration; one too long for protobuf becomes the longest.
+/// A duration. One that is too long for protobuf becomes the longest.
 pub(super) fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
 }
@@ -65,7 +65,7 @@ pub(super) fn scheduling(scheduling: Scheduling) -> proto::Scheduling {
     }
 }
 
-/// How a thread is to be scheduled; `None` when that is not said.
+/// How a thread is to be scheduled; `None` if unspecified.
 pub(super) fn checked_scheduling(field: &'static str, value: i32) -> Result<Option<Scheduling>, Status> {
     match proto::Scheduling::try_from(value) {
         Ok(proto::Scheduling::Unspecified) => Ok(None),

@@ -301,6 +301,29 @@ impl Drop for Daemon {
     }
 }
 
+#[test]
+fn what_a_configuration_leaves_out_is_said() {
+    let place = Place::new();
+    place.file("[collector.burst]\ninterval = \"1ms\"\nmetrics = [\"network\", \"disk\"]\n");
+    // Kubernetes sets such variables for a service named kymo.
+    let variables = [("KYMO_PORT", "tcp://10.0.0.7:50051"), ("KYMO_SERVICE_HOST", "10.0.0.7")];
+    let checked = place.kymo(&["check", "-c", "k.toml"], &variables);
+    let told = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{checked:?}");
+    for text in ["not recorded", "cpu", "power", "KYMO_PORT", "KYMO_SERVICE_HOST"] {
+        assert!(told.contains(text), "{text:?} is not in {told:?}");
+    }
+    // The port is taken, so the run ends once it has read its configuration.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let run = place.kymo(&["run", "-c", "k.toml", "--address", &address], &variables);
+    let told = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(FAILURE), "{told}");
+    for text in ["no collector of the configuration lists them: cpu, memory, ", "KYMO_PORT, KYMO_SERVICE_HOST"] {
+        assert!(told.contains(text), "{text:?} is not in {told:?}");
+    }
+}
+
 /// Names, intervals and families of the running collectors.
 fn collectors(daemon: &Daemon, place: &Place) -> Vec<(String, String)> {
     let output = daemon.ask(place, &["collector", "list", "--format", "json"]);

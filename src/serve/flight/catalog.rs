@@ -1,4 +1,4 @@
-//! What Flight SQL clients ask about the database: catalogs, schemas, tables, keys.
+//! The answers to Flight SQL commands about the database: catalogs, schemas, tables, keys.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ fn tables(command: CommandGetTables) -> Result<RecordBatch, Status> {
     tables.build().map_err(internal)
 }
 
-/// The table's schema as results have it, with what clients show beside a column in its metadata.
+/// The table's schema as results have it. The metadata has the remarks that clients show beside a column.
 fn described(table: &Table) -> Schema {
     let wire = wire_schema(&table.schema());
     let fields = wire.fields().iter().zip(table.columns).map(|(field, column)| {
@@ -126,7 +126,7 @@ fn foreign_keys() -> SchemaRef {
     ]))
 }
 
-/// Answers are built from constants, so that they cannot be built is a fault of kymo.
+/// Answers are built from constants, so an error is a bug.
 fn internal(error: FlightError) -> Status {
     Status::internal(format!("building the answer: {error}"))
 }

@@ -1,4 +1,4 @@
-//! What kymo says of its SQL and its types to clients that adapt to their database.
+//! Facts about kymo's SQL and types, for clients that adapt to their database.
 
 use std::sync::LazyLock;
 
@@ -30,7 +30,7 @@ fn internal(error: &FlightError) -> Status {
     Status::internal(format!("building the answer: {error}"))
 }
 
-/// What a client may ask with yes or no. JDBC takes an answer that is missing for a fault.
+/// Answers that are yes or no. JDBC treats a missing one as an error.
 const SWITCHES: &[(SqlInfo, bool)] = &[
     (SqlInfo::FlightSqlServerReadOnly, true),
     (SqlInfo::FlightSqlServerSql, true),
@@ -66,7 +66,7 @@ const SWITCHES: &[(SqlInfo, bool)] = &[
     (SqlInfo::SqlStoredFunctionsUsingCallSyntaxSupported, false),
 ];
 
-/// Sizes of which kymo has no fixed limit of its own, which is told as 0.
+/// Sizes without a fixed limit, for which the answer is 0.
 const UNLIMITED: &[SqlInfo] = &[
     SqlInfo::SqlMaxBinaryLiteralLength,
     SqlInfo::SqlMaxCharLiteralLength,
@@ -121,7 +121,7 @@ fn build_sql() -> Result<SqlInfoData, FlightError> {
     info.append(SqlInfo::SqlSystemFunctions, NOTHING);
     info.append(SqlInfo::SqlKeywords, NOTHING);
 
-    // Names are folded to lower case unless quoted. The protocol calls quoted names, which keep theirs, so.
+    // Unquoted names are folded to lower case. Quoted names keep their case.
     let lower = SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase;
     info.append(SqlInfo::SqlIdentifierCase, i64::from(lower as i32));
     let kept = SqlSupportedCaseSensitivity::SqlCaseSensitivityCaseInsensitive;
@@ -132,7 +132,7 @@ fn build_sql() -> Result<SqlInfoData, FlightError> {
     let isolation = SqlTransactionIsolationLevel::SqlTransactionNone;
     info.append(SqlInfo::SqlDefaultTransactionIsolation, i64::from(isolation as i32));
 
-    // The values of `FLIGHT_SQL_SERVER_*` and bit masks stand in the 32-bit arm of the answer, ordinals in the other.
+    // The values of `FLIGHT_SQL_SERVER_*` and bit masks have the 32-bit type, ordinals the 64-bit type.
     info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
     info.append(SqlInfo::FlightSqlServerStatementTimeout, 0_i32);
     info.append(SqlInfo::FlightSqlServerTransactionTimeout, 0_i32);

@@ -1,9 +1,9 @@
-//! Tickets and prepared statements: opaque to clients, and all that the server needs to execute them.
+//! Tickets and prepared statements: opaque to clients, and complete, so that the server keeps nothing.
 
 use prost::bytes::{BufMut, Bytes, BytesMut};
 use tonic::Status;
 
-/// What every handle begins with. The last byte is the version: a server refuses the handles of another.
+/// Every handle begins with this. The last byte is the version: a server refuses handles of another version.
 const MAGIC: &[u8] = b"kymo\x01";
 
 const QUERY: u8 = b'q';
