@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use crate::store::Store;
+use crate::store::{Appender, Store};
 
 use super::collectors::Collectors;
 use super::drain::{Drain, Progress};
@@ -41,7 +41,8 @@ pub(super) struct Threads {
     collectors: Arc<Collectors>,
     flusher: Flusher,
     upkeep: Arc<Upkeep>,
-    drain: JoinHandle<()>,
+    /// Returns the rows that may still wait for the journal.
+    drain: JoinHandle<Appender>,
     flush: JoinHandle<()>,
     /// For retention and compaction, and for the disk's problems.
     keepers: [JoinHandle<()>; 2],
@@ -86,9 +87,8 @@ impl Threads {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
             self.collectors.log_changes();
-            let mut threads = [&self.drain, &self.flush].into_iter().chain(&self.keepers).chain(&self.journal);
-            if let Some(ended) = threads.find(|thread| thread.is_finished()) {
-                let name = ended.thread().name().unwrap_or_default();
+            let threads = [&self.flush].into_iter().chain(&self.keepers).chain(&self.journal);
+            if let Some(name) = ended(&self.drain).or_else(|| threads.into_iter().find_map(ended)) {
                 return anyhow!("the thread {name} ended unexpectedly; this is a bug");
             }
         }
@@ -102,13 +102,15 @@ impl Threads {
         self.collectors.stop_all();
         self.progress.stop();
         // If the drain thread panicked, the rows left in the rings are lost.
-        let drained = join("drain", [self.drain]);
+        let drained = self.drain.join().map_err(|_| anyhow!("the drain thread panicked"));
         self.flusher.stop();
         self.upkeep.stop();
         let flushed = join("flush", [self.flush]);
         let kept = join("upkeep", self.keepers);
         self.store.stop_journal();
         let journaled = join("journal", self.journal);
+        // The appender shows the rows that it held back for the journal.
+        let drained = drained.map(drop);
         let last = self
             .store
             .flush()
@@ -125,8 +127,16 @@ fn join(what: &str, threads: impl IntoIterator<Item = JoinHandle<()>>) -> anyhow
     joined.into_iter().try_for_each(|one| one.map_err(|_| anyhow!("a {what} thread panicked")))
 }
 
+/// The name of a thread, if it has ended.
+fn ended<T>(thread: &JoinHandle<T>) -> Option<&str> {
+    thread.is_finished().then(|| thread.thread().name().unwrap_or_default())
+}
+
 /// Starts a thread of this name.
-pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+pub(super) fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
     thread::Builder::new().name(name.into()).spawn(work).with_context(|| format!("start the thread {name}"))
 }
 
