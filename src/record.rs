@@ -204,7 +204,7 @@ pub trait Record: Copy + Send + Sync + 'static {
     /// The table its rows go to.
     const TABLE: &'static Table;
 
-    /// A record at `time` (µs since the epoch) with every value absent and every label [`Label::EMPTY`].
+    /// A record at `time` (µs since the epoch) with every value absent and every label [`Label::EMPTY`](label::Label::EMPTY).
     fn absent(time: i64) -> Self;
 
     /// Hands the values of all records to `out`, column by column, in the order of [`Table::columns`].

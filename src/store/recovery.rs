@@ -6,7 +6,7 @@
 //! another name. Nothing is deleted that could not be read.
 //!
 //! A segment that is kept may have rows that nobody can read now. Their numbers are not given again: new rows have numbers
-//! from the bound on that the segment's number and size set ([`journal::end_seq_max`]).
+//! from the bound on that the segment's number and size set (`journal::end_seq_max`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
