@@ -12,8 +12,7 @@ url = "{url}"
 [[alert]]
 name = "burn"
 condition = "cpu_usage_above"
-# Far above what an idle machine uses, and far below a burn from which a busy host takes processors away.
-threshold = 40.0
+threshold = 80.0
 for = "500ms"
 resolve_after = "3s"
 message = "{{rule}}: {{value}} % of all CPUs, {{free_memory}} free"
@@ -23,8 +22,8 @@ notify = ["log", "hook"]
 RULES = 1_000
 # Longer than any of this takes on a busy machine.
 PATIENCE = 60
-# A shared machine takes the CPU away now and then, from both alike: hence medians, and more turns where they differ.
-TURNS_MIN, TURNS_MAX = 3, 9
+# A shared machine takes the CPU away now and then, from both alike: hence medians.
+TURNS = 3
 MISSED_SHARE_MAX = 0.005
 
 
@@ -44,7 +43,7 @@ def one_burn_is_told_once(daemon, received):
     seconds_pass(daemon, 3)
     assert [event["state"] for event in received] == ["firing", "resolved"], received
     firing = received[0]
-    assert firing["rule"] == "burn" and firing["value"] > 40 and firing["labels"] == {"cpu": "total"}, firing
+    assert firing["rule"] == "burn" and firing["value"] > 80 and firing["labels"] == {"cpu": "total"}, firing
     assert firing["message"].startswith("burn: ") and "B free" in firing["message"], firing
     logged = [line for line in daemon.log if "burn" in line]
     assert len(logged) >= 2, daemon.log
@@ -80,15 +79,12 @@ def a_thousand_rules_cost_no_tick(path):
         return {count: sorted(run[of] for run in runs)[len(runs) // 2] for count, runs in figures.items()}
 
     figures = {1: [], RULES: []}
-    for turn in range(TURNS_MAX):
+    for turn in range(TURNS):
         for count in (1, RULES):
             with Daemon(path / f"rules-{turn}-{count}", config(count)) as daemon:
                 figures[count].append(missed(daemon, 8))
-        shares = medians(0)
-        held = shares[RULES] <= shares[1] + MISSED_SHARE_MAX
-        if held and turn + 1 >= TURNS_MIN:
-            break
-    assert held, figures
+    shares = medians(0)
+    assert shares[RULES] <= shares[1] + MISSED_SHARE_MAX, figures
     cpus = medians(1)
     return ", ".join(f"{count} rules: missed {shares[count]:.5f}, CPU {cpus[count]:.3f}" for count in figures)
 

@@ -103,10 +103,16 @@ pub(in crate::store) fn aside(path: &Path) -> PathBuf {
     path.with_added_extension(ASIDE)
 }
 
+/// The greatest number of a segment. New rows get greater numbers than a segment that cannot be read, so a name that somebody
+/// made up must not leave them too few. kymo comes here after a century of 10⁹ rows a second.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// The number in a segment's name; `None` for a name that kymo did not give.
 pub(in crate::store) fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?.strip_suffix('.')?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let number =
+        (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())??;
+    (number <= NUMBER_MAX).then_some(number)
 }
 
 /// An upper bound of the sequence numbers in a segment that cannot be read, from its number and size: no row in it has this
@@ -123,4 +129,17 @@ pub(in crate::store) fn end_seq_max(number: u64, bytes: u64) -> u64 {
 pub(in crate::store) fn missing_rows(end_seq: u64, first_seq: u64, end_seqs_max: &[u64]) -> u64 {
     let skipped = end_seqs_max.iter().filter(|end_seq_max| **end_seq_max <= first_seq).max();
     first_seq.saturating_sub(skipped.copied().unwrap_or(0).max(end_seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_leaves_none_for_new_rows_is_not_a_segments() {
+        assert_eq!(segment_number(&segment_name(NUMBER_MAX)), Some(NUMBER_MAX));
+        for name in [segment_name(NUMBER_MAX + 1), segment_name(u64::MAX), "99999999999999999999.journal".into()] {
+            assert_eq!(segment_number(&name), None, "{name}");
+        }
+    }
 }
