@@ -13,6 +13,7 @@ mod expression;
 #[cfg(test)]
 #[expect(unreachable_pub, reason = "a record's fields are as public as records are elsewhere")]
 mod fixture;
+mod leaf;
 pub mod notification;
 pub mod notify;
 mod rate;
@@ -31,12 +32,13 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
 use crate::family::{FamilyId, PerFamily};
+use leaf::value_at;
 use notification::Notification;
 use notify::Outbox;
 use rule::Rule;
 use status::{Board, FIRING_LISTED_MAX, Firing, Post};
 use template::Facts;
-use watch::{Event, Watch, value_at};
+use watch::{Event, Watch};
 
 pub use rule::{Compiler, RuleError, RuleSettings};
 pub use state::Transition;

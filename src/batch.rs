@@ -1,5 +1,7 @@
 //! Draining: the records of a ring become an Arrow record batch. From here on, code does not know the record's type.
 
+pub mod columns;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, RecordBatch};
@@ -8,9 +10,9 @@ use arrow::datatypes::{Int32Type, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::record::Record;
-use crate::record::gather::columns;
 use crate::record::label::Labels;
 use crate::ring::Consumer;
+use columns::columns;
 
 /// The drain thread's end of one ring.
 pub trait Source: Send {

@@ -354,10 +354,7 @@ pub const fn trim(text: &'static str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::label::Labels;
     use super::*;
-    use arrow::array::{Array, AsArray};
-    use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 
     record! {
         /// A test table,
@@ -387,21 +384,5 @@ mod tests {
         assert_eq!(table.columns[2].otel.map(|otel| otel.attributes), Some([("state", "seen")].as_slice()));
         assert_eq!(table.columns[2].unit.ucum(), ("s", 1e-6));
         assert!(!table.schema().field(1).is_nullable() && table.schema().field(2).is_nullable());
-    }
-
-    #[test]
-    fn records_become_columns_and_absent_values_nulls() {
-        let labels = Labels::default();
-        let first = Probe { name: labels.intern("a"), seen_us: 7, ..Probe::absent(1) };
-        let second = Probe { name: labels.intern("b"), share_ratio: 0.5, ..Probe::absent(2) };
-        let columns = gather::columns(&[&[first], &[second]], &labels.values());
-        assert_eq!(columns[0].as_primitive::<TimestampMicrosecondType>().values(), &[1, 2]);
-        let names = columns[1].as_dictionary::<Int32Type>().downcast_dict::<arrow::array::StringArray>().unwrap();
-        assert_eq!(names.into_iter().collect::<Vec<_>>(), [Some("a"), Some("b")]);
-        assert_eq!(columns[2].as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(7), None]);
-        assert_eq!(columns[3].as_primitive::<Float64Type>().iter().collect::<Vec<_>>(), [None, Some(0.5)]);
-        for (column, field) in columns.iter().zip(Probe::TABLE.schema().fields()) {
-            assert_eq!(column.data_type(), field.data_type());
-        }
     }
 }

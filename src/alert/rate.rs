@@ -4,9 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::error::ArrowError;
 
+use super::expression::{counters, extended};
 use super::state::{SeriesKey, SeriesMap};
+use crate::record::Table;
 
 /// How far back a rate looks. If rows are further apart, it looks back to the previous row.
 const WINDOW_US: i64 = 1_000_000;
@@ -26,9 +29,62 @@ const SERIES_MAX: usize = 10_000;
 /// A series without a row for this long is forgotten when room is needed.
 const GONE_AFTER_US: i64 = 300_000_000;
 
+/// The columns of rates behind those of a batch.
+#[derive(Debug)]
+pub(super) struct RateColumns {
+    schema: SchemaRef,
+    rates: Rates,
+    /// For each counter of the table: which of the rates is its own, if a rule uses it.
+    places: Vec<Option<usize>>,
+    /// Nulls for unused rates, as long as the longest batch so far.
+    absent: ArrayRef,
+}
+
+impl RateColumns {
+    /// The rates of the counters `used`, by their place among those of `table`. `None` if none is used.
+    pub(super) fn new<'a>(table: &'static Table, used: impl Iterator<Item = &'a usize>) -> Option<Self> {
+        let positions: Vec<usize> = counters(table).map(|(position, _)| position).collect();
+        let mut used: Vec<usize> = used.copied().collect();
+        used.sort_unstable();
+        used.dedup();
+        if used.is_empty() {
+            return None;
+        }
+        Some(RateColumns {
+            schema: Arc::new(extended(table)),
+            places: (0..positions.len()).map(|counter| used.iter().position(|used| *used == counter)).collect(),
+            rates: Rates::new(used.iter().map(|counter| positions[*counter]).collect()),
+            absent: Arc::new(Float64Array::new_null(0)),
+        })
+    }
+
+    /// How many rows had no rate because of [`SERIES_MAX`], since the last call.
+    pub(super) fn take_excess(&mut self) -> u64 {
+        std::mem::take(&mut self.rates.excess)
+    }
+
+    /// `batch` with the counters' rates behind its columns.
+    pub(super) fn extend(
+        &mut self,
+        batch: &RecordBatch,
+        times: &[i64],
+        keys: &[SeriesKey],
+    ) -> Result<RecordBatch, ArrowError> {
+        let rows = batch.num_rows();
+        if self.absent.len() < rows {
+            self.absent = Arc::new(Float64Array::new_null(rows.next_power_of_two()));
+        }
+        let rates = self.rates.advance(batch, times, keys);
+        let absent = self.absent.slice(0, rows);
+        let rates = self.places.iter().map(|place| place.map_or(&absent, |place| &rates[place]));
+        let columns = batch.columns().iter().chain(rates).cloned().collect();
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+}
+
 /// The rates of one table's counters.
 #[derive(Debug)]
-pub(super) struct Rates {
+struct Rates {
     /// Positions of the counters in the table.
     counters: Vec<usize>,
     series: SeriesMap<Box<[History]>>,
@@ -39,17 +95,12 @@ pub(super) struct Rates {
 
 impl Rates {
     /// The rates of the counters at these positions of the table.
-    pub(super) fn new(counters: Vec<usize>) -> Self {
+    fn new(counters: Vec<usize>) -> Self {
         Rates { counters, series: SeriesMap::default(), excess: 0, swept_us: i64::MIN }
     }
 
-    /// How many rows had no rate because of [`SERIES_MAX`], since the last call.
-    pub(super) fn take_excess(&mut self) -> u64 {
-        std::mem::take(&mut self.excess)
-    }
-
     /// Takes the rows of `batch`, whose times and series are `times` and `keys`. Returns one column a counter.
-    pub(super) fn advance(&mut self, batch: &RecordBatch, times: &[i64], keys: &[SeriesKey]) -> Vec<ArrayRef> {
+    fn advance(&mut self, batch: &RecordBatch, times: &[i64], keys: &[SeriesKey]) -> Vec<ArrayRef> {
         let counters: Vec<_> =
             self.counters.iter().map(|position| batch.column(*position).as_primitive::<Int64Type>()).collect();
         let mut rates: Vec<Vec<Option<f64>>> = counters.iter().map(|_| Vec::with_capacity(times.len())).collect();

@@ -22,57 +22,23 @@ enum Unit {
     AtLeastZero(&'static str),
 }
 
+const fn percent(name: &'static str, table: &'static str, only: &'static str, left: &'static str) -> Shorthand {
+    Shorthand { name, table, only, left, unit: Unit::Percent }
+}
+
+const fn at_least_zero(name: &'static str, table: &'static str, left: &'static str, unit: &'static str) -> Shorthand {
+    Shorthand { name, table, only: "", left, unit: Unit::AtLeastZero(unit) }
+}
+
 /// All short forms.
 pub(super) static SHORTHANDS: &[Shorthand] = &[
-    Shorthand {
-        name: "cpu_usage_above",
-        table: "cpu",
-        only: "cpu = 'total'",
-        left: "utilization * 100",
-        unit: Unit::Percent,
-    },
-    Shorthand {
-        name: "memory_usage_above",
-        table: "memory",
-        only: "",
-        left: "(total_bytes - available_bytes) * 100.0 / total_bytes",
-        unit: Unit::Percent,
-    },
-    Shorthand {
-        name: "disk_usage_above",
-        table: "filesystem",
-        only: "",
-        left: "used_ratio * 100",
-        unit: Unit::Percent,
-    },
-    Shorthand {
-        name: "network_rx_above",
-        table: "network",
-        only: "",
-        left: "rate(rx_bytes)",
-        unit: Unit::AtLeastZero("bytes per second"),
-    },
-    Shorthand {
-        name: "network_tx_above",
-        table: "network",
-        only: "",
-        left: "rate(tx_bytes)",
-        unit: Unit::AtLeastZero("bytes per second"),
-    },
-    Shorthand {
-        name: "swap_usage_above",
-        table: "memory",
-        only: "",
-        left: "(swap_total_bytes - swap_free_bytes) * 100.0 / swap_total_bytes",
-        unit: Unit::Percent,
-    },
-    Shorthand {
-        name: "load_above",
-        table: "host",
-        only: "",
-        left: "load1",
-        unit: Unit::AtLeastZero("runnable tasks, the 1 minute load average"),
-    },
+    percent("cpu_usage_above", "cpu", "cpu = 'total'", "utilization * 100"),
+    percent("memory_usage_above", "memory", "", "(total_bytes - available_bytes) * 100.0 / total_bytes"),
+    percent("disk_usage_above", "filesystem", "", "used_ratio * 100"),
+    at_least_zero("network_rx_above", "network", "rate(rx_bytes)", "bytes per second"),
+    at_least_zero("network_tx_above", "network", "rate(tx_bytes)", "bytes per second"),
+    percent("swap_usage_above", "memory", "", "(swap_total_bytes - swap_free_bytes) * 100.0 / swap_total_bytes"),
+    at_least_zero("load_above", "host", "load1", "runnable tasks, the 1 minute load average"),
 ];
 
 /// The short form of this name.

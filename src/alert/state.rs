@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
 
+use foldhash::fast::FixedState;
 use serde::Serialize;
 
 /// How many labels a table may have for rules to watch it.
@@ -66,30 +66,7 @@ impl SeriesKey {
 }
 
 /// A map by series. Keys are small numbers that kymo chooses, so the hasher need not resist attacks.
-pub(super) type SeriesMap<T> = HashMap<SeriesKey, T, BuildHasherDefault<KeyHasher>>;
-
-/// Spreads packed dictionary keys by a multiplication with a large odd number.
-#[derive(Debug, Default)]
-pub(super) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u128(u128::from(*byte));
-        }
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "both halves of the product are folded into the hash")]
-    fn write_u128(&mut self, key: u128) {
-        let folded = (key as u64) ^ ((key >> 64) as u64).rotate_left(29) ^ self.0;
-        let product = u128::from(folded ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
-        self.0 = (product as u64) ^ ((product >> 64) as u64);
-    }
-}
+pub(super) type SeriesMap<T> = HashMap<SeriesKey, T, FixedState>;
 
 /// A change of a series that is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

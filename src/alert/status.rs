@@ -54,13 +54,10 @@ pub(super) struct Firing {
 }
 
 /// One rule's place on the board.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Post {
-    name: String,
-    table: &'static str,
-    condition: String,
-    hold: Duration,
-    notify: Vec<String>,
+    /// What never changes.
+    rule: RuleStatus,
     fired: AtomicU64,
     resolved: AtomicU64,
     pending: AtomicUsize,
@@ -69,17 +66,15 @@ pub(super) struct Post {
 
 impl Post {
     fn new(rule: &Rule) -> Self {
-        Post {
+        let rule = RuleStatus {
             name: rule.name.clone(),
             table: rule.table.name,
             condition: rule.text.clone(),
             hold: Duration::from_micros(rule.hold_us.max(0).cast_unsigned()),
             notify: rule.notify.clone(),
-            fired: AtomicU64::new(0),
-            resolved: AtomicU64::new(0),
-            pending: AtomicUsize::new(0),
-            firing: ArcSwap::default(),
-        }
+            ..RuleStatus::default()
+        };
+        Post { rule, ..Post::default() }
     }
 
     pub(super) fn set_pending(&self, pending: usize) {
@@ -121,16 +116,12 @@ impl Board {
         let status = |post: &Arc<Post>| {
             let firing = post.firing.load();
             RuleStatus {
-                name: post.name.clone(),
-                table: post.table,
-                condition: post.condition.clone(),
-                hold: post.hold,
-                notify: post.notify.clone(),
                 fired: post.fired.load(Ordering::Relaxed),
                 resolved: post.resolved.load(Ordering::Relaxed),
                 pending: post.pending.load(Ordering::Relaxed),
                 firing: firing.count,
                 firing_series: firing.listed.clone(),
+                ..post.rule.clone()
             }
         };
         self.posts.iter().map(status).collect()

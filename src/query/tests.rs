@@ -14,9 +14,9 @@ use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
 use super::*;
+use crate::batch::columns::columns;
 use crate::family::{FAMILIES, FamilyId};
 use crate::record::Record;
-use crate::record::gather::columns;
 use crate::record::label::Labels;
 use crate::sampler::report::Collector;
 use crate::store::lake::DataFile;

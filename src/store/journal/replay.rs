@@ -8,8 +8,9 @@ use arrow::datatypes::Int32Type;
 
 use super::encode::type_name;
 use super::frame::{self, Broken, Header, Kind, MAGIC};
+use crate::batch::columns;
 use crate::family::{FamilyId, PerFamily};
-use crate::record::{ABSENT, Table, Type, gather};
+use crate::record::{ABSENT, Table, Type};
 use crate::store::hot::HotBatch;
 
 /// Rows of a batch at most, unless one frame has more.
@@ -269,12 +270,12 @@ impl Reader {
         let texts: ArrayRef = Arc::new(StringArray::from_iter_values(&self.texts));
         let gathered = std::mem::replace(&mut self.gathered, gathered(table));
         let arrays = gathered.into_iter().zip(table.columns).map(|(gathered, column)| match gathered {
-            Gathered::Integers(values) if column.ty == Type::Timestamp => Some(gather::times(values.into())),
+            Gathered::Integers(values) if column.ty == Type::Timestamp => Some(columns::times(values.into())),
             // A column that the segment lacks.
-            Gathered::Integers(values) if values.is_empty() => Some(gather::integers(vec![ABSENT; rows].into())),
-            Gathered::Floats(values) if values.is_empty() => Some(gather::floats(vec![f64::NAN; rows].into())),
-            Gathered::Integers(values) => Some(gather::integers(values.into())),
-            Gathered::Floats(values) => Some(gather::floats(values.into())),
+            Gathered::Integers(values) if values.is_empty() => Some(columns::integers(vec![ABSENT; rows].into())),
+            Gathered::Floats(values) if values.is_empty() => Some(columns::floats(vec![f64::NAN; rows].into())),
+            Gathered::Integers(values) => Some(columns::integers(values.into())),
+            Gathered::Floats(values) => Some(columns::floats(values.into())),
             Gathered::Keys(keys) => {
                 let array = DictionaryArray::<Int32Type>::try_new(Int32Array::from(keys), Arc::clone(&texts));
                 Some(Arc::new(array.ok()?) as ArrayRef)

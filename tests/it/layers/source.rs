@@ -33,13 +33,6 @@ pub struct File {
     pub foreign: BTreeMap<String, BTreeSet<usize>>,
 }
 
-impl File {
-    /// Whether this module holds `other`, at any depth.
-    pub fn is_above(&self, other: &File) -> bool {
-        other.module.len() > self.module.len() && other.module.starts_with(&self.module)
-    }
-}
-
 /// A path as it is written.
 struct Written {
     /// The module within the file that it is written in.
