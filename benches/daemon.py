@@ -121,6 +121,8 @@ static void *run(void *argument) {
         struct call *call = &collector->call[at];
         if (call->kind != 'r') continue;
         call->file = open(call->path, O_RDONLY | O_CLOEXEC);
+        /* A process may have ended. A floor without any other file would be too low. */
+        if (call->file < 0 && strncmp(call->path, "/proc/", 6)) { perror(call->path); exit(1); }
         call->reads = read_all(call->file, buffer, 1 << 30);
     }
     clock_gettime(CLOCK_MONOTONIC, &due);
@@ -148,7 +150,7 @@ int main(void) {
         while (at < count && strcmp(collectors[at].name, name)) at++;
         if (at == COLLECTORS_MAX || collectors[at].calls == CALLS_MAX) return 1;
         if (at == count) { count++; strcpy(collectors[at].name, name); collectors[at].interval_ns = interval_ms * 1000000; }
-        struct call call = {kind, every, -1, 0, strdup(path + 1)};
+        struct call call = {kind, every, -1, 0, strdup(path)};
         collectors[at].call[collectors[at].calls++] = call;
     }
     for (int at = 0; at < count; at++) pthread_create(&collectors[at].thread, 0, run, &collectors[at]);
