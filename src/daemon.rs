@@ -53,10 +53,11 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let (store, appender, opened) = open(&settings)?;
     let mut parts = Parts::build(settings, store, appender, opened::tell(&opened), &mut telemetry)?;
     let runtime = start_runtime()?;
-    parts.work.drain.append_gaps(&opened.recovery);
+    parts.drain.append_gaps(&opened.recovery);
     let local = parts.server.local_addr();
-    let recorder = Arc::clone(&parts.work.collectors);
-    let threads = Threads::start(parts.work)?;
+    let recorder = Arc::clone(&parts.daemon.collectors);
+    let (drain_interval, flush_interval) = (parts.drain_interval, parts.flush_interval);
+    let threads = Threads::start(parts.daemon, parts.drain, parts.requests, drain_interval, flush_interval)?;
     for collector in parts.collectors {
         recorder.start_configured(collector)?;
     }

@@ -9,22 +9,22 @@
 //! something, recording goes on in memory, and [`Store::degraded`] says what is wrong.
 
 mod absent;
-pub mod appender;
-pub mod compaction;
+mod appender;
+mod compaction;
 pub mod data_folder;
 pub mod disk;
 mod flush;
-mod folders;
-pub mod hot;
+mod hot;
 pub mod journal;
 pub mod lake;
 mod lock;
-pub mod partition;
+pub(crate) mod partition;
 pub mod recovery;
-pub mod retention;
+mod retention;
+mod settings;
 mod shared;
 mod trash;
-pub mod trouble;
+mod trouble;
 mod upkeep;
 pub mod verify;
 mod view;
@@ -37,20 +37,21 @@ use arc_swap::ArcSwap;
 
 use crate::family::PerFamily;
 pub use appender::{Append, Appender};
-use data_folder::{FolderError, JOURNAL};
+use data_folder::{FolderError, JOURNAL, LAKE};
 use disk::{Disk, LocalDisk};
 pub use flush::Flushed;
 pub use hot::HotBatch;
-use journal::{Journal, JournalSettings};
-use lake::{DataFile, Lake, Scan};
+use journal::Journal;
+use lake::{DataFile, Scan};
+use lock::FolderLock;
 use recovery::Recovery;
-pub use shared::{Loss, Store, StoreSettings, StoreStats};
+pub use settings::StoreSettings;
+pub use shared::{Loss, Store, StoreStats};
 use shared::{State, TableState};
 use trash::Trash;
 use trouble::Troubles;
 pub use upkeep::Compacted;
 pub use view::{TableView, View};
-use writer::Publisher;
 
 /// What opening a store found, apart from the files that it shows.
 #[derive(Debug, Default)]
@@ -81,13 +82,14 @@ impl Store {
         disk: Arc<dyn Disk>,
         settings: StoreSettings,
     ) -> Result<(Arc<Store>, Appender, Opened), FolderError> {
-        let lake = Lake::open(&*disk, &settings.path)?;
-        let mut scan = lake.recover(&disk, &settings.host)?;
+        let lock = Arc::new(FolderLock::open(&*disk, &settings.path)?);
+        let lake = settings.path.join(LAKE);
+        let mut scan = lake::recover(&*disk, &lake, &settings.host)?;
         // Only views hold files: a file that is given up can then be deleted once its last reader is gone.
         let files = std::mem::take(&mut scan.files);
         let ends = PerFamily::from_fn(|family| files_end(&files[family]));
-        let folder = settings.path.join(JOURNAL);
-        let (mut recovered, recovery) = recovery::recover(&*disk, &folder, &settings.host, ends)?;
+        let journal = settings.path.join(JOURNAL);
+        let (mut recovered, recovery) = recovery::recover(&*disk, &journal, &settings.host, ends)?;
         let next_seqs = PerFamily::from_fn(|family| recovered.next_seq(family).max(scan.end_seqs[family]));
         let tables = PerFamily::from_fn(|family| {
             let end_seq = next_seqs[family];
@@ -101,42 +103,21 @@ impl Store {
         let view = View { tables: files.map(table) };
         let next_number = next_seqs.values().copied().fold(recovered.next_number, u64::max);
         let troubles = Arc::new(Troubles::default());
-        let journal = JournalSettings {
-            host: settings.host.clone(),
-            bytes_max: settings.journal_bytes_max,
-            sync_interval: settings.journal_sync_interval,
-        };
-        let journal = Journal::new(
-            Arc::clone(&disk),
-            folder,
-            Arc::clone(lake.lock()),
-            journal,
-            Arc::clone(&troubles),
-            recovered.segments,
-            next_number,
-        );
-        let state = State {
-            tables,
-            is_flushing: false,
-            dropped: Vec::new(),
-            flushes: 0,
-            failed_flushes: 0,
-            lost_rows: 0,
-            losses: Vec::new(),
-        };
-        let trash = Arc::new(Trash::new(Arc::clone(&disk)));
+        let (of_journal, lock_of_journal) = (Arc::clone(&troubles), Arc::clone(&lock));
+        let segments = recovered.segments;
         let store = Arc::new(Store {
-            publisher: Publisher::new(Arc::clone(&disk), lake.root().to_owned(), Arc::clone(&trash)),
+            journal: Journal::new(Arc::clone(&disk), lock_of_journal, &settings, of_journal, segments, next_number),
+            trash: Arc::new(Trash::new(Arc::clone(&disk))),
             disk,
             lake,
-            trash,
-            journal,
+            folder_lock: lock,
+            folders: Mutex::default(),
             troubles,
             settings,
             view: ArcSwap::from_pointee(view),
-            state: Mutex::new(state),
+            state: Mutex::new(State { tables, ..State::default() }),
             absent: Mutex::default(),
-            flushing: Mutex::new(()),
+            flushing: Mutex::default(),
         });
         let appender = Appender::new(Arc::clone(&store), next_seqs);
         Ok((store, appender, Opened { scan, recovery }))
@@ -157,7 +138,7 @@ pub fn open_read_only(data: &Path) -> Result<(View, Scan), FolderError> {
     let scan = lake::scan_read_only(data)?;
     let mut view = View::empty();
     for (family, table) in view.tables.iter_mut() {
-        *table = Arc::new(TableView { files: Arc::new(scan.files[family].clone()), ..TableView::clone(table) });
+        Arc::make_mut(table).files = Arc::new(scan.files[family].clone());
     }
     Ok((view, scan))
 }

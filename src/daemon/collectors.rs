@@ -1,18 +1,14 @@
 //! The running collectors: started, stopped and retuned while everything else goes on.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
-use crate::batch::RingSource;
-use crate::collector::{
-    CollectorError, CollectorSettings, CollectorStatus, RetuneCollector, StartCollector, scheduling_was_refused,
-};
+use crate::batch::{RingSource, Source};
+use crate::collector::{CollectorSettings, CollectorStatus, RetuneCollector, StartCollector, scheduling_was_refused};
 use crate::family::{FamilyId, PerFamily};
 use crate::latest::{LatestRows, SourceId};
 use crate::reading::context::Context;
@@ -23,10 +19,9 @@ use crate::sampler::health::CollectorHealth;
 use crate::sampler::report::{Collector, Gap};
 use crate::sampler::thread::CollectorThread;
 use crate::sampler::{Reasons, Setup, Totals, wall_us};
+use crate::serve::OperatorError;
 use crate::store::Store;
 use crate::words::list;
-
-use super::drain::DrainSource;
 
 /// Records that a family's ring holds: far more than come within a drain interval, so that a delay of the drain thread
 /// loses none.
@@ -34,31 +29,12 @@ const RING_RECORDS: usize = 16_384;
 /// Records that the rings of a collector's own reports and gaps hold. There is about one a second.
 const REPORT_RECORDS: usize = 1_024;
 
-/// Why a collector could not be started, stopped or retuned.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum CollectorsError {
-    /// It cannot be what was asked for.
-    #[error(transparent)]
-    Wrong(#[from] CollectorError),
-    /// There is none of this name.
-    #[error("there is no collector {name}; running: {running}")]
-    Missing {
-        /// The name that was asked for.
-        name: String,
-        /// Those that run.
-        running: String,
-    },
-    /// The system gave no thread.
-    #[error("start a thread for collector {name}: {source}")]
-    Thread {
-        /// Its name.
-        name: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The daemon is stopping.
-    #[error("the daemon is stopping")]
-    Stopping,
+/// The drain thread's end of one ring.
+pub(super) struct DrainSource {
+    /// Whose rows the ring has.
+    pub(super) id: SourceId,
+    pub(super) family: FamilyId,
+    pub(super) ring: Box<dyn Source>,
 }
 
 /// All collectors of the daemon.
@@ -110,18 +86,18 @@ impl Collectors {
     }
 
     /// Starts a collector of the configuration, whose collectors were checked together.
-    pub(super) fn start_configured(&self, settings: CollectorSettings) -> Result<(), CollectorsError> {
+    pub(super) fn start_configured(&self, settings: CollectorSettings) -> Result<(), OperatorError> {
         self.insert(self.changes().as_ref(), settings, Totals::default(), wall_us())
     }
 
     /// Starts a collector if there can be such a one beside the others.
-    pub(super) fn start(&self, start: StartCollector) -> Result<(), CollectorsError> {
+    pub(super) fn start(&self, start: StartCollector) -> Result<(), OperatorError> {
         let changes = self.changes();
         self.insert(changes.as_ref(), start.check(&self.settings())?, Totals::default(), wall_us())
     }
 
     /// Stops a collector. Returns its last status.
-    pub(super) fn stop(&self, name: &str) -> Result<CollectorStatus, CollectorsError> {
+    pub(super) fn stop(&self, name: &str) -> Result<CollectorStatus, OperatorError> {
         let _changes = self.changes();
         let totals = self.halt(name)?;
         let entry = self.lock().remove(name, &totals)?;
@@ -130,7 +106,7 @@ impl Collectors {
     }
 
     /// Gives a running collector another interval, families or scheduling. Its counts go on.
-    pub(super) fn retune(&self, retune: RetuneCollector) -> Result<(), CollectorsError> {
+    pub(super) fn retune(&self, retune: RetuneCollector) -> Result<(), OperatorError> {
         let changes = self.changes();
         let all = self.settings();
         let running = all.iter().find(|settings| settings.name == retune.name);
@@ -157,7 +133,7 @@ impl Collectors {
         }
     }
 
-    pub(super) fn find(&self, name: &str) -> Result<CollectorStatus, CollectorsError> {
+    pub(super) fn find(&self, name: &str) -> Result<CollectorStatus, OperatorError> {
         let reports = self.reports();
         let state = self.lock();
         state.entries.get(name).map(|entry| entry.status(&reports)).ok_or_else(|| state.missing(name))
@@ -201,8 +177,8 @@ impl Collectors {
         settings: CollectorSettings,
         totals: Totals,
         since_us: i64,
-    ) -> Result<(), CollectorsError> {
-        let sources = changes.ok_or(CollectorsError::Stopping)?;
+    ) -> Result<(), OperatorError> {
+        let sources = changes.ok_or_else(stopping)?;
         let source = self.latest.new_source();
         let thread = self.launch(sources, source, &settings, totals)?;
         let families = list(settings.families.iter().map(|family| family.table.name));
@@ -215,7 +191,7 @@ impl Collectors {
     }
 
     /// Stops a collector's thread and waits for it. The collector stays listed, with its health and counts as of now.
-    fn halt(&self, name: &str) -> Result<Totals, CollectorsError> {
+    fn halt(&self, name: &str) -> Result<Totals, OperatorError> {
         let reports = self.reports();
         let (thread, families) = {
             let mut state = self.lock();
@@ -241,7 +217,7 @@ impl Collectors {
         id: SourceId,
         settings: &CollectorSettings,
         totals: Totals,
-    ) -> Result<CollectorThread, CollectorsError> {
+    ) -> Result<CollectorThread, OperatorError> {
         let (reports, report_source) = ring::<Collector>(REPORT_RECORDS);
         let (gaps, gap_source) = ring::<Gap>(REPORT_RECORDS);
         let (report_family, gap_family) = (FamilyId::of::<Collector>(), FamilyId::of::<Gap>());
@@ -261,7 +237,7 @@ impl Collectors {
             sources.push(drained(family, ring));
             self.store.set_interval(family, Some(settings.interval));
         }
-        arriving.send(sources).map_err(|_| CollectorsError::Stopping)?;
+        arriving.send(sources).map_err(|_| stopping())?;
         let setup = Setup {
             name: settings.name.clone(),
             interval: settings.interval,
@@ -283,7 +259,9 @@ impl Collectors {
             },
             totals,
         };
-        CollectorThread::start(setup).map_err(|source| CollectorsError::Thread { name: settings.name.clone(), source })
+        CollectorThread::start(setup).map_err(|error| {
+            OperatorError::Internal(format!("start a thread for collector {}: {error}", settings.name))
+        })
     }
 
     fn changes(&self) -> MutexGuard<'_, Option<SyncSender<Vec<DrainSource>>>> {
@@ -298,18 +276,22 @@ impl Collectors {
 
 impl State {
     /// Takes a collector off the list that had done `totals`.
-    fn remove(&mut self, name: &str, totals: &Totals) -> Result<Entry, CollectorsError> {
+    fn remove(&mut self, name: &str, totals: &Totals) -> Result<Entry, OperatorError> {
         let entry = self.entries.remove(name).ok_or_else(|| self.missing(name))?;
         self.retired.missed += totals.missed;
         self.retired.dropped += totals.dropped;
         Ok(entry)
     }
 
-    fn missing(&self, name: &str) -> CollectorsError {
+    fn missing(&self, name: &str) -> OperatorError {
         let running =
             if self.entries.is_empty() { "none".into() } else { list(self.entries.keys().map(String::as_str)) };
-        CollectorsError::Missing { name: name.into(), running }
+        OperatorError::NotFound(format!("there is no collector {name}; running: {running}"))
     }
+}
+
+fn stopping() -> OperatorError {
+    OperatorError::Unavailable("the daemon is stopping".into())
 }
 
 impl Entry {
@@ -344,14 +326,6 @@ fn last_totals(reports: &RecordBatch) -> Option<Totals> {
         failed: value("failed_reads")?,
         read_ns: value("read_us")?.saturating_mul(1_000),
     })
-}
-
-impl fmt::Debug for Collectors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collectors")
-            .field("names", &self.lock().entries.keys().collect::<Vec<_>>())
-            .finish_non_exhaustive()
-    }
 }
 
 fn log_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth) {
@@ -444,10 +418,10 @@ mod tests {
 
         let _second = release(&fifos[1]);
         assert_eq!(stopper.join().unwrap().unwrap(), "hanging");
-        assert!(matches!(collectors.find("hanging"), Err(CollectorsError::Missing { .. })));
+        assert!(matches!(collectors.find("hanging"), Err(OperatorError::NotFound(_))));
         collectors.stop_all();
         let late = StartCollector { name: "late".into(), families: vec!["vm".into()], ..Default::default() };
         let late = StartCollector { interval: Duration::from_secs(1), ..late };
-        assert!(matches!(collectors.start(late), Err(CollectorsError::Stopping)));
+        assert!(matches!(collectors.start(late), Err(OperatorError::Unavailable(_))));
     }
 }

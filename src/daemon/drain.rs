@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 
 use crate::alert;
-use crate::batch::{Source, to_batch};
+use crate::batch::to_batch;
 use crate::family::kymo::Kymo;
 use crate::family::{FamilyId, PerFamily};
 use crate::latest::{LatestRows, SourceId};
@@ -20,20 +20,14 @@ use crate::sampler::wall_us;
 use crate::store::recovery::Recovery;
 use crate::store::{Append, Appender, Loss};
 
+use super::collectors::DrainSource;
+
 /// How long a reader waits for the rows in the rings. After that it gets what was drained before.
 pub(super) const FRESH_PATIENCE: Duration = Duration::from_millis(100);
 /// The shortest time between two drains, however many callers wait for one.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// How often the daemon reports on itself.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The drain thread's end of one ring.
-pub(super) struct DrainSource {
-    /// Whose rows the ring has.
-    pub(super) id: SourceId,
-    pub(super) family: FamilyId,
-    pub(super) ring: Box<dyn Source>,
-}
 
 /// The drain thread.
 pub(super) struct Drain {
@@ -47,8 +41,7 @@ pub(super) struct Drain {
     appender: Appender,
     /// Makes a row of the table `kymo`, with the daemon's figures and the given time.
     report: Box<dyn FnMut(i64) -> Kymo + Send>,
-    own_labels: Arc<Labels>,
-    gap_labels: Arc<Labels>,
+    labels: PerFamily<Arc<Labels>>,
     next_report: Instant,
     progress: Arc<Progress>,
 }
@@ -127,7 +120,7 @@ impl Drain {
         alerts: alert::Engine,
         latest: Arc<LatestRows>,
         appender: Appender,
-        labels: &PerFamily<Arc<Labels>>,
+        labels: PerFamily<Arc<Labels>>,
         report: Box<dyn FnMut(i64) -> Kymo + Send>,
         progress: Arc<Progress>,
     ) -> Drain {
@@ -139,8 +132,7 @@ impl Drain {
             latest,
             appender,
             report,
-            own_labels: Arc::clone(&labels[FamilyId::of::<Kymo>()]),
-            gap_labels: Arc::clone(&labels[FamilyId::of::<Gap>()]),
+            labels,
             next_report: Instant::now() + REPORT_INTERVAL,
             progress,
         }
@@ -149,21 +141,12 @@ impl Drain {
     /// Writes to the table `gap` what the start could not recover. Call this once, before the thread runs.
     pub(super) fn append_gaps(&mut self, recovery: &Recovery) {
         let now = wall_us();
-        let reason = |text| self.gap_labels.intern(text);
-        let killed =
-            recovery.last_us.map(|from_us| Gap { reason: reason("killed"), from_us, to_us: now, ..Gap::absent(now) });
-        let missing = recovery.missing.iter().map(|missing| Gap {
-            collector: self.gap_labels.intern(missing.family.name()),
-            reason: reason("not recovered"),
-            from_us: missing.time_range.0,
-            to_us: missing.time_range.1,
-            lost: missing.rows.cast_signed(),
-            ..Gap::absent(now)
-        });
+        let reason = self.labels[FamilyId::of::<Gap>()].intern("killed");
+        let killed = recovery.last_us.map(|from_us| Gap { reason, from_us, to_us: now, ..Gap::absent(now) });
+        let missing = recovery.missing.iter().map(|loss| self.gap_row(now, loss));
         let rows: Vec<Gap> = killed.into_iter().chain(missing).collect();
         if !rows.is_empty() {
-            let own = self.own_rows(&rows, &self.gap_labels);
-            self.append(vec![own]);
+            self.append(vec![self.own_rows(&rows)]);
         }
     }
 
@@ -200,7 +183,7 @@ impl Drain {
         if Instant::now() >= self.next_report {
             self.next_report = (self.next_report + REPORT_INTERVAL).max(Instant::now());
             let record = (self.report)(wall_us());
-            let own = self.own_rows(&[record], &self.own_labels);
+            let own = self.own_rows(&[record]);
             self.evaluate(own.family, &own.batch);
             appends.push(own);
         }
@@ -222,10 +205,10 @@ impl Drain {
         self.appender.append(appends);
         let losses = self.appender.take_losses();
         if !losses.is_empty() {
-            let rows: Vec<Gap> = losses.iter().map(|loss| self.gap_row(loss)).collect();
+            let now = wall_us();
+            let rows: Vec<Gap> = losses.iter().map(|loss| self.gap_row(now, loss)).collect();
             // Where memory is full, these rows push others out. The next drain takes those losses.
-            let own = self.own_rows(&rows, &self.gap_labels);
-            self.appender.append(vec![own]);
+            self.appender.append(vec![self.own_rows(&rows)]);
         }
     }
 
@@ -249,20 +232,22 @@ impl Drain {
         self.sources.sort_by_key(|source| source.family != FamilyId::of::<Collector>());
     }
 
-    fn own_rows<R: Record>(&self, rows: &[R], labels: &Labels) -> Append {
-        let (family, batch) = (FamilyId::of::<R>(), to_batch(&[rows], labels, &R::TABLE.schema()));
+    fn own_rows<R: Record>(&self, rows: &[R]) -> Append {
+        let family = FamilyId::of::<R>();
+        let batch = to_batch(&[rows], &self.labels[family], &R::TABLE.schema());
         self.latest.put(self.own, family, batch.clone());
         Append { family, batch }
     }
 
-    fn gap_row(&self, loss: &Loss) -> Gap {
+    fn gap_row(&self, now: i64, loss: &Loss) -> Gap {
+        let labels = &self.labels[FamilyId::of::<Gap>()];
         Gap {
-            collector: self.gap_labels.intern(loss.family.name()),
-            reason: self.gap_labels.intern(loss.reason),
+            collector: labels.intern(loss.family.name()),
+            reason: labels.intern(loss.reason),
             from_us: loss.time_range.0,
             to_us: loss.time_range.1,
             lost: loss.rows.cast_signed(),
-            ..Gap::absent(wall_us())
+            ..Gap::absent(now)
         }
     }
 }

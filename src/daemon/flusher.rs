@@ -1,10 +1,9 @@
 //! The flush thread: turns memory into Parquet files at low priority, where waiting for a disk delays nobody.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use crate::serve::OperatorError;
 use crate::store::writer::WriteError;
 use crate::store::{Flushed, Store};
 
@@ -12,7 +11,7 @@ use super::drain::Progress;
 
 /// How many flush requests may wait. A further one is refused.
 const REQUESTS_MAX: usize = 64;
-/// How often it is checked whether memory or the journal is filling up.
+/// How often it is checked whether memory or the journal is filling up, or the journal lost rows.
 const FILLING_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a flush waits for the drain before it.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
@@ -23,66 +22,45 @@ const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(16);
 
 /// Sends requests to the flush thread.
 #[derive(Clone, Debug)]
-pub(super) struct Flusher {
-    requests: SyncSender<Request>,
-    soon: Arc<AtomicBool>,
-}
+pub(super) struct Flusher(SyncSender<Request>);
 
 enum Request {
     Flush(SyncSender<Result<Flushed, WriteError>>),
     Stop,
 }
 
-/// Why a flush did not happen.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum FlushError {
-    #[error("{REQUESTS_MAX} flushes are waiting already")]
-    Busy,
-    #[error("the daemon is stopping")]
-    Stopping,
-    #[error("flush: {0}")]
-    Write(#[from] WriteError),
-}
-
 /// The flush thread's end of a [`Flusher`].
-pub(super) struct Requests {
-    received: Receiver<Request>,
-    soon: Arc<AtomicBool>,
-}
+pub(super) struct Requests(Receiver<Request>);
 
 impl Flusher {
     /// Both ends.
     pub(super) fn new() -> (Flusher, Requests) {
-        let (requests, received) = mpsc::sync_channel(REQUESTS_MAX);
-        let soon = Arc::new(AtomicBool::new(false));
-        (Flusher { requests, soon: Arc::clone(&soon) }, Requests { received, soon })
+        let (requests, received) = sync_channel(REQUESTS_MAX);
+        (Flusher(requests), Requests(received))
     }
 
     /// Flushes all rows sampled until now and waits for that. Blocks.
-    pub(super) fn flush(&self) -> Result<Flushed, FlushError> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        self.requests.try_send(Request::Flush(reply)).map_err(|error| match error {
-            mpsc::TrySendError::Full(_) => FlushError::Busy,
-            mpsc::TrySendError::Disconnected(_) => FlushError::Stopping,
+    pub(super) fn flush(&self) -> Result<Flushed, OperatorError> {
+        let stopping = || OperatorError::Unavailable("the daemon is stopping".into());
+        let (reply, answer) = sync_channel(1);
+        self.0.try_send(Request::Flush(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => OperatorError::Unavailable(format!("{REQUESTS_MAX} flushes are waiting already")),
+            TrySendError::Disconnected(_) => stopping(),
         })?;
-        Ok(answer.recv().map_err(|_| FlushError::Stopping)??)
-    }
-
-    /// Has memory flushed soon. Does not wait.
-    pub(super) fn flush_soon(&self) {
-        // Relaxed: the flag carries nothing but itself.
-        self.soon.store(true, Ordering::Relaxed);
+        let flushed = answer.recv().map_err(|_| stopping())?;
+        flushed.map_err(|error| OperatorError::Internal(format!("flush: {error}")))
     }
 
     /// Ends the thread after its current work.
     pub(super) fn stop(&self) {
         // A full queue delays the stop by the flushes in it. These are quick, one right after the other.
-        let _ = self.requests.send(Request::Stop);
+        let _ = self.0.send(Request::Stop);
     }
 }
 
 impl Requests {
-    /// Flushes every `interval`, when memory or the journal is half full, and on request, until stopped.
+    /// Flushes every `interval`, when memory or the journal is half full, when the journal lost rows, and on request, until
+    /// stopped.
     pub(super) fn serve_until_stopped(&self, interval: Duration, store: &Store, progress: &Progress) {
         let mut due = Instant::now() + interval;
         // Recovered rows go to disk at once: a kymo that is killed again and again may never reach `due`.
@@ -91,9 +69,10 @@ impl Requests {
         }
         let mut begun = Instant::now();
         let mut retry = RETRY_INTERVAL;
+        let mut wanted = false;
         loop {
             let patience = due.saturating_duration_since(Instant::now()).min(FILLING_CHECK_INTERVAL);
-            match self.received.recv_timeout(patience) {
+            match self.0.recv_timeout(patience) {
                 Ok(Request::Flush(reply)) => {
                     // The caller may be gone by now.
                     let _ = reply.try_send(flush(store, progress));
@@ -101,9 +80,10 @@ impl Requests {
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let soon = (self.soon.load(Ordering::Relaxed) || is_filling(store)) && begun.elapsed() >= retry;
+            wanted |= store.take_flush_wanted();
+            let soon = (wanted || is_filling(store)) && begun.elapsed() >= retry;
             if Instant::now() >= due || soon {
-                self.soon.store(false, Ordering::Relaxed);
+                wanted = false;
                 begun = Instant::now();
                 let outcome = flush(store, progress);
                 due = Instant::now() + if outcome.is_ok() { interval } else { interval.min(retry) };

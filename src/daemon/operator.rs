@@ -1,4 +1,4 @@
-//! The daemon's side of the control API.
+//! The parts of the daemon that its threads share, and its side of the control API.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -12,15 +12,16 @@ use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
 use crate::export::losses::LostExports;
 use crate::family::FamilyId;
 use crate::latest::LatestRows;
+use crate::query::Engine;
 use crate::serve::{DaemonStatus, Operator, OperatorError};
 use crate::store::partition::timestamp;
 use crate::store::{Flushed, Store};
 
-use super::collectors::{Collectors, CollectorsError};
+use super::collectors::Collectors;
 use super::drain::{FRESH_PATIENCE, Progress};
-use super::flusher::{FlushError, Flusher};
+use super::flusher::Flusher;
 
-/// The daemon as the control API reaches it.
+/// What the daemon's threads and the control API share.
 #[derive(Clone)]
 pub(super) struct Daemon {
     pub(super) store: Arc<Store>,
@@ -28,6 +29,7 @@ pub(super) struct Daemon {
     pub(super) collectors: Arc<Collectors>,
     pub(super) flusher: Flusher,
     pub(super) progress: Arc<Progress>,
+    pub(super) engine: Engine,
     pub(super) board: Arc<Board>,
     pub(super) outbox: Outbox,
     pub(super) exports: LostExports,
@@ -44,21 +46,21 @@ impl Operator for Daemon {
         self.blocking(move |daemon| {
             let name = start.name.clone();
             daemon.collectors.start(start)?;
-            Ok(daemon.collectors.find(&name)?)
+            daemon.collectors.find(&name)
         })
         .await
     }
 
     async fn stop_collector(&self, name: &str) -> Result<CollectorStatus, OperatorError> {
         let name = name.to_owned();
-        self.blocking(move |daemon| Ok(daemon.collectors.stop(&name)?)).await
+        self.blocking(move |daemon| daemon.collectors.stop(&name)).await
     }
 
     async fn retune_collector(&self, retune: RetuneCollector) -> Result<CollectorStatus, OperatorError> {
         self.blocking(move |daemon| {
             let name = retune.name.clone();
             daemon.collectors.retune(retune)?;
-            Ok(daemon.collectors.find(&name)?)
+            daemon.collectors.find(&name)
         })
         .await
     }
@@ -83,13 +85,7 @@ impl Operator for Daemon {
     }
 
     async fn flush(&self) -> Result<Flushed, OperatorError> {
-        self.blocking(|daemon| {
-            daemon.flusher.flush().map_err(|error| match error {
-                FlushError::Busy | FlushError::Stopping => OperatorError::Unavailable(error.to_string()),
-                FlushError::Write(_) => OperatorError::Internal(error.to_string()),
-            })
-        })
-        .await
+        self.blocking(|daemon| daemon.flusher.flush()).await
     }
 
     async fn alerts(&self) -> Result<Vec<RuleStatus>, OperatorError> {
@@ -132,18 +128,6 @@ impl Daemon {
             found_at_start: self.found.clone(),
             lost_notifications: self.outbox.lost(),
             lost_exports: self.exports.count(),
-        }
-    }
-}
-
-impl From<CollectorsError> for OperatorError {
-    fn from(error: CollectorsError) -> OperatorError {
-        let message = error.to_string();
-        match error {
-            CollectorsError::Wrong(error) => OperatorError::Collector(error),
-            CollectorsError::Missing { .. } => OperatorError::NotFound(message),
-            CollectorsError::Thread { .. } => OperatorError::Internal(message),
-            CollectorsError::Stopping => OperatorError::Unavailable(message),
         }
     }
 }

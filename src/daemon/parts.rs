@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::alert;
 use crate::alert::notify::Deliverer;
@@ -18,14 +18,16 @@ use crate::store::{Appender, Store};
 
 use super::collectors::Collectors;
 use super::drain::{Drain, FRESH_PATIENCE, Progress};
-use super::flusher::Flusher;
+use super::flusher::{Flusher, Requests};
 use super::operator::Daemon;
-use super::report::Report;
-use super::threads::Work;
 
 /// The parts of a daemon.
 pub(super) struct Parts {
-    pub(super) work: Work,
+    pub(super) daemon: Daemon,
+    pub(super) drain: Drain,
+    pub(super) drain_interval: Duration,
+    pub(super) requests: Requests,
+    pub(super) flush_interval: Duration,
     pub(super) server: Server,
     pub(super) deliverer: Deliverer,
     /// Those of the configuration.
@@ -33,10 +35,8 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Binds the port and connects the parts. `found` is what the start found in the data folder.
-    ///
-    /// # Errors
-    /// When the port cannot be bound or a part does not accept its settings.
+    /// Binds the port and connects the parts. `found` is what the start found in the data folder. Fails if the port cannot be
+    /// bound or a part does not accept its settings.
     pub(super) fn build(
         settings: Settings,
         store: Arc<Store>,
@@ -61,23 +61,15 @@ impl Parts {
             Arc::clone(&store),
             settings.context,
         ));
-        let report = Report {
-            store: Arc::clone(&store),
-            engine: engine.clone(),
-            outbox: outbox.clone(),
-            exports: telemetry.losses(),
-            collectors: Arc::clone(&collectors),
-        };
-        let report = Box::new(move |time| report.row(time));
-        let drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, &labels, report, Arc::clone(&progress));
         let (flusher, requests) = Flusher::new();
         let address = Arc::new(OnceLock::new());
         let daemon = Daemon {
-            store: Arc::clone(&store),
+            store,
             latest: Arc::clone(&latest),
-            collectors: Arc::clone(&collectors),
-            flusher: flusher.clone(),
+            collectors,
+            flusher,
             progress: Arc::clone(&progress),
+            engine: engine.clone(),
             board,
             outbox,
             exports: telemetry.losses(),
@@ -86,12 +78,15 @@ impl Parts {
             started,
             found,
         };
-        let server = Server::bind(settings.serve, Arc::new(daemon), engine)?;
+        let reporter = daemon.clone();
+        let report = Box::new(move |time| reporter.report(time));
+        let drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, labels, report, progress);
+        let server = Server::bind(settings.serve, Arc::new(daemon.clone()), engine)?;
         address.get_or_init(|| server.local_addr());
         telemetry.start_metrics(&settings.metrics, &latest)?;
         let (drain_interval, flush_interval) = (settings.drain_interval, settings.flush_interval);
-        let work = Work { store, progress, collectors, flusher, requests, drain, drain_interval, flush_interval };
-        Ok(Parts { work, server, deliverer, collectors: settings.collectors })
+        let collectors = settings.collectors;
+        Ok(Parts { daemon, drain, drain_interval, requests, flush_interval, server, deliverer, collectors })
     }
 }
 

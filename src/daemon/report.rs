@@ -1,30 +1,15 @@
 //! The daemon's own figures, for the table `kymo`.
 
-use std::sync::Arc;
-
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::alert::notify::Outbox;
-use crate::export::losses::LostExports;
 use crate::family::kymo::Kymo;
-use crate::query::Engine;
 use crate::record::{ABSENT, Record};
-use crate::store::Store;
 
-use super::collectors::Collectors;
+use super::operator::Daemon;
 
-/// Where the figures come from.
-pub(super) struct Report {
-    pub(super) store: Arc<Store>,
-    pub(super) engine: Engine,
-    pub(super) outbox: Outbox,
-    pub(super) exports: LostExports,
-    pub(super) collectors: Arc<Collectors>,
-}
-
-impl Report {
-    /// The figures as of now, for a row at `time`.
-    pub(super) fn row(&self, time: i64) -> Kymo {
+impl Daemon {
+    /// A row of the table `kymo` at `time`, with the figures as of now.
+    pub(super) fn report(&self, time: i64) -> Kymo {
         let stats = self.store.stats();
         let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         Kymo {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use crate::store::{Appender, Store};
+use crate::store::Appender;
 
-use super::collectors::Collectors;
-use super::drain::{Drain, Progress};
-use super::flusher::{Flusher, Requests};
+use super::drain::Drain;
+use super::flusher::Requests;
+use super::operator::Daemon;
 use super::upkeep::Upkeep;
 
 /// How often the threads are checked, and changes of the collectors' health are logged.
@@ -22,24 +22,9 @@ const FLUSH_NICE: i32 = 10;
 /// Added to the upkeep thread's nice value: its work is never urgent.
 const UPKEEP_NICE: i32 = 19;
 
-/// What the threads work with.
-pub(super) struct Work {
-    pub(super) store: Arc<Store>,
-    pub(super) progress: Arc<Progress>,
-    pub(super) collectors: Arc<Collectors>,
-    pub(super) flusher: Flusher,
-    pub(super) requests: Requests,
-    pub(super) drain: Drain,
-    pub(super) drain_interval: Duration,
-    pub(super) flush_interval: Duration,
-}
-
 /// The running threads, apart from the collectors'.
 pub(super) struct Threads {
-    store: Arc<Store>,
-    progress: Arc<Progress>,
-    collectors: Arc<Collectors>,
-    flusher: Flusher,
+    daemon: Daemon,
     upkeep: Arc<Upkeep>,
     /// Returns the rows that may still wait for the journal.
     drain: JoinHandle<Appender>,
@@ -52,41 +37,37 @@ pub(super) struct Threads {
 
 impl Threads {
     /// Starts all of them. Nothing is sampled yet.
-    ///
-    /// # Errors
-    /// When the system gives no thread.
-    pub(super) fn start(work: Work) -> anyhow::Result<Threads> {
-        let Work { store, progress, collectors, flusher, requests, drain, drain_interval, flush_interval } = work;
-        let (write_journal, sync_journal) = store.start_journal();
+    pub(super) fn start(
+        daemon: Daemon,
+        drain: Drain,
+        requests: Requests,
+        drain_interval: Duration,
+        flush_interval: Duration,
+    ) -> anyhow::Result<Threads> {
+        let (write_journal, sync_journal) = daemon.store.start_journal();
         let journal = [spawn("kymo-journal", write_journal)?, spawn("kymo-sync", sync_journal)?];
         let drain = spawn("kymo-drain", move || drain.run(drain_interval))?;
-        let flush = {
-            let (store, progress) = (Arc::clone(&store), Arc::clone(&progress));
-            spawn("kymo-flush", move || {
-                lower_priority(FLUSH_NICE);
-                requests.serve_until_stopped(flush_interval, &store, &progress);
-            })?
-        };
+        let (store, progress) = (Arc::clone(&daemon.store), Arc::clone(&daemon.progress));
+        let flush = spawn("kymo-flush", move || {
+            lower_priority(FLUSH_NICE);
+            requests.serve_until_stopped(flush_interval, &store, &progress);
+        })?;
         let upkeep = Arc::new(Upkeep::default());
-        let keep = {
-            let (store, upkeep) = (Arc::clone(&store), Arc::clone(&upkeep));
-            spawn("kymo-upkeep", move || {
-                lower_priority(UPKEEP_NICE);
-                upkeep.run(flush_interval, &store);
-            })?
-        };
-        let check = {
-            let (store, upkeep, flusher) = (Arc::clone(&store), Arc::clone(&upkeep), flusher.clone());
-            spawn("kymo-check", move || upkeep.check(&store, &flusher))?
-        };
-        Ok(Threads { store, progress, collectors, flusher, upkeep, drain, flush, keepers: [keep, check], journal })
+        let (store, keeping) = (Arc::clone(&daemon.store), Arc::clone(&upkeep));
+        let keep = spawn("kymo-upkeep", move || {
+            lower_priority(UPKEEP_NICE);
+            keeping.run(flush_interval, &store);
+        })?;
+        let (store, checking) = (Arc::clone(&daemon.store), Arc::clone(&upkeep));
+        let check = spawn("kymo-check", move || checking.check(&store))?;
+        Ok(Threads { daemon, upkeep, drain, flush, keepers: [keep, check], journal })
     }
 
     /// Logs changes of the collectors' health. Ends, with an error, when a thread has ended that must not.
     pub(super) async fn watch(&self) -> anyhow::Error {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
-            self.collectors.log_changes();
+            self.daemon.collectors.log_changes();
             let threads = [&self.flush].into_iter().chain(&self.keepers).chain(&self.journal);
             if let Some(name) = ended(&self.drain).or_else(|| threads.into_iter().find_map(ended)) {
                 return anyhow!("the thread {name} ended unexpectedly; this is a bug");
@@ -94,28 +75,24 @@ impl Threads {
         }
     }
 
-    /// Stops sampling, drains the rings and flushes memory.
-    ///
-    /// # Errors
-    /// When a thread panicked or memory could not be flushed.
+    /// Stops sampling, drains the rings and flushes memory. Fails if a thread panicked or memory could not be flushed.
     pub(super) fn stop(self) -> anyhow::Result<()> {
-        self.collectors.stop_all();
-        self.progress.stop();
+        let Daemon { store, progress, collectors, flusher, .. } = self.daemon;
+        collectors.stop_all();
+        progress.stop();
         // If the drain thread panicked, the rows left in the rings are lost.
         let drained = self.drain.join().map_err(|_| anyhow!("the drain thread panicked"));
-        self.flusher.stop();
+        flusher.stop();
         self.upkeep.stop();
         let flushed = join("flush", [self.flush]);
         let kept = join("upkeep", self.keepers);
-        self.store.stop_journal();
+        store.stop_journal();
         let journaled = join("journal", self.journal);
         // The appender shows the rows that it held back for the journal.
         let drained = drained.map(drop);
-        let last = self
-            .store
-            .flush()
-            .context("flush the rows in memory; the next start recovers those that are in the journal")?;
-        self.store.close();
+        let last =
+            store.flush().context("flush the rows in memory; the next start recovers those that are in the journal")?;
+        store.close();
         tracing::info!(rows = last.rows, files = last.files.len(), "flushed");
         drained.and(flushed).and(kept).and(journaled)
     }

@@ -8,8 +8,6 @@ use crate::sampler::wall_us;
 use crate::store::Store;
 use crate::store::writer::WriteError;
 
-use super::flusher::Flusher;
-
 /// How often files are searched that must be deleted or merged.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// How often problems of the disk are searched.
@@ -43,12 +41,10 @@ impl Upkeep {
         }
     }
 
-    /// Looks for problems that no call to the store reports, until stopped. Has memory flushed when the journal lost rows.
-    pub(super) fn check(&self, store: &Store, flusher: &Flusher) {
+    /// Looks for problems that no call to the store reports, until stopped.
+    pub(super) fn check(&self, store: &Store) {
         while self.sleep(CHECK_INTERVAL) {
-            if store.check() {
-                flusher.flush_soon();
-            }
+            store.check();
         }
     }
 

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 
 use super::hot::{HotBatch, merge_tail, row_bytes};
 use super::shared::{Dropped, Loss, State, Store};
-use super::view::{TableView, View};
+use super::view::View;
 use crate::family::{FamilyId, PerFamily};
 
 /// Rows that the journal cannot take are shown after this time.
@@ -103,19 +103,17 @@ impl Drop for Appender {
 impl Store {
     /// Shows new rows, and drops the oldest where memory is full.
     fn show(&self, rows: Vec<(FamilyId, HotBatch)>) {
-        let mut state = self.lock();
-        let mut view = View::clone(&self.view.load());
-        for (family, rows) in rows {
-            let table_state = &mut state.tables[family];
-            let mut table = TableView::clone(&view.tables[family]);
-            table_state.end_seq = rows.end_seq();
-            table_state.hot_rows += rows.batch.num_rows() as u64;
-            table.hot.push(Arc::new(rows));
-            merge_tail(&mut table.hot, table_state.frozen_seq);
-            view.tables[family] = Arc::new(table);
-        }
-        drop_excess(&mut view, &mut state, self.settings.hot_bytes_max);
-        self.view.store(Arc::new(view));
+        self.change(|view, state| {
+            for (family, rows) in rows {
+                let table = &mut state.tables[family];
+                let hot = &mut Arc::make_mut(&mut view.tables[family]).hot;
+                table.end_seq = rows.end_seq();
+                table.hot_rows += rows.batch.num_rows() as u64;
+                hot.push(Arc::new(rows));
+                merge_tail(hot, table.frozen_seq);
+            }
+            drop_excess(view, state, self.settings.hot_bytes_max);
+        });
     }
 }
 
@@ -124,11 +122,11 @@ fn drop_excess(view: &mut View, state: &mut State, hot_bytes_max: u64) {
     while state.hot_bytes() > hot_bytes_max {
         let bytes = |family: &FamilyId| state.tables[*family].hot_rows * row_bytes(family.table);
         let Some(family) = FamilyId::all().max_by_key(bytes) else { break };
-        let mut table = TableView::clone(&view.tables[family]);
-        if table.hot.is_empty() {
+        let hot = &mut Arc::make_mut(&mut view.tables[family]).hot;
+        if hot.is_empty() {
             break;
         }
-        let oldest = table.hot.remove(0);
+        let oldest = hot.remove(0);
         let rows = oldest.batch.num_rows() as u64;
         state.tables[family].hot_rows -= rows;
         let loss = Loss { family, reason: "memory full", rows, time_range: oldest.time_range };
@@ -138,6 +136,5 @@ fn drop_excess(view: &mut View, state: &mut State, hot_bytes_max: u64) {
             state.lost_rows += rows;
             state.losses.push(loss);
         }
-        view.tables[family] = Arc::new(table);
     }
 }

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{RecordBatch, new_null_array};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::errors::ParquetError;
 
 use super::disk::DiskError;
+use super::hot::times;
 use super::lake::DataFile;
-use super::writer::{WriteError, times};
+use super::writer::{WriteBatch, WriteError, by_time};
 use crate::record::Table;
 
 /// Rows are read and written in batches of so many.
@@ -33,8 +33,7 @@ const FILES_MAX: usize = 4_096;
 /// The groups of files to merge, for each period of length `window` that ended at least `settle` before `now` (µs since the
 /// epoch). A file belongs to the period in which its rows begin. A group ends where sequence numbers are missing or times
 /// go back. `files` are in the order of their sequence numbers.
-#[must_use]
-pub fn due(files: &[Arc<DataFile>], now: i64, window: Duration, settle: Duration) -> Vec<Vec<Arc<DataFile>>> {
+pub(super) fn due(files: &[Arc<DataFile>], now: i64, window: Duration, settle: Duration) -> Vec<Vec<Arc<DataFile>>> {
     let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).max(1);
     let window = micros(window);
     let first_open = now.saturating_sub(micros(settle)).div_euclid(window);
@@ -50,108 +49,57 @@ pub fn due(files: &[Arc<DataFile>], now: i64, window: Duration, settle: Duration
     runs.filter(is_due).map(<[_]>::to_vec).collect()
 }
 
-/// The rows of files in the order of time, a batch at a time.
-#[derive(Debug)]
-pub(super) struct Merge<'a> {
-    table: &'static Table,
-    schema: SchemaRef,
-    files: &'a [Arc<DataFile>],
-    /// For each file the earliest time in any later one.
-    later: Vec<i64>,
-    /// The index of the file that is being read.
-    at: usize,
-    reader: Option<ParquetRecordBatchReader>,
-    /// Rows that may have to follow others which are not read yet.
-    held: Option<RecordBatch>,
-    /// How many rows are not returned yet.
-    left: u64,
-    stop: &'a AtomicBool,
-    ended: bool,
-}
-
-impl<'a> Merge<'a> {
-    /// Merges `files` of `table`, which are in the order of their sequence numbers. Ends with an error once `stop` is set.
-    pub(super) fn new(table: &'static Table, files: &'a [Arc<DataFile>], stop: &'a AtomicBool) -> Merge<'a> {
-        let mut later = vec![i64::MAX; files.len()];
-        for at in (1..files.len()).rev() {
-            later[at - 1] = later[at].min(files[at].time_range.0);
-        }
-        let left = files.iter().map(|file| file.rows).sum();
-        let schema = table.plain_schema();
-        Merge { table, schema, files, later, at: 0, reader: None, held: None, left, stop, ended: false }
+/// Hands the rows of `files` to `write` in the order of time, a batch at a time. The files are in the order of their sequence
+/// numbers. Ends with an error once `stop` is set.
+pub(super) fn merge(
+    table: &Table,
+    schema: &SchemaRef,
+    files: &[Arc<DataFile>],
+    stop: &AtomicBool,
+    write: &mut WriteBatch<'_>,
+) -> Result<(), WriteError> {
+    let failed = |source: ArrowError| WriteError::Sort(table.name, source.into());
+    // For each file the earliest time in any later one.
+    let mut later = vec![i64::MAX; files.len()];
+    for at in (1..files.len()).rev() {
+        later[at - 1] = later[at].min(files[at].time_range.0);
     }
-
-    /// The next rows in the order of the files, and a time: all rows up to that time have been read then.
-    fn read(&mut self) -> Result<Option<(RecordBatch, i64)>, WriteError> {
-        while let Some(file) = self.files.get(self.at) {
-            let failed = |source| WriteError::Read { path: file.path.clone(), source };
-            if self.reader.is_none() {
-                self.reader = Some(open(&file.path)?);
-            }
-            let Some(batch) = self.reader.as_mut().and_then(Iterator::next) else {
-                (self.reader, self.at) = (None, self.at + 1);
-                continue;
-            };
-            let batch = batch.and_then(|batch| conform(&batch, &self.schema)).map_err(|error| failed(error.into()))?;
-            let last = times(&batch).last().copied().unwrap_or(i64::MIN);
-            return Ok(Some((batch, last.min(self.later[self.at]))));
-        }
-        Ok(None)
-    }
-
-    fn advance(&mut self) -> Result<Option<RecordBatch>, WriteError> {
-        let failed = |source: ArrowError| WriteError::Encode { table: self.table.name, source: source.into() };
-        loop {
+    // Rows that may have to follow others which are not read yet.
+    let mut held: Option<RecordBatch> = None;
+    let mut rows = 0;
+    for (file, later) in files.iter().zip(later) {
+        for batch in open(&file.path)? {
             // Relaxed: the flag guards no other data.
-            if self.stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) {
                 return Err(WriteError::Stopped);
             }
-            let Some((batch, known)) = self.read()? else { return Ok(self.held.take()) };
-            let all = match self.held.take() {
+            let batch = batch.and_then(|batch| conform(&batch, schema));
+            let batch = batch.map_err(|error| WriteError::parquet("read", &file.path)(error.into()))?;
+            rows += batch.num_rows() as u64;
+            // All rows up to this time have been read.
+            let known = times(&batch).last().map_or(i64::MIN, |last| later.min(*last));
+            let all = match held.take() {
                 None => batch,
-                Some(held) => {
-                    by_time(&concat_batches(&self.schema, [&held, &batch]).map_err(failed)?).map_err(failed)?
-                }
+                Some(held) => by_time(concat_batches(schema, [&held, &batch]).map_err(failed)?).map_err(failed)?,
             };
             let ready = times(&all).partition_point(|time| *time <= known);
             if ready < all.num_rows() {
-                self.held = Some(all.slice(ready, all.num_rows() - ready));
+                held = Some(all.slice(ready, all.num_rows() - ready));
             }
             if ready > 0 {
-                return Ok(Some(all.slice(0, ready)));
+                write(&all.slice(0, ready))?;
             }
         }
     }
-}
-
-impl Iterator for Merge<'_> {
-    type Item = Result<RecordBatch, WriteError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        let next = self.advance().transpose();
-        match &next {
-            Some(Ok(batch)) => self.left = self.left.wrapping_sub(batch.num_rows() as u64),
-            Some(Err(_)) => self.ended = true,
-            None => {
-                self.ended = true;
-                if self.left != 0 {
-                    return Some(Err(WriteError::Rows { table: self.table.name }));
-                }
-            }
-        }
-        next
-    }
+    held.iter().try_for_each(write)?;
+    let expected: u64 = files.iter().map(|file| file.rows).sum();
+    if rows == expected { Ok(()) } else { Err(WriteError::Rows(table.name)) }
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReader, WriteError> {
     let file = File::open(path).map_err(DiskError::of("open", path))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map(|builder| builder.with_batch_size(BATCH_ROWS));
-    reader
-        .and_then(ParquetRecordBatchReaderBuilder::build)
-        .map_err(|source: ParquetError| WriteError::Read { path: path.into(), source })
+    reader.and_then(ParquetRecordBatchReaderBuilder::build).map_err(WriteError::parquet("read", path))
 }
 
 /// The rows with all columns of `schema`. Columns that an older file lacks are null.
@@ -161,16 +109,6 @@ fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Arrow
         None => new_null_array(field.data_type(), batch.num_rows()),
     });
     RecordBatch::try_new(Arc::clone(schema), columns.collect())
-}
-
-fn by_time(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let times = times(batch);
-    if times.is_sorted() {
-        return Ok(batch.clone());
-    }
-    let mut order: Vec<u32> = (0..).take(times.len()).collect();
-    order.sort_by_key(|row| times[*row as usize]);
-    take_record_batch(batch, &UInt32Array::from(order))
 }
 
 #[cfg(test)]

@@ -26,41 +26,32 @@ pub enum FolderError {
         holder: String,
     },
     /// Somebody put another folder in the place of the one that is recorded into.
-    #[error("data folder {} has recordings of another kymo now; restart this one to go on in it", path.display())]
-    Replaced {
-        /// The data folder.
-        path: PathBuf,
-    },
+    #[error("data folder {} has recordings of another kymo now; restart this one to go on in it", .0.display())]
+    Replaced(PathBuf),
     /// There is no lake in it.
-    #[error("{} holds no recordings: there is no folder {} in it", path.display(), LAKE)]
-    NoLake {
-        /// The folder.
-        path: PathBuf,
-    },
+    #[error("{} holds no recordings: there is no folder {} in it", .0.display(), LAKE)]
+    NoLake(PathBuf),
 }
 
 /// The paths in a folder, in the order of names. None if it is absent or no folder.
-///
-/// # Errors
-/// When the folder cannot be read.
 pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
-    let io = |source| FolderError::from(DiskError::of("read folder", folder)(source));
-    let listing = match fs::read_dir(folder) {
-        Ok(listing) => listing,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
+    let listed = fs::read_dir(folder).and_then(|listing| listing.map(|entry| Ok(entry?.path())).collect());
+    match listed {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        listed => {
+            let mut paths: Vec<PathBuf> = listed.map_err(DiskError::of("read folder", folder))?;
+            paths.sort();
+            Ok(paths)
         }
-        Err(error) => return Err(io(error)),
-    };
-    let mut paths = listing.map(|entry| Ok(entry.map_err(io)?.path())).collect::<Result<Vec<_>, FolderError>>()?;
-    paths.sort();
-    Ok(paths)
+    }
+}
+
+/// The name at the end of a path; empty if it has none that is UTF-8.
+pub(super) fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 /// Whether a file is below the folder of the lake or of the journal.
-///
-/// # Errors
-/// When a folder cannot be read.
 pub(super) fn has_recordings(data: &Path) -> Result<bool, FolderError> {
     let mut folders = vec![data.join(LAKE), data.join(JOURNAL)];
     while let Some(folder) = folders.pop() {

@@ -25,30 +25,22 @@ pub trait DiskFile: Debug + Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// The changes that the store makes to a file system.
+/// The changes that the store makes to a file system. All functions fail when the disk refuses.
+#[expect(clippy::missing_errors_doc, reason = "said above")]
 pub trait Disk: Debug + Send + Sync {
     /// Makes an empty file. Empties one that is there.
-    ///
-    /// # Errors
-    /// When the disk refuses, as all functions here.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives a file another name (`rename(2)`). Replaces a file that has it.
-    #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
-    #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Cuts a file to `len` bytes and syncs it.
-    #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn cut(&self, path: &Path, len: u64) -> io::Result<()>;
     /// Makes a folder. No error if it is there already.
-    #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// Removes a folder if it is empty.
-    #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
     /// Waits until the names in a folder are on the device (`fsync(2)`).
-    #[expect(clippy::missing_errors_doc, reason = "said above")]
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 }
 
@@ -71,30 +63,22 @@ impl DiskError {
     }
 }
 
-/// A point at which tests kill the process or have an operation fail.
-///
-/// # Errors
-/// Only in tests.
+/// A point at which tests kill the process or have an operation fail. Does nothing else.
 pub(super) fn step(name: &'static str) -> io::Result<()> {
     fail::fail_point!(name, |_| Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())));
     let _ = name;
     Ok(())
 }
 
-/// Makes `folder` and the missing folders above it up to `root`. Syncs every folder that got a new name.
-///
-/// # Errors
-/// When the disk refuses.
-pub(super) fn create_folders(disk: &dyn Disk, root: &Path, folder: &Path) -> Result<(), DiskError> {
-    let mut missing: Vec<&Path> =
-        folder.ancestors().take_while(|ancestor| *ancestor != root && !ancestor.is_dir()).collect();
-    // An empty path is the working folder.
-    if !root.as_os_str().is_empty() && !root.is_dir() {
-        missing.push(root);
-    }
-    for folder in missing.into_iter().rev() {
+/// Makes `folder` and those above it up to `root`, which is there, and syncs their names. One that is there may not be on the
+/// device: another process may have made it and been killed before the sync.
+pub(super) fn make_folders(disk: &dyn Disk, root: &Path, folder: &Path) -> Result<(), DiskError> {
+    let below: Vec<&Path> = folder.ancestors().take_while(|one| *one != root).collect();
+    for folder in below.into_iter().rev() {
         disk.create_folder(folder).map_err(DiskError::of("create folder", folder))?;
-        sync_name(disk, folder)?;
+        // The folder above has the name. An empty path is the working folder.
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        disk.sync_folder(parent).map_err(DiskError::of("sync folder", parent))?;
     }
     Ok(())
 }
@@ -104,22 +88,13 @@ pub(super) fn is_absent(path: &Path) -> bool {
     path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Syncs the folder above this one, which holds its name.
-///
-/// # Errors
-/// When the disk refuses.
-pub(super) fn sync_name(disk: &dyn Disk, folder: &Path) -> Result<(), DiskError> {
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    disk.sync_folder(parent).map_err(DiskError::of("sync folder", parent))
-}
-
 /// The disk of this host.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalDisk;
 
 impl Disk for LocalDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(LocalFile(File::create(path)?)))
+        Ok(Arc::new(File::create(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -152,15 +127,13 @@ impl Disk for LocalDisk {
     }
 }
 
-#[derive(Debug)]
-struct LocalFile(File);
-
-impl DiskFile for LocalFile {
+impl DiskFile for File {
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        (&self.0).write_all(bytes)
+        let mut file = self;
+        file.write_all(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.sync_all()
     }
 }

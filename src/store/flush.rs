@@ -10,7 +10,7 @@ use super::lake::DataFile;
 use super::shared::{Dropped, Loss, Store};
 use super::trouble::Part;
 use super::view::{TableView, View};
-use super::writer::{self, Provenance, Rows, WriteError};
+use super::writer::{WriteError, split_by_date};
 use crate::family::{FamilyId, PerFamily};
 
 /// What a flush did.
@@ -35,7 +35,7 @@ impl Store {
     pub fn flush(&self) -> Result<Flushed, WriteError> {
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
-        if let Err(error) = self.lake.lock().hold() {
+        if let Err(error) = self.folder_lock.hold() {
             self.troubles.bad(Part::Folder, &error);
             self.lock().failed_flushes += 1;
             return Err(error.into());
@@ -45,8 +45,7 @@ impl Store {
         let mut flushed = Flushed::default();
         let mut failure = None;
         for (family, table) in frozen.tables.iter() {
-            let provenance = Provenance { table: family.table, host: &self.settings.host, interval: intervals[family] };
-            if let Err(error) = self.flush_table(provenance, table, &mut flushed) {
+            if let Err(error) = self.flush_table(table, intervals[family], &mut flushed) {
                 failure = failure.or(Some(error));
             }
         }
@@ -57,38 +56,29 @@ impl Store {
         if failure.is_none() {
             self.troubles.good(Part::JournalSize);
         }
-        let mut state = self.lock();
         flushed.took = begun.elapsed();
-        match failure {
-            None => {
-                state.flushes += 1;
-                Ok(flushed)
-            }
-            Some(error) => {
-                state.failed_flushes += 1;
-                Err(error)
-            }
-        }
+        let mut state = self.lock();
+        let counter = if failure.is_none() { &mut state.flushes } else { &mut state.failed_flushes };
+        *counter += 1;
+        failure.map_or(Ok(flushed), Err)
     }
 
     /// Publishes the rows of a table, a file for each day, and shows each file in the place of its rows.
     pub(super) fn flush_table(
         &self,
-        provenance: Provenance<'_>,
         table: &TableView,
+        interval: Option<Duration>,
         flushed: &mut Flushed,
     ) -> Result<(), WriteError> {
         // Numbers of recovered rows may have gaps. Those of a file have none, so each run gets its own.
         for run in table.hot.chunk_by(|one, next| one.end_seq() == next.first_seq) {
-            let batches = run.iter().map(|hot| hot.batch.clone()).collect();
-            let rows = Rows { first_seq: run[0].first_seq, batches };
-            for (date, day) in writer::split_by_date(&rows) {
-                let file = self.publisher.publish_rows(provenance, date, &day)?;
+            for day in split_by_date(run) {
+                let file = self.publish_rows(table.family.table, interval, day)?;
                 flushed.rows += file.rows;
                 flushed.bytes += file.bytes;
                 flushed.files.push(file.path.clone());
                 self.replace_hot(table.family, Arc::new(file));
-                step("flush.swapped").map_err(DiskError::of("publish", self.lake.root()))?;
+                step("flush.swapped").map_err(DiskError::of("publish", &self.lake))?;
             }
         }
         Ok(())
@@ -114,14 +104,12 @@ impl Store {
 
     /// Shows a file in the place of its rows.
     fn replace_hot(&self, family: FamilyId, file: Arc<DataFile>) {
-        let mut state = self.lock();
-        let mut view = View::clone(&self.view.load());
-        let mut table = TableView::clone(&view.tables[family]);
-        table.hot = table.hot.iter().filter_map(|hot| hot::from(hot, file.end_seq)).collect();
-        state.tables[family].hot_rows = table.hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
-        table.files = Arc::new(table.files.iter().cloned().chain([file]).collect());
-        view.tables[family] = Arc::new(table);
-        self.view.store(Arc::new(view));
+        self.change(|view, state| {
+            let table = Arc::make_mut(&mut view.tables[family]);
+            table.hot = table.hot.iter().filter_map(|hot| hot::from(hot, file.end_seq)).collect();
+            state.tables[family].hot_rows = table.hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
+            table.files = Arc::new(table.files.iter().cloned().chain([file]).collect());
+        });
     }
 
     /// Ends a flush. Rows that were dropped during it and that no file has are lost.

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 
 use crate::batch;
 use crate::record::{Table, Type};
-
-use super::writer;
 
 /// This many neighbouring batches of about equal size are merged. So a table in memory is a handful of batches, and each
 /// row is copied a few times only.
@@ -30,7 +29,7 @@ impl HotBatch {
     /// The rows of `batch`, the first of which has the sequence number `first_seq`.
     #[must_use]
     pub fn new(first_seq: u64, batch: RecordBatch) -> HotBatch {
-        let time_range = writer::time_range(std::slice::from_ref(&batch));
+        let time_range = time_range(&batch);
         HotBatch { first_seq, batch, time_range }
     }
 
@@ -55,9 +54,7 @@ pub(super) fn merge_tail(hot: &mut Vec<Arc<HotBatch>>, frozen_seq: u64) {
         let batches: Vec<RecordBatch> = tail.iter().map(|one| one.batch.clone()).collect();
         // They have one schema, so merging does not fail. If it did, the batches would stay apart.
         let Ok(batch) = batch::merge(&batches) else { return };
-        let time_range = tail
-            .iter()
-            .fold((i64::MAX, i64::MIN), |(low, high), one| (low.min(one.time_range.0), high.max(one.time_range.1)));
+        let time_range = span(tail.iter().map(|one| one.time_range)).unwrap_or_default();
         let merged = HotBatch { first_seq: tail[0].first_seq, batch, time_range };
         hot.truncate(hot.len() - run);
         hot.push(Arc::new(merged));
@@ -78,4 +75,20 @@ pub(super) fn from(hot: &Arc<HotBatch>, seq: u64) -> Option<Arc<HotBatch>> {
 /// Bytes that a row takes in memory. The dictionaries of labels are shared and do not count.
 pub(super) fn row_bytes(table: &Table) -> u64 {
     table.columns.iter().map(|column| if column.ty == Type::Text { 4 } else { 8 }).sum()
+}
+
+/// The `time` column's values, µs.
+pub(super) fn times(batch: &RecordBatch) -> &[i64] {
+    batch.column(0).as_primitive::<TimestampMicrosecondType>().values()
+}
+
+/// Smallest and greatest `time` of a batch, µs; (0, 0) without rows.
+pub(super) fn time_range(batch: &RecordBatch) -> (i64, i64) {
+    let times = || times(batch).iter().copied();
+    (times().min().unwrap_or(0), times().max().unwrap_or(0))
+}
+
+/// The range of times that has all of `ranges`.
+pub(super) fn span(ranges: impl IntoIterator<Item = (i64, i64)>) -> Option<(i64, i64)> {
+    ranges.into_iter().reduce(|(low, high), (first, last)| (low.min(first), high.max(last)))
 }

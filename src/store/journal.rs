@@ -23,15 +23,16 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 
+use super::data_folder::JOURNAL;
 use super::disk::{Disk, DiskError, DiskFile, step};
 use super::lock::FolderLock;
+use super::settings::StoreSettings;
 use super::trouble::{Part, Troubles};
 use crate::family::{FamilyId, PerFamily};
 use encode::Encoder;
 use queue::Chunk;
-pub use segment::SUFFIX;
-pub(super) use segment::{ASIDE, Sealed, aside, end_seq_max, missing_rows, segment_number};
-use segment::{Open, segment_name};
+use segment::segment_name;
+pub(super) use segment::{Segment, aside, end_seq_max, missing_rows, parse_path};
 use state::{State, Writer};
 
 /// How long the drain thread waits for a write. After one that took longer it waits no more until the disk has caught up.
@@ -41,21 +42,13 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Troubles reports a sync that takes longer.
 const SYNC_PATIENCE: Duration = Duration::from_millis(900);
 
-/// What a journal is given.
-#[derive(Clone, Debug)]
-pub(super) struct JournalSettings {
-    pub(super) host: String,
-    pub(super) bytes_max: u64,
-    pub(super) sync_interval: Duration,
-}
-
 /// The journal of a running daemon. Shared by its threads.
 #[derive(Debug)]
 pub(super) struct Journal {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     lock: Arc<FolderLock>,
-    settings: JournalSettings,
+    settings: StoreSettings,
     troubles: Arc<Troubles>,
     encoder: Mutex<Encoder>,
     state: Mutex<State>,
@@ -70,23 +63,22 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// A journal in `folder`, which is there. `left` are its segments so far. The next segment has the number `next_number`,
-    /// which must be greater than theirs and than all sequence numbers so far.
+    /// A journal whose folder is there. `left` are its segments so far. The next segment has the number `next_number`, which
+    /// must be greater than theirs and than all sequence numbers so far.
     pub(super) fn new(
         disk: Arc<dyn Disk>,
-        folder: PathBuf,
         lock: Arc<FolderLock>,
-        settings: JournalSettings,
+        settings: &StoreSettings,
         troubles: Arc<Troubles>,
-        left: Vec<Sealed>,
+        left: Vec<Segment>,
         next_number: u64,
     ) -> Journal {
         Journal {
             disk,
-            folder,
+            folder: settings.path.join(JOURNAL),
             lock,
             encoder: Mutex::new(Encoder::new(settings.host.clone())),
-            settings,
+            settings: settings.clone(),
             troubles,
             state: Mutex::new(State::new(left, next_number)),
             syncing: Mutex::default(),
@@ -108,30 +100,37 @@ impl Journal {
         // Also for rows that go to no segment: see `end_seq_max`.
         state.next_number = end_seqs.iter().map(|(_, end_seq)| *end_seq).fold(number + 1, u64::max);
         if state.writer == Writer::Absent {
-            return state.queue.done();
+            return state.queue.done;
         }
         let rotate = std::mem::take(&mut state.rotate);
         if rotate && state.retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
             state.give_up(rows);
-            return state.queue.submitted();
+            return state.queue.submitted;
         }
         let bytes = state.queue.buffer();
         drop(state);
         let mut chunk = Chunk { bytes, begins: rotate.then_some(number), end_seqs, rows };
-        self.encode(&mut chunk, batches);
+        let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        if rotate {
+            encoder.begin(&mut chunk.bytes, number);
+        }
+        for &(family, first_seq, batch) in batches {
+            encoder.rows(&mut chunk.bytes, family, first_seq, batch);
+        }
+        drop(encoder);
         let mut state = self.lock();
         if let Err(chunk) = state.queue.push(chunk) {
             self.troubles.bad(Part::Journal, "the disk does not keep up with the journal's writes");
             state.give_up(rows);
             state.queue.recycle(chunk.bytes);
-            return state.queue.submitted();
+            return state.queue.submitted;
         }
-        let target = state.queue.submitted();
+        let target = state.queue.submitted;
         self.submitted.notify_one();
         if state.queue.behind {
             return target;
         }
-        let waited = self.written.wait_timeout_while(state, PATIENCE, |state| state.queue.done() < target);
+        let waited = self.written.wait_timeout_while(state, PATIENCE, |state| state.queue.done < target);
         let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() {
             state.queue.behind = true;
@@ -140,20 +139,9 @@ impl Journal {
         target
     }
 
-    /// Fills a chunk with rows, and before them with what they need and the segment lacks.
-    fn encode(&self, chunk: &mut Chunk, batches: &[(FamilyId, u64, &RecordBatch)]) {
-        let mut encoder = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(number) = chunk.begins {
-            encoder.begin(&mut chunk.bytes, number);
-        }
-        for &(family, first_seq, batch) in batches {
-            encoder.rows(&mut chunk.bytes, family, first_seq, batch);
-        }
-    }
-
     /// How many appends are written or given up.
     pub(super) fn done(&self) -> u64 {
-        self.lock().queue.done()
+        self.lock().queue.done
     }
 
     /// From now on a thread runs [`write_until_stopped`](Self::write_until_stopped).
@@ -166,7 +154,7 @@ impl Journal {
         self.lock().rotate = true;
     }
 
-    /// Whether a flush should come soon, since some rows are in no segment that can be synced. True once.
+    /// Whether some rows are in no segment that can be synced, and need a flush soon. True once.
     pub(super) fn take_flush_wanted(&self) -> bool {
         std::mem::take(&mut self.lock().flush_wanted)
     }
@@ -183,12 +171,12 @@ impl Journal {
         if state.syncing_since.is_some_and(|since| since.elapsed() > SYNC_PATIENCE) {
             self.troubles.bad(Part::Sync, "a sync of the journal has taken longer than a second");
         }
-        let path = state.open.as_ref().map(|open| open.segment.path.clone());
+        let path = state.open.as_ref().map(|open| open.path.clone());
         // If the folder does not answer, the drain thread must still get the lock.
         drop(state);
         let Some(path) = path.filter(|path| path.symlink_metadata().is_err()) else { return };
         let mut state = self.lock();
-        if state.open.as_ref().is_some_and(|open| open.segment.path == path) {
+        if state.open.as_ref().is_some_and(|open| open.path == path) {
             self.troubles.bad(Part::Journal, "the segment that is written was deleted");
             state.break_open();
         }
@@ -208,7 +196,7 @@ impl Journal {
                 state = self.submitted.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let file = state.open.as_ref().map(|open| Arc::clone(&open.file));
+            let file = state.open.as_ref().and_then(|open| open.file.clone());
             drop(state);
             let written = self.write(&chunk, file);
             if matches!(written, Ok(Some(_))) {
@@ -240,32 +228,31 @@ impl Journal {
 
     /// Writes a chunk to `file`, or to the segment that it begins, which is returned. The error has no reason if an earlier
     /// one told it: the segment that the chunk belongs to is broken.
-    fn write(&self, chunk: &Chunk, file: Option<Arc<dyn DiskFile>>) -> Result<Option<Open>, Option<DiskError>> {
+    fn write(&self, chunk: &Chunk, file: Option<Arc<dyn DiskFile>>) -> Result<Option<Segment>, Option<DiskError>> {
         let Some(number) = chunk.begins else {
             let file = file.ok_or(None)?;
             let written = step("journal.write").and_then(|()| file.append(&chunk.bytes));
-            return written
-                .map(|()| None)
-                .map_err(|error| Some(DiskError::of("write the journal in", &self.folder)(error)));
+            written.map_err(DiskError::of("write the journal in", &self.folder))?;
+            return Ok(None);
         };
         let path = self.folder.join(segment_name(number));
         // Another process may own the folder that has this path now.
         let held = self.lock.hold().map_err(io::Error::other);
         let created = held.and_then(|()| step("journal.create")).and_then(|()| self.disk.create(&path));
-        let file = created.map_err(|error| Some(DiskError::of("create", &path)(error)))?;
+        let file = created.map_err(DiskError::of("create", &path))?;
         if let Err(error) = step("journal.begin").and_then(|()| file.append(&chunk.bytes)) {
             // If this fails, too, the next start cuts what is left.
             let _ = self.disk.remove(&path);
             return Err(Some(DiskError::of("write", &path)(error)));
         }
-        Ok(Some(Open::new(path, file)))
+        Ok(Some(Segment::new(path, file)))
     }
 
     /// Syncs every interval until the writing thread has ended, and then once more.
     pub(super) fn sync_until_stopped(&self) {
         loop {
             let is_written = |state: &mut State| state.writer != Writer::Absent;
-            let waited = self.stopping.wait_timeout_while(self.lock(), self.settings.sync_interval, is_written);
+            let waited = self.stopping.wait_timeout_while(self.lock(), self.settings.journal_sync_interval, is_written);
             let ended = waited.unwrap_or_else(PoisonError::into_inner).0.writer == Writer::Absent;
             self.sync();
             if ended {
@@ -312,10 +299,8 @@ impl Journal {
         self.troubles.note(Part::JournalDelete, deleted.err());
     }
 
-    /// Deletes segments all of whose rows are before `covered`: those are in files, or dropped and counted.
-    ///
-    /// # Errors
-    /// When a segment cannot be deleted. The next call tries again.
+    /// Deletes segments all of whose rows are before `covered`: those are in files, or dropped and counted. If one cannot be
+    /// deleted, the next call tries again.
     fn checkpoint(&self, covered: &PerFamily<u64>) -> Result<(), DiskError> {
         loop {
             let mut state = self.lock();
@@ -328,13 +313,10 @@ impl Journal {
 
     /// Deletes the oldest segments until all of them have at most the bytes that they may have. If their rows are not in
     /// files, they are in memory only.
-    ///
-    /// # Errors
-    /// When a segment cannot be deleted.
     fn shrink(&self) -> Result<(), DiskError> {
         loop {
             let mut state = self.lock();
-            let is_full = state.bytes() > self.settings.bytes_max;
+            let is_full = state.bytes() > self.settings.journal_bytes_max;
             let Some(oldest) = state.sealed.pop_front_if(|_| is_full) else { return Ok(()) };
             drop(state);
             // The next flush that succeeds ends this trouble.
@@ -345,19 +327,17 @@ impl Journal {
     }
 
     /// Deletes a segment, or gives it the name of those that are kept. If that fails, it is the oldest again.
-    fn delete(&self, sealed: Sealed) -> Result<(), DiskError> {
-        let path = &sealed.segment.path;
+    fn delete(&self, sealed: Segment) -> Result<(), DiskError> {
+        let path = &sealed.path;
         let delete = || if sealed.is_damaged { self.disk.rename(path, &aside(path)) } else { self.disk.remove(path) };
-        let deleted = step("journal.delete").and_then(|()| delete());
-        let Err(error) = deleted.or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        }) else {
-            return Ok(());
-        };
-        let error = DiskError::of("delete the segment", path)(error);
-        self.lock().sealed.push_front(sealed);
-        Err(error)
+        match step("journal.delete").and_then(|()| delete()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let error = DiskError::of("delete the segment", path)(error);
+                self.lock().sealed.push_front(sealed);
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Nothing is appended any more: all segments can be deleted once their rows are in files.

@@ -12,9 +12,9 @@ use parquet::schema::types::ColumnDescPtr;
 
 use crate::family::{FamilyId, PerFamily};
 
-use super::data_folder::{FolderError, JOURNAL, LAKE, entries};
-use super::disk::{Disk, create_folders, sync_name};
-use super::lock::FolderLock;
+use super::data_folder::{FolderError, LAKE, entries, file_name};
+use super::disk::Disk;
+use super::hot::span;
 use super::partition;
 use super::trash::Trash;
 
@@ -53,10 +53,10 @@ impl DataFile {
 
     /// Whether it has all rows of the other: its sequence numbers and times include the other's.
     fn has_rows_of(&self, other: &DataFile) -> bool {
-        let within = |outer: (i64, i64), inner: (i64, i64)| outer.0 <= inner.0 && inner.1 <= outer.1;
         self.first_seq <= other.first_seq
             && other.end_seq <= self.end_seq
-            && within(self.time_range, other.time_range)
+            && self.time_range.0 <= other.time_range.0
+            && other.time_range.1 <= self.time_range.1
             && self.path.parent() == other.path.parent()
     }
 }
@@ -72,57 +72,6 @@ impl Drop for DataFile {
 
 /// If files vanish while a lake is listed, it is listed again, so often in all.
 const SCANS_MAX: u32 = 5;
-
-/// A data folder held by this process.
-#[derive(Debug)]
-pub struct Lake {
-    root: PathBuf,
-    lock: Arc<FolderLock>,
-}
-
-impl Lake {
-    /// Makes the folder where it is missing, and takes it for this process.
-    ///
-    /// # Errors
-    /// When the folder cannot be made or written, or when another process holds it.
-    pub fn open(disk: &dyn Disk, data: &Path) -> Result<Lake, FolderError> {
-        let (root, journal) = (data.join(LAKE), data.join(JOURNAL));
-        // Missing folders above the data folder are made, too.
-        let above = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new(""));
-        for folder in [&root, &journal] {
-            create_folders(disk, above, folder)?;
-            // An earlier process may have made it and been killed before the sync.
-            sync_name(disk, folder)?;
-        }
-        Ok(Lake { root, lock: Arc::new(FolderLock::take(data)?) })
-    }
-
-    /// What holds the data folder.
-    pub(super) fn lock(&self) -> &Arc<FolderLock> {
-        &self.lock
-    }
-
-    /// The folder of the tables.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// The files of one host. Removes what a killed process left half written.
-    ///
-    /// # Errors
-    /// When a folder cannot be read.
-    pub fn recover(&self, disk: &Arc<dyn Disk>, host: &str) -> Result<Scan, FolderError> {
-        let mut scan = scan(&self.root, |table| Ok(vec![partition::host_folder(&self.root, table, host)]))?;
-        scan.temporaries.retain(|path| disk.remove(path).is_ok());
-        scan.superseded.retain(|path| {
-            // The file that has its rows may not have its name on the device yet. The next start tries again what fails.
-            let folder = path.parent().unwrap_or(&self.root);
-            disk.sync_folder(folder).and_then(|()| disk.remove(path)).is_ok()
-        });
-        Ok(scan)
-    }
-}
 
 /// What was found in a lake.
 #[derive(Debug, Default)]
@@ -147,7 +96,7 @@ pub struct Scan {
 pub fn scan_read_only(data: &Path) -> Result<Scan, FolderError> {
     let root = data.join(LAKE);
     if !root.is_dir() {
-        return Err(FolderError::NoLake { path: data.into() });
+        return Err(FolderError::NoLake(data.into()));
     }
     let hosts = |table: &str| Ok(entries(&root.join(table))?.into_iter().filter(|path| path.is_dir()).collect());
     let mut tries = 1;
@@ -162,11 +111,22 @@ pub fn scan_read_only(data: &Path) -> Result<Scan, FolderError> {
     }
 }
 
+/// The files of one host in the lake at `root`. Removes what a killed process left half written.
+pub(super) fn recover(disk: &dyn Disk, root: &Path, host: &str) -> Result<Scan, FolderError> {
+    let mut scan = scan(root, |table| Ok(vec![partition::host_folder(root, table, host)]))?;
+    scan.temporaries.retain(|path| disk.remove(path).is_ok());
+    scan.superseded.retain(|path| {
+        // The file that has its rows may not have its name on the device yet. The next start tries again what fails.
+        let folder = path.parent().unwrap_or(root);
+        disk.sync_folder(folder).and_then(|()| disk.remove(path)).is_ok()
+    });
+    Ok(scan)
+}
+
 fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, FolderError>) -> Result<Scan, FolderError> {
     let mut scan = Scan::default();
     for family in FamilyId::all() {
         let mut all = Vec::new();
-        let mut end_seq = 0;
         let above = entries(&root.join(family.name()))?.into_iter().filter(|path| !path.is_dir());
         scan.foreign.extend(above.map(|path| (path, "not a host= folder".into())));
         for host in hosts(family.name())? {
@@ -177,20 +137,19 @@ fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, Folder
                     continue;
                 }
                 for path in entries(&day)? {
-                    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                    let name = file_name(&path);
                     if partition::is_temporary(name) {
                         scan.temporaries.push(path);
                         continue;
                     }
-                    match partition::sequence_range(name) {
-                        None => scan.foreign.push((path, "its name is not <start>_<first>-<last>.parquet".into())),
-                        Some(sequence) => {
-                            end_seq = end_seq.max(sequence.1);
-                            match open(&path, sequence) {
-                                Ok(file) => files.push(Arc::new(file)),
-                                Err(reason) => scan.foreign.push((path, reason)),
-                            }
-                        }
+                    let Some(sequence) = partition::sequence_range(name) else {
+                        scan.foreign.push((path, "its name is not <start>_<first>-<last>.parquet".into()));
+                        continue;
+                    };
+                    scan.end_seqs[family] = scan.end_seqs[family].max(sequence.1);
+                    match open(&path, sequence) {
+                        Ok(file) => files.push(Arc::new(file)),
+                        Err(reason) => scan.foreign.push((path, reason)),
                     }
                 }
             }
@@ -200,11 +159,9 @@ fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, Folder
         }
         all.sort_by_key(|file| (file.first_seq, file.end_seq));
         scan.files[family] = all;
-        scan.end_seqs[family] = end_seq;
     }
     for path in entries(root)? {
-        let family = path.file_name().and_then(|name| name.to_str()).and_then(FamilyId::find);
-        if family.is_none() || !path.is_dir() {
+        if FamilyId::find(file_name(&path)).is_none() || !path.is_dir() {
             scan.foreign.push((path, "not the folder of a table".into()));
         }
     }
@@ -249,12 +206,10 @@ fn open(path: &Path, sequence: (u64, u64)) -> Result<DataFile, String> {
 }
 
 fn time_range(metadata: &ParquetMetaData) -> Option<(i64, i64)> {
-    let mut range: Option<(i64, i64)> = None;
-    for group in metadata.row_groups() {
+    let ranges = metadata.row_groups().iter().map(|group| {
         let column = group.columns().iter().find(|column| column.column_path().string() == "time")?;
         let Some(Statistics::Int64(statistics)) = column.statistics() else { return None };
-        let (min, max) = (*statistics.min_opt()?, *statistics.max_opt()?);
-        range = Some(range.map_or((min, max), |(low, high)| (low.min(min), high.max(max))));
-    }
-    range
+        Some((*statistics.min_opt()?, *statistics.max_opt()?))
+    });
+    span(ranges.collect::<Option<Vec<_>>>()?)
 }

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::data_folder::{FolderError, has_recordings};
-use super::disk::DiskError;
+use super::data_folder::{FolderError, JOURNAL, LAKE, has_recordings};
+use super::disk::{Disk, DiskError, make_folders};
 use super::partition;
 use crate::sampler::wall_us;
 
@@ -32,20 +32,22 @@ struct Held {
 }
 
 impl FolderLock {
-    /// Takes the folder.
-    ///
-    /// # Errors
-    /// When another process holds it, or the lock file cannot be opened.
-    pub(super) fn take(data: &Path) -> Result<FolderLock, FolderError> {
+    /// Makes the data folder and the two in it where they are missing, and takes it.
+    pub(super) fn open(disk: &dyn Disk, data: &Path) -> Result<FolderLock, FolderError> {
+        // Missing folders above the data folder are made, too.
+        let above = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new(""));
+        make_folders(disk, above, &data.join(LAKE))?;
+        make_folders(disk, data, &data.join(JOURNAL))?;
+        FolderLock::take(data)
+    }
+
+    fn take(data: &Path) -> Result<FolderLock, FolderError> {
         let held = Held { folder: open(data)?, file: lock(data)? };
         Ok(FolderLock { data: data.into(), held: Mutex::new(vec![held]) })
     }
 
     /// Makes sure that this process holds the folder, and takes it if somebody made it anew. A folder with recordings of
     /// another process is not taken: numbers would be given twice.
-    ///
-    /// # Errors
-    /// When there is no such folder, or it must not be taken.
     pub(super) fn hold(&self) -> Result<(), FolderError> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = open(&self.data)?;
@@ -58,7 +60,7 @@ impl FolderLock {
         }
         let there = folder.metadata().map_err(DiskError::of("stat data folder", &self.data))?;
         if !held.iter().any(|one| is(&one.folder, &there)) && has_recordings(&self.data)? {
-            return Err(FolderError::Replaced { path: self.data.clone() });
+            return Err(FolderError::Replaced(self.data.clone()));
         }
         let file = lock(&self.data)?;
         if held.len() == HELD_MAX {

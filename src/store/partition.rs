@@ -10,57 +10,48 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 /// The folder of one table, host and day.
-#[must_use]
-pub fn folder(lake: &Path, table: &str, host: &str, date: Date) -> PathBuf {
+pub(super) fn folder(lake: &Path, table: &str, host: &str, date: Date) -> PathBuf {
     host_folder(lake, table, host).join(format!("date={date}"))
 }
 
 /// The folder of one table and host.
-#[must_use]
-pub fn host_folder(lake: &Path, table: &str, host: &str) -> PathBuf {
+pub(super) fn host_folder(lake: &Path, table: &str, host: &str) -> PathBuf {
     lake.join(table).join(host_name(host))
 }
 
 /// The name of a host's folder.
-#[must_use]
-pub fn host_name(host: &str) -> String {
+pub(super) fn host_name(host: &str) -> String {
     format!("host={}", escape(host))
 }
 
 /// The UTC day of a time in µs since the epoch. Times outside of jiff's years −9999…9999 fall on the nearest day.
-#[must_use]
-pub fn date_of(time: i64) -> Date {
+pub(super) fn date_of(time: i64) -> Date {
     timestamp(time).to_zoned(TimeZone::UTC).date()
 }
 
 /// A time in µs since the epoch as a timestamp, clamped to the range of timestamps.
-#[must_use]
-pub fn timestamp(time: i64) -> Timestamp {
+pub(crate) fn timestamp(time: i64) -> Timestamp {
     Timestamp::from_microsecond(time).unwrap_or(if time < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
 /// The name of a file with the rows `first_seq..end_seq`, the earliest of which has the time `start` (µs).
-#[must_use]
-pub fn file_name(start: i64, first_seq: u64, end_seq: u64) -> String {
+pub(super) fn file_name(start: i64, first_seq: u64, end_seq: u64) -> String {
     let start = timestamp(start).strftime("%Y%m%dT%H%M%S.%6fZ");
     format!("{start}_{first_seq}-{}.parquet", end_seq.saturating_sub(1))
 }
 
 /// The name under which a file is written before it is published: no `*.parquet` glob matches it.
-#[must_use]
-pub fn temporary_name(file_name: &str) -> String {
+pub(super) fn temporary_name(file_name: &str) -> String {
     format!(".{file_name}.tmp")
 }
 
 /// Whether `name` was made by [`temporary_name`].
-#[must_use]
-pub fn is_temporary(name: &str) -> bool {
+pub(super) fn is_temporary(name: &str) -> bool {
     name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp")).is_some_and(|name| sequence_range(name).is_some())
 }
 
 /// The sequence numbers (first, one past the last) in a file's name; `None` for a name that kymo did not give.
-#[must_use]
-pub fn sequence_range(file_name: &str) -> Option<(u64, u64)> {
+pub(super) fn sequence_range(file_name: &str) -> Option<(u64, u64)> {
     let (start, range) = file_name.strip_suffix(".parquet")?.split_once('_')?;
     let (first, last) = range.split_once('-')?;
     let well_formed = start.len() >= "20260101T000000.000000Z".len() && start.ends_with('Z');

@@ -18,7 +18,8 @@ use super::disk::Disk;
 use super::hot::{self, HotBatch};
 use super::journal::frame::Broken;
 use super::journal::replay::{self, Replayed};
-use super::journal::{self, ASIDE, Sealed, segment_number};
+use super::journal::{self, Segment, parse_path};
+use super::shared::Loss;
 use crate::family::{FamilyId, PerFamily};
 
 /// How many bytes behind a frame that is not whole are searched for a whole one. A torn end is shorter.
@@ -42,31 +43,20 @@ pub struct Recovery {
     /// Files that are not kymo's, or not of this host's data. They are left alone.
     pub foreign: Vec<(PathBuf, String)>,
     /// Rows that are neither in files nor in the journal though later ones are.
-    pub missing: Vec<Missing>,
+    pub missing: Vec<Loss>,
     /// If there were segments: the greatest known `time`, µs. Kymo was killed some time after.
     pub last_us: Option<i64>,
     /// How long it took.
     pub took: Duration,
 }
 
-/// Rows that are missing within the sequence of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// The table.
-    pub family: FamilyId,
-    /// How many.
-    pub rows: u64,
-    /// The `time` of the rows before and after them, µs.
-    pub time_range: (i64, i64),
-}
-
 /// What a store goes on with.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Recovered {
     /// Rows that no file has.
     pub(super) hot: PerFamily<Vec<Arc<HotBatch>>>,
     /// The segments that were read.
-    pub(super) segments: Vec<Sealed>,
+    pub(super) segments: Vec<Segment>,
     /// Greater than the number of any segment.
     pub(super) next_number: u64,
     /// Where each table's rows end, in files and segments.
@@ -78,10 +68,8 @@ pub(super) struct Recovered {
 /// The end of a table's rows: one more than the last sequence number, and the greatest time.
 pub(super) type TableEnd = Option<(u64, i64)>;
 
-/// Reads the segments in `folder` of `host`. `files` says where the rows in files end.
-///
-/// # Errors
-/// When the folder cannot be read. What is wrong with a segment is in the report.
+/// Reads the segments in `folder` of `host`. `files` says where the rows in files end. What is wrong with a segment is in the
+/// report, and no error.
 pub(super) fn recover(
     disk: &dyn Disk,
     folder: &Path,
@@ -91,23 +79,15 @@ pub(super) fn recover(
     let begun = Instant::now();
     let mut recovery = Recovery::default();
     let last_us = files.values().flatten().map(|(_, time)| *time).max();
-    let mut recovered = Recovered {
-        hot: PerFamily::default(),
-        segments: Vec::new(),
-        next_number: 0,
-        ends: files,
-        end_seqs_max: Vec::new(),
-    };
+    let mut recovered = Recovered { ends: files, ..Recovered::default() };
     for path in entries(folder)? {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let aside = name.strip_suffix(ASIDE).and_then(|name| name.strip_suffix('.'));
-        let Some(number) = segment_number(aside.unwrap_or(name)) else {
+        let Some((number, is_aside)) = parse_path(&path) else {
             recovery.foreign.push((path, "its name is not that of a segment".into()));
             continue;
         };
         recovered.next_number = recovered.next_number.max(number.saturating_add(1));
         let end_seq_max = journal::end_seq_max(number, path.metadata().map_or(SEGMENT_BYTES_MAX, |found| found.len()));
-        if aside.is_some() {
+        if is_aside {
             recovered.end_seqs_max.push(end_seq_max);
             recovery.kept.push((path, "an earlier start could not read something in it".into()));
             continue;
@@ -170,7 +150,7 @@ impl Recovered {
                 self.add(family, batch, recovery);
             }
         }
-        self.segments.push(Sealed::left(path, replayed.bytes, replayed.end_seqs, is_damaged));
+        self.segments.push(Segment::left(path, replayed.bytes, replayed.end_seqs, is_damaged));
         is_damaged
     }
 
@@ -178,7 +158,7 @@ impl Recovered {
         let end = &mut self.ends[family];
         if let Some((end_seq, time)) = *end {
             let rows = journal::missing_rows(end_seq, batch.first_seq, &self.end_seqs_max);
-            let missing = Missing { family, rows, time_range: (time, batch.time_range.0) };
+            let missing = Loss { family, reason: "not recovered", rows, time_range: (time, batch.time_range.0) };
             recovery.missing.extend((rows > 0).then_some(missing));
         }
         // Each row once, even if somebody copied a segment.

@@ -7,8 +7,7 @@ use super::lake::DataFile;
 
 /// The files to delete, so that no file has only rows older than `age_max`, and all files together have at most
 /// `bytes_max`. Those whose rows end earliest go first. `now` is in µs since the epoch.
-#[must_use]
-pub fn expired(
+pub(super) fn expired(
     files: &[Arc<DataFile>],
     now: i64,
     age_max: Option<Duration>,

@@ -1,6 +1,7 @@
 //! The store as its threads share it.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,50 +10,13 @@ use arc_swap::ArcSwap;
 use super::disk::Disk;
 use super::hot::row_bytes;
 use super::journal::Journal;
-use super::lake::{DataFile, Lake};
+use super::lake::DataFile;
+use super::lock::FolderLock;
+use super::settings::StoreSettings;
 use super::trash::Trash;
 use super::trouble::{Trouble, Troubles};
 use super::view::View;
-use super::writer::Publisher;
 use crate::family::{FamilyId, PerFamily};
-
-/// Where a store is, and its limits.
-#[derive(Clone, Debug)]
-pub struct StoreSettings {
-    /// The data folder.
-    pub path: PathBuf,
-    /// The `host=` partition that this daemon writes.
-    pub host: String,
-    /// Beyond this, rows in memory are dropped, oldest first, and counted.
-    pub hot_bytes_max: u64,
-    /// While the journal is larger than this, its oldest segments are deleted.
-    pub journal_bytes_max: u64,
-    /// The journal is synced this often: a power loss costs at most the rows of this time.
-    pub journal_sync_interval: Duration,
-    /// Once a period of this length is over, its files are merged into one.
-    pub compaction_interval: Option<Duration>,
-    /// A file is deleted when all its rows are older than this.
-    pub retention_age_max: Option<Duration>,
-    /// While all files together are larger than this, the oldest is deleted.
-    pub retention_bytes_max: Option<u64>,
-}
-
-impl StoreSettings {
-    /// A store in `path` without limits. Its files are neither merged nor deleted.
-    #[must_use]
-    pub fn unlimited(path: &Path, host: &str) -> StoreSettings {
-        StoreSettings {
-            path: path.into(),
-            host: host.into(),
-            hot_bytes_max: u64::MAX,
-            journal_bytes_max: u64::MAX,
-            journal_sync_interval: Duration::from_secs(1),
-            compaction_interval: None,
-            retention_age_max: None,
-            retention_bytes_max: None,
-        }
-    }
-}
 
 /// Counters and sizes, for the `kymo` table and status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,13 +41,13 @@ pub struct StoreStats {
     pub unjournaled_rows: u64,
 }
 
-/// Rows that a query saw and no query will see again.
+/// Rows that were recorded and that no query will see again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// The table.
     pub family: FamilyId,
     /// The reason that the table `gap` gives: "memory full" if no flush succeeded for too long, "files gone" if somebody
-    /// deleted files.
+    /// deleted files, "not recovered" if neither files nor the journal had them at the start.
     pub reason: &'static str,
     /// How many.
     pub rows: u64,
@@ -95,8 +59,11 @@ pub struct Loss {
 #[derive(Debug)]
 pub struct Store {
     pub(super) disk: Arc<dyn Disk>,
-    pub(super) lake: Lake,
-    pub(super) publisher: Publisher,
+    /// The folder of the tables.
+    pub(super) lake: PathBuf,
+    pub(super) folder_lock: Arc<FolderLock>,
+    /// Folders of published files whose names are on the device.
+    pub(super) folders: Mutex<HashSet<PathBuf>>,
     pub(super) trash: Arc<Trash>,
     pub(super) journal: Journal,
     pub(super) troubles: Arc<Troubles>,
@@ -109,7 +76,7 @@ pub struct Store {
     pub(super) flushing: Mutex<()>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) tables: PerFamily<TableState>,
     /// A flush is writing the rows before the tables' `frozen_seq`.
@@ -123,7 +90,7 @@ pub(super) struct State {
     pub(super) losses: Vec<Loss>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TableState {
     /// One more than the last row that was shown.
     pub(super) end_seq: u64,
@@ -201,6 +168,11 @@ impl Store {
         (move || writes.journal.write_until_stopped(), move || syncs.journal.sync_until_stopped())
     }
 
+    /// Whether rows need a flush soon, as they are in no segment that can be synced. True once.
+    pub fn take_flush_wanted(&self) -> bool {
+        self.journal.take_flush_wanted()
+    }
+
     /// Syncs the journal. Returns whether everything that was written to it is on the device.
     pub fn sync_journal(&self) -> bool {
         self.journal.sync()
@@ -221,6 +193,16 @@ impl Store {
     #[must_use]
     pub fn degraded(&self) -> Vec<Trouble> {
         self.troubles.list()
+    }
+
+    /// Changes the view in one step.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut View, &mut State) -> T) -> T {
+        // Held until the view is stored, so that no other change comes in between.
+        let mut state = self.lock();
+        let mut view = View::clone(&self.view.load());
+        let result = change(&mut view, &mut state);
+        self.view.store(Arc::new(view));
+        result
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

@@ -9,10 +9,17 @@ use crate::sampler::report::Gap;
 use arrow::array::RecordBatch;
 use hot::row_bytes;
 use std::time::Duration;
-use writer::Provenance;
+use tempfile::TempDir;
 
 fn settings(path: &Path) -> StoreSettings {
     StoreSettings::unlimited(path, "test")
+}
+
+/// A new store, with these settings apart from its folder.
+fn opened(of: StoreSettings) -> (TempDir, Arc<Store>, Appender) {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, appender, _) = Store::open(StoreSettings { path: folder.path().into(), ..of }).unwrap();
+    (folder, store, appender)
 }
 
 fn gaps(times: std::ops::Range<i64>) -> Append {
@@ -32,8 +39,7 @@ fn sequence(view: &View) -> Vec<u64> {
 
 #[test]
 fn every_view_shows_each_record_once_and_restarts_go_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
+    let (folder, store, mut appender) = opened(settings("".as_ref()));
     for i in 0..100 {
         appender.append(vec![gaps(i * 3..i * 3 + 3)]);
         if i % 17 == 0 {
@@ -57,8 +63,7 @@ fn every_view_shows_each_record_once_and_restarts_go_on() {
 
 #[test]
 fn rows_wait_for_the_journal_until_the_appender_goes() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
+    let (_folder, store, mut appender) = opened(settings("".as_ref()));
     // Its threads do not run, so nothing is written.
     let _threads = store.start_journal();
     appender.append(vec![gaps(0..3)]);
@@ -81,10 +86,8 @@ fn a_folder_has_one_daemon() {
 
 #[test]
 fn full_memory_drops_the_oldest_rows_and_says_so() {
-    let folder = tempfile::tempdir().unwrap();
     let row = row_bytes(Gap::TABLE);
-    let (store, mut appender, _) =
-        Store::open(StoreSettings { hot_bytes_max: 10 * row, ..settings(folder.path()) }).unwrap();
+    let (_folder, store, mut appender) = opened(StoreSettings { hot_bytes_max: 10 * row, ..settings("".as_ref()) });
     appender.append(vec![gaps(0..8)]);
     assert_eq!(appender.take_losses(), []);
     appender.append(vec![gaps(8..12)]);
@@ -97,8 +100,7 @@ fn full_memory_drops_the_oldest_rows_and_says_so() {
 
 #[test]
 fn midnight_parts_a_flush_and_rows_are_sorted_within_a_day() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
+    let (_folder, store, mut appender) = opened(settings("".as_ref()));
     appender.append(vec![gaps(86_395..86_405)]);
     appender.append(vec![gaps(86_400..86_403)]);
     let files = store.flush().unwrap().files;
@@ -110,13 +112,12 @@ fn midnight_parts_a_flush_and_rows_are_sorted_within_a_day() {
     assert_eq!(reader.schema().field(1).data_type(), &arrow::datatypes::DataType::Utf8);
     let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 8);
-    assert!(batches.iter().flat_map(|batch| writer::times(batch).iter()).is_sorted());
+    assert!(batches.iter().flat_map(|batch| hot::times(batch).iter()).is_sorted());
 }
 
 #[test]
 fn foreign_files_are_named_and_left_alone_and_half_written_ones_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
+    let (folder, store, mut appender) = opened(settings("".as_ref()));
     appender.append(vec![gaps(0..3)]);
     let file = store.flush().unwrap().files.remove(0);
     drop((store, appender));
@@ -134,10 +135,8 @@ fn foreign_files_are_named_and_left_alone_and_half_written_ones_removed() {
 
 #[test]
 fn an_expired_file_goes_when_its_last_reader_is_gone() {
-    let folder = tempfile::tempdir().unwrap();
     let keep = Some(Duration::from_mins(1));
-    let (store, mut appender, _) =
-        Store::open(StoreSettings { retention_age_max: keep, ..settings(folder.path()) }).unwrap();
+    let (_folder, store, mut appender) = opened(StoreSettings { retention_age_max: keep, ..settings("".as_ref()) });
     appender.append(vec![gaps(0..3)]);
     let file = store.flush().unwrap().files.remove(0);
     let reader = store.view();
@@ -167,8 +166,7 @@ fn an_expired_file_that_was_found_at_start_goes_too() {
 
 #[test]
 fn a_failed_flush_keeps_the_rows() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
+    let (folder, store, mut appender) = opened(settings("".as_ref()));
     appender.append(vec![gaps(0..3)]);
     std::fs::write(folder.path().join("lake/gap"), "in the way").unwrap();
     let error = store.flush().unwrap_err().to_string();
@@ -182,18 +180,15 @@ fn a_failed_flush_keeps_the_rows() {
 #[test]
 fn what_is_dropped_while_it_is_written_is_lost_only_if_it_is_not_saved() {
     for saved in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let row = row_bytes(Gap::TABLE);
-        let (store, mut appender, _) =
-            Store::open(StoreSettings { hot_bytes_max: 10 * row, ..settings(folder.path()) }).unwrap();
+        let limited = StoreSettings { hot_bytes_max: 10 * row_bytes(Gap::TABLE), ..settings("".as_ref()) };
+        let (_folder, store, mut appender) = opened(limited);
         appender.append(vec![gaps(0..6)]);
         let (frozen, _) = store.freeze();
         appender.append(vec![gaps(6..12)]);
         assert_eq!(appender.take_losses(), []);
         let family = FamilyId::of::<Gap>();
         if saved {
-            let provenance = Provenance { table: Gap::TABLE, host: "test", interval: None };
-            store.flush_table(provenance, &frozen.tables[family], &mut Flushed::default()).unwrap();
+            store.flush_table(&frozen.tables[family], None, &mut Flushed::default()).unwrap();
         }
         store.settle();
         appender.append(vec![gaps(12..13)]);

@@ -47,10 +47,7 @@ impl Trash {
         lock(&self.waiting).remove(path);
     }
 
-    /// Deletes the files that wait. Those that cannot be deleted wait for the next call.
-    ///
-    /// # Errors
-    /// The first, when files cannot be deleted.
+    /// Deletes the files that wait. Those that cannot be deleted wait for the next call; returns the first error.
     pub(super) fn empty(&self) -> Result<(), DiskError> {
         let paths = lock(&self.waiting).clone();
         let mut failure = None;

@@ -13,12 +13,12 @@ use parquet::file::metadata::KeyValue;
 
 use super::data_folder::{FolderError, JOURNAL, entries};
 use super::disk::is_absent;
-use super::hot::HotBatch;
-use super::journal::{ASIDE, end_seq_max, missing_rows, replay, segment_number};
+use super::hot::{HotBatch, times};
+use super::journal::{end_seq_max, missing_rows, parse_path, replay};
 use super::lake::{DataFile, Scan, scan_read_only};
 use super::partition;
 use super::view::View;
-use super::writer::{SCHEMA_VERSION, times};
+use super::writer::SCHEMA_VERSION;
 use crate::family::FamilyId;
 
 /// Rows of a batch that is read.
@@ -63,8 +63,7 @@ pub fn verify(data: &Path) -> Result<Report, FolderError> {
     report.notes.extend(temporaries.into_iter().map(|path| (path, left.into())));
     let left = "has only rows that another file has; the next start removes it";
     report.notes.extend(superseded.into_iter().map(|path| (path, left.into())));
-    // Where the files of each host's folder end. Segments go on from there.
-    let mut ends: HashMap<(String, FamilyId), u64> = HashMap::new();
+    let mut ends = Ends::new();
     for (family, files) in files.iter() {
         for file in files {
             let found = read(file);
@@ -76,8 +75,7 @@ pub fn verify(data: &Path) -> Result<Report, FolderError> {
             report.bytes += file.bytes;
             report.rows += file.rows;
             report.wrong.extend(found.err().map(|reason| (file.path.clone(), reason)));
-            let end = ends.entry((host_folder(file), family)).or_default();
-            *end = (*end).max(file.end_seq);
+            note_end(&mut ends, family, file);
         }
         sequence(family.name(), files, &journaled.end_seqs_max, &mut report);
     }
@@ -110,20 +108,17 @@ impl Journaled {
     /// The number of rows that no file of `view` has.
     #[must_use]
     pub fn rows_beyond(self, view: &View) -> u64 {
-        let mut ends = HashMap::new();
+        let mut ends = Ends::new();
         for (family, table) in view.tables.iter() {
-            for file in table.files.iter() {
-                let end = ends.entry((host_folder(file), family)).or_default();
-                *end = file.end_seq.max(*end);
-            }
+            table.files.iter().for_each(|file| note_end(&mut ends, family, file));
         }
         let mut report = Report::default();
         self.count_rows(ends, &mut report);
         report.journal_rows
     }
 
-    /// Counts the rows that no file has. `ends` says where the files of a host's folder and a table end.
-    fn count_rows(self, mut ends: HashMap<(String, FamilyId), u64>, report: &mut Report) {
+    /// Counts the rows that no file has.
+    fn count_rows(self, mut ends: Ends, report: &mut Report) {
         for SegmentRows { path, host, rows } in self.segments {
             for (family, first_seq, end_seq) in rows {
                 let end = ends.entry((host.clone(), family)).or_insert(first_seq);
@@ -146,6 +141,14 @@ struct SegmentRows {
     host: String,
     /// By batch: the table, the first sequence number, and one past the last.
     rows: Vec<(FamilyId, u64, u64)>,
+}
+
+/// Where the files of a host's folder and a table end. Segments go on from there.
+type Ends = HashMap<(String, FamilyId), u64>;
+
+fn note_end(ends: &mut Ends, family: FamilyId, file: &DataFile) {
+    let end = ends.entry((host_folder(file), family)).or_default();
+    *end = file.end_seq.max(*end);
 }
 
 /// The name of the `host=` folder that a file is in.
@@ -211,14 +214,12 @@ fn sequence(table: &str, files: &[Arc<DataFile>], end_seqs_max: &[u64], report: 
 
 /// Reads a segment. Adds to `end_seqs_max` the bound of one with something that cannot be read.
 fn segment(path: PathBuf, end_seqs_max: &mut Vec<u64>, report: &mut Report) -> Option<SegmentRows> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let aside = name.strip_suffix(ASIDE).and_then(|name| name.strip_suffix('.'));
-    let Some(number) = segment_number(aside.unwrap_or(name)) else {
+    let Some((number, is_aside)) = parse_path(&path) else {
         report.notes.push((path, "is not a segment of a journal".into()));
         return None;
     };
     let bound = |bytes: u64| end_seq_max(number, bytes);
-    if aside.is_some() {
+    if is_aside {
         end_seqs_max.push(bound(path.metadata().map_or(0, |found| found.len())));
         report.notes.push((path, "was set aside because something in it could not be read".into()));
         return None;

@@ -1,5 +1,6 @@
 //! What can be queried at one moment.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::hot::HotBatch;
@@ -30,5 +31,21 @@ impl View {
     pub fn empty() -> View {
         let table = |family| TableView { family, hot: Vec::new(), files: Arc::default() };
         View { tables: PerFamily::from_fn(|family| Arc::new(table(family))) }
+    }
+}
+
+impl TableView {
+    /// Takes files out and puts others in. Returns those that it took out.
+    pub(super) fn exchange_files(
+        &mut self,
+        out: &HashSet<*const DataFile>,
+        new: impl IntoIterator<Item = Arc<DataFile>>,
+    ) -> Vec<Arc<DataFile>> {
+        let (taken, mut files): (Vec<_>, Vec<_>) =
+            self.files.iter().cloned().partition(|file| out.contains(&Arc::as_ptr(file)));
+        files.extend(new);
+        files.sort_by_key(|file| file.first_seq);
+        self.files = Arc::new(files);
+        taken
     }
 }

@@ -64,10 +64,7 @@ fn describe(out: &mut Vec<u8>, number: u16, table: &Table) {
     frame::append(out, Header { kind: Kind::Table, table: number, count, sequence: 0 }, |body| {
         body.extend_from_slice(table.name.as_bytes());
         for column in table.columns {
-            body.push(b'\n');
-            body.extend_from_slice(column.name.as_bytes());
-            body.push(b' ');
-            body.extend_from_slice(type_name(column.ty).as_bytes());
+            body.extend_from_slice(format!("\n{} {}", column.name, type_name(column.ty)).as_bytes());
         }
     });
 }

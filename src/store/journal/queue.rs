@@ -28,8 +28,10 @@ pub(super) struct Queue {
     chunks: VecDeque<Chunk>,
     bytes: usize,
     spare: Vec<Vec<u8>>,
-    submitted: u64,
-    done: u64,
+    /// How many chunks were pushed.
+    pub(super) submitted: u64,
+    /// How many chunks are finished.
+    pub(super) done: u64,
     /// The drain thread waited in vain. Cleared once nothing waits to be written.
     pub(super) behind: bool,
 }
@@ -74,15 +76,5 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
-    }
-
-    /// How many chunks were pushed.
-    pub(super) fn submitted(&self) -> u64 {
-        self.submitted
-    }
-
-    /// How many chunks are finished.
-    pub(super) fn done(&self) -> u64 {
-        self.done
     }
 }

@@ -126,29 +126,27 @@ impl Reading<'_> {
                     self.finish(before);
                 }
             }
-            Kind::Labels => self.table(header)?.labels(header, body).ok_or(Broken::Unknown("labels out of order"))?,
+            Kind::Labels => {
+                let table = described(&mut self.tables, header)?;
+                table.labels(header, body).ok_or(Broken::Unknown("labels out of order"))?;
+            }
             Kind::Rows => self.rows(header, body)?,
         }
         Ok(())
-    }
-
-    fn table(&mut self, header: Header) -> Result<&mut Reader, Broken> {
-        self.tables.get_mut(&header.table).ok_or(Broken::Unknown("a table that was not described"))
     }
 
     fn rows(&mut self, header: Header, body: &[u8]) -> Result<(), Broken> {
         let count = usize::try_from(header.count).unwrap_or(usize::MAX);
         let end = header.sequence.checked_add(u64::from(header.count));
         let end = end.ok_or(Broken::Unknown("a sequence number beyond all that there can be"))?;
-        let table = self.table(header)?;
+        let table = described(&mut self.tables, header)?;
         let width: usize = table.columns.iter().map(|(_, width)| width).sum();
         if count.checked_mul(width) != Some(body.len()) || count == 0 {
             return Err(Broken::Unknown("another length than its rows have"));
         }
         let Some(family) = table.family else {
-            let name = table.name.clone();
-            if !self.replayed.foreign.contains(&name) {
-                self.replayed.foreign.push(name);
+            if !self.replayed.foreign.contains(&table.name) {
+                self.replayed.foreign.push(table.name.clone());
             }
             return Ok(());
         };
@@ -161,12 +159,9 @@ impl Reading<'_> {
             return Ok(());
         }
         let first_seq = header.sequence + skipped as u64;
-        let table = self.table(header)?;
         if table.rows > 0 && (table.first_seq + table.rows as u64 != first_seq || table.rows + count > BATCH_ROWS_MAX) {
-            let batch = table.take();
-            self.replayed.batches[family].extend(batch);
+            self.replayed.batches[family].extend(table.take());
         }
-        let table = self.table(header)?;
         table.add(first_seq, count, skipped, body).ok_or(Broken::Unknown("a label that was not described"))
     }
 
@@ -177,28 +172,27 @@ impl Reading<'_> {
     }
 }
 
+fn described(tables: &mut HashMap<u16, Reader>, header: Header) -> Result<&mut Reader, Broken> {
+    tables.get_mut(&header.table).ok_or(Broken::Unknown("a table that was not described"))
+}
+
 impl Reader {
     fn new(description: &[u8]) -> Option<Reader> {
         let mut lines = str::from_utf8(description).ok()?.split('\n');
         let name = lines.next()?;
-        let described: Vec<(&str, &str)> = lines.map(|line| line.split_once(' ')).collect::<Option<_>>()?;
         let family = FamilyId::find(name);
         let table = family.map(|family| family.table);
-        let place = |column: &str, ty: &str| {
-            let (at, known) = table?.column(column)?;
-            (type_name(known.ty) == ty).then_some(at)
+        let column = |line: &str| {
+            let (column, ty) = line.split_once(' ')?;
+            let width = match ty {
+                "text" => 4,
+                "timestamp_us" | "int64" | "float64" => 8,
+                _ => return None,
+            };
+            let known = table.and_then(|table| table.column(column));
+            Some((known.filter(|(_, known)| type_name(known.ty) == ty).map(|(at, _)| at), width))
         };
-        let columns: Vec<(Option<usize>, usize)> = described
-            .iter()
-            .map(|(column, ty)| {
-                let width = match *ty {
-                    "text" => 4,
-                    "timestamp_us" | "int64" | "float64" => 8,
-                    _ => return None,
-                };
-                Some((place(column, ty), width))
-            })
-            .collect::<Option<_>>()?;
+        let columns: Vec<(Option<usize>, usize)> = lines.map(column).collect::<Option<_>>()?;
         // Every row needs its time and labels, and every value a column to go to.
         let has = |at: &usize| columns.iter().filter(|(place, _)| *place == Some(*at)).count() == 1;
         let needed = |table: &Table| {
@@ -207,8 +201,7 @@ impl Reader {
         };
         let family = family.filter(|_| table.is_some_and(needed));
         let gathered = table.map_or_else(Vec::new, gathered);
-        let name = name.to_owned();
-        Some(Reader { name, columns, family, texts: Vec::new(), first_seq: 0, rows: 0, gathered })
+        Some(Reader { name: name.to_owned(), columns, family, texts: Vec::new(), first_seq: 0, rows: 0, gathered })
     }
 
     fn labels(&mut self, header: Header, body: &[u8]) -> Option<()> {

@@ -7,23 +7,37 @@ use crate::family::{FamilyId, PerFamily};
 use crate::store::disk::DiskFile;
 
 /// How a segment's name ends.
-pub const SUFFIX: &str = "journal";
+const SUFFIX: &str = "journal";
 /// What follows in the name of a segment that is kept because something in it could not be read.
-pub(in crate::store) const ASIDE: &str = "aside";
+const ASIDE: &str = "aside";
 /// Every row has a time, so it takes at least so many bytes.
 const ROW_BYTES_MIN: u64 = 8;
 
 /// What is known of a segment on disk.
 #[derive(Debug)]
 pub(in crate::store) struct Segment {
-    pub(in crate::store) path: PathBuf,
-    pub(in crate::store) bytes: u64,
-    pub(in crate::store) synced_bytes: u64,
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) synced_bytes: u64,
     /// One more than the sequence number of its last row of each table.
-    pub(in crate::store) end_seqs: PerFamily<u64>,
+    end_seqs: PerFamily<u64>,
+    /// Set while it is written, or has bytes that a sync may still bring to the device.
+    pub(super) file: Option<Arc<dyn DiskFile>>,
+    /// Something in it could not be read: it is kept under another name instead of being deleted.
+    pub(super) is_damaged: bool,
 }
 
 impl Segment {
+    /// An empty segment.
+    pub(super) fn new(path: PathBuf, file: Arc<dyn DiskFile>) -> Segment {
+        Segment { file: Some(file), ..Segment::left(path, 0, PerFamily::default(), false) }
+    }
+
+    /// A segment of an earlier process, whose `bytes` have rows up to `end_seqs`.
+    pub(in crate::store) fn left(path: PathBuf, bytes: u64, end_seqs: PerFamily<u64>, is_damaged: bool) -> Segment {
+        Segment { path, bytes, synced_bytes: bytes, end_seqs, file: None, is_damaged }
+    }
+
     /// Adds what was written: so many bytes, with rows up to `end_seqs`.
     pub(super) fn grow(&mut self, bytes: usize, end_seqs: &[(FamilyId, u64)]) {
         self.bytes += bytes as u64;
@@ -33,63 +47,21 @@ impl Segment {
         }
     }
 
-    fn is_synced(&self) -> bool {
-        self.synced_bytes == self.bytes
-    }
-}
-
-/// The segment that is written.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub(super) segment: Segment,
-    pub(super) file: Arc<dyn DiskFile>,
-}
-
-impl Open {
-    /// An empty segment.
-    pub(super) fn new(path: PathBuf, file: Arc<dyn DiskFile>) -> Open {
-        Open { segment: Segment { path, bytes: 0, synced_bytes: 0, end_seqs: PerFamily::default() }, file }
-    }
-
     /// Nothing is written to it any more.
-    pub(super) fn seal(self) -> Sealed {
-        let file = (!self.segment.is_synced()).then_some(self.file);
-        Sealed { segment: self.segment, file, is_damaged: false }
-    }
-}
-
-/// A segment that is not written any more.
-#[derive(Debug)]
-pub(in crate::store) struct Sealed {
-    pub(in crate::store) segment: Segment,
-    /// Set while it has bytes that a sync may still bring to the device.
-    pub(super) file: Option<Arc<dyn DiskFile>>,
-    /// Something in it could not be read: it is kept under another name instead of being deleted.
-    pub(super) is_damaged: bool,
-}
-
-impl Sealed {
-    /// A segment of an earlier process, whose `bytes` have rows up to `end_seqs`.
-    pub(in crate::store) fn left(path: PathBuf, bytes: u64, end_seqs: PerFamily<u64>, is_damaged: bool) -> Sealed {
-        Sealed { segment: Segment { path, bytes, synced_bytes: bytes, end_seqs }, file: None, is_damaged }
-    }
-
-    /// Whether the first `synced_bytes` are all, or a sync may still bring the others to the device.
-    pub(super) fn can_be_synced(&self) -> bool {
-        self.file.is_some() || self.segment.is_synced()
-    }
-
-    /// Notes that the first `bytes` are on the device.
-    pub(super) fn note_synced(&mut self, bytes: u64) {
-        self.segment.synced_bytes = bytes;
-        if self.segment.is_synced() {
+    pub(super) fn seal(mut self) -> Segment {
+        if self.is_synced() {
             self.file = None;
         }
+        self
+    }
+
+    pub(super) fn is_synced(&self) -> bool {
+        self.synced_bytes == self.bytes
     }
 
     /// Whether all its rows are before `covered`.
     pub(super) fn is_covered(&self, covered: &PerFamily<u64>) -> bool {
-        self.segment.end_seqs.iter().all(|(family, end_seq)| *end_seq <= covered[family])
+        self.end_seqs.iter().all(|(family, end_seq)| *end_seq <= covered[family])
     }
 }
 
@@ -107,8 +79,14 @@ pub(in crate::store) fn aside(path: &Path) -> PathBuf {
 /// made up must not leave them too few. kymo comes here after a century of 10⁹ rows a second.
 const NUMBER_MAX: u64 = 1 << 62;
 
-/// The number in a segment's name; `None` for a name that kymo did not give.
-pub(in crate::store) fn segment_number(name: &str) -> Option<u64> {
+/// The number in the name of a segment, and whether it was set aside; `None` for a name that kymo did not give.
+pub(in crate::store) fn parse_path(path: &Path) -> Option<(u64, bool)> {
+    let name = path.file_name()?.to_str()?;
+    let aside = name.strip_suffix(ASIDE).and_then(|name| name.strip_suffix('.'));
+    Some((segment_number(aside.unwrap_or(name))?, aside.is_some()))
+}
+
+fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?.strip_suffix('.')?;
     let number =
         (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())??;

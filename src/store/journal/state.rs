@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::queue::{Chunk, Queue};
-use super::segment::{Open, Sealed, Segment};
+use super::segment::Segment;
 use crate::store::disk::DiskFile;
 
 /// A larger segment is followed by another, so that a broken one holds little.
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
 /// Whether there is a thread that writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Writer {
+    #[default]
     Absent,
     Running,
     /// It ends once the queue is empty.
@@ -22,7 +23,7 @@ pub(super) enum Writer {
 }
 
 /// What the journal's threads share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) writer: Writer,
     pub(super) queue: Queue,
@@ -34,9 +35,9 @@ pub(super) struct State {
     /// that was given.
     pub(super) next_number: u64,
     /// The segment that is written.
-    pub(super) open: Option<Open>,
+    pub(super) open: Option<Segment>,
     /// From the oldest to the newest.
-    pub(super) sealed: VecDeque<Sealed>,
+    pub(super) sealed: VecDeque<Segment>,
     /// The folder has a new name that is not synced.
     pub(super) folder_unsynced: bool,
     /// When the sync that is under way began.
@@ -48,26 +49,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(sealed: Vec<Sealed>, next_number: u64) -> State {
-        State {
-            writer: Writer::Absent,
-            queue: Queue::default(),
-            rotate: true,
-            retry_at: None,
-            next_number,
-            open: None,
-            sealed: sealed.into(),
-            folder_unsynced: false,
-            syncing_since: None,
-            flush_wanted: false,
-            lost_rows: 0,
-        }
+    pub(super) fn new(sealed: Vec<Segment>, next_number: u64) -> State {
+        State { rotate: true, next_number, sealed: sealed.into(), ..State::default() }
     }
 
     /// Bytes of all segments.
     pub(super) fn bytes(&self) -> u64 {
-        let open = self.open.iter().map(|open| &open.segment);
-        open.chain(self.sealed.iter().map(|sealed| &sealed.segment)).map(|segment| segment.bytes).sum()
+        self.sealed.iter().chain(&self.open).map(|segment| segment.bytes).sum()
     }
 
     /// A chunk of so many rows goes to no segment. Later chunks need what it holds, so the next one begins a new segment.
@@ -79,7 +67,7 @@ impl State {
 
     /// Nothing is written to the open segment any more.
     pub(super) fn seal(&mut self) {
-        self.sealed.extend(self.open.take().map(Open::seal));
+        self.sealed.extend(self.open.take().map(Segment::seal));
     }
 
     /// Nothing is written to the open segment any more, as something is wrong with it.
@@ -90,14 +78,14 @@ impl State {
     }
 
     /// Notes that a chunk was written, to `begun` or else to the open segment.
-    pub(super) fn note_written(&mut self, chunk: &Chunk, begun: Option<Open>) {
+    pub(super) fn note_written(&mut self, chunk: &Chunk, begun: Option<Segment>) {
         if begun.is_some() {
             self.seal();
             self.open = begun;
             self.folder_unsynced = true;
         }
         self.retry_at = None;
-        if let Some(Open { segment, .. }) = &mut self.open {
+        if let Some(segment) = &mut self.open {
             segment.grow(chunk.bytes.len(), &chunk.end_seqs);
             self.rotate |= segment.bytes >= SEGMENT_BYTES_MAX;
         }
@@ -105,36 +93,31 @@ impl State {
 
     /// Whether no segment has rows for which a sync failed. Those are for a flush.
     pub(super) fn is_synced(&self) -> bool {
-        self.sealed.iter().all(Sealed::can_be_synced)
+        self.sealed.iter().all(|segment| segment.file.is_some() || segment.is_synced())
     }
 
     /// Segments with bytes that are not synced, and how many bytes they have now.
     pub(super) fn unsynced(&self) -> Vec<(PathBuf, Arc<dyn DiskFile>, u64)> {
-        let open = self.open.iter().map(|open| (&open.segment, Some(&open.file)));
-        let sealed = self.sealed.iter().map(|sealed| (&sealed.segment, sealed.file.as_ref()));
-        let unsynced = sealed.chain(open).filter(|(segment, _)| segment.bytes > segment.synced_bytes);
-        let with_file = |(segment, file): (&Segment, Option<&Arc<dyn DiskFile>>)| {
-            Some((segment.path.clone(), Arc::clone(file?), segment.bytes))
-        };
-        unsynced.filter_map(with_file).collect()
+        let unsynced = self.sealed.iter().chain(&self.open).filter(|segment| !segment.is_synced());
+        unsynced.filter_map(|one| Some((one.path.clone(), one.file.clone()?, one.bytes))).collect()
     }
 
     /// Notes whether a sync brought the first `bytes` of a segment to the device. Whether there still is that segment.
     pub(super) fn note_synced(&mut self, path: &Path, bytes: u64, is_synced: bool) -> bool {
-        if let Some(open) = self.open.as_mut().filter(|open| open.segment.path == path) {
-            if is_synced {
-                open.segment.synced_bytes = bytes;
-                return true;
-            }
+        let is_open = self.open.as_ref().is_some_and(|open| open.path == path);
+        if is_open && !is_synced {
             self.break_open();
         }
-        let Some(sealed) = self.sealed.iter_mut().find(|sealed| sealed.segment.path == path) else { return false };
+        let mut segments = self.sealed.iter_mut().chain(&mut self.open);
+        let Some(segment) = segments.find(|segment| segment.path == path) else { return false };
         if is_synced {
-            sealed.note_synced(bytes);
+            segment.synced_bytes = bytes;
         } else {
-            // This descriptor is never synced again: its rows are for the next flush.
-            sealed.file = None;
             self.flush_wanted = true;
+        }
+        // After a failure this descriptor is never synced again: its rows are for the next flush.
+        if !is_synced || (!is_open && segment.is_synced()) {
+            segment.file = None;
         }
         true
     }
