@@ -60,6 +60,8 @@ pub(super) struct Progress {
 struct ProgressState {
     begun: u64,
     done: u64,
+    /// How many wait for a drain.
+    waiting: usize,
     /// A reader waits for a drain.
     wanted: bool,
     stop: bool,
@@ -73,9 +75,12 @@ impl Progress {
         // The drain under way may be past some rings already, so this waits for the next one.
         let target = state.begun + 1;
         state.wanted = true;
+        state.waiting += 1;
         self.wanted.notify_one();
         let waited = self.done.wait_timeout_while(state, patience, |state| state.done < target);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        !timeout.timed_out()
     }
 
     /// Ends the thread after one more drain.
@@ -93,8 +98,11 @@ impl Progress {
     }
 
     fn end(&self) {
-        self.lock().done += 1;
-        self.done.notify_all();
+        let mut state = self.lock();
+        state.done += 1;
+        if state.waiting > 0 {
+            self.done.notify_all();
+        }
     }
 
     /// Sleeps until `due`. Somebody who waits for a drain ends the sleep earlier, but not before `earliest`; a stop ends it
@@ -146,7 +154,8 @@ impl Drain {
         let missing = recovery.missing.iter().map(|loss| self.gap_row(now, loss));
         let rows: Vec<Gap> = killed.into_iter().chain(missing).collect();
         if !rows.is_empty() {
-            self.append(vec![self.own_rows(&rows)]);
+            let rows = self.own_rows(&rows);
+            self.appender.append(vec![rows]);
         }
     }
 
@@ -176,39 +185,33 @@ impl Drain {
         for index in 0..self.sources.len() {
             let DrainSource { id, family, ref mut ring } = self.sources[index];
             let Some(batch) = ring.drain() else { continue };
-            self.evaluate(family, &batch);
             self.latest.put(id, family, batch.clone());
             appends.push(Append { family, batch });
         }
         if Instant::now() >= self.next_report {
             self.next_report = (self.next_report + REPORT_INTERVAL).max(Instant::now());
             let record = (self.report)(wall_us());
-            let own = self.own_rows(&[record]);
-            self.evaluate(own.family, &own.batch);
-            appends.push(own);
+            appends.push(self.own_rows(&[record]));
         }
-        self.append(appends);
+        // The journal's thread writes the rows while the rules see them.
+        for (family, rows) in self.appender.submit(appends) {
+            evaluate(&mut self.alerts, *family, &rows.batch);
+        }
+        self.show();
         if finished.contains(&true) {
             self.forget(&finished);
         }
     }
 
-    fn evaluate(&mut self, family: FamilyId, batch: &RecordBatch) {
-        let Some(alerts) = &mut self.alerts else { return };
-        if catch_unwind(AssertUnwindSafe(|| alerts.evaluate(family, batch))).is_err() {
-            tracing::error!("evaluating alert rules panicked: recording goes on, alerting is off until a restart");
-            self.alerts = None;
-        }
-    }
-
-    fn append(&mut self, appends: Vec<Append>) {
-        self.appender.append(appends);
+    fn show(&mut self) {
+        self.appender.show();
         let losses = self.appender.take_losses();
         if !losses.is_empty() {
             let now = wall_us();
             let rows: Vec<Gap> = losses.iter().map(|loss| self.gap_row(now, loss)).collect();
             // Where memory is full, these rows push others out. The next drain takes those losses.
-            self.appender.append(vec![self.own_rows(&rows)]);
+            let rows = self.own_rows(&rows);
+            self.appender.append(vec![rows]);
         }
     }
 
@@ -249,5 +252,14 @@ impl Drain {
             lost: loss.rows.cast_signed(),
             ..Gap::absent(now)
         }
+    }
+}
+
+/// Shows rows to the rules, which are gone after a panic.
+fn evaluate(alerts: &mut Option<alert::Engine>, family: FamilyId, batch: &RecordBatch) {
+    let Some(engine) = alerts else { return };
+    if catch_unwind(AssertUnwindSafe(|| engine.evaluate(family, batch))).is_err() {
+        tracing::error!("evaluating alert rules panicked: recording goes on, alerting is off until a restart");
+        *alerts = None;
     }
 }

@@ -25,7 +25,7 @@ pub struct Append {
 
 /// Numbers new rows, has them journaled, and then shows them. A store has one appender, from [`Store::open`].
 ///
-/// While the disk hangs, rows wait here for a later call of [`append`](Self::append). Dropping the appender shows those that
+/// While the disk hangs, rows wait here for a later call of [`show`](Self::show). Dropping the appender shows those that
 /// still wait, so that the next flush writes them. Drop it after the journal's threads have ended: then the journal has all
 /// rows that it will ever get.
 #[derive(Debug)]
@@ -51,10 +51,14 @@ impl Appender {
         Appender { store, next_seqs, waiting: VecDeque::new() }
     }
 
-    /// Journals new rows, then shows them, those of all tables in one step. Waits for the journal 200 ms at most; rows that
-    /// it does not have by then are shown by a later call, or after two seconds. So call this at every drain, with no rows
-    /// if there are none. Where memory is full, the oldest rows go: see [`take_losses`](Self::take_losses).
+    /// Journals new rows and shows them: [`submit`](Self::submit) and [`show`](Self::show).
     pub fn append(&mut self, appends: Vec<Append>) {
+        self.submit(appends);
+        self.show();
+    }
+
+    /// Hands new rows to the journal's thread, which writes them while the caller goes on. Returns them with their numbers.
+    pub fn submit(&mut self, appends: Vec<Append>) -> &[(FamilyId, HotBatch)] {
         if !appends.is_empty() {
             // A table may have several batches.
             let number = |Append { family, batch }| {
@@ -65,11 +69,20 @@ impl Appender {
             };
             let rows: Vec<_> = appends.into_iter().map(number).collect();
             let journaled: Vec<_> = rows.iter().map(|(family, rows)| (*family, rows.first_seq, &rows.batch)).collect();
-            let number = self.store.journal.append(&journaled);
+            let number = self.store.journal.submit(&journaled);
             self.waiting.push_back(Waiting { since: Instant::now(), number, rows });
+            return self.waiting.back().map_or(&[], |waiting| &waiting.rows);
         }
-        let done = self.store.journal.done();
-        self.show(|waiting| waiting.number <= done || waiting.since.elapsed() > HIDDEN_MAX);
+        &[]
+    }
+
+    /// Shows the rows that the journal has, those of all tables in one step. Waits for the journal 200 ms at most. Rows that
+    /// it does not have by then are shown by a later call, or after two seconds, so call this at every drain, even without
+    /// new rows. Where memory is full, the oldest rows go: see [`take_losses`](Self::take_losses).
+    pub fn show(&mut self) {
+        let Some(newest) = self.waiting.back() else { return };
+        let done = self.store.journal.wait(newest.number);
+        self.show_ready(|waiting| waiting.number <= done || waiting.since.elapsed() > HIDDEN_MAX);
     }
 
     /// The rows that were lost since the last call, for whatever reason.
@@ -83,7 +96,7 @@ impl Appender {
         !self.waiting.is_empty()
     }
 
-    fn show(&mut self, is_ready: impl Fn(&Waiting) -> bool) {
+    fn show_ready(&mut self, is_ready: impl Fn(&Waiting) -> bool) {
         let mut ready = Vec::new();
         while let Some(waiting) = self.waiting.pop_front_if(|waiting| is_ready(waiting)) {
             ready.extend(waiting.rows);
@@ -96,7 +109,7 @@ impl Appender {
 
 impl Drop for Appender {
     fn drop(&mut self) {
-        self.show(|_| true);
+        self.show_ready(|_| true);
     }
 }
 

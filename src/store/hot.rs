@@ -10,7 +10,7 @@ use crate::record::{Table, Type};
 
 /// This many neighbouring batches of about equal size are merged. So a table in memory is a handful of batches, and each
 /// row is copied a few times only.
-pub(super) const MERGE_WIDTH: usize = 8;
+pub(super) const MERGE_WIDTH: usize = 16;
 /// A merge never makes a batch of more rows.
 const MERGED_ROWS_MAX: usize = 65_536;
 

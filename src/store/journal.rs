@@ -88,10 +88,10 @@ impl Journal {
         }
     }
 
-    /// Hands over rows of some families, each batch with the sequence number of its first row, and waits until they are
-    /// written, but only for a short while. Once [`done`](Self::done) has reached what this returns, they are in the journal
-    /// or were given up. Called by the drain thread alone. Before [`attach`](Self::attach) rows are not journaled.
-    pub(super) fn append(&self, batches: &[(FamilyId, u64, &RecordBatch)]) -> u64 {
+    /// Hands over rows of some families, each batch with the sequence number of its first row. Once [`wait`](Self::wait)
+    /// returns the number that this returns, or a greater one, they are in the journal or were given up. Called by the
+    /// drain thread alone. Before [`attach`](Self::attach) rows are not journaled.
+    pub(super) fn submit(&self, batches: &[(FamilyId, u64, &RecordBatch)]) -> u64 {
         let end_seqs: Vec<(FamilyId, u64)> =
             batches.iter().map(|(family, first_seq, batch)| (*family, first_seq + batch.num_rows() as u64)).collect();
         let rows = batches.iter().map(|(.., batch)| batch.num_rows() as u64).sum();
@@ -125,23 +125,28 @@ impl Journal {
             state.queue.recycle(chunk.bytes);
             return state.queue.submitted;
         }
-        let target = state.queue.submitted;
+        let number = state.queue.submitted;
+        drop(state);
         self.submitted.notify_one();
-        if state.queue.behind {
-            return target;
-        }
-        let waited = self.written.wait_timeout_while(state, PATIENCE, |state| state.queue.done < target);
-        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        if timeout.timed_out() {
-            state.queue.behind = true;
-            self.troubles.bad(Part::Journal, "the disk does not take the journal's writes in time");
-        }
-        target
+        number
     }
 
-    /// How many appends are written or given up.
-    pub(super) fn done(&self) -> u64 {
-        self.lock().queue.done
+    /// Waits a short while for what [`submit`](Self::submit) gave this number. Returns the number of the newest rows that
+    /// are written or given up, with all rows before them.
+    pub(super) fn wait(&self, number: u64) -> u64 {
+        let mut state = self.lock();
+        if state.queue.done < number && !state.queue.behind {
+            state.queue.awaited = true;
+            let waited = self.written.wait_timeout_while(state, PATIENCE, |state| state.queue.done < number);
+            let timeout;
+            (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state.queue.awaited = false;
+            if timeout.timed_out() {
+                state.queue.behind = true;
+                self.troubles.bad(Part::Journal, "the disk does not take the journal's writes in time");
+            }
+        }
+        state.queue.done
     }
 
     /// From now on a thread runs [`write_until_stopped`](Self::write_until_stopped).
@@ -222,7 +227,9 @@ impl Journal {
                 }
             }
             state.queue.finish(chunk);
-            self.written.notify_all();
+            if state.queue.awaited {
+                self.written.notify_all();
+            }
         }
     }
 

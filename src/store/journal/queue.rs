@@ -32,6 +32,8 @@ pub(super) struct Queue {
     pub(super) submitted: u64,
     /// How many chunks are finished.
     pub(super) done: u64,
+    /// The drain thread waits.
+    pub(super) awaited: bool,
     /// The drain thread waited in vain. Cleared once nothing waits to be written.
     pub(super) behind: bool,
 }
