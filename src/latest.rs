@@ -4,6 +4,7 @@
 //! that a collector that ends takes its own rows away and nobody else's. The lock is held for moments only, never over
 //! I/O or a merge, so neither side waits long for the other.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -12,7 +13,7 @@ use crate::batch;
 use crate::family::{FamilyId, PerFamily};
 
 /// One run of a collector, from its start or retune to its end. The drain thread has one for the rows it writes itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceId(u64);
 
 /// For each family the newest drained batch of each source. Shared by all threads.
@@ -22,8 +23,7 @@ pub struct LatestRows(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     sources: u64,
-    /// From the oldest source to the newest.
-    rows: PerFamily<Vec<(SourceId, RecordBatch)>>,
+    rows: PerFamily<BTreeMap<SourceId, RecordBatch>>,
 }
 
 impl LatestRows {
@@ -36,25 +36,18 @@ impl LatestRows {
 
     /// Replaces the rows that a source has of a family.
     pub fn put(&self, source: SourceId, family: FamilyId, batch: RecordBatch) {
-        let rows = &mut self.lock().rows[family];
-        match rows.iter_mut().find(|(known, _)| *known == source) {
-            Some((_, old)) => *old = batch,
-            None => {
-                let at = rows.partition_point(|(known, _)| known.0 < source.0);
-                rows.insert(at, (source, batch));
-            }
-        }
+        self.lock().rows[family].insert(source, batch);
     }
 
     /// Removes the rows that a source has of a family.
     pub fn remove(&self, source: SourceId, family: FamilyId) {
-        self.lock().rows[family].retain(|(known, _)| *known != source);
+        self.lock().rows[family].remove(&source);
     }
 
     /// The rows of a family by source, from the oldest source to the newest.
     #[must_use]
     pub fn by_source(&self, family: FamilyId) -> Vec<(SourceId, RecordBatch)> {
-        self.lock().rows[family].clone()
+        self.lock().rows[family].iter().map(|(source, batch)| (*source, batch.clone())).collect()
     }
 
     /// The rows of a family in one batch, from the oldest source to the newest; `None` when there are none.

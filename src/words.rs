@@ -7,15 +7,15 @@ use jiff::{SignedDuration, Span, SpanRelativeTo};
 /// Another name is suggested from this similarity on (Jaro-Winkler, 0…1).
 const SUGGESTION_SIMILARITY_MIN: f64 = 0.8;
 
-/// Errors show no more of a name.
-pub const NAME_SHOWN_BYTES_MAX: usize = 64;
+/// Errors show no more of a name: a request's names may be megabytes long.
+const NAME_SHOWN_BYTES_MAX: usize = 64;
 
 /// `names` as "a, b, c".
 pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// The first [`NAME_SHOWN_BYTES_MAX`] of a name, for errors: a request's names may be megabytes long.
+/// The first 64 bytes of a name, for errors.
 #[must_use]
 pub fn shortened(name: &str) -> &str {
     &name[..name.floor_char_boundary(NAME_SHOWN_BYTES_MAX)]

@@ -35,6 +35,8 @@ pub(super) struct DrainSource {
     pub(super) id: SourceId,
     pub(super) family: FamilyId,
     pub(super) ring: Box<dyn Source>,
+    /// The sampler was gone when the last drain began: the ring has no more rows.
+    pub(super) is_finished: bool,
 }
 
 /// All collectors of the daemon.
@@ -86,12 +88,12 @@ impl Collectors {
     }
 
     /// Starts a collector of the configuration, whose collectors were checked together.
-    pub(super) fn start_configured(&self, settings: CollectorSettings) -> Result<(), OperatorError> {
+    pub(super) fn start_configured(&self, settings: CollectorSettings) -> Result<CollectorStatus, OperatorError> {
         self.insert(self.changes().as_ref(), settings, Totals::default(), wall_us())
     }
 
     /// Starts a collector if there can be such a one beside the others.
-    pub(super) fn start(&self, start: StartCollector) -> Result<(), OperatorError> {
+    pub(super) fn start(&self, start: StartCollector) -> Result<CollectorStatus, OperatorError> {
         let changes = self.changes();
         self.insert(changes.as_ref(), start.check(&self.settings())?, Totals::default(), wall_us())
     }
@@ -106,7 +108,7 @@ impl Collectors {
     }
 
     /// Gives a running collector another interval, families or scheduling. Its counts go on.
-    pub(super) fn retune(&self, retune: RetuneCollector) -> Result<(), OperatorError> {
+    pub(super) fn retune(&self, retune: RetuneCollector) -> Result<CollectorStatus, OperatorError> {
         let changes = self.changes();
         let all = self.settings();
         let running = all.iter().find(|settings| settings.name == retune.name);
@@ -170,14 +172,14 @@ impl Collectors {
         self.lock().entries.values().map(|entry| entry.settings.clone()).collect()
     }
 
-    /// Starts a thread for checked settings and lists it.
+    /// Starts a thread for checked settings and lists it. Returns its first status.
     fn insert(
         &self,
         changes: Option<&SyncSender<Vec<DrainSource>>>,
         settings: CollectorSettings,
         totals: Totals,
         since_us: i64,
-    ) -> Result<(), OperatorError> {
+    ) -> Result<CollectorStatus, OperatorError> {
         let sources = changes.ok_or_else(stopping)?;
         let source = self.latest.new_source();
         let thread = self.launch(sources, source, &settings, totals)?;
@@ -186,8 +188,8 @@ impl Collectors {
         let name = settings.name.clone();
         let entry =
             Entry { settings, since_us, thread: Some(thread), source, totals, logged: CollectorHealth::default() };
-        self.lock().entries.insert(name, entry);
-        Ok(())
+        self.lock().entries.insert(name.clone(), entry);
+        self.find(&name)
     }
 
     /// Stops a collector's thread and waits for it. The collector stays listed, with its health and counts as of now.
@@ -222,7 +224,7 @@ impl Collectors {
         let (gaps, gap_source) = ring::<Gap>(REPORT_RECORDS);
         let (report_family, gap_family) = (FamilyId::of::<Collector>(), FamilyId::of::<Gap>());
         let (report_labels, gap_labels) = (&self.labels[report_family], &self.labels[gap_family]);
-        let drained = |family, ring| DrainSource { id, family, ring };
+        let drained = |family, ring| DrainSource { id, family, ring, is_finished: false };
         let mut sources = vec![
             drained(report_family, Box::new(RingSource::new(report_source, Arc::clone(report_labels)))),
             drained(gap_family, Box::new(RingSource::new(gap_source, Arc::clone(gap_labels)))),

@@ -180,10 +180,10 @@ impl Drain {
     fn drain(&mut self) {
         self.accept();
         // Asked before draining: a sampler that is gone by now publishes nothing more.
-        let finished: Vec<bool> = self.sources.iter().map(|source| source.ring.is_finished()).collect();
+        self.sources.iter_mut().for_each(|source| source.is_finished = source.ring.is_finished());
         let mut appends: Vec<Append> = Vec::new();
         for index in 0..self.sources.len() {
-            let DrainSource { id, family, ref mut ring } = self.sources[index];
+            let DrainSource { id, family, ref mut ring, .. } = self.sources[index];
             let Some(batch) = ring.drain() else { continue };
             self.latest.put(id, family, batch.clone());
             appends.push(Append { family, batch });
@@ -198,8 +198,8 @@ impl Drain {
             evaluate(&mut self.alerts, *family, &rows.batch);
         }
         self.show();
-        if finished.contains(&true) {
-            self.forget(&finished);
+        for gone in self.sources.extract_if(.., |source| source.is_finished) {
+            self.latest.remove(gone.id, gone.family);
         }
     }
 
@@ -213,18 +213,6 @@ impl Drain {
             let rows = self.own_rows(&rows);
             self.appender.append(vec![rows]);
         }
-    }
-
-    /// Drops the rings whose samplers are gone, and their newest rows.
-    fn forget(&mut self, finished: &[bool]) {
-        let mut gone = finished.iter();
-        self.sources.retain(|source| {
-            let finished = gone.next().is_some_and(|finished| *finished);
-            if finished {
-                self.latest.remove(source.id, source.family);
-            }
-            !finished
-        });
     }
 
     /// Takes the rings of collectors that were started.

@@ -43,12 +43,7 @@ pub(super) struct Daemon {
 
 impl Operator for Daemon {
     async fn start_collector(&self, start: StartCollector) -> Result<CollectorStatus, OperatorError> {
-        self.blocking(move |daemon| {
-            let name = start.name.clone();
-            daemon.collectors.start(start)?;
-            daemon.collectors.find(&name)
-        })
-        .await
+        self.blocking(move |daemon| daemon.collectors.start(start)).await
     }
 
     async fn stop_collector(&self, name: &str) -> Result<CollectorStatus, OperatorError> {
@@ -57,12 +52,7 @@ impl Operator for Daemon {
     }
 
     async fn retune_collector(&self, retune: RetuneCollector) -> Result<CollectorStatus, OperatorError> {
-        self.blocking(move |daemon| {
-            let name = retune.name.clone();
-            daemon.collectors.retune(retune)?;
-            daemon.collectors.find(&name)
-        })
-        .await
+        self.blocking(move |daemon| daemon.collectors.retune(retune)).await
     }
 
     async fn list_collectors(&self) -> Result<Vec<CollectorStatus>, OperatorError> {

@@ -18,12 +18,10 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 
 use super::disk::DiskError;
 use super::hot::times;
-use super::lake::DataFile;
+use super::lake::{BATCH_ROWS, DataFile};
 use super::writer::{WriteBatch, WriteError, by_time};
 use crate::record::Table;
 
-/// Rows are read and written in batches of so many.
-const BATCH_ROWS: usize = 8_192;
 /// A file may begin this much earlier than the file before it ends: several collectors may write one table. If it begins
 /// even earlier, the clock was set back, and the files are not merged.
 const OVERLAP_US_MAX: i64 = 10_000_000;

@@ -17,14 +17,9 @@ pub enum FolderError {
     /// The file system refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// Another daemon records into it.
-    #[error("data folder {} is in use by another kymo ({holder}); stop it or give this one another storage.path", path.display())]
-    Held {
-        /// The data folder.
-        path: PathBuf,
-        /// What the holder wrote into the lock file.
-        holder: String,
-    },
+    /// Another daemon records into it, which wrote this text into the lock file.
+    #[error("data folder {} is in use by another kymo ({}); stop it or give this one another storage.path", .0.display(), .1)]
+    Held(PathBuf, String),
     /// Somebody put another folder in the place of the one that is recorded into.
     #[error("data folder {} has recordings of another kymo now; restart this one to go on in it", .0.display())]
     Replaced(PathBuf),

@@ -70,6 +70,8 @@ impl Drop for DataFile {
     }
 }
 
+/// Rows of a file are read in batches of so many.
+pub(super) const BATCH_ROWS: usize = 8_192;
 /// If files vanish while a lake is listed, it is listed again, so often in all.
 const SCANS_MAX: u32 = 5;
 

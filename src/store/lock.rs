@@ -89,7 +89,7 @@ fn lock(data: &Path) -> Result<File, FolderError> {
             let mut holder = String::new();
             let _ = lock.read_to_string(&mut holder);
             let holder = if holder.trim().is_empty() { "unknown".into() } else { holder.trim().into() };
-            return Err(FolderError::Held { path: data.into(), holder });
+            return Err(FolderError::Held(data.into(), holder));
         }
         Err(TryLockError::Error(error)) => return Err(DiskError::of("lock", &path)(error).into()),
     }

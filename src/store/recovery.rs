@@ -32,8 +32,6 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 pub struct Recovery {
     /// Segments that were read.
     pub segments: u64,
-    /// Their bytes.
-    pub bytes: u64,
     /// Rows in them that no file has, now in memory.
     pub rows: u64,
     /// Bytes that were torn off the end of segments.
@@ -126,7 +124,6 @@ impl Recovered {
             return false;
         }
         recovery.segments += 1;
-        recovery.bytes += bytes.len() as u64;
         let mut wrong = (!replayed.foreign.is_empty())
             .then(|| format!("its rows of {} are not as this kymo has them", replayed.foreign.join(", ")));
         if let Some(broken) = replayed.broken {

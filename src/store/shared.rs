@@ -114,7 +114,6 @@ pub(super) struct Dropped {
 /// A file that the view does not show because it is absent. It may come back with its folder.
 #[derive(Clone, Debug)]
 pub(super) struct Absent {
-    /// The table.
     pub(super) family: FamilyId,
     pub(super) file: Arc<DataFile>,
     /// It was reported as a loss.

@@ -59,9 +59,10 @@ impl Store {
 
     fn compact_run(&self, family: FamilyId, run: &[Arc<DataFile>], stop: &AtomicBool) -> Result<(), WriteError> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let interval = self.lock().tables[family].interval;
         let target = Target {
             table: family.table,
-            interval: self.lock().tables[family].interval,
+            interval,
             sequence: (first.first_seq, last.end_seq),
             time_range: hot::span(run.iter().map(|file| file.time_range)).unwrap_or_default(),
             zstd_level: ZSTD_LEVEL,

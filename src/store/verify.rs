@@ -15,14 +15,11 @@ use super::data_folder::{FolderError, JOURNAL, entries};
 use super::disk::is_absent;
 use super::hot::{HotBatch, times};
 use super::journal::{end_seq_max, missing_rows, parse_path, replay};
-use super::lake::{DataFile, Scan, scan_read_only};
+use super::lake::{BATCH_ROWS, DataFile, Scan, scan_read_only};
 use super::partition;
 use super::view::View;
 use super::writer::SCHEMA_VERSION;
 use crate::family::FamilyId;
-
-/// Rows of a batch that is read.
-const BATCH_ROWS: usize = 8_192;
 
 /// What is in a data folder, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -53,8 +50,7 @@ pub struct Report {
 pub fn verify(data: &Path) -> Result<Report, FolderError> {
     let mut report = Report::default();
     let journaled = Journaled::read(data, &mut report)?;
-    let scan = scan_read_only(data)?;
-    let Scan { files, foreign, temporaries, superseded, .. } = scan;
+    let Scan { files, foreign, temporaries, superseded, .. } = scan_read_only(data)?;
     for (path, reason) in foreign {
         let is_ours = path.extension().is_some_and(|extension| extension == "parquet");
         if is_ours { report.wrong.push((path, reason)) } else { report.notes.push((path, reason)) }

@@ -83,14 +83,10 @@ const NUMBER_MAX: u64 = 1 << 62;
 pub(in crate::store) fn parse_path(path: &Path) -> Option<(u64, bool)> {
     let name = path.file_name()?.to_str()?;
     let aside = name.strip_suffix(ASIDE).and_then(|name| name.strip_suffix('.'));
-    Some((segment_number(aside.unwrap_or(name))?, aside.is_some()))
-}
-
-fn segment_number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX)?.strip_suffix('.')?;
+    let digits = aside.unwrap_or(name).strip_suffix(SUFFIX)?.strip_suffix('.')?;
     let number =
         (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())??;
-    (number <= NUMBER_MAX).then_some(number)
+    (number <= NUMBER_MAX).then_some((number, aside.is_some()))
 }
 
 /// An upper bound of the sequence numbers in a segment that cannot be read, from its number and size: no row in it has this
@@ -115,9 +111,9 @@ mod tests {
 
     #[test]
     fn a_number_that_leaves_none_for_new_rows_is_not_a_segments() {
-        assert_eq!(segment_number(&segment_name(NUMBER_MAX)), Some(NUMBER_MAX));
+        assert_eq!(parse_path(segment_name(NUMBER_MAX).as_ref()), Some((NUMBER_MAX, false)));
         for name in [segment_name(NUMBER_MAX + 1), segment_name(u64::MAX), "99999999999999999999.journal".into()] {
-            assert_eq!(segment_number(&name), None, "{name}");
+            assert_eq!(parse_path(name.as_ref()), None, "{name}");
         }
     }
 }
