@@ -150,7 +150,7 @@ pub fn wall_us() -> i64 {
     clock_us(ClockId::Realtime)
 }
 
-fn clock_us(clock: ClockId) -> i64 {
-    let now = clock_gettime(clock);
+fn clock_us(id: ClockId) -> i64 {
+    let now = clock_gettime(id);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
 }

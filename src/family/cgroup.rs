@@ -202,6 +202,12 @@ mod tests {
         CgroupSampler { reader: Reader::keeping(0), ..CgroupSampler::open(&context) }
     }
 
+    fn write_below(sysfs: &Path, name: &str, text: &str) {
+        let path = sysfs.join("fs/cgroup").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
     /// Path and CPU time of each row.
     fn short(rows: &str) -> Vec<String> {
         let mut short: Vec<String> =
@@ -317,11 +323,7 @@ mod tests {
     fn a_group_that_vanishes_is_no_error_and_is_looked_for_soon() {
         let folder = tempfile::tempdir().unwrap();
         let mut sampler = without_descriptors(folder.path());
-        let write = |name: &str, text: &str| {
-            let path = folder.path().join("fs/cgroup").join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let write = |name, text| write_below(folder.path(), name, text);
         write("cgroup.controllers", "");
         write("a/cpu.stat", "usage_usec 1\n");
         write("b/cpu.stat", "usage_usec 2\n");
@@ -344,10 +346,7 @@ mod tests {
     fn groups_are_walked_when_the_links_of_a_folder_differ() {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let root = folder.path().join("fs/cgroup");
-        let write = |name: &str| {
-            std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
-            std::fs::write(root.join(name), "1\n").unwrap();
-        };
+        let write = |name| write_below(folder.path(), name, "1\n");
         ["cgroup.controllers", "a/pids.current", "b/pids.current"].into_iter().for_each(&write);
         let mut sampler = without_descriptors(folder.path());
         // The type of tmpfs.

@@ -108,8 +108,7 @@ mod tests {
     /// A count that no `i64` holds, and no `/proc/loadavg`.
     #[test]
     fn what_is_not_there_is_absent_and_told() {
-        let mut probe = Probe::fixture::<HostSampler>("odd");
-        let (rows, outcome) = probe.tick(0);
+        let (rows, outcome) = Probe::fixture::<HostSampler>("odd").tick(0);
         assert_eq!(rows, ",,,3,2,9223372036854775807,1,77,3155760000070000\n");
         assert_eq!(outcome.unwrap_err().what, "loadavg");
     }

@@ -1,9 +1,9 @@
 //! Attributes of sysfs: files that hold one value of one device.
 //!
-//! They are not read through the snapshot. If a device is gone, the snapshot opens the path again, and the path may by
-//! now belong to another device: the kernel reuses numbers such as that of `hwmon3`. A descriptor that is kept here
-//! stays with its device. The snapshot also keeps only 128 files a thread, fewer than a large host has sensors, and
-//! asks a driver that does not answer twice.
+//! They are not read through the snapshot. If a device is gone, the snapshot opens the path again, which may by now be
+//! another device's: the kernel reuses numbers such as that of `hwmon3`. A descriptor that is kept stays with its
+//! device. The snapshot also keeps only 128 files a thread, fewer than a large host has sensors, and asks a silent
+//! driver twice.
 
 use std::path::Path;
 

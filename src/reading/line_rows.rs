@@ -1,8 +1,7 @@
 //! Rows that are parsed only when their bytes have changed.
 //!
-//! At a thousand ticks a second most lines of a file are the same as a tick ago: an interface without traffic, an idle
-//! device. A line with the same bytes means the same record, so heim gets only the changed lines, and is not called if
-//! there are none.
+//! At a thousand ticks a second most lines, as of an idle device, are the same as a tick ago. A line with the same
+//! bytes means the same record, so heim gets only the changed lines, and is not called if there are none.
 
 use std::pin::pin;
 

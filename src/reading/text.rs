@@ -80,6 +80,15 @@ pub(crate) fn next_number<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> i64
     words.next().and_then(number).unwrap_or(ABSENT)
 }
 
+/// The first `N` of `words` as numbers; `None` if one is missing or no number.
+pub(crate) fn numbers<'a, const N: usize>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<[i64; N]> {
+    let mut numbers = [0; N];
+    for value in &mut numbers {
+        *value = number(words.next()?)?;
+    }
+    Some(numbers)
+}
+
 /// Whether `text` has a number of 17 digits or more. If its longest has 12 to 16 digits, the answer may be either.
 ///
 /// heim multiplies numbers by 512 or 1000, so that long ones exceed 2^64 and wrap or panic; those of 16 digits do not.

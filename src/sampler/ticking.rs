@@ -126,11 +126,7 @@ impl Ticking {
 
     fn tell_scheduling(&mut self) {
         // If the health is being read right now, the next report tries again.
-        self.health.try_change(|health| {
-            if let Some(reason) = self.refused_scheduling.take() {
-                health.refused_scheduling = Some(reason);
-            }
-        });
+        self.health.try_change(|health| health.refused_scheduling = self.refused_scheduling.take());
     }
 
     /// Moves `due` to the latest grid point that has passed and counts those before it as missed. Returns the tick and

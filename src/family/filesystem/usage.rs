@@ -1,10 +1,10 @@
 //! The space of file systems, asked for on worker threads that may hang.
 //!
-//! statvfs(3) on a mount whose server or device is gone may never return, and the call cannot be cancelled. So a worker
-//! thread makes the call. The collector waits for the answer for at most its [`Patience`]; then it abandons the worker,
-//! and a new worker asks for the next mounts. A mount is not asked for again until its worker returns, so each hung
-//! mount holds one thread. A sampler has at most [`STUCK_WORKERS_MAX`] hung workers. All samplers, including those that
-//! a retune replaced, have at most [`WORKERS_MAX`] workers.
+//! statvfs(3) on a mount whose server or device is gone may never return, and cannot be cancelled. So a worker thread
+//! makes the call. The collector waits for at most its [`Patience`]; then it abandons the worker, and a new one asks
+//! for the next mounts. A mount is not asked for again until its worker returns, so each hung mount holds one thread. A
+//! sampler has at most [`STUCK_WORKERS_MAX`] of them, and all samplers, replaced ones included, [`WORKERS_MAX`]
+//! workers.
 
 use std::ffi::OsStr;
 use std::io;
