@@ -104,9 +104,6 @@ impl Family {
 pub struct FamilyId(u8);
 
 impl FamilyId {
-    /// How many families there are.
-    pub const COUNT: usize = FAMILIES.len();
-
     /// The family whose rows are `R`. A record that [`FAMILIES`] lacks does not compile.
     #[must_use]
     pub const fn of<R: Record>() -> FamilyId {
@@ -226,5 +223,31 @@ impl<T> Index<FamilyId> for PerFamily<T> {
 impl<T> IndexMut<FamilyId> for PerFamily<T> {
     fn index_mut(&mut self, id: FamilyId) -> &mut T {
         &mut self.0[usize::from(id.0)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reading::probe::Probe;
+
+    #[test]
+    fn without_its_file_a_family_has_an_error_that_names_it() {
+        let needs = |mut probe: Probe, file: &str| {
+            let (rows, outcome) = probe.tick(1);
+            assert_eq!(rows, "");
+            assert!(outcome.unwrap_err().to_string().starts_with(&format!("read {file}: ")));
+            // Interfaces may be none.
+            if file != "net/dev" {
+                assert!(probe.check().unwrap_err().contains(&format!("/proc/{file}")));
+                probe.write(file, "");
+                assert!(probe.check().unwrap_err().contains("empty"));
+            }
+        };
+        needs(Probe::empty::<network::NetworkSampler>(), "net/dev");
+        needs(Probe::empty::<vm::VmSampler>(), "vmstat");
+        needs(Probe::empty::<softnet::SoftnetSampler>(), "net/softnet_stat");
+        needs(Probe::empty::<interrupt::InterruptSampler>(), "interrupts");
+        needs(Probe::empty::<softirq::SoftirqSampler>(), "softirqs");
     }
 }

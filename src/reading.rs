@@ -8,6 +8,7 @@ pub(crate) mod folder;
 pub(crate) mod line_rows;
 pub(crate) mod optional;
 pub(crate) mod outcome;
+pub(crate) mod prelude;
 #[cfg(test)]
 pub(crate) mod probe;
 pub(crate) mod reader;
@@ -17,7 +18,3 @@ pub mod snapshot;
 pub(crate) mod sums;
 pub(crate) mod text;
 pub(crate) mod value;
-
-pub use context::Context;
-pub(crate) use outcome::{Outcome, failed};
-pub use sample::{Rows, Sample};

@@ -12,7 +12,7 @@ mod ticking;
 
 use std::time::Duration;
 
-use rustix::time::clock_gettime;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::record::label::Label;
 use crate::ring::Producer;
@@ -140,13 +140,17 @@ pub struct Totals {
 /// `CLOCK_MONOTONIC`, ns.
 #[must_use]
 pub fn monotonic_ns() -> i64 {
-    let now = clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec * SECOND_NS + now.tv_nsec
 }
 
 /// The wall clock, µs since the epoch.
 #[must_use]
 pub fn wall_us() -> i64 {
-    let now = clock_gettime(rustix::time::ClockId::Realtime);
+    clock_us(ClockId::Realtime)
+}
+
+fn clock_us(id: ClockId) -> i64 {
+    let now = clock_gettime(id);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
 }

@@ -8,17 +8,14 @@ mod record;
 mod tree;
 
 use std::ops::Range;
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use self::files::{FILES, File};
 pub use self::record::Cgroup;
 use self::tree::{Group, Tree};
+use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, Reader, is_gone};
-use crate::reading::{Context, Outcome, Rows, Sample};
-use crate::record::Record;
-use crate::sampler::{SampleError, Tick};
 
 /// The most groups that have a row. Beyond it, the deepest groups have none.
 pub const CGROUPS_MAX: usize = 1_000;
@@ -69,69 +66,60 @@ impl Sample for CgroupSampler {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        self.tree.open();
-        if self.tree.is_open() {
+        if self.tree.open() {
             return Ok(());
         }
         Err(format!(
             "{0} has neither cgroup.controllers (version 2) nor a hierarchy of version 1 such as {0}/memory: no control \
              groups are mounted there, as in some containers, or the kernel lacks them (CONFIG_CGROUPS)",
-            self.tree.folder().display()
+            self.tree.folder.display()
         ))
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cgroup>) -> Result<(), SampleError> {
-        let mut outcome = Outcome::default();
         let since = |then| tick.monotonic_ns.saturating_sub(then);
         if since(self.looked_ns) >= if self.changed { LOOK_AGAIN_NS } else { LOOK_INTERVAL_NS } {
             if self.changed || since(self.walked_ns) >= WALK_INTERVAL_NS || !self.tree.has_same_folders() {
-                self.walk(rows, &mut outcome);
+                self.walk(rows);
                 (self.walked_ns, self.changed) = (tick.monotonic_ns, false);
             }
-            self.read_seldom(tick, &mut outcome);
+            self.read_seldom(tick, &mut rows.outcome);
             self.looked_ns = tick.monotonic_ns;
         }
         let CgroupSampler { tree, groups, reader, parts, changed, .. } = self;
         for group in groups {
             let mut record = Cgroup { time: tick.time, ..group.seldom };
-            let mut gone = !group.files.is_empty();
+            let mut some_read = group.files.is_empty();
             reader.clear();
             parts.clear();
             for (file, kept) in &mut group.files {
                 let Some(root) = tree.root(file.hierarchy) else { continue };
                 parts.push((*file, reader.append(root, |path| group.path.write(path, file.name), kept)));
             }
-            for (file, part) in &*parts {
-                match part {
-                    Ok(part) => {
-                        gone = false;
-                        note(file, &group.path.text, (file.parse)(reader.part(part), &mut record), &mut outcome);
-                    }
-                    // The group was removed, and perhaps created again.
-                    Err(error) if is_gone(*error) => *changed = true,
-                    Err(error) if is_refused(*error) => {}
-                    Err(error) => outcome.fail(file.name, format_args!("{}: {error}", group.path.text)),
-                }
+            for (file, part) in parts.drain(..) {
+                let read = part.map(|part| reader.part(&part));
+                some_read |= read.is_ok();
+                // The group was removed, and perhaps created again.
+                *changed |= read.is_err_and(is_gone);
+                parse(file, &group.path.text, read, &mut record, &mut rows.outcome);
             }
-            if !gone {
+            if some_read {
                 rows.push(record);
             }
         }
-        outcome.into_result()
+        Ok(())
     }
 }
 
 impl CgroupSampler {
-    /// Looks for groups.
-    fn walk(&mut self, rows: &mut Rows<Cgroup>, outcome: &mut Outcome) {
+    fn walk(&mut self, rows: &mut Rows<Cgroup>) {
         let CgroupSampler { tree, groups, beyond, .. } = self;
-        tree.open();
-        if !tree.is_open() {
-            outcome.fail("fs/cgroup", "no control groups are mounted");
+        if !tree.open() {
+            rows.outcome.fail("fs/cgroup", "no control groups are mounted");
         }
-        let more = tree.walk(outcome);
+        let more = tree.walk(&mut rows.outcome);
         if more && !*beyond {
-            outcome.fail("fs/cgroup", format_args!("more than {CGROUPS_MAX} groups; the deepest have no rows"));
+            rows.outcome.fail("fs/cgroup", format_args!("more than {CGROUPS_MAX} groups; the deepest have no rows"));
         }
         *beyond = more;
         tree.adopt(groups);
@@ -143,7 +131,6 @@ impl CgroupSampler {
         }
     }
 
-    /// Reads figures that seldom change.
     fn read_seldom(&mut self, tick: &Tick, outcome: &mut Outcome) {
         let CgroupSampler { tree, groups, reader, .. } = self;
         for group in groups {
@@ -151,27 +138,23 @@ impl CgroupSampler {
             let has = group.has;
             for (_, file) in FILES.iter().enumerate().filter(|(at, file)| file.seldom && has & 1 << at != 0) {
                 let Some(root) = tree.root(file.hierarchy) else { continue };
-                match reader.read(root, |path| group.path.write(path, file.name), &mut Kept::default()) {
-                    Ok(bytes) => note(file, &group.path.text, (file.parse)(bytes, &mut group.seldom), outcome),
-                    Err(error) if is_gone(error) || is_refused(error) => {}
-                    Err(error) => outcome.fail(file.name, format_args!("{}: {error}", group.path.text)),
-                }
+                let read = reader.read(root, |path| group.path.write(path, file.name), &mut Kept::default());
+                parse(file, &group.path.text, read, &mut group.seldom, outcome);
             }
         }
     }
 }
 
-/// Reports a group's file that was not understood.
-fn note(file: &File, group: &str, parsed: Option<()>, outcome: &mut Outcome) {
-    if parsed.is_none() {
-        outcome.fail(file.name, format_args!("not understood in {group}"));
+/// Parses what was read of a group's file. It is no error if the group is gone, the kernel is told not to measure the
+/// pressure, or kymo may not read the file.
+fn parse(file: &File, group: &str, read: Result<&[u8], Errno>, record: &mut Cgroup, outcome: &mut Outcome) {
+    match read {
+        Ok(bytes) if (file.parse)(bytes, record).is_some() => {}
+        Ok(_) => outcome.fail(file.name, format_args!("not understood in {group}")),
+        Err(Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => {}
+        Err(error) if is_gone(error) => {}
+        Err(error) => outcome.fail(file.name, format_args!("{group}: {error}")),
     }
-}
-
-/// Whether a file refuses to be read: pressure that the kernel is told not to measure, or a file that kymo may not
-/// read.
-fn is_refused(error: Errno) -> bool {
-    matches!(error, Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM)
 }
 
 #[cfg(test)]
@@ -180,11 +163,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::reading::probe::Probe;
     use crate::reading::roots::Roots;
     use crate::ring::ring;
-
-    const NOTHING_SINCE_MEMORY: &str = ",,,,,,,,,,,,,,,,";
 
     /// Files of a version 2 group that has all controllers.
     fn write_v2(probe: &Probe, group: &str, usage: i64) {
@@ -220,6 +200,12 @@ mod tests {
         let roots = Roots { sysfs: sysfs.into(), ..Roots::default() };
         let context = Context { roots, ..Context::default() };
         CgroupSampler { reader: Reader::keeping(0), ..CgroupSampler::open(&context) }
+    }
+
+    fn write_below(sysfs: &Path, name: &str, text: &str) {
+        let path = sysfs.join("fs/cgroup").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
     }
 
     /// Path and CPU time of each row.
@@ -292,7 +278,7 @@ mod tests {
             [
                 "/,100,,,,,,,,,,,,,,,,,,,,21,22,",
                 "/x,1,20000,30000,4,5,6,7,,,10,,12,13,14,15,16,,,,,,,23",
-                &format!("/y,,,,,,,1{NOTHING_SINCE_MEMORY}")
+                "/y,,,,,,,1,,,,,,,,,,,,,,,,"
             ]
         );
     }
@@ -337,17 +323,13 @@ mod tests {
     fn a_group_that_vanishes_is_no_error_and_is_looked_for_soon() {
         let folder = tempfile::tempdir().unwrap();
         let mut sampler = without_descriptors(folder.path());
-        let write = |name: &str, text: &str| {
-            let path = folder.path().join("fs/cgroup").join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let write = |name, text| write_below(folder.path(), name, text);
         write("cgroup.controllers", "");
         write("a/cpu.stat", "usage_usec 1\n");
         write("b/cpu.stat", "usage_usec 2\n");
         let mut rows = Rows::new(ring(64).0, Arc::default());
         let mut paths = |sampler: &mut CgroupSampler, ms: i64| {
-            sampler.sample(&Tick { time: ms, monotonic_ns: ms * 1_000_000 }, &mut rows).unwrap();
+            rows.take(sampler, &Tick { time: ms, monotonic_ns: ms * 1_000_000 }).1.unwrap();
             sampler.groups.iter().map(|group| group.path.text.clone()).collect::<std::collections::BTreeSet<_>>()
         };
         assert_eq!(paths(&mut sampler, 0).len(), 3);
@@ -364,16 +346,14 @@ mod tests {
     fn groups_are_walked_when_the_links_of_a_folder_differ() {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let root = folder.path().join("fs/cgroup");
-        let write = |name: &str| {
-            std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
-            std::fs::write(root.join(name), "1\n").unwrap();
-        };
+        let write = |name| write_below(folder.path(), name, "1\n");
         ["cgroup.controllers", "a/pids.current", "b/pids.current"].into_iter().for_each(&write);
         let mut sampler = without_descriptors(folder.path());
-        sampler.tree.trusts_links = true;
+        // The type of tmpfs.
+        sampler.tree.magics = &[0x0102_1994];
         let mut rows = Rows::new(ring(256).0, Arc::default());
         let mut walked = |ms: i64| {
-            sampler.sample(&Tick { time: ms, monotonic_ns: ms * 1_000_000 }, &mut rows).unwrap();
+            rows.take(&mut sampler, &Tick { time: ms, monotonic_ns: ms * 1_000_000 }).1.unwrap();
             let paths: Vec<String> = sampler.groups.iter().map(|group| group.path.text.clone()).collect();
             (sampler.walked_ns / 1_000_000, paths.join(" "), sampler.groups.iter().map(|group| group.files.len()).sum())
         };
@@ -409,8 +389,7 @@ mod tests {
         probe.write("fs/cgroup/a/io.pressure", "some total=\n");
         let (rows, outcome) = probe.tick(0);
         assert!(rows.contains("/a,1,2,3,4,5,6,,,9,10,11,12,13,14,15,16,17,18,19,20,,,23"), "{rows}");
-        let error = outcome.unwrap_err().to_string();
-        assert_eq!(error, "read memory.max: not understood in /a");
+        assert_eq!(outcome.unwrap_err().to_string(), "read memory.max: not understood in /a");
         let (_, outcome) = probe.tick(100);
         assert_eq!(outcome.unwrap_err().what, "memory.current");
     }

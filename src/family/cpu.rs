@@ -2,19 +2,14 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::time::Duration;
 
 use futures::StreamExt;
 use heim::cpu::CpuTime;
 use heim::cpu::os::linux::CpuTimeExt;
 use heim::units::{Time, time::second};
 
-use crate::reading::snapshot::{poll, with_proc};
-use crate::reading::text::{lines, number};
-use crate::reading::{Context, Outcome, Rows, Sample, failed};
-use crate::record;
-use crate::record::{ABSENT, Record};
-use crate::sampler::{SampleError, Tick};
+use crate::reading::prelude::*;
+use crate::reading::value::{US_PER_SECOND, clock_ticks_per_second};
 
 /// The time that `utilization` is averaged over.
 const WINDOW_NS: i64 = 100_000_000;
@@ -81,10 +76,10 @@ impl Sample for CpuSampler {
         "the kernel counts CPU time in units of 10 ms (USER_HZ); utilization is over 100 ms";
 
     fn open(_: &Context) -> CpuSampler {
-        let units_per_second = rustix::param::clock_ticks_per_second().max(1);
+        let units_per_second = clock_ticks_per_second();
         CpuSampler {
             units_per_second: units_per_second as f64,
-            unit_us: i64::try_from(1_000_000 / units_per_second).unwrap_or(1),
+            unit_us: US_PER_SECOND / units_per_second,
             reads: 0,
             histories: Vec::new(),
         }
@@ -98,7 +93,7 @@ impl Sample for CpuSampler {
             }
             self.reads += 1;
             poll(self.read(names, tick, rows))?
-        })
+        })?
     }
 }
 
@@ -110,21 +105,20 @@ impl CpuSampler {
         tick: &Tick,
         rows: &mut Rows<Cpu>,
     ) -> Result<(), SampleError> {
-        let mut outcome = Outcome::default();
         match heim::cpu::time().await {
             Ok(time) => self.push(0, "total", &time, tick, rows),
-            Err(error) => outcome.fail("stat", error),
+            Err(error) => rows.outcome.fail("stat", error),
         }
         let mut times = pin!(heim::cpu::times().await.map_err(|error| failed("stat", error))?);
         for (row, name) in (1..).zip(names) {
             // As heim is not asked for more rows than there are CPUs, it does not parse the long lines after them.
             match (times.next().await, str::from_utf8(name)) {
                 (Some(Ok(time)), Ok(name)) => self.push(row, name, &time, tick, rows),
-                (Some(Err(error)), _) => outcome.fail("stat", error),
-                (None, _) | (_, Err(_)) => outcome.fail("stat", "a CPU has no times or no number"),
+                (Some(Err(error)), _) => rows.outcome.fail("stat", error),
+                (None, _) | (_, Err(_)) => rows.outcome.fail("stat", "a CPU has no times or no number"),
             }
         }
-        outcome.into_result()
+        Ok(())
     }
 
     fn push(&mut self, row: usize, name: &str, time: &CpuTime, tick: &Tick, rows: &mut Rows<Cpu>) {
@@ -231,30 +225,23 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_units_times_their_length() {
-        let mut probe = Probe::fixture::<CpuSampler>("vm");
-        assert_eq!(
-            probe.rows(0),
-            "total,884370000,685620000,198950000,2320990000,37420000,0,1990000,9360000,0,0,\n\
+        let rows = "total,884370000,685620000,198950000,2320990000,37420000,0,1990000,9360000,0,0,\n\
              0,392550000,351260000,89490000,1223390000,7420000,0,690000,4670000,0,0,\n\
-             1,491810000,334360000,109460000,1097600000,30000000,0,1290000,4680000,0,0,\n"
-        );
+             1,491810000,334360000,109460000,1097600000,30000000,0,1290000,4680000,0,0,\n";
+        Probe::assert_fixture::<CpuSampler>("vm", rows, None);
     }
 
     /// Numbers that a large host reaches in years, and CPUs 1 and 3…16 offline.
     #[test]
     fn ids_with_holes_stay_with_their_rows() {
-        let mut probe = Probe::fixture::<CpuSampler>("odd");
-        assert_eq!(
-            probe.rows(0),
-            "total,4655529180000,38130580000,1111536340000,90650601370000,58211660000,0,43468760000,120000,7000000,300000,\n\
+        let rows = "total,4655529180000,38130580000,1111536340000,90650601370000,58211660000,0,43468760000,120000,7000000,300000,\n\
              0,1551843060000,12710190000,370512110000,30216867120000,19403880000,0,14489580000,40000,2330000,100000,\n\
              2,1551843060000,12710190000,370512110000,30216867120000,19403880000,0,14489580000,40000,2330000,100000,\n\
-             17,1551843060000,12710200000,370512120000,30216867130000,19403900000,0,14489600000,40000,2340000,100000,\n"
-        );
+             17,1551843060000,12710200000,370512120000,30216867130000,19403900000,0,14489600000,40000,2340000,100000,\n";
+        Probe::assert_fixture::<CpuSampler>("odd", rows, None);
     }
 
     /// A `/proc/stat` of these CPUs, each with its user and idle units; all together come first.

@@ -1,19 +1,11 @@
 //! `disk`: what each block device and partition read and wrote, from `/proc/diskstats`.
 
-use std::pin::pin;
-use std::time::Duration;
+use heim_runtime::snapshot::with_sys;
 
-use futures::StreamExt;
-
-use crate::reading::line_rows::{Changed, LineRows, Parsed};
-use crate::reading::snapshot::{with_proc, with_sys};
-use crate::reading::text::{lines, next_number, number, text, words};
-use crate::reading::value::{bytes, count, scaled};
-use crate::reading::{Context, Outcome, Rows, Sample, failed};
-use crate::record;
-use crate::record::Record;
-use crate::record::label::LabelCache;
-use crate::sampler::{SampleError, Tick};
+use crate::reading::line_rows::{LineRows, Parsed};
+use crate::reading::prelude::*;
+use crate::reading::text::{next_number, numbers};
+use crate::reading::value::bytes;
 
 const FILE: &str = "diskstats";
 /// While devices are read from their own files, the whole file is read at this interval.
@@ -64,10 +56,9 @@ record! {
 
 /// Reads `/proc/diskstats` through heim, and parses from the same lines what heim does not give.
 ///
-/// The kernel writes lines for idle devices too, and most hosts have more loop, RAM and empty devices than devices in
-/// use. If idle devices are the majority, the devices in use are read from their own files in sysfs, which have the
-/// same figures (`Documentation/admin-guide/iostats.rst`). `/proc/diskstats` is then read only to find devices that
-/// become active.
+/// The kernel writes lines for idle devices too. If these are the majority, as loop and RAM devices mostly are, the
+/// devices in use are read from their own files in sysfs, which have the same figures
+/// (`Documentation/admin-guide/iostats.rst`). `/proc/diskstats` is then read only to find devices that become active.
 #[derive(Debug)]
 pub struct DiskSampler {
     whole: LineRows<Disk>,
@@ -108,19 +99,17 @@ impl Sample for DiskSampler {
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Disk>) -> Result<(), SampleError> {
         let own = !self.own.is_empty() && tick.monotonic_ns < self.whole_at_ns;
         if own && self.compare_own() {
-            return push(&mut self.stats, 0, tick, rows);
+            push(&mut self.stats, 0, tick, rows);
+            return Ok(());
         }
         if own {
             self.own_from_ns = tick.monotonic_ns + OWN_PAUSE_NS;
         }
-        with_proc(FILE, |diskstats| {
-            self.whole.compare_all(b"", lines(diskstats));
-            Ok(())
-        })?;
-        let outcome = push(&mut self.whole, WORDS_BEFORE_NUMBERS, tick, rows);
+        with_proc(FILE, |diskstats| self.whole.compare_all(b"", lines(diskstats)))?;
+        push(&mut self.whole, WORDS_BEFORE_NUMBERS, tick, rows);
         self.whole_at_ns = tick.monotonic_ns + WHOLE_INTERVAL_NS;
         self.choose(tick);
-        outcome
+        Ok(())
     }
 }
 
@@ -128,14 +117,10 @@ impl DiskSampler {
     /// Compares the devices' own files; `false` if one cannot be read, for example because its device is gone.
     fn compare_own(&mut self) -> bool {
         self.stats.begin(b"");
-        for (row, OwnFile { path, words }) in self.own.iter().enumerate() {
-            let compared = with_sys(path, |stat| self.stats.compare(row, words, stat.trim_ascii_end()));
-            if compared.is_err() {
-                return false;
-            }
-        }
-        self.stats.end(self.own.len());
-        true
+        let stats = &mut self.stats;
+        self.own
+            .iter()
+            .all(|OwnFile { path, words }| with_sys(path, |stat| stats.compare(words, stat.trim_ascii_end())).is_ok())
     }
 
     /// Decides, after a read of the whole file, which devices to read from their own files.
@@ -172,30 +157,8 @@ fn name_end(line: &[u8]) -> usize {
 }
 
 /// Parses changed lines and pushes all rows. The compared lines have `words_before` words before their numbers.
-fn push(
-    lines: &mut LineRows<Disk>,
-    words_before: usize,
-    tick: &Tick,
-    rows: &mut Rows<Disk>,
-) -> Result<(), SampleError> {
-    let labels = &mut rows.labels;
-    let outcome = lines.parse(|changed| heim_runtime::ready(parse_changed(changed, words_before, labels)));
-    for (_, record) in lines.records() {
-        rows.push(Disk { time: tick.time, ..record });
-    }
-    outcome.map_err(|error| failed(FILE, error))?.into_result()
-}
-
-async fn parse_changed(mut changed: Changed<'_, Disk>, words_before: usize, labels: &mut LabelCache) -> Outcome {
-    let mut outcome = Outcome::default();
-    let mut counters = pin!(match heim::disk::io_counters().await {
-        Ok(counters) => counters,
-        Err(error) => {
-            outcome.fail(FILE, error);
-            return outcome;
-        }
-    });
-    while let (Some((row, compared, parsed)), Some(counters)) = (changed.next(), counters.next().await) {
+fn push(lines: &mut LineRows<Disk>, words_before: usize, tick: &Tick, rows: &mut Rows<Disk>) {
+    lines.parse(heim::disk::io_counters(), &mut rows.outcome, |row, line, counters| {
         let (device, record) = match &counters {
             Ok(counters) => (
                 counters.device_name().as_encoded_bytes(),
@@ -204,36 +167,31 @@ async fn parse_changed(mut changed: Changed<'_, Disk>, words_before: usize, labe
                     write_ops: count(counters.write_count()),
                     read_bytes: bytes(counters.read_bytes()),
                     write_bytes: bytes(counters.write_bytes()),
-                    ..parse(words(compared).skip(words_before))
+                    ..parse(words(line).skip(words_before))
                 },
             ),
             // A device's own file does not contain its name.
-            Err(error) => match parse_whole(compared).filter(|_| words_before == WORDS_BEFORE_NUMBERS) {
-                Some(found) => found,
-                None => {
-                    outcome.fail(FILE, error);
-                    continue;
-                }
-            },
+            Err(error) => {
+                let found = parse_whole(line).filter(|_| words_before == WORDS_BEFORE_NUMBERS);
+                found.ok_or_else(|| error.to_string())?
+            }
         };
-        *parsed = if record.read_ops == 0 && record.write_ops == 0 {
+        Ok(if record.read_ops == 0 && record.write_ops == 0 {
             Parsed::Idle
         } else {
-            Parsed::Record(Disk { device: labels.resolve(row, device), ..record })
-        };
+            Parsed::Record(Disk { device: rows.labels.resolve(row, device), ..record })
+        })
+    });
+    for (_, record) in lines.records() {
+        rows.push(Disk { time: tick.time, ..record });
     }
-    outcome
 }
 
 /// The device and all columns of a line of `/proc/diskstats`.
 fn parse_whole(line: &[u8]) -> Option<(&[u8], Disk)> {
     let mut rest = words(line).skip(WORDS_BEFORE_NUMBERS - 1);
     let device = rest.next()?;
-    let mut numbers = [0; 10];
-    for value in &mut numbers {
-        *value = number(rest.next()?)?;
-    }
-    let [read_ops, _, read_sectors, _, write_ops, _, write_sectors, ..] = numbers;
+    let [read_ops, _, read_sectors, _, write_ops, _, write_sectors, ..] = numbers::<10>(rest)?;
     let record = Disk {
         read_ops,
         write_ops,
@@ -244,9 +202,8 @@ fn parse_whole(line: &[u8]) -> Option<(&[u8], Disk)> {
     Some((device, record))
 }
 
-/// The columns that heim does not give, and the busy time, whose milliseconds heim takes for seconds.
-///
-/// The numbers' order is that of the kernel's Documentation/admin-guide/iostats.rst.
+/// The columns that heim does not give, and the busy time, whose milliseconds heim takes for seconds. The order of the
+/// numbers is that of the kernel's `Documentation/admin-guide/iostats.rst`.
 fn parse<'a>(numbers: impl Iterator<Item = &'a [u8]>) -> Disk {
     let mut numbers = numbers;
     let mut after = |skipped: usize| next_number(&mut numbers.by_ref().skip(skipped));
@@ -275,26 +232,18 @@ mod tests {
     /// Loop and RAM devices are in it and never did anything.
     #[test]
     fn rows_are_the_kernels_figures_of_devices_in_use() {
-        let mut probe = Probe::fixture::<DiskSampler>("vm");
-        assert_eq!(
-            probe.rows(0),
-            "vda,123765,22321,5889778688,18245861376,12370,107737,49700000,160050000,254908000,0\n"
-        );
+        let rows = "vda,123765,22321,5889778688,18245861376,12370,107737,49700000,160050000,254908000,0\n";
+        Probe::assert_fixture::<DiskSampler>("vm", rows, None);
     }
 
     /// Kernels before 4.18 wrote no discards, and those before 5.5 no flushes.
     #[test]
     fn partitions_and_odd_names_have_rows_and_a_cut_line_costs_no_other() {
-        let mut probe = Probe::fixture::<DiskSampler>("odd");
-        let (rows, outcome) = probe.tick(0);
-        assert_eq!(
-            rows,
-            "sda,2,6,1536,3584,1,5,10000,4000,8000,9\n\
+        let rows = "sda,2,6,1536,3584,1,5,10000,4000,8000,9\n\
              sda1,1,0,0,0,0,0,0,0,0,0\n\
              cciss/c0d0p1,0,1,0,512,0,0,2000,0,3000,0\n\
-             mmcblk0,9223372036854775807,1,512,512,1,1,4294967295000,1000,1000,1\n"
-        );
-        assert_eq!(outcome.unwrap_err().what, "diskstats");
+             mmcblk0,9223372036854775807,1,512,512,1,1,4294967295000,1000,1000,1\n";
+        Probe::assert_fixture::<DiskSampler>("odd", rows, Some("read diskstats: invalid data"));
     }
 
     /// heim would multiply the sectors beyond 2^64.

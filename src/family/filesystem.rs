@@ -3,15 +3,7 @@
 mod mount;
 mod usage;
 
-use std::time::Duration;
-
-use crate::reading::snapshot::with_proc;
-use crate::reading::text::text;
-use crate::reading::value::count;
-use crate::reading::{Context, Outcome, Rows, Sample};
-use crate::record;
-use crate::record::Record;
-use crate::sampler::{SampleError, Tick};
+use crate::reading::prelude::*;
 use mount::{Mount, parse};
 use usage::{Silence, Space, Usages};
 
@@ -55,7 +47,7 @@ record! {
 /// heim's list of partitions leaves paths escaped as in `/proc/mounts`, loses lines that are not UTF-8, and does not
 /// show which mount covers which, so this makes its own list. heim's `disk::usage` takes only UTF-8 paths and overflows
 /// on what some servers report.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct FilesystemSampler {
     /// kymo runs in a container and reads its host's files.
     in_container: bool,
@@ -71,7 +63,7 @@ pub struct FilesystemSampler {
 }
 
 /// Asks for the space of mounts, one after the other.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Asking {
     usages: Usages,
     /// The mount to ask for first: the one that the last tick had no time for.
@@ -88,13 +80,8 @@ impl Sample for FilesystemSampler {
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Filesystem>) -> Result<(), SampleError> {
-        with_proc("mounts", |mounts| {
-            with_proc("filesystems", |types| {
-                self.refresh(mounts, types);
-                Ok(())
-            })
-        })?;
-        let mut silent = Silent::default();
+        with_proc("mounts", |mounts| with_proc("filesystems", |types| self.refresh(mounts, types)))??;
+        let mut silent = Vec::new();
         let (local, remote) = self.mounts.split_at(self.mounts.partition_point(|mount| !mount.is_remote));
         let mut push = |row: usize, mount: &Mount, space: Option<Space>| {
             // A row has three labels, each at its own place in the cache.
@@ -105,32 +92,27 @@ impl Sample for FilesystemSampler {
                 r#type: label(2, mount.kind.as_bytes()),
                 ..Filesystem::absent(tick.time)
             };
-            rows.push(match space {
-                Some(space) => Filesystem {
-                    total_bytes: count(space.total),
-                    used_bytes: count(space.used),
-                    free_bytes: count(space.free),
-                    used_ratio: space.used_ratio(),
-                    ..record
-                },
-                None => record,
-            });
+            rows.push(space.map_or(record, |space| Filesystem {
+                total_bytes: count(space.total),
+                used_bytes: count(space.used),
+                free_bytes: count(space.free),
+                used_ratio: space.used_ratio(),
+                ..record
+            }));
         };
         self.local.ask(local, &mut silent, |at, mount, space| push(at, mount, space));
         self.remote.ask(remote, &mut silent, |at, mount, space| push(local.len() + at, mount, space));
-        let mut outcome = Outcome::default();
-        if let Some((path, silence)) = silent.first {
-            let others = if silent.others > 0 {
-                format!("; {} others do not answer either", silent.others)
-            } else {
-                String::new()
+        if let [(path, silence), others @ ..] = &*silent {
+            let others = match others.len() {
+                0 => String::new(),
+                others => format!("; {others} others do not answer either"),
             };
-            outcome.fail("filesystem", format_args!("statvfs {}: {silence}{others}", text(&path)));
+            rows.outcome.fail("filesystem", format_args!("statvfs {}: {silence}{others}", text(path)));
         }
         if std::mem::take(&mut self.beyond) {
-            outcome.fail("filesystem", format_args!("more than {MOUNTS_MAX} mounts; the last ones have no rows"));
+            rows.outcome.fail("filesystem", format_args!("more than {MOUNTS_MAX} mounts; the last ones have no rows"));
         }
-        outcome.into_result()
+        Ok(())
     }
 }
 
@@ -143,26 +125,23 @@ impl FilesystemSampler {
             if self.in_container {
                 // The same path may be another file system in kymo's container.
                 let here = parse(&std::fs::read("/proc/self/mounts").unwrap_or_default(), types);
-                self.mounts.iter_mut().for_each(|mount| {
-                    let is_here = mount.is_known_by_name() && here.contains(mount);
-                    mount.is_asked &= is_here;
-                });
+                for mount in &mut self.mounts {
+                    mount.is_asked &= mount.is_known_by_name() && here.contains(mount);
+                }
             }
             self.made_from = (mounts.to_vec(), types.to_vec());
         }
     }
 }
 
-/// Mounts that did not answer at a tick.
-#[derive(Debug, Default)]
-struct Silent {
-    first: Option<(Vec<u8>, Silence)>,
-    others: usize,
-}
-
 impl Asking {
-    /// Calls `look` with each mount, its index and its space.
-    fn ask(&mut self, mounts: &[Mount], silent: &mut Silent, mut look: impl FnMut(usize, &Mount, Option<Space>)) {
+    /// Calls `look` with each mount, its index and its space; notes the paths of those that do not answer as `silent`.
+    fn ask<'a>(
+        &mut self,
+        mounts: &'a [Mount],
+        silent: &mut Vec<(&'a [u8], Silence)>,
+        mut look: impl FnMut(usize, &Mount, Option<Space>),
+    ) {
         self.usages.begin();
         let first = self.first.min(mounts.len());
         let (before, from) = mounts.split_at(first);
@@ -173,10 +152,7 @@ impl Asking {
                 if matches!(silence, Silence::Late) {
                     late.get_or_insert(at);
                 }
-                match &silent.first {
-                    None => silent.first = Some((mount.path.clone(), silence)),
-                    Some(_) => silent.others += 1,
-                }
+                silent.push((&mount.path, silence));
                 None
             });
             look(at, mount, space);
@@ -194,7 +170,6 @@ mod tests {
 
     use super::usage::Patience;
     use super::*;
-    use crate::reading::probe::Probe;
 
     /// The root of the machine this runs on stands in the recorded mounts.
     #[test]
@@ -213,28 +188,23 @@ mod tests {
 
     #[test]
     fn mount_points_that_are_gone_have_rows_without_values() {
-        let mut probe = Probe::fixture::<FilesystemSampler>("odd");
-        assert_eq!(
-            probe.rows(0),
-            "/nowhere/backup #1,/dev/sd\\a,ext4,,,,\n\
+        let rows = "/nowhere/backup #1,/dev/sd\\a,ext4,,,,\n\
              /nowhere/v\u{fffd}l,pool/data,zfs,,,,\n\
              /nowhere/none,none,tmpfs,,,,\n\
              /nowhere/last,/dev/sdd,xfs,,,,\n\
              /nowhere/Ünï,LABEL=x y,fuseblk,,,,\n\
-             /nowhere/nfs,host:/export,nfs4,,,,\n"
-        );
+             /nowhere/nfs,host:/export,nfs4,,,,\n";
+        Probe::assert_fixture::<FilesystemSampler>("odd", rows, None);
     }
 
     #[test]
     fn the_list_follows_the_mounts() {
         let mut probe = Probe::empty::<FilesystemSampler>();
         probe.write("filesystems", "\text4\n");
-        probe.write("mounts", "a /nowhere/a ext4 rw 0 0\n");
-        assert_eq!(probe.rows(0), "/nowhere/a,a,ext4,,,,\n");
+        assert_eq!(probe.rows_with(0, "mounts", "a /nowhere/a ext4 rw 0 0\n"), "/nowhere/a,a,ext4,,,,\n");
         probe.write("mounts", "b /nowhere/b ext4 rw 0 0\nx /nowhere/x xfs rw 0 0\n");
         assert_eq!(probe.rows(1), "/nowhere/b,b,ext4,,,,\n");
-        probe.write("filesystems", "\txfs\n");
-        assert_eq!(probe.rows(2), "/nowhere/x,x,xfs,,,,\n");
+        assert_eq!(probe.rows_with(2, "filesystems", "\txfs\n"), "/nowhere/x,x,xfs,,,,\n");
     }
 
     /// A blank, a tab, a line end, a backslash, a `#` and a byte that is not UTF-8, escaped as the kernel does.

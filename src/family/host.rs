@@ -1,15 +1,10 @@
 //! `host`: load, tasks and events of the whole host, from `/proc/loadavg`, `/proc/stat` and `/proc/uptime`.
 
-use std::time::Duration;
-
 use heim::units::time::second;
+use heim_runtime::snapshot::read_ahead_proc;
 
-use crate::reading::snapshot::{poll, read_ahead, with_proc};
-use crate::reading::text::{lines, next_number, number, words};
-use crate::reading::{Context, Outcome, Rows, Sample};
-use crate::record;
-use crate::record::Record;
-use crate::sampler::{SampleError, Tick};
+use crate::reading::prelude::*;
+use crate::reading::text::{hundredths, next_number};
 
 /// `/proc/uptime` has two decimals.
 const UPTIME_UNITS_PER_SECOND: f64 = 100.0;
@@ -58,45 +53,31 @@ impl Sample for HostSampler {
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Host>) -> Result<(), SampleError> {
         let mut record = Host::absent(tick.time);
-        let mut outcome = Outcome::default();
-        read_ahead(["loadavg", "stat", "uptime"]);
-        outcome.note(with_proc("loadavg", |loadavg| {
-            parse_loadavg(loadavg, &mut record);
-            Ok(())
-        }));
-        outcome.note(with_proc("stat", |stat| {
-            parse_stat(stat, &mut record);
-            Ok(())
-        }));
+        read_ahead_proc(["loadavg", "stat", "uptime"]);
+        rows.outcome.note(with_proc("loadavg", |loadavg| parse_loadavg(loadavg, &mut record)));
+        rows.outcome.note(with_proc("stat", |stat| parse_stat(stat, &mut record)));
         match poll(heim::host::uptime())? {
             Ok(uptime) if (0.0..f64::INFINITY).contains(&uptime.get::<second>()) => {
                 record.uptime_us = micros(uptime.get::<second>());
             }
-            Ok(_) => outcome.fail("uptime", "not a time"),
-            Err(error) => outcome.fail("uptime", error),
+            Ok(_) => rows.outcome.fail("uptime", "not a time"),
+            Err(error) => rows.outcome.fail("uptime", error),
         }
         rows.push(record);
-        outcome.into_result()
+        Ok(())
     }
 }
 
 fn parse_loadavg(loadavg: &[u8], record: &mut Host) {
     let mut words = words(loadavg);
-    let mut next = || words.next().and_then(load).unwrap_or(f64::NAN);
+    let mut next = || words.next().and_then(hundredths).map_or(f64::NAN, |load| load / 100.0);
     (record.load1, record.load5, record.load15) = (next(), next(), next());
-}
-
-/// The number in `word`, which has two decimals.
-fn load(word: &[u8]) -> Option<f64> {
-    let (whole, decimals) = word.split_at_checked(word.len().checked_sub(2)?)?;
-    let whole = number(whole.strip_suffix(b".")?)?;
-    Some((whole as f64 * 100.0 + number(decimals)? as f64) / 100.0)
 }
 
 fn parse_stat(stat: &[u8], record: &mut Host) {
     for line in lines(stat) {
-        let Some(blank) = line.iter().position(|byte| *byte == b' ') else { continue };
-        let column = match &line[..blank] {
+        let Some((key, numbers)) = cut(line, b' ') else { continue };
+        let column = match key {
             b"intr" => &mut record.interrupts,
             b"ctxt" => &mut record.context_switches,
             b"processes" => &mut record.forks,
@@ -105,7 +86,7 @@ fn parse_stat(stat: &[u8], record: &mut Host) {
             _ => continue,
         };
         // The first number of `intr` is the sum; the counts of single interrupts follow.
-        *column = next_number(&mut words(&line[blank..]));
+        *column = next_number(&mut words(numbers));
     }
 }
 
@@ -118,19 +99,16 @@ fn micros(seconds: f64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
 
     #[test]
     fn the_row_is_the_kernels_figures() {
-        let mut probe = Probe::fixture::<HostSampler>("vm");
-        assert_eq!(probe.rows(0), "4.45,4.05,2.25,4,0,896986,802835,28347,2073200000\n");
+        Probe::assert_fixture::<HostSampler>("vm", "4.45,4.05,2.25,4,0,896986,802835,28347,2073200000\n", None);
     }
 
     /// A count that no `i64` holds, and no `/proc/loadavg`.
     #[test]
     fn what_is_not_there_is_absent_and_told() {
-        let mut probe = Probe::fixture::<HostSampler>("odd");
-        let (rows, outcome) = probe.tick(0);
+        let (rows, outcome) = Probe::fixture::<HostSampler>("odd").tick(0);
         assert_eq!(rows, ",,,3,2,9223372036854775807,1,77,3155760000070000\n");
         assert_eq!(outcome.unwrap_err().what, "loadavg");
     }

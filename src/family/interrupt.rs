@@ -1,17 +1,7 @@
-//! `interrupt`: how often each interrupt was served, from `/proc/interrupts`.
-//!
-//! The kernel's `Documentation/filesystems/proc.rst` describes the file.
+//! `interrupt`: how often each interrupt was served, from `/proc/interrupts` (`Documentation/filesystems/proc.rst`).
 
-use std::time::Duration;
-
-use crate::reading::optional::check_proc;
-use crate::reading::snapshot::with_proc;
+use crate::reading::prelude::*;
 use crate::reading::sums::Sums;
-use crate::reading::text::{text, words};
-use crate::reading::{Context, Rows, Sample};
-use crate::record;
-use crate::record::label::Label;
-use crate::sampler::{SampleError, Tick};
 
 const FILE: &str = "interrupts";
 
@@ -43,51 +33,35 @@ impl Sample for InterruptSampler {
     type Record = Interrupt;
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str = "exact at every read; a read takes longer the more interrupts and CPUs there are";
+    const NEEDED: Option<(&'static str, &'static str)> =
+        Some((FILE, "there is no /proc/interrupts: procfs is not mounted, or a container's runtime hides it"));
 
     fn open(_: &Context) -> InterruptSampler {
         InterruptSampler::default()
     }
 
-    fn check(&mut self) -> Result<(), String> {
-        check_proc(FILE, "there is no /proc/interrupts: procfs is not mounted, or a container's runtime hides it")
-    }
-
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Interrupt>) -> Result<(), SampleError> {
         with_proc(FILE, |interrupts| {
-            let outcome = self.sums.read(FILE, interrupts, |line| {
+            self.sums.read(FILE, interrupts, &mut rows.outcome, |line| {
                 // A row has two labels, each at its own place in the cache.
                 let mut label = |nth, text: &[u8]| rows.labels.resolve(line.row * 2 + nth, text);
-                (label(0, line.name), label(1, squeezed(line.rest).as_bytes()))
+                // The kernel aligns the words.
+                let device = words(line.rest).map(text).collect::<Vec<_>>().join(" ");
+                (label(0, line.name), label(1, device.as_bytes()))
             });
             for (sum, (interrupt, device)) in self.sums.rows().filter(|(sum, _)| *sum != 0) {
                 rows.push(Interrupt { time: tick.time, interrupts: sum, interrupt, device });
             }
-            outcome
         })
     }
-}
-
-/// The text of `rest` with single blanks between its words, which the kernel aligns.
-fn squeezed(rest: &[u8]) -> String {
-    let mut squeezed = String::new();
-    for word in words(rest) {
-        if !squeezed.is_empty() {
-            squeezed.push(' ');
-        }
-        squeezed.push_str(&text(word));
-    }
-    squeezed
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_figures() {
-        let mut probe = Probe::fixture::<InterruptSampler>("vm");
-        assert_eq!(probe.check(), Ok(()));
         let rows = "24,IO-APIC 5-edge ACPI:Ged,1\n\
                     25,IO-APIC 6-edge ACPI:Ged,1\n\
                     26,IO-APIC 4-edge ttyS0,14\n\
@@ -107,26 +81,19 @@ mod tests {
                     CAL,Function call interrupts,82298\n\
                     TLB,TLB shootdowns,29988\n\
                     HYP,Hypervisor callback interrupts,118\n";
-        assert_eq!((probe.rows(0).as_str(), probe.rows(1).as_str()), (rows, rows));
+        Probe::assert_fixture::<InterruptSampler>("vm", rows, None);
     }
 
     /// CPUs of which some are offline, a line with fewer numbers, no numbers, no name, no UTF-8, a 64-bit figure, two
     /// devices, a controller whose name begins with a digit, and a cut line.
     #[test]
     fn odd_lines_cost_no_other() {
-        let mut probe = Probe::fixture::<InterruptSampler>("odd");
-        for ms in 0..2 {
-            let (rows, outcome) = probe.tick(ms);
-            assert_eq!(
-                rows,
-                "9,\"IO-APIC 9-fasteoi acpi, i801_smbus\",6\n\
+        let rows = "9,\"IO-APIC 9-fasteoi acpi, i801_smbus\",6\n\
                  27,1c20800.pinctrl 27 Edge \u{fffd}th0-tx,7\n\
                  NMI,Non-maskable interrupts,8\n\
                  ERR,,12\n\
-                 BIG,Big,9223372036854775807\n"
-            );
-            assert_eq!(outcome.unwrap_err().to_string(), "read interrupts: not understood: no name here");
-        }
+                 BIG,Big,9223372036854775807\n";
+        Probe::assert_fixture::<InterruptSampler>("odd", rows, Some("read interrupts: not understood: no name here"));
     }
 
     #[test]
@@ -140,20 +107,9 @@ mod tests {
         assert_eq!(probe.rows(0), "1,PIC 1-edge kbd,5\nLOC,Local,11\n");
         probe.write("interrupts", format!("{heading}  7: 0 1 PIC 7-edge nvme0q1\nLOC: 5 7 Local\n"));
         assert_eq!(probe.rows(1), "7,PIC 7-edge nvme0q1,1\nLOC,Local,12\n");
-        probe.write("interrupts", heading);
-        assert_eq!(probe.rows(2), "");
+        assert_eq!(probe.rows_with(2, "interrupts", heading), "");
         // As where a container's runtime puts /dev/null in its place.
-        probe.write("interrupts", "");
-        assert_eq!(probe.rows(3), "");
+        assert_eq!(probe.rows_with(3, "interrupts", ""), "");
         assert!(probe.check().unwrap_err().contains("empty"));
-    }
-
-    #[test]
-    fn without_the_file_there_is_an_error_that_names_it() {
-        let mut probe = Probe::empty::<InterruptSampler>();
-        assert!(probe.check().unwrap_err().contains("/proc/interrupts"));
-        let (rows, outcome) = probe.tick(1);
-        assert_eq!(rows, "");
-        assert!(outcome.unwrap_err().to_string().starts_with("read interrupts: "));
     }
 }

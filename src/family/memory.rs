@@ -1,17 +1,11 @@
 //! `memory`: use of memory and swap space, from `/proc/meminfo`.
 
-use std::time::Duration;
-
 use heim::memory::Memory as Heim;
 use heim::memory::os::linux::MemoryExt;
 
-use crate::reading::snapshot::{poll, with_proc};
-use crate::reading::text::{has_long_number, lines, number, words};
-use crate::reading::value::{self, scaled};
-use crate::reading::{Context, Rows, Sample};
-use crate::record;
-use crate::record::{ABSENT, Record};
-use crate::sampler::{SampleError, Tick};
+use crate::reading::prelude::*;
+use crate::reading::text::{has_long_number, next_number};
+use crate::reading::value;
 
 /// A kB of `/proc/meminfo` is a KiB.
 const KIB: i64 = 1_024;
@@ -83,7 +77,7 @@ impl Sample for MemorySampler {
             record.used_bytes = used(&record);
             rows.push(record);
             Ok(())
-        })
+        })?
     }
 }
 
@@ -95,7 +89,7 @@ impl MemorySampler {
             let before = lines(meminfo).take_while(|line| !line.starts_with(TOTAL));
             self.swap_at = before.map(|line| line.len() + 1).sum();
         }
-        let mut values = lines(meminfo.get(self.swap_at..).unwrap_or_default()).map(entry);
+        let mut values = lines(meminfo.get(self.swap_at..).unwrap_or_default()).map(|line| cut(line, b':'));
         let total = values.next().flatten().map_or(ABSENT, |(_, value)| bytes(value));
         let free = values.flatten().find(|(key, _)| key == b"SwapFree").map_or(ABSENT, |(_, value)| bytes(value));
         (total, free)
@@ -133,7 +127,7 @@ fn from_heim(memory: &Heim, time: i64) -> Memory {
 /// The columns that heim would give; a column without a line is absent.
 fn parse(meminfo: &[u8], time: i64) -> Memory {
     let mut record = Memory::absent(time);
-    for (key, value) in lines(meminfo).filter_map(entry) {
+    for (key, value) in lines(meminfo).filter_map(|line| cut(line, b':')) {
         let column = match key {
             b"MemTotal" => &mut record.total_bytes,
             b"MemFree" => &mut record.free_bytes,
@@ -150,14 +144,8 @@ fn parse(meminfo: &[u8], time: i64) -> Memory {
     record
 }
 
-/// A line's key and the text after the colon.
-fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|byte| *byte == b':')?;
-    Some((&line[..colon], &line[colon + 1..]))
-}
-
 fn bytes(value: &[u8]) -> i64 {
-    scaled(words(value).next().and_then(number).unwrap_or(ABSENT), KIB)
+    scaled(next_number(&mut words(value)), KIB)
 }
 
 /// The kernel reads its figures one after the other, so their difference may briefly be below zero; that becomes 0.
@@ -172,22 +160,22 @@ fn used(memory: &Memory) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
 
     #[test]
     fn a_kb_is_1024_bytes() {
-        let mut probe = Probe::fixture::<MemorySampler>("vm");
-        assert_eq!(
-            probe.rows(0),
-            "25276063744,1098149888,15210328064,24218185728,35328000,8932257792,3554103296,5926334464,9166848,0,0\n"
-        );
+        let rows =
+            "25276063744,1098149888,15210328064,24218185728,35328000,8932257792,3554103296,5926334464,9166848,0,0\n";
+        Probe::assert_fixture::<MemorySampler>("vm", rows, None);
     }
 
     /// As of Linux 3.13: no `MemAvailable`, so heim refuses; and no `kB` after `SwapFree`.
     #[test]
     fn what_an_old_kernel_does_not_say_is_absent() {
-        let mut probe = Probe::fixture::<MemorySampler>("odd");
-        assert_eq!(probe.rows(0), "1048576,562176,204800,,102400,179200,307200,409600,3072,2097152,1048576\n");
+        Probe::assert_fixture::<MemorySampler>(
+            "odd",
+            "1048576,562176,204800,,102400,179200,307200,409600,3072,2097152,1048576\n",
+            None,
+        );
     }
 
     #[test]
@@ -267,8 +255,7 @@ mod tests {
     fn nothing_at_all_is_a_row_of_absent_values() {
         let mut probe = Probe::empty::<MemorySampler>();
         for text in ["", "MemTotal\n", "MemTotal: x kB\nSwapTotal:\n"] {
-            probe.write("meminfo", text);
-            assert_eq!(probe.rows(0), ",,,,,,,,,,\n", "{text:?}");
+            assert_eq!(probe.rows_with(0, "meminfo", text), ",,,,,,,,,,\n", "{text:?}");
         }
         let (rows, outcome) = Probe::empty::<MemorySampler>().tick(0);
         assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("", "meminfo"));

@@ -1,21 +1,11 @@
 //! `network`: what went through each network interface, from `/proc/net/dev`.
 
-use std::pin::pin;
-use std::time::Duration;
-
-use futures::StreamExt;
-use heim::net::IoCounters;
 use heim::net::os::linux::IoCountersExt;
 
-use crate::reading::line_rows::{Changed, LineRows, Parsed};
-use crate::reading::snapshot::with_proc;
-use crate::reading::text::{lines, number, words};
-use crate::reading::value::{bytes, count};
-use crate::reading::{Context, Outcome, Rows, Sample, failed};
-use crate::record;
-use crate::record::Record;
-use crate::record::label::LabelCache;
-use crate::sampler::{SampleError, Tick};
+use crate::reading::line_rows::{LineRows, Parsed};
+use crate::reading::prelude::*;
+use crate::reading::text::numbers;
+use crate::reading::value::bytes;
 
 const FILE: &str = "net/dev";
 /// The lines above the interfaces.
@@ -67,74 +57,40 @@ impl Sample for NetworkSampler {
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Network>) -> Result<(), SampleError> {
-        with_proc(FILE, |dev| {
-            self.lines.compare_all(HEADINGS_TEXT, lines(dev).skip(HEADINGS));
-            Ok(())
-        })?;
-        let outcome = self.lines.parse(|changed| heim_runtime::ready(parse_changed(changed, &mut rows.labels)));
+        with_proc(FILE, |dev| self.lines.compare_all(HEADINGS_TEXT, lines(dev).skip(HEADINGS)))?;
+        // heim gives one item a line. The item is an error if the line is not UTF-8, if the name has certain non-ASCII
+        // blanks, or if no blank follows the name.
+        self.lines.parse(heim::net::io_counters(), &mut rows.outcome, |row, line, counters| {
+            // The kernel allows no colon in a name.
+            let (name, rest) = cut(line, b':').ok_or("a line names no interface")?;
+            let record = match counters {
+                Ok(counters) => Network {
+                    rx_bytes: bytes(counters.bytes_recv()),
+                    tx_bytes: bytes(counters.bytes_sent()),
+                    rx_packets: count(counters.packets_recv()),
+                    tx_packets: count(counters.packets_sent()),
+                    rx_errors: count(counters.errors_recv()),
+                    tx_errors: count(counters.errors_sent()),
+                    rx_dropped: count(counters.drop_recv()),
+                    tx_dropped: count(counters.drop_sent()),
+                    ..Network::absent(0)
+                },
+                Err(error) => parse(rest).ok_or_else(|| error.to_string())?,
+            };
+            let interface = rows.labels.resolve(row, name.trim_ascii_start());
+            Ok(Parsed::Record(Network { interface, ..record }))
+        });
         for (_, record) in self.lines.records() {
             rows.push(Network { time: tick.time, ..record });
         }
-        outcome.map_err(|error| failed(FILE, error))?.into_result()
-    }
-}
-
-/// heim gives one item a line. The item is an error if the line is not UTF-8, if the name has certain non-ASCII blanks,
-/// or if no blank follows the name.
-async fn parse_changed(mut changed: Changed<'_, Network>, labels: &mut LabelCache) -> Outcome {
-    let mut outcome = Outcome::default();
-    let mut counters = pin!(match heim::net::io_counters().await {
-        Ok(counters) => counters,
-        Err(error) => {
-            outcome.fail(FILE, error);
-            return outcome;
-        }
-    });
-    while let (Some((row, line, parsed)), Some(counters)) = (changed.next(), counters.next().await) {
-        // The kernel allows no colon in a name.
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
-            outcome.fail(FILE, "a line names no interface");
-            continue;
-        };
-        let record = match counters {
-            Ok(counters) => from_heim(&counters),
-            Err(error) => {
-                let Some(record) = parse(&line[colon + 1..]) else {
-                    outcome.fail(FILE, error);
-                    continue;
-                };
-                record
-            }
-        };
-        let interface = labels.resolve(row, line[..colon].trim_ascii_start());
-        *parsed = Parsed::Record(Network { interface, ..record });
-    }
-    outcome
-}
-
-fn from_heim(counters: &IoCounters) -> Network {
-    Network {
-        rx_bytes: bytes(counters.bytes_recv()),
-        tx_bytes: bytes(counters.bytes_sent()),
-        rx_packets: count(counters.packets_recv()),
-        tx_packets: count(counters.packets_sent()),
-        rx_errors: count(counters.errors_recv()),
-        tx_errors: count(counters.errors_sent()),
-        rx_dropped: count(counters.drop_recv()),
-        tx_dropped: count(counters.drop_sent()),
-        ..Network::absent(0)
+        Ok(())
     }
 }
 
 /// The numbers after an interface's name: eight received and eight sent.
 fn parse(line: &[u8]) -> Option<Network> {
-    let mut numbers = [0; 16];
-    let mut words = words(line);
-    for value in &mut numbers {
-        *value = number(words.next()?)?;
-    }
     let [rx_bytes, rx_packets, rx_errors, rx_dropped, _, _, _, _, tx_bytes, tx_packets, tx_errors, tx_dropped, ..] =
-        numbers;
+        numbers::<16>(words(line))?;
     Some(Network {
         rx_bytes,
         tx_bytes,
@@ -151,36 +107,26 @@ fn parse(line: &[u8]) -> Option<Network> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_figures() {
-        let mut probe = Probe::fixture::<NetworkSampler>("vm");
-        assert_eq!(
-            probe.rows(1),
-            "lo,3345,3345,32,32,0,0,0,0\n\
+        let rows = "lo,3345,3345,32,32,0,0,0,0\n\
              ifb0,0,0,0,0,0,0,0,0\n\
              ifb1,0,0,0,0,0,0,0,0\n\
-             eth0,200208127,853799,10947,8710,0,0,0,0\n"
-        );
+             eth0,200208127,853799,10947,8710,0,0,0,0\n";
+        Probe::assert_fixture::<NetworkSampler>("vm", rows, None);
     }
 
     /// Among them 64-bit counts, which become the greatest there is, a glued name and three that heim cannot read.
     #[test]
     fn odd_lines_are_read_and_a_cut_one_costs_no_other() {
-        let mut probe = Probe::fixture::<NetworkSampler>("odd");
-        let (rows, outcome) = probe.tick(1);
-        assert_eq!(
-            rows,
-            "eth0,1234567890,9876543210,1001,2002,1,5,2,6\n\
+        let rows = "eth0,1234567890,9876543210,1001,2002,1,5,2,6\n\
              br-0.100,10,18,11,19,12,20,13,21\n\
              v\u{fffd}th,20,28,21,29,22,30,23,31\n\
              \u{2003}em,30,38,31,39,32,40,33,41\n\
              wg0,9223372036854775807,9223372036854775807,51,59,52,60,53,61\n\
-             tun,0,0,0,0,0,0,0,0\n"
-        );
-        let error = outcome.unwrap_err();
-        assert_eq!(error.what, "net/dev");
+             tun,0,0,0,0,0,0,0,0\n";
+        Probe::assert_fixture::<NetworkSampler>("odd", rows, Some("read net/dev: invalid data"));
     }
 
     #[test]
@@ -192,14 +138,6 @@ mod tests {
         assert_eq!(probe.rows(1), "lo,1,0,0,0,0,0,0,0\neth0,2,0,0,0,0,0,0,0\n");
         probe.write("net/dev", format!("{heading}{}{}", line("eth0", 3), line("wlan0", 4)));
         assert_eq!(probe.rows(2), "eth0,3,0,0,0,0,0,0,0\nwlan0,4,0,0,0,0,0,0,0\n");
-        probe.write("net/dev", heading);
-        assert_eq!(probe.rows(3), "");
-    }
-
-    #[test]
-    fn without_the_file_there_is_an_error_that_names_it() {
-        let (rows, outcome) = Probe::empty::<NetworkSampler>().tick(1);
-        assert_eq!(rows, "");
-        assert!(outcome.unwrap_err().to_string().starts_with("read net/dev: "));
+        assert_eq!(probe.rows_with(3, "net/dev", heading), "");
     }
 }

@@ -1,24 +1,18 @@
-//! `power`: energy used by processors and memory, as counted by RAPL, from `/sys/class/powercap`.
-//!
-//! The kernel's `Documentation/power/powercap/powercap.rst` describes zones and their files.
+//! `power`: energy used by processors and memory, as counted by RAPL, from `/sys/class/powercap`
+//! (`Documentation/power/powercap/powercap.rst`).
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::reading::attribute::{Attribute, text_at};
 use crate::reading::class::{Class, Look};
 use crate::reading::folder::names;
+use crate::reading::prelude::*;
 use crate::reading::reader::is_gone;
 use crate::reading::text::integer;
-use crate::reading::{Context, Outcome, Rows, Sample};
-use crate::record;
-use crate::record::ABSENT;
-use crate::sampler::{SampleError, Tick};
 
 const CLASS: &str = "class/powercap";
 const PREFIX: &str = "intel-rapl";
@@ -66,21 +60,20 @@ impl Sample for PowerSampler {
     fn check(&mut self) -> Result<(), String> {
         const LACKING: &str = "there is no zone in /sys/class/powercap: no RAPL: a virtual machine, or the intel_rapl \
                                driver is not loaded";
-        let class = self.class.folder();
+        let class = &self.class.folder;
         let mut first = None;
-        for (folder, _) in folders(class) {
+        for folder in folders(class) {
             let path = class.join(folder).join("energy_uj");
-            match Attribute::open(&path).and_then(|energy| Ok(energy.with(|_| ())?)) {
+            match Attribute::open(&path).and_then(|energy| energy.with(|_| ())) {
                 Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => (),
-                Err(error) => _ = first.get_or_insert_with(|| refused(&path, &error)),
+                Err(Errno::NOENT) => (),
+                Err(error) => _ = first.get_or_insert_with(|| refused(&path, error)),
             }
         }
         Err(first.unwrap_or_else(|| LACKING.to_owned()))
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Power>) -> Result<(), SampleError> {
-        let mut outcome = Outcome::default();
         let find_anew = match self.class.look(tick) {
             Look::Early => false,
             // The mode of a refused file may have changed.
@@ -89,34 +82,25 @@ impl Sample for PowerSampler {
         };
         if find_anew {
             let known = std::mem::take(&mut self.zones);
-            self.zones = find(self.class.folder(), known, &mut outcome);
+            self.zones = find(&self.class.folder, known, &mut rows.outcome);
         }
         self.zones.iter_mut().filter_map(|zone| zone.energy.as_mut()).for_each(Attribute::read);
         for (row, zone) in self.zones.iter_mut().enumerate() {
-            let energy_uj = match zone.energy.as_ref().map(|energy| energy.last(microjoules)) {
-                Some(Ok(Some(raw))) => zone.counter.total(raw, tick.monotonic_ns),
-                Some(Ok(None)) => {
-                    outcome.fail(CLASS, format!("no count in {}/energy_uj", zone.folder));
-                    ABSENT
-                }
-                Some(Err(error)) => {
-                    if is_gone(error) {
-                        self.class.look_again();
-                    } else {
-                        outcome.fail(CLASS, format!("{}/energy_uj: {error}", zone.folder));
-                    }
-                    ABSENT
-                }
-                None => ABSENT,
-            };
+            let mut energy_uj = ABSENT;
+            match zone.energy.as_ref().map(|energy| energy.last(microjoules)) {
+                Some(Ok(Some(raw))) => energy_uj = zone.counter.total(raw, tick.monotonic_ns),
+                Some(Ok(None)) => rows.outcome.fail(CLASS, format!("no count in {}/energy_uj", zone.folder)),
+                Some(Err(error)) if is_gone(error) => self.class.look_again(),
+                Some(Err(error)) => rows.outcome.fail(CLASS, format!("{}/energy_uj: {error}", zone.folder)),
+                None => (),
+            }
             let label = rows.labels.resolve(row, &zone.label);
             rows.push(Power { time: tick.time, zone: label, energy_uj });
         }
-        outcome.into_result()
+        Ok(())
     }
 }
 
-/// A zone.
 #[derive(Debug)]
 struct Zone {
     /// Its name in the class, such as `intel-rapl:0:1`.
@@ -160,15 +144,14 @@ impl Counter {
     }
 }
 
-/// The zones of the class with the numbers in their names, in the order of the numbers.
-fn folders(class: &Path) -> Vec<(String, Vec<u32>)> {
-    let zone = |name: String| {
-        let (_, numbers) = name.strip_prefix(PREFIX)?.split_once(':')?;
-        let numbers = numbers.split(':').map(|number| number.parse().ok()).collect::<Option<_>>()?;
-        Some((name, numbers))
+/// The zones of the class, in the order of the numbers in their names.
+fn folders(class: &Path) -> Vec<String> {
+    let numbers = |zone: &String| -> Option<Vec<u32>> {
+        let (_, numbers) = zone.strip_prefix(PREFIX)?.split_once(':')?;
+        numbers.split(':').map(|number| number.parse().ok()).collect()
     };
-    let mut zones: Vec<(String, Vec<u32>)> = names(class).into_iter().filter_map(zone).collect();
-    zones.sort_unstable_by(|(a, a_numbers), (b, b_numbers)| (control(a), a_numbers).cmp(&(control(b), b_numbers)));
+    let mut zones: Vec<String> = names(class).into_iter().filter(|zone| numbers(zone).is_some()).collect();
+    zones.sort_by_cached_key(|zone| (control(zone).to_owned(), numbers(zone)));
     zones
 }
 
@@ -180,14 +163,14 @@ fn control(zone: &str) -> &str {
 /// The zones of the class that count energy. Those in `known` continue their totals.
 fn find(class: &Path, known: Vec<Zone>, outcome: &mut Outcome) -> Vec<Zone> {
     let mut zones: Vec<Zone> = Vec::new();
-    for (folder, _) in folders(class) {
+    for folder in folders(class) {
         let path = class.join(&folder).join("energy_uj");
         let energy = match Attribute::open(&path) {
             Ok(energy) => Some(energy),
             // The zone has only limits, or was removed after the listing.
-            Err(error) if Errno::from_io_error(&error).is_some_and(is_gone) => continue,
+            Err(error) if is_gone(error) => continue,
             Err(error) => {
-                outcome.fail(CLASS, refused(&path, &error));
+                outcome.fail(CLASS, refused(&path, error));
                 None
             }
         };
@@ -222,9 +205,9 @@ fn label(class: &Path, folder: &str) -> String {
 }
 
 /// Why the counter at `path` cannot be read.
-fn refused(path: &Path, error: &io::Error) -> String {
+fn refused(path: &Path, error: Errno) -> String {
     let path_shown = path.display();
-    if error.kind() != io::ErrorKind::PermissionDenied {
+    if !matches!(error, Errno::ACCESS | Errno::PERM) {
         return format!("{path_shown}: {error}");
     }
     let mode = fs::metadata(path)
@@ -243,7 +226,6 @@ fn microjoules(bytes: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
     use std::os::unix::fs::symlink;
 
     fn write(probe: &Probe, zone: &str, name: &str, range: &str, energy: &str) {
@@ -372,7 +354,7 @@ mod tests {
         let path = probe.path(CLASS).join("intel-rapl:0/energy_uj");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         // Tests may run as root, whom no mode refuses.
-        let told = refused(&path, &Errno::ACCESS.into());
+        let told = refused(&path, Errno::ACCESS);
         assert!(told.contains("intel-rapl:0/energy_uj may not be read (its mode is 0400): "), "{told}");
     }
 }

@@ -1,23 +1,17 @@
-//! `pressure`: time that tasks lost waiting for CPU, I/O and memory, and to interrupts, from the files in
-//! `/proc/pressure`.
+//! `pressure`: time that tasks lost to interrupts and waiting for CPU, I/O and memory, from `/proc/pressure`.
 //!
 //! The kernel's `Documentation/accounting/psi.rst` defines the figures.
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustix::fd::OwnedFd;
 
 use crate::reading::folder::open_folder;
 use crate::reading::optional::{Optional, check_proc};
+use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, Reader};
-use crate::reading::text::{lines, number, pair, text, words};
-use crate::reading::{Context, Outcome, Rows, Sample, failed};
-use crate::record;
-use crate::record::Record;
-use crate::record::label::Label;
-use crate::sampler::{SampleError, Tick};
+use crate::reading::text::hundredths;
 
 /// The kernel writes shares in per cent with two decimals.
 const SHARE_UNITS_PER_ONE: f64 = 10_000.0;
@@ -55,26 +49,18 @@ pub struct PressureSampler {
     procfs: Option<OwnedFd>,
     reader: Reader,
     /// The ranges in `reader` of what was read of each resource.
-    parts: Vec<Option<Result<Range<usize>, SampleError>>>,
+    parts: Vec<Result<Option<Range<usize>>, SampleError>>,
 }
 
 #[derive(Debug)]
 struct Resource {
     name: &'static str,
-    path: &'static str,
     file: Optional,
     kept: Kept,
     /// The file's bytes at the last read, if all were understood. Totals do not change while no task waits.
     known: Vec<u8>,
     /// The parsed records, without their time.
     records: Vec<Pressure>,
-}
-
-impl Resource {
-    fn new(name: &'static str, path: &'static str) -> Resource {
-        let file = Optional::of_proc(path);
-        Resource { name, path, file, kept: Kept::default(), known: Vec::new(), records: Vec::new() }
-    }
 }
 
 impl Sample for PressureSampler {
@@ -84,13 +70,14 @@ impl Sample for PressureSampler {
                                       every 2 s makes the kernel lose some stall time, for every reader on the host";
 
     fn open(context: &Context) -> PressureSampler {
+        let files =
+            [("cpu", "pressure/cpu"), ("io", "pressure/io"), ("memory", "pressure/memory"), ("irq", "pressure/irq")];
+        let resource = |(name, path)| {
+            let file = Optional::of_proc(path);
+            Resource { name, file, kept: Kept::default(), known: Vec::new(), records: Vec::new() }
+        };
         PressureSampler {
-            resources: [
-                Resource::new("cpu", "pressure/cpu"),
-                Resource::new("io", "pressure/io"),
-                Resource::new("memory", "pressure/memory"),
-                Resource::new("irq", "pressure/irq"),
-            ],
+            resources: files.map(resource),
             root: context.roots.procfs.clone(),
             procfs: None,
             reader: Reader::default(),
@@ -101,47 +88,42 @@ impl Sample for PressureSampler {
     fn check(&mut self) -> Result<(), String> {
         const LACKING: &str = "/proc/pressure is missing or not supported: the kernel has no pressure stall information \
                                (CONFIG_PSI), or it is off until the kernel is booted with psi=1";
-        let mut checks = self.resources.iter().map(|resource| check_proc(resource.path, LACKING));
+        let mut checks = self.resources.iter().map(|resource| check_proc(resource.file.name, LACKING));
         let first = checks.next().unwrap_or(Ok(()));
         if checks.any(|check| check.is_ok()) { Ok(()) } else { first }
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Pressure>) -> Result<(), SampleError> {
-        let mut outcome = Outcome::default();
         let PressureSampler { resources, root, procfs, reader, parts } = self;
-        if procfs.is_none() {
-            let opened = open_folder(&*root);
-            *procfs = Some(opened.map_err(|error| failed("pressure", format_args!("{}: {error}", root.display())))?);
-        }
-        let Some(procfs) = procfs else { return Ok(()) };
+        let procfs = match procfs {
+            Some(procfs) => procfs,
+            None => {
+                let opened = open_folder(&*root);
+                procfs.insert(opened.map_err(|error| failed("pressure", format_args!("{}: {error}", root.display())))?)
+            }
+        };
         reader.clear();
         parts.clear();
         parts.extend(resources.iter_mut().map(|Resource { file, kept, .. }| file.append(tick, procfs, reader, kept)));
         // A resource has two kinds, and a row two labels, each at its own place in the cache.
         for ((place, resource), part) in (0..).step_by(4).zip(resources).zip(parts.drain(..)) {
-            let Resource { name, path, known, records, .. } = resource;
-            let bytes = match part {
-                Some(Ok(part)) => reader.part(&part),
-                Some(Err(error)) => {
-                    outcome.note(Err(error));
-                    continue;
-                }
-                None => continue,
-            };
+            let Resource { name, file, known, records, .. } = resource;
+            let Some(part) = rows.outcome.note(part).flatten() else { continue };
+            let bytes = reader.part(&part);
             // `known` is also empty after bytes that were not understood.
             if known != bytes || bytes.is_empty() {
-                let parsed = parse(name, path, bytes, records, |nth, text| rows.labels.resolve(place + nth, text));
+                let parsed = parse(name, file.name, bytes, records, |nth, text| rows.labels.resolve(place + nth, text));
                 known.clear();
                 if parsed.is_ok() {
                     known.extend_from_slice(bytes);
                 }
-                outcome.note(parsed);
+                rows.outcome.note(parsed);
             }
             for record in records.iter() {
                 rows.push(Pressure { time: tick.time, ..*record });
             }
         }
-        outcome.into_result()
+        Ok(())
     }
 }
 
@@ -178,7 +160,7 @@ fn parse(
 fn parse_values(line: &[u8], record: &mut Pressure) -> bool {
     let mut understood = true;
     for word in words(line).skip(1) {
-        let Some((key, value)) = pair(word) else {
+        let Some((key, value)) = cut(word, b'=') else {
             understood = false;
             continue;
         };
@@ -203,49 +185,31 @@ fn parse_values(line: &[u8], record: &mut Pressure) -> bool {
 
 /// The share in `percent`, which has two decimals; NaN for anything else.
 fn ratio(percent: &[u8]) -> f64 {
-    let Some((whole, [b'.', decimals @ ..])) = percent.len().checked_sub(3).map(|at| percent.split_at(at)) else {
-        return f64::NAN;
-    };
-    match (number(whole), number(decimals)) {
-        (Some(whole), Some(decimals)) => (whole as f64 * 100.0 + decimals as f64) / SHARE_UNITS_PER_ONE,
-        _ => f64::NAN,
-    }
+    hundredths(percent).map_or(f64::NAN, |units| units / SHARE_UNITS_PER_ONE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_figures_as_shares() {
-        let mut probe = Probe::fixture::<PressureSampler>("vm");
-        assert_eq!(probe.check(), Ok(()));
-        assert_eq!(
-            probe.rows(1),
-            "cpu,some,0.9663,0.7016,0.2538,114740354\n\
+        let rows = "cpu,some,0.9663,0.7016,0.2538,114740354\n\
              io,some,0.0,0.0,0.0029,10209489\n\
              io,full,0.0,0.0,0.0016,8333993\n\
              memory,some,0.0,0.0,0.0,0\n\
-             memory,full,0.0,0.0,0.0,0\n"
-        );
+             memory,full,0.0,0.0,0.0,0\n";
+        Probe::assert_fixture::<PressureSampler>("vm", rows, None);
     }
 
-    /// A kernel that accounts for interrupts, a line of no kind, figures that are no numbers, one that no `i64` holds,
-    /// a key to come, and a cut line.
+    /// Interrupts that are accounted for, a line of no kind, figures that are no numbers or too large, and a cut line.
     #[test]
     fn odd_lines_cost_no_other() {
-        let mut probe = Probe::fixture::<PressureSampler>("odd");
-        probe.tick(0).1.unwrap_err();
-        let (rows, outcome) = probe.tick(1);
-        assert_eq!(
-            rows,
-            "cpu,some,0.005,,,12\n\
+        let rows = "cpu,some,0.005,,,12\n\
              memory,full,0.01,0.02,0.03,7\n\
-             irq,full,0.9999,0.0001,0.0,9223372036854775807\n"
-        );
-        let error = outcome.unwrap_err().to_string();
-        assert_eq!(error, "read pressure/cpu: not understood: some avg10=0.50 avg60=1.5 avg300=x total=12");
+             irq,full,0.9999,0.0001,0.0,9223372036854775807\n";
+        let error = "read pressure/cpu: not understood: some avg10=0.50 avg60=1.5 avg300=x total=12";
+        Probe::assert_fixture::<PressureSampler>("odd", rows, Some(error));
     }
 
     #[test]
@@ -263,8 +227,7 @@ mod tests {
         assert_eq!(probe.rows(2), "io,full,0.0,1.0,0.01,3\nio,some,0.0,1.0,0.01,4\n");
         probe.write("pressure/io", line("some", 5) + "odd\n");
         assert!(probe.tick(3).1.is_err());
-        probe.write("pressure/io", "");
-        assert_eq!(probe.rows(4), "");
+        assert_eq!(probe.rows_with(4, "pressure/io", ""), "");
         assert!(probe.check().is_err());
     }
 

@@ -1,22 +1,17 @@
-//! `process`: the top processes by CPU or memory, plus pinned ones, from `/proc/PID/stat`, `io` and `fd`.
-//!
-//! The kernel's `Documentation/filesystems/proc.rst` and `proc_pid_stat(5)` define the figures.
+//! `process`: the top processes by CPU or memory, plus pinned ones, from `/proc/PID/stat`, `io` and `fd`
+//! (`Documentation/filesystems/proc.rst` and `proc_pid_stat(5)`).
 
 mod slots;
 mod stat;
 mod table;
 
 use std::cmp::Reverse;
-use std::time::Duration;
 
 use self::slots::Slots;
 use self::table::{Entry, PROCESSES_USUAL, ProcessTable};
-use crate::reading::context::{Context, PINS_MAX, Pin, ProcessChoice, TOP_MAX};
-use crate::reading::value::{count, scaled};
-use crate::reading::{Outcome, Rows, Sample};
-use crate::record;
-use crate::record::{ABSENT, Record};
-use crate::sampler::{SampleError, Tick};
+use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
+use crate::reading::prelude::*;
+use crate::reading::value::{US_PER_SECOND, clock_ticks_per_second, page_bytes};
 
 /// The most pinned processes that have a row, as a name may be that of many. Those with the lowest pids have one.
 pub const PINNED_ROWS_MAX: usize = 100;
@@ -25,7 +20,6 @@ pub const PINNED_ROWS_MAX: usize = 100;
 const SLOTS_SPARE: usize = 84;
 /// The kernel cuts the names of user processes to this length.
 const NAME_BYTES_MAX: usize = 15;
-const US_PER_SECOND: i64 = 1_000_000;
 
 record! {
     /// Processes: top by CPU or memory, plus pinned, one row each. CPU means time used since the previous tick, or at
@@ -86,10 +80,6 @@ pub struct ProcessSampler {
     order: Vec<usize>,
     /// Ranks of the processes, with their indexes in `table`.
     ranks: Vec<(Rank, usize)>,
-    /// The kernel's units of CPU time in a second, `USER_HZ`.
-    units_per_second: f64,
-    unit_us: i64,
-    page_bytes: i64,
 }
 
 impl Sample for ProcessSampler {
@@ -104,39 +94,32 @@ impl Sample for ProcessSampler {
         choice.top_by_memory = choice.top_by_memory.min(TOP_MAX);
         choice.pinned.truncate(PINS_MAX);
         let slots_max = choice.top_by_cpu + choice.top_by_memory + PINNED_ROWS_MAX + SLOTS_SPARE;
-        let units_per_second = rustix::param::clock_ticks_per_second().max(1);
         ProcessSampler {
             choice,
             table: ProcessTable::new(context.roots.procfs.clone()),
             slots: Slots::of(slots_max),
             order: Vec::new(),
             ranks: Vec::with_capacity(PROCESSES_USUAL),
-            units_per_second: units_per_second as f64,
-            unit_us: US_PER_SECOND / count(units_per_second),
-            page_bytes: i64::try_from(rustix::param::page_size()).unwrap_or(i64::MAX),
         }
     }
 
     fn check(&mut self) -> Result<(), String> {
-        match self.table.list() {
-            Err(error) => Err(error.cause),
-            Ok(_) if self.table.is_empty() => {
-                let procfs = self.table.procfs().display();
-                Err(format!("{procfs} lists no process: procfs is not mounted there, or hides them"))
-            }
-            Ok(_) => Ok(()),
+        self.table.list().map_err(|error| error.cause)?;
+        if self.table.pids.is_empty() {
+            let procfs = self.table.procfs.display();
+            return Err(format!("{procfs} lists no process: procfs is not mounted there, or hides them"));
         }
+        Ok(())
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Process>) -> Result<(), SampleError> {
-        let mut outcome = Outcome::default();
-        self.table.refresh(tick.monotonic_ns, &mut outcome)?;
+        self.table.refresh(tick.monotonic_ns, &mut rows.outcome)?;
         self.choose();
         self.hold_slots(tick);
         for at in 0..self.order.len() {
             self.push(at, tick, rows);
         }
-        outcome.into_result()
+        Ok(())
     }
 }
 
@@ -145,7 +128,7 @@ impl ProcessSampler {
     /// had a row come first, so that rows stay while nothing happens.
     fn choose(&mut self) {
         let ProcessSampler { choice, table, order, ranks, .. } = self;
-        let processes = table.processes();
+        let processes = &mut table.processes;
         mark_top(processes, ranks, choice.top_by_cpu, |process| {
             (process.cpu_since(), process.was_chosen, process.stat.cpu())
         });
@@ -160,39 +143,30 @@ impl ProcessSampler {
 
     /// Lets processes keep their slots. This comes before others get one, as they get slots that nobody holds.
     fn hold_slots(&mut self, tick: &Tick) {
-        let processes = self.table.processes();
         for at in &self.order {
-            let Some(process) = processes.get_mut(*at) else { continue };
-            let own = process.slot.is_some_and(|slot| self.slots.hold(slot, process.identity(), tick.monotonic_ns));
-            if !own {
-                process.slot = None;
-            }
+            let Some(process) = self.table.processes.get_mut(*at) else { continue };
+            let holder = process.identity();
+            process.slot = process.slot.filter(|slot| self.slots.hold(*slot, holder, tick.monotonic_ns));
         }
     }
 
     /// Pushes the row of the process at index `order[at]`.
     fn push(&mut self, at: usize, tick: &Tick, rows: &mut Rows<Process>) {
-        let Some(process) = self.order.get(at).and_then(|at| self.table.processes().get_mut(*at)) else { return };
-        let identity = process.identity();
-        let slot = match process.slot {
-            Some(slot) => slot,
-            None => {
-                // Without a free slot there is no row: it would join another process's series.
-                let Some(slot) = self.slots.give(identity, process.command(), tick.monotonic_ns) else { return };
-                slot
-            }
-        };
-        let Some(slot_entry) = self.slots.get_mut(slot) else { return };
-        let command = rows.labels.resolve(2 * slot, process.command());
+        let Some(process) = self.order.get(at).and_then(|at| self.table.processes.get_mut(*at)) else { return };
+        let (identity, unit_us) = (process.identity(), US_PER_SECOND / clock_ticks_per_second());
+        let given = process.slot.or_else(|| self.slots.give(identity, process.command(), tick.monotonic_ns));
+        // Without a free slot there is no row: it would join another process's series.
+        let Some(slot) = given else { return };
+        let Some(slot_entry) = self.slots.list.get_mut(slot) else { return };
         let record = Process {
-            command,
+            command: rows.labels.resolve(2 * slot, process.command()),
             slot: rows.labels.resolve(2 * slot + 1, &slot_entry.text),
             pid: i64::from(identity.pid),
-            start_us: scaled(identity.start, self.unit_us),
-            cpu_user_us: scaled(process.stat.user, self.unit_us),
-            cpu_system_us: scaled(process.stat.system, self.unit_us),
-            cpu_ratio: process.cpu_ratio(self.units_per_second),
-            rss_bytes: scaled(process.stat.rss_pages, self.page_bytes),
+            start_us: scaled(identity.start, unit_us),
+            cpu_user_us: scaled(process.stat.user, unit_us),
+            cpu_system_us: scaled(process.stat.system, unit_us),
+            cpu_ratio: process.cpu_ratio(clock_ticks_per_second() as f64),
+            rss_bytes: scaled(process.stat.rss_pages, page_bytes()),
             threads: process.stat.threads,
             minor_faults: process.stat.minor_faults,
             major_faults: process.stat.major_faults,
@@ -245,7 +219,6 @@ fn mark_top(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
 
     /// A process' `stat`: CPU time in clock ticks, memory in pages.
     fn write(probe: &Probe, pid: i32, command: &[u8], start: i64, cpu: i64, pages: i64) {
@@ -269,8 +242,7 @@ mod tests {
         write(&probe, 7, b"x", 500, 40, 3);
         probe.write("7/io", "rchar: 1\nread_bytes: 4096\nwrite_bytes: 8192\n");
         probe.write("7/fd/0", "");
-        probe.write("7/fd/1", "");
-        assert_eq!(probe.rows(0), "x,1,7,5000000,400000,30000,,12288,9,2,21,22,4096,8192\n");
+        assert_eq!(probe.rows_with(0, "7/fd/1", ""), "x,1,7,5000000,400000,30000,,12288,9,2,21,22,4096,8192\n");
         write(&probe, 7, b"x", 500, 45, 4);
         assert_eq!(probe.rows(100), "x,1,7,5000000,450000,30000,0.5,16384,9,2,21,22,4096,8192\n");
     }
@@ -279,8 +251,7 @@ mod tests {
     fn what_kymo_may_not_see_is_absent() {
         let mut probe = Probe::empty::<ProcessSampler>();
         write(&probe, 7, b"x", 500, 40, 3);
-        probe.write("7/io", "write_bytes: many\n");
-        assert_eq!(probe.rows(0), "x,1,7,5000000,400000,30000,,12288,9,,21,22,,\n");
+        assert_eq!(probe.rows_with(0, "7/io", "write_bytes: many\n"), "x,1,7,5000000,400000,30000,,12288,9,,21,22,,\n");
     }
 
     #[test]

@@ -6,18 +6,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::reading::attribute::{Attribute, text_at};
 use crate::reading::class::{Class, Look};
 use crate::reading::folder::names;
+use crate::reading::prelude::*;
 use crate::reading::reader::is_gone;
-use crate::reading::text::{integer, text};
-use crate::reading::{Context, Outcome, Rows, Sample};
-use crate::record;
-use crate::sampler::{SampleError, Tick};
+use crate::reading::text::integer;
 
 const CLASS: &str = "class/hwmon";
 const PREFIX: &str = "hwmon";
@@ -69,7 +66,7 @@ impl Sample for SensorSampler {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        let chips = chips(self.class.folder());
+        let chips = chips(&self.class.folder);
         if chips.is_empty() {
             return Err("there is no /sys/class/hwmon/hwmon*: no driver exports a sensor, as in most virtual machines"
                 .to_owned());
@@ -81,29 +78,21 @@ impl Sample for SensorSampler {
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Sensor>) -> Result<(), SampleError> {
-        let mut outcome = Outcome::default();
         match self.class.look(tick) {
             Look::Early => (),
-            Look::Same => self.inputs.iter_mut().for_each(|input| input.read_limits(&mut outcome)),
-            Look::Changed => self.inputs = find(self.class.folder(), &mut outcome),
+            Look::Same => self.inputs.iter_mut().for_each(|input| input.read_limits(&mut rows.outcome)),
+            Look::Changed => self.inputs = find(&self.class.folder, &mut rows.outcome),
         }
         self.inputs.iter_mut().for_each(Input::read);
         for (row, input) in self.inputs.iter().enumerate() {
-            let temperature_celsius = match input.temperature() {
-                Ok(Some(celsius)) => celsius,
-                Ok(None) => {
-                    outcome.fail(CLASS, format!("{}: no number in {}_input", input.chip, input.name));
-                    f64::NAN
-                }
-                Err(error) => {
-                    if is_gone(error) {
-                        self.class.look_again();
-                    } else if !has_no_value(error) {
-                        outcome.fail(CLASS, format!("{}: {}_input: {error}", input.chip, input.name));
-                    }
-                    f64::NAN
-                }
-            };
+            let read = input.temperature();
+            match read {
+                // An error of these means that the sensor is switched off or not ready.
+                Ok(Some(_)) | Err(Errno::NODATA | Errno::AGAIN | Errno::BUSY) => (),
+                Ok(None) => rows.outcome.fail(CLASS, format!("{}: no number in {}_input", input.chip, input.name)),
+                Err(error) if is_gone(error) => self.class.look_again(),
+                Err(error) => rows.outcome.fail(CLASS, format!("{}: {}_input: {error}", input.chip, input.name)),
+            }
             // A row has three labels, each at its own place in the cache.
             let mut label = |nth: usize, text: &str| rows.labels.resolve(row * 3 + nth, text);
             let record = Sensor {
@@ -111,19 +100,14 @@ impl Sample for SensorSampler {
                 chip: label(0, &input.chip),
                 sensor: label(1, &input.sensor),
                 device: label(2, &input.device),
-                temperature_celsius,
+                temperature_celsius: read.ok().flatten().unwrap_or(f64::NAN),
                 high_celsius: input.high.celsius,
                 critical_celsius: input.critical.celsius,
             };
             rows.push(record);
         }
-        outcome.into_result()
+        Ok(())
     }
-}
-
-/// Whether a driver's error means that the sensor has no value now: it is switched off or not ready.
-fn has_no_value(error: Errno) -> bool {
-    matches!(error, Errno::NODATA | Errno::AGAIN | Errno::BUSY)
 }
 
 /// A sensor.
@@ -162,8 +146,7 @@ impl Input {
     }
 }
 
-/// A limit of a sensor, which a chip may lack. It seldom changes, so it is read at each look for changes and not kept
-/// open.
+/// A limit of a sensor, which a chip may lack. It seldom changes, so it is read at each look and not kept open.
 #[derive(Debug)]
 struct Limit {
     path: Option<PathBuf>,
@@ -171,18 +154,14 @@ struct Limit {
 }
 
 impl Limit {
-    fn new(path: Option<PathBuf>) -> Limit {
-        Limit { path, celsius: f64::NAN }
-    }
-
     fn read(&mut self, outcome: &mut Outcome) {
         self.celsius = f64::NAN;
         let Some(path) = &self.path else { return };
-        match Attribute::open(path).map(|attribute| attribute.with(celsius)) {
-            Ok(Ok(Some(celsius))) => self.celsius = celsius,
-            Ok(Ok(None)) => outcome.fail(CLASS, format!("no number in {}", path.display())),
+        match Attribute::open(path).and_then(|attribute| attribute.with(celsius)) {
+            Ok(Some(celsius)) => self.celsius = celsius,
+            Ok(None) => outcome.fail(CLASS, format!("no number in {}", path.display())),
             // The driver does not answer or is gone.
-            Ok(Err(_)) | Err(_) => (),
+            Err(_) => (),
         }
     }
 }
@@ -245,7 +224,7 @@ fn find(class: &Path, outcome: &mut Outcome) -> Vec<Input> {
             let value = match Attribute::open(&path("input")) {
                 Ok(value) => value,
                 // It was removed after the listing.
-                Err(error) if Errno::from_io_error(&error).is_some_and(is_gone) => continue,
+                Err(error) if is_gone(error) => continue,
                 Err(error) => {
                     outcome.fail(CLASS, format!("{}: {error}", path("input").display()));
                     continue;
@@ -255,7 +234,7 @@ fn find(class: &Path, outcome: &mut Outcome) -> Vec<Input> {
             if inputs.iter().any(|input| (&input.chip, &input.device, &input.sensor) == (&kind, &device, &sensor)) {
                 sensor = format!("{sensor} ({name})");
             }
-            let limit = |what| Limit::new(Some(path(what)).filter(|path| path.exists()));
+            let limit = |what| Limit { path: Some(path(what)).filter(|path| path.exists()), celsius: f64::NAN };
             let (high, critical) = (limit("max"), limit("crit"));
             let fault = Attribute::open(&path("fault")).ok();
             let (chip, device) = (kind.clone(), device.clone());
@@ -281,7 +260,6 @@ fn celsius(millidegrees: &[u8]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
     use std::os::unix::fs::symlink;
 
     /// A chip of these files, each with a line.

@@ -3,16 +3,7 @@
 //! The kernel's `Documentation/networking/scaling.rst` explains packet steering and flow limits;
 //! `net/core/net-procfs.c` writes the file.
 
-use std::time::Duration;
-
-use crate::reading::optional::check_proc;
-use crate::reading::snapshot::with_proc;
-use crate::reading::text::{lines, text};
-use crate::reading::{Context, Outcome, Rows, Sample};
-use crate::record;
-use crate::record::ABSENT;
-use crate::record::label::{Label, LabelCache};
-use crate::sampler::{SampleError, Tick};
+use crate::reading::prelude::*;
 
 const FILE: &str = "net/softnet_stat";
 /// The number of figures on a line that are parsed.
@@ -54,18 +45,15 @@ impl Sample for SoftnetSampler {
     type Record = Softnet;
     const INTERVAL_MIN: Duration = Duration::from_millis(1);
     const RESOLUTION: &'static str = "exact at every read, to the packet";
+    const NEEDED: Option<(&'static str, &'static str)> =
+        Some((FILE, "there is no /proc/net/softnet_stat: the kernel has no network (CONFIG_NET)"));
 
     fn open(_: &Context) -> SoftnetSampler {
         SoftnetSampler::default()
     }
 
-    fn check(&mut self) -> Result<(), String> {
-        check_proc(FILE, "there is no /proc/net/softnet_stat: the kernel has no network (CONFIG_NET)")
-    }
-
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Softnet>) -> Result<(), SampleError> {
         with_proc(FILE, |softnet| {
-            let mut outcome = Outcome::default();
             for (row, line) in lines(softnet).enumerate() {
                 if row == self.lines.len() {
                     self.lines.push(Line::default());
@@ -77,10 +65,9 @@ impl Sample for SoftnetSampler {
                 }
                 match known.record {
                     Some(record) => rows.push(Softnet { time: tick.time, ..record }),
-                    None => outcome.fail(FILE, format!("not understood: {}", text(line))),
+                    None => rows.outcome.fail(FILE, format!("not understood: {}", text(line))),
                 }
             }
-            outcome.into_result()
         })
     }
 }
@@ -97,26 +84,15 @@ struct Line {
 
 impl Line {
     fn change(&mut self, row: usize, line: &[u8], labels: &mut LabelCache) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(line);
+        line.clone_into(&mut self.bytes);
         self.record = parse(line).map(|figures| {
             let [processed, dropped, time_squeezed, .., received_rps, flow_limited, backlog, cpu] = figures;
             let cpu = if cpu == ABSENT { i64::try_from(row).unwrap_or(i64::MAX) } else { cpu };
-            let cpu = self.label(row, cpu, labels);
+            // The label's text is made only if the line was another CPU's before.
+            let known = self.cpu.filter(|(known, _)| *known == cpu);
+            let (_, cpu) = *self.cpu.insert(known.unwrap_or_else(|| (cpu, labels.resolve(row, cpu.to_string()))));
             Softnet { time: 0, cpu, processed, dropped, time_squeezed, received_rps, flow_limited, backlog }
         });
-    }
-
-    /// The CPU's label. Its text is made only if the line was another CPU's before.
-    fn label(&mut self, row: usize, cpu: i64, labels: &mut LabelCache) -> Label {
-        match self.cpu {
-            Some((known, label)) if known == cpu => label,
-            _ => {
-                let label = labels.resolve(row, cpu.to_string());
-                self.cpu = Some((cpu, label));
-                label
-            }
-        }
     }
 }
 
@@ -126,16 +102,12 @@ fn parse(line: &[u8]) -> Option<[i64; FIGURES]> {
     /// The number of figures that every kernel writes.
     const FIGURES_MIN: usize = 9;
 
-    let mut figures = [ABSENT; FIGURES];
-    let mut words = line.split(|byte| *byte == b' ');
-    for (at, figure) in figures.iter_mut().enumerate() {
-        match words.next() {
-            Some(word) => *figure = hexadecimal(word)?,
-            None if at < FIGURES_MIN => return None,
-            None => break,
-        }
+    let (mut figures, mut count) = ([ABSENT; FIGURES], 0);
+    for (figure, word) in figures.iter_mut().zip(fields(line)) {
+        *figure = hexadecimal(word)?;
+        count += 1;
     }
-    Some(figures)
+    (count >= FIGURES_MIN).then_some(figures)
 }
 
 /// The number in `word`, of up to 32 bits.
@@ -156,31 +128,24 @@ fn hexadecimal(word: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
 
     #[test]
     fn rows_are_the_kernels_figures() {
-        let mut probe = Probe::fixture::<SoftnetSampler>("vm");
-        assert_eq!(probe.check(), Ok(()));
-        assert_eq!(probe.rows(0), "0,22,0,0,0,0,0\n1,6398,0,0,0,0,0\n");
+        Probe::assert_fixture::<SoftnetSampler>("vm", "0,22,0,0,0,0,0\n1,6398,0,0,0,0,0\n", None);
     }
 
-    /// CPUs that are offline, the greatest figures there are, lines that are cut or no numbers, a blank one, and more
-    /// figures than are known.
+    /// CPUs that are offline, the greatest figures, lines that are cut or no numbers, a blank one, and unknown figures.
     #[test]
     fn odd_lines_cost_no_other() {
-        let mut probe = Probe::fixture::<SoftnetSampler>("odd");
-        for ms in 0..2 {
-            let (rows, outcome) = probe.tick(ms);
-            assert_eq!(
-                rows,
-                "0,1,2,3,10,11,12\n\
+        let rows = "0,1,2,3,10,11,12\n\
                  2,4294967295,4294967295,4294967295,4294967295,4294967295,4294967295\n\
                  511,16,0,0,0,0,0\n\
-                 1023,32,0,0,0,0,0\n"
-            );
-            assert_eq!(outcome.unwrap_err().to_string(), "read net/softnet_stat: not understood: 00000001 0000000");
-        }
+                 1023,32,0,0,0,0,0\n";
+        Probe::assert_fixture::<SoftnetSampler>(
+            "odd",
+            rows,
+            Some("read net/softnet_stat: not understood: 00000001 0000000"),
+        );
     }
 
     #[test]
@@ -188,8 +153,7 @@ mod tests {
         let mut probe = Probe::empty::<SoftnetSampler>();
         for (figures, row) in [(9, "7,7,7,,,"), (10, "7,7,7,7,,"), (11, "7,7,7,7,7,"), (12, "7,7,7,7,7,7")] {
             let line = vec!["00000007"; figures].join(" ") + "\n";
-            probe.write("net/softnet_stat", line.repeat(2));
-            assert_eq!(probe.rows(0), format!("0,{row}\n1,{row}\n"));
+            assert_eq!(probe.rows_with(0, "net/softnet_stat", line.repeat(2)), format!("0,{row}\n1,{row}\n"));
         }
     }
 
@@ -203,14 +167,5 @@ mod tests {
             let rows: String = cpus.iter().map(row).collect();
             assert_eq!((&probe.rows(0), &probe.rows(1)), (&rows, &rows));
         }
-    }
-
-    #[test]
-    fn without_the_file_there_is_an_error_that_names_it() {
-        let mut probe = Probe::empty::<SoftnetSampler>();
-        assert!(probe.check().unwrap_err().contains("/proc/net/softnet_stat"));
-        let (rows, outcome) = probe.tick(1);
-        assert_eq!(rows, "");
-        assert!(outcome.unwrap_err().to_string().starts_with("read net/softnet_stat: "));
     }
 }

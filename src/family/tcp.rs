@@ -3,21 +3,14 @@
 //!
 //! RFC 4022 defines the figures of `snmp`, the kernel's `Documentation/networking/snmp_counter.rst` those of `netstat`.
 
-use std::time::Duration;
+use heim_runtime::snapshot::read_ahead_proc;
 
-use crate::reading::optional::{Optional, check_proc};
-use crate::reading::snapshot::{read_ahead, with_proc};
-use crate::reading::text::{lines, number, text, words};
-use crate::reading::value::scaled;
-use crate::reading::{Context, Outcome, Rows, Sample};
-use crate::record;
-use crate::record::{ABSENT, Record};
-use crate::sampler::{SampleError, Tick};
+use crate::reading::optional::Optional;
+use crate::reading::prelude::*;
+use crate::reading::value::page_bytes;
 
 const SNMP: &str = "net/snmp";
 const NETSTAT: &str = "net/netstat";
-const SOCKSTAT: &str = "net/sockstat";
-const SOCKSTAT6: &str = "net/sockstat6";
 
 record! {
     /// TCP over IPv4 and IPv6 in the daemon's network namespace; some columns are for the whole host. NULL if the
@@ -124,12 +117,10 @@ const SOCKSTAT6_KEYS: &[Key] = &[(b"inuse", |tcp| &mut tcp.ipv6_sockets)];
 /// Reads the four files.
 #[derive(Debug)]
 pub struct TcpSampler {
-    page_bytes: i64,
     snmp: Headed,
     netstat: Headed,
-    netstat_file: Optional,
-    sockstat_file: Optional,
-    sockstat6_file: Optional,
+    /// The files besides `snmp`, in the order of their names here.
+    optional: [Optional; 3],
 }
 
 impl Sample for TcpSampler {
@@ -137,126 +128,96 @@ impl Sample for TcpSampler {
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str =
         "exact at every read, memory to about 1 MiB per CPU; the kernel sums its figures over all CPUs at each read";
+    const NEEDED: Option<(&'static str, &'static str)> =
+        Some((SNMP, "there is no /proc/net/snmp: the kernel has no IPv4 (CONFIG_INET)"));
 
     fn open(_: &Context) -> TcpSampler {
         TcpSampler {
-            page_bytes: i64::try_from(rustix::param::page_size()).unwrap_or(ABSENT),
-            snmp: Headed::new(b"Tcp: ", SNMP_KEYS),
-            netstat: Headed::new(b"TcpExt: ", NETSTAT_KEYS),
-            netstat_file: Optional::of_proc(NETSTAT),
-            sockstat_file: Optional::of_proc(SOCKSTAT),
-            sockstat6_file: Optional::of_proc(SOCKSTAT6),
+            snmp: Headed::new(SNMP, b"Tcp: ", SNMP_KEYS),
+            netstat: Headed::new(NETSTAT, b"TcpExt: ", NETSTAT_KEYS),
+            optional: [NETSTAT, "net/sockstat", "net/sockstat6"].map(Optional::of_proc),
         }
-    }
-
-    fn check(&mut self) -> Result<(), String> {
-        check_proc(SNMP, "there is no /proc/net/snmp: the kernel has no IPv4 (CONFIG_INET)")
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Tcp>) -> Result<(), SampleError> {
         let mut record = Tcp::absent(tick.time);
-        let mut outcome = Outcome::default();
-        let optional = [&self.netstat_file, &self.sockstat_file, &self.sockstat6_file];
-        read_ahead([SNMP].into_iter().chain(optional.into_iter().filter_map(|file| file.wanted(tick))));
-        outcome.note(with_proc(SNMP, |snmp| self.snmp.parse(SNMP, snmp, &mut record)));
+        let outcome = &mut rows.outcome;
+        read_ahead_proc([SNMP].into_iter().chain(self.optional.iter().filter_map(|file| file.wanted(tick))));
+        let read = with_proc(SNMP, |snmp| self.snmp.parse(snmp, &mut record, outcome));
+        outcome.note(read);
         // The kernel adds up the CPUs one by one. A connection that opens on one CPU and closes on another meanwhile
         // can bring the sum below zero, which the kernel writes as a huge unsigned number.
         if record.established == i64::MAX {
             record.established = ABSENT;
         }
-        let netstat = self.netstat_file.with(tick, |netstat| self.netstat.parse(NETSTAT, netstat, &mut record));
-        outcome.note(netstat.map(|_| ()));
-        for (file, name, before, keys) in [
-            (&mut self.sockstat_file, SOCKSTAT, &b"TCP: "[..], SOCKSTAT_KEYS),
-            (&mut self.sockstat6_file, SOCKSTAT6, b"TCP6: ", SOCKSTAT6_KEYS),
-        ] {
-            let sockstat = file.with(tick, |sockstat| parse_pairs(name, before, keys, sockstat, &mut record));
-            outcome.note(sockstat.map(|_| ()));
+        let [netstat, sockstat, sockstat6] = &mut self.optional;
+        let read = netstat.with(tick, |netstat| self.netstat.parse(netstat, &mut record, outcome));
+        outcome.note(read);
+        for (file, before, keys) in [(sockstat, &b"TCP: "[..], SOCKSTAT_KEYS), (sockstat6, b"TCP6: ", SOCKSTAT6_KEYS)] {
+            let name = file.name;
+            let read = file.with(tick, |bytes| parse_pairs(name, before, keys, bytes, &mut record, outcome));
+            outcome.note(read);
         }
-        record.memory_bytes = scaled(record.memory_bytes, self.page_bytes);
+        record.memory_bytes = scaled(record.memory_bytes, page_bytes());
         rows.push(record);
-        outcome.into_result()
+        Ok(())
     }
 }
 
 /// A line of names followed by a line of values in the same order. Both begin with the same word.
 #[derive(Debug)]
 struct Headed {
+    file: &'static str,
     before: &'static [u8],
     keys: &'static [Key],
     /// The names that `places` was made from. They change only with the kernel.
     names: Vec<u8>,
-    /// The number of each wanted value and the index of its key, in the line's order.
-    places: Vec<(usize, usize)>,
+    /// The number of each wanted value and its key, in the line's order.
+    places: Vec<(usize, Key)>,
 }
 
 impl Headed {
-    const fn new(before: &'static [u8], keys: &'static [Key]) -> Headed {
-        Headed { before, keys, names: Vec::new(), places: Vec::new() }
+    const fn new(file: &'static str, before: &'static [u8], keys: &'static [Key]) -> Headed {
+        Headed { file, before, keys, names: Vec::new(), places: Vec::new() }
     }
 
-    /// Parses the values into `record`.
-    fn parse(&mut self, file: &'static str, bytes: &[u8], record: &mut Tcp) -> Result<(), SampleError> {
+    fn parse(&mut self, bytes: &[u8], record: &mut Tcp, outcome: &mut Outcome) {
         let mut lines = lines(bytes).filter_map(|line| line.strip_prefix(self.before));
         let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
-            let mut outcome = Outcome::default();
-            outcome.fail(file, format!("expected two lines of {}", text(self.before.trim_ascii_end())));
-            return outcome.into_result();
+            outcome.fail(self.file, format!("expected two lines of {}", text(self.before.trim_ascii_end())));
+            return;
         };
         if self.names != names {
             self.find(names);
         }
-        let mut outcome = Outcome::default();
         let mut values = fields(values);
         let mut next = 0;
-        for (at, key) in &self.places {
-            let Some((name, column)) = self.keys.get(*key) else { continue };
+        for (at, (name, column)) in &self.places {
             let value = values.nth(at - next);
             next = at + 1;
             match value.map(number) {
                 Some(Some(value)) => *column(record) = value,
-                Some(None) => outcome.fail(file, format!("{} is no number", text(name))),
+                Some(None) => outcome.fail(self.file, format!("{} is no number", text(name))),
                 None => {
-                    outcome.fail(file, format!("{} has a name and no value", text(name)));
+                    outcome.fail(self.file, format!("{} has a name and no value", text(name)));
                     break;
                 }
             }
         }
-        outcome.into_result()
     }
 
     fn find(&mut self, names: &[u8]) {
+        let place_of = |known: &[u8]| fields(names).position(|name| name == known);
         self.places.clear();
-        for (at, name) in fields(names).enumerate() {
-            if let Some(key) = self.keys.iter().position(|(known, _)| *known == name) {
-                // Each at most once, so there are no more than keys.
-                if self.places.iter().all(|(_, known)| *known != key) {
-                    self.places.push((at, key));
-                }
-            }
-        }
-        self.names.clear();
-        self.names.extend_from_slice(names);
+        self.places.extend(self.keys.iter().filter_map(|key| Some((place_of(key.0)?, *key))));
+        self.places.sort_unstable_by_key(|(at, _)| *at);
+        names.clone_into(&mut self.names);
     }
 }
 
-/// What stands between single blanks.
-fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|byte| *byte == b' ')
-}
-
 /// Takes the values of a line of names, each followed by its value, into `record`.
-fn parse_pairs(
-    file: &'static str,
-    before: &[u8],
-    keys: &[Key],
-    bytes: &[u8],
-    record: &mut Tcp,
-) -> Result<(), SampleError> {
-    let mut outcome = Outcome::default();
-    let Some(line) = lines(bytes).find_map(|line| line.strip_prefix(before)) else {
-        return Ok(());
-    };
+fn parse_pairs(file: &'static str, before: &[u8], keys: &[Key], bytes: &[u8], record: &mut Tcp, outcome: &mut Outcome) {
+    let Some(line) = lines(bytes).find_map(|line| line.strip_prefix(before)) else { return };
     let mut words = words(line);
     while let Some(name) = words.next() {
         let value = words.next();
@@ -266,35 +227,23 @@ fn parse_pairs(
             None => outcome.fail(file, format!("{} has no number", text(name))),
         }
     }
-    outcome.into_result()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
-
-    fn page_bytes() -> i64 {
-        i64::try_from(rustix::param::page_size()).unwrap()
-    }
 
     #[test]
     fn the_row_is_the_kernels_figures() {
-        let mut probe = Probe::fixture::<TcpSampler>("vm");
-        assert_eq!(probe.check(), Ok(()));
         let row = format!("3,0,0,4,0,4,{},22,2,0,4,6376,3872,0,0,10,0,0,0,2,0,0,0,0,0\n", 342 * page_bytes());
-        assert_eq!((&probe.rows(0), &probe.rows(1)), (&row, &row));
+        Probe::assert_fixture::<TcpSampler>("vm", &row, None);
     }
 
     /// Fewer values than names, a name twice, figures that no `i64` holds or that are no numbers, and no IPv6.
     #[test]
     fn odd_figures_cost_no_other() {
-        let mut probe = Probe::fixture::<TcpSampler>("odd");
-        for ms in 0..2 {
-            let (rows, outcome) = probe.tick(ms);
-            assert_eq!(rows, ",4294967296,,1,,,,9223372036854775807,2,,,,5,6,,,,1,,,3,,,,\n");
-            assert_eq!(outcome.unwrap_err().to_string(), "read net/snmp: CurrEstab is no number");
-        }
+        let rows = ",4294967296,,1,,,,9223372036854775807,2,,,,5,6,,,,1,,,3,,,,\n";
+        Probe::assert_fixture::<TcpSampler>("odd", rows, Some("read net/snmp: CurrEstab is no number"));
     }
 
     #[test]

@@ -3,18 +3,10 @@
 //! The kernel writes one line for each figure, always in the same order (`mm/vmstat.c`), so each figure is first looked
 //! for on the line of the last tick.
 
-use std::time::Duration;
-
-use crate::reading::optional::check_proc;
-use crate::reading::snapshot::with_proc;
-use crate::reading::text::{lines, number, text};
-use crate::reading::{Context, Outcome, Rows, Sample};
-use crate::record;
-use crate::record::{ABSENT, Record};
-use crate::sampler::{SampleError, Tick};
+use crate::reading::prelude::*;
+use crate::reading::value::page_bytes;
 
 const FILE: &str = "vmstat";
-const KIB: i64 = 1_024;
 
 record! {
     /// Paging, reclaim and the contents of memory, for the whole host. Events are NULL if the kernel lacks the counter:
@@ -68,57 +60,52 @@ record! {
     }
 }
 
-/// The unit that the kernel counts in.
-#[derive(Clone, Copy, Debug)]
-enum CountedIn {
-    One,
-    Kib,
-    Page,
-}
+/// A wanted line: its name, the unit that the kernel counts in, and the column that it is added to.
+type Key = (&'static [u8], fn() -> i64, fn(&mut Vm) -> &mut i64);
 
-/// A wanted line: its name, its unit and the column that it is added to.
-type Key = (&'static [u8], CountedIn, fn(&mut Vm) -> &mut i64);
+const ONE: fn() -> i64 = || 1;
+const KIB: fn() -> i64 = || 1_024;
+const PAGE: fn() -> i64 = page_bytes;
 
 /// In the kernel's order; any order works.
 const KEYS: &[Key] = &[
-    (b"nr_slab_reclaimable", CountedIn::Page, |vm| &mut vm.slab_reclaimable_bytes),
-    (b"nr_slab_unreclaimable", CountedIn::Page, |vm| &mut vm.slab_unreclaimable_bytes),
+    (b"nr_slab_reclaimable", PAGE, |vm| &mut vm.slab_reclaimable_bytes),
+    (b"nr_slab_unreclaimable", PAGE, |vm| &mut vm.slab_unreclaimable_bytes),
     // Two since Linux 5.9, one before.
-    (b"workingset_refault_anon", CountedIn::Page, |vm| &mut vm.refaulted_bytes),
-    (b"workingset_refault_file", CountedIn::Page, |vm| &mut vm.refaulted_bytes),
-    (b"workingset_refault", CountedIn::Page, |vm| &mut vm.refaulted_bytes),
-    (b"nr_anon_pages", CountedIn::Page, |vm| &mut vm.anonymous_bytes),
-    (b"nr_mapped", CountedIn::Page, |vm| &mut vm.mapped_bytes),
-    (b"nr_dirty", CountedIn::Page, |vm| &mut vm.dirty_bytes),
-    (b"nr_writeback", CountedIn::Page, |vm| &mut vm.writeback_bytes),
-    (b"nr_page_table_pages", CountedIn::Page, |vm| &mut vm.page_tables_bytes),
-    (b"pgpgin", CountedIn::Kib, |vm| &mut vm.paged_in_bytes),
-    (b"pgpgout", CountedIn::Kib, |vm| &mut vm.paged_out_bytes),
-    (b"pswpin", CountedIn::Page, |vm| &mut vm.swapped_in_bytes),
-    (b"pswpout", CountedIn::Page, |vm| &mut vm.swapped_out_bytes),
+    (b"workingset_refault_anon", PAGE, |vm| &mut vm.refaulted_bytes),
+    (b"workingset_refault_file", PAGE, |vm| &mut vm.refaulted_bytes),
+    (b"workingset_refault", PAGE, |vm| &mut vm.refaulted_bytes),
+    (b"nr_anon_pages", PAGE, |vm| &mut vm.anonymous_bytes),
+    (b"nr_mapped", PAGE, |vm| &mut vm.mapped_bytes),
+    (b"nr_dirty", PAGE, |vm| &mut vm.dirty_bytes),
+    (b"nr_writeback", PAGE, |vm| &mut vm.writeback_bytes),
+    (b"nr_page_table_pages", PAGE, |vm| &mut vm.page_tables_bytes),
+    (b"pgpgin", KIB, |vm| &mut vm.paged_in_bytes),
+    (b"pgpgout", KIB, |vm| &mut vm.paged_out_bytes),
+    (b"pswpin", PAGE, |vm| &mut vm.swapped_in_bytes),
+    (b"pswpout", PAGE, |vm| &mut vm.swapped_out_bytes),
     // One for each zone that the kernel was built with.
-    (b"allocstall_dma", CountedIn::One, |vm| &mut vm.allocation_stalls),
-    (b"allocstall_dma32", CountedIn::One, |vm| &mut vm.allocation_stalls),
-    (b"allocstall_normal", CountedIn::One, |vm| &mut vm.allocation_stalls),
-    (b"allocstall_high", CountedIn::One, |vm| &mut vm.allocation_stalls),
-    (b"allocstall_movable", CountedIn::One, |vm| &mut vm.allocation_stalls),
-    (b"allocstall_device", CountedIn::One, |vm| &mut vm.allocation_stalls),
-    (b"pgfault", CountedIn::One, |vm| &mut vm.page_faults),
-    (b"pgmajfault", CountedIn::One, |vm| &mut vm.major_page_faults),
-    (b"pgsteal_kswapd", CountedIn::Page, |vm| &mut vm.kswapd_reclaimed_bytes),
-    (b"pgsteal_direct", CountedIn::Page, |vm| &mut vm.direct_reclaimed_bytes),
-    (b"pgscan_kswapd", CountedIn::Page, |vm| &mut vm.kswapd_scanned_bytes),
-    (b"pgscan_direct", CountedIn::Page, |vm| &mut vm.direct_scanned_bytes),
-    (b"oom_kill", CountedIn::One, |vm| &mut vm.oom_kills),
-    (b"compact_stall", CountedIn::One, |vm| &mut vm.compaction_stalls),
+    (b"allocstall_dma", ONE, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_dma32", ONE, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_normal", ONE, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_high", ONE, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_movable", ONE, |vm| &mut vm.allocation_stalls),
+    (b"allocstall_device", ONE, |vm| &mut vm.allocation_stalls),
+    (b"pgfault", ONE, |vm| &mut vm.page_faults),
+    (b"pgmajfault", ONE, |vm| &mut vm.major_page_faults),
+    (b"pgsteal_kswapd", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_direct", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgscan_kswapd", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_direct", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"oom_kill", ONE, |vm| &mut vm.oom_kills),
+    (b"compact_stall", ONE, |vm| &mut vm.compaction_stalls),
 ];
 
 /// Reads `/proc/vmstat`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct VmSampler {
-    page_bytes: i64,
-    /// The number of each wanted line and the index of its key in [`KEYS`], in the file's order.
-    places: Vec<(usize, usize)>,
+    /// The number of each wanted line, its key and its unit, in the file's order.
+    places: Vec<(usize, Key, i64)>,
     /// The number of lines when `places` was made.
     line_count: usize,
 }
@@ -127,27 +114,23 @@ impl Sample for VmSampler {
     type Record = Vm;
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str = "events are exact at every read; the contents of memory are updated once a second";
+    const NEEDED: Option<(&'static str, &'static str)> =
+        Some((FILE, "there is no /proc/vmstat: procfs is not mounted, or a container's runtime hides it"));
 
     fn open(_: &Context) -> VmSampler {
-        let page_bytes = i64::try_from(rustix::param::page_size()).unwrap_or(ABSENT);
-        VmSampler { page_bytes, places: Vec::with_capacity(KEYS.len()), line_count: 0 }
-    }
-
-    fn check(&mut self) -> Result<(), String> {
-        check_proc(FILE, "there is no /proc/vmstat: procfs is not mounted, or a container's runtime hides it")
+        VmSampler::default()
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Vm>) -> Result<(), SampleError> {
         with_proc(FILE, |vmstat| {
-            let mut record = Vm::absent(tick.time);
-            let mut outcome = Outcome::default();
-            if !self.parse(vmstat, &mut record, &mut outcome) {
+            let parsed = self.parse(vmstat, tick.time).or_else(|| {
                 self.find(vmstat);
-                (record, outcome) = (Vm::absent(tick.time), Outcome::default());
-                self.parse(vmstat, &mut record, &mut outcome);
+                self.parse(vmstat, tick.time)
+            });
+            if let Some((record, outcome)) = parsed {
+                rows.push(record);
+                rows.outcome = outcome;
             }
-            rows.push(record);
-            outcome.into_result()
         })
     }
 }
@@ -155,41 +138,29 @@ impl Sample for VmSampler {
 impl VmSampler {
     /// Finds the wanted lines by their names.
     fn find(&mut self, vmstat: &[u8]) {
+        let line_of = |name| lines(vmstat).position(|line| value(line, name).is_some());
         self.places.clear();
-        self.line_count = 0;
-        for line in lines(vmstat) {
-            if let Some(key) = KEYS.iter().position(|(name, ..)| value(line, name).is_some()) {
-                // A key is stored at most once, so `places` never outgrows its capacity.
-                if self.places.iter().all(|(_, known)| *known != key) {
-                    self.places.push((self.line_count, key));
-                }
-            }
-            self.line_count += 1;
-        }
+        self.places.extend(KEYS.iter().filter_map(|key| Some((line_of(key.0)?, *key, key.1()))));
+        self.places.sort_unstable_by_key(|(at, ..)| *at);
+        self.line_count = lines(vmstat).count();
     }
 
-    /// Parses the wanted lines at their known places; `false` if a line has moved.
-    fn parse(&self, vmstat: &[u8], record: &mut Vm, outcome: &mut Outcome) -> bool {
+    /// Parses the wanted lines at their known places; `None` if a line has moved.
+    fn parse(&self, vmstat: &[u8], time: i64) -> Option<(Vm, Outcome)> {
+        let (mut record, mut outcome) = (Vm::absent(time), Outcome::default());
         let mut lines = lines(vmstat);
         let mut next = 0;
-        for (at, key) in &self.places {
-            let Some((name, unit, column)) = KEYS.get(*key) else { continue };
-            let Some(line) = lines.nth(at - next) else { return false };
+        for (at, (name, _, column), unit) in &self.places {
+            let line = lines.nth(at - next)?;
             next = at + 1;
-            let Some(value) = value(line, name) else { return false };
-            let Some(number) = number(value) else {
+            let Some(number) = number(value(line, name)?) else {
                 outcome.fail(FILE, format!("no number: {}", text(line)));
                 continue;
             };
-            let factor = match unit {
-                CountedIn::One => 1,
-                CountedIn::Kib => KIB,
-                CountedIn::Page => self.page_bytes,
-            };
-            let column = column(record);
-            *column = (*column).max(0).saturating_add(number.saturating_mul(factor));
+            let column = column(&mut record);
+            *column = (*column).max(0).saturating_add(number.saturating_mul(*unit));
         }
-        next + lines.count() == self.line_count
+        (next + lines.count() == self.line_count).then_some((record, outcome))
     }
 }
 
@@ -201,11 +172,6 @@ fn value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::probe::Probe;
-
-    fn page_bytes() -> i64 {
-        i64::try_from(rustix::param::page_size()).unwrap()
-    }
 
     /// Of a row, those columns that are wanted.
     fn columns(row: &str, names: &[&str]) -> Vec<String> {
@@ -216,31 +182,22 @@ mod tests {
 
     #[test]
     fn the_row_is_the_kernels_figures_in_bytes() {
-        let mut probe = Probe::fixture::<VmSampler>("vm");
-        assert_eq!(probe.check(), Ok(()));
         let pages = [1_121_810, 4_403, 128_900, 69_210, 1_376, 100_305, 12_751];
         let [refaulted, dirty, anonymous, mapped, tables, slab, kept] = pages.map(|pages| pages * page_bytes());
         let row = format!(
             "37553086,3201,5889778688,18245861376,0,0,0,0,0,0,{refaulted},0,0,0,\
              {dirty},0,{anonymous},{mapped},{tables},{slab},{kept}\n"
         );
-        assert_eq!((&probe.rows(0), &probe.rows(1)), (&row, &row));
+        Probe::assert_fixture::<VmSampler>("vm", &row, None);
     }
 
     /// Names that begin as others do, figures that no `i64` holds or that are no numbers, a name twice, and a cut line.
     #[test]
     fn odd_lines_cost_no_other() {
-        let mut probe = Probe::fixture::<VmSampler>("odd");
-        for ms in 0..3 {
-            let (rows, outcome) = probe.tick(ms);
-            let page = page_bytes();
-            let (refaulted, writeback) = (3 * page, 7 * page);
-            assert_eq!(
-                rows,
-                format!("9223372036854775807,,1024,,{page},,,,{page},,{refaulted},18,,,,{writeback},,,,,\n")
-            );
-            assert_eq!(outcome.unwrap_err().to_string(), "read vmstat: no number: pgmajfault -1");
-        }
+        let page = page_bytes();
+        let (refaulted, writeback) = (3 * page, 7 * page);
+        let row = format!("9223372036854775807,,1024,,{page},,,,{page},,{refaulted},18,,,,{writeback},,,,,\n");
+        Probe::assert_fixture::<VmSampler>("odd", &row, Some("read vmstat: no number: pgmajfault -1"));
     }
 
     #[test]
@@ -261,17 +218,6 @@ mod tests {
                 assert_eq!(columns(&probe.rows(ms), &wanted), values, "{vmstat}");
             }
         }
-    }
-
-    #[test]
-    fn without_the_file_there_is_an_error_that_names_it() {
-        let mut probe = Probe::empty::<VmSampler>();
-        let (rows, outcome) = probe.tick(1);
-        assert_eq!(rows, "");
-        assert!(outcome.unwrap_err().to_string().starts_with("read vmstat: "));
-        assert!(probe.check().unwrap_err().contains("/proc/vmstat"));
-        probe.write("vmstat", "");
-        assert!(probe.check().unwrap_err().contains("empty"));
     }
 
     /// The names are those of the kernel that this runs on, which has most of them.

@@ -1,17 +1,17 @@
 //! Attributes of sysfs: files that hold one value of one device.
 //!
-//! They are not read through the snapshot. If a device is gone, the snapshot opens the path again, and the path may by
-//! now belong to another device: the kernel reuses numbers such as that of `hwmon3`. A descriptor that is kept here
-//! stays with its device. The snapshot also keeps only 128 files a thread, fewer than a large host has sensors, and
-//! asks a driver that does not answer twice.
+//! They are not read through the snapshot. If a device is gone, the snapshot opens the path again, which may by now be
+//! another device's: the kernel reuses numbers such as that of `hwmon3`. A descriptor that is kept stays with its
+//! device. The snapshot also keeps only 128 files a thread, fewer than a large host has sensors, and asks a silent
+//! driver twice.
 
-use std::io;
 use std::path::Path;
 
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::CWD;
 use rustix::io::{Errno, pread, retry_on_intr};
 
+use super::folder::open_file_at;
 use super::text::text;
 
 /// The bytes read of an attribute. Longer names are cut.
@@ -19,10 +19,8 @@ const BYTES_MAX: usize = 256;
 /// The bytes read of an attribute that is a number: up to 20, and blanks after them.
 const NUMBER_BYTES_MAX: usize = 32;
 
-/// An attribute that is kept open, and the value that was last read, if it is as short as a number.
-///
-/// A family reads all attributes that have a row before it parses the first. That brings them close to one moment and
-/// keeps the processor's predictions on the kernel's path, which saves a third of the time.
+/// An attribute that is kept open, and the value that was last read, if it is as short as a number. A family reads all
+/// attributes that have a row before it parses the first, as [`Reader::append`](super::reader::Reader::append) says.
 #[derive(Debug)]
 pub(crate) struct Attribute {
     file: OwnedFd,
@@ -32,33 +30,26 @@ pub(crate) struct Attribute {
 
 impl Attribute {
     /// Opens the attribute; nothing is read yet.
-    pub(crate) fn open(path: &Path) -> io::Result<Attribute> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let file = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
-        Ok(Attribute { file, bytes: [0; NUMBER_BYTES_MAX], read: Ok(0) })
+    pub(crate) fn open(path: &Path) -> Result<Attribute, Errno> {
+        Ok(Attribute { file: open_file_at(CWD, path)?, bytes: [0; NUMBER_BYTES_MAX], read: Ok(0) })
     }
 
     /// Reads the value that [`last`](Self::last) gives.
     pub(crate) fn read(&mut self) {
-        self.read = retry_on_intr(|| pread(self.file.as_fd(), &mut self.bytes, 0));
+        self.read = retry_on_intr(|| pread(&self.file, &mut self.bytes, 0));
     }
 
-    /// Calls `look` with the bytes that were last read, without blanks at the end.
-    ///
-    /// # Errors
-    /// The driver's error; [`is_gone`](super::reader::is_gone) tells whether the device is gone.
+    /// Calls `look` with the bytes that were last read, without blanks at the end. The error is the driver's;
+    /// [`is_gone`](super::reader::is_gone) tells whether the device is gone.
     pub(crate) fn last<T>(&self, look: impl FnOnce(&[u8]) -> T) -> Result<T, Errno> {
         let len = self.read?;
         Ok(look(self.bytes.get(..len).unwrap_or_default().trim_ascii_end()))
     }
 
-    /// Calls `look` with the bytes that it holds now, without blanks at the end.
-    ///
-    /// # Errors
-    /// The driver's error; [`is_gone`](super::reader::is_gone) tells whether the device is gone.
+    /// The same with the bytes that it holds now, up to 256.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&[u8]) -> T) -> Result<T, Errno> {
         let mut bytes = [0_u8; BYTES_MAX];
-        let len = retry_on_intr(|| pread(self.file.as_fd(), &mut bytes, 0))?;
+        let len = retry_on_intr(|| pread(&self.file, &mut bytes, 0))?;
         Ok(look(bytes.get(..len).unwrap_or_default().trim_ascii_end()))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use foldhash::fast::FixedState;
 use rustix::fs::RawDirEntry;
@@ -10,7 +10,7 @@ use rustix::fs::RawDirEntry;
 use super::folder::{list, open_folder, open_folder_at};
 use crate::sampler::Tick;
 
-/// The kernel fills this much at once with names.
+/// The kernel fills this much of the stack at once with names.
 const LISTING_BYTES: usize = 4 << 10;
 /// The time until the next look at a class, if nothing hints at a change.
 const LOOK_AGAIN_NS: i64 = 10_000_000_000;
@@ -21,13 +21,13 @@ const LOOK_DEEPER_NS: i64 = 60_000_000_000;
 /// A class of devices.
 #[derive(Debug)]
 pub(crate) struct Class {
-    folder: PathBuf,
+    /// Where its devices are.
+    pub(crate) folder: PathBuf,
     /// How names of its devices begin.
     prefix: &'static str,
     look_at_ns: i64,
     look_deeper_at_ns: i64,
-    /// The hash of the folder at the last look, and of the folder with its devices' folders; none before the first
-    /// look.
+    /// The hashes of the folder, without and with its devices' folders, at the last look; none before the first.
     signatures: Option<(u64, u64)>,
 }
 
@@ -46,11 +46,6 @@ impl Class {
     /// The class in `folder`, whose devices' names begin with `prefix`.
     pub(crate) fn new(folder: PathBuf, prefix: &'static str) -> Class {
         Class { folder, prefix, look_at_ns: i64::MIN, look_deeper_at_ns: i64::MIN, signatures: None }
-    }
-
-    /// Where its devices are.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// Looks for devices that came or went every 10 s, for attributes of the others every minute, and for both after
@@ -88,22 +83,17 @@ impl Class {
                 (entry.file_name(), entry.ino()).hash(&mut hasher);
                 true
             };
-            list(&class, &mut buffer(), |device| {
+            list(&class, &mut [MaybeUninit::uninit(); LISTING_BYTES], |device| {
                 sign(device);
                 if deeper && device.file_name().to_bytes().starts_with(self.prefix.as_bytes()) {
                     let _ = open_folder_at(&class, device.file_name())
-                        .and_then(|device| list(device, &mut buffer(), &mut sign));
+                        .and_then(|device| list(device, &mut [MaybeUninit::uninit(); LISTING_BYTES], &mut sign));
                 }
                 true
             })
         });
         hasher.finish()
     }
-}
-
-/// A buffer for a listing, on the stack.
-fn buffer() -> [MaybeUninit<u8>; LISTING_BYTES] {
-    [MaybeUninit::uninit(); LISTING_BYTES]
 }
 
 #[cfg(test)]

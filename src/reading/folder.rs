@@ -16,7 +16,6 @@ const LISTING_BYTES: usize = 32 << 10;
 /// The buffer of [`list`], used for one folder after the other.
 pub(crate) type Listing = Box<[MaybeUninit<u8>]>;
 
-/// A buffer for [`list`].
 pub(crate) fn listing() -> Listing {
     Box::new_uninit_slice(LISTING_BYTES)
 }
@@ -37,6 +36,12 @@ pub(crate) fn open_folder(path: impl Arg + Copy) -> Result<OwnedFd, Errno> {
 /// Opens a folder below `folder`.
 pub(crate) fn open_folder_at(folder: impl AsFd, path: impl Arg + Copy) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    retry_on_intr(|| openat(folder.as_fd(), path, flags, Mode::empty()))
+}
+
+/// Opens a file below `folder` for reading.
+pub(crate) fn open_file_at(folder: impl AsFd, path: impl Arg + Copy) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
     retry_on_intr(|| openat(folder.as_fd(), path, flags, Mode::empty()))
 }
 

@@ -1,20 +1,24 @@
 //! Rows that are parsed only when their bytes have changed.
 //!
-//! At a thousand ticks a second most lines of a file are the same as a tick ago: an interface without traffic, an idle
-//! device. A line with the same bytes means the same record, so heim gets only the changed lines, and is not called if
-//! there are none.
+//! At a thousand ticks a second most lines, as of an idle device, are the same as a tick ago. A line with the same
+//! bytes means the same record, so heim gets only the changed lines, and is not called if there are none.
 
-use std::io;
+use std::pin::pin;
 
+use futures::{Stream, StreamExt};
 use heim_runtime::substitute::Substitute;
 
+use super::outcome::Outcome;
 use super::text::{has_long_number, with_room};
 use crate::record::Record;
 
 /// The rows of one file, as last parsed.
 #[derive(Debug)]
 pub(crate) struct LineRows<R> {
+    file: &'static str,
     rows: Vec<LineRow<R>>,
+    /// How many lines were compared at this tick.
+    compared: usize,
     /// The text that heim gets: headings and the changed lines, in their order.
     text: Substitute,
     /// The rows of the changed lines.
@@ -39,37 +43,34 @@ pub(crate) enum Parsed<R> {
 }
 
 impl<R: Record> LineRows<R> {
-    /// The file `name` below procfs' root, without rows yet.
-    pub(crate) fn of_proc(name: &'static str) -> LineRows<R> {
-        LineRows { rows: Vec::new(), text: Substitute::new(name), changed: Vec::new() }
+    /// The file `file` below procfs' root, without rows yet.
+    pub(crate) fn of_proc(file: &'static str) -> LineRows<R> {
+        LineRows { file, rows: Vec::new(), compared: 0, text: Substitute::new(file), changed: Vec::new() }
     }
 
     /// Compares all lines of a tick. heim gets `headings` before the changed lines.
     pub(crate) fn compare_all<'a>(&mut self, headings: &[u8], lines: impl Iterator<Item = &'a [u8]>) {
         self.begin(headings);
-        let mut count = 0;
-        for line in lines {
-            self.compare(count, b"", line);
-            count += 1;
-        }
-        self.end(count);
+        lines.for_each(|line| self.compare(b"", line));
     }
 
     /// Begins to compare a tick's lines one by one. heim gets `headings` before the changed lines.
     pub(crate) fn begin(&mut self, headings: &[u8]) {
+        self.compared = 0;
         self.changed.clear();
         self.text.clear();
         self.text.push(headings);
     }
 
-    /// Compares the line at `row`, which is a known row or the one after the last. If it changed, heim gets `before`
-    /// and `bytes` as one line, or an empty line if `bytes` has a number that heim cannot handle.
-    pub(crate) fn compare(&mut self, row: usize, before: &[u8], bytes: &[u8]) {
+    /// Compares the next line. If it changed, heim gets `before` and `bytes` as one line, or an empty line if `bytes`
+    /// has a number that heim cannot handle.
+    pub(crate) fn compare(&mut self, before: &[u8], bytes: &[u8]) {
+        let row = self.compared;
+        self.compared += 1;
         match self.rows.get_mut(row) {
             Some(known) if known.bytes == bytes && !matches!(known.parsed, Parsed::Failed) => return,
             Some(known) => {
-                known.bytes.clear();
-                known.bytes.extend_from_slice(bytes);
+                bytes.clone_into(&mut known.bytes);
                 known.parsed = Parsed::Failed;
             }
             None => self.rows.push(LineRow { bytes: with_room(bytes), parsed: Parsed::Failed }),
@@ -82,18 +83,35 @@ impl<R: Record> LineRows<R> {
         self.text.push(b"\n");
     }
 
-    /// Ends the comparison: the file has `rows` rows.
-    pub(crate) fn end(&mut self, rows: usize) {
-        self.rows.truncate(rows);
-    }
-
-    /// Runs `parse`, in which heim reads the changed lines; does not run it if there are none.
-    pub(crate) fn parse<T: Default>(&mut self, parse: impl FnOnce(Changed<'_, R>) -> io::Result<T>) -> io::Result<T> {
-        if self.changed.is_empty() {
-            return Ok(T::default());
+    /// Ends the comparison, and lets heim read the changed lines, if there are any. `record` gets each with its row and
+    /// heim's item, and gives its meaning or what is wrong with it.
+    pub(crate) fn parse<T, S: Stream<Item = heim::Result<T>>>(
+        &mut self,
+        items: impl Future<Output = heim::Result<S>>,
+        outcome: &mut Outcome,
+        mut record: impl FnMut(usize, &[u8], heim::Result<T>) -> Result<Parsed<R>, String>,
+    ) {
+        let LineRows { file, rows, compared, text, changed } = self;
+        rows.truncate(*compared);
+        if changed.is_empty() {
+            return;
         }
-        let changed = Changed { rows: &mut self.rows, changed: self.changed.iter() };
-        self.text.during(|| parse(changed))
+        let parse = async {
+            let mut items = pin!(items.await?);
+            for row in &*changed {
+                let (Some(line), Some(item)) = (rows.get_mut(*row), items.next().await) else { break };
+                match record(*row, &line.bytes, item) {
+                    Ok(parsed) => line.parsed = parsed,
+                    Err(error) => outcome.fail(file, error),
+                }
+            }
+            heim::Result::Ok(())
+        };
+        match text.during(|| heim_runtime::ready(parse)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => outcome.fail(file, error),
+            Err(error) => outcome.fail(file, error),
+        }
     }
 
     /// The bytes and the record of every row that has one.
@@ -104,23 +122,7 @@ impl<R: Record> LineRows<R> {
         })
     }
 
-    /// How many rows there are.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
-    }
-}
-
-/// The changed lines of a tick, in their order.
-pub(crate) struct Changed<'a, R> {
-    rows: &'a mut [LineRow<R>],
-    changed: std::slice::Iter<'a, usize>,
-}
-
-impl<R> Changed<'_, R> {
-    /// The next changed line: its row, its bytes and the place of its parsed form.
-    pub(crate) fn next(&mut self) -> Option<(usize, &[u8], &mut Parsed<R>)> {
-        let row = *self.changed.next()?;
-        let LineRow { bytes, parsed } = self.rows.get_mut(row)?;
-        Some((row, bytes, parsed))
     }
 }

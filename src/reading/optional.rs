@@ -15,7 +15,7 @@ const LOOK_AGAIN_NS: i64 = 10_000_000_000;
 /// A file below procfs' root whose absence is no error.
 #[derive(Debug)]
 pub(crate) struct Optional {
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// When it is tried again, if it was missing.
     look_again_ns: i64,
 }
@@ -31,36 +31,28 @@ impl Optional {
         (tick.monotonic_ns >= self.look_again_ns).then_some(self.name)
     }
 
-    /// Adds the file's bytes to those of `reader`, outside the snapshot: for a file that only one family reads. `None`
-    /// if the host lacks it.
+    /// Adds the bytes of a file that one family reads to `reader`, outside the snapshot; `None` if the host lacks it.
     pub(crate) fn append(
         &mut self,
         tick: &Tick,
         procfs: &OwnedFd,
         reader: &mut Reader,
         kept: &mut Kept,
-    ) -> Option<Result<Range<usize>, SampleError>> {
-        let name = self.wanted(tick)?;
-        let error = match reader.append(procfs, |path| path.extend_from_slice(name.as_bytes()), kept) {
-            Ok(part) => return Some(Ok(part)),
-            Err(error) => io::Error::from(error),
-        };
-        if lacks(&error) {
-            self.look_again_ns = tick.monotonic_ns.saturating_add(LOOK_AGAIN_NS);
-            return None;
-        }
-        Some(Err(failed(name, error)))
+    ) -> Result<Option<Range<usize>>, SampleError> {
+        let Some(name) = self.wanted(tick) else { return Ok(None) };
+        let read = reader.append(procfs, |path| path.extend_from_slice(name.as_bytes()), kept);
+        self.read(tick, read.map_err(io::Error::from))
     }
 
     /// Calls `parse` with the file's bytes at `tick`; `None` if the host lacks it.
-    pub(crate) fn with<T>(
-        &mut self,
-        tick: &Tick,
-        parse: impl FnOnce(&[u8]) -> Result<T, SampleError>,
-    ) -> Result<Option<T>, SampleError> {
+    pub(crate) fn with<T>(&mut self, tick: &Tick, parse: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, SampleError> {
         let Some(name) = self.wanted(tick) else { return Ok(None) };
-        match heim_runtime::snapshot::with_proc(name, parse) {
-            Ok(parsed) => parsed.map(Some),
+        self.read(tick, heim_runtime::snapshot::with_proc(name, parse))
+    }
+
+    fn read<T>(&mut self, tick: &Tick, read: io::Result<T>) -> Result<Option<T>, SampleError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
             Err(error) if lacks(&error) => {
                 self.look_again_ns = tick.monotonic_ns.saturating_add(LOOK_AGAIN_NS);
                 Ok(None)
@@ -70,10 +62,8 @@ impl Optional {
     }
 }
 
-/// Checks that the file `name` below procfs' root can be read and is not empty.
-///
-/// # Errors
-/// Why not, for people: `lacking` if there is no such file.
+/// Checks that the file `name` below procfs' root can be read and is not empty. The error is for people: `lacking` if
+/// there is no such file.
 pub(crate) fn check_proc(name: &str, lacking: &str) -> Result<(), String> {
     match heim_runtime::snapshot::with_proc(name, <[u8]>::is_empty) {
         Ok(false) => Ok(()),
@@ -102,7 +92,7 @@ mod tests {
         let mut len_at = |monotonic_ns| {
             let mut found = None;
             let tick = Tick { time: 0, monotonic_ns };
-            in_snapshot(&mut || found = file.with(&tick, |bytes| Ok(bytes.len())).unwrap());
+            in_snapshot(&mut || found = file.with(&tick, <[u8]>::len).unwrap());
             found
         };
         assert_eq!(len_at(5), None);

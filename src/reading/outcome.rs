@@ -19,11 +19,9 @@ impl Outcome {
         self.0.get_or_insert_with(|| failed(what, cause));
     }
 
-    /// Notes the error of a part.
-    pub(crate) fn note(&mut self, part: Result<(), SampleError>) {
-        if let (None, Err(error)) = (&self.0, part) {
-            self.0 = Some(error);
-        }
+    /// Notes the error of a part, or gives what was read of it.
+    pub(crate) fn note<T>(&mut self, part: Result<T, SampleError>) -> Option<T> {
+        part.map_err(|error| _ = self.0.get_or_insert(error)).ok()
     }
 
     /// The first error, if there was one.

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 use tempfile::TempDir;
 
 use super::context::{Context, ProcessChoice};
@@ -43,6 +44,16 @@ impl Probe {
         let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
         let roots = Roots { procfs: tree.join("proc"), sysfs: tree.join("sys") };
         Probe::of::<S>(&Context { roots, ..Context::default() })
+    }
+
+    /// The host of `tests/fixtures/<name>` has what the family reads, and gives these rows and this error at each tick.
+    pub(crate) fn assert_fixture<S: Sample>(name: &str, rows: &str, error: Option<&str>) {
+        let mut probe = Probe::fixture::<S>(name);
+        assert_eq!(probe.check(), Ok(()));
+        for ms in 0..3 {
+            let (found, outcome) = probe.tick(ms);
+            assert_eq!((found.as_str(), outcome.err().map(|error| error.to_string()).as_deref()), (rows, error));
+        }
     }
 
     /// The sampler in this context.
@@ -100,6 +111,12 @@ impl Probe {
         rows
     }
 
+    /// The same after [`Probe::write`].
+    pub(crate) fn rows_with(&mut self, ms: i64, name: &str, bytes: impl AsRef<[u8]>) -> String {
+        self.write(name, bytes);
+        self.rows(ms)
+    }
+
     /// The values of the last column at a tick that must succeed, row by row.
     pub(crate) fn last_column(&mut self, ms: i64) -> Vec<String> {
         self.rows(ms).lines().map(|row| row.rsplit(',').next().unwrap().to_owned()).collect()
@@ -107,9 +124,6 @@ impl Probe {
 }
 
 fn csv(batch: &RecordBatch, time: i64) -> String {
-    use arrow::array::AsArray;
-    use arrow::datatypes::TimestampMicrosecondType;
-
     let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
     assert!(times.values().iter().all(|found| *found == time));
     let mut text = Vec::new();

@@ -1,9 +1,8 @@
 //! Reading many small files one after the other into one buffer, with a bounded number of kept descriptors.
 //!
-//! The snapshot of `heim-runtime` keeps a buffer for each file, so that several readers can share it, and keeps few
-//! files. Families that read a file of every process or control group have one reader and thousands of files. They keep
-//! a descriptor beside what they know of the process or group. The bytes of a file last until the next file is read or
-//! the reader is cleared.
+//! The snapshot of `heim-runtime` has few files, with a buffer for each that readers share. Families that read a file
+//! of every process or control group have one reader and thousands of files. They keep a descriptor beside what they
+//! know of the process or group. The bytes of a file last until the next is read or the reader is cleared.
 //!
 //! A read on a kept descriptor is one `pread`. Beyond the limit, a file is opened, read and closed. Each open file
 //! costs the kernel a page (`Documentation/filesystems/seq_file.rst`).
@@ -13,11 +12,10 @@ use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, pread, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
 
-use super::folder::c_path;
+use super::folder::{c_path, open_file_at};
 
 /// The most descriptors that a reader keeps.
 const KEPT_MAX: usize = 512;
@@ -55,9 +53,8 @@ impl Reader {
         Reader { kept: Arc::default(), kept_max, path: Vec::new(), bytes: Vec::new() }
     }
 
-    /// The bytes of the file below `folder` at the path that `path` writes. `path` is called only if the file has to be
-    /// opened. If a kept descriptor fails, its file is gone; the path is opened anew, as it may be another file's by
-    /// now.
+    /// The bytes of the file below `folder` at the path that `path` writes, which is called only to open the file. If a
+    /// kept descriptor fails, its file is gone; the path is opened anew, as it may be another file's by now.
     pub(crate) fn read(
         &mut self,
         folder: impl AsFd,
@@ -69,7 +66,6 @@ impl Reader {
         Ok(self.part(&part))
     }
 
-    /// Forgets what was read.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
     }
@@ -90,7 +86,7 @@ impl Reader {
             }
             kept.0 = None;
         }
-        let file = self.open(folder, path)?;
+        let file = open_file_at(folder, c_path(&mut self.path, path)?)?;
         fill(&mut self.bytes, &file)?;
         // The reader itself holds one reference.
         if Arc::strong_count(&self.kept) <= self.kept_max {
@@ -103,12 +99,6 @@ impl Reader {
     pub(crate) fn part(&self, part: &Range<usize>) -> &[u8] {
         self.bytes.get(part.clone()).unwrap_or_default()
     }
-
-    fn open(&mut self, folder: impl AsFd, path: impl FnOnce(&mut Vec<u8>)) -> Result<OwnedFd, Errno> {
-        let path = c_path(&mut self.path, path)?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-        retry_on_intr(|| openat(folder.as_fd(), path, flags, Mode::empty()))
-    }
 }
 
 /// Whether an error means only that a process, a control group or a device is gone.
@@ -119,29 +109,22 @@ pub(crate) fn is_gone(error: Errno) -> bool {
 /// Adds all bytes of `file` to `bytes`; none if a read fails.
 fn fill(bytes: &mut Vec<u8>, file: &OwnedFd) -> Result<(), Errno> {
     let start = bytes.len();
-    let filled = fill_from(bytes, start, file);
-    if filled.is_err() {
-        bytes.truncate(start);
-    }
-    filled
-}
-
-fn fill_from(bytes: &mut Vec<u8>, start: usize, file: &OwnedFd) -> Result<(), Errno> {
     // This ends: each round but the last adds bytes, and their number is limited.
-    loop {
+    let error = loop {
         if bytes.capacity() - bytes.len() < ROOM_BYTES_MIN {
             bytes.reserve(bytes.len().max(2 * ROOM_BYTES_MIN));
         }
         let (room, offset) = (bytes.capacity() - bytes.len(), (bytes.len() - start) as u64);
-        let n = retry_on_intr(|| pread(file, spare_capacity(&mut *bytes), offset))?;
-        // The kernel makes each of these files as one record (`single_open`), so a read that leaves room was the last.
-        if n < room {
-            return Ok(());
+        match retry_on_intr(|| pread(file, spare_capacity(&mut *bytes), offset)) {
+            // The kernel makes each file as one record (`single_open`), so a read that leaves room is the last.
+            Ok(n) if n < room => return Ok(()),
+            Ok(_) if bytes.len() - start > FILE_BYTES_MAX => break Errno::FBIG,
+            Ok(_) => {}
+            Err(error) => break error,
         }
-        if bytes.len() - start > FILE_BYTES_MAX {
-            return Err(Errno::FBIG);
-        }
-    }
+    };
+    bytes.truncate(start);
+    Err(error)
 }
 
 #[cfg(test)]

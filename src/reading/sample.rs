@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
+use super::optional::check_proc;
+use super::outcome::Outcome;
 use crate::batch::{RingSource, Source};
 use crate::record::Record;
 use crate::record::label::{LabelCache, Labels};
@@ -19,22 +21,24 @@ pub trait Sample: Sized + Send + 'static {
     const INTERVAL_MIN: Duration;
     /// How finely the kernel itself counts, for people.
     const RESOLUTION: &'static str;
+    /// The file below procfs' root that the family cannot do without, and what it means, for people, if there is none.
+    const NEEDED: Option<(&'static str, &'static str)> = None;
 
     /// A sampler for the host and the settings of `context`. Reads nothing yet.
     fn open(context: &Context) -> Self;
 
-    /// Whether this host has what the family reads. The collector's thread asks within a snapshot: before the first
-    /// tick, and every 10 s while the answer is no. A family that the host lacks is not sampled.
+    /// Whether this host has what the family reads; if not, it is not sampled. The collector's thread asks within a
+    /// snapshot: before the first tick, and every 10 s while the answer is no.
     ///
     /// # Errors
     /// What is missing and the usual reason, for people.
     fn check(&mut self) -> Result<(), String> {
-        Ok(())
+        Self::NEEDED.map_or(Ok(()), |(file, lacking)| check_proc(file, lacking))
     }
 
     /// Pushes the records of `tick` into `rows`.
     ///
-    /// Absent data is no error: leave those values absent and push the rest.
+    /// Absent data is no error: leave those values absent and push the rest. `rows.outcome` takes what costs some rows.
     ///
     /// # Errors
     /// When the source cannot be read or understood.
@@ -47,13 +51,28 @@ pub struct Rows<R> {
     producer: Producer<R>,
     /// Resolves label texts by the row they stand at.
     pub labels: LabelCache,
+    /// The first error of the tick.
+    pub(crate) outcome: Outcome,
     sampled: Sampled,
 }
 
 impl<R: Record> Rows<R> {
     /// Rows that go into `producer`, with labels interned in `labels`.
     pub(crate) fn new(producer: Producer<R>, labels: Arc<Labels>) -> Rows<R> {
-        Rows { producer, labels: LabelCache::new(labels), sampled: Sampled::default() }
+        Rows { producer, labels: LabelCache::new(labels), outcome: Outcome::default(), sampled: Sampled::default() }
+    }
+
+    /// Takes and publishes the records of `tick`.
+    pub(crate) fn take<S: Sample<Record = R>>(
+        &mut self,
+        sample: &mut S,
+        tick: &Tick,
+    ) -> (Sampled, Result<(), SampleError>) {
+        (self.sampled, self.outcome) = (Sampled::default(), Outcome::default());
+        let end = sample.sample(tick, self);
+        self.outcome.note(end);
+        self.producer.publish();
+        (self.sampled, std::mem::take(&mut self.outcome).into_result())
     }
 
     /// Adds a record to the tick.
@@ -93,9 +112,6 @@ impl<S: Sample> Sampler for RingSampler<S> {
     }
 
     fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>) {
-        self.rows.sampled = Sampled::default();
-        let outcome = self.sample.sample(tick, &mut self.rows);
-        self.rows.producer.publish();
-        (self.rows.sampled, outcome)
+        self.rows.take(&mut self.sample, tick)
     }
 }

@@ -12,21 +12,8 @@ pub fn in_snapshot(tick: &mut dyn FnMut()) {
 }
 
 /// Calls `parse` with this tick's bytes of the file `name` below procfs' root.
-pub(crate) fn with_proc<T>(
-    name: &'static str,
-    parse: impl FnOnce(&[u8]) -> Result<T, SampleError>,
-) -> Result<T, SampleError> {
-    heim_runtime::snapshot::with_proc(name, parse).map_err(|error| failed(name, error))?
-}
-
-/// Calls `look` with this tick's bytes of the file `path` below sysfs' root.
-pub(crate) fn with_sys<T>(path: &str, look: impl FnOnce(&[u8]) -> T) -> std::io::Result<T> {
-    heim_runtime::snapshot::with_sys(path, look)
-}
-
-/// Reads files below procfs' root one right after the other, before any of them is parsed.
-pub(crate) fn read_ahead(names: impl IntoIterator<Item = &'static str>) {
-    heim_runtime::snapshot::read_ahead_proc(names);
+pub(crate) fn with_proc<T>(name: &'static str, parse: impl FnOnce(&[u8]) -> T) -> Result<T, SampleError> {
+    heim_runtime::snapshot::with_proc(name, parse).map_err(|error| failed(name, error))
 }
 
 /// The result of a call of heim, whose futures are ready at their first poll.

@@ -5,7 +5,6 @@
 
 use super::outcome::Outcome;
 use super::text::{lines, text, with_room};
-use crate::sampler::SampleError;
 
 /// Each CPU counts in 32 bits and wraps to zero.
 const RANGE: i64 = 1 << 32;
@@ -24,12 +23,7 @@ pub(crate) struct Sums<L> {
 #[derive(Debug)]
 struct Line<L> {
     bytes: Vec<u8>,
-    /// Where the name ends in `bytes`.
-    name_end: usize,
-    /// Where the text after the last number begins in `bytes`.
-    rest_at: usize,
-    /// The sum of the line's numbers; `None` for a line that is not understood.
-    sum: Option<i64>,
+    numbers: Numbers,
     /// What wraps took from the sum.
     lost: i64,
     labels: L,
@@ -58,15 +52,14 @@ impl<L: Copy> Sums<L> {
         &mut self,
         file: &'static str,
         bytes: &[u8],
+        outcome: &mut Outcome,
         mut label: impl FnMut(Named<'_>) -> L,
-    ) -> Result<(), SampleError> {
-        let mut outcome = Outcome::default();
+    ) {
         let mut found = lines(bytes);
         let heading = found.next().unwrap_or_default();
         let same_cpus = self.heading == heading;
         if !same_cpus {
-            self.heading.clear();
-            self.heading.extend_from_slice(heading);
+            heading.clone_into(&mut self.heading);
         }
         let mut count = 0;
         for (row, bytes) in found.enumerate() {
@@ -74,54 +67,47 @@ impl<L: Copy> Sums<L> {
             if self.lines.get(row).is_none_or(|line| line.bytes != bytes) {
                 self.change(row, bytes, same_cpus, &mut label);
             }
-            if self.lines.get(row).is_some_and(|line| line.sum.is_none() && !line.has_words_only()) {
+            if self.lines.get(row).is_some_and(|line| line.numbers.sum.is_none() && !line.has_words_only()) {
                 outcome.fail(file, format!("not understood: {}", text(bytes)));
             }
         }
         self.lines.truncate(count);
-        outcome.into_result()
     }
 
     /// Takes a line that differs from the known one at `row`. Added and removed lines move those below them.
     fn change(&mut self, row: usize, bytes: &[u8], same_cpus: bool, label: &mut impl FnMut(Named<'_>) -> L) {
-        let parsed = Numbers::new(bytes);
-        let now = named(row, bytes, parsed.name_end, parsed.rest_at);
-        match self.lines.iter().skip(row).position(|line| line.is(now)) {
+        let numbers = Numbers::new(bytes);
+        let now = numbers.named(row, bytes);
+        match self.lines.iter().skip(row).position(|line| line.numbers.named(row, &line.bytes) == now) {
             Some(0) => (),
             Some(below) => self.lines.swap(row, row + below),
             None => {
                 let labels = label(now);
-                let Numbers { name_end, rest_at, sum } = parsed;
-                self.lines.insert(row, Line { bytes: with_room(bytes), name_end, rest_at, sum, lost: 0, labels });
+                self.lines.insert(row, Line { bytes: with_room(bytes), numbers, lost: 0, labels });
                 return;
             }
         }
         if let Some(line) = self.lines.get_mut(row) {
-            line.change(bytes, parsed, same_cpus);
+            line.change(bytes, numbers, same_cpus);
         }
     }
 
     /// The sum and the labels of each line.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (i64, L)> {
-        self.lines.iter().filter_map(|line| Some((line.sum?.saturating_add(line.lost), line.labels)))
+        self.lines.iter().filter_map(|line| Some((line.numbers.sum?.saturating_add(line.lost), line.labels)))
     }
 }
 
 impl<L: Copy> Line<L> {
-    /// Whether it has the same name and rest.
-    fn is(&self, other: Named<'_>) -> bool {
-        let own = named(other.row, &self.bytes, self.name_end, self.rest_at);
-        own == other
-    }
-
     /// Whether it has words in place of numbers: some interrupts of 32-bit ARM only name a handler.
     fn has_words_only(&self) -> bool {
-        let blank_follows = self.bytes.get(self.name_end + 1) == Some(&b' ');
-        self.name_end > 0 && blank_follows && self.bytes.get(self.rest_at).is_some_and(u8::is_ascii_alphabetic)
+        let Numbers { name_end, rest_at, .. } = self.numbers;
+        let blank_follows = self.bytes.get(name_end + 1) == Some(&b' ');
+        name_end > 0 && blank_follows && self.bytes.get(rest_at).is_some_and(u8::is_ascii_alphabetic)
     }
 
-    fn change(&mut self, bytes: &[u8], Numbers { name_end, rest_at, sum }: Numbers, same_cpus: bool) {
-        if let (Some(before), Some(now)) = (self.sum, sum) {
+    fn change(&mut self, bytes: &[u8], numbers: Numbers, same_cpus: bool) {
+        if let (Some(before), Some(now)) = (self.numbers.sum, numbers.sum) {
             self.lost = match wrapped(before, now) {
                 // The kernel omits CPUs that are offline, and keeps their counts.
                 _ if !same_cpus => self.lost.saturating_add(before.saturating_sub(now)),
@@ -130,9 +116,8 @@ impl<L: Copy> Line<L> {
                 None => self.lost,
             };
         }
-        (self.name_end, self.rest_at, self.sum) = (name_end, rest_at, sum);
-        self.bytes.clear();
-        self.bytes.extend_from_slice(bytes);
+        self.numbers = numbers;
+        bytes.clone_into(&mut self.bytes);
     }
 }
 
@@ -143,14 +128,14 @@ fn wrapped(before: i64, now: i64) -> Option<i64> {
     (lost - fall < RISE_MAX).then_some(lost)
 }
 
-fn named(row: usize, bytes: &[u8], name_end: usize, rest_at: usize) -> Named<'_> {
-    let part = |from, to| bytes.get(from..to).unwrap_or_default().trim_ascii();
-    Named { row, name: part(0, name_end), rest: part(rest_at, bytes.len()) }
-}
-
+/// A line's numbers, and what stands around them.
+#[derive(Debug)]
 struct Numbers {
+    /// Where the name ends.
     name_end: usize,
+    /// Where the text after the last number begins.
     rest_at: usize,
+    /// Their sum; `None` for a line that is not understood.
     sum: Option<i64>,
 }
 
@@ -176,6 +161,12 @@ impl Numbers {
             }
         }
         Numbers { name_end, rest_at: bytes.len(), sum: add(sum, number) }
+    }
+
+    /// The line without them.
+    fn named<'a>(&self, row: usize, bytes: &'a [u8]) -> Named<'a> {
+        let part = |from, to| bytes.get(from..to).unwrap_or_default().trim_ascii();
+        Named { row, name: part(0, self.name_end), rest: part(self.rest_at, bytes.len()) }
     }
 }
 
@@ -209,9 +200,10 @@ mod tests {
                 named.push(format!("{} {}={}", line.row, text(line.name), text(line.rest)));
                 named.len() - 1
             };
-            let outcome = self.sums.read("x", bytes, label);
+            let mut outcome = Outcome::default();
+            self.sums.read("x", bytes, &mut outcome, label);
             let rows = self.sums.rows().map(|(sum, label)| (sum, self.named[label].clone())).collect();
-            (rows, outcome.err().map(|error| error.to_string()))
+            (rows, outcome.into_result().err().map(|error| error.to_string()))
         }
 
         /// The sum of the only line, below `heading`.

@@ -21,14 +21,18 @@ pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }
 
-/// The two sides of the first `=` in `word`.
-pub(crate) fn pair(word: &[u8]) -> Option<(&[u8], &[u8])> {
-    let equals = word.iter().position(|byte| *byte == b'=')?;
-    Some((&word[..equals], &word[equals + 1..]))
+/// What stands between single blanks in `line`.
+pub(crate) fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b' ')
 }
 
-/// The decimal number in `word`. The kernel counts unsigned; a number that an `i64` cannot hold becomes the greatest
-/// `i64`.
+/// The two sides of the first `separator` in `bytes`.
+pub(crate) fn cut(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|byte| *byte == separator)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+/// The decimal number in `word`. An unsigned one that an `i64` cannot hold becomes the greatest `i64`.
 pub(crate) fn number(word: &[u8]) -> Option<i64> {
     /// No number of this many digits or fewer exceeds an `i64`.
     const DIGITS_SAFE: usize = 18;
@@ -65,17 +69,29 @@ pub(crate) fn integer(bytes: &[u8]) -> Option<i64> {
     }
 }
 
+/// The hundredths in `word`, a number with two decimals.
+pub(crate) fn hundredths(word: &[u8]) -> Option<f64> {
+    let (whole, [b'.', decimals @ ..]) = word.split_at_checked(word.len().checked_sub(3)?)? else { return None };
+    Some(number(whole)? as f64 * 100.0 + number(decimals)? as f64)
+}
+
 /// The next word as a number; [`ABSENT`] when there is none.
 pub(crate) fn next_number<'a>(words: &mut impl Iterator<Item = &'a [u8]>) -> i64 {
     words.next().and_then(number).unwrap_or(ABSENT)
 }
 
-/// Whether `text` has a number of 17 digits or more. If its longest number has 12 to 16 digits, the answer may be
-/// either.
+/// The first `N` of `words` as numbers; `None` if one is missing or no number.
+pub(crate) fn numbers<'a, const N: usize>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<[i64; N]> {
+    let mut numbers = [0; N];
+    for value in &mut numbers {
+        *value = number(words.next()?)?;
+    }
+    Some(numbers)
+}
+
+/// Whether `text` has a number of 17 digits or more. If its longest has 12 to 16 digits, the answer may be either.
 ///
-/// heim multiplies numbers by 512 or 1000; long ones then exceed 2^64 and wrap or panic. A number of 16 digits times
-/// 1000 fits.
-///
+/// heim multiplies numbers by 512 or 1000, so that long ones exceed 2^64 and wrap or panic; those of 16 digits do not.
 /// Among 17 bytes in a row, at least three whole groups of four lie on the text's grid of four.
 pub(crate) fn has_long_number(text: &[u8]) -> bool {
     const GROUPS: usize = 3;
@@ -110,8 +126,8 @@ mod tests {
         assert_eq!(found, [&b"a b"[..], b"", b" c"]);
         let found: Vec<&[u8]> = words(b"  8 \t 0 sda\r").collect();
         assert_eq!(found, [&b"8"[..], b"0", b"sda"]);
-        assert_eq!(pair(b"a=b=c"), Some((&b"a"[..], &b"b=c"[..])));
-        assert_eq!((pair(b"="), pair(b"a")), (Some((&b""[..], &b""[..])), None));
+        assert_eq!(cut(b"a=b=c", b'='), Some((&b"a"[..], &b"b=c"[..])));
+        assert_eq!((cut(b"=", b'='), cut(b"a", b'=')), (Some((&b""[..], &b""[..])), None));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! `CLOCK_MONOTONIC` never steps and stops while the host is suspended (`clock_gettime(2)`). So a jump of the wall
 //! clock against it is a step or a suspension. `CLOCK_BOOTTIME`, which continues during suspension, tells them apart.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
-use super::Tick;
+use super::{Tick, clock_us};
 
 /// A smaller difference is no jump: the clocks are read one after the other.
 const JUMP_MIN_US: i64 = 10_000;
@@ -68,15 +68,11 @@ impl Clocks {
 }
 
 fn read() -> Offsets {
-    let micros = |clock| {
-        let now = clock_gettime(clock);
-        now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
-    };
     let mut best = (i64::MAX, Offsets { wall_us: 0, boot_us: 0 });
     for _ in 0..READINGS_MAX {
-        let before = micros(ClockId::Monotonic);
-        let (wall, boot) = (micros(ClockId::Realtime), micros(ClockId::Boottime));
-        let took = micros(ClockId::Monotonic) - before;
+        let before = clock_us(ClockId::Monotonic);
+        let (wall, boot) = (clock_us(ClockId::Realtime), clock_us(ClockId::Boottime));
+        let took = clock_us(ClockId::Monotonic) - before;
         if took < best.0 {
             best = (took, Offsets { wall_us: wall - before, boot_us: boot - before });
         }

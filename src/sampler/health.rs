@@ -52,11 +52,13 @@ pub struct Overload {
 impl fmt::Display for Overload {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Overload { read_us, interval_us, shares } = self;
-        write!(formatter, "overloaded: a tick takes {read_us} µs of every {interval_us} µs to read (")?;
-        for (index, (family, share)) in shares.iter().enumerate() {
-            write!(formatter, "{}{family} {:.0} %", if index == 0 { "" } else { ", " }, share * 100.0)?;
-        }
-        formatter.write_str("); ticks may be missed: give it a longer interval or fewer metrics")
+        let shares: Vec<_> = shares.iter().map(|(family, share)| format!("{family} {:.0} %", share * 100.0)).collect();
+        write!(
+            formatter,
+            "overloaded: a tick takes {read_us} µs of every {interval_us} µs to read ({}); ticks may be missed: give it \
+             a longer interval or fewer metrics",
+            shares.join(", ")
+        )
     }
 }
 

@@ -11,7 +11,7 @@ use thread_priority::{
 };
 
 use super::clock::{Clocks, Jump};
-use super::health::{Overload, SharedHealth, Unavailable};
+use super::health::{CollectorHealth, SharedHealth, Unavailable};
 use super::report::{Collector, Gap};
 use super::{
     INTERVAL_MAX, INTERVAL_MIN, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns, wall_us,
@@ -126,11 +126,7 @@ impl Ticking {
 
     fn tell_scheduling(&mut self) {
         // If the health is being read right now, the next report tries again.
-        self.health.try_change(|health| {
-            if let Some(reason) = self.refused_scheduling.take() {
-                health.refused_scheduling = Some(reason);
-            }
-        });
+        self.health.try_change(|health| health.refused_scheduling = self.refused_scheduling.take());
     }
 
     /// Moves `due` to the latest grid point that has passed and counts those before it as missed. Returns the tick and
@@ -221,33 +217,29 @@ impl Ticking {
         self.next_report_ns = (self.next_report_ns + SECOND_NS).max(tick.monotonic_ns);
     }
 
-    /// Notes in the health when reading took more than half of the time since the last report, and when it no longer
-    /// does.
+    /// Notes in the health when reading begins or ceases to take more than half of the time between reports.
     fn tell_overload(&mut self) {
-        let Second { ticks, read_ns, overloaded } = self.second;
+        let Second { ticks, read_ns, mut overloaded } = self.second;
         let over = read_ns > ticks.saturating_mul(self.interval_ns) / 2;
-        let mut told = overloaded;
-        if over || overloaded {
-            let (members, interval_ns) = (&self.members, self.interval_ns);
-            let change = |overload: &mut Option<Overload>| {
-                if !over {
-                    *overload = None;
-                    return;
-                }
-                // Only the first second of an overload allocates.
-                let overload = overload.get_or_insert_default();
-                overload.read_us = read_ns / ticks.max(1) / 1_000;
-                overload.interval_us = interval_ns / 1_000;
-                overload.shares.clear();
-                overload.shares.extend(members.iter().map(|member| member.share_of(read_ns)));
-            };
-            // If the health is being read right now, the next report tries again.
-            if self.health.try_change(|health| change(&mut health.overload)) {
-                told = over;
+        let share = |member: &Member| (member.sampler.family(), member.read_ns as f64 / read_ns.max(1) as f64);
+        let change = |health: &mut CollectorHealth| {
+            if !over {
+                health.overload = None;
+                return;
             }
+            // Only the first second of an overload allocates.
+            let overload = health.overload.get_or_insert_default();
+            overload.read_us = read_ns / ticks.max(1) / 1_000;
+            overload.interval_us = self.interval_ns / 1_000;
+            overload.shares.clear();
+            overload.shares.extend(self.members.iter().map(share));
+        };
+        // If the health is being read right now, the next report tries again.
+        if (over || overloaded) && self.health.try_change(change) {
+            overloaded = over;
         }
         self.members.iter_mut().for_each(|member| member.read_ns = 0);
-        self.second = Second { overloaded: told, ..Second::default() };
+        self.second = Second { overloaded, ..Second::default() };
     }
 }
 
@@ -266,9 +258,8 @@ impl Member {
         self.note(outcome.err().map(|error| error.to_string()), tick, totals, health);
     }
 
-    /// Whether the host has the family, by the last check. The first check is at the first tick. While the host lacks
-    /// the family, or it cannot be read, it is checked every 10 s: a module may be loaded, or a file system mounted or
-    /// removed.
+    /// Whether the host has the family, by the last check: at the first tick, and every 10 s while the host lacks it or
+    /// it cannot be read. A module may be loaded, or a file system mounted or removed.
     fn is_here(&mut self, tick: &Tick, health: &SharedHealth) -> bool {
         let Some(recheck_ns) = self.recheck_ns else { return true };
         if tick.monotonic_ns < recheck_ns {
@@ -308,10 +299,6 @@ impl Member {
             }
         }
     }
-
-    fn share_of(&self, read_ns: i64) -> (&'static str, f64) {
-        (self.sampler.family(), self.read_ns as f64 / read_ns.max(1) as f64)
-    }
 }
 
 /// Sleeps until `due`; `false` when asked to stop.
@@ -343,7 +330,6 @@ mod tests {
     use super::*;
     use crate::record::label::Labels;
     use crate::ring::{Consumer, ring};
-    use crate::sampler::health::CollectorHealth;
     use crate::sampler::thread::CollectorThread;
     use crate::sampler::{Reasons, SampleError};
 
@@ -497,11 +483,7 @@ mod tests {
             stats.filter(|stat| is_fifo(stat)).count() > 0
         };
         let (running, _reports, _gaps) = start(vec![fake("quick", 0, None)], Scheduling::Fifo);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !has_fifo() && running.health().refused_scheduling.is_none() {
-            assert!(Instant::now() < deadline, "neither had nor refused");
-            thread::sleep(Duration::from_millis(10));
-        }
+        wait_for(&running, "the policy or its refusal", |health| has_fifo() || health.refused_scheduling.is_some());
         let _ = running.stop();
     }
 }

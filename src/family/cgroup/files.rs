@@ -1,8 +1,8 @@
 //! The files of control groups, and how each is parsed.
 
 use super::record::Cgroup;
-use crate::reading::text::{lines, number, pair, words};
-use crate::record::ABSENT;
+use crate::reading::prelude::*;
+use crate::reading::value::{US_PER_SECOND, clock_ticks_per_second};
 
 /// A hierarchy of control groups: that of version 2, or one of a controller of version 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,6 @@ pub(super) static FILES: &[File] = &[
 ];
 
 const NS_PER_US: i64 = 1_000;
-const US_PER_SECOND: i64 = 1_000_000;
 
 /// Without a limit, version 1 writes the greatest number of bytes in whole pages. A page has at most 64 KiB.
 const UNLIMITED_BYTES_MIN: i64 = i64::MAX - (64 << 10) + 1;
@@ -122,9 +121,9 @@ fn memory_events(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
 
 /// `cpuacct.stat`, which has units of `USER_HZ`.
 fn cpuacct_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
-    let unit_us = US_PER_SECOND / i64::try_from(rustix::param::clock_ticks_per_second().max(1)).ok()?;
+    let unit_us = US_PER_SECOND / clock_ticks_per_second();
     for line in lines(bytes) {
-        let column = match line.split(|byte| *byte == b' ').next() {
+        let column = match fields(line).next() {
             Some(b"user") => &mut record.user_us,
             Some(b"system") => &mut record.system_us,
             _ => continue,
@@ -145,8 +144,7 @@ fn keyed(
 ) -> Option<()> {
     let mut good = Some(());
     for line in lines(bytes) {
-        let Some(blank) = line.iter().position(|byte| *byte == b' ') else { continue };
-        let (key, rest) = line.split_at(blank);
+        let Some((key, rest)) = cut(line, b' ') else { continue };
         let Some((column, divisor)) = column(key, record) else { continue };
         match number(rest.trim_ascii()) {
             Some(value) => *column = value / divisor,
@@ -161,7 +159,7 @@ fn io_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     let (mut read_bytes, mut write_bytes, mut read_ops, mut write_ops) = (0, 0, 0, 0);
     for line in lines(bytes) {
         for word in words(line) {
-            let Some((key, value)) = pair(word) else { continue };
+            let Some((key, value)) = cut(word, b'=') else { continue };
             let sum = match key {
                 b"rbytes" => &mut read_bytes,
                 b"wbytes" => &mut write_bytes,
@@ -169,7 +167,7 @@ fn io_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
                 b"wios" => &mut write_ops,
                 _ => continue,
             };
-            add(sum, number(value)?);
+            *sum = i64::saturating_add(*sum, number(value)?);
         }
     }
     (record.read_bytes, record.write_bytes) = (read_bytes, write_bytes);
@@ -187,7 +185,7 @@ fn blkio(bytes: &[u8], read_column: &mut i64, write_column: &mut i64) -> Option<
             Some(b"Write") => &mut written,
             _ => continue,
         };
-        add(sum, number(words.next()?)?);
+        *sum = i64::saturating_add(*sum, number(words.next()?)?);
     }
     (*read_column, *write_column) = (read, written);
     Some(())
@@ -201,20 +199,15 @@ fn pressure(bytes: &[u8], some: &mut i64, full: &mut i64) -> Option<()> {
             Some(b"full ") => &mut *full,
             _ => continue,
         };
-        let total = words(line).filter_map(pair).find(|(key, _)| *key == b"total");
+        let total = words(line).filter_map(|word| cut(word, b'=')).find(|(key, _)| *key == b"total");
         *column = total.and_then(|(_, value)| number(value))?;
     }
     Some(())
 }
 
-fn add(sum: &mut i64, value: i64) {
-    *sum = sum.saturating_add(value);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Record;
 
     fn parsed(hierarchy: Hierarchy, name: &str, bytes: &str) -> (Option<()>, Cgroup) {
         let mut record = Cgroup::absent(0);

@@ -9,11 +9,8 @@ use rustix::fs::{AtFlags, FileType, Stat, fstat, fstatfs, statat};
 use super::files::{FILES, File, Hierarchy};
 use super::record::Cgroup;
 use crate::reading::folder::{Listing, c_path, list, listing, open_folder, open_folder_at};
-use crate::reading::outcome::Outcome;
+use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, is_gone};
-use crate::reading::text::text;
-use crate::record::Record;
-use crate::record::label::Label;
 
 /// Below sysfs' root.
 const FOLDER: &str = "fs/cgroup";
@@ -30,21 +27,21 @@ const MOUNTS: &[(Hierarchy, &[&str], &str)] = &[
 
 /// The file system types that `statfs(2)` reports for version 2 and version 1. Their folders have a link for each
 /// folder in them (`fs/kernfs/inode.c`), which a recorded tree may lack.
-const CGROUP_MAGICS: [u64; 2] = [0x6367_7270, 0x0027_e0eb];
+const CGROUP_MAGICS: &[u64] = &[0x6367_7270, 0x0027_e0eb];
 
 /// The groups of all hierarchies, joined by their paths.
 #[derive(Debug)]
 pub(super) struct Tree {
-    folder: PathBuf,
+    /// Where hierarchies are mounted.
+    pub(super) folder: PathBuf,
     hierarchies: Vec<(Hierarchy, OwnedFd)>,
     found: Groups,
     /// For each folder that was listed: the index of its group, that of its hierarchy, and its number of links.
     links: Vec<(usize, usize, u64)>,
     /// Links count folders in all hierarchies.
     has_links: bool,
-    /// They do even if `statfs(2)` reports another type: a test's tree lies on tmpfs.
-    #[cfg(test)]
-    pub(super) trusts_links: bool,
+    /// The types of file systems in which they do, as `statfs(2)` reports them.
+    pub(super) magics: &'static [u64],
     path: Vec<u8>,
     listing: Listing,
 }
@@ -106,20 +103,19 @@ impl Tree {
             found: Groups { list: Vec::new(), paths: Vec::new(), len_max: groups_max, beyond: false },
             links: Vec::new(),
             has_links: false,
-            #[cfg(test)]
-            trusts_links: false,
+            magics: CGROUP_MAGICS,
             path: Vec::new(),
             listing: listing(),
         }
     }
 
-    /// Looks for the hierarchies. If version 2 is mounted on the folder itself, there are no others.
-    pub(super) fn open(&mut self) {
+    /// Looks for the hierarchies; whether there are any. Version 2, if mounted on the folder itself, is the only one.
+    pub(super) fn open(&mut self) -> bool {
         self.hierarchies.clear();
         // The indexes in `links` may mean other hierarchies now.
         self.links.clear();
         self.has_links = true;
-        let Ok(folder) = open_folder(&self.folder) else { return };
+        let Ok(folder) = open_folder(&self.folder) else { return false };
         for (hierarchy, names, file) in MOUNTS {
             for name in *names {
                 let Ok(root) = open_folder_at(&folder, *name) else { continue };
@@ -127,26 +123,14 @@ impl Tree {
                     continue;
                 }
                 let magic = fstatfs(&root).ok().and_then(|root| u64::try_from(root.f_type).ok());
-                let is_cgroup = magic.is_some_and(|magic| CGROUP_MAGICS.contains(&magic));
-                #[cfg(test)]
-                let is_cgroup = is_cgroup || self.trusts_links;
-                self.has_links &= is_cgroup;
+                self.has_links &= magic.is_some_and(|magic| self.magics.contains(&magic));
                 self.hierarchies.push((*hierarchy, root));
                 if *name == "." {
-                    return;
+                    return true;
                 }
                 break;
             }
         }
-    }
-
-    /// Where hierarchies are mounted.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Whether there is any hierarchy.
-    pub(super) fn is_open(&self) -> bool {
         !self.hierarchies.is_empty()
     }
 
@@ -258,8 +242,7 @@ impl Groups {
         self.paths.get(path.clone()).unwrap_or_default()
     }
 
-    /// Adds the group `name` below `parent`, in the hierarchy `nth`. The parent's first child is at index
-    /// `first_child`.
+    /// Adds the group `name` below `parent`, whose first child is at index `first_child`, in the hierarchy `nth`.
     fn add(&mut self, parent: &Range<usize>, name: &[u8], nth: usize, first_child: usize) {
         let path_start = self.paths.len();
         self.paths.extend_from_within(parent.clone());

@@ -1,10 +1,10 @@
 //! The mounted file systems that can fill up, from `/proc/mounts` and `/proc/filesystems`.
 
-use crate::reading::text::{lines, text, words};
 use std::collections::HashSet;
 
-/// Types that `/proc/filesystems` calls `nodev` but that store files, in memory or on devices that they find
-/// themselves.
+use crate::reading::text::{fields, lines, text, words};
+
+/// Types that `/proc/filesystems` calls `nodev`, though they store files in memory or on devices that they find.
 const NODEV_TYPES: &[u8] = b"jffs2 tmpfs ubifs zfs";
 /// Types whose space is reported by a server or a program. A FUSE type may have a subtype after a dot.
 const REMOTE_TYPES: &[u8] =
@@ -28,8 +28,7 @@ pub(super) struct Mount {
 }
 
 impl Mount {
-    /// Whether an equal mount in another mount namespace is the same file system. Many tmpfs and FUSE mounts have the
-    /// same name, so these are not.
+    /// Whether an equal mount in another mount namespace is the same file system. Many tmpfs and FUSE mounts are equal.
     pub(super) fn is_known_by_name(&self) -> bool {
         self.kind != "tmpfs" && self.kind != "fuse" && !self.kind.starts_with("fuse.")
     }
@@ -43,11 +42,11 @@ pub(super) fn parse(mounts: &[u8], types: &[u8]) -> Vec<Mount> {
     let on_devices: Vec<&[u8]> =
         lines(types).filter(|line| !line.starts_with(b"nodev")).filter_map(|line| words(line).next()).collect();
     // fstab(5): device, path, type, options, and more, each between single blanks.
-    let fields = |line| {
-        let mut fields = <[u8]>::split(line, |byte| *byte == b' ');
+    let mount = |line| {
+        let mut fields = fields(line);
         Some((fields.next()?, fields.next()?, fields.next()?, fields.next().unwrap_or_default()))
     };
-    let all: Vec<_> = lines(mounts).filter_map(fields).collect();
+    let all: Vec<_> = lines(mounts).filter_map(mount).collect();
     let triggers: Vec<&[u8]> =
         all.iter().filter(|(_, _, kind, _)| *kind == b"autofs").map(|(_, path, ..)| *path).collect();
     let is_automounted = |path: &[u8]| {

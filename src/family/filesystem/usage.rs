@@ -1,13 +1,12 @@
 //! The space of file systems, asked for on worker threads that may hang.
 //!
-//! statvfs(3) on a mount whose server or device is gone may never return, and the call cannot be cancelled. So a worker
-//! thread makes the call. The collector waits for the answer for at most its [`Patience`]; then it abandons the worker,
-//! and a new worker asks for the next mounts. A mount is not asked for again until its worker returns, so each hung
-//! mount holds one thread. A sampler has at most [`STUCK_WORKERS_MAX`] hung workers. All samplers, including those that
-//! a retune replaced, have at most [`WORKERS_MAX`] workers.
+//! statvfs(3) on a mount whose server or device is gone may never return, and cannot be cancelled. So a worker thread
+//! makes the call. The collector waits for at most its [`Patience`]; then it abandons the worker, and a new one asks
+//! for the next mounts. A mount is not asked for again until its worker returns, so each hung mount holds one thread. A
+//! sampler has at most [`STUCK_WORKERS_MAX`] of them, and all samplers, replaced ones included, [`WORKERS_MAX`]
+//! workers.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,58 +81,34 @@ pub(super) struct Usages {
     live: Arc<AtomicUsize>,
     /// Started when first needed, and again after one was abandoned.
     worker: Option<Worker>,
-    stuck: Vec<Stuck>,
+    /// Abandoned workers, each with the path that it was asked for.
+    stuck: Vec<(Worker, Vec<u8>)>,
     patience: Patience,
     /// How much of `patience.tick` is left.
     left: Duration,
 }
 
-/// An abandoned worker.
-struct Stuck {
-    worker: Worker,
-    path: Vec<u8>,
-}
-
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Silence {
-    /// The call did not return within this time.
+    #[error("no answer within {} ms", .0.as_millis())]
     Hangs(Duration),
-    /// An earlier call has not returned yet.
+    #[error("an earlier call has not returned yet")]
     Waiting,
-    /// Too many other mounts hang.
+    #[error("not asked: {} other mounts do not answer", STUCK_WORKERS_MAX)]
     Crowded,
-    /// The mounts before it used up the tick's time.
+    #[error("not asked: the mounts before it took too long")]
     Late,
-    /// The worker panicked.
+    #[error("the call panicked")]
     Died,
-    /// The system refused to start a thread.
+    #[error("start a thread for it: {0}")]
     NoThread(io::Error),
-}
-
-impl fmt::Display for Silence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Silence::Hangs(time) => write!(f, "no answer within {} ms", time.as_millis()),
-            Silence::Waiting => f.write_str("an earlier call has not returned yet"),
-            Silence::Crowded => write!(f, "not asked: {STUCK_WORKERS_MAX} other mounts do not answer"),
-            Silence::Late => f.write_str("not asked: the mounts before it took too long"),
-            Silence::Died => f.write_str("the call panicked"),
-            Silence::NoThread(error) => write!(f, "start a thread for it: {error}"),
-        }
-    }
 }
 
 impl Default for Usages {
     fn default() -> Usages {
         static LIVE: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
         Usages::new(Arc::new(Space::at), PATIENCE, Arc::clone(&LIVE))
-    }
-}
-
-impl fmt::Debug for Usages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Usages").field("stuck", &self.stuck.len()).finish_non_exhaustive()
     }
 }
 
@@ -146,7 +121,7 @@ impl Usages {
     /// Begins a tick: takes back abandoned workers that returned, and drops their late answers.
     pub(super) fn begin(&mut self) {
         self.left = self.patience.tick;
-        for Stuck { worker, .. } in self.stuck.extract_if(.., |stuck| stuck.worker.has_returned()) {
+        for (worker, _) in self.stuck.extract_if(.., |(worker, _)| worker.has_returned()) {
             if worker.buffer.is_some() {
                 self.worker.get_or_insert(worker);
             }
@@ -155,7 +130,7 @@ impl Usages {
 
     /// The space of the file system at `path`; `None` if the call fails or reports nothing.
     pub(super) fn of(&mut self, path: &[u8]) -> Result<Option<Space>, Silence> {
-        if self.stuck.iter().any(|stuck| stuck.path == path) {
+        if self.stuck.iter().any(|(_, asked)| asked == path) {
             return Err(Silence::Waiting);
         }
         if self.stuck.len() >= STUCK_WORKERS_MAX {
@@ -178,7 +153,7 @@ impl Usages {
                 Ok(space)
             }
             Err(RecvTimeoutError::Timeout) => {
-                self.stuck.push(Stuck { worker, path: path.to_vec() });
+                self.stuck.push((worker, path.to_vec()));
                 Err(Silence::Hangs(self.patience.mount))
             }
             Err(RecvTimeoutError::Disconnected) => Err(Silence::Died),
@@ -215,8 +190,7 @@ impl Worker {
 
     fn ask(&mut self, path: &[u8], patience: Duration) -> Result<Option<Space>, RecvTimeoutError> {
         let mut buffer = self.buffer.take().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(path);
+        path.clone_into(&mut buffer);
         self.paths.send(buffer).map_err(|_| RecvTimeoutError::Disconnected)?;
         let (buffer, space) = self.answers.recv_timeout(patience)?;
         self.buffer = Some(buffer);

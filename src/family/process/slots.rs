@@ -13,7 +13,8 @@ const REST_NS: i64 = 60_000_000_000;
 /// The slots of a sampler.
 #[derive(Debug)]
 pub(super) struct Slots {
-    slots: Vec<Slot>,
+    /// By their numbers.
+    pub(super) list: Vec<Slot>,
     slots_max: usize,
 }
 
@@ -33,17 +34,12 @@ pub(super) struct Slot {
 impl Slots {
     /// At most `slots_max` slots, which must be more than the rows of a tick.
     pub(super) fn of(slots_max: usize) -> Slots {
-        Slots { slots: Vec::new(), slots_max }
-    }
-
-    /// The slot of this number.
-    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Slot> {
-        self.slots.get_mut(slot)
+        Slots { list: Vec::new(), slots_max }
     }
 
     /// Holds a process's previous slot for this tick; `false` if another process has it now.
     pub(super) fn hold(&mut self, slot: usize, holder: Identity, now_ns: i64) -> bool {
-        let own = self.slots.get_mut(slot).filter(|slot| slot.holder == holder);
+        let own = self.list.get_mut(slot).filter(|slot| slot.holder == holder);
         own.map(|slot| slot.used_ns = now_ns).is_some()
     }
 
@@ -51,26 +47,25 @@ impl Slots {
     /// others before. Prefers the lowest slot that no process of the same command had just before.
     pub(super) fn give(&mut self, holder: Identity, command: &[u8], now_ns: i64) -> Option<usize> {
         let best = |slot: &Slot| slot.command != command || now_ns.saturating_sub(slot.used_ns) > REST_NS;
-        let found = match self.slots.iter().position(|slot| slot.used_ns != now_ns && best(slot)) {
+        let found = match self.list.iter().position(|slot| slot.used_ns != now_ns && best(slot)) {
             Some(found) => found,
-            None if self.slots.len() < self.slots_max => self.slots.len(),
+            None if self.list.len() < self.slots_max => self.list.len(),
             None => {
-                let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.used_ns != now_ns);
+                let free = self.list.iter().enumerate().filter(|(_, slot)| slot.used_ns != now_ns);
                 free.min_by_key(|(_, slot)| slot.used_ns)?.0
             }
         };
-        match self.slots.get_mut(found) {
+        match self.list.get_mut(found) {
             Some(slot) => {
                 slot.holder = holder;
-                slot.command.clear();
-                slot.command.extend_from_slice(command);
+                command.clone_into(&mut slot.command);
                 slot.used_ns = now_ns;
                 slot.io = Kept::default();
             }
             None => {
                 let text = (found + 1).to_string();
                 let command = command.to_owned();
-                self.slots.push(Slot { holder, command, used_ns: now_ns, text, io: Kept::default() });
+                self.list.push(Slot { holder, command, used_ns: now_ns, text, io: Kept::default() });
             }
         }
         Some(found)

@@ -1,6 +1,6 @@
 //! The bytes of `/proc/PID/stat` and `/proc/PID/io`.
 
-use crate::reading::text::{lines, number};
+use crate::reading::text::{fields, lines, number};
 
 /// The longest command that the kernel writes: the name of a worker with that of its queue (`fs/proc/array.c`).
 pub(super) const COMMAND_BYTES_MAX: usize = 64;
@@ -40,7 +40,7 @@ pub(super) fn parse_stat(bytes: &[u8]) -> Option<(&[u8], Stat)> {
     let command = after_open.get(..close)?;
     // A blank follows, then the third field, the state.
     let rest = after_open.get(close + 1..)?.strip_prefix(b" ")?.strip_suffix(b"\n")?;
-    let mut fields = rest.split(|byte| *byte == b' ');
+    let mut fields = fields(rest);
     let mut after = |skipped| fields.nth(skipped).and_then(number);
     let stat = Stat {
         minor_faults: after(7)?,

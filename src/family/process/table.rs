@@ -4,15 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Mode, OFlags, fstatfs, openat, statat};
+use rustix::fs::{AtFlags, fstatfs, statat};
 use rustix::io::Errno;
 
 use super::stat::{COMMAND_BYTES_MAX, Stat, parse_io, parse_stat, stable_command};
-use crate::reading::folder::{Listing, c_path, list, listing, open_folder};
+use crate::reading::folder::{Listing, c_path, list, listing, open_folder, open_folder_at};
+use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, Reader, is_gone};
-use crate::reading::text::number;
-use crate::reading::{Outcome, failed};
-use crate::sampler::SampleError;
 
 /// The most processes that are read: those with the lowest pids.
 pub(super) const PROCESSES_MAX: usize = 32_768;
@@ -29,11 +27,13 @@ const NS_PER_SECOND: f64 = 1e9;
 /// The processes of a host, by pid.
 #[derive(Debug)]
 pub(super) struct ProcessTable {
-    procfs: PathBuf,
-    processes: Vec<Entry>,
+    pub(super) procfs: PathBuf,
+    /// Those that the last [`ProcessTable::refresh`] could read.
+    pub(super) processes: Vec<Entry>,
     /// A second buffer, for ticks at which processes came or went.
     next: Vec<Entry>,
-    pids: Vec<i32>,
+    /// Those that were listed.
+    pub(super) pids: Vec<i32>,
     listing: Listing,
     path: Vec<u8>,
     reader: Reader,
@@ -99,11 +99,6 @@ impl ProcessTable {
         }
     }
 
-    /// The processes that the last [`ProcessTable::refresh`] could read, by pid.
-    pub(super) fn processes(&mut self) -> &mut [Entry] {
-        &mut self.processes
-    }
-
     /// Lists the processes, up to the limit; whether there are more.
     pub(super) fn list(&mut self) -> Result<bool, SampleError> {
         let root = open_root(&self.procfs, &mut self.root)?;
@@ -126,18 +121,7 @@ impl ProcessTable {
         Ok(beyond)
     }
 
-    /// Where the processes are read.
-    pub(super) fn procfs(&self) -> &Path {
-        &self.procfs
-    }
-
-    /// Whether no process was listed.
-    pub(super) fn is_empty(&self) -> bool {
-        self.pids.is_empty()
-    }
-
-    /// Lists the processes and reads each at the tick of `now_ns`. Leaves out those that end meanwhile or that kymo may
-    /// not see.
+    /// Lists the processes and reads each at the tick of `now_ns`, but those that end meanwhile or kymo may not see.
     pub(super) fn refresh(&mut self, now_ns: i64, outcome: &mut Outcome) -> Result<(), SampleError> {
         let beyond = self.list()?;
         if beyond && !self.beyond {
@@ -151,9 +135,8 @@ impl ProcessTable {
         // Each is parsed right after its read: reading many first would push them out of the processor's nearest cache.
         for process in &mut *processes {
             let pid = process.pid;
-            let path = |path: &mut Vec<u8>| write_path(path, pid, "stat");
             process.is_gone = true;
-            match reader.read(&root.folder, path, &mut process.file) {
+            match reader.read(&root.folder, path_of(pid, "stat"), &mut process.file) {
                 Ok(bytes) => match parse_stat(bytes) {
                     Some((command, stat)) => process.update(command, stat, now_ns),
                     None => outcome.fail(FILE, format_args!("{pid}: {}", bytes.escape_ascii())),
@@ -188,25 +171,22 @@ impl ProcessTable {
     /// The bytes that the process read from and wrote to storage; `None` if kymo may not see them.
     pub(super) fn io(&mut self, pid: i32, kept: &mut Kept) -> (Option<i64>, Option<i64>) {
         let Ok(root) = open_root(&self.procfs, &mut self.root) else { return (None, None) };
-        let path = |path: &mut Vec<u8>| write_path(path, pid, "io");
-        self.reader.read(&root.folder, path, kept).map_or((None, None), parse_io)
+        self.reader.read(&root.folder, path_of(pid, "io"), kept).map_or((None, None), parse_io)
     }
 
     /// The number of open files of the process; `None` if kymo may not see it.
     pub(super) fn open_files(&mut self, pid: i32) -> Option<i64> {
         let root = open_root(&self.procfs, &mut self.root).ok()?;
-        let path = c_path(&mut self.path, |path| write_path(path, pid, "fd")).ok()?;
+        let path = c_path(&mut self.path, path_of(pid, "fd")).ok()?;
         if root.is_procfs {
-            // Since Linux 6.2 the folder's size is the number of files. Before, the size is zero, and for kernel
-            // threads it always is.
+            // Since Linux 6.2 the folder's size is the number of files; before, and for kernel threads, it is zero.
             let size = statat(&root.folder, path, AtFlags::empty()).ok()?.st_size;
             root.tells_open_files |= size > 0;
             if root.tells_open_files {
                 return Some(size);
             }
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(&root.folder, path, flags, Mode::empty()).ok()?;
+        let folder = open_folder_at(&root.folder, path).ok()?;
         let mut files = 0;
         list(folder, &mut self.listing, |_| {
             files += 1;
@@ -290,9 +270,10 @@ fn is_forbidden(error: Errno) -> bool {
     matches!(error, Errno::ACCESS | Errno::PERM)
 }
 
-fn write_path(path: &mut Vec<u8>, pid: i32, file: &str) {
+/// Writes the path of a process's file.
+fn path_of(pid: i32, file: &str) -> impl FnOnce(&mut Vec<u8>) {
     // Writing to memory does not fail.
-    let _ = write!(path, "{pid}/{file}");
+    move |path| _ = write!(path, "{pid}/{file}")
 }
 
 #[cfg(test)]
@@ -306,6 +287,12 @@ mod tests {
         format!("{pid} (x) S 1 1 1 0 -1 0 1 2 3 4 5 6 7 8 20 0 9 0 10 11 12\n")
     }
 
+    fn refresh(table: &mut ProcessTable, now_ns: i64) -> Result<(), SampleError> {
+        let mut outcome = Outcome::default();
+        table.refresh(now_ns, &mut outcome).unwrap();
+        outcome.into_result()
+    }
+
     #[test]
     fn ten_thousand_processes_are_read_and_no_more_than_there_may_be() {
         let folder = tempfile::tempdir().unwrap();
@@ -316,19 +303,14 @@ mod tests {
         }
         let mut table = ProcessTable::new(folder.path().into());
         for now_ns in 0..2 {
-            let mut outcome = Outcome::default();
-            table.refresh(now_ns, &mut outcome).unwrap();
-            outcome.into_result().unwrap();
-            let pids: Vec<i32> = table.processes().iter().map(|process| process.pid).collect();
-            assert!(pids.iter().copied().eq(1..=10_000));
+            refresh(&mut table, now_ns).unwrap();
+            assert!(table.processes.iter().map(|process| process.pid).eq(1..=10_000));
         }
         let mut table = ProcessTable { processes_max: 300, ..ProcessTable::new(folder.path().into()) };
         for now_ns in 0..3 {
-            let mut outcome = Outcome::default();
-            table.refresh(now_ns, &mut outcome).unwrap();
-            assert_eq!(table.processes().len(), 300);
             // It is reported once.
-            assert_eq!(outcome.into_result().is_err(), now_ns == 0);
+            assert_eq!(refresh(&mut table, now_ns).is_err(), now_ns == 0);
+            assert_eq!(table.processes.len(), 300);
         }
     }
 
@@ -342,7 +324,7 @@ mod tests {
         let mut table = ProcessTable::new(folder.path().into());
         let mut rooms = Vec::new();
         for now_ns in 0..5 {
-            table.refresh(now_ns, &mut Outcome::default()).unwrap();
+            refresh(&mut table, now_ns).unwrap();
             let mut tables = [table.processes.as_ptr(), table.next.as_ptr()];
             tables.sort_unstable();
             rooms.push((tables, table.pids.as_ptr(), table.listing.as_ptr()));
