@@ -146,22 +146,18 @@ struct Watched {
 }
 
 impl Watched {
-    fn watch<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        result.inspect_err(|error| {
-            self.reader_gone.fetch_or(error.kind() == io::ErrorKind::BrokenPipe, Ordering::Relaxed);
-        })
+    fn note(&self, error: &io::Error) {
+        self.reader_gone.fetch_or(error.kind() == io::ErrorKind::BrokenPipe, Ordering::Relaxed);
     }
 }
 
 impl Write for Watched {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes);
-        self.watch(written)
+        self.to.write(bytes).inspect_err(|error| self.note(error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let flushed = self.to.flush();
-        self.watch(flushed)
+        self.to.flush().inspect_err(|error| self.note(error))
     }
 }
 
@@ -180,7 +176,8 @@ pub(super) struct Output {
     /// Of the terminal that a table is for.
     width: Option<u16>,
     publish: Option<Publish>,
-    rows: u64,
+    /// Rows so far.
+    pub(super) rows: u64,
 }
 
 type Out = BufWriter<Watched>;
@@ -249,11 +246,6 @@ impl Output {
     pub(super) fn write(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
         self.rows += batch.num_rows() as u64;
         or_gone(&self.reader_gone, self.sink.write(batch))
-    }
-
-    /// Rows so far.
-    pub(super) fn rows(&self) -> u64 {
-        self.rows
     }
 
     /// Writes the remaining bytes and gives a file its name.
