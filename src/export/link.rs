@@ -10,7 +10,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use super::error::ExportError;
 
 /// An export fails when its endpoint could not be connected to within this time.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An export fails when it was not answered within this time.
 pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 

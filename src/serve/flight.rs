@@ -32,7 +32,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::trace::{self, TracedBatches};
 use crate::query::Engine;
-use ticket::Statement;
+use ticket::Handle;
 
 /// The type of every Flight SQL command begins with this.
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
@@ -80,11 +80,11 @@ impl FlightService for Flight {
             Command::CommandStatementQuery(query) => {
                 no_transaction(query.transaction_id.as_ref())?;
                 let schema = self.plan("GetFlightInfo", &query.query).await?;
-                let statement_handle = Statement::Query(query.query).encode();
+                let statement_handle = Handle::Query.encode(&query.query);
                 (schema, TicketStatementQuery { statement_handle }.as_any())
             }
             Command::CommandPreparedStatementQuery(query) => {
-                let sql = Statement::prepared(&query.prepared_statement_handle)?;
+                let sql = Handle::Prepared.decode(&query.prepared_statement_handle)?;
                 (self.plan("GetFlightInfo", &sql).await?, query.as_any())
             }
             other => (catalog::answer(other.clone())?.schema(), other.into_any()),
@@ -107,7 +107,7 @@ impl FlightService for Flight {
         let schema = match descriptor_command(&request.into_inner())? {
             Command::CommandStatementQuery(query) => self.plan("GetSchema", &query.query).await?,
             Command::CommandPreparedStatementQuery(query) => {
-                self.plan("GetSchema", &Statement::prepared(&query.prepared_statement_handle)?).await?
+                self.plan("GetSchema", &Handle::Prepared.decode(&query.prepared_statement_handle)?).await?
             }
             other => catalog::answer(other)?.schema(),
         };
@@ -116,9 +116,11 @@ impl FlightService for Flight {
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let batches = match decode_command("ticket", &request.into_inner().ticket)? {
-            Command::TicketStatementQuery(ticket) => self.execute(Statement::query(&ticket.statement_handle)?).await?,
+            Command::TicketStatementQuery(ticket) => {
+                self.execute(Handle::Query.decode(&ticket.statement_handle)?).await?
+            }
             Command::CommandPreparedStatementQuery(query) => {
-                self.execute(Statement::prepared(&query.prepared_statement_handle)?).await?
+                self.execute(Handle::Prepared.decode(&query.prepared_statement_handle)?).await?
             }
             Command::CommandStatementQuery(_) => {
                 return Err(Status::invalid_argument(
@@ -151,7 +153,7 @@ impl FlightService for Flight {
                 no_transaction(request.transaction_id.as_ref())?;
                 let schema = self.plan(CREATE_PREPARED_STATEMENT, &request.query).await?;
                 let result = ActionCreatePreparedStatementResult {
-                    prepared_statement_handle: Statement::Prepared(request.query).encode(),
+                    prepared_statement_handle: Handle::Prepared.encode(&request.query),
                     dataset_schema: schema_bytes(&schema)?,
                     parameter_schema: schema_bytes(&Schema::empty())?,
                 };
@@ -160,7 +162,7 @@ impl FlightService for Flight {
             }
             CLOSE_PREPARED_STATEMENT => {
                 let request: ActionClosePreparedStatementRequest = action_body(&action)?;
-                Statement::prepared(&request.prepared_statement_handle)?;
+                Handle::Prepared.decode(&request.prepared_statement_handle)?;
                 Ok(Response::new(stream::empty().boxed()))
             }
             other => Err(Status::unimplemented(format!(
@@ -185,7 +187,7 @@ impl FlightService for Flight {
 impl Flight {
     /// The schema of the statement's result.
     async fn plan(&self, method: &'static str, sql: &str) -> Result<SchemaRef, Status> {
-        let work = async { Ok(self.engine.prepare(sql).await?.schema()) };
+        let work = async { Ok(self.engine.prepare(sql).await?) };
         trace::within(&trace::query(method, sql), work).await
     }
 
@@ -194,7 +196,7 @@ impl Flight {
         let span = trace::query("DoGet", &sql);
         let batches = trace::within(&span, async { Ok(self.engine.execute(&sql).await?) }).await?;
         let schema = batches.schema();
-        Ok((schema, TracedBatches::new(batches.map_err(Status::from).boxed(), span).boxed()))
+        Ok((schema, TracedBatches { batches: batches.map_err(Status::from).boxed(), span, rows: 0 }.boxed()))
     }
 
     fn encode(&self, (schema, batches): Batches) -> Answers<FlightData> {
