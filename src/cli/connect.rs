@@ -108,13 +108,13 @@ impl Target {
     }
 
     fn address(&self) -> Result<String, UsageError> {
-        let named = || VARIABLES.into_iter().find_map(|name| Some((name, env::var(name).ok()?)));
-        match (&self.address, named()) {
-            (Some(address), _) => Ok(address.clone()),
-            (None, Some((name, text))) => host_and_port(&text)
-                .map_err(|wanted| UsageError(format!("environment variable {name}: {wanted}, found {text:?}"))),
-            (None, None) => Ok(DEFAULT_ADDRESS.to_owned()),
+        if let Some(address) = &self.address {
+            return Ok(address.clone());
         }
+        let named = VARIABLES.into_iter().find_map(|name| Some((name, env::var(name).ok()?)));
+        let Some((name, text)) = named else { return Ok(DEFAULT_ADDRESS.to_owned()) };
+        host_and_port(&text)
+            .map_err(|wanted| UsageError(format!("environment variable {name}: {wanted}, found {text:?}")))
     }
 }
 

@@ -139,12 +139,9 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Vec<Problem>> {
 /// Reads the value of a variable or a flag: as TOML if it is valid TOML, else as text.
 pub(super) fn parse_literal(place: &Place, text: &str) -> Node {
     let mut problems = Vec::new();
-    let node = match DeValue::parse(text) {
-        Ok(value) => convert(&value, &|_| place.clone(), &mut problems),
-        Err(_) => Node { place: place.clone(), value: Value::Text(text.to_owned()), raw: None },
-    };
-    let node = if problems.is_empty() { node } else { Node { value: Value::Text(text.to_owned()), ..node } };
-    Node { raw: Some(text.to_owned()), ..node }
+    let value = DeValue::parse(text).map(|value| convert(&value, &|_| place.clone(), &mut problems).value).ok();
+    let value = value.filter(|_| problems.is_empty()).unwrap_or_else(|| Value::Text(text.to_owned()));
+    Node { place: place.clone(), value, raw: Some(text.to_owned()) }
 }
 
 /// Tables within each other along `path`, whose keys are separated by `separator`, with `node` at its end.

@@ -117,9 +117,10 @@ impl Instrument {
 
 impl Part {
     fn observe(&self, batch: &RecordBatch, now: i64, sink: &mut impl FnMut(f64, &[KeyValue])) {
+        let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
         let values = batch.column(self.column);
         for row in newest_rows(self.table, batch) {
-            let fresh = time(batch, row).is_some_and(|time| now.saturating_sub(time) <= AGE_MAX_US);
+            let fresh = times.is_some_and(|times| now.saturating_sub(times.value(row)) <= AGE_MAX_US);
             let Some(value) = number(values, row).filter(|_| fresh) else { continue };
             let Some(attributes) = self.attributes(batch, row) else { continue };
             sink(value / self.divisor, &attributes);
@@ -152,10 +153,6 @@ fn newest_rows(table: &Table, batch: &RecordBatch) -> Vec<usize> {
     let mut seen = HashSet::new();
     let series = |row: usize| keys.iter().filter_map(|keys| keys.get(row).copied()).collect::<Vec<i32>>();
     (0..batch.num_rows()).rev().filter(|row| seen.insert(series(*row))).collect()
-}
-
-fn time(batch: &RecordBatch, row: usize) -> Option<i64> {
-    batch.column(0).as_primitive_opt::<TimestampMicrosecondType>().map(|times| times.value(row))
 }
 
 fn number(values: &ArrayRef, row: usize) -> Option<f64> {

@@ -74,10 +74,8 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
                 return Err(invalid_field("bucket", message));
             }
         }
-        let mut filters = Vec::with_capacity(request.labels.len());
-        for (name, value) in request.labels {
-            filters.push((labels.find("labels", &name)?, value));
-        }
+        let filters = request.labels.into_iter().map(|(name, value)| Ok((labels.find("labels", &name)?, value)));
+        let filters = filters.collect::<Result<_, Status>>()?;
         let group_by = match request.group_by {
             None => labels.known,
             Some(LabelNames { names }) => labels.each_once("group_by", &names)?,
@@ -154,10 +152,8 @@ impl Aggregation {
         let mut next = || columns.next().ok_or_else(|| Status::internal("an aggregate is missing in the result"));
         let times = convert(next()?, &DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into())))?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
-        let mut labels = Vec::with_capacity(self.group_by.len());
-        for label in &self.group_by {
-            labels.push((label.name, rows::text(next()?)?));
-        }
+        let labels = self.group_by.iter().map(|label| Ok((label.name, rows::text(next()?)?)));
+        let labels = labels.collect::<Result<Vec<_>, Status>>()?;
         let mut values = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             values.push(Values {
