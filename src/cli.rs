@@ -150,11 +150,14 @@ fn in_one_line(error: &anyhow::Error) -> String {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    match error {
-        error if error.is::<ConfigError>() => EXIT_CONFIG,
-        error if error.is::<UsageError>() => EXIT_USAGE,
-        error if error.is::<ConnectError>() => EXIT_UNAVAILABLE,
-        _ => EXIT_FAILURE,
+    if error.is::<ConfigError>() {
+        EXIT_CONFIG
+    } else if error.is::<UsageError>() {
+        EXIT_USAGE
+    } else if error.is::<ConnectError>() {
+        EXIT_UNAVAILABLE
+    } else {
+        EXIT_FAILURE
     }
 }
 

@@ -87,21 +87,13 @@ enum CollectorAction {
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[repr(i32)]
 enum Scheduling {
     /// Like any other thread
     #[default]
-    Other,
+    Other = proto::Scheduling::Other as i32,
     /// Before all ordinary threads; needs `CAP_SYS_NICE` or `RLIMIT_RTPRIO`
-    Fifo,
-}
-
-impl From<Scheduling> for proto::Scheduling {
-    fn from(scheduling: Scheduling) -> proto::Scheduling {
-        match scheduling {
-            Scheduling::Other => proto::Scheduling::Other,
-            Scheduling::Fifo => proto::Scheduling::Fifo,
-        }
-    }
+    Fifo = proto::Scheduling::Fifo as i32,
 }
 
 /// Does it and prints the collector after it.
@@ -113,14 +105,13 @@ pub fn run(collector: &Collector) -> anyhow::Result<()> {
     let (name, done, action) = match collector.action.clone() {
         CollectorAction::List { format } => return list(target, format),
         CollectorAction::Start { name, interval, metrics, force, scheduling } => {
-            let interval = Some(interval.try_into()?);
-            let scheduling = proto::Scheduling::from(scheduling).into();
+            let (interval, scheduling) = (Some(interval.try_into()?), scheduling as i32);
             (name, "started", Action::Start(StartCollector { interval, families: metrics, force, scheduling }))
         }
         CollectorAction::Stop { name } => (name, "stopped", Action::Stop(StopCollector {})),
         CollectorAction::Set { name, interval, metrics, force, scheduling } => {
             let interval = interval.map(TryInto::try_into).transpose()?;
-            let scheduling = scheduling.map_or(proto::Scheduling::Unspecified, Into::into).into();
+            let scheduling = scheduling.map_or(proto::Scheduling::Unspecified as i32, |one| one as i32);
             (name, "changed", Action::Retune(RetuneCollector { interval, families: metrics, force, scheduling }))
         }
     };

@@ -51,11 +51,13 @@ impl Counter for f64 {
 
 /// How much a counter grew from `before` to `after`.
 fn step<C: Counter>(before: C, after: C) -> C {
-    match after {
+    if after >= before {
         // Only values that are no counters saturate: a real counter never spans half of the integers.
-        _ if after >= before => after.sub_checked(before).unwrap_or(C::MAX_TOTAL_ORDER),
-        _ if after > C::ZERO => after,
-        _ => C::ZERO,
+        after.sub_checked(before).unwrap_or(C::MAX_TOTAL_ORDER)
+    } else if after > C::ZERO {
+        after
+    } else {
+        C::ZERO
     }
 }
 
