@@ -102,7 +102,8 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, ExportError> {
     let wrong = |reason: String| {
         let expected =
             "expected a level (off, error, warn, info, debug, trace) or a list such as warn,kymo::store=debug";
-        ExportError::Filter { filter: filter.into(), reason: format!("{reason}; {expected}") }
+        let reason = format!("{reason}; {expected}");
+        ExportError::Setting { setting: "log filter", text: filter.into(), reason }
     };
     let is_bare = |word: &&str| !word.is_empty() && !word.contains(['=', '[', ']', '{', '}']);
     let mut bare = filter.split(',').map(str::trim).filter(is_bare);

@@ -102,15 +102,9 @@ impl Destination {
 /// or a device is written directly.
 fn create(path: &Path) -> anyhow::Result<(File, Option<Publish>)> {
     let direct = fs::metadata(path).is_ok_and(|found| !found.is_file());
-    let partial = if direct { path.to_owned() } else { partial_path(path) };
+    let partial = if direct { path.to_owned() } else { path.with_added_extension("partial") };
     let file = File::create(&partial).with_context(|| format!("create {}", partial.display()))?;
     Ok((file, (!direct).then(|| Publish { partial, path: path.to_owned(), done: false })))
-}
-
-fn partial_path(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    path.with_file_name(name)
 }
 
 /// Gives a complete file its name, and removes one that is not complete.
