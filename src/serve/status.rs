@@ -2,12 +2,13 @@
 
 use super::operator::DaemonStatus;
 use super::proto::{
-    AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, Listener, Losses, StoreStatus, UnavailableFamily,
+    self, AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, Listener, Losses, StoreStatus,
+    UnavailableFamily,
 };
 use super::wire;
 use crate::alert::status::RuleStatus;
 use crate::collector::CollectorStatus;
-use crate::sampler::Totals;
+use crate::sampler::{Scheduling, Totals};
 
 impl From<CollectorStatus> for Collector {
     fn from(status: CollectorStatus) -> Self {
@@ -31,7 +32,10 @@ impl From<CollectorStatus> for Collector {
             last_error: health.last_error.unwrap_or_default(),
             unavailable: unavailable.collect(),
             warnings,
-            scheduling: wire::scheduling(settings.scheduling).into(),
+            scheduling: match settings.scheduling {
+                Scheduling::Other => proto::Scheduling::Other.into(),
+                Scheduling::Fifo => proto::Scheduling::Fifo.into(),
+            },
         }
     }
 }

@@ -53,14 +53,6 @@ pub(super) fn positive_duration(
     Err(invalid_field(field, format!("{duration:?}: {problem}")))
 }
 
-/// How a thread is scheduled.
-pub(super) fn scheduling(scheduling: Scheduling) -> proto::Scheduling {
-    match scheduling {
-        Scheduling::Other => proto::Scheduling::Other,
-        Scheduling::Fifo => proto::Scheduling::Fifo,
-    }
-}
-
 /// How a thread is to be scheduled; `None` if unspecified.
 pub(super) fn checked_scheduling(field: &'static str, value: i32) -> Result<Option<Scheduling>, Status> {
     match proto::Scheduling::try_from(value) {

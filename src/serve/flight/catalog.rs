@@ -1,6 +1,5 @@
 //! The answers to Flight SQL commands about the database: catalogs, schemas, tables, keys.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -87,9 +86,8 @@ fn described(table: &Table) -> Schema {
             ("IS_SEARCHABLE", "1".to_owned()),
             ("REMARKS", remarks),
         ];
-        let metadata: HashMap<String, String> =
-            metadata.into_iter().map(|(key, value)| (format!("ARROW:FLIGHT:SQL:{key}"), value)).collect();
-        field.as_ref().clone().with_metadata(metadata)
+        let metadata = metadata.map(|(key, value)| (format!("ARROW:FLIGHT:SQL:{key}"), value));
+        field.as_ref().clone().with_metadata(metadata.into())
     });
     Schema::new(fields.collect::<Vec<_>>())
 }
