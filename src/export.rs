@@ -22,7 +22,7 @@ use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
@@ -154,35 +154,27 @@ impl Telemetry {
     /// Exports the newest values and the waiting spans, then ends the exports. Returns after `within` at the latest; what
     /// was not delivered by then is lost.
     pub fn shutdown(mut self, within: Duration) {
-        let deadline = Instant::now() + within;
-        let (done, waiting) = mpsc::channel();
+        let (running, ended) = mpsc::channel();
         // Each on a thread of its own: a dead endpoint of one must not use up the time of the other.
         if let Some(metrics) = self.metrics.take() {
-            end(move || drop(metrics.shutdown_with_timeout(within)), done.clone());
+            end(move || drop(metrics.shutdown_with_timeout(within)), running.clone());
         }
         if let Some(traces) = self.traces.take() {
-            end(move || drop(traces.shutdown_with_timeout(within)), done.clone());
+            end(move || drop(traces.shutdown_with_timeout(within)), running.clone());
         }
-        drop(done);
-        loop {
-            match waiting.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(()) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    tracing::warn!("telemetry was not delivered within {within:?} and is given up");
-                    break;
-                }
-            }
+        drop(running);
+        // The channel ends with the last of the threads.
+        if ended.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("telemetry was not delivered within {within:?} and is given up");
         }
     }
 }
 
-/// Runs `work` on a thread of its own and then signals `done`. If there is no thread, the work is not done.
-fn end(work: impl FnOnce() + Send + 'static, done: mpsc::Sender<()>) {
+/// Runs `work` on a thread of its own, which keeps `running` until then. If there is no thread, the work is not done.
+fn end(work: impl FnOnce() + Send + 'static, running: mpsc::Sender<()>) {
     let run = move || {
         work();
-        // The receiver is gone if the time is up.
-        let _ = done.send(());
+        drop(running);
     };
     if let Err(error) = thread::Builder::new().name("kymo-export-end".into()).spawn(run) {
         tracing::warn!("end telemetry: start a thread: {error}");
