@@ -8,7 +8,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
     TableProvider,
 };
-use datafusion::common::{DataFusionError, Result, TableReference};
+use datafusion::common::{Result, TableReference};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
@@ -16,7 +16,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 
@@ -107,8 +107,7 @@ impl Session {
 
     /// The rows of an optimized plan.
     pub(super) async fn execute(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let physical: Arc<dyn ExecutionPlan> =
-            self.state.query_planner().create_physical_plan(plan, &self.state).await?;
+        let physical = self.state.query_planner().create_physical_plan(plan, &self.state).await?;
         let context = TaskContext::from(&self.state).with_runtime(Arc::clone(&self.runtime));
         execute_stream(physical, Arc::new(context))
     }
@@ -140,7 +139,7 @@ impl SchemaProvider for Tables {
         FAMILIES.iter().map(|family| family.name().to_owned()).collect()
     }
 
-    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let view = FamilyId::find(name).map(|family| Arc::clone(&self.0.tables[family]));
         Ok(view.map(|view| Arc::new(SqlTable::new(view)) as Arc<dyn TableProvider>))
     }
