@@ -171,7 +171,7 @@ fn text(labels: &ArrayRef, row: usize) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
     use crate::batch::to_batch;
@@ -339,11 +339,9 @@ mod tests {
 
     #[test]
     fn names_of_the_conventions_are_used_as_they_say_and_all_others_are_kymos_own() {
-        let conventions: BTreeMap<_, _> =
-            CONVENTIONS.iter().map(|(name, unit, shape)| (*name, (*unit, *shape))).collect();
         for instrument in INSTRUMENTS.iter().filter(|instrument| !instrument.name.starts_with("kymo.")) {
-            let expected = conventions.get(instrument.name).copied();
-            assert_eq!(expected, Some((instrument.unit, instrument.shape)), "{}", instrument.name);
+            let expected = CONVENTIONS.iter().find(|(name, ..)| *name == instrument.name);
+            assert_eq!(expected, Some(&(instrument.name, instrument.unit, instrument.shape)), "{}", instrument.name);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Status};
 
 use super::aggregate::Aggregation;
 use super::error::{invalid_field, within};
@@ -15,7 +15,8 @@ use super::proto::{
     ControlCollectorResponse, FlushRequest, FlushResponse, GetMetricsRequest, GetMetricsResponse, GetStatusRequest,
     GetStatusResponse, ListAlertsRequest, ListAlertsResponse, ListCollectorsRequest, ListCollectorsResponse,
 };
-use super::{rows, trace, wire};
+use super::trace::{self, Reply};
+use super::{rows, wire};
 use crate::collector::{NAME_LENGTH_MAX, RetuneCollector, StartCollector, sampled};
 use crate::query::Engine;
 use crate::words::list;
@@ -29,7 +30,7 @@ pub(super) struct Control<O> {
 
 #[tonic::async_trait]
 impl<O: Operator> MetricsService for Control<O> {
-    async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
+    async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Reply<GetMetricsResponse> {
         let work = async {
             let name = request.into_inner().collector;
             known_name("collector", &name)?;
@@ -40,10 +41,7 @@ impl<O: Operator> MetricsService for Control<O> {
         trace::control("GetMetrics", work).await
     }
 
-    async fn list_collectors(
-        &self,
-        _: Request<ListCollectorsRequest>,
-    ) -> Result<Response<ListCollectorsResponse>, Status> {
+    async fn list_collectors(&self, _: Request<ListCollectorsRequest>) -> Reply<ListCollectorsResponse> {
         let work = async {
             let collectors = self.operator.list_collectors().await?.into_iter().map(Collector::from).collect();
             Ok(ListCollectorsResponse { collectors })
@@ -51,10 +49,7 @@ impl<O: Operator> MetricsService for Control<O> {
         trace::control("ListCollectors", work).await
     }
 
-    async fn control_collector(
-        &self,
-        request: Request<ControlCollectorRequest>,
-    ) -> Result<Response<ControlCollectorResponse>, Status> {
+    async fn control_collector(&self, request: Request<ControlCollectorRequest>) -> Reply<ControlCollectorResponse> {
         let work = async {
             let operator = &self.operator;
             let status = match Change::try_from(request.into_inner())? {
@@ -71,10 +66,7 @@ impl<O: Operator> MetricsService for Control<O> {
         trace::control("ControlCollector", work).await
     }
 
-    async fn aggregate_metrics(
-        &self,
-        request: Request<AggregateMetricsRequest>,
-    ) -> Result<Response<AggregateMetricsResponse>, Status> {
+    async fn aggregate_metrics(&self, request: Request<AggregateMetricsRequest>) -> Reply<AggregateMetricsResponse> {
         let work = async {
             let rows = Aggregation::try_from(request.into_inner())?.run(&self.engine).await?;
             Ok(AggregateMetricsResponse { rows })
@@ -82,11 +74,11 @@ impl<O: Operator> MetricsService for Control<O> {
         trace::control("AggregateMetrics", work).await
     }
 
-    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Reply<GetStatusResponse> {
         trace::control("GetStatus", async { Ok(self.operator.status().await?.into()) }).await
     }
 
-    async fn flush(&self, _: Request<FlushRequest>) -> Result<Response<FlushResponse>, Status> {
+    async fn flush(&self, _: Request<FlushRequest>) -> Reply<FlushResponse> {
         let work = async {
             let flushed = self.operator.flush().await?;
             Ok(FlushResponse { files: flushed.files.len() as u64, rows: flushed.rows })
@@ -97,7 +89,7 @@ impl<O: Operator> MetricsService for Control<O> {
 
 #[tonic::async_trait]
 impl<O: Operator> AlertService for Control<O> {
-    async fn list_alerts(&self, _: Request<ListAlertsRequest>) -> Result<Response<ListAlertsResponse>, Status> {
+    async fn list_alerts(&self, _: Request<ListAlertsRequest>) -> Reply<ListAlertsResponse> {
         let work = async {
             let rules = self.operator.alerts().await?.into_iter().map(AlertRule::from).collect();
             Ok(ListAlertsResponse { rules })

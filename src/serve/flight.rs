@@ -30,7 +30,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::trace::{self, TracedBatches};
+use super::trace::{self, Reply, TracedBatches};
 use crate::query::Engine;
 use ticket::Handle;
 
@@ -61,20 +61,17 @@ impl FlightService for Flight {
     type DoExchangeStream = Answers<FlightData>;
 
     /// Accepts every client: only those on this host can reach the server.
-    async fn handshake(
-        &self,
-        _: Request<Streaming<HandshakeRequest>>,
-    ) -> Result<Response<Self::HandshakeStream>, Status> {
+    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Reply<Self::HandshakeStream> {
         let accepted = HandshakeResponse { protocol_version: 0, payload: Bytes::new() };
         Ok(Response::new(stream::iter([Ok(accepted)]).boxed()))
     }
 
     /// Lists nothing: tables are found by `CommandGetTables`.
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+    async fn list_flights(&self, _: Request<Criteria>) -> Reply<Self::ListFlightsStream> {
         Ok(Response::new(stream::empty().boxed()))
     }
 
-    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Reply<FlightInfo> {
         let descriptor = request.into_inner();
         let (schema, ticket) = match descriptor_command(&descriptor)? {
             Command::CommandStatementQuery(query) => {
@@ -99,11 +96,11 @@ impl FlightService for Flight {
         Ok(Response::new(info))
     }
 
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Reply<PollInfo> {
         Err(Status::unimplemented("PollFlightInfo is not offered: use GetFlightInfo and DoGet"))
     }
 
-    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Reply<SchemaResult> {
         let schema = match descriptor_command(&request.into_inner())? {
             Command::CommandStatementQuery(query) => self.plan("GetSchema", &query.query).await?,
             Command::CommandPreparedStatementQuery(query) => {
@@ -114,7 +111,7 @@ impl FlightService for Flight {
         Ok(Response::new(SchemaResult { schema: schema_bytes(&schema)? }))
     }
 
-    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+    async fn do_get(&self, request: Request<Ticket>) -> Reply<Self::DoGetStream> {
         let batches = match decode_command("ticket", &request.into_inner().ticket)? {
             Command::TicketStatementQuery(ticket) => {
                 self.execute(Handle::Query.decode(&ticket.statement_handle)?).await?
@@ -135,17 +132,17 @@ impl FlightService for Flight {
         Ok(Response::new(self.encode(batches)))
     }
 
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Reply<Self::DoPutStream> {
         Err(Status::unimplemented(
             "kymo answers queries only: it takes no updates and no data, and prepared statements have no parameters",
         ))
     }
 
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Reply<Self::DoExchangeStream> {
         Err(Status::unimplemented("DoExchange is not offered: kymo answers queries only"))
     }
 
-    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+    async fn do_action(&self, request: Request<Action>) -> Reply<Self::DoActionStream> {
         let action = request.into_inner();
         match action.r#type.as_str() {
             CREATE_PREPARED_STATEMENT => {
@@ -172,7 +169,7 @@ impl FlightService for Flight {
         }
     }
 
-    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+    async fn list_actions(&self, _: Request<Empty>) -> Reply<Self::ListActionsStream> {
         let action = |name: &str, description: &str| {
             Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() })
         };

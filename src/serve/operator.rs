@@ -20,6 +20,8 @@ pub type Answer<T> = Result<T, OperatorError>;
 /// Requests are as clients sent them, apart from their form: the operator checks them against the rules and against its
 /// own state. Every method may be called from many tasks at once. A client that goes away drops the future; a change that
 /// was begun is then still completed or not made at all.
+///
+/// While the daemon starts or stops, an answer may be [`OperatorError::Unavailable`].
 pub trait Operator: Send + Sync + 'static {
     /// Starts a collector.
     ///
@@ -41,9 +43,6 @@ pub trait Operator: Send + Sync + 'static {
     fn retune_collector(&self, retune: RetuneCollector) -> impl Future<Output = Answer<CollectorStatus>> + Send;
 
     /// The collectors that run, in the order of their names.
-    ///
-    /// # Errors
-    /// [`OperatorError::Unavailable`] while the daemon starts or stops.
     fn list_collectors(&self) -> impl Future<Output = Answer<Vec<CollectorStatus>>> + Send;
 
     /// The newest rows of each family of a collector, in the schema of [`Table::schema`](crate::record::Table::schema).
@@ -54,9 +53,6 @@ pub trait Operator: Send + Sync + 'static {
     fn latest(&self, collector: &str) -> impl Future<Output = Answer<Vec<(FamilyId, RecordBatch)>>> + Send;
 
     /// What the daemon is and does.
-    ///
-    /// # Errors
-    /// [`OperatorError::Unavailable`] while the daemon starts or stops.
     fn status(&self) -> impl Future<Output = Answer<DaemonStatus>> + Send;
 
     /// Writes all rows in memory to files and waits until these are published.
@@ -66,9 +62,6 @@ pub trait Operator: Send + Sync + 'static {
     fn flush(&self) -> impl Future<Output = Answer<Flushed>> + Send;
 
     /// The alert rules with their states, in the order of the configuration.
-    ///
-    /// # Errors
-    /// [`OperatorError::Unavailable`] while the daemon starts or stops.
     fn alerts(&self) -> impl Future<Output = Answer<Vec<RuleStatus>>> + Send;
 }
 

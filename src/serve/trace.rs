@@ -10,14 +10,14 @@ use tonic::{Response, Status};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
+/// What a call is answered with.
+pub(super) type Reply<T> = Result<Response<T>, Status>;
+
 /// A span has at most this much of its statement.
 const SQL_BYTES_MAX: usize = 1024;
 
 /// Answers one control call, in a span of its own.
-pub(super) async fn control<T>(
-    method: &'static str,
-    work: impl Future<Output = Result<T, Status>>,
-) -> Result<Response<T>, Status> {
+pub(super) async fn control<T>(method: &'static str, work: impl Future<Output = Result<T, Status>>) -> Reply<T> {
     let span = info_span!(
         "control",
         otel.kind = "server",
