@@ -67,9 +67,9 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Record this host until SIGTERM or Ctrl-C
-    Run(Run),
+    Run(Configured),
     /// Validate a configuration and print the result
-    Check(Check),
+    Check(Configured),
     /// Run a SQL query on a daemon or a data folder
     Query(query::Query),
     /// Show the state of the daemon and what it has lost
@@ -86,7 +86,7 @@ pub enum Command {
     Verify(verify::Verify),
 }
 
-/// Where the configuration comes from.
+/// Where the configuration of `kymo run` and `kymo check` comes from.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Without -c, defaults apply. Precedence, lowest first: defaults, file, environment,
@@ -107,30 +107,6 @@ pub struct Configured {
         value_name = "ADDRESS"
     )]
     pub address: Option<String>,
-}
-
-/// `kymo run`.
-#[derive(Args, Clone, Debug)]
-pub struct Run {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub configured: Configured,
-}
-
-/// `kymo check`.
-#[derive(Args, Clone, Debug)]
-pub struct Check {
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub configured: Configured,
-}
-
-impl Run {
-    /// The configuration's sources.
-    #[must_use]
-    pub fn sources(&self) -> Sources {
-        self.configured.sources()
-    }
 }
 
 impl Configured {
@@ -201,17 +177,19 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    fn unread() -> anyhow::Error {
+        ConfigError::Read { path: "k".into(), source: io::Error::other("no luck") }.into()
+    }
+
     #[test]
     fn causes_are_told_once() {
-        let read = ConfigError::Read { path: "k".into(), source: io::Error::other("no luck") };
-        assert_eq!(in_one_line(&anyhow!(read)), "read configuration k: no luck");
+        assert_eq!(in_one_line(&unread()), "read configuration k: no luck");
         assert_eq!(in_one_line(&anyhow!("why").context("what")), "what: why");
     }
 
     #[test]
     fn errors_have_their_exit_codes() {
-        let read = ConfigError::Read { path: "k".into(), source: io::Error::other("no luck") };
-        assert_eq!(exit_code(&anyhow!(read)), EXIT_CONFIG);
+        assert_eq!(exit_code(&unread()), EXIT_CONFIG);
         assert_eq!(exit_code(&anyhow!(UsageError(String::new()))), EXIT_USAGE);
         assert_eq!(exit_code(&anyhow!("any")), EXIT_FAILURE);
         assert!(anyhow!(io::Error::from(io::ErrorKind::BrokenPipe)).context("write").chain().any(is_broken_pipe));

@@ -304,8 +304,7 @@ fn resolve_families(names: &[String]) -> (Vec<FamilyId>, Vec<CollectorError>) {
 }
 
 /// Whether a collector can have this name.
-#[must_use]
-pub fn is_name(name: &str) -> bool {
+fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     name.len() <= NAME_LENGTH_MAX
         && name.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
@@ -326,9 +325,12 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     fn start(name: &str, interval: Duration, families: &[&str]) -> StartCollector {
-        let families = families.iter().map(|name| (*name).to_owned()).collect();
-        StartCollector { name: name.to_owned(), interval, families, ..StartCollector::default() }
+        StartCollector { name: name.to_owned(), interval, families: names(families), ..StartCollector::default() }
     }
 
     fn cpu() -> CollectorSettings {
@@ -398,10 +400,7 @@ mod tests {
         let retune = |change: RetuneCollector| change.check(&all[0], &all);
         let slower = retune(RetuneCollector { interval: Some(20 * MS), ..Default::default() }).unwrap();
         assert_eq!(slower, CollectorSettings { interval: 20 * MS, ..cpu() });
-        let families = |names: &[&str]| RetuneCollector {
-            families: names.iter().map(|name| (*name).to_owned()).collect(),
-            ..Default::default()
-        };
+        let families = |families: &[&str]| RetuneCollector { families: names(families), ..Default::default() };
         assert_eq!(retune(families(&["memory"])).unwrap().families[0].name(), "memory");
         let owner = "burst".to_owned();
         let disk = FamilyId::find("disk").unwrap();

@@ -17,7 +17,6 @@ mod section;
 mod tree;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -135,19 +134,8 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// What was read is wrong.
-    #[error("{}", Lines(.0))]
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Wrong(Vec<Problem>),
-}
-
-struct Lines<'a>(&'a [Problem]);
-
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            write!(formatter, "{}{problem}", if index == 0 { "" } else { "\n" })?;
-        }
-        Ok(())
-    }
 }
 
 /// Reads and checks the configuration. Starts and changes nothing.
@@ -190,11 +178,10 @@ fn read_file(path: &Path) -> io::Result<String> {
 /// The keys that the environment sets, and the names of ignored variables, both in the order of the names. `known` has the
 /// paths of all keys, with [`DOT`]s.
 fn variables(all: &[(OsString, OsString)], known: &[String], report: &Report) -> (Vec<Node>, Vec<String>) {
-    let mut ours: Vec<_> = all
-        .iter()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
-        .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX) && !COMMAND_LINE_VARIABLES.contains(&name.as_str()))
-        .collect();
+    let is_ours =
+        |(name, _): &(String, _)| name.starts_with(VARIABLE_PREFIX) && !COMMAND_LINE_VARIABLES.contains(&name.as_str());
+    let all = all.iter().map(|(name, value)| (name.to_string_lossy().into_owned(), value));
+    let mut ours: Vec<_> = all.filter(is_ours).collect();
     ours.sort();
     let (mut nodes, mut ignored) = (Vec::new(), Vec::new());
     for (name, value) in ours {
@@ -238,15 +225,15 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
     let log_filter = section::log(&mut root);
     root.finish();
 
-    let storage = storage?;
+    let (store, flush_interval, drain_interval) = storage?;
     Some(Settings {
         context: Context { roots: roots?, processes: processes? },
         collectors,
         rules,
         notifiers,
-        store: storage.store,
-        flush_interval: storage.flush_interval,
-        drain_interval: storage.drain_interval,
+        store,
+        flush_interval,
+        drain_interval,
         query: query?,
         serve: serve?,
         tracing: tracing?,

@@ -22,7 +22,7 @@ use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
@@ -38,8 +38,8 @@ use link::Link;
 use losses::LostExports;
 
 pub use error::ExportError;
-pub use link::{CONNECT_TIMEOUT, EXPORT_TIMEOUT, check_endpoint};
-pub use trace::{SPANS_WAITING_MAX, TracingSettings};
+pub use link::{EXPORT_TIMEOUT, check_endpoint};
+pub use trace::TracingSettings;
 
 /// Where metrics go, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +102,8 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, ExportError> {
     let wrong = |reason: String| {
         let expected =
             "expected a level (off, error, warn, info, debug, trace) or a list such as warn,kymo::store=debug";
-        ExportError::Filter { filter: filter.into(), reason: format!("{reason}; {expected}") }
+        let reason = format!("{reason}; {expected}");
+        ExportError::Setting { setting: "log filter", text: filter.into(), reason }
     };
     let is_bare = |word: &&str| !word.is_empty() && !word.contains(['=', '[', ']', '{', '}']);
     let mut bare = filter.split(',').map(str::trim).filter(is_bare);
@@ -150,44 +151,30 @@ impl Telemetry {
         self.losses.clone()
     }
 
-    /// How many metric exports and spans did not reach their endpoint.
-    #[must_use]
-    pub fn exports_lost(&self) -> u64 {
-        self.losses.count()
-    }
-
     /// Exports the newest values and the waiting spans, then ends the exports. Returns after `within` at the latest; what
     /// was not delivered by then is lost.
     pub fn shutdown(mut self, within: Duration) {
-        let deadline = Instant::now() + within;
-        let (done, waiting) = mpsc::channel();
+        let (running, ended) = mpsc::channel();
         // Each on a thread of its own: a dead endpoint of one must not use up the time of the other.
         if let Some(metrics) = self.metrics.take() {
-            end(move || drop(metrics.shutdown_with_timeout(within)), done.clone());
+            end(move || drop(metrics.shutdown_with_timeout(within)), running.clone());
         }
         if let Some(traces) = self.traces.take() {
-            end(move || drop(traces.shutdown_with_timeout(within)), done.clone());
+            end(move || drop(traces.shutdown_with_timeout(within)), running.clone());
         }
-        drop(done);
-        loop {
-            match waiting.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(()) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    tracing::warn!("telemetry was not delivered within {within:?} and is given up");
-                    break;
-                }
-            }
+        drop(running);
+        // The channel ends with the last of the threads.
+        if ended.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("telemetry was not delivered within {within:?} and is given up");
         }
     }
 }
 
-/// Runs `work` on a thread of its own and then signals `done`. If there is no thread, the work is not done.
-fn end(work: impl FnOnce() + Send + 'static, done: mpsc::Sender<()>) {
+/// Runs `work` on a thread of its own, which keeps `running` until then. If there is no thread, the work is not done.
+fn end(work: impl FnOnce() + Send + 'static, running: mpsc::Sender<()>) {
     let run = move || {
         work();
-        // The receiver is gone if the time is up.
-        let _ = done.send(());
+        drop(running);
     };
     if let Err(error) = thread::Builder::new().name("kymo-export-end".into()).spawn(run) {
         tracing::warn!("end telemetry: start a thread: {error}");
@@ -225,6 +212,7 @@ mod tests {
     use crate::record::Record;
     use crate::record::label::Labels;
     use crate::sampler::report::Collector;
+    use crate::sampler::wall_us;
 
     const SECOND_US: i64 = 1_000_000;
     /// Long enough that only the deadline of a broken test would notice.
@@ -248,14 +236,10 @@ mod tests {
         latest.put(source, FamilyId::of::<R>(), to_batch(&[rows], labels, &R::TABLE.schema()));
     }
 
-    fn now_us() -> i64 {
-        jiff::Timestamp::now().as_microsecond()
-    }
-
     fn sample() -> Arc<LatestRows> {
         let labels = Labels::default();
         let (burst, system) = (labels.intern("burst"), labels.intern("system"));
-        let now = now_us();
+        let now = wall_us();
         let row = |collector, ticks, lateness_p50_us, lateness_p99_us| Collector {
             collector,
             ticks,
@@ -273,12 +257,18 @@ mod tests {
         latest
     }
 
-    /// Starts exporting and gives the metrics of the first export.
-    fn exported(receiver: &Receiver, latest: &Arc<LatestRows>) -> (Telemetry, Vec<Metric>) {
+    /// Starts exporting metrics.
+    fn exporting(endpoint: &str, latest: &Arc<LatestRows>) -> Telemetry {
         let mut telemetry = Telemetry::new("kymo-test");
-        telemetry.start_metrics(&metrics_to(&receiver.endpoint), latest).unwrap();
-        let metrics = wait_for("an export", || Some(receiver.metrics()).filter(|metrics| !metrics.is_empty()));
-        (telemetry, metrics)
+        telemetry.start_metrics(&metrics_to(endpoint), latest).unwrap();
+        telemetry
+    }
+
+    /// Starts exporting spans, and makes some.
+    fn record_spans(telemetry: &mut Telemetry, settings: &TracingSettings, make: impl FnOnce()) {
+        let provider = telemetry.start_traces(settings).unwrap().unwrap();
+        with_default(tracing_subscriber::registry().with(trace::layer(&provider)), make);
+        telemetry.traces = Some(provider);
     }
 
     fn find_metric<'a>(metrics: &'a [Metric], name: &str) -> &'a Metric {
@@ -299,7 +289,8 @@ mod tests {
     #[test]
     fn metrics_arrive_under_their_names_with_units_values_and_attributes() {
         let receiver = Receiver::start();
-        let (telemetry, metrics) = exported(&receiver, &sample());
+        let telemetry = exporting(&receiver.endpoint, &sample());
+        let metrics = wait_for("an export", || Some(receiver.metrics()).filter(|metrics| !metrics.is_empty()));
 
         let ticks = find_metric(&metrics, "kymo.collector.ticks");
         assert_eq!((ticks.unit.as_str(), ticks.description.as_str()), ("{tick}", "Ticks taken."));
@@ -322,7 +313,7 @@ mod tests {
         assert_eq!(values(lateness), expected);
 
         assert!(metrics.iter().all(|metric| metric.name != "kymo.store.lake.files"), "a stale row is exported");
-        assert_eq!(telemetry.exports_lost(), 0);
+        assert_eq!(telemetry.losses.count(), 0);
         let [resource, _] = receiver.resources();
         let has = |key: &str, value: &str| resource.contains(&(key.into(), value.into()));
         assert!(has("service.name", "kymo-test") && has("os.type", "linux"), "{resource:?}");
@@ -335,8 +326,7 @@ mod tests {
     fn what_no_row_says_any_more_is_not_exported() {
         let receiver = Receiver::start();
         let latest = sample();
-        let mut telemetry = Telemetry::new("kymo-test");
-        telemetry.start_metrics(&metrics_to(&receiver.endpoint), &latest).unwrap();
+        let telemetry = exporting(&receiver.endpoint, &latest);
         let series = |metrics: &[Metric], name| {
             metrics.iter().find(|metric| metric.name == name).map(|metric| points(metric).len())
         };
@@ -346,7 +336,7 @@ mod tests {
             collector: labels.intern("burst"),
             ticks: 7,
             lateness_p50_us: 1,
-            ..Collector::absent(now_us())
+            ..Collector::absent(wall_us())
         };
         let [(one, _), (other, _)] = latest.by_source(FamilyId::of::<Collector>()).try_into().unwrap();
         put(&latest, one, &[row], &labels);
@@ -360,9 +350,8 @@ mod tests {
     #[test]
     fn metrics_arrive_again_after_an_outage_which_is_counted() {
         let address = free_address();
-        let mut telemetry = Telemetry::new("kymo-test");
-        telemetry.start_metrics(&metrics_to(&format!("http://{address}")), &sample()).unwrap();
-        wait_for("a loss", || Some(telemetry.exports_lost()).filter(|lost| *lost >= 2));
+        let telemetry = exporting(&format!("http://{address}"), &sample());
+        wait_for("a loss", || Some(telemetry.losses.count()).filter(|lost| *lost >= 2));
         let receiver = Receiver::on(address);
         wait_for("an export", || receiver.metrics().first().cloned());
         telemetry.shutdown(AMPLE);
@@ -372,8 +361,7 @@ mod tests {
     fn spans_arrive_with_their_errors_and_within_their_limits() {
         let receiver = Receiver::start();
         let mut telemetry = Telemetry::new("kymo-test");
-        let provider = telemetry.start_traces(&tracing_to(&receiver.endpoint)).unwrap().unwrap();
-        with_default(tracing_subscriber::registry().with(trace::layer(&provider)), || {
+        record_spans(&mut telemetry, &tracing_to(&receiver.endpoint), || {
             let control = tracing::info_span!("control", method = "Flush");
             let flush = tracing::info_span!(parent: &control, "flush", otel.status_description = tracing::field::Empty);
             flush.record("otel.status_description", "no space left on device");
@@ -385,7 +373,6 @@ mod tests {
             drop(tracing::debug_span!("detail"));
             tracing::info_span!("notify").in_scope(|| tracing::error!("webhook refused"));
         });
-        telemetry.traces = Some(provider);
         let losses = telemetry.losses();
         telemetry.shutdown(AMPLE);
 
@@ -411,11 +398,7 @@ mod tests {
     fn spans_lost(endpoint: &str, sampling_ratio: f64, count: u64) -> u64 {
         let mut telemetry = Telemetry::new("kymo-test");
         let settings = TracingSettings { sampling_ratio, ..tracing_to(endpoint) };
-        let provider = telemetry.start_traces(&settings).unwrap().unwrap();
-        with_default(tracing_subscriber::registry().with(trace::layer(&provider)), || {
-            (0..count).for_each(|_| drop(tracing::info_span!("query")));
-        });
-        telemetry.traces = Some(provider);
+        record_spans(&mut telemetry, &settings, || (0..count).for_each(|_| drop(tracing::info_span!("query"))));
         let losses = telemetry.losses();
         telemetry.shutdown(AMPLE);
         losses.count()
@@ -441,13 +424,8 @@ mod tests {
     fn an_endpoint_that_never_answers_does_not_hold_the_shutdown() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", silent.local_addr().unwrap());
-        let mut telemetry = Telemetry::new("kymo-test");
-        telemetry.start_metrics(&metrics_to(&endpoint), &sample()).unwrap();
-        let provider = telemetry.start_traces(&tracing_to(&endpoint)).unwrap().unwrap();
-        with_default(tracing_subscriber::registry().with(trace::layer(&provider)), || {
-            drop(tracing::info_span!("query"));
-        });
-        telemetry.traces = Some(provider);
+        let mut telemetry = exporting(&endpoint, &sample());
+        record_spans(&mut telemetry, &tracing_to(&endpoint), || drop(tracing::info_span!("query")));
         let (done, ended) = mpsc::channel();
         thread::spawn(move || {
             telemetry.shutdown(Duration::from_millis(100));

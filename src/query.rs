@@ -77,20 +77,6 @@ impl Default for QuerySettings {
     }
 }
 
-/// A valid statement.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    schema: SchemaRef,
-}
-
-impl Prepared {
-    /// The schema of the result; the same at each execution.
-    #[must_use]
-    pub fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-}
-
 /// Plans and runs queries. Clones share everything.
 #[derive(Clone)]
 pub struct Engine {
@@ -103,17 +89,13 @@ struct Inner {
     shared: Arc<SessionState>,
     running: Arc<Semaphore>,
     begun: AtomicU64,
-    threads: Threads,
-}
-
-/// The threads of queries.
-struct Threads {
+    /// Of the query threads.
     handle: Handle,
     /// Taken when dropped only.
     runtime: Option<Runtime>,
 }
 
-impl Drop for Threads {
+impl Drop for Inner {
     fn drop(&mut self) {
         // An ordinary drop waits for the threads. A thread that runs async tasks must not wait.
         if let Some(runtime) = self.runtime.take() {
@@ -149,16 +131,16 @@ impl Engine {
             .build()
             .map_err(|error| QueryError::Start(error.to_string()))?;
         let shared = session::shared(count).map_err(|error| QueryError::Start(error.strip_backtrace()))?;
-        let threads = Threads { handle: runtime.handle().clone(), runtime: Some(runtime) };
-        let running = Arc::new(Semaphore::new(settings.concurrent_max));
-        let inner = Inner { views, settings, shared: Arc::new(shared), running, begun: AtomicU64::new(0), threads };
+        let inner = Inner {
+            views,
+            settings,
+            shared: Arc::new(shared),
+            running: Arc::new(Semaphore::new(settings.concurrent_max)),
+            begun: AtomicU64::new(0),
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        };
         Ok(Engine { inner: Arc::new(inner) })
-    }
-
-    /// The limits of a query.
-    #[must_use]
-    pub fn settings(&self) -> &QuerySettings {
-        &self.inner.settings
     }
 
     /// Number of queries that began to run, failed ones included.
@@ -167,11 +149,11 @@ impl Engine {
         self.inner.begun.load(Ordering::Relaxed)
     }
 
-    /// Plans a statement without running it.
+    /// Plans a statement without running it. Gives the schema of its result, which is the same at each execution.
     ///
     /// # Errors
     /// When the statement is refused or not valid, or planning reaches a limit.
-    pub async fn prepare(&self, sql: &str) -> Result<Prepared, QueryError> {
+    pub async fn prepare(&self, sql: &str) -> Result<SchemaRef, QueryError> {
         let (schema, told) = oneshot::channel();
         let job = self.job(sql).await?;
         let mut task = self.spawn(async move {
@@ -182,7 +164,7 @@ impl Engine {
             let _ = schema.send(wire_schema(plan.schema().as_arrow()));
             Ok(())
         });
-        Ok(Prepared { schema: first(told, &mut task).await? })
+        first(told, &mut task).await
     }
 
     /// Runs a statement over the newest view.
@@ -198,13 +180,13 @@ impl Engine {
         self.inner.begun.fetch_add(1, Ordering::Relaxed);
         let mut task = self.spawn(run(job, schema, batches));
         let schema = first(told, &mut task).await?;
-        Ok(QueryStream::new(schema, received, task))
+        Ok(QueryStream { schema, batches: received, task, done: false })
     }
 
     /// All that a query needs, as soon as it may run.
     async fn job(&self, sql: &str) -> Result<Job, QueryError> {
         let inner = &self.inner;
-        let busy = QueryError::Busy { concurrent_max: inner.settings.concurrent_max };
+        let busy = QueryError::Busy(inner.settings.concurrent_max);
         let waiting = Arc::clone(&inner.running).acquire_owned();
         let Ok(Ok(place)) = tokio::time::timeout(WAIT_MAX, waiting).await else { return Err(busy) };
         Ok(Job {
@@ -230,10 +212,10 @@ impl Engine {
                 worker.spawn(work);
                 match tokio::time::timeout(time_max, worker.join_next()).await {
                     Ok(ended) => stream::outcome(ended),
-                    Err(_) => Err(QueryError::Time { time_max }),
+                    Err(_) => Err(QueryError::Time(time_max)),
                 }
             },
-            &self.inner.threads.handle,
+            &self.inner.handle,
         );
         watcher
     }
@@ -241,10 +223,9 @@ impl Engine {
 
 /// The schema that a task sends first, or the error that it ended with before.
 async fn first(
-    told: oneshot::Receiver<SchemaRef>,
+    mut told: oneshot::Receiver<SchemaRef>,
     task: &mut JoinSet<Result<(), QueryError>>,
 ) -> Result<SchemaRef, QueryError> {
-    let mut told = told;
     tokio::select! {
         biased;
         Ok(schema) = &mut told => Ok(schema),
@@ -300,9 +281,10 @@ async fn run(
         }
         if let Some(left) = &mut rows_left {
             let rows_max = job.settings.rows_max.unwrap_or_default();
-            *left = left.checked_sub(batch.num_rows() as u64).ok_or(QueryError::Rows { rows_max })?;
+            *left = left.checked_sub(batch.num_rows() as u64).ok_or(QueryError::Rows(rows_max))?;
         }
-        let batch = wire::to_wire(&batch, &schema).map_err(|error| QueryError::shape(&error))?;
+        let batch = wire::to_wire(&batch, &schema)
+            .map_err(|error| QueryError::Failed(format!("convert a batch to the result's schema: {error}")))?;
         if batches.send(batch).await.is_err() {
             return Ok(());
         }

@@ -84,22 +84,16 @@ impl ServeSettings {
 pub enum ServeError {
     /// The address can be reached from other hosts.
     #[error(
-        "listen on {address}: only loopback addresses such as 127.0.0.1 are offered; anything else needs TLS and \
+        "listen on {0}: only loopback addresses such as 127.0.0.1 are offered; anything else needs TLS and \
          tokens, which this version does not have"
     )]
-    NotLoopback {
-        /// The address asked for.
-        address: SocketAddr,
-    },
+    NotLoopback(SocketAddr),
     /// Another program has the port.
     #[error(
-        "listen on {address}: the port is taken, perhaps by another kymo; stop that program or configure another port \
-         (`ss -ltnp 'sport = :{}'` shows who has it)", address.port()
+        "listen on {}: the port is taken, perhaps by another kymo; stop that program or configure another port \
+         (`ss -ltnp 'sport = :{}'` shows who has it)", .0, .0.port()
     )]
-    PortTaken {
-        /// The address asked for.
-        address: SocketAddr,
-    },
+    PortTaken(SocketAddr),
     /// Listening failed for another reason.
     #[error("listen on {address}: {source}")]
     Listen {
@@ -220,10 +214,10 @@ pub fn check_address(settings: &ServeSettings) -> Result<(), ServeError> {
 fn listen(settings: &ServeSettings) -> Result<TcpListener, ServeError> {
     let address = settings.address;
     if !address.ip().is_loopback() {
-        return Err(ServeError::NotLoopback { address });
+        return Err(ServeError::NotLoopback(address));
     }
     TcpListener::bind(address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ServeError::PortTaken { address },
+        io::ErrorKind::AddrInUse => ServeError::PortTaken(address),
         _ => ServeError::Listen { address, source },
     })
 }
@@ -236,7 +230,7 @@ fn routes<O: Operator>(
 ) -> Result<Routes, ServeError> {
     let request_bytes_max = settings.request_bytes_max;
     let flight = Flight { engine: engine.clone(), message_bytes_max: settings.batch_bytes_max };
-    let control = Control { operator, engine };
+    let control = Arc::new(Control { operator, engine });
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
@@ -244,8 +238,8 @@ fn routes<O: Operator>(
     };
     let health = HealthServer::new(HealthService::from_health_reporter(health.clone()));
     Ok(Routes::new(FlightServiceServer::new(flight).max_decoding_message_size(request_bytes_max))
-        .add_service(MetricsServiceServer::new(control.clone()).max_decoding_message_size(request_bytes_max))
-        .add_service(AlertServiceServer::new(control).max_decoding_message_size(request_bytes_max))
+        .add_service(MetricsServiceServer::from_arc(Arc::clone(&control)).max_decoding_message_size(request_bytes_max))
+        .add_service(AlertServiceServer::from_arc(control).max_decoding_message_size(request_bytes_max))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::connect::{Target, block_on, request};
+use super::connect::{Target, request};
 use super::show::Form;
 use super::{show, table};
 use crate::serve::proto::alert_service_client::AlertServiceClient;
@@ -14,17 +14,14 @@ use crate::serve::proto::{AlertRule, AlertSeries, AlertState, ListAlertsRequest}
 /// `kymo alert`.
 #[derive(Args, Clone, Debug)]
 pub struct Alert {
-    /// What to do.
     #[command(subcommand)]
-    pub action: AlertAction,
-    /// Which daemon to ask.
+    action: AlertAction,
     #[command(flatten)]
-    pub target: Target,
+    target: Target,
 }
 
-/// What can be done with alerts.
 #[derive(Clone, Debug, Subcommand)]
-pub enum AlertAction {
+enum AlertAction {
     /// List all rules and their states
     List {
         /// Output format
@@ -38,13 +35,10 @@ pub enum AlertAction {
 /// # Errors
 /// When the daemon does not answer.
 pub fn run(alert: &Alert) -> anyhow::Result<()> {
-    let target = &alert.target;
     let AlertAction::List { format } = alert.action;
-    let answer = block_on(async {
-        let mut client = AlertServiceClient::new(target.connect().await?);
-        let answer = client.list_alerts(request(ListAlertsRequest {})).await;
-        Ok(answer.map_err(|status| target.failed(&status))?.into_inner())
-    })?;
+    let answer = alert
+        .target
+        .call(async |channel| AlertServiceClient::new(channel).list_alerts(request(ListAlertsRequest {})).await)?;
     let mut out = io::stdout().lock();
     match format {
         Form::Table => {
@@ -55,10 +49,7 @@ pub fn run(alert: &Alert) -> anyhow::Result<()> {
                 answer.rules.iter().flat_map(|rule| rule.firing_series.iter().map(|one| (&rule.name, series(one))));
             table::write_notes(["firing", "series"], firing, &mut out)?;
         }
-        Form::Json => {
-            let all: Vec<Value> = answer.rules.iter().map(as_json).collect();
-            writeln!(out, "{:#}", Value::Array(all))?;
-        }
+        Form::Json => writeln!(out, "{:#}", answer.rules.iter().map(as_json).collect::<Value>())?,
     }
     Ok(())
 }

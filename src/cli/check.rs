@@ -2,16 +2,17 @@
 
 use std::io::{self, Write};
 
-use super::{Check, show, table};
-use crate::alert::notify::{LOG, NotifierSettings};
+use super::{Configured, table};
+use crate::alert::notify::LOG;
 use crate::config::{self, Settings};
+use crate::words::{duration, list};
 
 /// Checks the configuration and prints a summary. Starts and changes nothing.
 ///
 /// # Errors
 /// When the configuration is wrong, with all that is wrong in it.
-pub fn run(check: &Check) -> anyhow::Result<()> {
-    let settings = config::load(&check.configured.sources())?;
+pub fn run(configured: &Configured) -> anyhow::Result<()> {
+    let settings = config::load(&configured.sources())?;
     let mut out = io::stdout().lock();
     summarize(&settings, &mut out)?;
     Ok(out.flush()?)
@@ -21,8 +22,8 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "ok\n")?;
     let mut collectors = table::with_headers(["collector", "interval", "tables"]);
     for collector in &settings.collectors {
-        let families: Vec<_> = collector.families.iter().map(|family| family.table.name).collect();
-        collectors.add_row([collector.name.clone(), show::duration(collector.interval), families.join(", ")]);
+        let families = list(collector.families.iter().map(|family| family.table.name));
+        collectors.add_row([&collector.name, &duration(collector.interval), &families]);
     }
     table::align_right(&mut collectors, [1]);
     table::wrap(&mut collectors, [2]);
@@ -38,15 +39,15 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out)?;
     let mut rest = table::without_headers();
-    let unrecorded: Vec<_> = settings.unrecorded().iter().map(|family| family.table.name).collect();
+    let unrecorded = list(settings.unrecorded().iter().map(|family| family.table.name));
     if !unrecorded.is_empty() {
-        rest.add_row(["not recorded", &format!("{} (no collector lists them)", unrecorded.join(", "))]);
+        rest.add_row(["not recorded", &format!("{unrecorded} (no collector lists them)")]);
     }
     if !settings.ignored_variables.is_empty() {
         rest.add_row(["ignored", &format!("{} (they name no key)", settings.ignored_variables.join(", "))]);
     }
-    let notifiers: Vec<_> = settings.notifiers.iter().map(|NotifierSettings { name, .. }| name.as_str()).collect();
-    rest.add_row(["notifiers", &[&[LOG], notifiers.as_slice()].concat().join(", ")]);
+    let notifiers = settings.notifiers.iter().map(|notifier| notifier.name.as_str());
+    rest.add_row(["notifiers", &list([LOG].into_iter().chain(notifiers))]);
     rest.add_row(["data", &format!("{}, host {}", settings.store.path.display(), settings.store.host)]);
     let roots = &settings.context.roots;
     rest.add_row(["reads", &format!("{}, {}", roots.procfs.display(), roots.sysfs.display())]);

@@ -31,17 +31,14 @@ Examples:
 
 Changes last until the daemon stops. The configuration file stays as it is.")]
 pub struct Collector {
-    /// What to do.
     #[command(subcommand)]
-    pub action: CollectorAction,
-    /// Which daemon to ask.
+    action: CollectorAction,
     #[command(flatten)]
-    pub target: Target,
+    target: Target,
 }
 
-/// What can be done with collectors.
 #[derive(Clone, Debug, Subcommand)]
-pub enum CollectorAction {
+enum CollectorAction {
     /// List the running collectors and their counts
     List {
         /// Output format
@@ -89,23 +86,14 @@ pub enum CollectorAction {
     },
 }
 
-/// How a collector's thread is scheduled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Scheduling {
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[repr(i32)]
+enum Scheduling {
     /// Like any other thread
     #[default]
-    Other,
+    Other = proto::Scheduling::Other as i32,
     /// Before all ordinary threads; needs `CAP_SYS_NICE` or `RLIMIT_RTPRIO`
-    Fifo,
-}
-
-impl From<Scheduling> for proto::Scheduling {
-    fn from(scheduling: Scheduling) -> proto::Scheduling {
-        match scheduling {
-            Scheduling::Other => proto::Scheduling::Other,
-            Scheduling::Fifo => proto::Scheduling::Fifo,
-        }
-    }
+    Fifo = proto::Scheduling::Fifo as i32,
 }
 
 /// Does it and prints the collector after it.
@@ -114,24 +102,18 @@ impl From<Scheduling> for proto::Scheduling {
 /// When the daemon does not answer or refuses.
 pub fn run(collector: &Collector) -> anyhow::Result<()> {
     let target = &collector.target;
-    let (name, action) = match collector.action.clone() {
+    let (name, done, action) = match collector.action.clone() {
         CollectorAction::List { format } => return list(target, format),
         CollectorAction::Start { name, interval, metrics, force, scheduling } => {
-            let interval = Some(interval.try_into()?);
-            let scheduling = proto::Scheduling::from(scheduling).into();
-            (name, Action::Start(StartCollector { interval, families: metrics, force, scheduling }))
+            let (interval, scheduling) = (Some(interval.try_into()?), scheduling as i32);
+            (name, "started", Action::Start(StartCollector { interval, families: metrics, force, scheduling }))
         }
-        CollectorAction::Stop { name } => (name, Action::Stop(StopCollector {})),
+        CollectorAction::Stop { name } => (name, "stopped", Action::Stop(StopCollector {})),
         CollectorAction::Set { name, interval, metrics, force, scheduling } => {
             let interval = interval.map(TryInto::try_into).transpose()?;
-            let scheduling = scheduling.map_or(proto::Scheduling::Unspecified, Into::into).into();
-            (name, Action::Retune(RetuneCollector { interval, families: metrics, force, scheduling }))
+            let scheduling = scheduling.map_or(proto::Scheduling::Unspecified as i32, |one| one as i32);
+            (name, "changed", Action::Retune(RetuneCollector { interval, families: metrics, force, scheduling }))
         }
-    };
-    let done = match action {
-        Action::Start(_) => "started",
-        Action::Stop(_) => "stopped",
-        Action::Retune(_) => "changed",
     };
     let message = ControlCollectorRequest { name: name.clone(), action: Some(action) };
     let answer = block_on(async {
@@ -160,18 +142,13 @@ fn in_flags(status: &Status) -> Option<anyhow::Error> {
 }
 
 fn list(target: &Target, format: Form) -> anyhow::Result<()> {
-    let answer = block_on(async {
-        let mut client = MetricsServiceClient::new(target.connect().await?);
-        let answer = client.list_collectors(request(ListCollectorsRequest {})).await;
-        Ok(answer.map_err(|status| target.failed(&status))?.into_inner())
+    let answer = target.call(async |channel| {
+        MetricsServiceClient::new(channel).list_collectors(request(ListCollectorsRequest {})).await
     })?;
     let mut out = io::stdout().lock();
     match format {
         Form::Table => write(&answer.collectors, &mut out)?,
-        Form::Json => {
-            let all: Vec<Value> = answer.collectors.iter().map(as_json).collect();
-            writeln!(out, "{:#}", Value::Array(all))?;
-        }
+        Form::Json => writeln!(out, "{:#}", answer.collectors.iter().map(as_json).collect::<Value>())?,
     }
     Ok(())
 }
@@ -210,6 +187,7 @@ fn rows(collectors: &[proto::Collector]) -> comfy_table::Table {
 
 /// A collector for programs.
 pub(super) fn as_json(one: &proto::Collector) -> Value {
+    let unavailable = one.unavailable.iter().map(|one| json!({"family": one.family, "reason": one.reason}));
     json!({
         "name": one.name,
         "interval_us": one.interval.as_ref().map(show::micros),
@@ -222,17 +200,13 @@ pub(super) fn as_json(one: &proto::Collector) -> Value {
         "dropped_records": one.dropped_records,
         "failed_reads": one.failed_reads,
         "last_error": one.last_error,
-        "unavailable": one.unavailable.iter().map(unavailable).collect::<Vec<_>>(),
+        "unavailable": unavailable.collect::<Value>(),
         "warnings": one.warnings,
         "scheduling": match one.scheduling() {
             proto::Scheduling::Fifo => "fifo",
             proto::Scheduling::Other | proto::Scheduling::Unspecified => "other",
         },
     })
-}
-
-fn unavailable(one: &proto::UnavailableFamily) -> Value {
-    json!({"family": one.family, "reason": one.reason})
 }
 
 fn table_name(text: &str) -> Result<String, &'static str> {

@@ -3,14 +3,13 @@
 use std::env;
 use std::future::Future;
 use std::pin::pin;
-use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, Error, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 
 use crate::config::ADDRESS_VARIABLE;
 use crate::serve::{DEFAULT_ADDRESS, without_scheme};
@@ -24,8 +23,8 @@ const SPINNER_DELAY: Duration = Duration::from_millis(300);
 /// How often a spinner turns.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
 
-/// Older names of the variable that names the daemon.
-const FORMER_VARIABLES: [&str; 1] = ["KYMO_ADDR"];
+/// The variables that name the daemon, the second by its older name.
+const VARIABLES: [&str; 2] = [ADDRESS_VARIABLE, "KYMO_ADDR"];
 
 /// Which daemon to ask.
 #[derive(Args, Clone, Debug)]
@@ -37,25 +36,19 @@ pub struct Target {
         long,
         alias = "addr",
         value_name = "ADDRESS",
+        value_parser = host_and_port,
         global = true
     )]
-    pub address: Option<Address>,
+    address: Option<String>,
 }
 
 /// Where a daemon serves: `HOST:PORT`, also read with `grpc://` or `http://` before it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address(String);
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Address, String> {
-        let address = without_scheme(text).trim_end_matches('/');
-        let uri = format!("http://{address}").parse::<tonic::transport::Uri>().ok();
-        match uri.filter(|uri| uri.port_u16().is_some() && uri.path() == "/" && uri.query().is_none()) {
-            Some(_) => Ok(Address(address.to_owned())),
-            None => Err(format!("expected HOST:PORT, such as {DEFAULT_ADDRESS}")),
-        }
+fn host_and_port(text: &str) -> Result<String, String> {
+    let address = without_scheme(text).trim_end_matches('/');
+    let uri = format!("http://{address}").parse::<tonic::transport::Uri>().ok();
+    match uri.filter(|uri| uri.port_u16().is_some() && uri.path() == "/" && uri.query().is_none()) {
+        Some(_) => Ok(address.to_owned()),
+        None => Err(format!("expected HOST:PORT, such as {DEFAULT_ADDRESS}")),
     }
 }
 
@@ -78,42 +71,50 @@ impl Target {
     /// # Errors
     /// When the variable holds no address, or no daemon listens there.
     pub async fn connect(&self) -> anyhow::Result<Channel> {
-        let Address(address) = self.address()?;
+        let address = self.address()?;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).context("read the daemon's address")?;
         let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
-        connected.map_err(|error| ConnectError { address, reason: root_cause(&error) }.into())
+        connected.map_err(|error| ConnectError { address, reason: Error::from(error).root_cause().to_string() }.into())
+    }
+
+    /// Connects, makes one call, and gives its answer.
+    ///
+    /// # Errors
+    /// When the daemon does not answer, or refuses.
+    pub fn call<T>(&self, call: impl AsyncFnOnce(Channel) -> Result<Response<T>, Status>) -> anyhow::Result<T> {
+        block_on(async {
+            let answer = call(self.connect().await?).await;
+            Ok(answer.map_err(|status| self.failed(&status))?.into_inner())
+        })
     }
 
     /// The error of a call: the daemon's own words, or that it does not answer any more.
     #[must_use]
-    pub fn failed(&self, status: &Status) -> anyhow::Error {
-        let Address(address) = match self.address() {
+    pub fn failed(&self, status: &Status) -> Error {
+        let address = match self.address() {
             Ok(address) => address,
             Err(error) => return error.into(),
         };
         match status.code() {
             Code::Unavailable => ConnectError { address, reason: status.message().to_owned() }.into(),
             Code::DeadlineExceeded | Code::Cancelled if status.message().is_empty() => {
-                anyhow::anyhow!("{address} did not answer within {} s", CALL_TIMEOUT.as_secs())
+                anyhow!("{address} did not answer within {} s", CALL_TIMEOUT.as_secs())
             }
             Code::Unimplemented => {
-                anyhow::anyhow!("{address} does not offer this call; is it another program or an older kymo?")
+                anyhow!("{address} does not offer this call; is it another program or an older kymo?")
             }
-            _ => anyhow::anyhow!("{}", status.message()),
+            _ => anyhow!("{}", status.message()),
         }
     }
 
-    fn address(&self) -> Result<Address, UsageError> {
-        let named = || {
-            [ADDRESS_VARIABLE].into_iter().chain(FORMER_VARIABLES).find_map(|name| Some((name, env::var(name).ok()?)))
-        };
-        match (&self.address, named()) {
-            (Some(address), _) => Ok(address.clone()),
-            (None, Some((name, text))) => text
-                .parse()
-                .map_err(|wanted| UsageError(format!("environment variable {name}: {wanted}, found {text:?}"))),
-            (None, None) => Ok(Address(DEFAULT_ADDRESS.to_owned())),
+    fn address(&self) -> Result<String, UsageError> {
+        if let Some(address) = &self.address {
+            return Ok(address.clone());
         }
+        let named = VARIABLES.into_iter().find_map(|name| Some((name, env::var(name).ok()?)));
+        let Some((name, text)) = named else { return Ok(DEFAULT_ADDRESS.to_owned()) };
+        host_and_port(&text)
+            .map_err(|wanted| UsageError(format!("environment variable {name}: {wanted}, found {text:?}")))
     }
 }
 
@@ -151,30 +152,19 @@ pub(super) async fn spin<T>(spinner: &ProgressBar, work: impl Future<Output = T>
     done
 }
 
-/// The innermost error, which is what the system said.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_address_is_a_host_and_a_port_behind_any_scheme() {
-        let address = Ok(Address("127.0.0.1:50051".to_owned()));
-        for text in
-            ["127.0.0.1:50051", "http://127.0.0.1:50051/", "grpc://127.0.0.1:50051", "grpc+tcp://127.0.0.1:50051"]
-        {
-            assert_eq!(text.parse(), address, "{text}");
+        let address = "127.0.0.1:50051";
+        for text in [address, "http://127.0.0.1:50051/", "grpc://127.0.0.1:50051", "grpc+tcp://127.0.0.1:50051"] {
+            assert_eq!(host_and_port(text).as_deref(), Ok(address), "{text}");
         }
-        assert!("[::1]:50051".parse::<Address>().is_ok() && "localhost:1".parse::<Address>().is_ok());
+        assert!(host_and_port("[::1]:50051").is_ok() && host_and_port("localhost:1").is_ok());
         for text in ["", "localhost", "not an address", "https://localhost:1", "localhost:1/path", "localhost:99999"] {
-            let error = text.parse::<Address>().unwrap_err();
+            let error = host_and_port(text).unwrap_err();
             assert!(error.contains("such as 127.0.0.1:50051"), "{text}: {error}");
         }
     }

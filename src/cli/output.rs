@@ -102,15 +102,9 @@ impl Destination {
 /// or a device is written directly.
 fn create(path: &Path) -> anyhow::Result<(File, Option<Publish>)> {
     let direct = fs::metadata(path).is_ok_and(|found| !found.is_file());
-    let partial = if direct { path.to_owned() } else { partial_path(path) };
+    let partial = if direct { path.to_owned() } else { path.with_added_extension("partial") };
     let file = File::create(&partial).with_context(|| format!("create {}", partial.display()))?;
     Ok((file, (!direct).then(|| Publish { partial, path: path.to_owned(), done: false })))
-}
-
-fn partial_path(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    path.with_file_name(name)
 }
 
 /// Gives a complete file its name, and removes one that is not complete.
@@ -146,22 +140,18 @@ struct Watched {
 }
 
 impl Watched {
-    fn watch<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        result.inspect_err(|error| {
-            self.reader_gone.fetch_or(error.kind() == io::ErrorKind::BrokenPipe, Ordering::Relaxed);
-        })
+    fn note(&self, error: &io::Error) {
+        self.reader_gone.fetch_or(error.kind() == io::ErrorKind::BrokenPipe, Ordering::Relaxed);
     }
 }
 
 impl Write for Watched {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(bytes);
-        self.watch(written)
+        self.to.write(bytes).inspect_err(|error| self.note(error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let flushed = self.to.flush();
-        self.watch(flushed)
+        self.to.flush().inspect_err(|error| self.note(error))
     }
 }
 
@@ -180,7 +170,8 @@ pub(super) struct Output {
     /// Of the terminal that a table is for.
     width: Option<u16>,
     publish: Option<Publish>,
-    rows: u64,
+    /// Rows so far.
+    pub(super) rows: u64,
 }
 
 type Out = BufWriter<Watched>;
@@ -249,11 +240,6 @@ impl Output {
     pub(super) fn write(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
         self.rows += batch.num_rows() as u64;
         or_gone(&self.reader_gone, self.sink.write(batch))
-    }
-
-    /// Rows so far.
-    pub(super) fn rows(&self) -> u64 {
-        self.rows
     }
 
     /// Writes the remaining bytes and gives a file its name.

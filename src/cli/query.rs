@@ -11,7 +11,6 @@ use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use clap::Args;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-
 use indicatif::ProgressBar;
 
 use super::connect::{Target, block_on, spin, spinner};
@@ -46,19 +45,18 @@ Examples:
 running daemon, and sees only rows that are in files.")]
 pub struct Query {
     /// One SQL query
-    pub sql: String,
-    /// Which daemon to ask.
+    sql: String,
     #[command(flatten)]
-    pub target: Target,
+    target: Target,
     /// Read the files of this data folder instead of asking a daemon
     #[arg(long, value_name = "DIR", conflicts_with = "address")]
-    pub data: Option<PathBuf>,
+    data: Option<PathBuf>,
     /// Output format [default: from FILE's extension, else table]
     #[arg(long, value_enum)]
-    pub format: Option<Format>,
+    format: Option<Format>,
     /// Write to this file instead of stdout
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    output: Option<PathBuf>,
 }
 
 /// Runs the query and writes its result.
@@ -165,7 +163,7 @@ async fn write(
     let mut rows = std::pin::pin!(rows);
     while let Some(batch) = rows.next().await {
         spinner.suspend(|| output.write(&batch?))?;
-        spinner.set_message(show::counted(output.rows(), "row"));
+        spinner.set_message(show::counted(output.rows, "row"));
     }
     spinner.suspend(|| output.finish())
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
+use indicatif::HumanCount;
 use jiff::{SignedDuration, Timestamp};
+
+use crate::words;
 
 /// A query's numbers with fewer digits have no separators.
 const GROUPED_DIGITS_MIN: usize = 5;
@@ -23,14 +26,9 @@ pub enum Form {
     Json,
 }
 
-/// A duration for people, as the configuration writes it: `1ms`, `1h 30m`.
-pub(super) fn duration(duration: Duration) -> String {
-    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
-}
-
-/// The same of a message; `-` for one that is no duration.
+/// A duration for people, as the configuration writes it: `1ms`, `1h 30m`; `-` for a message that is no duration.
 pub(super) fn duration_of(message: &prost_types::Duration) -> String {
-    Duration::try_from(*message).map_or_else(|_| "-".to_owned(), duration)
+    Duration::try_from(*message).map_or_else(|_| "-".to_owned(), words::duration)
 }
 
 /// A long duration for people, to the second.
@@ -55,7 +53,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 
 /// A number of things for people: `1 row`, `25,000 rows`.
 pub(super) fn counted(count: u64, thing: &str) -> String {
-    format!("{} {thing}{}", grouped(&count.to_string()), if count == 1 { "" } else { "s" })
+    format!("{} {thing}{}", HumanCount(count), if count == 1 { "" } else { "s" })
 }
 
 /// An integer of a query for people: grouped if it is long, as a year or a port is not.
@@ -66,14 +64,7 @@ pub(super) fn integer(text: &str) -> String {
 /// A decimal integer with a separator at every third digit.
 pub(super) fn grouped(text: &str) -> String {
     let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
-    let mut grouped = sign.to_owned();
-    for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    digits.parse().map_or_else(|_| text.to_owned(), |number| format!("{sign}{}", HumanCount(number)))
 }
 
 /// A float for people: rounded to five significant digits, but never before the decimal point.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::connect::{Target, block_on, request};
+use super::connect::{Target, request};
 use super::show::Form;
 use super::{collector, show, table};
 use crate::serve::proto::metrics_service_client::MetricsServiceClient;
@@ -16,12 +16,11 @@ use crate::serve::proto::{GetStatusRequest, GetStatusResponse, Losses};
 #[command(after_help = "\
 Exit codes: 0 all is well, 1 the daemon is degraded, 69 no daemon answers.")]
 pub struct Status {
-    /// Which daemon to ask.
     #[command(flatten)]
-    pub target: Target,
+    target: Target,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
-    pub format: Form,
+    format: Form,
 }
 
 /// Asks the daemon and prints its state.
@@ -29,12 +28,9 @@ pub struct Status {
 /// # Errors
 /// When the daemon does not answer or is degraded.
 pub fn run(status: &Status) -> anyhow::Result<()> {
-    let target = &status.target;
-    let answer = block_on(async {
-        let mut client = MetricsServiceClient::new(target.connect().await?);
-        let answer = client.get_status(request(GetStatusRequest {})).await;
-        Ok(answer.map_err(|status| target.failed(&status))?.into_inner())
-    })?;
+    let answer = status
+        .target
+        .call(async |channel| MetricsServiceClient::new(channel).get_status(request(GetStatusRequest {})).await)?;
     let mut out = io::stdout().lock();
     match status.format {
         Form::Table => describe(&answer, &mut out)?,
@@ -86,8 +82,7 @@ fn losses(losses: Losses) -> String {
 fn as_json(status: &GetStatusResponse) -> Value {
     let store = status.store.unwrap_or_default();
     let losses = status.losses.unwrap_or_default();
-    let listeners: Vec<Value> =
-        status.listeners.iter().map(|one| json!({"name": one.name, "address": one.address})).collect();
+    let listeners = status.listeners.iter().map(|one| json!({"name": one.name, "address": one.address}));
     json!({
         "version": status.version,
         "host": status.host,
@@ -103,8 +98,8 @@ fn as_json(status: &GetStatusResponse) -> Value {
             "failed_flushes": store.failed_flushes,
             "journal_bytes": store.journal_bytes,
         },
-        "collectors": status.collectors.iter().map(collector::as_json).collect::<Vec<_>>(),
-        "listeners": listeners,
+        "collectors": status.collectors.iter().map(collector::as_json).collect::<Value>(),
+        "listeners": listeners.collect::<Value>(),
         "degraded": status.degraded,
         "degraded_reasons": status.degraded_reasons,
         "found_at_start": status.found_at_start,

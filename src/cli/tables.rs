@@ -2,14 +2,16 @@
 
 use std::io::{self, Write};
 
+use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::show::Form;
-use super::{show, table};
+use super::table;
 use crate::family::{FAMILIES, Family, FamilyId};
 use crate::record::{Column, Kind, Type};
 use crate::sampler::INTERVAL_MIN;
+use crate::words::{duration, list};
 
 /// `kymo tables`.
 #[derive(Args, Clone, Debug)]
@@ -20,10 +22,10 @@ Examples:
   kymo tables --format json | jq '.[].name'")]
 pub struct Tables {
     /// A table, to list its columns
-    pub name: Option<String>,
+    name: Option<String>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
-    pub format: Form,
+    format: Form,
 }
 
 /// Lists all tables, or the columns of one.
@@ -35,24 +37,14 @@ pub fn run(tables: &Tables) -> anyhow::Result<()> {
         None => FamilyId::all().collect(),
         Some(name) => match FamilyId::find(name) {
             Some(family) => vec![family],
-            None => {
-                let names: Vec<_> = FAMILIES.iter().map(Family::name).collect();
-                anyhow::bail!("there is no table {name}; the tables are {}", names.join(", "))
-            }
+            None => bail!("there is no table {name}; the tables are {}", list(FAMILIES.iter().map(Family::name))),
         },
     };
     let mut out = io::stdout().lock();
     match (tables.format, &tables.name) {
-        (Form::Json, _) => {
-            let all: Vec<Value> = families.iter().map(|family| as_json(family)).collect();
-            writeln!(out, "{:#}", Value::Array(all))?;
-        }
+        (Form::Json, _) => writeln!(out, "{:#}", families.iter().map(|family| as_json(family)).collect::<Value>())?,
         (Form::Table, None) => table::write(&overview(&families), &mut out)?,
-        (Form::Table, Some(_)) => {
-            for family in families {
-                describe(&family, &mut out)?;
-            }
-        }
+        (Form::Table, Some(_)) => families.iter().try_for_each(|family| describe(family, &mut out))?,
     }
     Ok(out.flush()?)
 }
@@ -60,11 +52,10 @@ pub fn run(tables: &Tables) -> anyhow::Result<()> {
 fn overview(families: &[FamilyId]) -> comfy_table::Table {
     let mut rows = table::with_headers(["table", "labels", "interval", "content"]);
     for family in families {
-        let labels: Vec<_> = family.table.labels().map(|(_, column)| column.name).collect();
         rows.add_row([
             family.name().to_owned(),
-            labels.join(", "),
-            family.sampling().map_or("-".to_owned(), |one| format!("≥ {}", show::duration(one.interval_min))),
+            list(family.table.labels().map(|(_, column)| column.name)),
+            family.sampling().map_or("-".to_owned(), |one| format!("≥ {}", duration(one.interval_min))),
             first_sentence(family.table.doc),
         ]);
     }
@@ -79,7 +70,7 @@ fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
     match family.sampling() {
         Some(sampling) => {
             head.add_row(["true resolution", sampling.resolution]);
-            let (forced, interval) = (show::duration(INTERVAL_MIN), show::duration(sampling.interval_min));
+            let (forced, interval) = (duration(INTERVAL_MIN), duration(sampling.interval_min));
             let forced = if interval == forced { String::new() } else { format!(" ({forced} with force)") };
             head.add_row(["minimum interval", &(interval + &forced)])
         }
@@ -90,13 +81,7 @@ fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     let mut rows = table::with_headers(["column", "type", "unit", "kind", "meaning"]);
     for column in family.table.columns {
-        rows.add_row([
-            column.name.to_owned(),
-            type_name(column).to_owned(),
-            column.unit.symbol().to_owned(),
-            kind_name(column).to_owned(),
-            one_line(column.doc),
-        ]);
+        rows.add_row([column.name, type_name(column), column.unit.symbol(), kind_name(column), &one_line(column.doc)]);
     }
     table::wrap(&mut rows, [4]);
     table::write(&rows, out)

@@ -18,7 +18,7 @@ Exits with 1 if anything is wrong.")]
 pub struct Verify {
     /// Data folder
     #[arg(value_name = "DIR", default_value = "data")]
-    pub data: PathBuf,
+    data: PathBuf,
 }
 
 /// Verifies the folder and reports what is wrong.

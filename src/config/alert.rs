@@ -6,7 +6,7 @@ use crate::alert::notify::{LOG, NotifierKind, NotifierSettings};
 use crate::alert::rule::{Compiler, RULES_MAX, Rule, RuleSettings};
 use crate::alert::webhook::{TIMEOUT_MAX, WebhookSettings};
 
-use super::read::{self, Section};
+use super::read::{self, Read, Section};
 use super::tree::{Entry, Node, Value};
 
 /// The greatest number of notifiers.
@@ -33,7 +33,7 @@ pub(super) fn read_notifiers(root: &mut Section<'_>) -> Vec<NotifierSettings> {
             let webhook = WebhookSettings { url, timeout, headers, ..default };
             let notifier = NotifierSettings { name: entry.key.clone(), kind: NotifierKind::Webhook(webhook) };
             if let Err(error) = notifier.check() {
-                section.wrong(error.key, error.problem);
+                section.wrong(error.key, None, error.problem);
             }
             notifiers.push(notifier);
         }
@@ -43,7 +43,7 @@ pub(super) fn read_notifiers(root: &mut Section<'_>) -> Vec<NotifierSettings> {
 }
 
 /// Header names and values.
-fn headers(node: &Node) -> Result<Vec<(String, String)>, String> {
+fn headers(node: &Node) -> Read<Vec<(String, String)>> {
     let Value::Table(entries) = &node.value else {
         return Err(format!(
             "expected a table of headers, such as {{ Authorization = \"…\" }}, found {}",
@@ -79,10 +79,7 @@ pub(super) fn read_rules(root: &mut Section<'_>, notifiers: &[NotifierSettings])
         if name.is_some() {
             match compiler.compile(&settings) {
                 Ok(rule) => rules.push(rule),
-                Err(error) => match error.item {
-                    Some(item) => section.wrong_item(error.key, item, error.problem),
-                    None => section.wrong(error.key, error.problem),
-                },
+                Err(error) => section.wrong(error.key, error.item, error.problem),
             }
         }
         section.finish();

@@ -6,7 +6,7 @@ use crate::collector::{CollectorError, CollectorField, CollectorSettings, StartC
 use crate::sampler::Scheduling;
 use crate::words;
 
-use super::read::{self, Section};
+use super::read::{self, Read, Section};
 use super::tree::Node;
 
 /// The collectors, each checked against the earlier ones.
@@ -23,11 +23,10 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<CollectorSettings> {
             let (settings, errors) = start.resolve(&collectors);
             for error in errors {
                 let item = error.family().and_then(|wrong| families.iter().rposition(|name| name == wrong));
-                match (error.field(), item) {
-                    (CollectorField::Name, _) => section.wrong_itself(&entry.place, error.to_string()),
-                    (CollectorField::Interval, _) => section.wrong("interval", in_a_file(&error)),
-                    (CollectorField::Families, Some(index)) => section.wrong_item("metrics", index, error.to_string()),
-                    (CollectorField::Families, None) => section.wrong("metrics", error.to_string()),
+                match error.field() {
+                    CollectorField::Name => section.wrong_itself(&entry.place, error.to_string()),
+                    CollectorField::Interval => section.wrong("interval", None, in_a_file(&error)),
+                    CollectorField::Families => section.wrong("metrics", item, error.to_string()),
                 }
             }
             collectors.push(settings);
@@ -48,7 +47,7 @@ fn in_a_file(error: &CollectorError) -> String {
     }
 }
 
-fn scheduling(node: &Node) -> Result<Scheduling, String> {
+fn scheduling(node: &Node) -> Read<Scheduling> {
     match read::text(node)?.as_str() {
         "other" => Ok(Scheduling::Other),
         "fifo" => Ok(Scheduling::Fifo),

@@ -4,6 +4,7 @@
 //! has all errors.
 
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use bytesize::{ByteSize, Unit};
 
 use crate::serve::without_scheme;
 
-use super::tree::{Entry, Node, Place, Problem, Value, by_place};
+use super::tree::{Entry, Node, Place, Problem, Value, in_order};
 use crate::words::{self, parse_duration, unknown};
 
 /// Collects problems.
@@ -30,19 +31,20 @@ impl Report {
 
     /// All problems, from the top of the file to its end.
     pub(super) fn into_problems(self) -> Vec<Problem> {
-        let mut problems = self.problems.into_inner();
-        problems.sort_by(by_place);
-        problems
+        in_order(self.problems.into_inner())
     }
 }
+
+/// A value, or what would be right.
+pub(super) type Read<T> = Result<T, String>;
 
 /// A table being read.
 pub(super) struct Section<'a> {
     entries: &'a [Entry],
     /// Where the table itself stands: missing keys are reported there.
-    pub(super) place: &'a Place,
+    place: &'a Place,
     /// Its key's path; empty for the root.
-    pub(super) path: String,
+    path: String,
     asked: Vec<&'static str>,
     report: &'a Report,
 }
@@ -58,29 +60,26 @@ impl<'a> Section<'a> {
     }
 
     /// The node of `key`, if it was written.
-    pub(super) fn node(&mut self, key: &'static str) -> Option<&'a Node> {
-        if !self.asked.contains(&key) {
-            self.asked.push(key);
-        }
+    fn written(&self, key: &str) -> Option<&'a Node> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
+    /// The same for a key that may be written.
+    fn node(&mut self, key: &'static str) -> Option<&'a Node> {
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
+        self.written(key)
+    }
+
     /// The value of `key`, which may be absent.
-    pub(super) fn optional<T>(
-        &mut self,
-        key: &'static str,
-        read: impl FnOnce(&Node) -> Result<T, String>,
-    ) -> Option<T> {
+    pub(super) fn optional<T>(&mut self, key: &'static str, read: impl FnOnce(&Node) -> Read<T>) -> Option<T> {
         let node = self.node(key)?;
         read(node).map_err(|message| self.report.add(&node.place, self.key(key), message)).ok()
     }
 
     /// The value of `key`, which must not be absent.
-    pub(super) fn required<T>(
-        &mut self,
-        key: &'static str,
-        read: impl FnOnce(&Node) -> Result<T, String>,
-    ) -> Option<T> {
+    pub(super) fn required<T>(&mut self, key: &'static str, read: impl FnOnce(&Node) -> Read<T>) -> Option<T> {
         if self.node(key).is_none() {
             self.report.add(self.place, self.key(key), "is missing");
             return None;
@@ -88,18 +87,31 @@ impl<'a> Section<'a> {
         self.optional(key, read)
     }
 
+    /// The value of `key`, which must not be absent. If it is absent or wrong, the default stands in for it: the report
+    /// then has the reason, and the settings are not used.
+    pub(super) fn value<T: Default>(&mut self, key: &'static str, read: impl FnOnce(&Node) -> Read<T>) -> T {
+        self.required(key, read).unwrap_or_default()
+    }
+
     /// The table at `key`; a missing one reads as absent.
-    pub(super) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
+    fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
         let path = self.key(key);
         Section::new(self.node(key)?, path, self.report)
     }
 
-    /// The table at `key`, which must not be absent.
-    pub(super) fn required_section(&mut self, key: &'static str) -> Option<Section<'a>> {
+    /// What `read` makes of the table at `key`, which must not be absent and must have no keys but those that were read.
+    pub(super) fn required_section<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Section<'a>) -> T,
+    ) -> Option<T> {
         if self.node(key).is_none() {
             self.report.add(self.place, self.key(key), "is missing");
         }
-        self.section(key)
+        let mut section = self.section(key)?;
+        let settings = read(&mut section);
+        section.finish();
+        Some(settings)
     }
 
     /// The tables below `key`, which users name, in the order they were written.
@@ -121,30 +133,22 @@ impl<'a> Section<'a> {
         items.iter().enumerate().filter_map(item).collect()
     }
 
-    /// Notes that the value of `key` is wrong, at its place or, when it is absent, at the section's.
-    pub(super) fn wrong(&self, key: &str, message: impl Into<String>) {
-        let entry = self.entries.iter().find(|entry| entry.key == key);
-        self.report.add(entry.map_or(self.place, |entry| &entry.node.place), self.key(key), message);
-    }
-
     /// Notes that the section itself is wrong; `place` is that of its key.
     pub(super) fn wrong_itself(&self, place: &Place, message: impl Into<String>) {
         self.report.add(place, &self.path, message);
     }
 
-    /// Notes that an item of the list at `key` is wrong.
-    pub(super) fn wrong_item(&self, key: &str, index: usize, message: impl Into<String>) {
-        let entry = self.entries.iter().find(|entry| entry.key == key);
-        let place = match entry.map(|entry| (&entry.node.place, &entry.node.value)) {
-            Some((place, Value::List(items))) => items.get(index).map_or(place, |item| &item.place),
-            Some((place, _)) => place,
-            None => self.place,
-        };
-        self.report.add(place, format!("{}[{index}]", self.key(key)), message);
+    /// Notes that the value of `key`, or this item of it, is wrong: at its place or, when it is absent, at the section's.
+    pub(super) fn wrong(&self, key: &str, item: Option<usize>, message: impl Into<String>) {
+        let node = self.written(key);
+        let items = node.and_then(|node| if let Value::List(items) = &node.value { Some(items) } else { None });
+        let node = items.zip(item).and_then(|(items, index)| items.get(index)).or(node);
+        let item = item.map(|index| format!("[{index}]")).unwrap_or_default();
+        self.report.add(node.map_or(self.place, |node| &node.place), self.key(key) + &item, message);
     }
 
     /// The path of `key`.
-    pub(super) fn key(&self, key: &str) -> String {
+    fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
@@ -157,7 +161,7 @@ impl<'a> Section<'a> {
     }
 }
 
-fn expected<T>(what: &str, node: &Node) -> Result<T, String> {
+fn expected<T>(what: &str, node: &Node) -> Read<T> {
     let found = match &node.value {
         Value::Text(text) => format!("\"{text}\""),
         Value::Integer(integer) => format!("the integer {integer}"),
@@ -169,7 +173,7 @@ fn expected<T>(what: &str, node: &Node) -> Result<T, String> {
 }
 
 /// Text. From variables and flags any value, as it was written.
-pub(super) fn text(node: &Node) -> Result<String, String> {
+pub(super) fn text(node: &Node) -> Read<String> {
     match (&node.value, &node.raw) {
         (Value::Text(text), _) => Ok(text.clone()),
         (_, Some(raw)) => Ok(raw.clone()),
@@ -178,12 +182,12 @@ pub(super) fn text(node: &Node) -> Result<String, String> {
 }
 
 /// Text of at least one character.
-pub(super) fn some_text(node: &Node) -> Result<String, String> {
+pub(super) fn some_text(node: &Node) -> Read<String> {
     text(node).and_then(|text| if text.trim().is_empty() { Err("must not be empty".to_owned()) } else { Ok(text) })
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(node: &Node) -> Result<bool, String> {
+pub(super) fn boolean(node: &Node) -> Read<bool> {
     match node.value {
         Value::Boolean(boolean) => Ok(boolean),
         _ => expected("true or false", node),
@@ -191,7 +195,7 @@ pub(super) fn boolean(node: &Node) -> Result<bool, String> {
 }
 
 /// Any number.
-pub(super) fn number(node: &Node) -> Result<f64, String> {
+pub(super) fn number(node: &Node) -> Read<f64> {
     match node.value {
         Value::Float(float) if float.is_finite() => Ok(float),
         Value::Integer(integer) => Ok(integer as f64),
@@ -200,40 +204,37 @@ pub(super) fn number(node: &Node) -> Result<f64, String> {
 }
 
 /// A share of the whole.
-pub(super) fn ratio(node: &Node) -> Result<f64, String> {
+pub(super) fn ratio(node: &Node) -> Read<f64> {
     let ratio = number(node)?;
     if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { expected("a ratio between 0 and 1", node) }
 }
 
 /// An integer within bounds.
-pub(super) fn integer(bounds: RangeInclusive<u64>) -> impl FnOnce(&Node) -> Result<u64, String> {
-    move |node| match node.value {
-        Value::Integer(integer) if u64::try_from(integer).is_ok_and(|integer| bounds.contains(&integer)) => {
-            Ok(integer.unsigned_abs())
-        }
-        _ => expected(&format!("an integer from {} to {}", bounds.start(), bounds.end()), node),
+pub(super) fn integer<T: TryFrom<i64> + PartialOrd + Display>(
+    bounds: RangeInclusive<T>,
+) -> impl FnOnce(&Node) -> Read<T> {
+    move |node| {
+        let integer = if let Value::Integer(integer) = node.value { T::try_from(integer).ok() } else { None };
+        let wanted = || expected(&format!("an integer from {} to {}", bounds.start(), bounds.end()), node);
+        integer.filter(|integer| bounds.contains(integer)).map_or_else(wanted, Ok)
     }
 }
 
 /// A duration within bounds, as text such as "1ms" or "1h 30m".
-pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Node) -> Result<Duration, String> {
+pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl FnOnce(&Node) -> Read<Duration> {
     move |node| {
         let Value::Text(text) = &node.value else { return expected("a duration as text, such as \"10s\"", node) };
         let Some(duration) = parse_duration(text) else {
             return expected("a duration, such as \"1ms\", \"10s\", \"1h 30m\" or \"7d\"", node);
         };
-        if bounds.contains(&duration) {
-            return Ok(duration);
-        }
-        expected(
-            &format!("a duration from {} to {}", words::duration(*bounds.start()), words::duration(*bounds.end())),
-            node,
-        )
+        let (low, high) = (words::duration(*bounds.start()), words::duration(*bounds.end()));
+        let is_right = bounds.contains(&duration);
+        if is_right { Ok(duration) } else { expected(&format!("a duration from {low} to {high}"), node) }
     }
 }
 
 /// A size within bounds: an integer of bytes, or text such as "64MiB".
-pub(super) fn bytes(bounds: RangeInclusive<u64>) -> impl FnOnce(&Node) -> Result<u64, String> {
+pub(super) fn bytes<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> impl FnOnce(&Node) -> Read<T> {
     move |node| {
         let bytes = match &node.value {
             Value::Integer(integer) => u64::try_from(*integer).ok(),
@@ -243,7 +244,9 @@ pub(super) fn bytes(bounds: RangeInclusive<u64>) -> impl FnOnce(&Node) -> Result
         let (low, high) = (ByteSize(*bounds.start()), ByteSize(*bounds.end()));
         match bytes {
             None => expected("a size, such as 65536 or \"64MiB\"", node),
-            Some(bytes) if bounds.contains(&bytes) => Ok(bytes),
+            Some(bytes) if bounds.contains(&bytes) => {
+                T::try_from(bytes).or_else(|_| expected("a size that fits into memory", node))
+            }
             Some(_) if high == ByteSize(u64::MAX) => expected(&format!("a size of at least {low}"), node),
             Some(_) => expected(&format!("a size from {low} to {high}"), node),
         }
@@ -251,16 +254,13 @@ pub(super) fn bytes(bounds: RangeInclusive<u64>) -> impl FnOnce(&Node) -> Result
 }
 
 /// An IP address and a port.
-pub(super) fn address(node: &Node) -> Result<SocketAddr, String> {
-    let wanted = "an IP address and a port, such as \"127.0.0.1:50051\"";
-    match &node.value {
-        Value::Text(text) => without_scheme(text).parse().or_else(|_| expected(wanted, node)),
-        _ => expected(wanted, node),
-    }
+pub(super) fn address(node: &Node) -> Read<SocketAddr> {
+    let address = if let Value::Text(text) = &node.value { without_scheme(text).parse().ok() } else { None };
+    address.map_or_else(|| expected("an IP address and a port, such as \"127.0.0.1:50051\"", node), Ok)
 }
 
 /// Texts.
-pub(super) fn texts(node: &Node) -> Result<Vec<String>, String> {
+pub(super) fn texts(node: &Node) -> Read<Vec<String>> {
     match &node.value {
         Value::List(items) if items.iter().all(|item| matches!(item.value, Value::Text(_))) => {
             items.iter().map(text).collect()

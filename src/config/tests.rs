@@ -4,26 +4,24 @@ use std::path::PathBuf;
 
 use super::*;
 
-/// What is wrong with a file of this text, one line each, without the file's name.
-fn problems(text: &str) -> Vec<String> {
+/// What a file of this text and `more` sources give.
+fn loaded(text: &str, more: Sources) -> Result<Settings, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("k.toml");
     std::fs::write(&path, text).unwrap();
-    let loaded = load(&Sources { file: Some(path.clone()), ..Sources::default() });
-    lines(loaded, &format!("{}:", path.display()))
+    load(&Sources { file: Some(path), ..more })
 }
 
-fn lines(loaded: Result<Settings, ConfigError>, prefix: &str) -> Vec<String> {
+/// What is wrong with a file of this text, one line each, without the file's name.
+fn problems(text: &str) -> Vec<String> {
+    let lines = lines(loaded(text, Sources::default()));
+    lines.iter().map(|line| line.split_once("/k.toml:").map_or(line.as_str(), |(_, told)| told).to_owned()).collect()
+}
+
+fn lines(loaded: Result<Settings, ConfigError>) -> Vec<String> {
     match loaded {
         Ok(_) => Vec::new(),
-        Err(ConfigError::Wrong(problems)) => {
-            let text = |problem: &Problem| problem.to_string();
-            problems
-                .iter()
-                .map(text)
-                .map(|text| text.strip_prefix(prefix).map_or(text.clone(), str::to_owned))
-                .collect()
-        }
+        Err(ConfigError::Wrong(problems)) => problems.iter().map(ToString::to_string).collect(),
         Err(error) => vec![error.to_string()],
     }
 }
@@ -45,16 +43,11 @@ fn from_environment(variables: &[(&str, &str)], flags: &[Flag]) -> Result<Settin
 #[test]
 fn the_default_configuration_is_what_the_code_takes_by_default() {
     let settings = load(&Sources::default()).unwrap();
-    let collectors: Vec<_> = settings
-        .collectors
-        .iter()
-        .map(|one| {
-            (one.name.as_str(), one.interval, one.families.iter().map(|family| family.name()).collect::<Vec<_>>())
-        })
-        .collect();
+    let families = |one: &CollectorSettings| one.families.iter().map(|family| family.name()).collect::<Vec<_>>();
+    let collectors = settings.collectors.iter().map(|one| (one.name.as_str(), one.interval, families(one)));
     let ms = Duration::from_millis;
     assert_eq!(
-        collectors,
+        collectors.collect::<Vec<_>>(),
         [
             ("burst", ms(1), vec!["network", "disk"]),
             ("system", ms(10), vec!["cpu"]),
@@ -91,11 +84,8 @@ fn commented_out_examples_in_the_default_configuration_are_right() {
 
 #[test]
 fn files_replace_lists_of_things_and_add_to_sections() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("k.toml");
-    std::fs::write(&path, "[collector.mine]\ninterval = '1s'\nmetrics = ['cpu']\n[storage]\nflush_interval = '5s'\n")
-        .unwrap();
-    let settings = load(&Sources { file: Some(path), ..Sources::default() }).unwrap();
+    let text = "[collector.mine]\ninterval = '1s'\nmetrics = ['cpu']\n[storage]\nflush_interval = '5s'\n";
+    let settings = loaded(text, Sources::default()).unwrap();
     assert_eq!(settings.collectors.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["mine"]);
     assert_eq!(settings.flush_interval, Duration::from_secs(5));
     assert_eq!(settings.drain_interval, Duration::from_millis(40));
@@ -104,12 +94,9 @@ fn files_replace_lists_of_things_and_add_to_sections() {
 
 #[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("k.toml");
-    std::fs::write(&path, "[storage]\npath = 'file'\nhost = 'file'\nretention_days = 1\n").unwrap();
     let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
-    let settings = load(&Sources {
-        file: Some(path),
+    let more = Sources {
+        file: None,
         variables: vec![
             variable("KYMO_STORAGE__PATH", "variable"),
             variable("KYMO_STORAGE__HOST", "12"),
@@ -118,8 +105,8 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
             variable("OTHER_STORAGE__PATH", "ignored"),
         ],
         flags: vec![Flag { name: "--data", key: "storage.path", value: "flag".to_owned() }],
-    })
-    .unwrap();
+    };
+    let settings = loaded("[storage]\npath = 'file'\nhost = 'file'\nretention_days = 1\n", more).unwrap();
     assert_eq!(settings.store.path, PathBuf::from("flag"));
     assert_eq!(settings.store.host, "12");
     assert_eq!(settings.store.retention_age_max, Some(Duration::from_secs(86_400)));
@@ -141,20 +128,14 @@ fn zero_and_empty_stand_for_without() {
 fn unknown_keys_are_refused_wherever_they_stand() {
     assert_problem("[storge]\n", "1:2: storge: ", "unknown key `storge`; did you mean `storage`?");
     assert_problem("[storage]\npth = 'x'\n", "2:1: storage.pth: ", "did you mean `path`?");
-    assert_problem(
-        "[server]\nport = 1\n",
-        "2:1: server.port: ",
-        "unknown key `port`; there is `address`, `connections_max`",
-    );
+    let told = "unknown key `port`; there is `address`, `connections_max`";
+    assert_problem("[server]\nport = 1\n", "2:1: server.port: ", told);
     let collector = "[collector.a]\ninterval = '1s'\nmetrics = ['cpu']\nforced = true\n";
     assert_problem(collector, "4:1: collector.a.forced: ", "did you mean `force`?");
     let rule = "[[alert]]\nname = 'a'\ncondition = 'cpu_usage_above'\nthreshold = 1\nfro = '1s'\n";
     assert_problem(rule, "5:1: alert[0].fro: ", "did you mean `for`?");
-    assert_problem(
-        "[notifier.a]\nurl = 'http://localhost/'\nurls = 1\n",
-        "3:1: notifier.a.urls: ",
-        "did you mean `url`?",
-    );
+    let notifier = "[notifier.a]\nurl = 'http://localhost/'\nurls = 1\n";
+    assert_problem(notifier, "3:1: notifier.a.urls: ", "did you mean `url`?");
 }
 
 #[test]
@@ -163,11 +144,8 @@ fn values_of_the_wrong_kind_are_refused() {
     assert_problem("[alert]\nname = 'a'\n", "1:1: alert: ", "expected a list of tables");
     assert_problem("[storage]\npath = 1\n", "2:8: storage.path: ", "expected text, found the integer 1");
     assert_problem("[storage]\npath = ''\n", "2:8: storage.path: ", "must not be empty");
-    assert_problem(
-        "[storage]\nflush_interval = 30\n",
-        "2:18: storage.flush_interval: ",
-        "a duration as text, such as \"10s\"",
-    );
+    let told = "a duration as text, such as \"10s\"";
+    assert_problem("[storage]\nflush_interval = 30\n", "2:18: storage.flush_interval: ", told);
     assert_problem("[storage]\nhot_bytes_max = '64 MB/s'\n", "2:17: storage.hot_bytes_max: ", "expected a size");
     assert_problem("[query]\nconcurrent_max = 1.5\n", "2:18: query.concurrent_max: ", "found the float 1.5");
 }
@@ -178,11 +156,8 @@ fn values_out_of_bounds_are_refused_with_the_bounds() {
     assert_problem("[storage]\nflush_interval = '2d'\n", "2:18: storage.flush_interval: ", "a duration from 1s to 24h");
     assert_problem("[storage]\nretention_days = -1\n", "2:18: storage.retention_days: ", "an integer from 0 to 36500");
     assert_problem("[storage]\nhost = \"a\\u0007\"\n", "2:8: storage.host: ", "without control characters");
-    assert_problem(
-        "[query]\nmemory_bytes_max = '1KiB'\n",
-        "2:20: query.memory_bytes_max: ",
-        "a size from 1.0 MiB to 1.0 TiB",
-    );
+    let told = "a size from 1.0 MiB to 1.0 TiB";
+    assert_problem("[query]\nmemory_bytes_max = '1KiB'\n", "2:20: query.memory_bytes_max: ", told);
     assert_problem("[tracing]\nsampling_ratio = 1.5\n", "2:18: tracing.sampling_ratio: ", "a ratio between 0 and 1");
 }
 
@@ -221,11 +196,8 @@ fn collectors_are_checked_against_each_other_and_the_kernel() {
     let slow = "interval = '1s'\nmetrics";
     let twice = format!("[collector.a]\n{slow} = ['cpu']\n[collector.b]\n{slow} = ['network', 'cpu']\n");
     assert_problem(&twice, "6:23: collector.b.metrics[1]: ", "collector `a` samples `cpu` already");
-    assert_problem(
-        "[collector.'A b']\ninterval = '1s'\nmetrics = ['cpu']\n",
-        "1:12: collector.A b: ",
-        "use 1 to 64 characters of a-z",
-    );
+    let misnamed = "[collector.'A b']\ninterval = '1s'\nmetrics = ['cpu']\n";
+    assert_problem(misnamed, "1:12: collector.A b: ", "use 1 to 64 characters of a-z");
 }
 
 #[test]
@@ -259,14 +231,12 @@ fn everything_that_is_wrong_is_told_from_top_to_bottom() {
 
 #[test]
 fn wrong_variables_and_flags_are_named() {
-    let told = |variables: &[(&str, &str)], flags: &[Flag]| lines(from_environment(variables, flags), "").join("\n");
+    let told = |variables: &[(&str, &str)], flags: &[Flag]| lines(from_environment(variables, flags)).join("\n");
     let unknown = told(&[("KYMO_STORAGE__PTH", "x")], &[]);
     assert_eq!(unknown, "environment variable KYMO_STORAGE__PTH: storage.pth: unknown key `pth`; did you mean `path`?");
     let wrong = told(&[("KYMO_SERVER__ADDRESS", "here")], &[]);
-    assert!(
-        wrong.starts_with("environment variable KYMO_SERVER__ADDRESS: server.address: expected an IP address"),
-        "{wrong}"
-    );
+    let begins = "environment variable KYMO_SERVER__ADDRESS: server.address: expected an IP address";
+    assert!(wrong.starts_with(begins), "{wrong}");
     let wrong = told(&[("KYMO_STORAGE", "x")], &[]);
     assert!(wrong.starts_with("environment variable KYMO_STORAGE: storage: expected a table, found text"), "{wrong}");
     let flag = Flag { name: "--address", key: "server.address", value: "8.8.8.8:1".to_owned() };
@@ -302,7 +272,7 @@ fn variables_that_name_no_key_are_ignored() {
 
 #[test]
 fn mistyped_variables_are_refused() {
-    let told = |name| lines(from_environment(&[(name, "1s")], &[]), "").join("\n");
+    let told = |name| lines(from_environment(&[(name, "1s")], &[])).join("\n");
     assert_eq!(
         told("KYMO_STORAGE_FLUSH_INTERVAL"),
         "environment variable KYMO_STORAGE_FLUSH_INTERVAL: storage.flush_interval: unknown variable; did you mean \
@@ -315,10 +285,7 @@ fn mistyped_variables_are_refused() {
 #[test]
 fn families_that_no_collector_lists_are_known() {
     let unrecorded = |text: &str| {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("k.toml");
-        std::fs::write(&path, text).unwrap();
-        let settings = load(&Sources { file: Some(path), ..Sources::default() }).unwrap();
+        let settings = loaded(text, Sources::default()).unwrap();
         settings.unrecorded().iter().map(|family| family.name()).collect::<Vec<_>>()
     };
     assert_eq!(unrecorded(""), [""; 0]);
@@ -342,17 +309,17 @@ fn a_log_filter_has_levels() {
 fn a_variable_that_is_no_text_is_named() {
     use std::os::unix::ffi::OsStringExt;
     let variables = vec![(OsString::from("KYMO_STORAGE__PATH"), OsString::from_vec(vec![0xff]))];
-    let told = lines(load(&Sources { variables, ..Sources::default() }), "");
+    let told = lines(load(&Sources { variables, ..Sources::default() }));
     assert_eq!(told, ["environment variable KYMO_STORAGE__PATH: storage.path: is not valid UTF-8"]);
 }
 
 #[test]
 fn files_that_cannot_be_read_are_named() {
     let file = Some(PathBuf::from("/nowhere/k.toml"));
-    let told = lines(load(&Sources { file, ..Sources::default() }), "");
+    let told = lines(load(&Sources { file, ..Sources::default() }));
     assert_eq!(told, ["read configuration /nowhere/k.toml: No such file or directory (os error 2)"]);
     let file = Some(PathBuf::from("/dev/zero"));
-    let told = lines(load(&Sources { file, ..Sources::default() }), "");
+    let told = lines(load(&Sources { file, ..Sources::default() }));
     assert!(told[0].contains("larger than"), "{told:?}");
     let told = problems("[storage\n");
     assert!(told[0].starts_with("1:") && told[0].contains("not valid TOML"), "{told:?}");

@@ -3,12 +3,11 @@
 //! Defaults, file, environment and flags are each read into a [`Node`] and merged. The checks see one tree, and an error
 //! names the line, the variable or the flag that caused it.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 /// Where something was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,11 +76,9 @@ pub(super) enum Value {
     Boolean(bool),
     Time,
     List(Vec<Node>),
-    Table(Table),
+    /// Its keys, in the order they were written.
+    Table(Vec<Entry>),
 }
-
-/// The keys of a table, in the order they were written.
-pub(super) type Table = Vec<Entry>;
 
 /// A key and its value.
 #[derive(Clone, Debug)]
@@ -132,9 +129,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Vec<Problem>> {
             key: String::new(),
             message: format!("not valid TOML: {}", error.message()),
         };
-        let mut problems: Vec<_> = errors.iter().map(problem).collect();
-        problems.sort_by(by_place);
-        return Err(problems);
+        return Err(in_order(errors.iter().map(problem).collect()));
     }
     let mut problems = Vec::new();
     let value = Value::Table(entries(table.get_ref(), &place, &mut problems));
@@ -144,12 +139,9 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Node, Vec<Problem>> {
 /// Reads the value of a variable or a flag: as TOML if it is valid TOML, else as text.
 pub(super) fn parse_literal(place: &Place, text: &str) -> Node {
     let mut problems = Vec::new();
-    let node = match DeValue::parse(text) {
-        Ok(value) => convert(&value, &|_| place.clone(), &mut problems),
-        Err(_) => Node { place: place.clone(), value: Value::Text(text.to_owned()), raw: None },
-    };
-    let node = if problems.is_empty() { node } else { Node { value: Value::Text(text.to_owned()), ..node } };
-    Node { raw: Some(text.to_owned()), ..node }
+    let value = DeValue::parse(text).map(|value| convert(&value, &|_| place.clone(), &mut problems).value).ok();
+    let value = value.filter(|_| problems.is_empty()).unwrap_or_else(|| Value::Text(text.to_owned()));
+    Node { place: place.clone(), value, raw: Some(text.to_owned()) }
 }
 
 /// Tables within each other along `path`, whose keys are separated by `separator`, with `node` at its end.
@@ -178,36 +170,29 @@ pub(super) fn merge(base: &mut Node, over: Node, wholesale: &[&str]) {
     }
 }
 
-fn entries(table: &DeTable<'_>, place: &dyn Fn(usize) -> Place, problems: &mut Vec<Problem>) -> Table {
+fn entries(table: &DeTable<'_>, place: &dyn Fn(usize) -> Place, problems: &mut Vec<Problem>) -> Vec<Entry> {
     let mut spanned: Vec<_> = table.iter().collect();
     spanned.sort_by_key(|(key, _)| key.span().start);
-    let mut table = Table::with_capacity(spanned.len());
-    for (key, value) in spanned {
+    let entry = |(key, value): (&Spanned<DeString<'_>>, _)| {
         let (name, place_of_key) = (key.get_ref().to_string(), place(key.span().start));
-        table.push(Entry { key: name, place: place_of_key, node: convert(value, place, problems) });
-    }
-    table
+        Entry { key: name, place: place_of_key, node: convert(value, place, problems) }
+    };
+    spanned.into_iter().map(entry).collect()
 }
 
 fn convert(value: &Spanned<DeValue<'_>>, place: &dyn Fn(usize) -> Place, problems: &mut Vec<Problem>) -> Node {
     let here = place(value.span().start);
-    let wrong = |message| Problem { place: here.clone(), key: String::new(), message };
+    let mut wrong = |message| problems.push(Problem { place: here.clone(), key: String::new(), message });
     let value = match value.get_ref() {
         DeValue::String(text) => Value::Text(text.to_string()),
-        DeValue::Integer(digits) => match i64::from_str_radix(digits.as_str(), digits.radix()) {
-            Ok(integer) => Value::Integer(integer),
-            Err(_) => {
-                problems.push(wrong(format!("{digits} does not fit into 64 bits")));
-                Value::Integer(0)
-            }
-        },
-        DeValue::Float(digits) => match digits.as_str().parse() {
-            Ok(float) => Value::Float(float),
-            Err(_) => {
-                problems.push(wrong(format!("{digits} is not a number")));
-                Value::Float(0.0)
-            }
-        },
+        DeValue::Integer(digits) => {
+            let integer = i64::from_str_radix(digits.as_str(), digits.radix());
+            Value::Integer(integer.inspect_err(|_| wrong(format!("{digits} does not fit into 64 bits"))).unwrap_or(0))
+        }
+        DeValue::Float(digits) => {
+            let float = digits.as_str().parse();
+            Value::Float(float.inspect_err(|_| wrong(format!("{digits} is not a number"))).unwrap_or(0.0))
+        }
         DeValue::Boolean(boolean) => Value::Boolean(*boolean),
         DeValue::Datetime(_) => Value::Time,
         DeValue::Array(items) => Value::List(items.iter().map(|item| convert(item, place, problems)).collect()),
@@ -225,8 +210,9 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// By source and, within a file, from top to bottom.
-pub(super) fn by_place(left: &Problem, right: &Problem) -> Ordering {
-    left.place.cmp(&right.place)
+pub(super) fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by(|left, right| left.place.cmp(&right.place));
+    problems
 }
 
 #[cfg(test)]

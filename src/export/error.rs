@@ -5,19 +5,13 @@ use tracing_subscriber::util::TryInitError;
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// Not an address that OTLP can be sent to.
-    #[error("OTLP endpoint {endpoint:?}: {reason}")]
-    Endpoint {
+    /// A setting is not understood.
+    #[error("{setting} {text:?}: {reason}")]
+    Setting {
+        /// Which one.
+        setting: &'static str,
         /// As it was given.
-        endpoint: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-    /// The log filter is not understood.
-    #[error("log filter {filter:?}: {reason}")]
-    Filter {
-        /// As it was given.
-        filter: String,
+        text: String,
         /// What is wrong, and what would be right.
         reason: String,
     },

@@ -117,9 +117,10 @@ impl Instrument {
 
 impl Part {
     fn observe(&self, batch: &RecordBatch, now: i64, sink: &mut impl FnMut(f64, &[KeyValue])) {
+        let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
         let values = batch.column(self.column);
         for row in newest_rows(self.table, batch) {
-            let fresh = time(batch, row).is_some_and(|time| now.saturating_sub(time) <= AGE_MAX_US);
+            let fresh = times.is_some_and(|times| now.saturating_sub(times.value(row)) <= AGE_MAX_US);
             let Some(value) = number(values, row).filter(|_| fresh) else { continue };
             let Some(attributes) = self.attributes(batch, row) else { continue };
             sink(value / self.divisor, &attributes);
@@ -154,10 +155,6 @@ fn newest_rows(table: &Table, batch: &RecordBatch) -> Vec<usize> {
     (0..batch.num_rows()).rev().filter(|row| seen.insert(series(*row))).collect()
 }
 
-fn time(batch: &RecordBatch, row: usize) -> Option<i64> {
-    batch.column(0).as_primitive_opt::<TimestampMicrosecondType>().map(|times| times.value(row))
-}
-
 fn number(values: &ArrayRef, row: usize) -> Option<f64> {
     if values.is_null(row) {
         return None;
@@ -174,7 +171,7 @@ fn text(labels: &ArrayRef, row: usize) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use super::*;
     use crate::batch::to_batch;
@@ -342,11 +339,9 @@ mod tests {
 
     #[test]
     fn names_of_the_conventions_are_used_as_they_say_and_all_others_are_kymos_own() {
-        let conventions: BTreeMap<_, _> =
-            CONVENTIONS.iter().map(|(name, unit, shape)| (*name, (*unit, *shape))).collect();
         for instrument in INSTRUMENTS.iter().filter(|instrument| !instrument.name.starts_with("kymo.")) {
-            let expected = conventions.get(instrument.name).copied();
-            assert_eq!(expected, Some((instrument.unit, instrument.shape)), "{}", instrument.name);
+            let expected = CONVENTIONS.iter().find(|(name, ..)| *name == instrument.name);
+            assert_eq!(expected, Some(&(instrument.name, instrument.unit, instrument.shape)), "{}", instrument.name);
         }
     }
 }

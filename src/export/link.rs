@@ -10,7 +10,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use super::error::ExportError;
 
 /// An export fails when its endpoint could not be connected to within this time.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An export fails when it was not answered within this time.
 pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -58,7 +58,7 @@ pub fn check_endpoint(endpoint: &str) -> Result<(), ExportError> {
 }
 
 fn parse(endpoint: &str) -> Result<Uri, ExportError> {
-    let wrong = |reason: String| ExportError::Endpoint { endpoint: endpoint.into(), reason };
+    let wrong = |reason| ExportError::Setting { setting: "OTLP endpoint", text: endpoint.into(), reason };
     let expected = "expected http://HOST:PORT of an OTLP gRPC receiver, such as http://127.0.0.1:4317";
     let uri: Uri = endpoint.parse().map_err(|error| wrong(format!("{error}; {expected}")))?;
     match uri.scheme_str() {

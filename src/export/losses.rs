@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Display;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -60,43 +61,20 @@ impl Outage {
 
 /// The text of a failed call and its causes: a status alone often reads "transport error".
 pub(super) fn reason(status: &Status) -> String {
-    let mut text = format!("{}: {}", status.code(), status.message());
-    let mut source = status.source();
-    while let Some(error) = source {
-        let error_text = error.to_string();
-        if !text.contains(&error_text) {
-            text.push_str(": ");
-            text.push_str(&error_text);
-        }
-        source = error.source();
-    }
-    text
+    let causes = iter::successors(status.source(), |&error| error.source()).map(ToString::to_string);
+    causes.fold(format!("{}: {}", status.code(), status.message()), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::Mutex;
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(text)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn an_outage_is_told_when_it_begins_and_when_it_ends() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let subscriber = tracing_subscriber::fmt().with_writer(log.reopen().unwrap()).with_ansi(false).finish();
         let losses = LostExports::default();
         tracing::subscriber::with_default(subscriber, || {
             let outage = losses.signal("traces", "http://a:1");
@@ -109,7 +87,7 @@ mod tests {
             outage.lost(1, &"refused");
         });
         assert_eq!(losses.count(), 8);
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let text = std::fs::read_to_string(log.path()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
         assert!(lines[0].contains("traces do not reach http://a:1: refused"), "{text}");

@@ -18,8 +18,9 @@ use rustix::time::{ClockId, clock_gettime};
 use tonic::transport::Channel;
 
 use super::instrument::{INSTRUMENTS, Instrument, Shape, Since};
-use super::losses::Outage;
+use super::losses::{Outage, reason};
 use crate::latest::LatestRows;
+use crate::sampler::wall_us;
 
 /// The most series of an instrument. Further ones are not exported and count as lost.
 const SERIES_MAX: usize = 8_192;
@@ -51,7 +52,7 @@ fn register(meter: &Meter, instrument: &'static Instrument, latest: Arc<LatestRo
     let Instrument { name, doc, unit, .. } = *instrument;
     let observe = move |observer: &dyn AsyncInstrument<f64>| {
         let mut series: u64 = 0;
-        instrument.observe(&latest, now_us(), |value, attributes| {
+        instrument.observe(&latest, wall_us(), |value, attributes| {
             series += 1;
             if series <= SERIES_MAX as u64 {
                 observer.observe(value, attributes);
@@ -60,27 +61,16 @@ fn register(meter: &Meter, instrument: &'static Instrument, latest: Arc<LatestRo
         outage.lost(series.saturating_sub(SERIES_MAX as u64), &format_args!("{name} has {series} series"));
     };
     // The instruments live as long as the provider. `build` returns only a handle.
-    match instrument.shape {
-        Shape::Counter => {
-            meter.f64_observable_counter(name).with_description(doc).with_unit(unit).with_callback(observe).build();
-        }
-        Shape::UpDownCounter => {
-            meter
-                .f64_observable_up_down_counter(name)
-                .with_description(doc)
-                .with_unit(unit)
-                .with_callback(observe)
-                .build();
-        }
-        Shape::Gauge => {
-            meter.f64_observable_gauge(name).with_description(doc).with_unit(unit).with_callback(observe).build();
-        }
+    macro_rules! build {
+        ($builder:expr) => {{
+            $builder.with_description(doc).with_unit(unit).with_callback(observe).build();
+        }};
     }
-}
-
-fn now_us() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+    match instrument.shape {
+        Shape::Counter => build!(meter.f64_observable_counter(name)),
+        Shape::UpDownCounter => build!(meter.f64_observable_up_down_counter(name)),
+        Shape::Gauge => build!(meter.f64_observable_gauge(name)),
+    }
 }
 
 /// Sends metrics and counts what does not arrive.
@@ -102,22 +92,18 @@ impl PushMetricExporter for Exporter {
         let mut request = ExportMetricsServiceRequest::from(metrics);
         set_starts(&mut request, &self.starts);
         let answer = self.client.clone().export(request).await;
-        match answer.map(|answer| answer.into_inner().partial_success) {
+        let reason = match answer.map(|answer| answer.into_inner().partial_success) {
             Ok(Some(partial)) if partial.rejected_data_points > 0 => {
-                let reason = format!("{} values refused: {}", partial.rejected_data_points, partial.error_message);
-                self.outage.lost(1, &reason);
-                Err(OTelSdkError::InternalFailure(reason))
+                format!("{} values refused: {}", partial.rejected_data_points, partial.error_message)
             }
             Ok(_) => {
                 self.outage.delivered();
-                Ok(())
+                return Ok(());
             }
-            Err(status) => {
-                let reason = super::losses::reason(&status);
-                self.outage.lost(1, &reason);
-                Err(OTelSdkError::InternalFailure(reason))
-            }
-        }
+            Err(status) => reason(&status),
+        };
+        self.outage.lost(1, &reason);
+        Err(OTelSdkError::InternalFailure(reason))
     }
 
     fn force_flush(&self) -> OTelSdkResult {
@@ -149,19 +135,18 @@ fn starts() -> HashMap<&'static str, u64> {
     let uptime = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let (boot, process) = (nanos(now.saturating_sub(uptime)), nanos(now));
-    INSTRUMENTS
-        .iter()
-        .map(|instrument| match instrument.since {
-            Since::Boot => (instrument.name, boot),
-            Since::Process => (instrument.name, process),
-        })
-        .collect()
+    let start = |instrument: &Instrument| match instrument.since {
+        Since::Boot => (instrument.name, boot),
+        Since::Process => (instrument.name, process),
+    };
+    INSTRUMENTS.iter().map(start).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use opentelemetry_proto::tonic::metrics::v1::{Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum};
 
+    use super::super::receiver::points as points_of;
     use super::*;
 
     #[test]
@@ -196,11 +181,7 @@ mod tests {
         let mut request = ExportMetricsServiceRequest { resource_metrics: vec![resource] };
         set_starts(&mut request, &HashMap::from([("a", 7), ("g", 8)]));
         let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
-        let starts: Vec<Vec<u64>> = metrics
-            .iter()
-            .map(super::super::receiver::points)
-            .map(|points| points.iter().map(|point| point.start_time_unix_nano).collect())
-            .collect();
-        assert_eq!(starts, [[7, 7], [1, 1], [1, 1]]);
+        let starts = |metric| points_of(metric).iter().map(|point| point.start_time_unix_nano).collect::<Vec<_>>();
+        assert_eq!(metrics.iter().map(starts).collect::<Vec<_>>(), [[7, 7], [1, 1], [1, 1]]);
     }
 }

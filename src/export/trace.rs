@@ -24,7 +24,7 @@ use super::link::EXPORT_TIMEOUT;
 use super::losses::Outage;
 
 /// Ended spans that can wait for their export. Further ones are dropped and counted.
-pub const SPANS_WAITING_MAX: usize = 2_048;
+pub(super) const SPANS_WAITING_MAX: usize = 2_048;
 /// Spans sent at once.
 const SPANS_PER_BATCH_MAX: usize = 512;
 /// How long an ended span waits for others before they are sent.
@@ -163,10 +163,6 @@ impl SpanExporter for Exporter {
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
         self.sender.shutdown_with_timeout(timeout)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.sender.force_flush()
     }
 
     fn set_resource(&mut self, resource: &Resource) {

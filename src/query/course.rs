@@ -5,150 +5,105 @@
 //! other run overlaps, which is checked at the end.
 
 use std::cmp::Ordering;
-use std::fmt::Debug;
 
-use arrow::datatypes::{ArrowPrimitiveType, Float64Type, Int64Type};
-use datafusion::common::ScalarValue;
+use arrow::array::ArrowNativeTypeOp;
 
 /// Points in a run: so many that the size of its head does not matter.
 const RUN_POINTS_MAX: usize = 4_096;
 
 /// A type of counters.
-pub(super) trait Counter: ArrowPrimitiveType + Debug {
-    /// Whether this is a value, and not NaN.
-    fn is_value(value: Self::Native) -> bool;
-    /// The order of values of the same time.
-    fn order(a: Self::Native, b: Self::Native) -> Ordering;
-    /// How much a counter grew from `before` to `after`.
-    fn step(before: Self::Native, after: Self::Native) -> Self::Native;
-    /// The sum of two increases.
-    fn add(a: Self::Native, b: Self::Native) -> Self::Native;
+pub(super) trait Counter: ArrowNativeTypeOp {
     /// The value's 64 bits.
-    fn to_bits(value: Self::Native) -> u64;
+    fn bits(self) -> u64;
     /// The value of these bits.
-    fn from_bits(bits: u64) -> Self::Native;
+    fn of_bits(bits: u64) -> Self;
     /// The value for arithmetic.
-    fn float(value: Self::Native) -> f64;
-    /// The value for SQL.
-    fn scalar(value: Option<Self::Native>) -> ScalarValue;
+    fn float(self) -> f64;
 }
 
-impl Counter for Int64Type {
-    fn is_value(_: i64) -> bool {
-        true
+impl Counter for i64 {
+    fn bits(self) -> u64 {
+        self.cast_unsigned()
     }
 
-    fn order(a: i64, b: i64) -> Ordering {
-        a.cmp(&b)
-    }
-
-    fn step(before: i64, after: i64) -> i64 {
-        // Only values that are no counters saturate: a real counter never spans half of the integers.
-        if after >= before { after.saturating_sub(before) } else { after.max(0) }
-    }
-
-    fn add(a: i64, b: i64) -> i64 {
-        a.saturating_add(b)
-    }
-
-    fn to_bits(value: i64) -> u64 {
-        value.cast_unsigned()
-    }
-
-    fn from_bits(bits: u64) -> i64 {
+    fn of_bits(bits: u64) -> i64 {
         bits.cast_signed()
     }
 
-    fn float(value: i64) -> f64 {
-        value as f64
-    }
-
-    fn scalar(value: Option<i64>) -> ScalarValue {
-        ScalarValue::Int64(value)
+    fn float(self) -> f64 {
+        self as f64
     }
 }
 
-impl Counter for Float64Type {
-    fn is_value(value: f64) -> bool {
-        !value.is_nan()
+impl Counter for f64 {
+    fn bits(self) -> u64 {
+        self.to_bits()
     }
 
-    fn order(a: f64, b: f64) -> Ordering {
-        a.total_cmp(&b)
-    }
-
-    fn step(before: f64, after: f64) -> f64 {
-        if after >= before { after - before } else { after.max(0.0) }
-    }
-
-    fn add(a: f64, b: f64) -> f64 {
-        a + b
-    }
-
-    fn to_bits(value: f64) -> u64 {
-        value.to_bits()
-    }
-
-    fn from_bits(bits: u64) -> f64 {
+    fn of_bits(bits: u64) -> f64 {
         f64::from_bits(bits)
     }
 
-    fn float(value: f64) -> f64 {
-        value
+    fn float(self) -> f64 {
+        self
     }
+}
 
-    fn scalar(value: Option<f64>) -> ScalarValue {
-        ScalarValue::Float64(value)
+/// How much a counter grew from `before` to `after`.
+fn step<C: Counter>(before: C, after: C) -> C {
+    if after >= before {
+        // Only values that are no counters saturate: a real counter never spans half of the integers.
+        after.sub_checked(before).unwrap_or(C::MAX_TOTAL_ORDER)
+    } else if after > C::ZERO {
+        after
+    } else {
+        C::ZERO
     }
+}
+
+/// The sum of two increases.
+fn add<C: Counter>(a: C, b: C) -> C {
+    a.add_checked(b).unwrap_or(C::MAX_TOTAL_ORDER)
 }
 
 /// A time (µs) and the counter's value at it.
-type Point<C> = (i64, <C as ArrowPrimitiveType>::Native);
+type Point<C> = (i64, C);
 
 fn order<C: Counter>(a: Point<C>, b: Point<C>) -> Ordering {
-    a.0.cmp(&b.0).then_with(|| C::order(a.1, b.1))
+    a.0.cmp(&b.0).then_with(|| a.1.compare(b.1))
 }
 
 /// A summary of a range of points.
-#[derive(Debug)]
-pub(super) struct Growth<C: Counter> {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Growth<C> {
     /// The earliest point.
     pub(super) first: Point<C>,
     /// The latest point.
     pub(super) last: Point<C>,
     /// The sum of the steps between its points.
-    pub(super) increase: C::Native,
-}
-
-impl<C: Counter> Copy for Growth<C> {}
-
-impl<C: Counter> Clone for Growth<C> {
-    fn clone(&self) -> Self {
-        *self
-    }
+    pub(super) increase: C,
 }
 
 impl<C: Counter> Growth<C> {
     /// The summary of ordered points; `None` without points.
     fn of(points: &[Point<C>]) -> Option<Growth<C>> {
         let (first, last) = (*points.first()?, *points.last()?);
-        let steps = points.windows(2).map(|pair| C::step(pair[0].1, pair[1].1));
-        Some(Growth { first, last, increase: steps.fold(C::Native::default(), C::add) })
+        let steps = points.windows(2).map(|pair| step(pair[0].1, pair[1].1));
+        Some(Growth { first, last, increase: steps.fold(C::ZERO, add) })
     }
 
     /// The summary of both, where `later` begins after this.
     fn then(self, later: Growth<C>) -> Growth<C> {
-        let between = C::step(self.last.1, later.first.1);
-        let increase = C::add(C::add(self.increase, between), later.increase);
+        let between = step(self.last.1, later.first.1);
+        let increase = add(add(self.increase, between), later.increase);
         Growth { first: self.first, last: later.last, increase }
     }
 }
 
 /// Points in order, packed.
 #[derive(Debug)]
-struct Run<C: Counter> {
+struct Run<C> {
     growth: Growth<C>,
-    points: u32,
     /// The points after the first, as differences of time and value to the point before.
     packed: Box<[u8]>,
 }
@@ -160,30 +115,29 @@ impl<C: Counter> Run<C> {
         let mut packed = Vec::with_capacity(4 * points.len());
         for pair in points.windows(2) {
             push_number(&mut packed, pair[1].0.wrapping_sub(pair[0].0).cast_unsigned());
-            let difference = C::to_bits(pair[1].1).wrapping_sub(C::to_bits(pair[0].1)).cast_signed();
+            let difference = pair[1].1.bits().wrapping_sub(pair[0].1.bits()).cast_signed();
             push_number(&mut packed, ((difference << 1) ^ (difference >> 63)).cast_unsigned());
         }
-        Some(Run { growth, points: u32::try_from(points.len()).ok()?, packed: packed.into() })
+        Some(Run { growth, packed: packed.into() })
     }
 
     fn unpack(&self, points: &mut Vec<Point<C>>) {
         let (mut time, value) = self.growth.first;
-        let mut bits = C::to_bits(value);
+        let mut bits = value.bits();
         points.push((time, value));
         let mut packed = &*self.packed;
         while let (Some(later), Some(zigzag)) = (take_number(&mut packed), take_number(&mut packed)) {
             time = time.wrapping_add(later.cast_signed());
             bits = bits.wrapping_add((zigzag >> 1) ^ (zigzag & 1).wrapping_neg());
-            points.push((time, C::from_bits(bits)));
+            points.push((time, C::of_bits(bits)));
         }
     }
 
     fn write(&self, to: &mut Vec<u8>) {
         let Growth { first, last, increase } = self.growth;
         let times = [first.0, last.0].map(i64::cast_unsigned);
-        let values = [first.1, last.1, increase].map(C::to_bits);
-        for word in [times[0], times[1], values[0], values[1], values[2], self.points.into(), self.packed.len() as u64]
-        {
+        let values = [first.1, last.1, increase].map(C::bits);
+        for word in [times[0], times[1], values[0], values[1], values[2], self.packed.len() as u64] {
             to.extend_from_slice(&word.to_le_bytes());
         }
         to.extend_from_slice(&self.packed);
@@ -197,14 +151,13 @@ impl<C: Counter> Run<C> {
             Some(u64::from_le_bytes(*word))
         };
         let times = (word()?.cast_signed(), word()?.cast_signed());
-        let values = (C::from_bits(word()?), C::from_bits(word()?));
-        let increase = C::from_bits(word()?);
-        let points = u32::try_from(word()?).ok()?;
+        let values = (C::of_bits(word()?), C::of_bits(word()?));
+        let increase = C::of_bits(word()?);
         let length = usize::try_from(word()?).ok()?;
         let (packed, rest) = bytes.split_at_checked(length)?;
         *bytes = rest;
         let growth = Growth { first: (times.0, values.0), last: (times.1, values.1), increase };
-        Some(Run { growth, points, packed: packed.into() })
+        Some(Run { growth, packed: packed.into() })
     }
 }
 
@@ -231,26 +184,19 @@ fn take_number(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 /// The points of one counter seen so far.
-#[derive(Debug)]
-pub(super) struct Course<C: Counter> {
+#[derive(Debug, Default)]
+pub(super) struct Course<C> {
     runs: Vec<Run<C>>,
-    /// Points in `runs`.
-    packed_points: u64,
     packed_bytes: usize,
     /// The newest points, at most [`RUN_POINTS_MAX`].
     loose: Vec<Point<C>>,
 }
 
-impl<C: Counter> Default for Course<C> {
-    fn default() -> Self {
-        Course { runs: Vec::new(), packed_points: 0, packed_bytes: 0, loose: Vec::new() }
-    }
-}
-
 impl<C: Counter> Course<C> {
-    /// Adds a point, which may be of any time. What is no value is left out.
-    pub(super) fn push(&mut self, time: i64, value: C::Native) {
-        if C::is_value(value) {
+    /// Adds a point, which may be of any time. NaN is left out.
+    pub(super) fn push(&mut self, time: i64, value: C) {
+        // NaN alone does not compare with itself.
+        if value.partial_cmp(&value).is_some() {
             if self.loose.len() == RUN_POINTS_MAX {
                 self.pack();
             }
@@ -261,22 +207,22 @@ impl<C: Counter> Course<C> {
     /// What all points together say; `None` without points.
     pub(super) fn growth(&mut self) -> Option<Growth<C>> {
         self.pack();
-        self.runs.sort_by(|a, b| order::<C>(a.growth.first, b.growth.first));
+        self.runs.sort_by(|a, b| order(a.growth.first, b.growth.first));
         let mut whole: Option<Growth<C>> = None;
         let mut runs = self.runs.iter().peekable();
         while let Some(run) = runs.next() {
             let mut last = run.growth.last;
             let mut tangled: Vec<Point<C>> = Vec::new();
-            while let Some(next) = runs.next_if(|next| order::<C>(next.growth.first, last).is_lt()) {
+            while let Some(next) = runs.next_if(|next| order(next.growth.first, last).is_lt()) {
                 if tangled.is_empty() {
                     run.unpack(&mut tangled);
                 }
                 next.unpack(&mut tangled);
-                if order::<C>(next.growth.last, last).is_gt() {
+                if order(next.growth.last, last).is_gt() {
                     last = next.growth.last;
                 }
             }
-            tangled.sort_by(|a, b| order::<C>(*a, *b));
+            tangled.sort_by(|a, b| order(*a, *b));
             let part = Growth::of(&tangled).unwrap_or(run.growth);
             whole = Some(whole.map_or(part, |whole| whole.then(part)));
         }
@@ -302,9 +248,9 @@ impl<C: Counter> Course<C> {
         Some(())
     }
 
-    /// Number of points.
-    pub(super) fn len(&self) -> u64 {
-        self.packed_points + self.loose.len() as u64
+    /// Whether there are two points or more: one point shows no growth.
+    pub(super) fn has_steps(&self) -> bool {
+        self.runs.len() + self.loose.len() > 1 || self.runs.iter().any(|run| !run.packed.is_empty())
     }
 
     /// Memory it takes.
@@ -314,7 +260,7 @@ impl<C: Counter> Course<C> {
 
     fn pack(&mut self) {
         // Fast where they are in order already, as a whole or in stretches.
-        self.loose.sort_by(|a, b| order::<C>(*a, *b));
+        self.loose.sort_by(|a, b| order(*a, *b));
         if let Some(run) = Run::pack(&self.loose) {
             self.push_run(run);
         }
@@ -323,7 +269,6 @@ impl<C: Counter> Course<C> {
 
     fn push_run(&mut self, run: Run<C>) {
         self.packed_bytes += run.packed.len();
-        self.packed_points += u64::from(run.points);
         self.runs.push(run);
     }
 }
@@ -342,8 +287,8 @@ mod tests {
         Some((points.first()?.0, points.last()?.0, steps.sum()))
     }
 
-    fn told<C: Counter<Native: Into<f64>>>(course: &mut Course<C>) -> Option<(i64, i64, f64)> {
-        course.growth().map(|growth| (growth.first.0, growth.last.0, growth.increase.into()))
+    fn told<C: Counter>(course: &mut Course<C>) -> Option<(i64, i64, C)> {
+        course.growth().map(|growth| (growth.first.0, growth.last.0, growth.increase))
     }
 
     /// Points that mostly go up, with resets, in any order.
@@ -370,8 +315,8 @@ mod tests {
             cuts in prop::collection::vec((0..4_usize, prop::bool::ANY), 60),
         ) {
             // Four threads that each get some of the points, and pack at any time.
-            let mut parts: [Course<Int64Type>; 4] = Default::default();
-            let mut floats: [Course<Float64Type>; 4] = Default::default();
+            let mut parts: [Course<i64>; 4] = Default::default();
+            let mut floats: [Course<f64>; 4] = Default::default();
             for ((time, value), (part, pack)) in points.iter().zip(&cuts) {
                 parts[*part].push(*time, *value);
                 floats[*part].push(*time, *value as f64);
@@ -380,13 +325,12 @@ mod tests {
                     floats[*part].pack();
                 }
             }
-            let (mut whole, mut floating) = (Course::<Int64Type>::default(), Course::<Float64Type>::default());
+            let (mut whole, mut floating) = (Course::<i64>::default(), Course::<f64>::default());
             for (part, float) in parts.iter_mut().zip(&mut floats) {
                 prop_assert!(whole.read(&part.write()).is_some());
                 prop_assert!(floating.read(&float.write()).is_some());
             }
-            let found = whole.growth().map(|growth| (growth.first.0, growth.last.0, growth.increase));
-            prop_assert_eq!(found, naive(&points));
+            prop_assert_eq!(told(&mut whole), naive(&points));
             let expected = naive(&points).map(|(from, to, increase)| (from, to, increase as f64));
             prop_assert_eq!(told(&mut floating), expected);
         }
@@ -394,18 +338,18 @@ mod tests {
         #[test]
         fn packing_loses_nothing(points in prop::collection::vec((any::<i64>(), any::<f64>()), 1..50)) {
             let mut points = points;
-            points.sort_by(|a, b| order::<Float64Type>(*a, *b));
+            points.sort_by(|a, b| order(*a, *b));
             let mut bytes = Vec::new();
-            Run::<Float64Type>::pack(&points).unwrap().write(&mut bytes);
+            Run::<f64>::pack(&points).unwrap().write(&mut bytes);
             let mut unpacked = Vec::new();
-            Run::<Float64Type>::read(&mut bytes.as_slice()).unwrap().unpack(&mut unpacked);
+            Run::<f64>::read(&mut bytes.as_slice()).unwrap().unpack(&mut unpacked);
             let bits = |points: &[(i64, f64)]| points.iter().map(|(t, v)| (*t, v.to_bits())).collect::<Vec<_>>();
             prop_assert_eq!(bits(&unpacked), bits(&points));
         }
 
         #[test]
         fn other_bytes_are_refused_or_read_but_never_break_it(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut course = Course::<Int64Type>::default();
+            let mut course = Course::<i64>::default();
             let _ = course.read(&bytes);
             let _ = course.growth();
         }
@@ -413,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_regular_counter_takes_few_bytes_a_point() {
-        let mut course = Course::<Int64Type>::default();
+        let mut course = Course::<i64>::default();
         let many = 1_000_000_i64;
         for tick in 0..many {
             course.push(1_704_067_200_000_000 + 1_000 * tick + tick % 50, 1_500 * tick);
@@ -425,7 +369,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_left_out() {
-        let mut course = Course::<Float64Type>::default();
+        let mut course = Course::<f64>::default();
         for (time, value) in [(1, 5.0), (2, f64::NAN), (3, 7.5)] {
             course.push(time, value);
         }

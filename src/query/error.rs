@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use arrow::error::ArrowError;
 use bytesize::ByteSize;
 use datafusion::common::DataFusionError;
 
 use super::guard::GuardError;
-use crate::family::FAMILIES;
+use crate::family::{FAMILIES, Family};
 use crate::words::list;
 
 /// A query waits this long for another one to end before it is refused.
@@ -20,11 +19,8 @@ pub enum QueryError {
     #[error(transparent)]
     Guard(#[from] GuardError),
     /// The statement reads a table that does not exist.
-    #[error("there is no table {name}; the tables are {}", table_names())]
-    UnknownTable {
-        /// The name as written.
-        name: String,
-    },
+    #[error("there is no table {}; the tables are {}", .0, list(FAMILIES.iter().map(Family::name)))]
+    UnknownTable(String),
     /// The planner rejects the statement: an unknown column or function, or types that do not fit.
     #[error("the query is not valid: {0}")]
     Invalid(String),
@@ -43,33 +39,22 @@ pub enum QueryError {
         /// Which part of the plan asked for how much.
         detail: String,
     },
-    /// The query reached its time limit.
+    /// The query reached this time limit.
     #[error(
         "the query took longer than {} s (setting `query.time_max`): choose a shorter time range, or raise the limit",
-        time_max.as_secs_f64()
+        .0.as_secs_f64()
     )]
-    Time {
-        /// The limit.
-        time_max: Duration,
-    },
-    /// The result has too many rows.
+    Time(Duration),
+    /// The result has more rows than this limit.
+    #[error("the result has more than {0} rows (setting `query.rows_max`): aggregate, add a LIMIT, or raise the limit")]
+    Rows(u64),
+    /// Too many queries run already: as many as this limit.
     #[error(
-        "the result has more than {rows_max} rows (setting `query.rows_max`): aggregate, add a LIMIT, or raise the limit"
+        "{} queries are running and none ended within {} s (setting `query.concurrent_max`): try again later, or \
+         raise the limit",
+        .0, WAIT_MAX.as_secs()
     )]
-    Rows {
-        /// The limit.
-        rows_max: u64,
-    },
-    /// Too many queries run already.
-    #[error(
-        "{concurrent_max} queries are running and none ended within {} s (setting `query.concurrent_max`): try again \
-         later, or raise the limit",
-        WAIT_MAX.as_secs()
-    )]
-    Busy {
-        /// The limit.
-        concurrent_max: usize,
-    },
+    Busy(usize),
     /// The engine was dropped while the query ran.
     #[error("the query was stopped because kymo is shutting down")]
     Stopped,
@@ -94,12 +79,4 @@ impl QueryError {
             root => QueryError::Failed(root.strip_backtrace()),
         }
     }
-
-    pub(super) fn shape(error: &ArrowError) -> QueryError {
-        QueryError::Failed(format!("convert a batch to the result's schema: {error}"))
-    }
-}
-
-fn table_names() -> String {
-    list(FAMILIES.iter().map(|family| family.table.name))
 }

@@ -12,10 +12,13 @@
 //!
 //! A group keeps all its rows to the end, in a few bytes each, because a late row may lie between any two others.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+};
 use datafusion::common::{Result, ScalarValue, exec_err, not_impl_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
@@ -27,10 +30,10 @@ use super::course::{Counter, Course};
 
 /// The aggregates, to be registered with a session.
 pub(super) fn aggregates() -> [AggregateUDF; 2] {
-    [
-        AggregateUDF::new_from_impl(CounterAggregate::new(Output::Increase)),
-        AggregateUDF::new_from_impl(CounterAggregate::new(Output::Rate)),
-    ]
+    [Output::Increase, Output::Rate].map(|output| {
+        let signature = Signature::user_defined(Volatility::Immutable);
+        AggregateUDF::new_from_impl(CounterAggregate { output, signature })
+    })
 }
 
 /// What an aggregate computes from a counter.
@@ -46,12 +49,6 @@ enum Output {
 struct CounterAggregate {
     output: Output,
     signature: Signature,
-}
-
-impl CounterAggregate {
-    fn new(output: Output) -> CounterAggregate {
-        CounterAggregate { output, signature: Signature::user_defined(Volatility::Immutable) }
-    }
 }
 
 impl AggregateUDFImpl for CounterAggregate {
@@ -95,9 +92,14 @@ impl AggregateUDFImpl for CounterAggregate {
         if args.is_distinct {
             return not_impl_err!("{}(DISTINCT …) is refused: a counter may have equal values", self.name());
         }
+        let output = self.output;
         match args.expr_fields.first().map(|field| field.data_type()) {
-            Some(DataType::Int64) => Ok(CounterAccumulator::<Int64Type>::boxed(self.output)),
-            Some(DataType::Float64) => Ok(CounterAccumulator::<Float64Type>::boxed(self.output)),
+            Some(DataType::Int64) => {
+                Ok(Box::new(CounterAccumulator::<Int64Type> { output, course: Course::default() }))
+            }
+            Some(DataType::Float64) => {
+                Ok(Box::new(CounterAccumulator::<Float64Type> { output, course: Course::default() }))
+            }
             other => exec_err!("{} over {other:?}", self.name()),
         }
     }
@@ -113,18 +115,12 @@ impl AggregateUDFImpl for CounterAggregate {
 
 /// The rows of one group seen so far.
 #[derive(Debug)]
-struct CounterAccumulator<C: Counter> {
+struct CounterAccumulator<C: ArrowPrimitiveType> {
     output: Output,
-    course: Course<C>,
+    course: Course<C::Native>,
 }
 
-impl<C: Counter> CounterAccumulator<C> {
-    fn boxed(output: Output) -> Box<dyn Accumulator> {
-        Box::new(CounterAccumulator::<C> { output, course: Course::default() })
-    }
-}
-
-impl<C: Counter> Accumulator for CounterAccumulator<C> {
+impl<C: ArrowPrimitiveType<Native: Counter> + Debug> Accumulator for CounterAccumulator<C> {
     fn update_batch(&mut self, columns: &[ArrayRef]) -> Result<()> {
         let [values, times] = columns else {
             return exec_err!("a counter and its time, not {} columns", columns.len());
@@ -145,13 +141,12 @@ impl<C: Counter> Accumulator for CounterAccumulator<C> {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        // One row shows no growth.
-        let growth = self.course.growth().filter(|_| self.course.len() > 1);
+        let growth = self.course.growth().filter(|_| self.course.has_steps());
         Ok(match self.output {
-            Output::Increase => C::scalar(growth.map(|growth| growth.increase)),
+            Output::Increase => ScalarValue::new_primitive::<C>(growth.map(|growth| growth.increase), &C::DATA_TYPE)?,
             Output::Rate => ScalarValue::Float64(growth.and_then(|growth| {
                 let seconds = (growth.last.0 - growth.first.0) as f64 / 1e6;
-                (seconds > 0.0).then(|| C::float(growth.increase) / seconds)
+                (seconds > 0.0).then(|| growth.increase.float() / seconds)
             })),
         })
     }

@@ -82,15 +82,13 @@ pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError
         return Err(GuardError::TooLong { bytes: sql.len(), bytes_max });
     }
     count_tokens(sql)?;
-    let statement = parse(sql)?;
-    let statement = match statement {
-        Statement::Statement(inner) => match *inner {
-            // The planner has no DESCRIBE. SHOW COLUMNS gives the same answer.
-            SqlStatement::ExplainTable { table_name, .. } => parse(&format!("SHOW COLUMNS FROM {table_name}"))?,
-            other => Statement::Statement(Box::new(other)),
-        },
-        other => other,
-    };
+    let mut statement = parse(sql)?;
+    if let Statement::Statement(inner) = &statement
+        && let SqlStatement::ExplainTable { table_name, .. } = &**inner
+    {
+        // The planner has no DESCRIBE. SHOW COLUMNS gives the same answer.
+        statement = parse(&format!("SHOW COLUMNS FROM {table_name}"))?;
+    }
     check_kind(sql, &statement)?;
     check_tables(&statement)?;
     Ok(statement)
@@ -147,22 +145,11 @@ fn count_tokens(sql: &str) -> Result<(), GuardError> {
 fn is_operator(keyword: Keyword) -> bool {
     use Keyword as K;
     const CONNECTIVES: &[K] = &[K::AND, K::NOT, K::OR, K::XOR];
-    const COMPARISONS: &[K] = &[
-        K::BETWEEN,
-        K::ILIKE,
-        K::IN,
-        K::IS,
-        K::LIKE,
-        K::MATCH,
-        K::NOTNULL,
-        K::OVERLAPS,
-        K::REGEXP,
-        K::RLIKE,
-        K::SIMILAR,
-    ];
+    const COMPARISONS: &[K] = &[K::BETWEEN, K::IN, K::IS, K::NOTNULL, K::OVERLAPS];
+    const PATTERNS: &[K] = &[K::ILIKE, K::LIKE, K::MATCH, K::REGEXP, K::RLIKE, K::SIMILAR];
     const ARITHMETIC: &[K] = &[K::AT, K::COLLATE, K::DIV, K::INTERVAL, K::MOD, K::PRIOR];
     const TABLES: &[K] = &[K::EXCEPT, K::INTERSECT, K::JOIN, K::MINUS, K::UNION];
-    [CONNECTIVES, COMPARISONS, ARITHMETIC, TABLES].iter().any(|group| group.contains(&keyword))
+    [CONNECTIVES, COMPARISONS, PATTERNS, ARITHMETIC, TABLES].iter().any(|group| group.contains(&keyword))
 }
 
 /// Tokens that make the tree no deeper, in any number.
@@ -187,14 +174,20 @@ fn is_operand(token: &Token) -> bool {
     )
 }
 
+/// The statement of SQL, which may stand in an EXPLAIN.
+fn sql_of(statement: &Statement) -> Option<&SqlStatement> {
+    match statement {
+        Statement::Statement(inner) => Some(inner),
+        Statement::Explain(explain) => sql_of(&explain.statement),
+        _ => None,
+    }
+}
+
 fn check_kind(sql: &str, statement: &Statement) -> Result<(), GuardError> {
-    let query = match statement {
-        Statement::Statement(inner) => is_query(inner),
-        Statement::Explain(explain) => match explain.statement.as_ref() {
-            Statement::Statement(inner) => matches!(inner.as_ref(), SqlStatement::Query(_)),
-            _ => false,
-        },
-        _ => false,
+    let query = match sql_of(statement) {
+        Some(SqlStatement::Query(_)) => true,
+        Some(other) => matches!(statement, Statement::Statement(_)) && is_query(other),
+        None => false,
     };
     if query { Ok(()) } else { Err(GuardError::NoQuery(first_word(sql))) }
 }
@@ -219,16 +212,8 @@ fn first_word(sql: &str) -> String {
 }
 
 fn check_tables(statement: &Statement) -> Result<(), GuardError> {
-    let inner = match statement {
-        Statement::Statement(inner) => Some(inner),
-        Statement::Explain(explain) => match explain.statement.as_ref() {
-            Statement::Statement(inner) => Some(inner),
-            _ => None,
-        },
-        _ => None,
-    };
     let mut tables = Tables::default();
-    if let Some(inner) = inner
+    if let Some(inner) = sql_of(statement)
         && let ControlFlow::Break(error) = inner.visit(&mut tables)
     {
         return Err(error);

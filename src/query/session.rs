@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
-use datafusion::common::{DataFusionError, Result, TableReference};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
+    TableProvider,
+};
+use datafusion::common::{Result, TableReference};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
@@ -13,7 +16,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 
@@ -78,7 +81,10 @@ impl Session {
     /// A session over the tables of `view`, with a memory limit for the plan. `now_us` is the value of `now()`.
     pub(super) fn new(shared: &SessionState, view: Arc<View>, memory_bytes_max: usize, now_us: i64) -> Result<Session> {
         let mut state = shared.clone();
-        state.register_catalog_list(Arc::new(Catalogs(Arc::new(Catalog(Arc::new(Tables(view)))))));
+        let (catalogs, catalog) = (MemoryCatalogProviderList::new(), MemoryCatalogProvider::new());
+        catalog.register_schema(SCHEMA, Arc::new(Tables(view)))?;
+        catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
+        state.register_catalog_list(Arc::new(catalogs));
         state.mark_start_execution();
         // Whole microseconds, as in the tables: with a finer unit every time would be cast before each comparison.
         state.execution_props_mut().query_execution_start_time =
@@ -101,61 +107,25 @@ impl Session {
 
     /// The rows of an optimized plan.
     pub(super) async fn execute(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let physical: Arc<dyn ExecutionPlan> =
-            self.state.query_planner().create_physical_plan(plan, &self.state).await?;
+        let physical = self.state.query_planner().create_physical_plan(plan, &self.state).await?;
         let context = TaskContext::from(&self.state).with_runtime(Arc::clone(&self.runtime));
         execute_stream(physical, Arc::new(context))
     }
 
     /// Checks the tables here, because the planner's own error does not name the existing ones.
     fn check_tables(&self, statement: &Statement) -> Result<(), QueryError> {
-        for table in self.state.resolve_table_references(statement).map_err(QueryError::invalid)? {
-            if !knows(&table) {
-                return Err(QueryError::UnknownTable { name: table.to_string() });
-            }
-        }
-        Ok(())
+        let tables = self.state.resolve_table_references(statement).map_err(QueryError::invalid)?;
+        let unknown = tables.into_iter().find(|table| !knows(table));
+        unknown.map_or(Ok(()), |table| Err(QueryError::UnknownTable(table.to_string())))
     }
 }
 
 fn knows(table: &TableReference) -> bool {
     let table = table.clone().resolve(CATALOG, SCHEMA);
-    let schema: &str = &table.schema;
-    match schema {
+    match &*table.schema {
         INFORMATION_SCHEMA => true,
         SCHEMA => *table.catalog == *CATALOG && FamilyId::find(&table.table).is_some(),
         _ => false,
-    }
-}
-
-/// The list with the only catalog. Nothing can be added.
-#[derive(Debug)]
-struct Catalogs(Arc<Catalog>);
-
-impl CatalogProviderList for Catalogs {
-    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
-        None
-    }
-
-    fn catalog_names(&self) -> Vec<String> {
-        vec![CATALOG.into()]
-    }
-
-    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        (name == CATALOG).then(|| Arc::clone(&self.0) as Arc<dyn CatalogProvider>)
-    }
-}
-
-#[derive(Debug)]
-struct Catalog(Arc<Tables>);
-
-impl CatalogProvider for Catalog {
-    fn schema_names(&self) -> Vec<String> {
-        vec![SCHEMA.into()]
-    }
-
-    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == SCHEMA).then(|| Arc::clone(&self.0) as Arc<dyn SchemaProvider>)
     }
 }
 
@@ -169,7 +139,7 @@ impl SchemaProvider for Tables {
         FAMILIES.iter().map(|family| family.name().to_owned()).collect()
     }
 
-    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let view = FamilyId::find(name).map(|family| Arc::clone(&self.0.tables[family]));
         Ok(view.map(|view| Arc::new(SqlTable::new(view)) as Arc<dyn TableProvider>))
     }

@@ -1,7 +1,7 @@
 //! The result of a running query.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -17,22 +17,14 @@ pub(super) const BATCHES_AHEAD_MAX: usize = 4;
 /// The rows of a running query, batch by batch. Dropping the stream ends the query.
 #[derive(Debug)]
 pub struct QueryStream {
-    schema: SchemaRef,
-    batches: mpsc::Receiver<RecordBatch>,
+    pub(super) schema: SchemaRef,
+    pub(super) batches: mpsc::Receiver<RecordBatch>,
     /// The query's task. Dropping it aborts the task.
-    task: JoinSet<Result<(), QueryError>>,
-    done: bool,
+    pub(super) task: JoinSet<Result<(), QueryError>>,
+    pub(super) done: bool,
 }
 
 impl QueryStream {
-    pub(super) fn new(
-        schema: SchemaRef,
-        batches: mpsc::Receiver<RecordBatch>,
-        task: JoinSet<Result<(), QueryError>>,
-    ) -> QueryStream {
-        QueryStream { schema, batches, task, done: false }
-    }
-
     /// The schema of every batch, equal to that of [`super::Engine::prepare`].
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
@@ -47,29 +39,20 @@ impl Stream for QueryStream {
         if self.done {
             return Poll::Ready(None);
         }
+        if let Poll::Ready(Some(batch)) = self.batches.poll_recv(cx) {
+            return Poll::Ready(Some(Ok(batch)));
+        }
         // The task is polled even while batches may still come. It reports the time limit, at which the part that
         // computes batches may still be busy.
-        let ended = match self.batches.poll_recv(cx) {
-            Poll::Ready(Some(batch)) => return Poll::Ready(Some(Ok(batch))),
-            Poll::Ready(None) | Poll::Pending => match self.task.poll_join_next(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(ended) => ended,
-            },
-        };
-        match outcome(ended) {
-            Err(error) => {
-                self.done = true;
-                Poll::Ready(Some(Err(error)))
-            }
-            // Nothing more will be sent, but batches may have arrived since the first poll above.
-            Ok(()) => match self.batches.poll_recv(cx) {
-                Poll::Ready(Some(batch)) => Poll::Ready(Some(Ok(batch))),
-                Poll::Ready(None) | Poll::Pending => {
-                    self.done = true;
-                    Poll::Ready(None)
-                }
-            },
+        let outcome = outcome(ready!(self.task.poll_join_next(cx)));
+        // Nothing more will be sent, but batches may have arrived since the first poll above.
+        if outcome.is_ok()
+            && let Poll::Ready(Some(batch)) = self.batches.poll_recv(cx)
+        {
+            return Poll::Ready(Some(Ok(batch)));
         }
+        self.done = true;
+        Poll::Ready(outcome.err().map(Err))
     }
 }
 

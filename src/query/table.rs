@@ -1,7 +1,6 @@
 //! A table for the planner: one scan over the rows in memory and the Parquet files of one view.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array};
@@ -88,32 +87,31 @@ impl SqlTable {
             .with_table_parquet_options(state.table_options().parquet.clone())
             .with_parquet_file_reader_factory(Arc::new(readers));
         let parts = files.iter().map(|file| self.partitioned(file)).collect::<Result<Vec<_>>>()?;
-        let total = self.statistics(files.iter().map(|file| (file.rows, file.time_range)));
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_file_groups(FileGroup::new(parts).split_files(state.config().target_partitions()))
-            .with_statistics(total)
+            .with_statistics(self.statistics(files))
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
 
+    /// A file at its place in the object store over the local file system.
     fn partitioned(&self, file: &DataFile) -> Result<PartitionedFile> {
         let mut part = PartitionedFile::new(String::new(), file.bytes);
-        part.object_meta.location = location(&file.path)?;
-        Ok(part.with_statistics(Arc::new(self.statistics([(file.rows, file.time_range)].into_iter()))))
+        let absolute = std::path::absolute(&file.path)?;
+        part.object_meta.location =
+            ObjectPath::from_absolute_path(absolute).map_err(|error| DataFusionError::External(error.into()))?;
+        Ok(part.with_statistics(Arc::new(self.statistics(&[file]))))
     }
 
-    /// Statistics of files with these rows and time ranges: only the number of rows and the times are known.
-    fn statistics(&self, files: impl Iterator<Item = (u64, (i64, i64))>) -> Statistics {
-        let mut rows = 0;
-        let mut range: Option<(i64, i64)> = None;
-        for (more, (from, to)) in files {
-            rows += more;
-            range = Some(range.map_or((from, to), |(low, high)| (low.min(from), high.max(to))));
-        }
+    /// Statistics of files: only the number of rows and the times are known.
+    fn statistics(&self, files: &[&DataFile]) -> Statistics {
+        let rows: u64 = files.iter().map(|file| file.rows).sum();
+        let from = files.iter().map(|file| file.time_range.0).min();
+        let to = files.iter().map(|file| file.time_range.1).max();
         let mut columns = vec![ColumnStatistics::new_unknown(); self.schema.fields().len()];
-        if let (Some((from, to)), Some(time)) = (range, columns.first_mut()) {
+        if let (Some((from, to)), Some(time)) = (from.zip(to), columns.first_mut()) {
             let value = |us| ScalarValue::TimestampMicrosecond(Some(us), Some(TIME_ZONE.into()));
             time.min_value = Precision::Exact(value(from));
             time.max_value = Precision::Exact(value(to));
@@ -140,15 +138,11 @@ impl SqlTable {
         if stored == wanted {
             return Ok(scan);
         }
-        let columns = wanted
-            .fields()
-            .iter()
-            .enumerate()
-            .map(|(position, field)| {
-                let column: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new(field.name(), position));
-                Ok((cast(column, &stored, field.data_type().clone())?, field.name().clone()))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let columns = wanted.fields().iter().enumerate().map(|(position, field)| {
+            let column: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new(field.name(), position));
+            Ok((cast(column, &stored, field.data_type().clone())?, field.name().clone()))
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(ProjectionExec::try_new(columns, scan)?))
     }
 }
@@ -192,12 +186,6 @@ impl TableProvider for SqlTable {
             }
         }
     }
-}
-
-/// A file's place in the object store over the local file system.
-fn location(path: &Path) -> Result<ObjectPath> {
-    let absolute = std::path::absolute(path)?;
-    ObjectPath::from_absolute_path(absolute).map_err(|error| DataFusionError::External(error.into()))
 }
 
 /// The batches in at most `count` parts with about the same number of rows.

@@ -28,7 +28,7 @@ const COLLECTORS: [&str; 3] = ["burst", "slow", "system"];
 
 /// A view whose table `collector` holds rows 0, 1, 2 …, some in files and the later ones in memory.
 struct Fixture {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     labels: Labels,
     files: Vec<Arc<DataFile>>,
     hot: Vec<Arc<HotBatch>>,
@@ -42,18 +42,14 @@ impl Fixture {
         for text in ["aaa", "burst", "middle", "slow", "system", "zzz"] {
             labels.intern(text);
         }
-        Fixture { folder: TempDir::new().unwrap(), labels, files: Vec::new(), hot: Vec::new(), end: 0 }
+        Fixture { folder: Arc::new(TempDir::new().unwrap()), labels, files: Vec::new(), hot: Vec::new(), end: 0 }
     }
 
     /// With a file for each of `files` and a batch for each of `hot`, of so many rows.
     fn of(files: &[i64], hot: &[i64]) -> Fixture {
         let mut fixture = Fixture::new();
-        for rows in files {
-            fixture.add_file(*rows);
-        }
-        for rows in hot {
-            fixture.add_hot(*rows);
-        }
+        files.iter().for_each(|rows| fixture.add_file(*rows));
+        hot.iter().for_each(|rows| fixture.add_hot(*rows));
         fixture
     }
 
@@ -104,9 +100,14 @@ impl Fixture {
         Arc::new(view)
     }
 
+    /// An engine over the view. It keeps the files.
     fn engine(&self, settings: QuerySettings) -> Engine {
-        let view = self.view();
-        Engine::new(Arc::new(move || Arc::clone(&view)), settings).unwrap()
+        let (view, folder) = (self.view(), Arc::clone(&self.folder));
+        let view = move || {
+            let _kept = Arc::clone(&folder);
+            Arc::clone(&view)
+        };
+        Engine::new(Arc::new(view), settings).unwrap()
     }
 }
 
@@ -173,8 +174,7 @@ async fn memory_and_files_are_one_table() {
 
 #[tokio::test]
 async fn labels_are_the_same_from_memory_and_files() {
-    let fixture = Fixture::of(&[300], &[300]);
-    let engine = fixture.engine(settings());
+    let engine = Fixture::of(&[300], &[300]).engine(settings());
     for (sql, expected) in [
         (
             "SELECT collector, count(*) FROM collector GROUP BY collector ORDER BY 1",
@@ -199,8 +199,7 @@ async fn labels_are_the_same_from_memory_and_files() {
 
 #[tokio::test]
 async fn the_window_of_time_chooses_files_and_batches() {
-    let fixture = Fixture::of(&[1_000, 1_000, 1_000], &[1_000, 1_000]);
-    let engine = fixture.engine(settings());
+    let engine = Fixture::of(&[1_000, 1_000, 1_000], &[1_000, 1_000]).engine(settings());
     let at = |row: i64| format!("'2024-01-01T00:00:{:02}.{:03}Z'", row / 1_000, row % 1_000);
     for (filter, count, files, batches) in [
         (format!("time < {}", at(0)), 0, 0, 0),
@@ -233,8 +232,7 @@ async fn the_window_of_time_chooses_files_and_batches() {
 
 #[tokio::test]
 async fn row_groups_outside_the_window_are_not_read() {
-    let fixture = Fixture::of(&[10_000], &[]);
-    let engine = fixture.engine(settings());
+    let engine = Fixture::of(&[10_000], &[]).engine(settings());
     let sql = "EXPLAIN ANALYZE SELECT sum(ticks) FROM collector WHERE time >= '2024-01-01T00:00:09Z'";
     let plan = rows(&engine, sql).await.join("\n");
     assert!(plan.contains("row_groups_pruned_statistics=10 total → 1 matched"), "{plan}");
@@ -242,8 +240,7 @@ async fn row_groups_outside_the_window_are_not_read() {
 
 #[tokio::test]
 async fn rows_are_counted_without_reading_them() {
-    let fixture = Fixture::of(&[1_000, 1_000], &[1_000]);
-    let engine = fixture.engine(settings());
+    let engine = Fixture::of(&[1_000, 1_000], &[1_000]).engine(settings());
     let plan = rows(&engine, "EXPLAIN SELECT count(*) FROM collector").await.join("\n");
     assert!(plan.contains("PlaceholderRowExec") && !plan.contains("parquet"), "{plan}");
 }
@@ -278,7 +275,7 @@ async fn every_batch_has_the_schema_that_was_prepared() {
         let mut schemas = Vec::new();
         for fixture in &fixtures {
             let engine = fixture.engine(settings());
-            schemas.push(engine.prepare(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")).schema());
+            schemas.push(engine.prepare(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")));
             let stream = engine.execute(sql).await.unwrap();
             schemas.push(stream.schema());
             for batch in stream.try_collect::<Vec<_>>().await.unwrap_or_else(|error| panic!("{sql}: {error}")) {
@@ -296,8 +293,7 @@ async fn every_batch_has_the_schema_that_was_prepared() {
 
 #[tokio::test]
 async fn functions_of_counters_work_in_sql() {
-    let fixture = Fixture::of(&[1_000, 1_000], &[1_000, 1_000]);
-    let engine = fixture.engine(settings());
+    let engine = Fixture::of(&[1_000, 1_000], &[1_000, 1_000]).engine(settings());
     for (sql, expected) in [
         ("SELECT increase(ticks, time) FROM collector", "3999"),
         ("SELECT rate(ticks, time) FROM collector", "1000.0"),
@@ -330,8 +326,7 @@ async fn functions_of_counters_work_in_sql() {
 
 #[tokio::test]
 async fn mistakes_are_told_with_what_would_be_right() {
-    let fixture = Fixture::of(&[10], &[10]);
-    let engine = fixture.engine(settings());
+    let engine = Fixture::of(&[10], &[10]).engine(settings());
     for (sql, texts) in [
         ("SELECT * FROM cpus", vec!["no table cpus", "collector, kymo, gap"]),
         ("SELECT * FROM 'file.parquet'", vec!["no table", "file.parquet"]),
@@ -372,16 +367,16 @@ async fn clients_find_the_tables_in_the_information_schema() {
 
 #[tokio::test]
 async fn a_query_ends_at_its_time_limit() {
-    let fixture = Fixture::of(&[], &[3_000]);
-    let engine = fixture.engine(QuerySettings { time_max: Duration::from_millis(200), ..settings() });
+    let engine =
+        Fixture::of(&[], &[3_000]).engine(QuerySettings { time_max: Duration::from_millis(200), ..settings() });
     let sql = "SELECT count(*) FROM collector a, collector b, collector c WHERE a.ticks + b.ticks * c.ticks = 7";
     let error = refusal(&engine, sql).await;
-    assert!(matches!(error, QueryError::Time { .. }) && error.to_string().contains("0.2 s"), "{error}");
+    assert!(matches!(error, QueryError::Time(_)) && error.to_string().contains("0.2 s"), "{error}");
     // Its place is free again once it has noticed. On a busy machine another query may meet the same limit.
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     let next = loop {
         match collect(&engine, "SELECT time FROM collector").await {
-            Err(QueryError::Time { .. }) if std::time::Instant::now() < deadline => {}
+            Err(QueryError::Time(_)) if std::time::Instant::now() < deadline => {}
             next => break next.unwrap(),
         }
     };
@@ -390,8 +385,7 @@ async fn a_query_ends_at_its_time_limit() {
 
 #[tokio::test]
 async fn a_query_ends_at_its_memory_limit() {
-    let fixture = Fixture::of(&[20_000], &[20_000]);
-    let engine = fixture.engine(QuerySettings { memory_bytes_max: 1 << 20, ..settings() });
+    let engine = Fixture::of(&[20_000], &[20_000]).engine(QuerySettings { memory_bytes_max: 1 << 20, ..settings() });
     for sql in [
         "SELECT * FROM collector ORDER BY ticks % 1000, time",
         "SELECT ticks, time, count(*) FROM collector GROUP BY ticks, time",
@@ -407,22 +401,20 @@ async fn a_query_ends_at_its_memory_limit() {
 
 #[tokio::test]
 async fn a_result_ends_at_the_row_limit() {
-    let fixture = Fixture::of(&[100], &[100]);
-    let engine = fixture.engine(QuerySettings { rows_max: Some(150), ..settings() });
+    let engine = Fixture::of(&[100], &[100]).engine(QuerySettings { rows_max: Some(150), ..settings() });
     let error = refusal(&engine, "SELECT * FROM collector").await;
-    assert!(matches!(error, QueryError::Rows { rows_max: 150 }), "{error}");
+    assert!(matches!(error, QueryError::Rows(150)), "{error}");
     assert_eq!(rows(&engine, "SELECT * FROM collector LIMIT 150").await.len(), 150);
 }
 
 #[tokio::test]
 async fn only_so_many_queries_run_at_once() {
-    let fixture = Fixture::of(&[], &[30_000, 30_000]);
-    let engine = fixture.engine(QuerySettings { concurrent_max: 1, ..settings() });
+    let engine = Fixture::of(&[], &[30_000, 30_000]).engine(QuerySettings { concurrent_max: 1, ..settings() });
     // Its reader does not read, so it stays.
     let stream = engine.execute("SELECT a.time FROM collector a, collector b").await.unwrap();
     let error = refusal(&engine, "SELECT 1").await;
-    assert!(matches!(error, QueryError::Busy { concurrent_max: 1 }), "{error}");
-    assert!(matches!(engine.prepare("SELECT 1").await, Err(QueryError::Busy { .. })));
+    assert!(matches!(error, QueryError::Busy(1)), "{error}");
+    assert!(matches!(engine.prepare("SELECT 1").await, Err(QueryError::Busy(_))));
     drop(stream);
     assert_eq!(one(&engine, "SELECT 1").await, "1");
     assert_eq!(engine.begun(), 2);
@@ -447,8 +439,7 @@ async fn a_file_stays_while_a_query_reads_it() {
 
 #[tokio::test]
 async fn the_engine_can_go_while_queries_run() {
-    let fixture = Fixture::of(&[], &[30_000, 30_000]);
-    let engine = fixture.engine(settings());
+    let engine = Fixture::of(&[], &[30_000, 30_000]).engine(settings());
     let mut stream = engine.execute("SELECT a.time FROM collector a, collector b").await.unwrap();
     drop(engine);
     let ended = loop {
@@ -462,8 +453,7 @@ async fn the_engine_can_go_while_queries_run() {
 
 #[tokio::test]
 async fn queries_run_on_nice_threads() {
-    let fixture = Fixture::of(&[100], &[]);
-    let engine = fixture.engine(settings());
+    let engine = Fixture::of(&[100], &[]).engine(settings());
     let own = rustix::process::getpriority_process(None).unwrap();
     let niceness_of = |task: &std::path::Path| {
         let id = task.file_name()?.to_str()?.parse().ok()?;
@@ -484,8 +474,7 @@ async fn queries_run_on_nice_threads() {
 
 #[tokio::test]
 async fn a_long_chain_within_the_limits_is_planned() {
-    let fixture = Fixture::of(&[100], &[100]);
-    let engine = fixture.engine(settings());
+    let engine = Fixture::of(&[100], &[100]).engine(settings());
     let chain = (0..500).map(|row| format!("ticks = {row}")).collect::<Vec<_>>().join(" OR ");
     assert_eq!(one(&engine, &format!("SELECT count(*) FROM collector WHERE {chain}")).await, "200");
     let sums = "1 + ".repeat(400);

@@ -24,18 +24,11 @@ pub fn wire_schema(schema: &Schema) -> SchemaRef {
 /// # Errors
 /// When a column cannot be cast, which is a bug in kymo.
 pub(super) fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let columns = batch
-        .columns()
-        .iter()
-        .zip(schema.fields())
-        .map(|(column, field)| {
-            if column.data_type() == field.data_type() {
-                Ok(Arc::clone(column))
-            } else {
-                cast(column, field.data_type())
-            }
-        })
-        .collect::<Result<Vec<ArrayRef>, _>>()?;
+    let to_plain = |(column, field): (&ArrayRef, &FieldRef)| match field.data_type() {
+        same if same == column.data_type() => Ok(Arc::clone(column)),
+        other => cast(column, other),
+    };
+    let columns = batch.columns().iter().zip(schema.fields()).map(to_plain).collect::<Result<Vec<_>, _>>()?;
     // A batch without columns has its number of rows nowhere else.
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)

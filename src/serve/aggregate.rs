@@ -1,6 +1,5 @@
 //! `AggregateMetrics`: a checked request becomes one SQL statement, and its result the rows of the answer.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -15,17 +14,15 @@ use super::proto::{Aggregate, AggregateMetricsRequest, AggregateRow, LabelNames}
 use super::{rows, trace, wire};
 use crate::family::{FAMILIES, Family, FamilyId};
 use crate::query::Engine;
-use crate::record::{Column, Kind, TIME_ZONE, Table};
+use crate::record::{Column, TIME_ZONE, Table};
 use crate::sampler;
+use crate::words::list;
 
 /// The most aggregates of an answer, rows times columns: about 3 MiB. Clients refuse messages above 4 MiB by default.
 const AGGREGATES_MAX: usize = 25_000;
 
 /// The widest time bucket.
 const BUCKET_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-
-/// Count, minimum, maximum, average and last value of each column, selected in this order.
-const FUNCTIONS: usize = 5;
 
 /// A checked request.
 #[derive(Debug)]
@@ -47,11 +44,8 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
 
     fn try_from(request: AggregateMetricsRequest) -> Result<Self, Status> {
         let Some(family) = FamilyId::find(&request.table) else {
-            let names: Vec<_> = FAMILIES.iter().map(Family::name).collect();
-            return Err(invalid_field(
-                "table",
-                format!("{:?} is not a table: there are {}", request.table, names.join(", ")),
-            ));
+            let names = list(FAMILIES.iter().map(Family::name));
+            return Err(invalid_field("table", format!("{:?} is not a table: there are {names}", request.table)));
         };
         let table = family.table;
         let Some(from) = request.start_time else {
@@ -66,7 +60,12 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
             return Err(invalid_field("end_time", "the range is empty: it must end later than it starts"));
         }
         let bucket = request.bucket.map(|bucket| wire::positive_duration("bucket", bucket, BUCKET_MAX)).transpose()?;
-        let columns = columns(table, &request.columns)?;
+        let values = Choice { table, what: "value", known: table.values().map(|(_, column)| column).collect() };
+        let labels = Choice { table, what: "label", known: table.labels().map(|(_, column)| column).collect() };
+        let columns = match request.columns.as_slice() {
+            [] => values.known,
+            names => values.each_once("columns", names)?,
+        };
         let rows_max = AGGREGATES_MAX / columns.len();
         if let Some(bucket) = bucket {
             let buckets = u128::from(to.abs_diff(from)) / bucket.as_micros();
@@ -75,19 +74,13 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
                 return Err(invalid_field("bucket", message));
             }
         }
-        let mut filters = Vec::with_capacity(request.labels.len());
-        for (name, value) in request.labels {
-            filters.push((label(table, "labels", &name)?, value));
-        }
-        Ok(Aggregation {
-            table,
-            columns,
-            rows_max,
-            group_by: group_by(table, request.group_by)?,
-            filters,
-            range: (from, to),
-            bucket,
-        })
+        let filters = request.labels.into_iter().map(|(name, value)| Ok((labels.find("labels", &name)?, value)));
+        let filters = filters.collect::<Result<_, Status>>()?;
+        let group_by = match request.group_by {
+            None => labels.known,
+            Some(LabelNames { names }) => labels.each_once("group_by", &names)?,
+        };
+        Ok(Aggregation { table, columns, rows_max, group_by, filters, range: (from, to), bucket })
     }
 }
 
@@ -159,28 +152,29 @@ impl Aggregation {
         let mut next = || columns.next().ok_or_else(|| Status::internal("an aggregate is missing in the result"));
         let times = convert(next()?, &DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into())))?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
-        let mut labels = Vec::with_capacity(self.group_by.len());
-        for label in &self.group_by {
-            labels.push((label.name, rows::text(next()?)?));
-        }
+        let labels = self.group_by.iter().map(|label| Ok((label.name, rows::text(next()?)?)));
+        let labels = labels.collect::<Result<Vec<_>, Status>>()?;
         let mut values = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
-            let mut five = Vec::with_capacity(FUNCTIONS);
-            for _ in 0..FUNCTIONS {
-                five.push(next()?);
-            }
-            values.push(Values::new(column, &five)?);
+            values.push(Values {
+                column,
+                count: convert(next()?, &DataType::Int64)?,
+                min: next()?,
+                max: next()?,
+                avg: convert(next()?, &DataType::Float64)?,
+                last: next()?,
+            });
         }
         answer.extend((0..batch.num_rows()).map(|row| AggregateRow {
             time: Some(wire::timestamp(times.value(row))),
-            labels: if labels.is_empty() { BTreeMap::new() } else { rows::label_map(&labels, row) },
+            labels: rows::label_map(&labels, row),
             aggregates: values.iter().map(|values| values.aggregate(row)).collect(),
         }));
         Ok(())
     }
 }
 
-/// The aggregates of one column in a batch.
+/// The aggregates of one column in a batch, in the order of the statement.
 struct Values<'a> {
     column: &'static Column,
     count: ArrayRef,
@@ -190,15 +184,7 @@ struct Values<'a> {
     last: &'a ArrayRef,
 }
 
-impl<'a> Values<'a> {
-    fn new(column: &'static Column, arrays: &[&'a ArrayRef]) -> Result<Self, Status> {
-        let [count, min, max, avg, last] = arrays else {
-            return Err(Status::internal("an aggregate is missing in the result"));
-        };
-        let (count, avg) = (convert(count, &DataType::Int64)?, convert(avg, &DataType::Float64)?);
-        Ok(Values { column, count, min, max, avg, last })
-    }
-
+impl Values<'_> {
     fn aggregate(&self, row: usize) -> Aggregate {
         let count = self.count.as_primitive::<Int64Type>().value(row);
         Aggregate {
@@ -217,55 +203,34 @@ fn convert(array: &ArrayRef, ty: &DataType) -> Result<ArrayRef, Status> {
     cast(array, ty).map_err(|error| Status::internal(format!("reading an aggregate: {error}")))
 }
 
-/// The columns of these names, each once. Without names, all counters and gauges.
-fn columns(table: &'static Table, names: &[String]) -> Result<Vec<&'static Column>, Status> {
-    if names.is_empty() {
-        return Ok(table.values().map(|(_, column)| column).collect());
-    }
-    let mut columns: Vec<&'static Column> = Vec::with_capacity(names.len().min(table.columns.len()));
-    for name in names {
-        let column = table.values().map(|(_, column)| column).find(|column| column.name == name);
-        let Some(column) = column else {
-            let known: Vec<_> = table.values().map(|(_, column)| column.name).collect();
-            let known = known.join(", ");
-            return Err(invalid_field(
-                "columns",
-                format!("{name:?} is not a value of {}: there are {known}", table.name),
-            ));
-        };
-        if columns.iter().any(|other| other.name == column.name) {
-            return Err(invalid_field("columns", format!("{name:?} is listed twice")));
-        }
-        columns.push(column);
-    }
-    Ok(columns)
+/// What a request may name: the labels of a table, or its counters and gauges.
+struct Choice {
+    table: &'static Table,
+    what: &'static str,
+    known: Vec<&'static Column>,
 }
 
-/// The labels to group by, each once. By default all labels of the table.
-fn group_by(table: &'static Table, names: Option<LabelNames>) -> Result<Vec<&'static Column>, Status> {
-    let Some(LabelNames { names }) = names else {
-        return Ok(table.labels().map(|(_, column)| column).collect());
-    };
-    let mut labels: Vec<&'static Column> = Vec::with_capacity(names.len().min(table.columns.len()));
-    for name in &names {
-        let label = label(table, "group_by", name)?;
-        if labels.iter().any(|other| other.name == label.name) {
-            return Err(invalid_field("group_by", format!("{name:?} is listed twice")));
-        }
-        labels.push(label);
+impl Choice {
+    fn find(&self, field: &'static str, name: &str) -> Result<&'static Column, Status> {
+        let found = self.known.iter().copied().find(|column| column.name == name);
+        found.ok_or_else(|| {
+            let known = list(self.known.iter().map(|column| column.name));
+            let known = if known.is_empty() { "it has none".to_owned() } else { format!("there are {known}") };
+            invalid_field(field, format!("{name:?} is not a {} of {}: {known}", self.what, self.table.name))
+        })
     }
-    Ok(labels)
-}
 
-fn label(table: &'static Table, field: &'static str, name: &str) -> Result<&'static Column, Status> {
-    match table.column(name) {
-        Some((_, column)) if column.kind == Kind::Label => Ok(column),
-        _ => {
-            let known: Vec<_> = table.labels().map(|(_, column)| column.name).collect();
-            let known =
-                if known.is_empty() { "it has none".to_owned() } else { format!("there are {}", known.join(", ")) };
-            Err(invalid_field(field, format!("{name:?} is not a label of {}: {known}", table.name)))
+    /// The columns of these names, each once.
+    fn each_once(&self, field: &'static str, names: &[String]) -> Result<Vec<&'static Column>, Status> {
+        let mut columns: Vec<&'static Column> = Vec::with_capacity(names.len().min(self.known.len()));
+        for name in names {
+            let column = self.find(field, name)?;
+            if columns.iter().any(|other| other.name == column.name) {
+                return Err(invalid_field(field, format!("{name:?} is listed twice")));
+            }
+            columns.push(column);
         }
+        Ok(columns)
     }
 }
 
@@ -300,10 +265,10 @@ mod tests {
     #[test]
     fn names_are_quoted_and_label_values_are_literals() {
         let mut request = request("gap");
-        request.columns = vec!["lost".to_owned()];
+        request.columns = names(&["lost"]);
         request.labels = [("reason".to_owned(), "it's; DROP TABLE gap --".to_owned())].into();
-        request.group_by = Some(LabelNames { names: vec!["collector".to_owned()] });
-        request.bucket = Some(prost_types::Duration { seconds: 0, nanos: 500_000 });
+        request.group_by = Some(LabelNames { names: names(&["collector"]) });
+        request.bucket = duration(0, 500_000);
         let sql = Aggregation::try_from(request).unwrap().sql();
         for part in [
             "date_bin(INTERVAL '500 microseconds', time) AS bucket, \"collector\", count(\"lost\")",
@@ -323,40 +288,36 @@ mod tests {
         assert!(!Aggregation::try_from(none).unwrap().sql().contains("GROUP BY"));
     }
 
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "it stands where a request's optional bucket stands")]
+    fn duration(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
+        Some(prost_types::Duration { seconds, nanos })
+    }
+
     #[test]
     fn bad_requests_name_the_field_and_what_there_is() {
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
-        let base = || request("gap");
-        let cases = [
-            (request("gaps"), "table", "gap"),
-            (request("gap\"; --"), "table", "not a table"),
-            (AggregateMetricsRequest { columns: names(&["lots"]), ..base() }, "columns", "from_us, to_us, lost"),
-            (AggregateMetricsRequest { columns: names(&["reason"]), ..base() }, "columns", "not a value"),
-            (AggregateMetricsRequest { columns: names(&["lost", "lost"]), ..base() }, "columns", "twice"),
-            (AggregateMetricsRequest { start_time: None, ..base() }, "start_time", "missing"),
-            (AggregateMetricsRequest { end_time: Some(wire::timestamp(0)), ..base() }, "end_time", "empty"),
-            (AggregateMetricsRequest { end_time: Some(wire::timestamp(-1)), ..base() }, "end_time", "empty"),
-            (AggregateMetricsRequest { bucket: seconds(0), ..base() }, "bucket", "above zero"),
-            (AggregateMetricsRequest { bucket: seconds(-1), ..base() }, "bucket", "above zero"),
-            (
-                AggregateMetricsRequest { bucket: Some(prost_types::Duration { seconds: 0, nanos: 1_000 }), ..base() },
-                "bucket",
-                "at most 8333",
-            ),
-            (
-                AggregateMetricsRequest { labels: [("lost".to_owned(), String::new())].into(), ..base() },
-                "labels",
-                "collector, reason",
-            ),
-            (
-                AggregateMetricsRequest { group_by: Some(LabelNames { names: names(&["nope"]) }), ..base() },
-                "group_by",
-                "not a label",
-            ),
+        let cases: [(fn(&mut AggregateMetricsRequest), _, _); 13] = [
+            (|bad| bad.table = "gaps".to_owned(), "table", "gap"),
+            (|bad| bad.table = "gap\"; --".to_owned(), "table", "not a table"),
+            (|bad| bad.columns = names(&["lots"]), "columns", "from_us, to_us, lost"),
+            (|bad| bad.columns = names(&["reason"]), "columns", "not a value"),
+            (|bad| bad.columns = names(&["lost", "lost"]), "columns", "twice"),
+            (|bad| bad.start_time = None, "start_time", "missing"),
+            (|bad| bad.end_time = Some(wire::timestamp(0)), "end_time", "empty"),
+            (|bad| bad.end_time = Some(wire::timestamp(-1)), "end_time", "empty"),
+            (|bad| bad.bucket = duration(0, 0), "bucket", "above zero"),
+            (|bad| bad.bucket = duration(-1, 0), "bucket", "above zero"),
+            (|bad| bad.bucket = duration(0, 1_000), "bucket", "at most 8333"),
+            (|bad| bad.labels = [("lost".to_owned(), String::new())].into(), "labels", "collector, reason"),
+            (|bad| bad.group_by = Some(LabelNames { names: names(&["nope"]) }), "group_by", "not a label"),
         ];
-        for (request, field, text) in cases {
-            let status = Aggregation::try_from(request).expect_err(text);
+        for (change, field, text) in cases {
+            let mut bad = request("gap");
+            change(&mut bad);
+            let status = Aggregation::try_from(bad).expect_err(text);
             assert!(status.message().contains(text), "{status}");
             assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, field);
         }

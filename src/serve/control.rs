@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Status};
 
 use super::aggregate::Aggregation;
 use super::error::{invalid_field, within};
@@ -15,7 +15,8 @@ use super::proto::{
     ControlCollectorResponse, FlushRequest, FlushResponse, GetMetricsRequest, GetMetricsResponse, GetStatusRequest,
     GetStatusResponse, ListAlertsRequest, ListAlertsResponse, ListCollectorsRequest, ListCollectorsResponse,
 };
-use super::{rows, trace, wire};
+use super::trace::{self, Reply};
+use super::{rows, wire};
 use crate::collector::{NAME_LENGTH_MAX, RetuneCollector, StartCollector, sampled};
 use crate::query::Engine;
 use crate::words::list;
@@ -27,88 +28,73 @@ pub(super) struct Control<O> {
     pub(super) engine: Engine,
 }
 
-impl<O> Clone for Control<O> {
-    fn clone(&self) -> Self {
-        Control { operator: Arc::clone(&self.operator), engine: self.engine.clone() }
-    }
-}
-
 #[tonic::async_trait]
 impl<O: Operator> MetricsService for Control<O> {
-    async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<GetMetricsResponse>, Status> {
+    async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Reply<GetMetricsResponse> {
         let work = async {
             let name = request.into_inner().collector;
             known_name("collector", &name)?;
-            let mut families = Vec::new();
-            for (family, batch) in self.operator.latest(&name).await? {
-                families.push(rows::newest(family.table, &batch)?);
-            }
-            Ok(Response::new(GetMetricsResponse { families }))
+            let latest = self.operator.latest(&name).await?.into_iter();
+            let families = latest.map(|(family, batch)| rows::newest(family.table, &batch));
+            Ok(GetMetricsResponse { families: families.collect::<Result<_, _>>()? })
         };
-        trace::within(&trace::control("GetMetrics"), work).await
+        trace::control("GetMetrics", work).await
     }
 
-    async fn list_collectors(
-        &self,
-        _: Request<ListCollectorsRequest>,
-    ) -> Result<Response<ListCollectorsResponse>, Status> {
+    async fn list_collectors(&self, _: Request<ListCollectorsRequest>) -> Reply<ListCollectorsResponse> {
         let work = async {
             let collectors = self.operator.list_collectors().await?.into_iter().map(Collector::from).collect();
-            Ok(Response::new(ListCollectorsResponse { collectors }))
+            Ok(ListCollectorsResponse { collectors })
         };
-        trace::within(&trace::control("ListCollectors"), work).await
+        trace::control("ListCollectors", work).await
     }
 
-    async fn control_collector(
-        &self,
-        request: Request<ControlCollectorRequest>,
-    ) -> Result<Response<ControlCollectorResponse>, Status> {
+    async fn control_collector(&self, request: Request<ControlCollectorRequest>) -> Reply<ControlCollectorResponse> {
         let work = async {
+            let operator = &self.operator;
             let status = match Change::try_from(request.into_inner())? {
                 Change::Start(start) => {
-                    self.operator.start_collector(start).await.map_err(|error| within("start", error))?
+                    operator.start_collector(start).await.map_err(|error| within("start", error))?
                 }
-                Change::Stop(name) => self.operator.stop_collector(&name).await?,
+                Change::Stop(name) => operator.stop_collector(&name).await?,
                 Change::Retune(retune) => {
-                    self.operator.retune_collector(retune).await.map_err(|error| within("retune", error))?
+                    operator.retune_collector(retune).await.map_err(|error| within("retune", error))?
                 }
             };
-            Ok(Response::new(ControlCollectorResponse { collector: Some(status.into()) }))
+            Ok(ControlCollectorResponse { collector: Some(status.into()) })
         };
-        trace::within(&trace::control("ControlCollector"), work).await
+        trace::control("ControlCollector", work).await
     }
 
-    async fn aggregate_metrics(
-        &self,
-        request: Request<AggregateMetricsRequest>,
-    ) -> Result<Response<AggregateMetricsResponse>, Status> {
+    async fn aggregate_metrics(&self, request: Request<AggregateMetricsRequest>) -> Reply<AggregateMetricsResponse> {
         let work = async {
-            let aggregation = Aggregation::try_from(request.into_inner())?;
-            let rows = aggregation.run(&self.engine).await?;
-            Ok(Response::new(AggregateMetricsResponse { rows }))
+            let rows = Aggregation::try_from(request.into_inner())?.run(&self.engine).await?;
+            Ok(AggregateMetricsResponse { rows })
         };
-        trace::within(&trace::control("AggregateMetrics"), work).await
+        trace::control("AggregateMetrics", work).await
     }
 
-    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        let work = async { Ok(Response::new(self.operator.status().await?.into())) };
-        trace::within(&trace::control("GetStatus"), work).await
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Reply<GetStatusResponse> {
+        trace::control("GetStatus", async { Ok(self.operator.status().await?.into()) }).await
     }
 
-    async fn flush(&self, _: Request<FlushRequest>) -> Result<Response<FlushResponse>, Status> {
-        let work = async { Ok(Response::new(self.operator.flush().await?.into())) };
-        trace::within(&trace::control("Flush"), work).await
+    async fn flush(&self, _: Request<FlushRequest>) -> Reply<FlushResponse> {
+        let work = async {
+            let flushed = self.operator.flush().await?;
+            Ok(FlushResponse { files: flushed.files.len() as u64, rows: flushed.rows })
+        };
+        trace::control("Flush", work).await
     }
 }
 
 #[tonic::async_trait]
 impl<O: Operator> AlertService for Control<O> {
-    async fn list_alerts(&self, _: Request<ListAlertsRequest>) -> Result<Response<ListAlertsResponse>, Status> {
+    async fn list_alerts(&self, _: Request<ListAlertsRequest>) -> Reply<ListAlertsResponse> {
         let work = async {
             let rules = self.operator.alerts().await?.into_iter().map(AlertRule::from).collect();
-            Ok(Response::new(ListAlertsResponse { rules }))
+            Ok(ListAlertsResponse { rules })
         };
-        trace::within(&trace::control("ListAlerts"), work).await
+        trace::control("ListAlerts", work).await
     }
 }
 
@@ -196,8 +182,7 @@ mod tests {
         Some(Action::Start(proto::StartCollector {
             interval: Some(prost_types::Duration { seconds: 0, nanos: interval_us * 1_000 }),
             families: families.iter().map(|name| (*name).to_owned()).collect(),
-            force: false,
-            scheduling: 0,
+            ..Default::default()
         }))
     }
 
@@ -214,13 +199,8 @@ mod tests {
             Err(status) => status,
             Ok(Change::Start(start)) => within("start", start.check(&[]).unwrap_err().into()),
             Ok(Change::Retune(retune)) => {
-                let families = vec!["memory".to_owned()];
-                let running = StartCollector {
-                    name: "a".into(),
-                    interval: Duration::from_secs(1),
-                    families,
-                    ..Default::default()
-                };
+                let (interval, families) = (Duration::from_secs(1), vec!["memory".to_owned()]);
+                let running = StartCollector { name: "a".into(), interval, families, ..Default::default() };
                 let running = running.check(&[]).unwrap();
                 within("retune", retune.check(&running, std::slice::from_ref(&running)).unwrap_err().into())
             }
@@ -236,12 +216,7 @@ mod tests {
         };
         let retune_scheduling =
             |scheduling| Some(Action::Retune(proto::RetuneCollector { scheduling, ..Default::default() }));
-        let no_interval = Some(Action::Start(proto::StartCollector {
-            interval: None,
-            families: vec![],
-            force: false,
-            scheduling: 0,
-        }));
+        let no_interval = Some(Action::Start(proto::StartCollector::default()));
         for (name, action, field, text) in [
             ("a", None, "action", "missing"),
             ("", start(1, &["cpu"]), "name", "empty"),

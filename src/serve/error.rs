@@ -57,11 +57,11 @@ impl From<QueryError> for Status {
     fn from(error: QueryError) -> Self {
         let code = match &error {
             // The same statement will fail again.
-            QueryError::Guard(_) | QueryError::UnknownTable { .. } | QueryError::Invalid(_) | QueryError::Failed(_) => {
+            QueryError::Guard(_) | QueryError::UnknownTable(_) | QueryError::Invalid(_) | QueryError::Failed(_) => {
                 Code::InvalidArgument
             }
-            QueryError::Memory { .. } | QueryError::Rows { .. } | QueryError::Busy { .. } => Code::ResourceExhausted,
-            QueryError::Time { .. } => Code::DeadlineExceeded,
+            QueryError::Memory { .. } | QueryError::Rows(_) | QueryError::Busy(_) => Code::ResourceExhausted,
+            QueryError::Time(_) => Code::DeadlineExceeded,
             QueryError::Stopped => Code::Unavailable,
             QueryError::Panicked(_) | QueryError::Start(_) => Code::Internal,
         };
@@ -109,7 +109,7 @@ mod tests {
             let named: Vec<_> = violations.into_iter().flatten().map(|violation| violation.field).collect();
             assert_eq!(named, fields, "{error}");
         }
-        let rows = Status::from(QueryError::Rows { rows_max: 5 });
+        let rows = Status::from(QueryError::Rows(5));
         assert_eq!(rows.code(), Code::ResourceExhausted);
         assert!(rows.message().contains("rows_max"), "{rows}");
     }

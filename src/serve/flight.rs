@@ -30,9 +30,9 @@ use prost::Message;
 use prost::bytes::Bytes;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::trace::{self, TracedBatches};
+use super::trace::{self, Reply, TracedBatches};
 use crate::query::Engine;
-use ticket::Statement;
+use ticket::Handle;
 
 /// The type of every Flight SQL command begins with this.
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
@@ -61,30 +61,27 @@ impl FlightService for Flight {
     type DoExchangeStream = Answers<FlightData>;
 
     /// Accepts every client: only those on this host can reach the server.
-    async fn handshake(
-        &self,
-        _: Request<Streaming<HandshakeRequest>>,
-    ) -> Result<Response<Self::HandshakeStream>, Status> {
+    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Reply<Self::HandshakeStream> {
         let accepted = HandshakeResponse { protocol_version: 0, payload: Bytes::new() };
         Ok(Response::new(stream::iter([Ok(accepted)]).boxed()))
     }
 
     /// Lists nothing: tables are found by `CommandGetTables`.
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+    async fn list_flights(&self, _: Request<Criteria>) -> Reply<Self::ListFlightsStream> {
         Ok(Response::new(stream::empty().boxed()))
     }
 
-    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Reply<FlightInfo> {
         let descriptor = request.into_inner();
         let (schema, ticket) = match descriptor_command(&descriptor)? {
             Command::CommandStatementQuery(query) => {
                 no_transaction(query.transaction_id.as_ref())?;
                 let schema = self.plan("GetFlightInfo", &query.query).await?;
-                let statement_handle = Statement::Query(query.query).encode();
+                let statement_handle = Handle::Query.encode(&query.query);
                 (schema, TicketStatementQuery { statement_handle }.as_any())
             }
             Command::CommandPreparedStatementQuery(query) => {
-                let sql = Statement::prepared(&query.prepared_statement_handle)?;
+                let sql = Handle::Prepared.decode(&query.prepared_statement_handle)?;
                 (self.plan("GetFlightInfo", &sql).await?, query.as_any())
             }
             other => (catalog::answer(other.clone())?.schema(), other.into_any()),
@@ -99,26 +96,28 @@ impl FlightService for Flight {
         Ok(Response::new(info))
     }
 
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Reply<PollInfo> {
         Err(Status::unimplemented("PollFlightInfo is not offered: use GetFlightInfo and DoGet"))
     }
 
-    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Reply<SchemaResult> {
         let schema = match descriptor_command(&request.into_inner())? {
             Command::CommandStatementQuery(query) => self.plan("GetSchema", &query.query).await?,
             Command::CommandPreparedStatementQuery(query) => {
-                self.plan("GetSchema", &Statement::prepared(&query.prepared_statement_handle)?).await?
+                self.plan("GetSchema", &Handle::Prepared.decode(&query.prepared_statement_handle)?).await?
             }
             other => catalog::answer(other)?.schema(),
         };
         Ok(Response::new(SchemaResult { schema: schema_bytes(&schema)? }))
     }
 
-    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+    async fn do_get(&self, request: Request<Ticket>) -> Reply<Self::DoGetStream> {
         let batches = match decode_command("ticket", &request.into_inner().ticket)? {
-            Command::TicketStatementQuery(ticket) => self.execute(Statement::query(&ticket.statement_handle)?).await?,
+            Command::TicketStatementQuery(ticket) => {
+                self.execute(Handle::Query.decode(&ticket.statement_handle)?).await?
+            }
             Command::CommandPreparedStatementQuery(query) => {
-                self.execute(Statement::prepared(&query.prepared_statement_handle)?).await?
+                self.execute(Handle::Prepared.decode(&query.prepared_statement_handle)?).await?
             }
             Command::CommandStatementQuery(_) => {
                 return Err(Status::invalid_argument(
@@ -133,17 +132,17 @@ impl FlightService for Flight {
         Ok(Response::new(self.encode(batches)))
     }
 
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Reply<Self::DoPutStream> {
         Err(Status::unimplemented(
             "kymo answers queries only: it takes no updates and no data, and prepared statements have no parameters",
         ))
     }
 
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Reply<Self::DoExchangeStream> {
         Err(Status::unimplemented("DoExchange is not offered: kymo answers queries only"))
     }
 
-    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+    async fn do_action(&self, request: Request<Action>) -> Reply<Self::DoActionStream> {
         let action = request.into_inner();
         match action.r#type.as_str() {
             CREATE_PREPARED_STATEMENT => {
@@ -151,7 +150,7 @@ impl FlightService for Flight {
                 no_transaction(request.transaction_id.as_ref())?;
                 let schema = self.plan(CREATE_PREPARED_STATEMENT, &request.query).await?;
                 let result = ActionCreatePreparedStatementResult {
-                    prepared_statement_handle: Statement::Prepared(request.query).encode(),
+                    prepared_statement_handle: Handle::Prepared.encode(&request.query),
                     dataset_schema: schema_bytes(&schema)?,
                     parameter_schema: schema_bytes(&Schema::empty())?,
                 };
@@ -160,7 +159,7 @@ impl FlightService for Flight {
             }
             CLOSE_PREPARED_STATEMENT => {
                 let request: ActionClosePreparedStatementRequest = action_body(&action)?;
-                Statement::prepared(&request.prepared_statement_handle)?;
+                Handle::Prepared.decode(&request.prepared_statement_handle)?;
                 Ok(Response::new(stream::empty().boxed()))
             }
             other => Err(Status::unimplemented(format!(
@@ -170,7 +169,7 @@ impl FlightService for Flight {
         }
     }
 
-    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+    async fn list_actions(&self, _: Request<Empty>) -> Reply<Self::ListActionsStream> {
         let action = |name: &str, description: &str| {
             Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() })
         };
@@ -185,7 +184,7 @@ impl FlightService for Flight {
 impl Flight {
     /// The schema of the statement's result.
     async fn plan(&self, method: &'static str, sql: &str) -> Result<SchemaRef, Status> {
-        let work = async { Ok(self.engine.prepare(sql).await?.schema()) };
+        let work = async { Ok(self.engine.prepare(sql).await?) };
         trace::within(&trace::query(method, sql), work).await
     }
 
@@ -194,7 +193,7 @@ impl Flight {
         let span = trace::query("DoGet", &sql);
         let batches = trace::within(&span, async { Ok(self.engine.execute(&sql).await?) }).await?;
         let schema = batches.schema();
-        Ok((schema, TracedBatches::new(batches.map_err(Status::from).boxed(), span).boxed()))
+        Ok((schema, TracedBatches { batches: batches.map_err(Status::from).boxed(), span, rows: 0 }.boxed()))
     }
 
     fn encode(&self, (schema, batches): Batches) -> Answers<FlightData> {

@@ -1,7 +1,6 @@
 //! The listening socket, with a limit of open connections.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -34,7 +33,7 @@ pub(super) fn connections(
                 }
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                refuse(&peer, connections_max);
+                tracing::warn!(%peer, "connection refused: {connections_max} are open, which is the limit");
                 continue;
             };
             // Answers are small and clients wait for them. A failure costs only latency.
@@ -42,10 +41,6 @@ pub(super) fn connections(
             return Some((Ok(Connection { stream, _place: place }), (listener, places)));
         }
     })
-}
-
-fn refuse(peer: &SocketAddr, connections_max: usize) {
-    tracing::warn!(%peer, "connection refused: {connections_max} are open, which is the limit");
 }
 
 /// A connection that holds its place among those open.

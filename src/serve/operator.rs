@@ -12,70 +12,57 @@ use crate::family::FamilyId;
 use crate::sampler::Totals;
 use crate::store::{Flushed, StoreStats};
 
+/// What the daemon answers.
+pub type Answer<T> = Result<T, OperatorError>;
+
 /// What the control API asks of the daemon.
 ///
 /// Requests are as clients sent them, apart from their form: the operator checks them against the rules and against its
 /// own state. Every method may be called from many tasks at once. A client that goes away drops the future; a change that
 /// was begun is then still completed or not made at all.
+///
+/// While the daemon starts or stops, an answer may be [`OperatorError::Unavailable`].
 pub trait Operator: Send + Sync + 'static {
     /// Starts a collector.
     ///
     /// # Errors
     /// [`OperatorError::Collector`] when there can be no such collector.
-    fn start_collector(
-        &self,
-        start: StartCollector,
-    ) -> impl Future<Output = Result<CollectorStatus, OperatorError>> + Send;
+    fn start_collector(&self, start: StartCollector) -> impl Future<Output = Answer<CollectorStatus>> + Send;
 
     /// Stops a collector, waits for its thread, and returns its last status.
     ///
     /// # Errors
     /// [`OperatorError::NotFound`] when none of that name runs.
-    fn stop_collector(&self, name: &str) -> impl Future<Output = Result<CollectorStatus, OperatorError>> + Send;
+    fn stop_collector(&self, name: &str) -> impl Future<Output = Answer<CollectorStatus>> + Send;
 
     /// Changes interval, families or scheduling of a running collector.
     ///
     /// # Errors
     /// [`OperatorError::NotFound`] when none of that name runs, else as for
     /// [`start_collector`](Self::start_collector).
-    fn retune_collector(
-        &self,
-        retune: RetuneCollector,
-    ) -> impl Future<Output = Result<CollectorStatus, OperatorError>> + Send;
+    fn retune_collector(&self, retune: RetuneCollector) -> impl Future<Output = Answer<CollectorStatus>> + Send;
 
     /// The collectors that run, in the order of their names.
-    ///
-    /// # Errors
-    /// [`OperatorError::Unavailable`] while the daemon starts or stops.
-    fn list_collectors(&self) -> impl Future<Output = Result<Vec<CollectorStatus>, OperatorError>> + Send;
+    fn list_collectors(&self) -> impl Future<Output = Answer<Vec<CollectorStatus>>> + Send;
 
     /// The newest rows of each family of a collector, in the schema of [`Table::schema`](crate::record::Table::schema).
     /// They may be of several ticks. A family without rows is left out or has an empty batch.
     ///
     /// # Errors
     /// [`OperatorError::NotFound`] when none of that name runs.
-    fn latest(
-        &self,
-        collector: &str,
-    ) -> impl Future<Output = Result<Vec<(FamilyId, RecordBatch)>, OperatorError>> + Send;
+    fn latest(&self, collector: &str) -> impl Future<Output = Answer<Vec<(FamilyId, RecordBatch)>>> + Send;
 
     /// What the daemon is and does.
-    ///
-    /// # Errors
-    /// [`OperatorError::Unavailable`] while the daemon starts or stops.
-    fn status(&self) -> impl Future<Output = Result<DaemonStatus, OperatorError>> + Send;
+    fn status(&self) -> impl Future<Output = Answer<DaemonStatus>> + Send;
 
     /// Writes all rows in memory to files and waits until these are published.
     ///
     /// # Errors
     /// [`OperatorError::Internal`] with the reason when a file could not be written.
-    fn flush(&self) -> impl Future<Output = Result<Flushed, OperatorError>> + Send;
+    fn flush(&self) -> impl Future<Output = Answer<Flushed>> + Send;
 
     /// The alert rules with their states, in the order of the configuration.
-    ///
-    /// # Errors
-    /// [`OperatorError::Unavailable`] while the daemon starts or stops.
-    fn alerts(&self) -> impl Future<Output = Result<Vec<RuleStatus>, OperatorError>> + Send;
+    fn alerts(&self) -> impl Future<Output = Answer<Vec<RuleStatus>>> + Send;
 }
 
 /// Why the daemon did not do what it was asked.

@@ -14,31 +14,22 @@ use crate::record::Table;
 /// The rows of the newest tick in `batch`, which has the schema of `table`.
 pub(super) fn newest(table: &'static Table, batch: &RecordBatch) -> Result<FamilyMetrics, Status> {
     let family = table.name.to_owned();
-    if batch.num_rows() == 0 {
-        return Ok(FamilyMetrics { family, rows: Vec::new() });
-    }
     let times = batch.columns().first().and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
     let (Some(times), true) = (times, batch.num_columns() == table.columns.len()) else {
         return Err(Status::internal(format!("the newest rows of {family} have another schema than the table")));
     };
     // All rows of a tick have its time.
     let newest = times.values().iter().copied().max().unwrap_or_default();
-    let labels = table
-        .labels()
-        .map(|(index, column)| Ok((column.name, text(batch.column(index))?)))
-        .collect::<Result<Vec<_>, Status>>()?;
-
-    let row = |row: usize| MetricRow {
-        time: Some(wire::timestamp(newest)),
-        labels: label_map(&labels, row),
-        values: table
-            .values()
-            .map(|(index, column)| MetricValue {
-                name: column.name.to_owned(),
-                unit: column.unit.symbol().to_owned(),
-                value: wire::number(batch.column(index), row),
-            })
-            .collect(),
+    let labels = table.labels().map(|(index, column)| Ok((column.name, text(batch.column(index))?)));
+    let labels = labels.collect::<Result<Vec<_>, Status>>()?;
+    let row = |row: usize| {
+        let values = table.values().map(|(index, column)| MetricValue {
+            name: column.name.to_owned(),
+            unit: column.unit.symbol().to_owned(),
+            value: wire::number(batch.column(index), row),
+        });
+        let (time, labels) = (Some(wire::timestamp(newest)), label_map(&labels, row));
+        MetricRow { time, labels, values: values.collect() }
     };
     let rows = (0..batch.num_rows()).filter(|index| times.value(*index) == newest).map(row).collect();
     Ok(FamilyMetrics { family, rows })

@@ -2,20 +2,22 @@
 
 use super::operator::DaemonStatus;
 use super::proto::{
-    AlertRule, AlertSeries, AlertState, Collector, FlushResponse, GetStatusResponse, Listener, Losses, StoreStatus,
+    self, AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, Listener, Losses, StoreStatus,
     UnavailableFamily,
 };
 use super::wire;
 use crate::alert::status::RuleStatus;
 use crate::collector::CollectorStatus;
-use crate::sampler::Totals;
-use crate::store::{Flushed, StoreStats};
+use crate::sampler::{Scheduling, Totals};
 
 impl From<CollectorStatus> for Collector {
     fn from(status: CollectorStatus) -> Self {
         let warnings = status.warnings();
         let CollectorStatus { settings, running_since_us, totals, health } = status;
-        let unavailable = health.unavailable.into_iter();
+        let unavailable = health
+            .unavailable
+            .into_iter()
+            .map(|one| UnavailableFamily { family: one.family.to_owned(), reason: one.reason });
         Collector {
             name: settings.name,
             interval: Some(wire::duration(settings.interval)),
@@ -28,11 +30,12 @@ impl From<CollectorStatus> for Collector {
             dropped_records: totals.dropped,
             failed_reads: totals.failed,
             last_error: health.last_error.unwrap_or_default(),
-            unavailable: unavailable
-                .map(|one| UnavailableFamily { family: one.family.to_owned(), reason: one.reason })
-                .collect(),
+            unavailable: unavailable.collect(),
             warnings,
-            scheduling: wire::scheduling(settings.scheduling).into(),
+            scheduling: match settings.scheduling {
+                Scheduling::Other => proto::Scheduling::Other.into(),
+                Scheduling::Fifo => proto::Scheduling::Fifo.into(),
+            },
         }
     }
 }
@@ -40,36 +43,30 @@ impl From<CollectorStatus> for Collector {
 impl From<DaemonStatus> for GetStatusResponse {
     fn from(status: DaemonStatus) -> Self {
         let losses = losses(&status);
-        let listeners = status.listeners.into_iter();
+        let listeners = status.listeners.iter();
+        let listeners =
+            listeners.map(|(name, address)| Listener { name: (*name).to_owned(), address: address.to_string() });
         GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: status.host,
             started_at: Some(wire::timestamp(status.started_at_us)),
             uptime: Some(wire::duration(status.uptime)),
             data_dir: status.data_dir.display().to_string(),
-            store: Some(status.store.into()),
+            store: Some(StoreStatus {
+                hot_rows: status.store.hot_rows,
+                hot_bytes: status.store.hot_bytes,
+                files: status.store.lake_files,
+                file_bytes: status.store.lake_bytes,
+                flushes: status.store.flushes,
+                failed_flushes: status.store.failed_flushes,
+                journal_bytes: status.store.journal_bytes,
+            }),
             collectors: status.collectors.into_iter().map(Collector::from).collect(),
-            listeners: listeners
-                .map(|(name, address)| Listener { name: name.to_owned(), address: address.to_string() })
-                .collect(),
+            listeners: listeners.collect(),
             degraded: !status.degraded.is_empty(),
             degraded_reasons: status.degraded,
             found_at_start: status.found_at_start,
             losses: Some(losses),
-        }
-    }
-}
-
-impl From<StoreStats> for StoreStatus {
-    fn from(stats: StoreStats) -> Self {
-        StoreStatus {
-            hot_rows: stats.hot_rows,
-            hot_bytes: stats.hot_bytes,
-            files: stats.lake_files,
-            file_bytes: stats.lake_bytes,
-            flushes: stats.flushes,
-            failed_flushes: stats.failed_flushes,
-            journal_bytes: stats.journal_bytes,
         }
     }
 }
@@ -86,12 +83,6 @@ fn losses(status: &DaemonStatus) -> Losses {
         lost_rows: status.store.lost_rows,
         lost_notifications: status.lost_notifications,
         lost_exports: status.lost_exports,
-    }
-}
-
-impl From<Flushed> for FlushResponse {
-    fn from(flushed: Flushed) -> Self {
-        FlushResponse { files: flushed.files.len() as u64, rows: flushed.rows }
     }
 }
 
@@ -124,6 +115,7 @@ impl From<RuleStatus> for AlertRule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreStats;
 
     #[test]
     fn a_rule_is_as_bad_as_its_worst_series() {

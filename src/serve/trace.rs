@@ -6,22 +6,26 @@ use std::task::{Context, Poll, ready};
 use arrow::array::RecordBatch;
 use futures::Stream;
 use futures::stream::BoxStream;
-use tonic::Status;
+use tonic::{Response, Status};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
+
+/// What a call is answered with.
+pub(super) type Reply<T> = Result<Response<T>, Status>;
 
 /// A span has at most this much of its statement.
 const SQL_BYTES_MAX: usize = 1024;
 
-/// The span of one control call.
-pub(super) fn control(method: &'static str) -> Span {
-    info_span!(
+/// Answers one control call, in a span of its own.
+pub(super) async fn control<T>(method: &'static str, work: impl Future<Output = Result<T, Status>>) -> Reply<T> {
+    let span = info_span!(
         "control",
         otel.kind = "server",
         otel.status_code = Empty,
         otel.status_description = Empty,
         rpc.method = method
-    )
+    );
+    within(&span, work).await.map(Response::new)
 }
 
 /// The span of planning or executing one statement.
@@ -32,13 +36,9 @@ pub(super) fn query(method: &'static str, sql: &str) -> Span {
         otel.status_code = Empty,
         otel.status_description = Empty,
         rpc.method = method,
-        db.query.text = head(sql),
+        db.query.text = &sql[..sql.floor_char_boundary(SQL_BYTES_MAX)],
         rows = Empty
     )
-}
-
-fn head(sql: &str) -> &str {
-    &sql[..sql.floor_char_boundary(SQL_BYTES_MAX)]
 }
 
 /// Does `work` in `span` and marks the span when it fails.
@@ -57,15 +57,9 @@ fn fail(span: &Span, status: &Status) {
 
 /// The batches of a query. Each is made within the query's span. The span ends with them and has their number of rows.
 pub(super) struct TracedBatches {
-    batches: BoxStream<'static, Result<RecordBatch, Status>>,
-    span: Span,
-    rows: u64,
-}
-
-impl TracedBatches {
-    pub(super) fn new(batches: BoxStream<'static, Result<RecordBatch, Status>>, span: Span) -> Self {
-        TracedBatches { batches, span, rows: 0 }
-    }
+    pub(super) batches: BoxStream<'static, Result<RecordBatch, Status>>,
+    pub(super) span: Span,
+    pub(super) rows: u64,
 }
 
 impl Stream for TracedBatches {

@@ -44,25 +44,13 @@ pub(super) fn positive_duration(
     max: Duration,
 ) -> Result<Duration, Status> {
     let duration = checked_duration(field, value)?;
-    let invalid = |message: &str| Err(invalid_field(field, format!("{duration:?}: {message}")));
-    if duration.is_zero() {
-        return invalid("must be above zero");
-    }
-    if duration.subsec_nanos() % 1_000 != 0 {
-        return invalid("must be whole microseconds");
-    }
-    if duration > max {
-        return invalid(&format!("must be at most {max:?}"));
-    }
-    Ok(duration)
-}
-
-/// How a thread is scheduled.
-pub(super) fn scheduling(scheduling: Scheduling) -> proto::Scheduling {
-    match scheduling {
-        Scheduling::Other => proto::Scheduling::Other,
-        Scheduling::Fifo => proto::Scheduling::Fifo,
-    }
+    let problem = match duration {
+        Duration::ZERO => "must be above zero",
+        _ if !duration.subsec_nanos().is_multiple_of(1_000) => "must be whole microseconds",
+        _ if duration > max => &format!("must be at most {max:?}"),
+        _ => return Ok(duration),
+    };
+    Err(invalid_field(field, format!("{duration:?}: {problem}")))
 }
 
 /// How a thread is to be scheduled; `None` if unspecified.

@@ -1,12 +1,11 @@
 //! The answers to Flight SQL commands about the database: catalogs, schemas, tables, keys.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_flight::error::FlightError;
-use arrow_flight::sql::{Command, CommandGetDbSchemas, CommandGetTables};
+use arrow_flight::sql::{Command, CommandGetTables};
 use tonic::Status;
 
 use super::info;
@@ -20,19 +19,23 @@ const TABLE: &str = "TABLE";
 /// The answer to a command that is not a statement.
 pub(super) fn answer(command: Command) -> Result<RecordBatch, Status> {
     match command {
-        Command::CommandGetSqlInfo(command) => command.into_builder(info::sql()?).build().map_err(internal),
-        Command::CommandGetXdbcTypeInfo(command) => command.into_builder(info::types()?).build().map_err(internal),
+        Command::CommandGetSqlInfo(command) => info::sql().and_then(|info| command.into_builder(&info).build()),
+        Command::CommandGetXdbcTypeInfo(command) => info::types().and_then(|info| command.into_builder(&info).build()),
         Command::CommandGetCatalogs(command) => {
             let mut catalogs = command.into_builder();
             catalogs.append(CATALOG);
-            catalogs.build().map_err(internal)
+            catalogs.build()
         }
-        Command::CommandGetDbSchemas(command) => schemas(command),
+        Command::CommandGetDbSchemas(command) => {
+            let mut schemas = command.into_builder();
+            schemas.append(CATALOG, SCHEMA);
+            schemas.build()
+        }
         Command::CommandGetTables(command) => tables(command),
         Command::CommandGetTableTypes(command) => {
             let mut types = command.into_builder();
             types.append(TABLE);
-            types.build().map_err(internal)
+            types.build()
         }
         // A time series has no keys.
         Command::CommandGetPrimaryKeys(_) => Ok(RecordBatch::new_empty(primary_keys())),
@@ -40,28 +43,23 @@ pub(super) fn answer(command: Command) -> Result<RecordBatch, Status> {
         | Command::CommandGetImportedKeys(_)
         | Command::CommandGetCrossReference(_) => Ok(RecordBatch::new_empty(foreign_keys())),
         Command::CommandStatementSubstraitPlan(_) => {
-            Err(Status::unimplemented("Substrait plans are not offered: send SQL in a CommandStatementQuery"))
+            return Err(Status::unimplemented("Substrait plans are not offered: send SQL in a CommandStatementQuery"));
         }
         Command::CommandStatementUpdate(_)
         | Command::CommandPreparedStatementUpdate(_)
-        | Command::CommandStatementIngest(_) => Err(Status::unimplemented("kymo answers queries only")),
-        other => Err(Status::unimplemented(format!("{} is not offered here", other.type_url()))),
+        | Command::CommandStatementIngest(_) => return Err(Status::unimplemented("kymo answers queries only")),
+        other => return Err(Status::unimplemented(format!("{} is not offered here", other.type_url()))),
     }
+    // Answers are built from constants, so an error is a bug.
+    .map_err(|error| Status::internal(format!("building the answer: {error}")))
 }
 
-fn schemas(command: CommandGetDbSchemas) -> Result<RecordBatch, Status> {
-    let mut schemas = command.into_builder();
-    schemas.append(CATALOG, SCHEMA);
-    schemas.build().map_err(internal)
-}
-
-fn tables(command: CommandGetTables) -> Result<RecordBatch, Status> {
+fn tables(command: CommandGetTables) -> Result<RecordBatch, FlightError> {
     let mut tables = command.into_builder();
     for family in FAMILIES {
-        let schema = described(family.table);
-        tables.append(CATALOG, SCHEMA, family.name(), TABLE, &schema).map_err(internal)?;
+        tables.append(CATALOG, SCHEMA, family.name(), TABLE, &described(family.table))?;
     }
-    tables.build().map_err(internal)
+    tables.build()
 }
 
 /// The table's schema as results have it. The metadata has the remarks that clients show beside a column.
@@ -88,9 +86,8 @@ fn described(table: &Table) -> Schema {
             ("IS_SEARCHABLE", "1".to_owned()),
             ("REMARKS", remarks),
         ];
-        let metadata: HashMap<String, String> =
-            metadata.into_iter().map(|(key, value)| (format!("ARROW:FLIGHT:SQL:{key}"), value)).collect();
-        field.as_ref().clone().with_metadata(metadata)
+        let metadata = metadata.map(|(key, value)| (format!("ARROW:FLIGHT:SQL:{key}"), value));
+        field.as_ref().clone().with_metadata(metadata.into())
     });
     Schema::new(fields.collect::<Vec<_>>())
 }
@@ -124,9 +121,4 @@ fn foreign_keys() -> SchemaRef {
         Field::new("update_rule", DataType::UInt8, false),
         Field::new("delete_rule", DataType::UInt8, false),
     ]))
-}
-
-/// Answers are built from constants, so an error is a bug.
-fn internal(error: FlightError) -> Status {
-    Status::internal(format!("building the answer: {error}"))
 }

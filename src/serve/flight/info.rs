@@ -1,7 +1,5 @@
 //! Facts about kymo's SQL and types, for clients that adapt to their database.
 
-use std::sync::LazyLock;
-
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::metadata::{
     SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
@@ -11,24 +9,6 @@ use arrow_flight::sql::{
     SqlSupportedGroupBy, SqlSupportedSubqueries, SqlSupportedTransaction, SqlSupportedUnions,
     SqlTransactionIsolationLevel, SupportedSqlGrammar, XdbcDataType, XdbcDatetimeSubcode,
 };
-use tonic::Status;
-
-static SQL: LazyLock<Result<SqlInfoData, FlightError>> = LazyLock::new(build_sql);
-static TYPES: LazyLock<Result<XdbcTypeInfoData, FlightError>> = LazyLock::new(build_types);
-
-/// The answers to `CommandGetSqlInfo`.
-pub(super) fn sql() -> Result<&'static SqlInfoData, Status> {
-    SQL.as_ref().map_err(internal)
-}
-
-/// The answers to `CommandGetXdbcTypeInfo`.
-pub(super) fn types() -> Result<&'static XdbcTypeInfoData, Status> {
-    TYPES.as_ref().map_err(internal)
-}
-
-fn internal(error: &FlightError) -> Status {
-    Status::internal(format!("building the answer: {error}"))
-}
 
 /// Answers that are yes or no. JDBC treats a missing one as an error.
 const SWITCHES: &[(SqlInfo, bool)] = &[
@@ -92,7 +72,8 @@ const UNLIMITED: &[SqlInfo] = &[
 
 const NOTHING: &[&str] = &[];
 
-fn build_sql() -> Result<SqlInfoData, FlightError> {
+/// The answers to `CommandGetSqlInfo`.
+pub(super) fn sql() -> Result<SqlInfoData, FlightError> {
     let bits = |flags: &[i32]| flags.iter().fold(0_i32, |bits, flag| bits | (1 << flag));
     let mut info = SqlInfoDataBuilder::new();
     for (name, value) in SWITCHES {
@@ -161,7 +142,8 @@ fn build_sql() -> Result<SqlInfoData, FlightError> {
     info.build()
 }
 
-fn build_types() -> Result<XdbcTypeInfoData, FlightError> {
+/// The answers to `CommandGetXdbcTypeInfo`.
+pub(super) fn types() -> Result<XdbcTypeInfoData, FlightError> {
     let base = |name: &str, data_type: XdbcDataType| XdbcTypeInfo {
         type_name: name.to_owned(),
         data_type,

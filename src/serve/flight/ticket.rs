@@ -1,65 +1,37 @@
 //! Tickets and prepared statements: opaque to clients, and complete, so that the server keeps nothing.
 
-use prost::bytes::{BufMut, Bytes, BytesMut};
+use prost::bytes::Bytes;
 use tonic::Status;
 
 /// Every handle begins with this. The last byte is the version: a server refuses handles of another version.
 const MAGIC: &[u8] = b"kymo\x01";
 
-const QUERY: u8 = b'q';
-const PREPARED: u8 = b'p';
-
-/// A statement on its way through a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Statement {
+/// Where a statement is on its way through a client.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(super) enum Handle {
     /// In the ticket of a statement query.
-    Query(String),
+    Query = b'q',
     /// In the handle of a prepared statement.
-    Prepared(String),
+    Prepared = b'p',
 }
 
-impl Statement {
-    /// The handle that the client is given.
-    pub(super) fn encode(&self) -> Bytes {
-        let (kind, sql) = match self {
-            Statement::Query(sql) => (QUERY, sql),
-            Statement::Prepared(sql) => (PREPARED, sql),
-        };
-        let mut handle = BytesMut::with_capacity(MAGIC.len() + 1 + sql.len());
-        handle.put_slice(MAGIC);
-        handle.put_u8(kind);
-        handle.put_slice(sql.as_bytes());
-        handle.freeze()
+impl Handle {
+    /// The handle of `sql` that the client is given.
+    pub(super) fn encode(self, sql: &str) -> Bytes {
+        [MAGIC, &[self as u8], sql.as_bytes()].concat().into()
     }
 
-    /// The SQL of a statement query's ticket.
-    pub(super) fn query(handle: &[u8]) -> Result<String, Status> {
-        match Self::decode(handle) {
-            Some(Statement::Query(sql)) => Ok(sql),
-            _ => Err(Status::invalid_argument(
-                "the ticket was not made by this version of kymo: ask GetFlightInfo for a new one",
-            )),
-        }
-    }
-
-    /// The SQL of a prepared statement's handle.
-    pub(super) fn prepared(handle: &[u8]) -> Result<String, Status> {
-        match Self::decode(handle) {
-            Some(Statement::Prepared(sql)) => Ok(sql),
-            _ => Err(Status::invalid_argument(
-                "the prepared statement was not made by this version of kymo: prepare it again",
-            )),
-        }
-    }
-
-    fn decode(handle: &[u8]) -> Option<Statement> {
-        let (kind, sql) = handle.strip_prefix(MAGIC)?.split_first()?;
-        let sql = std::str::from_utf8(sql).ok()?.to_owned();
-        match *kind {
-            QUERY => Some(Statement::Query(sql)),
-            PREPARED => Some(Statement::Prepared(sql)),
-            _ => None,
-        }
+    /// The SQL of a handle of this kind.
+    pub(super) fn decode(self, handle: &[u8]) -> Result<String, Status> {
+        let sql = handle.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(&[self as u8]));
+        let sql = sql.and_then(|sql| str::from_utf8(sql).ok());
+        sql.map(str::to_owned).ok_or_else(|| {
+            Status::invalid_argument(match self {
+                Handle::Query => "the ticket was not made by this version of kymo: ask GetFlightInfo for a new one",
+                Handle::Prepared => "the prepared statement was not made by this version of kymo: prepare it again",
+            })
+        })
     }
 }
 
@@ -69,11 +41,11 @@ mod tests {
 
     #[test]
     fn a_statement_comes_back_as_what_it_was() {
-        let sql = "SELECT 'ß' FROM cpu".to_owned();
-        assert_eq!(Statement::query(&Statement::Query(sql.clone()).encode()).unwrap(), sql);
-        assert_eq!(Statement::prepared(&Statement::Prepared(sql.clone()).encode()).unwrap(), sql);
-        assert!(Statement::query(&Statement::Prepared(sql.clone()).encode()).is_err());
-        assert!(Statement::prepared(&Statement::Query(sql).encode()).is_err());
+        let sql = "SELECT 'ß' FROM cpu";
+        assert_eq!(Handle::Query.decode(&Handle::Query.encode(sql)).unwrap(), sql);
+        assert_eq!(Handle::Prepared.decode(&Handle::Prepared.encode(sql)).unwrap(), sql);
+        assert!(Handle::Query.decode(&Handle::Prepared.encode(sql)).is_err());
+        assert!(Handle::Prepared.decode(&Handle::Query.encode(sql)).is_err());
     }
 
     #[test]
@@ -81,10 +53,10 @@ mod tests {
         for handle in
             [&b""[..], b"kymo", b"kymo\x01", b"kymo\x01x1", b"kymo\x02qSELECT 1", b"SELECT 1", b"kymo\x01q\xff"]
         {
-            let status = Statement::query(handle).unwrap_err();
+            let status = Handle::Query.decode(handle).unwrap_err();
             assert_eq!(status.code(), tonic::Code::InvalidArgument);
             assert!(status.message().contains("ask GetFlightInfo"), "{status}");
-            assert!(Statement::prepared(handle).is_err());
+            assert!(Handle::Prepared.decode(handle).is_err());
         }
     }
 }
