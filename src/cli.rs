@@ -66,9 +66,9 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Record this host until SIGTERM or Ctrl-C
+    /// Record this host until SIGTERM or Ctrl-C; any other signal counts as a kill
     Run(Configured),
-    /// Validate a configuration and print the result
+    /// Validate a configuration and print a summary of it
     Check(Configured),
     /// Run a SQL query on a daemon or a data folder
     Query(query::Query),

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::alert::notify::Deliverer;
@@ -53,6 +53,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let (store, appender, opened) = open(&settings)?;
     let mut parts = Parts::build(settings, store, appender, opened::tell(&opened), &mut telemetry)?;
     let runtime = start_runtime()?;
+    // From here on a signal ends the daemon in order, and no longer at once.
+    let signals = Signals::of(&runtime)?;
     parts.drain.append_gaps(&opened.recovery);
     let local = parts.server.local_addr();
     let recorder = Arc::clone(&parts.daemon.collectors);
@@ -64,7 +66,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let flag = if local.to_string() == serve::DEFAULT_ADDRESS { String::new() } else { format!("--address {local} ") };
     tracing::info!("Flight SQL and gRPC on grpc://{local}; try: kymo query {flag}\"SELECT * FROM collector\"");
 
-    let outcome = runtime.block_on(serve(parts.server, parts.deliverer, threads));
+    let outcome = runtime.block_on(serve(parts.server, parts.deliverer, threads, signals));
     runtime.shutdown_background();
     telemetry.shutdown(EXPORT_GRACE);
     if outcome.is_ok() {
@@ -108,14 +110,14 @@ fn start_runtime() -> anyhow::Result<Runtime> {
 }
 
 /// Serves until a signal, has everything recorded and flushed, and then stops serving.
-async fn serve(server: Server, deliverer: Deliverer, threads: Threads) -> anyhow::Result<()> {
+async fn serve(server: Server, deliverer: Deliverer, threads: Threads, mut signals: Signals) -> anyhow::Result<()> {
     let (stop_serving, serving_stops) = oneshot::channel::<()>();
     let (stop_notifying, notifying_stops) = oneshot::channel::<()>();
     // Both end when their sender is dropped.
     let mut serving = tokio::spawn(server.run(async { drop(serving_stops.await) }));
     let notifying = tokio::spawn(deliverer.run(async { drop(notifying_stops.await) }, NOTIFY_GRACE));
     let outcome = tokio::select! {
-        outcome = signalled() => outcome,
+        () = signals.received() => Ok(()),
         served = &mut serving => Err(match served {
             Ok(Ok(_)) => anyhow!("the server stopped by itself"),
             Ok(Err(error)) => error.into(),
@@ -134,15 +136,25 @@ async fn serve(server: Server, deliverer: Deliverer, threads: Threads) -> anyhow
     outcome.and(recorded)
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn signalled() -> anyhow::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    tracing::info!(signal = name, "stopping: draining the rings and flushing memory first");
-    Ok(())
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn of(runtime: &Runtime) -> anyhow::Result<Signals> {
+        let _entered = runtime.enter();
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn received(&mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "stopping: draining the rings and flushing memory first");
+    }
 }
 
 /// Ends the process when shutting down takes too long, as when a disk hangs.

@@ -22,7 +22,7 @@ pub const TIME_ZONE: &str = "UTC";
 /// What a column's numbers mean over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The wall clock when the tick's snapshot began.
+    /// The wall clock when the tick began to read.
     Time,
     /// A dimension: rows with equal labels are one series.
     Label,
@@ -128,7 +128,7 @@ impl Column {
     /// The `time` column that every table starts with.
     pub const TIME: Column = Column {
         name: "time",
-        doc: "Wall clock when the tick's snapshot began.",
+        doc: "Wall clock time when the tick began to read.",
         kind: Kind::Time,
         ty: Type::Timestamp,
         unit: Unit::None,
@@ -277,7 +277,7 @@ macro_rules! record {
         #[derive(Clone, Copy, Debug, PartialEq)]
         #[repr(C)]
         pub struct $Record {
-            /// Wall clock when the tick's snapshot began, µs since the epoch, UTC.
+            /// Wall clock time when the tick began to read, µs since the epoch, UTC.
             pub time: i64,
             $( $(#[doc = $value_doc])+ pub $value: $ty, )+
             $( $(#[doc = $label_doc])+ pub $label: $crate::record::label::Label, )*

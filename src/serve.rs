@@ -90,7 +90,7 @@ pub enum ServeError {
     NotLoopback(SocketAddr),
     /// Another program has the port.
     #[error(
-        "listen on {}: the port is taken, perhaps by another kymo; stop that program or configure another port \
+        "listen on {}: the port is taken, perhaps by another kymo; stop that program or use another port (--address) \
          (`ss -ltnp 'sport = :{}'` shows who has it)", .0, .0.port()
     )]
     PortTaken(SocketAddr),

@@ -217,7 +217,7 @@ impl Watch {
 
     /// How many rows were not watched or had no rate since the last call.
     pub(super) fn take_excess(&mut self) -> u64 {
-        std::mem::take(&mut self.excess) + self.rates.as_mut().map_or(0, |rates| rates.take_excess())
+        std::mem::take(&mut self.excess) + self.rates.as_mut().map_or(0, RateColumns::take_excess)
     }
 
     fn read_keys(&mut self, batch: &RecordBatch) {

@@ -1,4 +1,4 @@
-//! `kymo check`: validates the configuration and prints the result.
+//! `kymo check`: validates the configuration and prints a summary.
 
 use std::io::{self, Write};
 
@@ -48,11 +48,13 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     }
     let notifiers = settings.notifiers.iter().map(|notifier| notifier.name.as_str());
     rest.add_row(["notifiers", &list([LOG].into_iter().chain(notifiers))]);
-    rest.add_row(["data", &format!("{}, host {}", settings.store.path.display(), settings.store.host)]);
+    rest.add_row(["data folder", &settings.store.path.display().to_string()]);
+    rest.add_row(["host name", &settings.store.host]);
     let roots = &settings.context.roots;
-    rest.add_row(["reads", &format!("{}, {}", roots.procfs.display(), roots.sysfs.display())]);
+    rest.add_row(["host.procfs", &roots.procfs.display().to_string()]);
+    rest.add_row(["host.sysfs", &roots.sysfs.display().to_string()]);
     if let Err(error) = roots.check() {
-        rest.add_row(["", &format!("but not on this host: {error}")]);
+        rest.add_row(["", &format!("not usable on this host: {error}")]);
     }
     rest.add_row(["address", &settings.serve.address.to_string()]);
     let off = |endpoint: &Option<String>| endpoint.clone().unwrap_or_else(|| "off".to_owned());

@@ -62,12 +62,12 @@ enum CollectorAction {
         #[arg(long, value_enum, default_value_t)]
         scheduling: Scheduling,
     },
-    /// Stop a collector; its rows stay
+    /// Stop a collector and keep its recorded rows
     Stop {
         /// Name of the collector
         name: String,
     },
-    /// Change a running collector; tables that stay keep recording
+    /// Change a running collector; tables that it keeps are recorded without a gap
     Set {
         /// Name of the collector
         name: String,

@@ -59,7 +59,7 @@ pub struct UsageError(pub(super) String);
 
 /// No daemon answers.
 #[derive(Debug, thiserror::Error)]
-#[error("no kymo answers at {address} ({reason}); is `kymo run` running there? --address names another address")]
+#[error("no daemon answers at {address} ({reason}); is `kymo run` running there? Use --address for another address")]
 pub struct ConnectError {
     address: String,
     reason: String,

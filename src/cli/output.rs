@@ -29,7 +29,7 @@ const END_ROWS_MAX: usize = 5_000;
 /// How a query's result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people: aligned, numbers rounded; of a long result the first and last 5,000 rows
+    /// For people: aligned columns and rounded numbers. A long result shows only its first and last 5,000 rows
     Table,
     /// Comma-separated values with a header line
     Csv,

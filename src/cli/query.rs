@@ -132,9 +132,9 @@ fn warn_of_journal(journaled: Result<Journaled, FolderError>, view: &View) {
         Ok(0) => {}
         Ok(rows) => {
             let rows = show::counted(rows, "row");
-            eprintln!("kymo: left out {rows} that only the journal has; a daemon on this folder answers with them");
+            eprintln!("kymo: {rows} only in the journal left out; query the daemon (without --data) to see them");
         }
-        Err(error) => eprintln!("kymo: left out the rows that only the journal has: {error}"),
+        Err(error) => eprintln!("kymo: the rows that are only in the journal are left out: {error}"),
     }
 }
 

@@ -11,7 +11,7 @@ use super::table;
 use crate::family::{FAMILIES, Family, FamilyId};
 use crate::record::{Column, Kind, Type};
 use crate::sampler::INTERVAL_MIN;
-use crate::words::{duration, list};
+use crate::words::{duration, list, unknown};
 
 /// `kymo tables`.
 #[derive(Args, Clone, Debug)]
@@ -21,7 +21,7 @@ Examples:
   kymo tables disk       the columns of `disk`
   kymo tables --format json | jq '.[].name'")]
 pub struct Tables {
-    /// A table, to list its columns
+    /// Table whose columns to list
     name: Option<String>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
@@ -37,7 +37,7 @@ pub fn run(tables: &Tables) -> anyhow::Result<()> {
         None => FamilyId::all().collect(),
         Some(name) => match FamilyId::find(name) {
             Some(family) => vec![family],
-            None => bail!("there is no table {name}; the tables are {}", list(FAMILIES.iter().map(Family::name))),
+            None => bail!(unknown("table", name, FAMILIES.iter().map(Family::name))),
         },
     };
     let mut out = io::stdout().lock();

@@ -45,5 +45,5 @@ fn describe(report: &Report, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "files:   {files}, {}, {rows}", show::bytes(report.bytes))?;
     let segments = show::counted(report.segments, "segment");
     let rows = show::counted(report.journal_rows, "row");
-    writeln!(out, "journal: {segments}, {}, {rows} that no file has", show::bytes(report.segment_bytes))
+    writeln!(out, "journal: {segments}, {}, {rows} not yet in a file", show::bytes(report.segment_bytes))
 }

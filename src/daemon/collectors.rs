@@ -195,17 +195,14 @@ impl Collectors {
     /// Stops a collector's thread and waits for it. The collector stays listed, with its health and counts as of now.
     fn halt(&self, name: &str) -> Result<Totals, OperatorError> {
         let reports = self.reports();
-        let (thread, families) = {
+        let thread = {
             let mut state = self.lock();
             let missing = state.missing(name);
             let entry = state.entries.get_mut(name).ok_or(missing)?;
             entry.logged = entry.health();
             entry.totals = entry.totals(&reports);
-            (entry.thread.take(), entry.settings.families.clone())
+            entry.thread.take()
         };
-        for family in families {
-            self.store.set_interval(family, None);
-        }
         let totals = thread.map(CollectorThread::stop).unwrap_or_default();
         if let Some(entry) = self.lock().entries.get_mut(name) {
             entry.totals = totals;
@@ -237,7 +234,7 @@ impl Collectors {
             let (sampler, ring) = (sampling.open)(&self.context, &self.labels[family], RING_RECORDS);
             samplers.push(sampler);
             sources.push(drained(family, ring));
-            self.store.set_interval(family, Some(settings.interval));
+            self.store.set_interval(family, settings.interval);
         }
         arriving.send(sources).map_err(|_| stopping())?;
         let setup = Setup {

@@ -12,10 +12,10 @@ pub(super) fn tell(opened: &Opened) -> Vec<String> {
     let mut found = Vec::new();
     let Recovery { segments, rows, torn_bytes, took, .. } = recovery;
     if *segments > 0 {
-        let text = format!(
-            "kymo was killed or the host crashed: {rows} rows recovered from {segments} journal segments in {took:.1?}, \
-             {torn_bytes} incomplete bytes cut off"
-        );
+        let segments = if *segments == 1 { "1 journal segment" } else { &format!("{segments} journal segments") };
+        let cut = if *torn_bytes == 0 { "" } else { &format!("; cut off {torn_bytes} incomplete bytes") };
+        let text =
+            format!("kymo was killed or the host crashed; recovered {rows} rows from {segments} in {took:.1?}{cut}");
         tracing::info!("{text}");
         found.push(text);
     }

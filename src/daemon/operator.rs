@@ -113,7 +113,7 @@ impl Daemon {
             store: self.store.stats(),
             collectors,
             retired,
-            listeners: self.address.get().map(|address| ("Flight SQL and control", *address)).into_iter().collect(),
+            listeners: self.address.get().map(|address| ("Flight SQL and gRPC", *address)).into_iter().collect(),
             degraded,
             found_at_start: self.found.clone(),
             lost_notifications: self.outbox.lost(),

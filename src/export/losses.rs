@@ -45,7 +45,7 @@ impl Outage {
         self.losses.0.fetch_add(count, Ordering::Relaxed);
         if self.lost.fetch_add(count, Ordering::Relaxed) == 0 {
             let Outage { signal, endpoint, .. } = self;
-            tracing::warn!("{signal} do not reach {endpoint}: {reason}; the log has one more line when they do again");
+            tracing::warn!("{signal} do not reach {endpoint}: {reason}; kymo will log when they do");
         }
     }
 

@@ -21,9 +21,9 @@ const SECTOR_BYTES: i64 = 512;
 const US_PER_MS: i64 = 1_000;
 
 record! {
-    /// Reads and writes of each block device and partition since it appeared. A device has rows from its first
-    /// operation on, or up to 100 ms later if most devices are idle, so unused loop and RAM devices have none. The
-    /// kernel's times wrap at 2^32 ms.
+    /// Reads and writes of each block device and partition since it appeared. A device has rows once
+    /// it has done its first operation, so unused loop and RAM devices have none. If most devices are idle, the first
+    /// row can come 100 ms late. The kernel's times wrap at 2^32 ms.
     pub struct Disk("disk") {
         labels {
             /// The kernel's name of the device or partition.

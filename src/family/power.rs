@@ -29,13 +29,15 @@ record! {
     /// the zone `psys` is the whole board, so a sum over all zones has no meaning.
     pub struct Power("power") {
         labels {
-            /// The zone and the zones around it: `package-0`, `package-0/core`, `package-0/dram`. A zone that is not
-            /// read from the processor's registers begins with the way it is read: `intel-rapl-mmio/package-0`.
+            /// The zone after its parent zones: `package-0`, `package-0/core`, `package-0/dram`. If the zone is read
+            /// through another interface than the processor's registers, that interface comes first:
+            /// `intel-rapl-mmio/package-0`.
             zone => "kymo.power.zone",
         }
         values {
-            /// Energy used. It starts at the kernel's counter and continues when that wraps, often within an hour. Of
-            /// several wraps between two ticks only one is noticed. NULL if the zone cannot be read.
+            /// Energy used. It starts at the kernel's counter. That counter often wraps within an hour, and kymo
+            /// corrects for it. If it wraps more than once between two ticks, kymo corrects for one wrap only. NULL if
+            /// the zone cannot be read.
             counter energy_uj: i64 [Microjoules] => "kymo.power.energy" {},
         }
     }
@@ -58,7 +60,7 @@ impl Sample for PowerSampler {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        const LACKING: &str = "there is no zone in /sys/class/powercap: no RAPL: a virtual machine, or the intel_rapl \
+        const LACKING: &str = "no RAPL zone in /sys/class/powercap; usual causes: a virtual machine, or the intel_rapl \
                                driver is not loaded";
         let class = &self.class.folder;
         let mut first = None;
@@ -347,9 +349,11 @@ mod tests {
     #[test]
     fn a_host_without_zones_lacks_them_and_one_that_refuses_says_so() {
         let mut probe = Probe::empty::<PowerSampler>();
-        assert!(probe.check().unwrap_err().contains("/sys/class/powercap: no RAPL: a virtual machine"));
+        assert!(
+            probe.check().unwrap_err().contains("no RAPL zone in /sys/class/powercap; usual causes: a virtual machine")
+        );
         probe.write("class/powercap/intel-rapl:0/name", "limits only\n");
-        assert!(probe.check().unwrap_err().contains("/sys/class/powercap: no RAPL"));
+        assert!(probe.check().unwrap_err().contains("no RAPL zone in /sys/class/powercap"));
         write(&probe, "intel-rapl:0", "p", "9", "1");
         let path = probe.path(CLASS).join("intel-rapl:0/energy_uj");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();

@@ -66,8 +66,8 @@ struct Resource {
 impl Sample for PressureSampler {
     type Record = Pressure;
     const INTERVAL_MIN: Duration = Duration::from_millis(100);
-    const RESOLUTION: &'static str = "averages change every 2 s, totals are exact at every read; reading more often than \
-                                      every 2 s makes the kernel lose some stall time, for every reader on the host";
+    const RESOLUTION: &'static str = "averages change every 2 s, totals are exact at every read; each read makes the kernel \
+                                      round stall times of nearly idle CPUs, for every reader on the host";
 
     fn open(context: &Context) -> PressureSampler {
         let files =

@@ -22,16 +22,17 @@ const SLOTS_SPARE: usize = 84;
 const NAME_BYTES_MAX: usize = 15;
 
 record! {
-    /// Processes: top by CPU or memory, plus pinned, one row each. CPU means time used since the previous tick, or at
-    /// the first tick since the process started. A process that starts and ends between two ticks has no row.
+    /// Processes: top by CPU or memory, plus pinned, one row each. They are ranked by the CPU time that they used
+    /// since the previous tick; at the first tick, since they started. A process that starts and ends between two ticks
+    /// has no row.
     ///
     /// `pid` and `start_us` identify a process. For rates of counters, group by them: `SELECT command, pid, start_us,
     /// rate(read_bytes, time) FROM process GROUP BY command, pid, start_us`. The labels identify a process only while
     /// it keeps its row.
     pub struct Process("process") {
         labels {
-            /// The name of the process: by default that of its executable file, which the kernel cuts to 15 bytes.
-            /// Names of the kernel's own workers lack their current work.
+            /// The process name, at most 15 bytes. By default it is the name of the executable file. The name of a
+            /// kernel worker does not include its current work.
             command => "kymo.process.command",
             /// A small number that makes rows of the same command different series. A process keeps its number while it
             /// has a row; later, another process may get it.

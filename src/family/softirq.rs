@@ -29,8 +29,7 @@ pub struct SoftirqSampler {
 impl Sample for SoftirqSampler {
     type Record = Softirq;
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
-    const RESOLUTION: &'static str =
-        "exact at every read; a read takes longer the more CPUs the kernel is prepared for";
+    const RESOLUTION: &'static str = "exact at every read; a read takes longer the more possible CPUs there are";
     const NEEDED: Option<(&'static str, &'static str)> =
         Some((FILE, "there is no /proc/softirqs: procfs is not mounted, or a container's runtime hides it"));
 

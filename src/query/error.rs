@@ -7,7 +7,7 @@ use datafusion::common::DataFusionError;
 
 use super::guard::GuardError;
 use crate::family::{FAMILIES, Family};
-use crate::words::list;
+use crate::words::unknown;
 
 /// A query waits this long for another one to end before it is refused.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ pub enum QueryError {
     #[error(transparent)]
     Guard(#[from] GuardError),
     /// The statement reads a table that does not exist.
-    #[error("there is no table {}; the tables are {}", .0, list(FAMILIES.iter().map(Family::name)))]
+    #[error("{}", unknown("table", .0, FAMILIES.iter().map(Family::name)))]
     UnknownTable(String),
     /// The planner rejects the statement: an unknown column or function, or types that do not fit.
     #[error("the query is not valid: {0}")]

@@ -56,7 +56,7 @@ impl fmt::Display for Overload {
         write!(
             formatter,
             "overloaded: a tick takes {read_us} µs of every {interval_us} µs to read ({}); ticks may be missed: give it \
-             a longer interval or fewer metrics",
+             a longer interval or fewer tables",
             shares.join(", ")
         )
     }
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(
             overload.to_string(),
             "overloaded: a tick takes 620 µs of every 1000 µs to read (network 71 %, disk 29 %); ticks may be missed: \
-             give it a longer interval or fewer metrics"
+             give it a longer interval or fewer tables"
         );
     }
 

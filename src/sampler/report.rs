@@ -17,11 +17,11 @@ record! {
             counter ticks: i64 [Count("{tick}")] => "kymo.collector.ticks" {},
             /// Ticks skipped because the thread was not running when they were due.
             counter missed_ticks: i64 [Count("{tick}")] => "kymo.collector.ticks.missed" {},
-            /// Records put into the rings.
+            /// Rows recorded.
             counter pushed_records: i64 [Count("{record}")] => "kymo.collector.records" {},
-            /// Records dropped because a ring was full.
+            /// Rows dropped because the buffer between the collector and the store was full.
             counter dropped_records: i64 [Count("{record}")] => "kymo.collector.records.dropped" {},
-            /// Times that a family could not be read at a tick.
+            /// Times that a table could not be read at a tick.
             counter failed_reads: i64 [Count("{error}")] => "kymo.collector.read.errors" {},
             /// Time spent reading and parsing.
             counter read_us: i64 [Micros] => "kymo.collector.read.time" {},
@@ -37,24 +37,22 @@ record! {
 }
 
 record! {
-    /// Stretches of time without samples, with the reason, and jumps of the wall clock, which the column `time`
-    /// follows.
+    /// Periods without samples, and why. Also jumps of the wall clock, because the column `time` follows it.
     pub struct Gap("gap") {
         labels {
-            /// The collector that missed the samples. If rows were lost after sampling: their table. Empty if all
-            /// collectors are concerned.
+            /// The collector that missed the samples. Empty if all did. If recorded rows were lost, the table's name.
             collector => "kymo.collector",
             /// Why samples are missing. `late`: the thread did not run when ticks were due. `suspended`: the host was
             /// suspended, so no ticks were due. `clock step`: the wall clock was set from `from_us` to `to_us`. `memory
             /// full`: flushes failed until memory was full. `killed`: kymo was killed or the host crashed. `not
-            /// recovered`: rows are neither in files nor in the journal, but later rows are. `files gone`: someone else
-            /// deleted the files.
+            /// recovered`: rows are missing from the files and the journal, although later rows are there. `files gone`:
+            /// someone else deleted the files.
             reason => "kymo.gap.reason",
         }
         values {
-            /// When the first missed tick was due, or the stretch began, µs since the epoch.
+            /// When the first missed tick was due, or the period began, µs since the epoch.
             gauge from_us: i64 [Micros],
-            /// When the next tick was taken, or the stretch ended, µs since the epoch.
+            /// When the next tick was taken, or the period ended, µs since the epoch.
             gauge to_us: i64 [Micros],
             /// Ticks missed, or rows lost. 0 for suspensions and clock steps; NULL after a kill.
             gauge lost: i64 [Count("{tick}")],

@@ -18,10 +18,10 @@ pub enum FolderError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Another daemon records into it, which wrote this text into the lock file.
-    #[error("data folder {} is in use by another kymo ({}); stop it or give this one another storage.path", .0.display(), .1)]
+    #[error("data folder {} is in use by a kymo daemon ({}); stop it, or use another folder (--data or storage.path)", .0.display(), .1)]
     Held(PathBuf, String),
     /// Somebody put another folder in the place of the one that is recorded into.
-    #[error("data folder {} has recordings of another kymo now; restart this one to go on in it", .0.display())]
+    #[error("data folder {} holds recordings of another kymo daemon now; restart this daemon to continue in it", .0.display())]
     Replaced(PathBuf),
     /// There is no lake in it.
     #[error("{} holds no recordings: there is no folder {} in it", .0.display(), LAKE)]

@@ -9,7 +9,7 @@ use super::hot;
 use super::lake::DataFile;
 use super::shared::{Dropped, Loss, Store};
 use super::trouble::Part;
-use super::view::{TableView, View};
+use super::view::TableView;
 use super::writer::{WriteError, split_by_date};
 use crate::family::{FamilyId, PerFamily};
 
@@ -44,12 +44,12 @@ impl Store {
         let (frozen, intervals) = self.freeze();
         let mut flushed = Flushed::default();
         let mut failure = None;
-        for (family, table) in frozen.tables.iter() {
-            if let Err(error) = self.flush_table(table, intervals[family], &mut flushed) {
-                failure = failure.or(Some(error));
+        // Memory of a table is free once its files are there, for what the next table's files need.
+        frozen.map(|family, table| {
+            if let Err(error) = self.flush_table(&table, intervals[family], &mut flushed) {
+                failure = failure.take().or(Some(error));
             }
-        }
-        drop(frozen);
+        });
         self.settle();
         self.journal.delete_covered(&self.covered());
         self.troubles.note(Part::Flush, failure.as_ref());
@@ -93,13 +93,13 @@ impl Store {
     }
 
     /// Begins a flush. Returns the rows that it will write, and each table's interval.
-    pub(super) fn freeze(&self) -> (Arc<View>, PerFamily<Option<Duration>>) {
+    pub(super) fn freeze(&self) -> (PerFamily<Arc<TableView>>, PerFamily<Option<Duration>>) {
         let mut state = self.lock();
         state.is_flushing = true;
         for (_, table) in state.tables.iter_mut() {
             table.frozen_seq = table.end_seq;
         }
-        (self.view.load_full(), PerFamily::from_fn(|family| state.tables[family].interval))
+        (self.view.load().tables.clone(), PerFamily::from_fn(|family| state.tables[family].interval))
     }
 
     /// Shows a file in the place of its rows.

@@ -134,8 +134,8 @@ impl Store {
     }
 
     /// Notes the interval at which a table is sampled, for the metadata of its files.
-    pub fn set_interval(&self, family: FamilyId, interval: Option<Duration>) {
-        self.lock().tables[family].interval = interval;
+    pub fn set_interval(&self, family: FamilyId, interval: Duration) {
+        self.lock().tables[family].interval = Some(interval);
     }
 
     /// Sizes and counters as of now.

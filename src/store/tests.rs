@@ -188,7 +188,7 @@ fn what_is_dropped_while_it_is_written_is_lost_only_if_it_is_not_saved() {
         assert_eq!(appender.take_losses(), []);
         let family = FamilyId::of::<Gap>();
         if saved {
-            store.flush_table(&frozen.tables[family], None, &mut Flushed::default()).unwrap();
+            store.flush_table(&frozen[family], None, &mut Flushed::default()).unwrap();
         }
         store.settle();
         appender.append(vec![gaps(12..13)]);

@@ -167,6 +167,17 @@ def it_verifies(daemon):
     return stopped.strip().splitlines()[0] if running else ""
 
 
+def files_name_their_interval(daemon):
+    """The metadata of each file of a collector's table has the collector's interval, also that of the last flush."""
+    files = daemon.data / "lake/network/**/*.parquet"
+    found = duckdb.sql(
+        "SELECT count(DISTINCT file_name), count(*) FILTER (key = 'kymo.interval_us')"
+        f" FROM parquet_kv_metadata('{files}')"
+    ).fetchone()
+    assert found[0] == found[1] > 0, found
+    return f"{found[0]} files"
+
+
 def main():
     if "--spark" in sys.argv:
         READERS["Spark"] = of_spark
@@ -178,6 +189,7 @@ def main():
         checks.run(readers_agree, daemon)
         checks.run(the_readme_holds, daemon)
         checks.run(it_verifies, daemon)
+        checks.run(files_name_their_interval, daemon)
     checks.finish()
 
 

@@ -194,7 +194,7 @@ fn wrong_arguments_are_told_with_the_usage() {
         assert_refused(what, &place.kymo(arguments, &[]), USAGE, &[told]);
     }
     let missing = place.kymo(&["tables", "cpus"], &[]);
-    assert_refused("an unknown table", &missing, FAILURE, &["there is no table cpus", "network"]);
+    assert_refused("an unknown table", &missing, FAILURE, &["unknown table `cpus`; did you mean `cpu`?"]);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn data_folders_that_are_none_are_not_read() {
     assert!(beside.status.success(), "a variable that names a daemon is no conflict");
     for (what, sql, told) in [
         ("INSERT", "INSERT INTO cpu VALUES (1)", "SELECT"),
-        ("an unknown table", "SELECT * FROM cpus", "there is no table cpus"),
+        ("an unknown table", "SELECT * FROM cpus", "unknown table `cpus`"),
         ("an unknown column", "SELECT usage FROM cpu", "usage"),
         ("no SQL", "SELEC 1", "SELEC"),
         ("two statements", "SELECT 1; SELECT 2", "2 statements"),
@@ -341,7 +341,7 @@ fn a_running_daemon_refuses_and_goes_on_as_before() {
     for (what, arguments, told) in [
         ("INSERT", &["query", "INSERT INTO cpu VALUES (1)"][..], "SELECT"),
         ("COPY", &["query", "COPY cpu TO 'x.csv'"], "SELECT"),
-        ("a query for an unknown table", &["query", "SELECT * FROM cpus"], "there is no table cpus"),
+        ("a query for an unknown table", &["query", "SELECT * FROM cpus"], "unknown table `cpus`"),
         ("a query for an unknown column", &["query", "SELECT usage FROM cpu"], "usage"),
         ("a collector with a bad name", &start("A b", "1s", "cpu"), "a-z"),
         ("a collector that exists", &start("burst", "1s", "cpu"), "burst"),
@@ -370,7 +370,7 @@ fn a_running_daemon_refuses_and_goes_on_as_before() {
     }
 
     let second = place.kymo(&["run", "--address", "127.0.0.1:0"], &[]);
-    assert_refused("a second daemon on one data folder", &second, FAILURE, &["in use by another kymo"]);
+    assert_refused("a second daemon on one data folder", &second, FAILURE, &["in use by a kymo daemon"]);
     assert_foreign_files_are_left_alone(&daemon, &place);
 }
 

@@ -143,7 +143,7 @@ fn a_degraded_daemon_and_an_unflushed_journal_are_told() {
     until(&|| {
         let output = command(&["query", "--data", data, "SELECT * FROM memory"]).output().unwrap();
         assert!(output.status.success());
-        String::from_utf8_lossy(&output.stderr).contains("that only the journal has")
+        String::from_utf8_lossy(&output.stderr).contains("only in the journal left out")
     });
     until(&|| ask(&["status"]).status.success());
     let tables = ask(&["collector", "set", "quiet", "--metrics", "vm, tcp"]);

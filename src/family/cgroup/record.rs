@@ -3,8 +3,8 @@
 use crate::record;
 
 record! {
-    /// Use of resources by each control group, including the groups below it. NULL if the group's controllers do not
-    /// give the figure, which is so for most figures of a group without controllers and some of the root.
+    /// Use of resources by each control group, including the groups below it. A value is NULL if no controller of
+    /// the group provides it. This affects most values of a group without controllers, and some of the root group.
     ///
     /// In version 1, groups with the same path in several hierarchies are one row. A new group has a row within a
     /// second; the figures of a controller that is switched on later appear within 10 s. Some programs create new
@@ -35,11 +35,12 @@ record! {
             /// Times that processes were throttled to reclaim memory because use was above `memory.high`. NULL in
             /// version 1.
             counter memory_high_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "high"},
-            /// Times that memory use was about to exceed the limit; in version 1 only that of this group itself.
+            /// Times that memory use was about to exceed the limit. In version 1, groups below are not included.
             counter memory_max_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "max"},
             /// Times that memory use was at the limit and an allocation was about to fail. NULL in version 1.
             counter oom_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "oom"},
-            /// Processes that the kernel killed because memory was short; in version 1 only those of this group itself.
+            /// Processes that the kernel killed because memory was short. In version 1, groups below are not
+            /// included.
             counter oom_kill_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "oom_kill"},
             /// Bytes read, over all devices.
             counter read_bytes: i64 [Bytes] => "kymo.cgroup.io" {"disk.io.direction" = "read"},

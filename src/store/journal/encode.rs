@@ -1,5 +1,7 @@
 //! Record batches as the journal's frames.
 
+use std::borrow::Cow;
+
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, ToByteSlice};
 
@@ -50,11 +52,13 @@ impl Encoder {
         *known = Some(texts.map_or(0, |texts| texts.len().max(have)));
         let mut start = 0;
         while start < batch.num_rows() {
-            let part = batch.slice(start, ROWS_MAX.min(batch.num_rows() - start));
-            let count = u32::try_from(part.num_rows()).unwrap_or(u32::MAX);
+            let rows = ROWS_MAX.min(batch.num_rows() - start);
+            let count = u32::try_from(rows).unwrap_or(u32::MAX);
             let header = Header { kind: Kind::Rows, table: number, count, sequence: first_seq + start as u64 };
+            let part =
+                if rows == batch.num_rows() { Cow::Borrowed(batch) } else { Cow::Owned(batch.slice(start, rows)) };
             frame::append(out, header, |body| columns(body, table, &part));
-            start += part.num_rows();
+            start += rows;
         }
     }
 }
