@@ -328,10 +328,10 @@ async fn functions_of_counters_work_in_sql() {
 async fn mistakes_are_told_with_what_would_be_right() {
     let engine = Fixture::of(&[10], &[10]).engine(settings());
     for (sql, texts) in [
-        ("SELECT * FROM cpus", vec!["no table cpus", "collector, kymo, gap"]),
-        ("SELECT * FROM 'file.parquet'", vec!["no table", "file.parquet"]),
-        ("SELECT * FROM \"/etc/passwd\"", vec!["no table"]),
-        ("SELECT * FROM other.public.cpu", vec!["no table other.public.cpu"]),
+        ("SELECT * FROM cpus", vec!["unknown table `cpus`; did you mean `cpu`?"]),
+        ("SELECT * FROM 'file.parquet'", vec!["unknown table", "file.parquet", "`collector`, `kymo`, `gap`"]),
+        ("SELECT * FROM \"/etc/passwd\"", vec!["unknown table"]),
+        ("SELECT * FROM other.public.cpu", vec!["unknown table `other.public.cpu`"]),
         ("SHOW COLUMNS FROM nothing", vec!["nothing"]),
         ("DESCRIBE nothing", vec!["nothing"]),
         ("SELECT tick FROM collector", vec!["tick", "ticks"]),

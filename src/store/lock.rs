@@ -139,7 +139,7 @@ mod tests {
         fs::create_dir_all(data.join("journal")).unwrap();
         fs::write(data.join("journal/1.journal"), "").unwrap();
         let error = ours.hold().unwrap_err().to_string();
-        assert!(error.contains("has recordings of another kymo now"), "{error}");
+        assert!(error.contains("holds recordings of another kymo daemon now"), "{error}");
         assert!(!data.join(LOCK).exists());
         // In an empty one it goes on, and back in its own.
         fs::remove_file(data.join("journal/1.journal")).unwrap();

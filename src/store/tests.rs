@@ -79,7 +79,7 @@ fn a_folder_has_one_daemon() {
     let folder = tempfile::tempdir().unwrap();
     let first = Store::open(settings(folder.path())).unwrap();
     let error = Store::open(settings(folder.path())).unwrap_err().to_string();
-    assert!(error.contains("in use by another kymo (pid "), "{error}");
+    assert!(error.contains("in use by a kymo daemon (pid "), "{error}");
     drop(first);
     Store::open(settings(folder.path())).unwrap();
 }
