@@ -8,12 +8,12 @@ use arrow::datatypes::TimestampMicrosecondType;
 use crate::batch;
 use crate::record::{Table, Type};
 
-/// This many neighbouring batches of about equal size are merged. So a table in memory is a handful of batches, and each
-/// row is copied a few times only.
-pub(super) const MERGE_WIDTH: usize = 16;
-/// A merge never makes a batch of more rows. A query loses nothing by reading batches of this size, and copying them into
-/// larger ones would cost the drain thread a fifth of its time, most of it for fresh pages.
-const MERGED_ROWS_MAX: usize = 4_096;
+/// This many neighbouring batches of about equal size are merged, so each row is copied a few times only.
+const MERGE_WIDTH: usize = 16;
+/// Fewer batches are merged once they have this many rows together, and a batch of so many rows is merged no more. A query
+/// loses nothing by reading batches of this size. Copying them into larger ones would cost the drain thread a fifth of its
+/// time, most of it for fresh pages.
+const MERGED_ROWS: usize = 2_048;
 
 /// Rows in memory with their place in the family's sequence.
 #[derive(Debug)]
@@ -41,15 +41,17 @@ impl HotBatch {
     }
 }
 
-/// Merges the newest batches while the last [`MERGE_WIDTH`] have about the same size and none of them is frozen.
+/// Merges the newest batches of about the same size, except frozen ones, while they are [`MERGE_WIDTH`] or have
+/// [`MERGED_ROWS`] rows.
 pub(super) fn merge_tail(hot: &mut Vec<Arc<HotBatch>>, frozen_seq: u64) {
     // Sizes are "about the same" within a power of the width, so each merge moves rows up one level.
     let level = |hot: &HotBatch| hot.batch.num_rows().max(1).ilog(MERGE_WIDTH);
     while let Some(last) = hot.last() {
-        let run = hot.iter().rev().take_while(|one| one.first_seq >= frozen_seq && level(one) <= level(last)).count();
+        let is_small = |one: &HotBatch| one.batch.num_rows() < MERGED_ROWS && level(one) <= level(last);
+        let run = hot.iter().rev().take_while(|one| one.first_seq >= frozen_seq && is_small(one)).count();
         let tail = &hot[hot.len() - run..];
         let rows: usize = tail.iter().map(|one| one.batch.num_rows()).sum();
-        if run < MERGE_WIDTH || rows > MERGED_ROWS_MAX {
+        if run < 2 || (run < MERGE_WIDTH && rows < MERGED_ROWS) {
             return;
         }
         let batches: Vec<RecordBatch> = tail.iter().map(|one| one.batch.clone()).collect();
@@ -92,4 +94,43 @@ pub(super) fn time_range(batch: &RecordBatch) -> (i64, i64) {
 /// The range of times that has all of `ranges`.
 pub(super) fn span(ranges: impl IntoIterator<Item = (i64, i64)>) -> Option<(i64, i64)> {
     ranges.into_iter().reduce(|(low, high), (first, last)| (low.min(first), high.max(last)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::to_batch;
+    use crate::record::Record;
+    use crate::record::label::Labels;
+    use crate::sampler::report::Gap;
+
+    #[test]
+    fn a_table_in_memory_is_few_batches_of_bounded_size() {
+        let labels = Labels::default();
+        for rows in [1, 12, 160, 300, 2_047, 2_048, 5_000] {
+            let batch = to_batch(&[&vec![Gap::absent(7); rows]], &labels, &Gap::TABLE.schema());
+            let mut hot = Vec::new();
+            for number in 0..1_000 {
+                hot.push(Arc::new(HotBatch::new((number * rows) as u64, batch.clone())));
+                merge_tail(&mut hot, 0);
+            }
+            assert!(hot.iter().zip(&hot[1..]).all(|(one, next)| one.end_seq() == next.first_seq));
+            assert_eq!(hot.last().map(|last| last.end_seq()), Some(1_000 * rows as u64));
+            assert!(hot.iter().all(|one| one.batch.num_rows() < (2 * MERGED_ROWS).max(rows + 1)));
+            let most = if rows < MERGED_ROWS { 1_000 * rows / MERGED_ROWS + 3 * MERGE_WIDTH } else { 1_000 };
+            assert!(hot.len() <= most, "{rows} rows each: {} batches", hot.len());
+        }
+    }
+
+    #[test]
+    fn frozen_batches_are_not_merged() {
+        let batch = to_batch(&[&[Gap::absent(7)]], &Labels::default(), &Gap::TABLE.schema());
+        let mut hot = Vec::new();
+        for number in 0..100 {
+            hot.push(Arc::new(HotBatch::new(number, batch.clone())));
+            merge_tail(&mut hot, 50);
+        }
+        let rows: Vec<usize> = hot.iter().map(|one| one.batch.num_rows()).collect();
+        assert_eq!((&rows[..50], &rows[50..]), ([1; 50].as_slice(), [16, 16, 16, 1, 1].as_slice()));
+    }
 }
