@@ -170,10 +170,10 @@ def it_verifies(daemon):
 def files_name_their_interval(daemon):
     """The metadata of each file of a collector's table has the collector's interval, also that of the last flush."""
     files = daemon.data / "lake/network/**/*.parquet"
-    found = duckdb.sql(
-        "SELECT count(DISTINCT file_name), count(*) FILTER (key = 'kymo.interval_us')"
+    (found,) = duckdb.sql(
+        "SELECT count(DISTINCT file_name), count(*) FILTER (decode(key) = 'kymo.interval_us')"
         f" FROM parquet_kv_metadata('{files}')"
-    ).fetchone()
+    ).fetchall()
     assert found[0] == found[1] > 0, found
     return f"{found[0]} files"
 
