@@ -185,9 +185,14 @@ fn firing(rule: &Rule, index: usize, watch: &Watch, batch: &RecordBatch) -> Firi
 mod tests {
     use std::time::Duration;
 
-    use super::fixture::{Bench, CpuTime, Filesystem, Host, Memory, Network, SECOND, short, when};
+    use super::fixture::{Bench, SECOND, short, when};
     use super::notify::WAITING_MAX;
     use super::*;
+    use crate::family::cpu::Cpu;
+    use crate::family::filesystem::Filesystem;
+    use crate::family::host::Host;
+    use crate::family::memory::Memory;
+    use crate::family::network::Network;
     use crate::record::Record;
 
     fn memory(time: i64, change: impl FnOnce(&mut Memory)) -> Memory {
@@ -358,7 +363,7 @@ mod tests {
         for (sql, expected) in conditions {
             let mut bench = Bench::new(&[says(when("cpu", sql), "{cpu}")]);
             let rows = [("a", 0.2, 1), ("b", 0.5, 4), ("c", 1.0, 3), ("d", f64::NAN, 0)];
-            let rows = rows.map(|(cpu, utilization, user_us)| CpuTime { user_us, ..bench.cpu(1, cpu, utilization) });
+            let rows = rows.map(|(cpu, utilization, user_us)| Cpu { user_us, ..bench.cpu(1, cpu, utilization) });
             let told: Vec<_> = bench.take(&rows).iter().map(|told| told.message.clone()).collect();
             assert_eq!(told.join(" "), expected, "{sql}");
         }

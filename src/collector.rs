@@ -103,7 +103,7 @@ pub enum CollectorError {
     #[error("the interval must be whole microseconds, and is {}", words::duration(*.0))]
     Fraction(Duration),
     /// The interval is shorter than a family's minimum, and not forced.
-    #[error("{} is too short for `{}`: {}", words::duration(*.interval), .family.name(), minimum(*.family))]
+    #[error("{} is too short for `{}`, {}", words::duration(*.interval), .family.name(), minimum(*.family))]
     TooShort {
         /// The interval asked for.
         interval: Duration,
@@ -314,7 +314,7 @@ fn is_name(name: &str) -> bool {
 /// A family's minimum interval, with the reason.
 fn minimum(family: FamilyId) -> String {
     let minimum = |sampling: &Sampling| {
-        format!("its minimum interval is {} ({})", words::duration(sampling.interval_min), sampling.resolution)
+        format!("whose minimum is {} ({})", words::duration(sampling.interval_min), sampling.resolution)
     };
     family.sampling().map(minimum).unwrap_or_default()
 }
@@ -367,7 +367,7 @@ mod tests {
         assert!(wrong_alone("a", Duration::from_nanos(10_000_001), &["cpu"]).1.contains("whole microseconds"));
         let (field, text) = wrong_alone("a", MS, &["cpu"]);
         assert_eq!(field, CollectorField::Interval);
-        assert!(text.starts_with("1ms is too short for `cpu`: its minimum interval is 10ms ("), "{text}");
+        assert!(text.starts_with("1ms is too short for `cpu`, whose minimum is 10ms ("), "{text}");
         assert_eq!(wrong(StartCollector { force: true, ..start("a", MS, &["cpu"]) }, &[]), []);
 
         let families = |names: &[&str]| {

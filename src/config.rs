@@ -56,9 +56,11 @@ const DOT: &str = "__";
 
 /// Where to serve, and where the command line finds the daemon: `server.address` in a word.
 pub const ADDRESS_VARIABLE: &str = "KYMO_ADDRESS";
+/// Its older name, which the command line still reads.
+pub const OLD_ADDRESS_VARIABLE: &str = "KYMO_ADDR";
 
 /// Variables with the prefix that only the command line reads.
-const COMMAND_LINE_VARIABLES: &[&str] = &["KYMO_CONFIG", "KYMO_ADDR"];
+const COMMAND_LINE_VARIABLES: &[&str] = &["KYMO_CONFIG", OLD_ADDRESS_VARIABLE];
 
 /// Everything that the daemon needs to know, checked.
 #[derive(Clone, Debug)]

@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DataFusionError;
-use datafusion::execution::session_state::SessionState;
 use futures::StreamExt;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -30,7 +29,7 @@ use tokio::task::JoinSet;
 use crate::sampler;
 use crate::store::View;
 use error::WAIT_MAX;
-use session::Session;
+use session::{Session, Sessions};
 
 pub use error::QueryError;
 pub use session::{CATALOG, SCHEMA};
@@ -86,7 +85,7 @@ pub struct Engine {
 struct Inner {
     views: ViewSource,
     settings: QuerySettings,
-    shared: Arc<SessionState>,
+    sessions: Arc<Sessions>,
     running: Arc<Semaphore>,
     begun: AtomicU64,
     /// Of the query threads.
@@ -130,11 +129,12 @@ impl Engine {
             .enable_time()
             .build()
             .map_err(|error| QueryError::Start(error.to_string()))?;
-        let shared = session::shared(count).map_err(|error| QueryError::Start(error.strip_backtrace()))?;
+        let sessions = Sessions::new(count, settings.memory_bytes_max)
+            .map_err(|error| QueryError::Start(error.strip_backtrace()))?;
         let inner = Inner {
             views,
             settings,
-            shared: Arc::new(shared),
+            sessions: Arc::new(sessions),
             running: Arc::new(Semaphore::new(settings.concurrent_max)),
             begun: AtomicU64::new(0),
             handle: runtime.handle().clone(),
@@ -162,6 +162,7 @@ impl Engine {
             let plan = session.plan(guard::check(&job.sql, job.settings.sql_bytes_max)?).await?;
             // This fails if the caller has gone.
             let _ = schema.send(wire_schema(plan.schema().as_arrow()));
+            job.sessions.give_back(session);
             Ok(())
         });
         first(told, &mut task).await
@@ -192,7 +193,7 @@ impl Engine {
         Ok(Job {
             sql: sql.into(),
             settings: inner.settings,
-            shared: Arc::clone(&inner.shared),
+            sessions: Arc::clone(&inner.sessions),
             views: Arc::clone(&inner.views),
             _place: place,
         })
@@ -240,7 +241,7 @@ async fn first(
 struct Job {
     sql: String,
     settings: QuerySettings,
-    shared: Arc<SessionState>,
+    sessions: Arc<Sessions>,
     views: ViewSource,
     /// Held until the query has ended, even if its reader left earlier.
     _place: OwnedSemaphorePermit,
@@ -248,8 +249,7 @@ struct Job {
 
 impl Job {
     fn session(&self, view: Arc<View>) -> Result<Session, QueryError> {
-        Session::new(&self.shared, view, self.settings.memory_bytes_max, sampler::wall_us())
-            .map_err(|error| self.failed(&error))
+        self.sessions.take(view, sampler::wall_us()).map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &DataFusionError) -> QueryError {
@@ -289,6 +289,9 @@ async fn run(
             return Ok(());
         }
     }
+    // It holds what the session lent.
+    drop(rows);
+    job.sessions.give_back(session);
     Ok(())
 }
 

@@ -468,7 +468,7 @@ mod tests {
             ("utilization > 1; DROP TABLE cpu", "end of expression"),
             ("utilization", "is Float64, not true or false; compare it with something, as in `utilization > 0`"),
             ("NULL", "is Null, not true or false"),
-            ("usage > 1", "cpu has no column \"usage\"; its columns are time, cpu, user_us, utilization"),
+            ("usage > 1", "cpu has no column \"usage\"; its columns are time, cpu, user_us, nice_us"),
             ("cpu = \"total\"", "cpu has no column \"total\""),
             ("avg(utilization) > 1", "contains the aggregate `avg`"),
             ("row_number() OVER () > 1", "contains the window function `row_number`"),

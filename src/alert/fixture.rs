@@ -1,4 +1,4 @@
-//! Tables and batches for the tests of this module: kymo's own, with the columns that conditions need.
+//! Tables and batches for the tests of this module.
 
 use std::sync::Arc;
 
@@ -10,90 +10,15 @@ use super::rule::{Compiler, Rule, RuleError, RuleSettings};
 use super::{Board, Engine};
 use crate::batch::to_batch;
 use crate::family::FamilyId;
+use crate::family::cpu::Cpu;
+use crate::family::filesystem::Filesystem;
+use crate::family::host::Host;
+use crate::family::memory::Memory;
+use crate::family::network::Network;
 use crate::record;
 use crate::record::label::Labels;
 use crate::record::{Record, Table};
 use crate::sampler::report::Gap;
-
-record! {
-    /// CPU time.
-    pub struct CpuTime("cpu") {
-        labels {
-            /// Which one.
-            cpu,
-        }
-        values {
-            /// Busy time.
-            counter user_us: i64 [Micros],
-            /// Busy share.
-            gauge utilization: f64 [Ratio],
-        }
-    }
-}
-
-record! {
-    /// Memory.
-    pub struct Memory("memory") {
-        labels {}
-        values {
-            /// All.
-            gauge total_bytes: i64 [Bytes],
-            /// Unused.
-            gauge free_bytes: i64 [Bytes],
-            /// What programs can get.
-            gauge available_bytes: i64 [Bytes],
-            /// All swap.
-            gauge swap_total_bytes: i64 [Bytes],
-            /// Unused swap.
-            gauge swap_free_bytes: i64 [Bytes],
-        }
-    }
-}
-
-record! {
-    /// Interfaces.
-    pub struct Network("network") {
-        labels {
-            /// Which one.
-            interface,
-        }
-        values {
-            /// Received.
-            counter rx_bytes: i64 [Bytes],
-            /// Sent.
-            counter tx_bytes: i64 [Bytes],
-        }
-    }
-}
-
-record! {
-    /// File systems.
-    pub struct Filesystem("filesystem") {
-        labels {
-            /// Where.
-            mountpoint,
-            /// On what.
-            device,
-        }
-        values {
-            /// Used share.
-            gauge used_ratio: f64 [Ratio],
-        }
-    }
-}
-
-record! {
-    /// The host.
-    pub struct Host("host") {
-        labels {}
-        values {
-            /// Load over a minute.
-            gauge load1: f64 [Number],
-            /// Tasks that can run.
-            gauge running: i64 [Count("{task}")],
-        }
-    }
-}
 
 record! {
     /// More labels than a series can have.
@@ -119,7 +44,7 @@ record! {
 
 /// The tables, each in the place of the family of its name. The wide one has none, and takes that of the gaps.
 pub(super) static TABLES: [(FamilyId, &Table); 6] = [
-    (FamilyId::of::<CpuTime>(), CpuTime::TABLE),
+    (FamilyId::of::<Cpu>(), Cpu::TABLE),
     (FamilyId::of::<Memory>(), Memory::TABLE),
     (FamilyId::of::<Network>(), Network::TABLE),
     (FamilyId::of::<Filesystem>(), Filesystem::TABLE),
@@ -195,8 +120,8 @@ impl Bench {
         told.iter().map(|notification| format!("{} {}", notification.state.as_str(), notification.message)).collect()
     }
 
-    pub(super) fn cpu(&self, time: i64, cpu: &str, utilization: f64) -> CpuTime {
-        CpuTime { cpu: self.labels.intern(cpu), utilization, ..CpuTime::absent(time) }
+    pub(super) fn cpu(&self, time: i64, cpu: &str, utilization: f64) -> Cpu {
+        Cpu { cpu: self.labels.intern(cpu), utilization, ..Cpu::absent(time) }
     }
 
     pub(super) fn network(&self, time: i64, interface: &str, rx_bytes: i64) -> Network {

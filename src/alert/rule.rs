@@ -348,7 +348,7 @@ mod tests {
                 "resolve_after",
                 "from 0s to 168h, found 336h",
             ),
-            (RuleSettings { message: "{nope}".into(), ..rule() }, "message", "cpu: time, cpu, user_us, utilization"),
+            (RuleSettings { message: "{nope}".into(), ..rule() }, "message", "cpu: time, cpu, user_us, nice_us"),
             (RuleSettings { message: "x".repeat(MESSAGE_BYTES_MAX + 1), ..rule() }, "message", "the limit is 4096"),
             (
                 RuleSettings { notify: vec!["log".into(), String::new()], ..rule() },

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tonic::Status;
 use tonic_types::{FieldViolation, StatusExt};
@@ -68,11 +68,12 @@ enum CollectorAction {
         name: String,
     },
     /// Change a running collector; tables that it keeps are recorded without a gap
+    #[command(group = ArgGroup::new("change").args(["interval", "metrics", "scheduling"]).required(true).multiple(true))]
     Set {
         /// Name of the collector
         name: String,
         /// New time between two ticks, such as 10ms
-        #[arg(long, value_parser = duration, required_unless_present_any = ["metrics", "scheduling"])]
+        #[arg(long, value_parser = duration)]
         interval: Option<Duration>,
         /// New list of tables to record, separated by commas
         #[arg(long, value_name = "TABLES", value_delimiter = ',', value_parser = table_name)]
@@ -132,7 +133,8 @@ fn in_flags(status: &Status) -> Option<anyhow::Error> {
     let in_flag = |violation: &FieldViolation| {
         let field = violation.field.rsplit('.').next().unwrap_or_default();
         match field {
-            "interval" | "scheduling" | "force" => format!("--{field}: {}", violation.description),
+            "force" => format!("--force {}", violation.description),
+            "interval" | "scheduling" => format!("--{field}: {}", violation.description),
             "families" => format!("--metrics: {}", violation.description),
             "name" => format!("<NAME>: {}", violation.description),
             _ => violation.description.clone(),
@@ -231,7 +233,7 @@ mod tests {
         details.add_bad_request_violation("retune.force", "allows a shorter interval");
         let status = Status::with_error_details(Code::InvalidArgument, "retune.interval: 1ms is too short", details);
         let told = in_flags(&status).unwrap().to_string();
-        assert_eq!(told, "--interval: 1ms is too short; --force: allows a shorter interval");
+        assert_eq!(told, "--interval: 1ms is too short; --force allows a shorter interval");
         let details = ErrorDetails::with_bad_request_violation("start.families", "unknown family");
         let status = Status::with_error_details(Code::InvalidArgument, "", details);
         assert_eq!(in_flags(&status).unwrap().to_string(), "--metrics: unknown family");

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
-use crate::config::ADDRESS_VARIABLE;
+use crate::config::{ADDRESS_VARIABLE, OLD_ADDRESS_VARIABLE};
 use crate::serve::{DEFAULT_ADDRESS, without_scheme};
 
 /// A daemon that has not accepted a connection after this time is not there.
@@ -23,8 +23,8 @@ const SPINNER_DELAY: Duration = Duration::from_millis(300);
 /// How often a spinner turns.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
 
-/// The variables that name the daemon, the second by its older name.
-const VARIABLES: [&str; 2] = [ADDRESS_VARIABLE, "KYMO_ADDR"];
+/// The variables that name the daemon. The first that is set counts.
+const VARIABLES: [&str; 2] = [ADDRESS_VARIABLE, OLD_ADDRESS_VARIABLE];
 
 /// Which daemon to ask.
 #[derive(Args, Clone, Debug)]

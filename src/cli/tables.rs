@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::connect::UsageError;
 use super::show::Form;
 use super::table;
 use crate::family::{FAMILIES, Family, FamilyId};
@@ -37,7 +38,7 @@ pub fn run(tables: &Tables) -> anyhow::Result<()> {
         None => FamilyId::all().collect(),
         Some(name) => match FamilyId::find(name) {
             Some(family) => vec![family],
-            None => bail!(unknown("table", name, FAMILIES.iter().map(Family::name))),
+            None => bail!(UsageError(unknown("table", name, FAMILIES.iter().map(Family::name)))),
         },
     };
     let mut out = io::stdout().lock();

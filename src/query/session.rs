@@ -1,6 +1,6 @@
 //! What the planner knows in one query: the tables of one view, kymo's functions, and a memory limit.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use async_trait::async_trait;
@@ -12,7 +12,7 @@ use datafusion::common::{Result, TableReference};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -38,61 +38,101 @@ const INFORMATION_SCHEMA: &str = "information_schema";
 const FOOTER_CACHE_BYTES_MAX: usize = 32 << 20;
 /// Size of the first read at a file's end: it covers the footer and page index of one hour's file.
 const FOOTER_BYTES_HINT: usize = 64 << 10;
+/// Sessions that are kept for later queries.
+const SPARE_MAX: usize = 4;
 
-/// The state that all queries share. Each query gets a copy with its own tables.
-pub(super) fn shared(threads: usize) -> Result<SessionState> {
-    let mut config = SessionConfig::new()
-        .with_create_default_catalog_and_schema(false)
-        .with_default_catalog_and_schema(CATALOG, SCHEMA)
-        .with_information_schema(true)
-        .with_target_partitions(threads);
-    let options = config.options_mut();
-    options.execution.time_zone = Some(TIME_ZONE.into());
-    // Nothing spills to disk, so a sort reserves no memory for reading spilled rows back.
-    options.execution.sort_spill_reservation_bytes = 0;
-    options.execution.parquet.metadata_size_hint = Some(FOOTER_BYTES_HINT);
-    options.sql_parser.map_string_types_to_utf8view = false;
+/// Gives each query a session of its own. A session that is given back serves a later query: a new one copies the names of
+/// all functions, which takes longer than planning a short statement.
+pub(super) struct Sessions {
+    /// What new sessions are copies of.
+    first: SessionState,
+    memory_bytes_max: usize,
+    spare: Mutex<Vec<Session>>,
+}
 
-    let runtime = RuntimeEnvBuilder::new()
-        .with_metadata_cache_limit(FOOTER_CACHE_BYTES_MAX)
-        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
-        .build_arc()?;
-    let mut state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_runtime_env(runtime)
-        .with_default_features()
-        // The guard refuses table functions too. This holds even if the guard has a gap.
-        .with_table_function_list(Vec::new())
-        .with_file_formats(Vec::new())
-        .build();
-    for aggregate in function::aggregates() {
-        datafusion::execution::FunctionRegistry::register_udaf(&mut state, Arc::new(aggregate))?;
+impl Sessions {
+    /// Of queries that compute on so many threads, with a memory limit for each.
+    pub(super) fn new(threads: usize, memory_bytes_max: usize) -> Result<Sessions> {
+        let mut config = SessionConfig::new()
+            .with_create_default_catalog_and_schema(false)
+            .with_default_catalog_and_schema(CATALOG, SCHEMA)
+            .with_information_schema(true)
+            .with_target_partitions(threads);
+        let options = config.options_mut();
+        options.execution.time_zone = Some(TIME_ZONE.into());
+        // Nothing spills to disk, so a sort reserves no memory for reading spilled rows back.
+        options.execution.sort_spill_reservation_bytes = 0;
+        options.execution.parquet.metadata_size_hint = Some(FOOTER_BYTES_HINT);
+        options.sql_parser.map_string_types_to_utf8view = false;
+
+        let runtime = RuntimeEnvBuilder::new()
+            .with_metadata_cache_limit(FOOTER_CACHE_BYTES_MAX)
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .build_arc()?;
+        let mut first = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_default_features()
+            // The guard refuses table functions too. This holds even if the guard has a gap.
+            .with_table_function_list(Vec::new())
+            .with_file_formats(Vec::new())
+            .build();
+        for aggregate in function::aggregates() {
+            datafusion::execution::FunctionRegistry::register_udaf(&mut first, Arc::new(aggregate))?;
+        }
+        Ok(Sessions { first, memory_bytes_max, spare: Mutex::default() })
     }
-    Ok(state)
-}
 
-/// One query's planner and executor.
-pub(super) struct Session {
-    state: SessionState,
-    runtime: Arc<RuntimeEnv>,
-}
-
-impl Session {
-    /// A session over the tables of `view`, with a memory limit for the plan. `now_us` is the value of `now()`.
-    pub(super) fn new(shared: &SessionState, view: Arc<View>, memory_bytes_max: usize, now_us: i64) -> Result<Session> {
-        let mut state = shared.clone();
+    /// A session over the tables of `view`. `now_us` is the value of `now()`.
+    pub(super) fn take(&self, view: Arc<View>, now_us: i64) -> Result<Session> {
+        let spare = self.lock().pop();
+        let mut session = spare.map_or_else(|| Session::copy_of(&self.first, self.memory_bytes_max), Ok)?;
         let (catalogs, catalog) = (MemoryCatalogProviderList::new(), MemoryCatalogProvider::new());
         catalog.register_schema(SCHEMA, Arc::new(Tables(view)))?;
         catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
+        let state = &mut session.state;
         state.register_catalog_list(Arc::new(catalogs));
         state.mark_start_execution();
         // Whole microseconds, as in the tables: with a finer unit every time would be cast before each comparison.
         state.execution_props_mut().query_execution_start_time =
             timestamp_us_to_datetime(now_us).map(|time| time.and_utc());
-        let runtime = RuntimeEnvBuilder::from_runtime_env(shared.runtime_env())
+        Ok(session)
+    }
+
+    /// Takes a session back whose query has ended. Drops it if some of that query is left.
+    pub(super) fn give_back(&self, mut session: Session) {
+        let is_free = Arc::get_mut(&mut session.context).is_some_and(|context| context.memory_pool().reserved() == 0);
+        // The view holds files, which are then not deleted.
+        session.state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
+        let mut spare = self.lock();
+        if is_free && spare.len() < SPARE_MAX {
+            spare.push(session);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn spare(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One query's planner and executor.
+pub(super) struct Session {
+    state: SessionState,
+    context: Arc<TaskContext>,
+}
+
+impl Session {
+    fn copy_of(first: &SessionState, memory_bytes_max: usize) -> Result<Session> {
+        let runtime = RuntimeEnvBuilder::from_runtime_env(first.runtime_env())
             .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes_max)))
             .build_arc()?;
-        Ok(Session { state, runtime })
+        let context = Arc::new(TaskContext::from(first).with_runtime(runtime));
+        Ok(Session { state: first.clone(), context })
     }
 
     /// The optimized plan of a statement that passed the guard.
@@ -108,8 +148,7 @@ impl Session {
     /// The rows of an optimized plan.
     pub(super) async fn execute(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
         let physical = self.state.query_planner().create_physical_plan(plan, &self.state).await?;
-        let context = TaskContext::from(&self.state).with_runtime(Arc::clone(&self.runtime));
-        execute_stream(physical, Arc::new(context))
+        execute_stream(physical, Arc::clone(&self.context))
     }
 
     /// Checks the tables here, because the planner's own error does not name the existing ones.

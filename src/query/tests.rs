@@ -1,7 +1,7 @@
 //! The engine over views made by hand: rows in memory, and in files as the store writes them.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -363,6 +363,20 @@ async fn clients_find_the_tables_in_the_information_schema() {
     assert!(rows(&engine, columns).await.contains(&"collector Utf8".to_owned()));
     assert_eq!(rows(&engine, "DESCRIBE gap").await, rows(&engine, "SHOW COLUMNS FROM kymo.public.gap").await);
     assert_eq!(one(&engine, "SELECT count(*) FROM kymo.public.collector").await, "0");
+}
+
+#[tokio::test]
+async fn a_session_serves_later_queries_and_holds_no_view_between_them() {
+    let fixture = Fixture::of(&[10], &[10]);
+    let view = fixture.view();
+    let held = Arc::downgrade(&view);
+    let views = Mutex::new(vec![fixture.view(), view]);
+    let engine = Engine::new(Arc::new(move || views.lock().unwrap().pop().unwrap()), settings()).unwrap();
+    for _ in 0..2 {
+        let sql = "SELECT count(DISTINCT ticks), now() > '2026-01-01' FROM collector";
+        assert_eq!(one(&engine, sql).await, "20 true");
+        assert_eq!((engine.inner.sessions.spare(), held.strong_count()), (1, 0));
+    }
 }
 
 #[tokio::test]

@@ -102,7 +102,10 @@ impl FlightService for Flight {
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Reply<SchemaResult> {
         let schema = match descriptor_command(&request.into_inner())? {
-            Command::CommandStatementQuery(query) => self.plan("GetSchema", &query.query).await?,
+            Command::CommandStatementQuery(query) => {
+                no_transaction(query.transaction_id.as_ref())?;
+                self.plan("GetSchema", &query.query).await?
+            }
             Command::CommandPreparedStatementQuery(query) => {
                 self.plan("GetSchema", &Handle::Prepared.decode(&query.prepared_statement_handle)?).await?
             }

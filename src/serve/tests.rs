@@ -237,11 +237,14 @@ async fn prepared_statements_and_schemas_agree_with_the_rows() {
     }
     prepared.close().await.unwrap();
 
-    let command = CommandStatementQuery { query: "SELECT lost FROM gap".to_owned(), transaction_id: None };
-    let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+    let mut command = CommandStatementQuery { query: "SELECT lost FROM gap".to_owned(), transaction_id: None };
+    let described = |command: &CommandStatementQuery| FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
     let mut flight = FlightServiceClient::new(server.channel().await);
-    let schema = flight.get_schema(descriptor).await.unwrap().into_inner();
+    let schema = flight.get_schema(described(&command)).await.unwrap().into_inner();
     assert_eq!(Schema::try_from(schema).unwrap().field(0).name(), "lost");
+    command.transaction_id = Some("t".into());
+    let refused = flight.get_schema(described(&command)).await.unwrap_err();
+    assert!(refused.message().contains("there are no transactions"), "{refused}");
 }
 
 #[tokio::test]

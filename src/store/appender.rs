@@ -40,7 +40,8 @@ pub struct Appender {
 /// The rows of one call, which are not shown yet.
 #[derive(Debug)]
 struct Waiting {
-    since: Instant,
+    /// When they were to be shown first.
+    since: Option<Instant>,
     /// The journal has them, or never will, once its count of done appends has reached this.
     number: u64,
     rows: Vec<(FamilyId, HotBatch)>,
@@ -70,7 +71,7 @@ impl Appender {
             let rows: Vec<_> = appends.into_iter().map(number).collect();
             let journaled: Vec<_> = rows.iter().map(|(family, rows)| (*family, rows.first_seq, &rows.batch)).collect();
             let number = self.store.journal.submit(&journaled);
-            self.waiting.push_back(Waiting { since: Instant::now(), number, rows });
+            self.waiting.push_back(Waiting { since: None, number, rows });
             return self.waiting.back().map_or(&[], |waiting| &waiting.rows);
         }
         &[]
@@ -80,9 +81,12 @@ impl Appender {
     /// it does not have by then are shown by a later call, or after two seconds, so call this at every drain, even without
     /// new rows. Where memory is full, the oldest rows go: see [`take_losses`](Self::take_losses).
     pub fn show(&mut self) {
+        let now = Instant::now();
+        self.waiting.iter_mut().for_each(|waiting| _ = waiting.since.get_or_insert(now));
         let Some(newest) = self.waiting.back() else { return };
         let done = self.store.journal.wait(newest.number);
-        self.show_ready(|waiting| waiting.number <= done || waiting.since.elapsed() > HIDDEN_MAX);
+        let is_late = |waiting: &Waiting| waiting.since.is_some_and(|since| since.elapsed() > HIDDEN_MAX);
+        self.show_ready(|waiting| waiting.number <= done || is_late(waiting));
     }
 
     /// The rows that were lost since the last call, for whatever reason.

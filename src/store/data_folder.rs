@@ -23,6 +23,9 @@ pub enum FolderError {
     /// Somebody put another folder in the place of the one that is recorded into.
     #[error("data folder {} holds recordings of another kymo daemon now; restart this daemon to continue in it", .0.display())]
     Replaced(PathBuf),
+    /// This file or folder in it has sequence numbers that leave too few for new rows.
+    #[error("{} has sequence numbers above 2^62, which leaves too few for new rows; move it out of the data folder", .0.display())]
+    Numbers(PathBuf),
     /// There is no lake in it.
     #[error("{} holds no recordings: there is no folder {} in it", .0.display(), LAKE)]
     NoLake(PathBuf),

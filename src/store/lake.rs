@@ -15,7 +15,7 @@ use crate::family::{FamilyId, PerFamily};
 use super::data_folder::{FolderError, LAKE, entries, file_name};
 use super::disk::Disk;
 use super::hot::span;
-use super::partition;
+use super::partition::{self, SEQUENCE_MAX};
 use super::trash::Trash;
 
 /// One published Parquet file. It never changes. A file that was given up is deleted once its last reader is gone.
@@ -116,6 +116,12 @@ pub fn scan_read_only(data: &Path) -> Result<Scan, FolderError> {
 /// The files of one host in the lake at `root`. Removes what a killed process left half written.
 pub(super) fn recover(disk: &dyn Disk, root: &Path, host: &str) -> Result<Scan, FolderError> {
     let mut scan = scan(root, |table| Ok(vec![partition::host_folder(root, table, host)]))?;
+    let files = scan.files.values().flatten().map(|file| &file.path);
+    let is_beyond =
+        |path: &&PathBuf| partition::sequence_range(file_name(path)).is_some_and(|(_, end)| end > SEQUENCE_MAX);
+    if let Some(path) = files.chain(scan.foreign.iter().map(|(path, _)| path)).find(is_beyond) {
+        return Err(FolderError::Numbers(path.clone()));
+    }
     scan.temporaries.retain(|path| disk.remove(path).is_ok());
     scan.superseded.retain(|path| {
         // The file that has its rows may not have its name on the device yet. The next start tries again what fails.

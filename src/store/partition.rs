@@ -50,9 +50,13 @@ pub(super) fn is_temporary(name: &str) -> bool {
     name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp")).is_some_and(|name| sequence_range(name).is_some())
 }
 
-/// The greatest sequence number, and the greatest number of a segment. New rows get greater numbers than those on disk, so a
-/// name that somebody made up must not leave them too few. kymo comes here after a century of 10⁹ rows a second.
+/// A start refuses a folder with greater sequence numbers, or greater numbers of segments. New rows get greater numbers than
+/// those on disk, so a name that somebody made up must not leave them too few. kymo itself comes here after a century of 10⁹
+/// rows a second.
 pub(super) const SEQUENCE_MAX: u64 = 1 << 62;
+
+/// The greatest number in a name that kymo reads: the rows of one run never get further than from [`SEQUENCE_MAX`] to here.
+pub(super) const NAMED_MAX: u64 = 1 << 63;
 
 /// The sequence numbers (first, one past the last) in a file's name; `None` for a name that kymo did not give.
 pub(super) fn sequence_range(file_name: &str) -> Option<(u64, u64)> {
@@ -60,7 +64,7 @@ pub(super) fn sequence_range(file_name: &str) -> Option<(u64, u64)> {
     let (first, last) = range.split_once('-')?;
     let well_formed = start.len() >= "20260101T000000.000000Z".len() && start.ends_with('Z');
     let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    (well_formed && first <= last && last < SEQUENCE_MAX).then_some((first, last + 1))
+    (well_formed && first <= last && last < NAMED_MAX).then_some((first, last + 1))
 }
 
 /// A partition value as Hive writes it: letters, digits, `_`, `-` and `.` stay, all else becomes `%XX`.

@@ -19,6 +19,7 @@ use super::hot::{self, HotBatch};
 use super::journal::frame::Broken;
 use super::journal::replay::{self, Replayed};
 use super::journal::{self, Segment, parse_path};
+use super::partition::SEQUENCE_MAX;
 use super::shared::Loss;
 use crate::family::{FamilyId, PerFamily};
 
@@ -85,6 +86,9 @@ pub(super) fn recover(
         };
         recovered.next_number = recovered.next_number.max(number.saturating_add(1));
         let end_seq_max = journal::end_seq_max(number, path.metadata().map_or(SEGMENT_BYTES_MAX, |found| found.len()));
+        if end_seq_max > SEQUENCE_MAX {
+            return Err(FolderError::Numbers(path));
+        }
         if is_aside {
             recovered.end_seqs_max.push(end_seq_max);
             recovery.kept.push((path, "an earlier start could not read something in it".into()));

@@ -133,6 +133,34 @@ fn foreign_files_are_named_and_left_alone_and_half_written_ones_removed() {
 }
 
 #[test]
+fn numbers_that_leave_too_few_for_new_rows_are_refused_by_name() {
+    let (folder, store, mut appender) = opened(settings("".as_ref()));
+    appender.append(vec![gaps(0..1)]);
+    let file = store.flush().unwrap().files.remove(0);
+    drop((store, appender));
+    let named = |seq| file.with_file_name(partition::file_name(0, seq, seq + 1));
+    let refused = |path: &Path| {
+        let error = Store::open(settings(folder.path())).unwrap_err().to_string();
+        assert!(error.starts_with(&path.display().to_string()) && error.contains("above 2^62"), "{error}");
+    };
+    // The last that is taken. New rows have greater numbers, and their files can be read.
+    std::fs::rename(&file, named(SEQUENCE_MAX - 1)).unwrap();
+    let (store, mut appender, _) = Store::open(settings(folder.path())).unwrap();
+    appender.append(vec![gaps(1..3)]);
+    let newer = store.flush().unwrap().files.remove(0);
+    drop((store, appender));
+    let rows = SEQUENCE_MAX - 1..SEQUENCE_MAX + 2;
+    assert_eq!(sequence(&open_read_only(folder.path()).unwrap().0), rows.collect::<Vec<_>>());
+    refused(&newer);
+    std::fs::remove_file(newer).unwrap();
+    std::fs::rename(named(SEQUENCE_MAX - 1), named(SEQUENCE_MAX)).unwrap();
+    refused(&named(SEQUENCE_MAX));
+    // Nor is a file whose footer cannot be read passed over.
+    std::fs::write(named(SEQUENCE_MAX), "not parquet").unwrap();
+    refused(&named(SEQUENCE_MAX));
+}
+
+#[test]
 fn an_expired_file_goes_when_its_last_reader_is_gone() {
     let keep = Some(Duration::from_mins(1));
     let (_folder, store, mut appender) = opened(StoreSettings { retention_age_max: keep, ..settings("".as_ref()) });

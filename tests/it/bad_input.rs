@@ -185,7 +185,7 @@ fn wrong_arguments_are_told_with_the_usage() {
         ("an unknown command", &["runn"], "similar subcommand exists: 'run'"),
         ("an unknown format", &["query", "SELECT 1", "--format", "xml"], "[possible values: table, csv"),
         ("two places to ask", &["query", "SELECT 1", "--data", "x", "--address", "y:1"], "cannot be used with"),
-        ("nothing to set", &["collector", "set", "burst"], "--interval"),
+        ("nothing to set", &["collector", "set", "burst"], "--interval <INTERVAL>|--metrics <TABLES>|--scheduling"),
         ("no duration", &["collector", "set", "burst", "--interval", "fast"], "expected a duration such as 1ms"),
         ("no table", &["collector", "set", "burst", "--metrics", "cpu,,vm"], "expected names of tables"),
         ("no address", &["status", "--address", "not an address"], "such as 127.0.0.1:50051"),
@@ -194,7 +194,7 @@ fn wrong_arguments_are_told_with_the_usage() {
         assert_refused(what, &place.kymo(arguments, &[]), USAGE, &[told]);
     }
     let missing = place.kymo(&["tables", "cpus"], &[]);
-    assert_refused("an unknown table", &missing, FAILURE, &["unknown table `cpus`; did you mean `cpu`?"]);
+    assert_refused("an unknown table", &missing, USAGE, &["unknown table `cpus`; did you mean `cpu`?"]);
 }
 
 #[test]
@@ -355,12 +355,12 @@ fn a_running_daemon_refuses_and_goes_on_as_before() {
         (
             "changing to less than the kernel's interval",
             &["collector", "set", "system", "--interval", "1ms"],
-            "kymo: --interval: 1ms is too short for `cpu`: its minimum interval is 10ms",
+            "kymo: --interval: 1ms is too short for `cpu`, whose minimum is 10ms",
         ),
         (
             "changing to less than the kernel's interval, which names the flag that allows it",
             &["collector", "set", "system", "--interval", "1ms"],
-            "; --force: allows a shorter interval",
+            "; --force allows a shorter interval",
         ),
         ("retuning what does not run", &["collector", "set", "none", "--interval", "1s"], "none"),
         ("stopping what does not run", &["collector", "stop", "none"], "none"),

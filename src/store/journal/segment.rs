@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::family::{FamilyId, PerFamily};
 use crate::store::disk::DiskFile;
-use crate::store::partition::SEQUENCE_MAX;
+use crate::store::partition::NAMED_MAX;
 
 /// How a segment's name ends.
 const SUFFIX: &str = "journal";
@@ -83,7 +83,7 @@ pub(in crate::store) fn parse_path(path: &Path) -> Option<(u64, bool)> {
     let digits = aside.unwrap_or(name).strip_suffix(SUFFIX)?.strip_suffix('.')?;
     let number =
         (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())??;
-    (number <= SEQUENCE_MAX).then_some((number, aside.is_some()))
+    (number <= NAMED_MAX).then_some((number, aside.is_some()))
 }
 
 /// An upper bound of the sequence numbers in a segment that cannot be read, from its number and size: no row in it has this
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn a_number_that_leaves_none_for_new_rows_is_not_a_segments() {
-        assert_eq!(parse_path(segment_name(SEQUENCE_MAX).as_ref()), Some((SEQUENCE_MAX, false)));
-        for name in [segment_name(SEQUENCE_MAX + 1), segment_name(u64::MAX), "99999999999999999999.journal".into()] {
+        assert_eq!(parse_path(segment_name(NAMED_MAX).as_ref()), Some((NAMED_MAX, false)));
+        for name in [segment_name(NAMED_MAX + 1), segment_name(u64::MAX), "99999999999999999999.journal".into()] {
             assert_eq!(parse_path(name.as_ref()), None, "{name}");
         }
     }
