@@ -66,7 +66,7 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Record this host until SIGTERM or Ctrl-C; any other signal counts as a kill
+    /// Record this host until SIGTERM or Ctrl-C; any other signal that ends it acts like SIGKILL
     Run(Configured),
     /// Validate a configuration and print a summary of it
     Check(Configured),
@@ -80,7 +80,7 @@ pub enum Command {
     Collector(collector::Collector),
     /// List the daemon's alert rules and their states
     Alert(alert::Alert),
-    /// Write the daemon's memory to Parquet files now
+    /// Write the rows in the daemon's memory to Parquet files now
     Flush(flush::Flush),
     /// Check all files of a data folder
     Verify(verify::Verify),
@@ -90,7 +90,8 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Without -c, defaults apply. Precedence, lowest first: defaults, file, environment,
-flags. A variable sets any key: KYMO_STORAGE__PATH=/var/lib/kymo is storage.path.
+flags. An environment variable can set any key:
+KYMO_STORAGE__PATH=/var/lib/kymo sets storage.path.
 config.toml in the sources documents all keys.")]
 pub struct Configured {
     /// Configuration file

@@ -34,7 +34,7 @@ record! {
             counter user_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "user"},
             /// Processes in user mode with a nice value above 0, guests included.
             counter nice_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "nice"},
-            /// The kernel, working for processes.
+            /// Time in the kernel on behalf of processes.
             counter system_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "system"},
             /// Idle, with no task waiting for I/O.
             counter idle_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "idle"},
@@ -44,14 +44,15 @@ record! {
             counter irq_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "interrupt"},
             /// Software interrupts.
             counter softirq_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "softirq"},
-            /// Time that the hypervisor gave to others.
+            /// Time that the hypervisor gave to other guests.
             counter steal_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "steal"},
             /// Guests under this kernel; included in `user_us`.
             counter guest_us: i64 [Micros] => "kymo.cpu.guest.time" {"cpu.mode" = "user"},
             /// Guests under this kernel with a nice value above 0; included in `nice_us`.
             counter guest_nice_us: i64 [Micros] => "kymo.cpu.guest.time" {"cpu.mode" = "nice"},
             /// Busy share of the last 100 ms, or since the previous sample if that is older: all modes except idle and
-            /// iowait, divided by all modes. NULL in the first 100 ms, and after a counter fell.
+            /// iowait, divided by all modes. NULL until the CPU has been sampled for 100 ms, and for up to
+            /// 100 ms after a counter fell.
             gauge utilization: f64 [Ratio] => "system.cpu.utilization" {},
         }
     }
@@ -73,7 +74,7 @@ impl Sample for CpuSampler {
     type Record = Cpu;
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str =
-        "the kernel counts CPU time in units of 10 ms (USER_HZ); utilization is over 100 ms";
+        "the kernel counts CPU time in units of 10 ms (USER_HZ); utilization is an average over 100 ms";
 
     fn open(_: &Context) -> CpuSampler {
         let units_per_second = clock_ticks_per_second();

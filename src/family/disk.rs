@@ -23,7 +23,8 @@ const US_PER_MS: i64 = 1_000;
 record! {
     /// Reads and writes of each block device and partition since it appeared. A device has rows once
     /// it has done its first operation, so unused loop and RAM devices have none. If most devices are idle, the first
-    /// row can come 100 ms late. The kernel's times wrap at 2^32 ms.
+    /// row of a device can come up to 100 ms late. `busy_us`, `read_us` and `write_us` start again at 0 when the kernel's
+    /// figure reaches 2^32 ms.
     pub struct Disk("disk") {
         labels {
             /// The kernel's name of the device or partition.

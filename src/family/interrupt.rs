@@ -16,8 +16,8 @@ record! {
             device => "kymo.interrupt.device",
         }
         values {
-            /// Times that the interrupt was served. The kernel counts in 32 bits for each CPU; wraps that happen while
-            /// kymo runs are added back.
+            /// Times that the interrupt was served. The kernel counts in 32 bits for each CPU; kymo corrects for
+            /// wraps that happen while it runs.
             counter interrupts: i64 [Count("{interrupt}")] => "kymo.interrupt.count" {},
         }
     }

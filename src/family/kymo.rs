@@ -23,7 +23,7 @@ record! {
             gauge lake_files: i64 [Count("{file}")] => "kymo.store.lake.files" {},
             /// Flushes that succeeded.
             counter flushes: i64 [Count("{flush}")] => "kymo.store.flushes" {},
-            /// Flushes that failed; each is tried again.
+            /// Failed flushes. kymo retries a failed flush.
             counter failed_flushes: i64 [Count("{flush}")] => "kymo.store.flushes.failed" {},
             /// Rows dropped because memory was full and no flush succeeded.
             counter lost_rows: i64 [Count("{row}")] => "kymo.store.rows.lost" {},

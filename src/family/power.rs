@@ -29,14 +29,13 @@ record! {
     /// the zone `psys` is the whole board, so a sum over all zones has no meaning.
     pub struct Power("power") {
         labels {
-            /// The zone after its parent zones: `package-0`, `package-0/core`, `package-0/dram`. If the zone is read
-            /// through another interface than the processor's registers, that interface comes first:
-            /// `intel-rapl-mmio/package-0`.
+            /// The path of the zone, parents first: `package-0`, `package-0/core`, `package-0/dram`. If the zone is not read
+            /// from the processor's registers, the path begins with the interface: `intel-rapl-mmio/package-0`.
             zone => "kymo.power.zone",
         }
         values {
-            /// Energy used. It starts at the kernel's counter. That counter often wraps within an hour, and kymo
-            /// corrects for it. If it wraps more than once between two ticks, kymo corrects for one wrap only. NULL if
+            /// Energy used: the kernel's counter, corrected for wraps since kymo started. The kernel's counter often wraps
+            /// within an hour. If it wraps more than once between two ticks, kymo corrects for one wrap only. NULL if
             /// the zone cannot be read.
             counter energy_uj: i64 [Microjoules] => "kymo.power.energy" {},
         }

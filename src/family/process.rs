@@ -22,9 +22,9 @@ const SLOTS_SPARE: usize = 84;
 const NAME_BYTES_MAX: usize = 15;
 
 record! {
-    /// Processes: top by CPU or memory, plus pinned, one row each. They are ranked by the CPU time that they used
-    /// since the previous tick; at the first tick, since they started. A process that starts and ends between two ticks
-    /// has no row.
+    /// One row for each process that is among the top by CPU or by memory, or is pinned. By CPU means the time used
+    /// since the previous tick, and by memory the resident memory. A process that starts and ends between two ticks has
+    /// no row.
     ///
     /// `pid` and `start_us` identify a process. For rates of counters, group by them: `SELECT command, pid, start_us,
     /// rate(read_bytes, time) FROM process GROUP BY command, pid, start_us`. The labels identify a process only while
@@ -34,7 +34,7 @@ record! {
             /// The process name, at most 15 bytes. By default it is the name of the executable file. The name of a
             /// kernel worker does not include its current work.
             command => "kymo.process.command",
-            /// A small number that makes rows of the same command different series. A process keeps its number while it
+            /// A small number that tells processes with the same command apart. A process keeps its number while it
             /// has a row; later, another process may get it.
             slot => "kymo.process.slot",
         }
@@ -64,8 +64,8 @@ record! {
             /// Bytes read from storage for the process, not from the page cache. NULL if kymo may not see them: it
             /// needs the same user or `CAP_SYS_PTRACE`.
             counter read_bytes: i64 [Bytes],
-            /// Bytes written to storage for the process, including those still in the page cache. NULL where
-            /// `read_bytes` is.
+            /// Bytes written to storage for the process, including those still in the page cache. NULL if
+            /// `read_bytes` is NULL.
             counter write_bytes: i64 [Bytes],
         }
     }

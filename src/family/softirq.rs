@@ -13,8 +13,8 @@ record! {
             r#type => "kymo.softirq.type",
         }
         values {
-            /// Times that it ran. The kernel counts in 32 bits for each CPU; wraps that happen while kymo runs are
-            /// added back.
+            /// Times that it ran. The kernel counts in 32 bits for each CPU; kymo corrects for
+            /// wraps that happen while it runs.
             counter softirqs: i64 [Count("{softirq}")] => "kymo.softirq.count" {},
         }
     }

@@ -13,12 +13,12 @@ const SNMP: &str = "net/snmp";
 const NETSTAT: &str = "net/netstat";
 
 record! {
-    /// TCP over IPv4 and IPv6 in the daemon's network namespace; some columns are for the whole host. NULL if the
-    /// kernel lacks the counter or IPv6.
+    /// TCP over IPv4 and IPv6 in the daemon's network namespace; some columns are for the whole host. A value is
+    /// NULL if the kernel lacks its counter, or lacks IPv6.
     pub struct Tcp("tcp") {
         labels {}
         values {
-            /// Connections that are established or closed only by the other side.
+            /// Connections in the states ESTABLISHED and CLOSE-WAIT (only the other side has closed).
             gauge established: i64 [Count("{connection}")] => "kymo.tcp.connections" {"kymo.tcp.state" = "established"},
             /// Closed connections that wait for late segments (TIME-WAIT).
             gauge time_wait: i64 [Count("{connection}")] => "kymo.tcp.connections" {"kymo.tcp.state" = "time_wait"},

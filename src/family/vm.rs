@@ -9,8 +9,8 @@ use crate::reading::value::page_bytes;
 const FILE: &str = "vmstat";
 
 record! {
-    /// Paging, reclaim and the contents of memory, for the whole host. Events are NULL if the kernel lacks the counter:
-    /// it is too old, or built without `CONFIG_VM_EVENT_COUNTERS`, `CONFIG_COMPACTION` or `CONFIG_SWAP`.
+    /// Paging, reclaim and the contents of memory, for the whole host. A counter of events is NULL if the kernel lacks
+    /// it, because the kernel is too old or was built without `CONFIG_VM_EVENT_COUNTERS`, `CONFIG_COMPACTION` or `CONFIG_SWAP`.
     pub struct Vm("vm") {
         labels {}
         values {

@@ -3,8 +3,8 @@
 use crate::record;
 
 record! {
-    /// Counts of each collector since it was started, and the lateness of its ticks in the last second. A row counts
-    /// everything up to and including the tick of its `time`.
+    /// Counts of each collector since it was started, and the lateness of its ticks in the last second. Counts include
+    /// the tick at the row's `time`.
     pub struct Collector("collector") {
         labels {
             /// The collector's name in the configuration.
@@ -15,7 +15,7 @@ record! {
             counter scheduled_ticks: i64 [Count("{tick}")] => "kymo.collector.ticks.scheduled" {},
             /// Ticks taken.
             counter ticks: i64 [Count("{tick}")] => "kymo.collector.ticks" {},
-            /// Ticks skipped because the thread was not running when they were due.
+            /// Ticks skipped because the thread did not run when they were due.
             counter missed_ticks: i64 [Count("{tick}")] => "kymo.collector.ticks.missed" {},
             /// Rows recorded.
             counter pushed_records: i64 [Count("{record}")] => "kymo.collector.records" {},
@@ -40,13 +40,14 @@ record! {
     /// Periods without samples, and why. Also jumps of the wall clock, because the column `time` follows it.
     pub struct Gap("gap") {
         labels {
-            /// The collector that missed the samples. Empty if all did. If recorded rows were lost, the table's name.
+            /// The collector that missed the samples, or found the clock step. Empty for `killed`. For `memory full`, `not
+            /// recovered` and `files gone`: the table that lost rows.
             collector => "kymo.collector",
             /// Why samples are missing. `late`: the thread did not run when ticks were due. `suspended`: the host was
             /// suspended, so no ticks were due. `clock step`: the wall clock was set from `from_us` to `to_us`. `memory
             /// full`: flushes failed until memory was full. `killed`: kymo was killed or the host crashed. `not
-            /// recovered`: rows are missing from the files and the journal, although later rows are there. `files gone`:
-            /// someone else deleted the files.
+            /// recovered`: rows are neither in files nor in the journal, although later rows are. `files gone`: files were
+            /// deleted, and not by kymo.
             reason => "kymo.gap.reason",
         }
         values {
