@@ -18,6 +18,10 @@ use kymo::record::label::Labels;
 use kymo::sampler::report::Collector;
 use kymo::store::{Append, Store, StoreSettings};
 
+/// The program's, which decides much of a short query's time.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const FILES: i64 = 10;
 const ROWS_A_FILE: i64 = 100_000;
 const HOT_ROWS: i64 = 50_000;

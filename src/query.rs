@@ -36,8 +36,8 @@ pub use session::{CATALOG, SCHEMA};
 pub use stream::QueryStream;
 pub use wire::wire_schema;
 
-/// Gives a query its view: the newest one of the store, or one read from disk. It is called on query threads and may wait
-/// there for the newest rows.
+/// Gives a query its view: the newest one of the store, or one read from disk. It is called on a query thread. One that waits
+/// there for the newest rows does so in `tokio::task::block_in_place`, so that other queries go on.
 pub type ViewSource = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
 
 /// Query threads, on a host with many CPUs: recording comes first.
@@ -264,7 +264,7 @@ async fn run(
 ) -> Result<(), QueryError> {
     let statement = guard::check(&job.sql, job.settings.sql_bytes_max)?;
     // Held to the end: the files in it are not deleted before.
-    let view = tokio::task::block_in_place(|| (job.views)());
+    let view = (job.views)();
     let session = job.session(view)?;
     let plan = session.plan(statement).await?;
     let schema = wire_schema(plan.schema().as_arrow());

@@ -94,7 +94,7 @@ impl Parts {
 fn fresh_views(store: &Arc<Store>, progress: &Arc<Progress>) -> ViewSource {
     let (store, progress) = (Arc::clone(store), Arc::clone(progress));
     Arc::new(move || {
-        progress.wait_for_drain(FRESH_PATIENCE);
+        tokio::task::block_in_place(|| progress.wait_for_drain(FRESH_PATIENCE));
         store.view()
     })
 }
