@@ -36,8 +36,8 @@ pub use session::{CATALOG, SCHEMA};
 pub use stream::QueryStream;
 pub use wire::wire_schema;
 
-/// Gives a query its view: the newest one of the store, or one read from disk. It is called on a query thread. One that waits
-/// there for the newest rows does so in `tokio::task::block_in_place`, so that other queries go on.
+/// Gives a query its view: the newest one of the store, or one read from disk. It is called on a query thread. A source
+/// that waits must do so in `tokio::task::block_in_place`, or it holds up other queries.
 pub type ViewSource = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
 
 /// Query threads, on a host with many CPUs: recording comes first.
@@ -160,9 +160,9 @@ impl Engine {
             // The plan's schema does not depend on the rows there are.
             let session = job.session(Arc::new(View::empty()))?;
             let plan = session.plan(guard::check(&job.sql, job.settings.sql_bytes_max)?).await?;
+            job.sessions.give_back(session);
             // This fails if the caller has gone.
             let _ = schema.send(wire_schema(plan.schema().as_arrow()));
-            job.sessions.give_back(session);
             Ok(())
         });
         first(told, &mut task).await

@@ -128,7 +128,7 @@ impl Column {
     /// The `time` column that every table starts with.
     pub const TIME: Column = Column {
         name: "time",
-        doc: "Wall clock time just before the row's values were read.",
+        doc: "Wall clock time when the tick began. All rows of a collector's tick have the same.",
         kind: Kind::Time,
         ty: Type::Timestamp,
         unit: Unit::None,
@@ -277,7 +277,7 @@ macro_rules! record {
         #[derive(Clone, Copy, Debug, PartialEq)]
         #[repr(C)]
         pub struct $Record {
-            /// Wall clock time just before the row's values were read, µs since the epoch, UTC.
+            /// Wall clock time when the tick began, µs since the epoch, UTC.
             pub time: i64,
             $( $(#[doc = $value_doc])+ pub $value: $ty, )+
             $( $(#[doc = $label_doc])+ pub $label: $crate::record::label::Label, )*

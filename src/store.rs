@@ -44,7 +44,6 @@ pub use hot::HotBatch;
 use journal::Journal;
 use lake::{DataFile, Scan};
 use lock::FolderLock;
-use partition::SEQUENCE_MAX;
 use recovery::Recovery;
 pub use settings::StoreSettings;
 pub use shared::{Loss, Store, StoreStats};
@@ -103,9 +102,6 @@ impl Store {
         };
         let view = View { tables: files.map(table) };
         let next_number = next_seqs.values().copied().fold(recovered.next_number, u64::max);
-        if next_number > SEQUENCE_MAX {
-            return Err(FolderError::Numbers(journal));
-        }
         let troubles = Arc::new(Troubles::default());
         let (of_journal, lock_of_journal) = (Arc::clone(&troubles), Arc::clone(&lock));
         let segments = recovered.segments;

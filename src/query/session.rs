@@ -51,7 +51,7 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Of queries that compute on so many threads, with a memory limit for each.
+    /// `threads` is how many a query computes on, `memory_bytes_max` the limit of each query.
     pub(super) fn new(threads: usize, memory_bytes_max: usize) -> Result<Sessions> {
         let mut config = SessionConfig::new()
             .with_create_default_catalog_and_schema(false)
@@ -101,7 +101,10 @@ impl Sessions {
 
     /// Takes a session back whose query has ended. Drops it if some of that query is left.
     pub(super) fn give_back(&self, mut session: Session) {
-        let is_free = Arc::get_mut(&mut session.context).is_some_and(|context| context.memory_pool().reserved() == 0);
+        // Whatever may still take memory holds one of these.
+        let is_free = Arc::get_mut(&mut session.context).is_some_and(|context| {
+            Arc::strong_count(context.memory_pool()) == 1 && Arc::strong_count(&context.runtime_env()) == 2
+        });
         // The view holds files, which are then not deleted.
         session.state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
         let mut spare = self.lock();
@@ -110,12 +113,7 @@ impl Sessions {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn spare(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

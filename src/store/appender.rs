@@ -40,7 +40,7 @@ pub struct Appender {
 /// The rows of one call, which are not shown yet.
 #[derive(Debug)]
 struct Waiting {
-    /// When they were to be shown first.
+    /// When `show` was first called with them.
     since: Option<Instant>,
     /// The journal has them, or never will, once its count of done appends has reached this.
     number: u64,

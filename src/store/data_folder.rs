@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::DiskError;
+use super::partition::BEYOND;
 
 /// The folder of the Parquet files within a data folder.
 pub const LAKE: &str = "lake";
@@ -23,8 +24,8 @@ pub enum FolderError {
     /// Somebody put another folder in the place of the one that is recorded into.
     #[error("data folder {} holds recordings of another kymo daemon now; restart this daemon to continue in it", .0.display())]
     Replaced(PathBuf),
-    /// This file or folder in it has sequence numbers that leave too few for new rows.
-    #[error("{} has sequence numbers above 2^62, which leaves too few for new rows; move it out of the data folder", .0.display())]
+    /// This file in it has sequence numbers that leave too few for new rows.
+    #[error("{} {BEYOND}", .0.display())]
     Numbers(PathBuf),
     /// There is no lake in it.
     #[error("{} holds no recordings: there is no folder {} in it", .0.display(), LAKE)]

@@ -15,7 +15,7 @@ use crate::family::{FamilyId, PerFamily};
 use super::data_folder::{FolderError, LAKE, entries, file_name};
 use super::disk::Disk;
 use super::hot::span;
-use super::partition::{self, SEQUENCE_MAX};
+use super::partition;
 use super::trash::Trash;
 
 /// One published Parquet file. It never changes. A file that was given up is deleted once its last reader is gone.
@@ -83,6 +83,8 @@ pub struct Scan {
     /// One more than the greatest sequence number in any name, also of files that could not be read: no number is given
     /// twice.
     pub end_seqs: PerFamily<u64>,
+    /// Files with numbers that leave too few for new rows. The next start refuses them.
+    pub beyond: Vec<PathBuf>,
     /// Files that kymo did not write or cannot read, and why. They are left alone.
     pub foreign: Vec<(PathBuf, String)>,
     /// Files that were never published. The next start removes them.
@@ -116,11 +118,8 @@ pub fn scan_read_only(data: &Path) -> Result<Scan, FolderError> {
 /// The files of one host in the lake at `root`. Removes what a killed process left half written.
 pub(super) fn recover(disk: &dyn Disk, root: &Path, host: &str) -> Result<Scan, FolderError> {
     let mut scan = scan(root, |table| Ok(vec![partition::host_folder(root, table, host)]))?;
-    let files = scan.files.values().flatten().map(|file| &file.path);
-    let is_beyond =
-        |path: &&PathBuf| partition::sequence_range(file_name(path)).is_some_and(|(_, end)| end > SEQUENCE_MAX);
-    if let Some(path) = files.chain(scan.foreign.iter().map(|(path, _)| path)).find(is_beyond) {
-        return Err(FolderError::Numbers(path.clone()));
+    if let Some(path) = scan.beyond.pop() {
+        return Err(FolderError::Numbers(path));
     }
     scan.temporaries.retain(|path| disk.remove(path).is_ok());
     scan.superseded.retain(|path| {
@@ -155,6 +154,7 @@ fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, Folder
                         continue;
                     };
                     scan.end_seqs[family] = scan.end_seqs[family].max(sequence.1);
+                    scan.beyond.extend(partition::is_beyond(sequence.1).then(|| path.clone()));
                     match open(&path, sequence) {
                         Ok(file) => files.push(Arc::new(file)),
                         Err(reason) => scan.foreign.push((path, reason)),

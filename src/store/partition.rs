@@ -50,13 +50,21 @@ pub(super) fn is_temporary(name: &str) -> bool {
     name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp")).is_some_and(|name| sequence_range(name).is_some())
 }
 
-/// A start refuses a folder with greater sequence numbers, or greater numbers of segments. New rows get greater numbers than
-/// those on disk, so a name that somebody made up must not leave them too few. kymo itself comes here after a century of 10⁹
-/// rows a second.
+/// The greatest sequence number, and the greatest number of a segment, that a start accepts on disk. New rows get greater
+/// ones, so a name that somebody made up must not leave them too few. At 10⁹ rows a second kymo needs a century to reach it.
 pub(super) const SEQUENCE_MAX: u64 = 1 << 62;
 
-/// The greatest number in a name that kymo reads: the rows of one run never get further than from [`SEQUENCE_MAX`] to here.
+/// The greatest number in a name that kymo reads. A run begins below [`SEQUENCE_MAX`] and never reaches this.
 pub(super) const NAMED_MAX: u64 = 1 << 63;
+
+/// What is wrong with a file that [`is_beyond`].
+pub(super) const BEYOND: &str =
+    "has sequence numbers above 2^62, which leaves too few for new rows; move it out of the data folder and keep it";
+
+/// Whether a start refuses a file for which all numbers below `end` are taken.
+pub(super) fn is_beyond(end: u64) -> bool {
+    end > SEQUENCE_MAX
+}
 
 /// The sequence numbers (first, one past the last) in a file's name; `None` for a name that kymo did not give.
 pub(super) fn sequence_range(file_name: &str) -> Option<(u64, u64)> {

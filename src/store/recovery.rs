@@ -19,7 +19,7 @@ use super::hot::{self, HotBatch};
 use super::journal::frame::Broken;
 use super::journal::replay::{self, Replayed};
 use super::journal::{self, Segment, parse_path};
-use super::partition::SEQUENCE_MAX;
+use super::partition::is_beyond;
 use super::shared::Loss;
 use crate::family::{FamilyId, PerFamily};
 
@@ -86,7 +86,7 @@ pub(super) fn recover(
         };
         recovered.next_number = recovered.next_number.max(number.saturating_add(1));
         let end_seq_max = journal::end_seq_max(number, path.metadata().map_or(SEGMENT_BYTES_MAX, |found| found.len()));
-        if end_seq_max > SEQUENCE_MAX {
+        if is_beyond(end_seq_max.max(recovered.next_number)) {
             return Err(FolderError::Numbers(path));
         }
         if is_aside {
@@ -95,14 +95,17 @@ pub(super) fn recover(
             continue;
         }
         let is_damaged = match fs::read(&path) {
-            Ok(bytes) => recovered.take(disk, path, &bytes, host, &mut recovery),
+            Ok(bytes) => recovered.take(disk, path.clone(), &bytes, host, &mut recovery),
             Err(error) => {
                 // New rows have greater numbers than those in it, so no later start could use them.
                 let _ = disk.rename(&path, &journal::aside(&path));
-                recovery.kept.push((path, format!("it could not be read: {error}")));
+                recovery.kept.push((path.clone(), format!("it could not be read: {error}")));
                 true
             }
         };
+        if recovered.ends.values().flatten().any(|(end_seq, _)| is_beyond(*end_seq)) {
+            return Err(FolderError::Numbers(path));
+        }
         recovered.end_seqs_max.extend(is_damaged.then_some(end_seq_max));
     }
     recovery.took = begun.elapsed();

@@ -8,6 +8,7 @@ use crate::record::label::Labels;
 use crate::sampler::report::Gap;
 use arrow::array::RecordBatch;
 use hot::row_bytes;
+use partition::SEQUENCE_MAX;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -141,7 +142,9 @@ fn numbers_that_leave_too_few_for_new_rows_are_refused_by_name() {
     let named = |seq| file.with_file_name(partition::file_name(0, seq, seq + 1));
     let refused = |path: &Path| {
         let error = Store::open(settings(folder.path())).unwrap_err().to_string();
-        assert!(error.starts_with(&path.display().to_string()) && error.contains("above 2^62"), "{error}");
+        assert_eq!(error, format!("{} {}", path.display(), partition::BEYOND));
+        let wrong = verify::verify(folder.path()).unwrap().wrong;
+        assert!(wrong.contains(&(path.into(), partition::BEYOND.into())), "{wrong:?}");
     };
     // The last that is taken. New rows have greater numbers, and their files can be read.
     std::fs::rename(&file, named(SEQUENCE_MAX - 1)).unwrap();
@@ -158,6 +161,18 @@ fn numbers_that_leave_too_few_for_new_rows_are_refused_by_name() {
     // Nor is a file whose footer cannot be read passed over.
     std::fs::write(named(SEQUENCE_MAX), "not parquet").unwrap();
     refused(&named(SEQUENCE_MAX));
+    std::fs::remove_file(named(SEQUENCE_MAX)).unwrap();
+    let segment = folder.path().join(JOURNAL).join(format!("{SEQUENCE_MAX:020}.journal"));
+    for path in [journal::aside(&segment), segment] {
+        std::fs::write(&path, "").unwrap();
+        refused(&path);
+        std::fs::remove_file(path).unwrap();
+    }
+    // Nothing else kept the folder from being used, but the segment of the run above.
+    let left = folder.path().join(JOURNAL).read_dir().unwrap().map(|path| path.unwrap().path()).collect::<Vec<_>>();
+    left.iter().for_each(|path| refused(path));
+    left.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    Store::open(settings(folder.path())).unwrap();
 }
 
 #[test]

@@ -50,7 +50,8 @@ pub struct Report {
 pub fn verify(data: &Path) -> Result<Report, FolderError> {
     let mut report = Report::default();
     let journaled = Journaled::read(data, &mut report)?;
-    let Scan { files, foreign, temporaries, superseded, .. } = scan_read_only(data)?;
+    let Scan { files, foreign, temporaries, superseded, beyond, .. } = scan_read_only(data)?;
+    report.wrong.extend(beyond.into_iter().map(|path| (path, partition::BEYOND.into())));
     for (path, reason) in foreign {
         let is_ours = path.extension().is_some_and(|extension| extension == "parquet");
         if is_ours { report.wrong.push((path, reason)) } else { report.notes.push((path, reason)) }
@@ -215,6 +216,9 @@ fn segment(path: PathBuf, end_seqs_max: &mut Vec<u64>, report: &mut Report) -> O
         return None;
     };
     let bound = |bytes: u64| end_seq_max(number, bytes);
+    if partition::is_beyond(bound(path.metadata().map_or(0, |found| found.len())).max(number + 1)) {
+        report.wrong.push((path.clone(), partition::BEYOND.into()));
+    }
     if is_aside {
         end_seqs_max.push(bound(path.metadata().map_or(0, |found| found.len())));
         report.notes.push((path, "was set aside because something in it could not be read".into()));

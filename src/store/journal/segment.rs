@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_leaves_none_for_new_rows_is_not_a_segments() {
+    fn names_with_numbers_that_kymo_never_gives_are_not_segments() {
         assert_eq!(parse_path(segment_name(NAMED_MAX).as_ref()), Some((NAMED_MAX, false)));
         for name in [segment_name(NAMED_MAX + 1), segment_name(u64::MAX), "99999999999999999999.journal".into()] {
             assert_eq!(parse_path(name.as_ref()), None, "{name}");
