@@ -7,14 +7,17 @@ interval and reads what the collector reads, on descriptors that stay open. It d
 taken from a running daemon: its open files of procfs and sysfs, its mount points, and the processes that have a row. A file
 that belongs to no collector ends the bench, so the floor cannot fall behind the daemon.
 
-A turn is the floor for a minute and the daemon for `seconds`, so a busy neighbour meets both. CPU is user and system time
-from /proc, in per cent of one core. All figures are medians of the turns.
+In a turn both programs run, and one of them is always stopped (SIGSTOP): the daemon runs for five seconds, then the floor for
+one, until the daemon has run for `seconds`. So a busy neighbour meets both. CPU is user and system time from /proc, in per
+cent of one core, of the time that a program was not stopped. All figures are medians of the turns.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,7 +27,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "clients"))
 from harness import Daemon  # noqa: E402
 
-FLOOR_SECONDS_MAX = 60
+# Seconds after which the other program runs.
+DAEMON_SLICE, FLOOR_SLICE = 5, 1
 # Before it is measured, a program opens its files.
 SETTLE_SECONDS = 5
 
@@ -114,7 +118,7 @@ static void *run(void *argument) {
     struct collector *collector = argument;
     char *buffer = aligned_alloc(PAGE_BYTES, BUFFER_BYTES);
     DIR *proc = opendir("/proc");
-    struct timespec due;
+    struct timespec due, now;
     prctl(PR_SET_NAME, collector->name);
     prctl(PR_SET_TIMERSLACK, 1);
     for (int at = 0; at < collector->calls; at++) {
@@ -130,6 +134,9 @@ static void *run(void *argument) {
         due.tv_nsec += collector->interval_ns;
         while (due.tv_nsec >= 1000000000) { due.tv_nsec -= 1000000000; due.tv_sec++; }
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, 0);
+        /* After it was stopped it does not make up for what it missed. */
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec > due.tv_sec) due = now;
         for (int at = 0; at < collector->calls; at++)
             if (tick % collector->call[at].every == 0) do_call(&collector->call[at], buffer, proc);
     }
@@ -213,18 +220,30 @@ def cpu_seconds(pid):
     return seconds(pathlib.Path(f"/proc/{pid}/stat"))[1], threads
 
 
-def measured(pid, seconds, each_second=lambda: None):
-    """Shares of a core, of the process and by thread."""
-    (before, threads_before), began = cpu_seconds(pid), time.monotonic()
-    while (left := began + seconds - time.monotonic()) > 0:
-        time.sleep(min(1, left))
-        each_second()
-    (after, threads_after), took = cpu_seconds(pid), time.monotonic() - began
-    threads = {name: (used - threads_before.get(name, 0)) / took for name, used in threads_after.items()}
-    return (after - before) / took, threads
+class Meter:
+    """The CPU that a process uses while it is not stopped. It is stopped at first."""
+
+    def __init__(self, pid):
+        self.pid, self.took = pid, 0
+        os.kill(pid, signal.SIGSTOP)
+        self.before = cpu_seconds(pid)
+
+    def let_run(self, seconds):
+        os.kill(self.pid, signal.SIGCONT)
+        began = time.monotonic()
+        time.sleep(seconds)
+        os.kill(self.pid, signal.SIGSTOP)
+        self.took += time.monotonic() - began
+
+    def shares(self):
+        """Shares of a core, of the process and by thread."""
+        (before, threads_before), (after, threads_after) = self.before, cpu_seconds(self.pid)
+        threads = {name: (used - threads_before.get(name, 0)) / self.took for name, used in threads_after.items()}
+        return (after - before) / self.took, threads
 
 
-def of_floor(folder, spec, seconds):
+@contextlib.contextmanager
+def running_floor(folder, spec):
     process = subprocess.Popen([f"{folder}/floor"], stdin=subprocess.PIPE, text=True)
     try:
         process.stdin.write("\n".join(spec) + "\n")
@@ -232,22 +251,29 @@ def of_floor(folder, spec, seconds):
         time.sleep(SETTLE_SECONDS)
         if process.poll() is not None:
             sys.exit(f"the floor ended with {process.returncode}")
-        return measured(process.pid, seconds)
+        yield process
     finally:
         process.kill()
         process.wait()
 
 
-def of_daemon(data, seconds):
-    """Shares, the most memory in bytes, and rows about the collectors."""
-    with Daemon(data) as daemon:
-        time.sleep(SETTLE_SECONDS)
+def turn(folder, spec, data, seconds):
+    """Shares of both programs, the daemon's most memory in bytes, and rows about its collectors."""
+    with Daemon(data) as daemon, running_floor(folder, spec) as process:
         rss = []
-        share, threads = measured(daemon.process.pid, seconds, lambda: rss.append(daemon.rss_bytes()))
-        collectors = daemon.query(
-            "SELECT collector, max(scheduled_ticks) AS scheduled, max(missed_ticks) AS missed, max(read_us) AS read_us,"
-            " max(ticks) AS ticks FROM collector GROUP BY collector ORDER BY collector")
-    return share, threads, max(rss), collectors
+        measured, floor = Meter(daemon.process.pid), Meter(process.pid)
+        try:
+            while measured.took < seconds:
+                measured.let_run(DAEMON_SLICE)
+                floor.let_run(FLOOR_SLICE)
+                rss.append(daemon.rss_bytes())
+            of_floor, of_daemon = floor.shares(), measured.shares()
+        finally:
+            os.kill(measured.pid, signal.SIGCONT)
+        rows = daemon.query(
+            "SELECT collector, max(read_us) AS read_us, max(ticks) AS ticks FROM collector"
+            " GROUP BY collector ORDER BY collector")
+        return of_floor, of_daemon, max(rss), rows
 
 
 def medians(shares):
@@ -271,15 +297,14 @@ def main():
             time.sleep(SETTLE_SECONDS)
             spec = calls(daemon)
         print(f"floor: {len(spec)} calls, of {len({line.split()[0] for line in spec})} collectors", flush=True)
-        for turn in range(1, arguments.turns + 1):
-            floors.append(of_floor(folder, spec, min(FLOOR_SECONDS_MAX, arguments.seconds)))
-            daemons.append(of_daemon(folder / f"data-{turn}", arguments.seconds))
-            floor, daemon = floors[-1][0], daemons[-1][0]
-            print(f"turn {turn}: floor {floor:.2%}, daemon {daemon:.2%} of one core, daemon ÷ floor {daemon / floor:.2f},"
-                  f" RSS {daemons[-1][2] / 1e6:.0f} MB at most", flush=True)
-            for row in daemons[-1][3]:
-                print(f"  {row['collector']}: {row['scheduled']} ticks, {row['missed']} missed,"
-                      f" {row['read_us'] / max(1, row['ticks']):.1f} µs a tick in samplers")
+        for number in range(1, arguments.turns + 1):
+            of_floor, of_daemon, rss, rows = turn(folder, spec, folder / f"data-{number}", arguments.seconds)
+            floors.append(of_floor)
+            daemons.append((*of_daemon, rss))
+            print(f"turn {number}: floor {of_floor[0]:.2%}, daemon {of_daemon[0]:.2%} of one core, daemon ÷ floor"
+                  f" {of_daemon[0] / of_floor[0]:.2f}, RSS {rss / 1e6:.0f} MB at most", flush=True)
+            for row in rows:
+                print(f"  {row['collector']}: {row['read_us'] / max(1, row['ticks']):.1f} µs a tick in samplers")
     of_floors, of_daemons = medians([turn[1] for turn in floors]), medians([turn[1] for turn in daemons])
     for name, share in of_daemons.items():
         beside = of_floors.get(name.removeprefix("kymo-"))

@@ -24,10 +24,10 @@ use kymo::record::label::Labels;
 use kymo::sampler::report::{Collector, Gap};
 use kymo::store::{Append, Store, StoreSettings};
 
-/// Drains of a minute, every 40 ms.
-const DRAINS: i64 = 1_500;
+/// Drains of a minute, every 200 ms.
+const DRAINS: i64 = 300;
 /// Rows of a drain in each of two tables.
-const ROWS: i64 = 100;
+const ROWS: i64 = 500;
 const RATIO_MAX: f64 = 3.0;
 const ROUNDS: usize = 21;
 

@@ -54,7 +54,7 @@ Exit codes:
 /// A flight recorder for Linux hosts
 ///
 /// kymo samples the host up to a thousand times a second, stores every sample in Parquet files, evaluates alert rules
-/// on each of them, and answers SQL over Arrow Flight.
+/// on every sample, and answers SQL over Arrow Flight.
 #[derive(Debug, Parser)]
 #[command(name = "kymo", version, after_help = EXAMPLES, max_term_width = 120)]
 pub struct Arguments {
@@ -66,7 +66,7 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Record this host until SIGTERM or Ctrl-C; any other signal that ends it acts like SIGKILL
+    /// Record this host until SIGTERM or Ctrl-C (other signals may kill kymo, as SIGKILL does)
     Run(Configured),
     /// Validate a configuration and print a summary of it
     Check(Configured),

@@ -128,7 +128,7 @@ impl Column {
     /// The `time` column that every table starts with.
     pub const TIME: Column = Column {
         name: "time",
-        doc: "Wall clock time when the tick began. All rows of a collector's tick have the same.",
+        doc: "Wall clock time when the tick began. All rows of one tick of a collector have the same time.",
         kind: Kind::Time,
         ty: Type::Timestamp,
         unit: Unit::None,

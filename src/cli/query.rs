@@ -42,7 +42,7 @@ Examples:
   kymo query --format csv \"SELECT * FROM memory\" | head
 
 `kymo tables` lists the tables and their columns. --data works with or without a
-running daemon, and sees only rows that are in files.")]
+running daemon, and sees only rows that are in Parquet files.")]
 pub struct Query {
     /// One SQL query
     sql: String,

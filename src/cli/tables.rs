@@ -72,7 +72,7 @@ fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
         Some(sampling) => {
             head.add_row(["true resolution", sampling.resolution]);
             let (forced, interval) = (duration(INTERVAL_MIN), duration(sampling.interval_min));
-            let forced = if interval == forced { String::new() } else { format!(" ({forced} with force)") };
+            let forced = if interval == forced { String::new() } else { format!(" ({forced} with `force`)") };
             head.add_row(["minimum interval", &(interval + &forced)])
         }
         None => head.add_row(["source", "written by kymo about itself; no collector lists it"]),

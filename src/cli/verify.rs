@@ -12,8 +12,8 @@ use crate::store::verify::{Report, verify};
 /// `kymo verify`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Reads every Parquet file and journal segment, and checks footers, pages, the order of
-times, sequence numbers and checksums. Changes nothing, and can run while the daemon runs.
+Reads every Parquet file and journal segment, and checks footers, pages, checksums, sequence
+numbers and the order of times. Changes nothing, and can run while the daemon runs.
 Exits with 1 if anything is wrong.")]
 pub struct Verify {
     /// Data folder

@@ -60,7 +60,7 @@ fn the_default_configuration_is_what_the_code_takes_by_default() {
     assert_eq!(settings.serve, ServeSettings::at(crate::serve::DEFAULT_ADDRESS.parse().unwrap()));
     assert_eq!(settings.store.path, PathBuf::from("data"));
     assert!(!settings.store.host.is_empty());
-    assert_eq!((settings.flush_interval, settings.drain_interval), (ms(60_000), ms(40)));
+    assert_eq!((settings.flush_interval, settings.drain_interval), (ms(60_000), ms(200)));
     assert_eq!((settings.tracing.endpoint, settings.metrics.endpoint), (None, None));
     assert!(settings.notifiers.is_empty() && settings.rules.len() == 3);
 }
@@ -88,7 +88,7 @@ fn files_replace_lists_of_things_and_add_to_sections() {
     let settings = loaded(text, Sources::default()).unwrap();
     assert_eq!(settings.collectors.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["mine"]);
     assert_eq!(settings.flush_interval, Duration::from_secs(5));
-    assert_eq!(settings.drain_interval, Duration::from_millis(40));
+    assert_eq!(settings.drain_interval, Duration::from_millis(200));
     assert_eq!(settings.rules.len(), 3);
 }
 

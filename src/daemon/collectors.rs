@@ -23,9 +23,8 @@ use crate::serve::OperatorError;
 use crate::store::Store;
 use crate::words::list;
 
-/// Records that a family's ring holds: far more than come within a drain interval, so that a delay of the drain thread
-/// loses none.
-const RING_RECORDS: usize = 16_384;
+/// Records that a family's ring holds. The next drain comes sooner if one was more than half full.
+pub(super) const RING_RECORDS: usize = 16_384;
 /// Records that the rings of a collector's own reports and gaps hold. There is about one a second.
 const REPORT_RECORDS: usize = 1_024;
 

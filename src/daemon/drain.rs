@@ -20,7 +20,7 @@ use crate::sampler::wall_us;
 use crate::store::recovery::Recovery;
 use crate::store::{Append, Appender, Loss};
 
-use super::collectors::DrainSource;
+use super::collectors::{DrainSource, RING_RECORDS};
 
 /// How long a reader waits for the rows in the rings. After that it gets what was drained before.
 pub(super) const FRESH_PATIENCE: Duration = Duration::from_millis(100);
@@ -162,32 +162,32 @@ impl Drain {
     /// Drains every `interval`, and earlier when somebody waits for it. When asked to stop, it drains once more and returns the
     /// appender, in which rows may still wait for the journal.
     pub(super) fn run(mut self, interval: Duration) -> Appender {
-        let mut due = Instant::now();
         loop {
             let begun = Instant::now();
             let stop = self.progress.begin();
-            self.drain();
+            let fullest = self.drain();
             self.progress.end();
             if stop {
                 return self.appender;
             }
-            // After a slow drain the next ones do not come faster.
-            due = (due + interval).max(begun + INTERVAL_MIN);
-            self.progress.sleep(begun + INTERVAL_MIN, due);
+            // A ring that was more than half full may overflow within the interval.
+            let next = interval.mul_f64((RING_RECORDS as f64 / 2.0 / fullest as f64).min(1.0));
+            self.progress.sleep(begun + INTERVAL_MIN, begun + next.max(INTERVAL_MIN));
         }
     }
 
-    fn drain(&mut self) {
+    /// Returns how many rows the fullest ring had.
+    fn drain(&mut self) -> usize {
         self.accept();
-        // Asked before draining: a sampler that is gone by now publishes nothing more.
-        self.sources.iter_mut().for_each(|source| source.is_finished = source.ring.is_finished());
         let mut appends: Vec<Append> = Vec::new();
-        for index in 0..self.sources.len() {
-            let DrainSource { id, family, ref mut ring, .. } = self.sources[index];
+        for DrainSource { id, family, ring, is_finished } in &mut self.sources {
+            // Asked before draining: a sampler that is gone by now publishes nothing more.
+            *is_finished = ring.is_finished();
             let Some(batch) = ring.drain() else { continue };
-            self.latest.put(id, family, batch.clone());
-            appends.push(Append { family, batch });
+            self.latest.put(*id, *family, batch.clone());
+            appends.push(Append { family: *family, batch });
         }
+        let fullest = appends.iter().map(|append| append.batch.num_rows()).max().unwrap_or(0);
         if Instant::now() >= self.next_report {
             self.next_report = (self.next_report + REPORT_INTERVAL).max(Instant::now());
             let record = (self.report)(wall_us());
@@ -201,6 +201,7 @@ impl Drain {
         for gone in self.sources.extract_if(.., |source| source.is_finished) {
             self.latest.remove(gone.id, gone.family);
         }
+        fullest
     }
 
     fn show(&mut self) {

@@ -50,7 +50,7 @@ impl Sample for CgroupSampler {
     type Record = Cgroup;
     const INTERVAL_MIN: Duration = Duration::from_millis(100);
     const RESOLUTION: &'static str = "times are in µs and exact at every read, except that user and system times of version \
-                                      1 are in units of 10 ms; new groups are found within a second";
+                                      1 are in steps of 10 ms; new groups are found within a second";
 
     fn open(context: &Context) -> CgroupSampler {
         CgroupSampler {

@@ -50,9 +50,9 @@ record! {
             counter guest_us: i64 [Micros] => "kymo.cpu.guest.time" {"cpu.mode" = "user"},
             /// Guests under this kernel with a nice value above 0; included in `nice_us`.
             counter guest_nice_us: i64 [Micros] => "kymo.cpu.guest.time" {"cpu.mode" = "nice"},
-            /// Busy share of the last 100 ms, or since the previous sample if that is older: all modes except idle and
-            /// iowait, divided by all modes. NULL until the CPU has been sampled for 100 ms, and for up to
-            /// 100 ms after a counter fell.
+            /// Busy share of the last 100 ms, or of the time since the previous sample if that is longer: all modes
+            /// except idle and iowait, divided by all modes. NULL until the CPU has been sampled for 100 ms, and for up
+            /// to 100 ms after a counter fell.
             gauge utilization: f64 [Ratio] => "system.cpu.utilization" {},
         }
     }

@@ -12,7 +12,7 @@ pub const MOUNTS_MAX: usize = 1_000;
 
 record! {
     /// Used and free space of each mounted file system. These have rows: file systems on devices (those that
-    /// `/proc/filesystems` does not call `nodev`), ZFS, network file systems such as NFS, FUSE, tmpfs except under
+    /// `/proc/filesystems` does not call `nodev`), ZFS, FUSE, network file systems (such as NFS), tmpfs except under
     /// `/run/` and `/var/lib/`, and a container's root. Read-only images such as squashfs, which are always full, have
     /// none. If several file systems are mounted on one path, the last one has the row. A file system mounted on
     /// several paths has a row for each path. At most 1,000 mounts have rows.

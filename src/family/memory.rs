@@ -56,7 +56,7 @@ impl Sample for MemorySampler {
     type Record = Memory;
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
     const RESOLUTION: &'static str =
-        "the kernel updates most of its figures once a second, so sampling above 10 Hz repeats them";
+        "the kernel updates most of its figures only once a second; faster sampling repeats them";
 
     fn open(_: &Context) -> MemorySampler {
         MemorySampler::default()

@@ -14,7 +14,8 @@ const HEADINGS: usize = 2;
 const HEADINGS_TEXT: &[u8] = b"Inter-|   Receive  |  Transmit\n face |\n";
 
 record! {
-    /// Traffic of each network interface in the daemon's network namespace since the interface appeared.
+    /// Traffic of each network interface since it appeared: of the daemon's network namespace, or of that of the host's
+    /// process 1 if `host.procfs` is set.
     pub struct Network("network") {
         labels {
             /// The interface's name.

@@ -17,9 +17,9 @@ use crate::reading::text::hundredths;
 const SHARE_UNITS_PER_ONE: f64 = 10_000.0;
 
 record! {
-    /// Time that tasks of the whole host lost waiting for a resource. A resource that the kernel does not measure has
-    /// no rows; `irq` is often one. `irq` has no `some`. `cpu` has no `full`, which is undefined for a whole host
-    /// and always zero in the kernel's file.
+    /// Time that tasks of the whole host lost waiting for a resource. A resource that the kernel does not measure, often
+    /// `irq`, has no rows. `irq` has no `some`. `cpu` has no `full`, which is undefined for a whole host and always zero
+    /// in the kernel's file.
     pub struct Pressure("pressure") {
         labels {
             /// The resource: `cpu`, `io`, `memory`, or `irq` for time taken by interrupts.
@@ -66,8 +66,8 @@ struct Resource {
 impl Sample for PressureSampler {
     type Record = Pressure;
     const INTERVAL_MIN: Duration = Duration::from_millis(100);
-    const RESOLUTION: &'static str = "averages change every 2 s, totals at every read; each read makes the kernel round \
-                                      stall times of nearly idle CPUs, for every reader on the host";
+    const RESOLUTION: &'static str = "averages change every 2 s, totals at every read; faster reads lose some stall time \
+                                      of nearly idle CPUs, for every reader on the host";
 
     fn open(context: &Context) -> PressureSampler {
         let files =

@@ -22,9 +22,9 @@ const SLOTS_SPARE: usize = 84;
 const NAME_BYTES_MAX: usize = 15;
 
 record! {
-    /// One row for each process that is among the top by CPU or by memory, or is pinned. By CPU means the time used
-    /// since the previous tick, and by memory the resident memory. A process that starts and ends between two ticks has
-    /// no row.
+    /// One row for each process that is among the top by CPU or by memory, or is pinned. The top by CPU used the most
+    /// CPU time since the previous tick; the top by memory have the most resident memory. A process that starts and ends
+    /// between two ticks has no row.
     ///
     /// `pid` and `start_us` identify a process. For rates of counters, group by them: `SELECT command, pid, start_us,
     /// rate(read_bytes, time) FROM process GROUP BY command, pid, start_us`. The labels identify a process only while
@@ -41,11 +41,11 @@ record! {
         values {
             /// The process id. The kernel reuses it some time after the process ends.
             gauge pid: i64 [Number],
-            /// Start time of the process, since boot, in units of 10 ms. It never changes.
+            /// Start time of the process, since boot, in steps of 10 ms. It never changes.
             gauge start_us: i64 [Micros],
-            /// CPU time in user mode, over all threads, in units of 10 ms.
+            /// CPU time in user mode, over all threads, in steps of 10 ms.
             counter cpu_user_us: i64 [Micros],
-            /// CPU time in the kernel, over all threads, in units of 10 ms.
+            /// CPU time in the kernel, over all threads, in steps of 10 ms.
             counter cpu_system_us: i64 [Micros],
             /// CPU time since the previous tick ÷ the time since then; 1 is one CPU fully used. NULL if the process was
             /// not there at the previous tick.

@@ -37,8 +37,8 @@ record! {
             device => "kymo.sensor.device",
         }
         values {
-            /// Temperature of the sensor. NULL if the driver gives none now, for example because the device sleeps, or
-            /// reports a fault of the sensor.
+            /// Temperature of the sensor. NULL if the driver reports a fault of the sensor or gives no temperature now, for
+            /// example because the device sleeps.
             gauge temperature_celsius: f64 [Celsius] => "kymo.sensor.temperature" {},
             /// Limit above which the temperature is too high. NULL if the chip has no such limit.
             gauge high_celsius: f64 [Celsius] => "kymo.sensor.limit" {"kymo.limit" = "high"},

@@ -13,8 +13,8 @@ const SNMP: &str = "net/snmp";
 const NETSTAT: &str = "net/netstat";
 
 record! {
-    /// TCP over IPv4 and IPv6 in the daemon's network namespace; some columns are for the whole host. A value is
-    /// NULL if the kernel lacks its counter, or lacks IPv6.
+    /// TCP over IPv4 and IPv6, in the same network namespace as `network`; some columns are for the whole host. A value
+    /// is NULL if the kernel lacks its counter. `ipv6_sockets` is NULL if the kernel lacks IPv6.
     pub struct Tcp("tcp") {
         labels {}
         values {

@@ -113,7 +113,7 @@ pub struct VmSampler {
 impl Sample for VmSampler {
     type Record = Vm;
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
-    const RESOLUTION: &'static str = "events are exact at every read; the contents of memory are updated once a second";
+    const RESOLUTION: &'static str = "events are exact at every read; the contents of memory are counted once a second";
     const NEEDED: Option<(&'static str, &'static str)> =
         Some((FILE, "there is no /proc/vmstat: procfs is not mounted, or a container's runtime hides it"));
 

@@ -37,7 +37,7 @@ record! {
 }
 
 record! {
-    /// Periods without samples, and why. Also jumps of the wall clock, because the column `time` follows it.
+    /// Periods without samples, and why. Also steps of the wall clock, because the column `time` follows it.
     pub struct Gap("gap") {
         labels {
             /// The collector that missed the samples, or found the clock step. Empty for `killed`. For `memory full`, `not

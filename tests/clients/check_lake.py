@@ -4,6 +4,7 @@ installed. The snippets of data/README.md run as they stand there.
     python3 check_lake.py [--spark]
 """
 
+import itertools
 import re
 import subprocess
 import sys
@@ -72,23 +73,36 @@ def of_spark(daemon, table, column, until):
     return tuple(found.agg(functions.count("*"), functions.sum(column)).first())
 
 
-def listed(daemon, table):
-    return set((daemon.data / "lake" / table).rglob("*.parquet"))
+def listed(daemon, table="*"):
+    return set((daemon.data / "lake").glob(f"{table}/**/*.parquet"))
+
+
+def is_settled(files):
+    """Whether no row is in two of the files. It is while compaction has not yet deleted what it merged."""
+    ranges = {}
+    for file in files:
+        first, last = file.stem.split("_")[1].split("-")
+        ranges.setdefault(file.parent, []).append((int(first), int(last)))
+    return all(one[1] < next[0] for own in map(sorted, ranges.values()) for one, next in itertools.pairwise(own))
 
 
 def between_compactions(daemon, table, read):
-    """The result of `read` from a time when no file of the table vanished. While compaction replaces files, others miss
-    files or see rows twice."""
+    """The result of `read` from a time when no compaction replaced files of the table. While it does, others miss files or
+    see rows twice."""
+    deadline = time.monotonic() + 60
     while True:
         before, found, error = listed(daemon, table), None, None
         try:
             found = read()
         except Exception as caught:
             error = caught
-        if before <= listed(daemon, table):
+        after = listed(daemon, table)
+        if before <= after and is_settled(before | after):
             if error:
                 raise error
             return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"compaction of {table} does not end") from error
 
 
 READERS = {"DuckDB": of_duckdb, "polars": of_polars, "pandas": of_pandas, "chdb": of_chdb}
@@ -125,10 +139,15 @@ def the_readme_holds(daemon):
             "python": [sys.executable, "-c", "\n".join(printing(code.splitlines()))],
             "sh": ["sh", "-ec", code.replace("kymo ", f"{KYMO} ")],
         }[language]
-        done = subprocess.run(run, cwd=above, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0 and done.stdout.strip(), (code, done.stdout, done.stderr)
+        done = between_compactions(daemon, "*", lambda: printed(run, above))
         shown.append(f"{language}: {len(done.stdout.splitlines())} lines")
     return ", ".join(shown)
+
+
+def printed(run, folder):
+    done = subprocess.run(run, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.strip(), (run, done.stdout, done.stderr)
+    return done
 
 
 def printing(lines):

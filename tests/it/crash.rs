@@ -32,7 +32,6 @@ interval = "100ms"
 metrics = ["vm", "softirq"]
 [storage]
 flush_interval = "2s"
-drain_interval = "40ms"
 compaction_interval = "1m"
 [log]
 filter = "info"

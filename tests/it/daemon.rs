@@ -154,3 +154,26 @@ fn no_count_goes_down_while_collectors_are_retuned_and_stopped() {
     }
     daemon.terminate();
 }
+
+#[test]
+fn rows_are_drained_at_the_interval_after_many_queries() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), &format!("{CONFIG}\n[storage]\ndrain_interval = '1s'\n"));
+    // Each has the rings drained. The next regular drain is due within a second all the same.
+    let queried = Instant::now();
+    for _ in 0..30 {
+        daemon.query("SELECT 1");
+    }
+    let ahead = Duration::from_secs(30).saturating_sub(queried.elapsed());
+    assert!(ahead > Duration::from_secs(10), "30 queries took too long to show anything");
+    let journaled = || -> u64 {
+        let segments = std::fs::read_dir(daemon.data.join("journal")).unwrap().map(Result::unwrap);
+        segments.map(|segment| segment.metadata().unwrap().len()).sum()
+    };
+    let (before, asked) = (journaled(), Instant::now());
+    while journaled() == before {
+        assert!(asked.elapsed() < ahead, "nothing was drained for {ahead:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+    daemon.terminate();
+}
