@@ -7,8 +7,8 @@ interval and reads what the collector reads, on descriptors that stay open. It d
 taken from a running daemon: its open files of procfs and sysfs, its mount points, and the processes that have a row. A file
 that belongs to no collector ends the bench, so the floor cannot fall behind the daemon.
 
-In a turn both programs run, and one of them is always stopped (SIGSTOP): the daemon runs for five seconds, then the floor for
-one, until the daemon has run for `seconds`. So a busy neighbour meets both. CPU is user and system time from /proc, in per
+In a turn both programs run, and one of them is always stopped (SIGSTOP): the daemon runs for 30 seconds, then the floor for
+ten, until the daemon has run for `seconds`. So a busy neighbour meets both. CPU is user and system time from /proc, in per
 cent of one core, of the time that a program was not stopped. All figures are medians of the turns.
 """
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "
 from harness import Daemon  # noqa: E402
 
 # Seconds after which the other program runs.
-DAEMON_SLICE, FLOOR_SLICE = 5, 1
+DAEMON_SLICE, FLOOR_SLICE = 30, 10
 # Before it is measured, a program opens its files.
 SETTLE_SECONDS = 5
 
@@ -69,6 +69,7 @@ FLOOR = r"""
 #include <unistd.h>
 
 enum { BUFFER_BYTES = 1 << 20, PAGE_BYTES = 4096, CALLS_MAX = 65536, COLLECTORS_MAX = 16, PID_MAX = 1 << 22 };
+enum { STOPPED_NS = 500000000 };
 
 /* What is done at every so many ticks: 'r' reads an open file, 'o' opens, reads and closes one, 's' asks for the state of a
    path, 'v' for the space of a mount, 'l' lists a folder, 'p' lists procfs and reads the open `stat` of each process. */
@@ -134,9 +135,16 @@ static void *run(void *argument) {
         due.tv_nsec += collector->interval_ns;
         while (due.tv_nsec >= 1000000000) { due.tv_nsec -= 1000000000; due.tv_sec++; }
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, 0);
-        /* After it was stopped it does not make up for what it missed. */
         clock_gettime(CLOCK_MONOTONIC, &now);
-        if (now.tv_sec > due.tv_sec) due = now;
+        long late_ns = (now.tv_sec - due.tv_sec) * 1000000000L + now.tv_nsec - due.tv_nsec;
+        if (late_ns > STOPPED_NS) {
+            /* It was stopped. It goes on with the next point of its grid. */
+            long missed_ns = late_ns / collector->interval_ns * collector->interval_ns;
+            due.tv_sec += missed_ns / 1000000000;
+            due.tv_nsec += missed_ns % 1000000000;
+            tick--;
+            continue;
+        }
         for (int at = 0; at < collector->calls; at++)
             if (tick % collector->call[at].every == 0) do_call(&collector->call[at], buffer, proc);
     }
@@ -260,20 +268,22 @@ def running_floor(folder, spec):
 def turn(folder, spec, data, seconds):
     """Shares of both programs, the daemon's most memory in bytes, and rows about its collectors."""
     with Daemon(data) as daemon, running_floor(folder, spec) as process:
-        rss = []
-        measured, floor = Meter(daemon.process.pid), Meter(process.pid)
         try:
+            measured, floor = Meter(daemon.process.pid), Meter(process.pid)
             while measured.took < seconds:
                 measured.let_run(DAEMON_SLICE)
                 floor.let_run(FLOOR_SLICE)
-                rss.append(daemon.rss_bytes())
             of_floor, of_daemon = floor.shares(), measured.shares()
+            if process.poll() is not None:
+                sys.exit(f"the floor ended with {process.returncode}")
+            status = pathlib.Path(f"/proc/{daemon.process.pid}/status").read_text()
+            rss = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
         finally:
-            os.kill(measured.pid, signal.SIGCONT)
+            os.kill(daemon.process.pid, signal.SIGCONT)
         rows = daemon.query(
             "SELECT collector, max(read_us) AS read_us, max(ticks) AS ticks FROM collector"
             " GROUP BY collector ORDER BY collector")
-        return of_floor, of_daemon, max(rss), rows
+        return of_floor, of_daemon, rss, rows
 
 
 def medians(shares):

@@ -219,7 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn memory_usage_is_what_is_not_available() {
+    fn memory_usage_is_what_is_not_available_and_load_the_minute_s() {
+        let mut bench = Bench::new(&[short("load_above", 4.0)]);
+        assert_eq!(bench.told(&[host(1, 4.0), host(2, 4.25)]), ["firing load_above is firing: 4.25"]);
         let mut bench = Bench::new(&[says(short("memory_usage_above", 75.0), "{value}, {free_memory} free")]);
         assert_eq!(bench.told(&[memory(1, |memory| memory.available_bytes = 2 << 30)]), [""; 0]);
         assert_eq!(bench.told(&[memory(2, |memory| memory.available_bytes = 1 << 30)]), ["firing 87.5, 1.0 GiB free"]);
@@ -280,12 +282,6 @@ mod tests {
         // Turned off while firing: absent, so still firing.
         assert_eq!(bench.told(&[swap(4, 0, 0)]), [""; 0]);
         assert_eq!(bench.told(&[swap(5, 100, 90)]), ["resolved 10"]);
-    }
-
-    #[test]
-    fn load_is_the_minute_s() {
-        let mut bench = Bench::new(&[short("load_above", 4.0)]);
-        assert_eq!(bench.told(&[host(1, 4.0), host(2, 4.25)]), ["firing load_above is firing: 4.25"]);
     }
 
     #[test]

@@ -144,29 +144,17 @@ mod tests {
     }
 
     #[test]
-    fn merging_keeps_labels_over_a_growing_dictionary() {
-        let labels = Labels::default();
+    fn merging_keeps_labels_of_growing_and_of_other_dictionaries() {
         let schema = Gap::TABLE.schema();
-        let row = |name: &str| [Gap { collector: labels.intern(name), ..Gap::absent(0) }];
-        let batches = [to_batch(&[&row("a")], &labels, &schema), to_batch(&[&row("b")], &labels, &schema)];
-        let merged = merge(&batches).unwrap();
-        let names = arrow::compute::cast(merged.column(1), &arrow::datatypes::DataType::Utf8).unwrap();
-        assert_eq!(names.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), Some("b")]);
-        assert_eq!(merged.schema(), schema);
-    }
-
-    #[test]
-    fn merging_keeps_labels_of_other_dictionaries() {
         let (labels, others) = (Labels::default(), Labels::default());
-        let schema = Gap::TABLE.schema();
-        let row = |labels: &Labels, name: &str| [Gap { collector: labels.intern(name), ..Gap::absent(0) }];
-        let batches = [
-            to_batch(&[&row(&labels, "a")], &labels, &schema),
-            to_batch(&[&row(&others, "b")], &others, &schema),
-            to_batch(&[&row(&labels, "c")], &labels, &schema),
-        ];
-        let merged = merge(&batches).unwrap();
-        let names = arrow::compute::cast(merged.column(1), &arrow::datatypes::DataType::Utf8).unwrap();
-        assert_eq!(names.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), Some("b"), Some("c")]);
+        for between in [&labels, &others] {
+            let row = |labels: &Labels, name: &str| {
+                to_batch(&[&[Gap { collector: labels.intern(name), ..Gap::absent(0) }]], labels, &schema)
+            };
+            let merged = merge(&[row(&labels, "a"), row(between, "b"), row(&labels, "c")]).unwrap();
+            let names = arrow::compute::cast(merged.column(1), &arrow::datatypes::DataType::Utf8).unwrap();
+            assert_eq!(names.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), Some("b"), Some("c")]);
+            assert_eq!(merged.schema(), schema);
+        }
     }
 }

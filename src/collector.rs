@@ -67,7 +67,7 @@ pub struct CollectorStatus {
     pub settings: CollectorSettings,
     /// When it was started, µs since the epoch.
     pub running_since_us: i64,
-    /// Its counts, at most a second old.
+    /// Its counts, about a second old.
     pub totals: Totals,
     /// What it could not do.
     pub health: CollectorHealth,

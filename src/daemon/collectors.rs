@@ -23,7 +23,7 @@ use crate::serve::OperatorError;
 use crate::store::Store;
 use crate::words::list;
 
-/// Records that a family's ring holds. The next drain comes sooner if one was more than half full.
+/// Records that a family's ring holds. A drain comes sooner where one fills up.
 pub(super) const RING_RECORDS: usize = 16_384;
 /// Records that the rings of a collector's own reports and gaps hold. There is about one a second.
 const REPORT_RECORDS: usize = 1_024;
@@ -34,7 +34,7 @@ pub(super) struct DrainSource {
     pub(super) id: SourceId,
     pub(super) family: FamilyId,
     pub(super) ring: Box<dyn Source>,
-    /// The sampler was gone when the last drain began: the ring has no more rows.
+    /// The sampler was gone just before the ring was last drained: the ring has no more rows.
     pub(super) is_finished: bool,
 }
 
@@ -147,7 +147,7 @@ impl Collectors {
         (state.entries.values().map(|entry| entry.status(&reports)).collect(), state.retired)
     }
 
-    /// The collectors' last reports: at most a second old. To be read before the list of collectors, so that a collector
+    /// The collectors' last reports: about a second old. To be read before the list of collectors, so that a collector
     /// that stops in between is either not listed, or its report is still here.
     fn reports(&self) -> Vec<(SourceId, RecordBatch)> {
         self.latest.by_source(FamilyId::of::<Collector>())

@@ -26,6 +26,8 @@ use super::collectors::{DrainSource, RING_RECORDS};
 pub(super) const FRESH_PATIENCE: Duration = Duration::from_millis(100);
 /// The shortest time between two drains, however many callers wait for one.
 const INTERVAL_MIN: Duration = Duration::from_millis(1);
+/// The wait after new rings came, whose rates are not known yet.
+const WAIT_FIRST: Duration = Duration::from_millis(20);
 /// How often the daemon reports on itself.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -159,20 +161,21 @@ impl Drain {
         }
     }
 
-    /// Drains every `interval`, and earlier when somebody waits for it. When asked to stop, it drains once more and returns the
-    /// appender, in which rows may still wait for the journal.
+    /// Drains every `interval`, and earlier when somebody waits for it or a ring fills up. When asked to stop, it drains once
+    /// more and returns the appender, in which rows may still wait for the journal.
     pub(super) fn run(mut self, interval: Duration) -> Appender {
+        let (mut wait, mut before) = (WAIT_FIRST, Instant::now());
         loop {
-            let begun = Instant::now();
+            let (begun, rings) = (Instant::now(), self.sources.len());
             let stop = self.progress.begin();
             let fullest = self.drain();
             self.progress.end();
             if stop {
                 return self.appender;
             }
-            // A ring that was more than half full may overflow within the interval.
-            let next = interval.mul_f64((RING_RECORDS as f64 / 2.0 / fullest as f64).min(1.0));
-            self.progress.sleep(begun + INTERVAL_MIN, begun + next.max(INTERVAL_MIN));
+            let since = begun - std::mem::replace(&mut before, begun);
+            wait = if self.sources.len() > rings { WAIT_FIRST } else { next_wait(wait, since, fullest) }.min(interval);
+            self.progress.sleep(begun + INTERVAL_MIN, begun + wait);
         }
     }
 
@@ -244,11 +247,38 @@ impl Drain {
     }
 }
 
+/// The time until the fullest ring is half full, if it got `rows` rows in the time `since` the drain before. It is at most
+/// twice the last `wait`, and no more than that after a short time, which says little.
+fn next_wait(wait: Duration, since: Duration, rows: usize) -> Duration {
+    let half_full = since.mul_f64(RING_RECORDS as f64 / 2.0 / rows.max(1) as f64);
+    half_full.min(if 2 * since < wait { wait } else { 2 * wait }).max(INTERVAL_MIN)
+}
+
 /// Shows rows to the rules, which are gone after a panic.
 fn evaluate(alerts: &mut Option<alert::Engine>, family: FamilyId, batch: &RecordBatch) {
     let Some(engine) = alerts else { return };
     if catch_unwind(AssertUnwindSafe(|| engine.evaluate(family, batch))).is_err() {
         tracing::error!("evaluating alert rules panicked: recording goes on, alerting is off until a restart");
         *alerts = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_ring_overflows_at_any_rate_that_a_millisecond_allows() {
+        for rows_a_ms in [0, 1, 82, 100, 300, 800] {
+            let mut wait = WAIT_FIRST;
+            for drain in 0..100_u64 {
+                let is_asked_for = drain % 7 == 3;
+                let since = if is_asked_for { Duration::from_micros(10) } else { wait };
+                let rows = usize::try_from(since.as_millis()).unwrap() * rows_a_ms;
+                assert!(rows <= RING_RECORDS, "{rows_a_ms} rows a ms: {rows} in {since:?}");
+                wait = next_wait(wait, since, rows).min(Duration::from_secs(1));
+            }
+            assert!(rows_a_ms > 1 || wait == Duration::from_secs(1), "{rows_a_ms} rows a ms: {wait:?}");
+        }
     }
 }

@@ -17,8 +17,8 @@ record! {
     /// none. If several file systems are mounted on one path, the last one has the row. A file system mounted on
     /// several paths has a row for each path. At most 1,000 mounts have rows.
     ///
-    /// Values are NULL if statvfs(3) fails, reports nothing or takes more than 200 ms. They are also NULL for automounts
-    /// (autofs), because asking would keep them mounted, and, in a container, for host mounts that the container lacks.
+    /// Values are NULL if statvfs(3) fails, reports nothing, takes more than 200 ms, or is not called as others hang. They
+    /// are also NULL for automounts (autofs), which asking would keep mounted, and for host mounts that a container lacks.
     pub struct Filesystem("filesystem") {
         labels {
             /// The path of the mount.

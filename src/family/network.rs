@@ -14,8 +14,8 @@ const HEADINGS: usize = 2;
 const HEADINGS_TEXT: &[u8] = b"Inter-|   Receive  |  Transmit\n face |\n";
 
 record! {
-    /// Traffic of each network interface since it appeared: of the daemon's network namespace, or of that of the host's
-    /// process 1 if `host.procfs` is set.
+    /// Traffic of each network interface since the interface appeared. The interfaces are those of kymo's own network
+    /// namespace, or, if `host.procfs` is not `/proc`, those that the host's process 1 sees.
     pub struct Network("network") {
         labels {
             /// The interface's name.

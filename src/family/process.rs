@@ -22,9 +22,9 @@ const SLOTS_SPARE: usize = 84;
 const NAME_BYTES_MAX: usize = 15;
 
 record! {
-    /// One row for each process that is among the top by CPU or by memory, or is pinned. The top by CPU used the most
-    /// CPU time since the previous tick; the top by memory have the most resident memory. A process that starts and ends
-    /// between two ticks has no row.
+    /// One row for each process that is among the top by CPU or by memory, or is pinned. The top by CPU are those that
+    /// used the most CPU time since the previous tick; the top by memory are those with the most resident memory. A
+    /// process that starts and ends between two ticks has no row.
     ///
     /// `pid` and `start_us` identify a process. For rates of counters, group by them: `SELECT command, pid, start_us,
     /// rate(read_bytes, time) FROM process GROUP BY command, pid, start_us`. The labels identify a process only while

@@ -126,8 +126,7 @@ pub struct TcpSampler {
 impl Sample for TcpSampler {
     type Record = Tcp;
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
-    const RESOLUTION: &'static str =
-        "exact at every read, memory to about 1 MiB per CPU; the kernel sums its figures over all CPUs at each read";
+    const RESOLUTION: &'static str = "exact at every read, except that `memory_bytes` may be off by 1 MiB per CPU";
     const NEEDED: Option<(&'static str, &'static str)> =
         Some((SNMP, "there is no /proc/net/snmp: the kernel has no IPv4 (CONFIG_INET)"));
 

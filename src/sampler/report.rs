@@ -46,8 +46,8 @@ record! {
             /// Why samples are missing. `late`: the thread did not run when ticks were due. `suspended`: the host was
             /// suspended, so no ticks were due. `clock step`: the wall clock was set from `from_us` to `to_us`. `memory
             /// full`: flushes failed until memory was full. `killed`: kymo was killed or the host crashed. `not
-            /// recovered`: rows are neither in files nor in the journal, although later rows are. `files gone`: files were
-            /// deleted, and not by kymo.
+            /// recovered`: no file and no journal segment has these rows, although later ones were found. `files gone`:
+            /// files were deleted, and not by kymo.
             reason => "kymo.gap.reason",
         }
         values {

@@ -14,7 +14,7 @@ pub struct StoreSettings {
     pub hot_bytes_max: u64,
     /// While the journal is larger than this, its oldest segments are deleted.
     pub journal_bytes_max: u64,
-    /// The journal is synced this often: a power loss costs at most the rows of this time.
+    /// The journal is synced this often: a power loss costs the rows of this time, and those that were not yet drained.
     pub journal_sync_interval: Duration,
     /// Once a period of this length is over, its files are merged into one.
     pub compaction_interval: Option<Duration>,

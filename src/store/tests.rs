@@ -75,16 +75,6 @@ fn rows_wait_for_the_journal_until_the_appender_goes() {
 }
 
 #[test]
-fn a_folder_has_one_daemon() {
-    let folder = tempfile::tempdir().unwrap();
-    let first = Store::open(settings(folder.path())).unwrap();
-    let error = Store::open(settings(folder.path())).unwrap_err().to_string();
-    assert!(error.contains("in use by a kymo daemon (pid "), "{error}");
-    drop(first);
-    Store::open(settings(folder.path())).unwrap();
-}
-
-#[test]
 fn full_memory_drops_the_oldest_rows_and_says_so() {
     let row = row_bytes(Gap::TABLE);
     let (_folder, store, mut appender) = opened(StoreSettings { hot_bytes_max: 10 * row, ..settings("".as_ref()) });

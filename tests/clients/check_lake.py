@@ -89,9 +89,12 @@ def is_settled(files):
 def between_compactions(daemon, table, read):
     """The result of `read` from a time when no compaction replaced files of the table. While it does, others miss files or
     see rows twice."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         before, found, error = listed(daemon, table), None, None
+        if not is_settled(before) and time.monotonic() < deadline:
+            time.sleep(0.2)
+            continue
         try:
             found = read()
         except Exception as caught:

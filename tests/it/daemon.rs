@@ -159,21 +159,26 @@ fn no_count_goes_down_while_collectors_are_retuned_and_stopped() {
 fn rows_are_drained_at_the_interval_after_many_queries() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(folder.path(), &format!("{CONFIG}\n[storage]\ndrain_interval = '1s'\n"));
-    // Each has the rings drained. The next regular drain is due within a second all the same.
-    let queried = Instant::now();
-    for _ in 0..30 {
+    // Each has the rings drained. The next regular drain is due within a second all the same, and not a second later for
+    // each of them.
+    let (queried, mut queries) = (Instant::now(), 0);
+    while Duration::from_secs(queries).saturating_sub(queried.elapsed()) < Duration::from_secs(15) {
+        assert!(queried.elapsed() < PATIENCE, "{queries} queries took too long to show anything");
         daemon.query("SELECT 1");
+        queries += 1;
     }
-    let ahead = Duration::from_secs(30).saturating_sub(queried.elapsed());
-    assert!(ahead > Duration::from_secs(10), "30 queries took too long to show anything");
     let journaled = || -> u64 {
         let segments = std::fs::read_dir(daemon.data.join("journal")).unwrap().map(Result::unwrap);
-        segments.map(|segment| segment.metadata().unwrap().len()).sum()
+        segments.filter_map(|segment| Some(segment.metadata().ok()?.len())).sum()
     };
-    let (before, asked) = (journaled(), Instant::now());
-    while journaled() == before {
-        assert!(asked.elapsed() < ahead, "nothing was drained for {ahead:?}");
-        thread::sleep(Duration::from_millis(50));
+    // The first growth may be that of the last query's drain.
+    let asked = Instant::now();
+    for _ in 0..2 {
+        let before = journaled();
+        while journaled() == before {
+            assert!(asked.elapsed() < Duration::from_secs(10), "nothing was drained");
+            thread::sleep(Duration::from_millis(50));
+        }
     }
     daemon.terminate();
 }

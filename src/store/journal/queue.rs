@@ -9,7 +9,7 @@ const WAITING_BYTES_MAX: usize = 16 << 20;
 /// Buffers that are kept for later chunks.
 const SPARE_BUFFERS_MAX: usize = 4;
 /// A larger buffer is not kept.
-const SPARE_BYTES_MAX: usize = 1 << 20;
+const SPARE_BYTES_MAX: usize = 4 << 20;
 
 /// What is written in one step.
 #[derive(Debug, Default)]

@@ -27,7 +27,7 @@ const HUNG: [&[Operation]; 5] = [
 const APPEND_MAX: Duration = Duration::from_millis(200 + 2_000);
 /// Rows that the journal does not get written are shown after so long.
 const HIDDEN: Duration = Duration::from_secs(2);
-/// As often as a daemon drains.
+/// Time between two appends.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(40);
 /// Rows of one append.
 const ROWS: u64 = 5;
