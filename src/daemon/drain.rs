@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 
+use super::collectors::{DrainSource, RING_RECORDS};
 use crate::alert;
 use crate::batch::to_batch;
 use crate::family::kymo::Kymo;
@@ -19,8 +20,6 @@ use crate::sampler::report::{Collector, Gap};
 use crate::sampler::wall_us;
 use crate::store::recovery::Recovery;
 use crate::store::{Append, Appender, Loss};
-
-use super::collectors::{DrainSource, RING_RECORDS};
 
 /// How long a reader waits for the rows in the rings. After that it gets what was drained before.
 pub(super) const FRESH_PATIENCE: Duration = Duration::from_millis(100);
@@ -166,22 +165,22 @@ impl Drain {
     pub(super) fn run(mut self, interval: Duration) -> Appender {
         let (mut wait, mut before) = (WAIT_FIRST, Instant::now());
         loop {
-            let (begun, rings) = (Instant::now(), self.sources.len());
+            let begun = Instant::now();
             let stop = self.progress.begin();
+            let came = self.accept();
             let fullest = self.drain();
             self.progress.end();
             if stop {
                 return self.appender;
             }
             let since = begun - std::mem::replace(&mut before, begun);
-            wait = if self.sources.len() > rings { WAIT_FIRST } else { next_wait(wait, since, fullest) }.min(interval);
+            wait = if came { WAIT_FIRST } else { next_wait(wait, since, fullest) }.min(interval);
             self.progress.sleep(begun + INTERVAL_MIN, begun + wait);
         }
     }
 
     /// Returns how many rows the fullest ring had.
     fn drain(&mut self) -> usize {
-        self.accept();
         let mut appends: Vec<Append> = Vec::new();
         for DrainSource { id, family, ring, is_finished } in &mut self.sources {
             // Asked before draining: a sampler that is gone by now publishes nothing more.
@@ -219,12 +218,14 @@ impl Drain {
         }
     }
 
-    /// Takes the rings of collectors that were started.
-    fn accept(&mut self) {
+    /// Takes the rings of collectors that were started. Whether there were any.
+    fn accept(&mut self) -> bool {
+        let before = self.sources.len();
         self.sources.extend(self.arriving.try_iter().flatten());
         // A report counts rows that were published before it. Reports are drained first, so those rows are drained with
         // it or were before: a query that sees a report sees all rows that it counts.
         self.sources.sort_by_key(|source| source.family != FamilyId::of::<Collector>());
+        self.sources.len() > before
     }
 
     fn own_rows<R: Record>(&self, rows: &[R]) -> Append {
@@ -248,7 +249,7 @@ impl Drain {
 }
 
 /// The time until the fullest ring is half full, if it got `rows` rows in the time `since` the drain before. It is at most
-/// twice the last `wait`, and no more than that after a short time, which says little.
+/// twice the last `wait`; after a short time, which says little, at most the last `wait`.
 fn next_wait(wait: Duration, since: Duration, rows: usize) -> Duration {
     let half_full = since.mul_f64(RING_RECORDS as f64 / 2.0 / rows.max(1) as f64);
     half_full.min(if 2 * since < wait { wait } else { 2 * wait }).max(INTERVAL_MIN)
@@ -272,8 +273,7 @@ mod tests {
         for rows_a_ms in [0, 1, 82, 100, 300, 800] {
             let mut wait = WAIT_FIRST;
             for drain in 0..100_u64 {
-                let is_asked_for = drain % 7 == 3;
-                let since = if is_asked_for { Duration::from_micros(10) } else { wait };
+                let since = if drain % 7 == 3 { Duration::from_micros(10) } else { wait };
                 let rows = usize::try_from(since.as_millis()).unwrap() * rows_a_ms;
                 assert!(rows <= RING_RECORDS, "{rows_a_ms} rows a ms: {rows} in {since:?}");
                 wait = next_wait(wait, since, rows).min(Duration::from_secs(1));

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kymo::store::StoreSettings;
 use kymo::store::disk::LocalDisk;
 use kymo::store::verify::verify;
+use kymo::store::{Store, StoreSettings};
 
 use super::rows::{Running, TABLES, numbers, settings};
 
@@ -268,4 +268,15 @@ fn numbers_after_a_broken_frame_are_not_given_again() {
     bytes[at] ^= 4;
     fs::write(&segment, &bytes).unwrap();
     record_after_damage(folder.path());
+}
+
+#[test]
+fn a_folder_has_one_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Store::open(StoreSettings::unlimited(folder.path(), "host"));
+    let first = open().unwrap();
+    let error = open().unwrap_err().to_string();
+    assert!(error.contains("in use by a kymo daemon (pid "), "{error}");
+    drop(first);
+    open().unwrap();
 }
