@@ -1,4 +1,4 @@
-//! What a tick of cpu, memory, disk and network costs through heim, beside bare `pread`s of the same files.
+//! What a tick of cpu, memory, disk and network costs, beside bare `pread`s of the same files.
 //!
 //! Prints `tick: <family> ÷ pread` for each family alone, and for all four in one snapshot, as a collector samples them.
 //! `common` says how it is measured.

@@ -72,10 +72,12 @@ impl Content {
     /// Reads all of `file` into the buffer, which keeps its capacity.
     ///
     /// If that takes several reads, the bytes are not of one moment; no iterator of the kernel promises that.
+    #[inline]
     pub(crate) fn fill(&mut self, file: &OwnedFd, shape: Shape) -> io::Result<()> {
         self.read(file, shape).map_err(|source| error("read", &self.path, source))
     }
 
+    #[inline]
     fn read(&mut self, file: &OwnedFd, shape: Shape) -> io::Result<()> {
         let bytes = &mut self.bytes;
         bytes.clear();
@@ -170,6 +172,7 @@ impl Shape {
     }
 
     /// Whether a read of `n` bytes, which left room in our buffer, was the last.
+    #[inline]
     fn ends_after(self, n: usize) -> bool {
         match self {
             Self::Whole => true,

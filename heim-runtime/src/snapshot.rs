@@ -25,7 +25,6 @@
 //! [`set_roots`](crate::linux::set_roots) is called.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::marker::PhantomData;
@@ -34,7 +33,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use rustix::fd::OwnedFd;
 
 use crate::file::{self, Content, Shape};
@@ -65,6 +63,7 @@ thread_local! {
 /// # Ok(())
 /// # }
 /// ```
+#[inline]
 pub fn begin() -> Tick {
     STATE.with_borrow_mut(|state| {
         state.ticks += 1;
@@ -83,6 +82,7 @@ pub struct Tick {
 }
 
 impl Drop for Tick {
+    #[inline]
     fn drop(&mut self) {
         // When the thread ends, its state and the tick may already be gone.
         let _ = STATE.try_with(|state| {
@@ -183,8 +183,9 @@ struct State {
     ticks: u64,
     /// The number of reads of kept files: a clock to find the least recently used file.
     uses: u64,
-    /// By path. The paths are few and come from code, so nobody can make them collide.
-    files: HashMap<Box<[u8]>, File, RandomState>,
+    /// They are few, and a collector that ticks often reads two or three. Searching through them then touches less memory
+    /// than a hash map.
+    files: Vec<File>,
     /// The bytes that heim gets in place of a file. Its path is relative to procfs' root.
     substitute: Option<Arc<Content>>,
     /// The sum of the capacities of the files' buffers.
@@ -202,7 +203,7 @@ impl Default for State {
             tick: None,
             ticks: 0,
             uses: 0,
-            files: HashMap::default(),
+            files: Vec::new(),
             substitute: None,
             buffers_bytes: 0,
             joined: Vec::new(),
@@ -217,6 +218,7 @@ enum Root {
 }
 
 impl State {
+    #[inline]
     fn read_below(&mut self, root: Root, name: &Path) -> io::Result<Arc<Content>> {
         let mut path = mem::take(&mut self.joined);
         path.clear();
@@ -250,11 +252,13 @@ impl State {
         Ok(Arc::new(content))
     }
 
+    #[inline]
     fn read_kept(&mut self, path: &[u8]) -> io::Result<Arc<Content>> {
         self.uses += 1;
-        let Some(file) = self.files.get_mut(path) else {
+        let Some(at) = self.files.iter().position(|file| *file.path == *path) else {
             return self.read_first(path);
         };
+        let file = &mut self.files[at];
         file.used = self.uses;
         if self.tick.is_some() && file.tick == self.tick {
             return Ok(Arc::clone(&file.content));
@@ -269,7 +273,7 @@ impl State {
                 Ok(content)
             }
             Err(error) => {
-                self.files.remove(path);
+                self.files.swap_remove(at);
                 Err(error)
             }
         }
@@ -285,9 +289,16 @@ impl State {
         let descriptor = file::open(&content.path)?;
         content.fill(&descriptor, shape)?;
         let content = Arc::new(content);
-        let file = File { descriptor, shape, content: Arc::clone(&content), tick: self.tick, used: self.uses };
+        let file = File {
+            path: path.into(),
+            descriptor,
+            shape,
+            content: Arc::clone(&content),
+            tick: self.tick,
+            used: self.uses,
+        };
         self.buffers_bytes += file.buffer_bytes();
-        self.files.insert(path.into(), file);
+        self.files.push(file);
         self.trim();
         Ok(content)
     }
@@ -304,25 +315,25 @@ impl State {
 
     /// Drops files until the limits are kept. Files that the open tick has read stay; if there are no
     /// others, the file just read is dropped.
+    #[inline]
     fn trim(&mut self) {
         while self.files.len() > FILES_MAX || self.buffers_bytes > BUFFERS_BYTES_MAX {
             let rank = |file: &File| {
                 let spared = self.tick.is_some() && file.tick == self.tick;
                 (spared, if spared { u64::MAX - file.used } else { file.used })
             };
-            let Some((path, _)) = self.files.iter().min_by_key(|(_, file)| rank(file)) else {
+            let Some((at, _)) = self.files.iter().enumerate().min_by_key(|(_, file)| rank(file)) else {
                 return;
             };
-            let path = path.clone();
-            if let Some(file) = self.files.remove(&path) {
-                self.buffers_bytes -= file.buffer_bytes();
-            }
+            self.buffers_bytes -= self.files.swap_remove(at).buffer_bytes();
         }
     }
 }
 
 /// A file that is kept open.
 struct File {
+    /// As it was asked for.
+    path: Box<[u8]>,
     descriptor: OwnedFd,
     shape: Shape,
     /// Shared with readers; the buffer is reused when they are gone.
@@ -334,6 +345,7 @@ struct File {
 }
 
 impl File {
+    #[inline]
     fn refresh(&mut self) -> io::Result<()> {
         if let Some(content) = Arc::get_mut(&mut self.content) {
             return refill(content, &mut self.descriptor, self.shape);
@@ -351,6 +363,7 @@ impl File {
 
 /// Reads a file that was read before. The file behind `descriptor` may be gone, and a new one may be
 /// at its path.
+#[inline]
 fn refill(content: &mut Content, descriptor: &mut OwnedFd, shape: Shape) -> io::Result<()> {
     match content.fill(descriptor, shape) {
         Err(error) if error.kind() != io::ErrorKind::FileTooLarge => {
@@ -583,7 +596,7 @@ mod tests {
         tree.write("proc/stat", "one");
         proc("stat");
         STATE.with_borrow_mut(|state| {
-            for file in state.files.values_mut() {
+            for file in &mut state.files {
                 file.descriptor = file::open(tree.0.path()).unwrap();
             }
         });
@@ -607,11 +620,10 @@ mod tests {
         let key = |name: &str| -> Vec<u8> { tree.path("proc").join(name).into_os_string().into_encoded_bytes() };
         kept(|state| {
             assert_eq!(state.files.len(), FILES_MAX);
-            let sum: usize = state.files.values().map(File::buffer_bytes).sum();
+            let sum: usize = state.files.iter().map(File::buffer_bytes).sum();
             assert_eq!(state.buffers_bytes, sum);
-            assert!(state.files.contains_key(&key("stat")[..]));
-            assert!(!state.files.contains_key(&key("10")[..]));
-            assert!(state.files.contains_key(&key("11")[..]));
+            let has = |name| state.files.iter().any(|file| *file.path == *key(name));
+            assert_eq!(["stat", "10", "11"].map(has), [true, false, true]);
         });
     }
 

@@ -1,12 +1,6 @@
 //! `cpu`: what the CPUs spent their time on, from `/proc/stat`.
 
 use std::collections::VecDeque;
-use std::pin::pin;
-
-use futures::StreamExt;
-use heim::cpu::CpuTime;
-use heim::cpu::os::linux::CpuTimeExt;
-use heim::units::{Time, time::second};
 
 use crate::reading::prelude::*;
 use crate::reading::value::{US_PER_SECOND, clock_ticks_per_second};
@@ -18,6 +12,10 @@ const STEPS: u8 = 20;
 const STEP_NS: i64 = WINDOW_NS / STEPS as i64;
 /// The most samples of a history: those of the window, the one before it and the newest.
 const SAMPLES_MAX: usize = STEPS as usize + 2;
+/// The times of a line, in the order of the kernel's `Documentation/filesystems/proc.rst`. Kernels before 2.6.33 have fewer.
+const TIMES_MAX: usize = 10;
+/// All times but those of guests.
+const TIMES_MIN: usize = 8;
 /// The most CPUs that any kernel is built for; a CPU with a higher number has no `utilization`.
 const CPUS_MAX: usize = 8_192;
 
@@ -58,11 +56,11 @@ record! {
     }
 }
 
-/// Reads `/proc/stat` through heim.
+/// Reads the first lines of `/proc/stat`, without heim. All of them change at every tick, and heim would read the file
+/// twice and make an allocation for each line and a float of each number.
 #[derive(Debug)]
 pub struct CpuSampler {
-    /// The kernel's units of CPU time in a second, `USER_HZ`.
-    units_per_second: f64,
+    /// The kernel's unit of CPU time, `USER_HZ` of which are a second.
     unit_us: i64,
     /// Number of ticks that read `/proc/stat`.
     reads: u64,
@@ -77,72 +75,57 @@ impl Sample for CpuSampler {
         "the kernel counts CPU time in units of 10 ms (USER_HZ); utilization is an average over 100 ms";
 
     fn open(_: &Context) -> CpuSampler {
-        let units_per_second = clock_ticks_per_second();
-        CpuSampler {
-            units_per_second: units_per_second as f64,
-            unit_us: US_PER_SECOND / units_per_second,
-            reads: 0,
-            histories: Vec::new(),
-        }
+        CpuSampler { unit_us: US_PER_SECOND / clock_ticks_per_second(), reads: 0, histories: Vec::new() }
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cpu>) -> Result<(), SampleError> {
         with_proc("stat", |stat| {
-            let mut names = names(stat);
-            if names.next().is_none_or(|name| !name.is_empty()) {
+            if !stat.starts_with(b"cpu ") {
                 return Err(failed("stat", "its first line is not the sum of all CPUs"));
             }
             self.reads += 1;
-            poll(self.read(names, tick, rows))?
+            for (row, line) in lines(stat).map_while(|line| line.strip_prefix(b"cpu")).enumerate() {
+                self.push(row, line, tick, rows);
+            }
+            Ok(())
         })?
     }
 }
 
 impl CpuSampler {
-    /// heim gives the rows of `/proc/stat` in order but without their numbers, so `names` supplies these.
-    async fn read(
-        &mut self,
-        names: impl Iterator<Item = &[u8]>,
-        tick: &Tick,
-        rows: &mut Rows<Cpu>,
-    ) -> Result<(), SampleError> {
-        match heim::cpu::time().await {
-            Ok(time) => self.push(0, "total", &time, tick, rows),
-            Err(error) => rows.outcome.fail("stat", error),
+    /// Pushes the record of a line, which is given without the `cpu` that it starts with. A word that is no number is absent.
+    fn push(&mut self, row: usize, line: &[u8], tick: &Tick, rows: &mut Rows<Cpu>) {
+        let name_end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+        let (name, times) = line.split_at(name_end);
+        let mut us = [ABSENT; TIMES_MAX];
+        let mut known = 0;
+        for (us, units) in us.iter_mut().zip(words(times)) {
+            *us = number(units).map_or(ABSENT, |units| units.saturating_mul(self.unit_us));
+            known += 1;
         }
-        let mut times = pin!(heim::cpu::times().await.map_err(|error| failed("stat", error))?);
-        for (row, name) in (1..).zip(names) {
-            // As heim is not asked for more rows than there are CPUs, it does not parse the long lines after them.
-            match (times.next().await, str::from_utf8(name)) {
-                (Some(Ok(time)), Ok(name)) => self.push(row, name, &time, tick, rows),
-                (Some(Err(error)), _) => rows.outcome.fail("stat", error),
-                (None, _) | (_, Err(_)) => rows.outcome.fail("stat", "a CPU has no times or no number"),
-            }
+        if known < TIMES_MIN {
+            rows.outcome.fail("stat", "a CPU has too few times");
+            return;
         }
-        Ok(())
-    }
-
-    fn push(&mut self, row: usize, name: &str, time: &CpuTime, tick: &Tick, rows: &mut Rows<Cpu>) {
-        let us = |time| self.micros(time);
+        let [user_us, nice_us, system_us, idle_us, iowait_us, irq_us, softirq_us, steal_us, guest_us, guest_nice_us] =
+            us;
         let mut record = Cpu {
-            cpu: rows.labels.resolve(row, name),
-            user_us: us(time.user()),
-            nice_us: us(time.nice()),
-            system_us: us(time.system()),
-            idle_us: us(time.idle()),
-            iowait_us: us(time.io_wait()),
-            irq_us: us(time.irq()),
-            softirq_us: us(time.soft_irq()),
-            steal_us: us(time.steal()),
-            guest_us: time.guest().map_or(ABSENT, us),
-            guest_nice_us: time.guest_nice().map_or(ABSENT, us),
-            ..Cpu::absent(tick.time)
+            time: tick.time,
+            cpu: rows.labels.resolve(row, if row == 0 { b"total" } else { name }),
+            user_us,
+            nice_us,
+            system_us,
+            idle_us,
+            iowait_us,
+            irq_us,
+            softirq_us,
+            steal_us,
+            guest_us,
+            guest_nice_us,
+            utilization: f64::NAN,
         };
-        let slot = if row == 0 {
-            Some(0)
-        } else {
-            number(name.as_bytes()).and_then(|id| usize::try_from(id.checked_add(1)?).ok())
-        };
+        let slot =
+            if row == 0 { Some(0) } else { number(name).and_then(|id| usize::try_from(id.checked_add(1)?).ok()) };
         if let Some(slot) = slot.filter(|slot| *slot <= CPUS_MAX) {
             if self.histories.len() <= slot {
                 self.histories.resize_with(slot + 1, History::default);
@@ -153,24 +136,6 @@ impl CpuSampler {
         }
         rows.push(record);
     }
-
-    /// heim converts the kernel's units to seconds. Rounding back to whole units is exact up to 2^51 units. heim also
-    /// accepts words such as `-1` and `nan`; these become absent.
-    fn micros(&self, time: Time) -> i64 {
-        let units = (time.get::<second>() * self.units_per_second).round();
-        #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
-        let us = |units: f64| (units as i64).saturating_mul(self.unit_us);
-        if units >= 0.0 { us(units) } else { ABSENT }
-    }
-}
-
-/// The text after `cpu` in the first lines of `/proc/stat`: empty in the first line, then the CPUs' numbers.
-fn names(stat: &[u8]) -> impl Iterator<Item = &[u8]> {
-    lines(stat).map_while(|line| {
-        let line = line.strip_prefix(b"cpu")?;
-        let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
-        Some(&line[..end])
-    })
 }
 
 /// The latest samples of one CPU, oldest first. At most one of them is older than the window.
@@ -283,16 +248,6 @@ mod tests {
         probe.write("stat", "cpu  1 2 3 4 5 6 7 8\ncpu0 1 2 3 4 5 6 7 8\n");
         let row = "10000,20000,30000,40000,50000,60000,70000,80000,,,";
         assert_eq!(probe.rows(0), format!("total,{row}\n0,{row}\n"));
-    }
-
-    #[test]
-    fn microseconds_are_exact() {
-        let sampler = CpuSampler { units_per_second: 100.0, unit_us: 10_000, ..CpuSampler::open(&Context::default()) };
-        for units in (0..100_000_u64).chain((1 << 46)..(1 << 46) + 100_000) {
-            // As heim does it.
-            let time = Time::new::<second>(units as f64 / 100.0);
-            assert_eq!(sampler.micros(time), i64::try_from(units).unwrap() * 10_000);
-        }
     }
 
     #[test]

@@ -89,8 +89,8 @@ impl Sample for DiskSampler {
 
     fn open(_: &Context) -> DiskSampler {
         DiskSampler {
-            whole: LineRows::of_proc(FILE),
-            stats: LineRows::of_proc(FILE),
+            whole: LineRows::of_proc(FILE, b""),
+            stats: LineRows::of_proc(FILE, b""),
             own: Vec::new(),
             whole_at_ns: i64::MIN,
             own_from_ns: i64::MIN,
@@ -106,7 +106,7 @@ impl Sample for DiskSampler {
         if own {
             self.own_from_ns = tick.monotonic_ns + OWN_PAUSE_NS;
         }
-        with_proc(FILE, |diskstats| self.whole.compare_all(b"", lines(diskstats)))?;
+        with_proc(FILE, |diskstats| self.whole.compare_all(lines(diskstats)))?;
         push(&mut self.whole, WORDS_BEFORE_NUMBERS, tick, rows);
         self.whole_at_ns = tick.monotonic_ns + WHOLE_INTERVAL_NS;
         self.choose(tick);
@@ -117,7 +117,7 @@ impl Sample for DiskSampler {
 impl DiskSampler {
     /// Compares the devices' own files; `false` if one cannot be read, for example because its device is gone.
     fn compare_own(&mut self) -> bool {
-        self.stats.begin(b"");
+        self.stats.begin();
         let stats = &mut self.stats;
         self.own
             .iter()

@@ -54,11 +54,11 @@ impl Sample for NetworkSampler {
     const RESOLUTION: &'static str = "exact at every read, to the packet";
 
     fn open(_: &Context) -> NetworkSampler {
-        NetworkSampler { lines: LineRows::of_proc(FILE) }
+        NetworkSampler { lines: LineRows::of_proc(FILE, HEADINGS_TEXT) }
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Network>) -> Result<(), SampleError> {
-        with_proc(FILE, |dev| self.lines.compare_all(HEADINGS_TEXT, lines(dev).skip(HEADINGS)))?;
+        with_proc(FILE, |dev| self.lines.compare_all(lines(dev).skip(HEADINGS)))?;
         // heim gives one item a line. The item is an error if the line is not UTF-8, if the name has certain non-ASCII
         // blanks, or if no blank follows the name.
         self.lines.parse(heim::net::io_counters(), &mut rows.outcome, |row, line, counters| {

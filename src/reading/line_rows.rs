@@ -16,6 +16,8 @@ use crate::record::Record;
 #[derive(Debug)]
 pub(crate) struct LineRows<R> {
     file: &'static str,
+    /// What heim gets before the changed lines.
+    headings: &'static [u8],
     rows: Vec<LineRow<R>>,
     /// How many lines were compared at this tick.
     compared: usize,
@@ -44,22 +46,20 @@ pub(crate) enum Parsed<R> {
 
 impl<R: Record> LineRows<R> {
     /// The file `file` below procfs' root, without rows yet.
-    pub(crate) fn of_proc(file: &'static str) -> LineRows<R> {
-        LineRows { file, rows: Vec::new(), compared: 0, text: Substitute::new(file), changed: Vec::new() }
+    pub(crate) fn of_proc(file: &'static str, headings: &'static [u8]) -> LineRows<R> {
+        LineRows { file, headings, rows: Vec::new(), compared: 0, text: Substitute::new(file), changed: Vec::new() }
     }
 
-    /// Compares all lines of a tick. heim gets `headings` before the changed lines.
-    pub(crate) fn compare_all<'a>(&mut self, headings: &[u8], lines: impl Iterator<Item = &'a [u8]>) {
-        self.begin(headings);
+    /// Compares all lines of a tick.
+    pub(crate) fn compare_all<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>) {
+        self.begin();
         lines.for_each(|line| self.compare(b"", line));
     }
 
-    /// Begins to compare a tick's lines one by one. heim gets `headings` before the changed lines.
-    pub(crate) fn begin(&mut self, headings: &[u8]) {
+    /// Begins to compare a tick's lines one by one.
+    pub(crate) fn begin(&mut self) {
         self.compared = 0;
         self.changed.clear();
-        self.text.clear();
-        self.text.push(headings);
     }
 
     /// Compares the next line. If it changed, heim gets `before` and `bytes` as one line, or an empty line if `bytes`
@@ -74,6 +74,10 @@ impl<R: Record> LineRows<R> {
                 known.parsed = Parsed::Failed;
             }
             None => self.rows.push(LineRow { bytes: with_room(bytes), parsed: Parsed::Failed }),
+        }
+        if self.changed.is_empty() {
+            self.text.clear();
+            self.text.push(self.headings);
         }
         self.changed.push(row);
         if !has_long_number(bytes) {
@@ -91,7 +95,7 @@ impl<R: Record> LineRows<R> {
         outcome: &mut Outcome,
         mut record: impl FnMut(usize, &[u8], heim::Result<T>) -> Result<Parsed<R>, String>,
     ) {
-        let LineRows { file, rows, compared, text, changed } = self;
+        let LineRows { file, rows, compared, text, changed, .. } = self;
         rows.truncate(*compared);
         if changed.is_empty() {
             return;

@@ -91,7 +91,7 @@ pub(crate) fn numbers<'a, const N: usize>(mut words: impl Iterator<Item = &'a [u
 
 /// Whether `text` has a number of 17 digits or more. If its longest has 12 to 16 digits, the answer may be either.
 ///
-/// heim multiplies numbers by 512 or 1000, so that long ones exceed 2^64 and wrap or panic; those of 16 digits do not.
+/// heim multiplies numbers by 512, so that long ones exceed 2^64 and wrap or panic; those of 16 digits do not.
 /// Among 17 bytes in a row, at least three whole groups of four lie on the text's grid of four.
 pub(crate) fn has_long_number(text: &[u8]) -> bool {
     const GROUPS: usize = 3;

@@ -87,15 +87,16 @@ impl Ticking {
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         std::mem::replace(&mut self.setup.prepare, Box::new(|| ()))();
         self.take_scheduling();
-        let mut due = monotonic_ns() + self.interval_ns;
+        let mut now = monotonic_ns();
+        let mut due = now + self.interval_ns;
         self.next_report_ns = due + SECOND_NS;
         let mut last = None;
-        while sleep_until(due, stop) {
-            let (tick, late_ns) = self.skip_missed(&mut due);
+        while let Some(woken) = sleep_until(due, now, stop) {
+            let (tick, late_ns) = self.skip_missed(woken, &mut due);
             if let Some(jump) = self.clocks.jump(&tick) {
                 self.tell_jump(&tick, jump);
             }
-            self.take(&tick, late_ns);
+            now = self.take(&tick, late_ns);
             last = Some(tick);
             due += self.interval_ns;
             if tick.monotonic_ns >= self.next_report_ns {
@@ -131,8 +132,8 @@ impl Ticking {
 
     /// Moves `due` to the latest grid point that has passed and counts those before it as missed. Returns the tick and
     /// its lateness: the time from the deadline that the thread slept for until it woke.
-    fn skip_missed(&mut self, due: &mut i64) -> (Tick, i64) {
-        let tick = Tick { time: wall_us(), monotonic_ns: monotonic_ns() };
+    fn skip_missed(&mut self, monotonic_ns: i64, due: &mut i64) -> (Tick, i64) {
+        let tick = Tick { time: wall_us(), monotonic_ns };
         let late_ns = tick.monotonic_ns - *due;
         let missed = late_ns.max(0) / self.interval_ns;
         if missed > 0 {
@@ -161,7 +162,8 @@ impl Ticking {
         self.setup.gaps.publish();
     }
 
-    fn take(&mut self, tick: &Tick, late_ns: i64) {
+    /// Returns when it ended.
+    fn take(&mut self, tick: &Tick, late_ns: i64) -> i64 {
         self.totals.ticks += 1;
         self.second.ticks += 1;
         if self.lateness_us.len() < LATENESS_KEPT_MAX {
@@ -182,6 +184,7 @@ impl Ticking {
         });
         self.totals.read_ns += ended_ns - tick.monotonic_ns;
         self.second.read_ns += ended_ns - tick.monotonic_ns;
+        ended_ns
     }
 
     fn report(&mut self, tick: &Tick) {
@@ -301,16 +304,15 @@ impl Member {
     }
 }
 
-/// Sleeps until `due`; `false` when asked to stop.
-fn sleep_until(due: i64, stop: &AtomicBool) -> bool {
+/// Sleeps from about `now` until `due`, and returns the time then; `None` when asked to stop.
+fn sleep_until(due: i64, mut now: i64, stop: &AtomicBool) -> Option<i64> {
     loop {
         // Relaxed: see `request_stop`.
         if stop.load(Ordering::Relaxed) {
-            return false;
+            return None;
         }
-        let now = monotonic_ns();
         if now >= due {
-            return true;
+            return Some(now);
         }
         let until = due.min(now + STOP_CHECK_NS);
         // After an interrupted sleep the loop checks again.
@@ -318,6 +320,7 @@ fn sleep_until(due: i64, stop: &AtomicBool) -> bool {
             ClockId::Monotonic,
             &Timespec { tv_sec: until / SECOND_NS, tv_nsec: until % SECOND_NS },
         );
+        now = monotonic_ns();
     }
 }
 
