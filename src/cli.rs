@@ -89,7 +89,7 @@ pub enum Command {
 /// Where the configuration of `kymo run` and `kymo check` comes from.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Without -c, defaults apply. Precedence, lowest first: defaults, file, environment,
+Without a file, the defaults apply. Precedence, lowest first: defaults, file, environment,
 flags. An environment variable can set any key:
 KYMO_STORAGE__PATH=/var/lib/kymo sets storage.path.
 config.toml in the sources documents all keys.")]

@@ -67,7 +67,7 @@ enum CollectorAction {
         /// Name of the collector
         name: String,
     },
-    /// Change a running collector; tables that it keeps are recorded without a gap
+    /// Change a running collector; tables that stay in its list have no gap
     #[command(group = ArgGroup::new("change").args(["interval", "metrics", "scheduling"]).required(true).multiple(true))]
     Set {
         /// Name of the collector

@@ -12,13 +12,14 @@ pub const MOUNTS_MAX: usize = 1_000;
 
 record! {
     /// Used and free space of each mounted file system. These have rows: file systems on devices (those that
-    /// `/proc/filesystems` does not call `nodev`), ZFS, FUSE, network file systems (such as NFS), tmpfs except under
-    /// `/run/` and `/var/lib/`, and a container's root. Read-only images such as squashfs, which are always full, have
+    /// `/proc/filesystems` does not call `nodev`), ZFS, FUSE, network file systems (such as NFS), a container's root,
+    /// and tmpfs (except under `/run/` and `/var/lib/`). Read-only images such as squashfs, which are always full, have
     /// none. If several file systems are mounted on one path, the last one has the row. A file system mounted on
     /// several paths has a row for each path. At most 1,000 mounts have rows.
     ///
-    /// Values are NULL if statvfs(3) fails, reports nothing, takes more than 200 ms, or is not called as others hang. They
-    /// are also NULL for automounts (autofs), which asking would keep mounted, and for host mounts that a container lacks.
+    /// Values are NULL if statvfs(3) fails, reports nothing, takes more than 200 ms, or is not called because calls for other
+    /// mounts hang. They are also NULL for automounts (autofs), because a call would keep them mounted, and for host mounts
+    /// that a container lacks.
     pub struct Filesystem("filesystem") {
         labels {
             /// The path of the mount.

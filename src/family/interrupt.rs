@@ -6,17 +6,17 @@ use crate::reading::sums::Sums;
 const FILE: &str = "interrupts";
 
 record! {
-    /// How often each interrupt was served, over all online CPUs. Interrupts that were never served have no rows. A
+    /// How many times each interrupt was served, over all online CPUs. Interrupts that were never served have no rows. A
     /// count falls if a device is removed and its interrupt is given to another.
     pub struct Interrupt("interrupt") {
         labels {
             /// The interrupt's number, or the short name of a CPU's own interrupt, such as `LOC`.
             interrupt => "kymo.interrupt.name",
-            /// Its controller and devices, or the meaning of the short name.
+            /// The interrupt's controller and devices, or the meaning of the short name.
             device => "kymo.interrupt.device",
         }
         values {
-            /// Times that the interrupt was served. The kernel counts in 32 bits for each CPU; kymo corrects for
+            /// How many times the interrupt was served. The kernel counts in 32 bits for each CPU; kymo corrects for
             /// wraps that happen while it runs.
             counter interrupts: i64 [Count("{interrupt}")] => "kymo.interrupt.count" {},
         }

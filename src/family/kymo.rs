@@ -27,8 +27,8 @@ record! {
             counter failed_flushes: i64 [Count("{flush}")] => "kymo.store.flushes.failed" {},
             /// Rows dropped because memory was full and no flush succeeded.
             counter lost_rows: i64 [Count("{row}")] => "kymo.store.rows.lost" {},
-            /// Rows that could not be written to the journal. They are lost only if kymo is killed before the next
-            /// flush.
+            /// Rows that could not be written to the journal. They are lost only if kymo is killed or the host
+            /// crashes before the next flush.
             counter unjournaled_rows: i64 [Count("{row}")] => "kymo.store.rows.unjournaled" {},
             /// Queries started.
             counter queries: i64 [Count("{query}")] => "kymo.queries" {},

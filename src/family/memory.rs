@@ -11,11 +11,11 @@ record! {
     pub struct Memory("memory") {
         labels {}
         values {
-            /// Memory that the kernel manages: the installed memory without what firmware and the kernel's code
+            /// Memory that the kernel manages: the installed memory minus the parts that firmware and the kernel's code
             /// reserve.
             gauge total_bytes: i64 [Bytes] => "system.memory.limit" {},
-            /// The total minus free, buffers and cached: memory held by programs and the kernel, without shared
-            /// memory, with reclaimable slabs. See `available_bytes` for what programs can still get.
+            /// The total minus free, buffers and cached. This is memory held by programs and the kernel. It includes
+            /// reclaimable slabs but not shared memory. See `available_bytes` for what programs can still get.
             gauge used_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "used"},
             /// Memory that nothing uses.
             gauge free_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "free"},

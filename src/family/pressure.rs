@@ -66,8 +66,8 @@ struct Resource {
 impl Sample for PressureSampler {
     type Record = Pressure;
     const INTERVAL_MIN: Duration = Duration::from_millis(100);
-    const RESOLUTION: &'static str = "averages change every 2 s, totals at every read; if kymo read more often than every \
-                                      100 ms, the kernel would miss some stall time of nearly idle CPUs";
+    const RESOLUTION: &'static str = "averages change every 2 s, totals at every read; reads more often than every 100 ms \
+                                      make the kernel miss some stall time of nearly idle CPUs";
 
     fn open(context: &Context) -> PressureSampler {
         let files =

@@ -27,15 +27,15 @@ record! {
     /// process that starts and ends between two ticks has no row.
     ///
     /// `pid` and `start_us` identify a process. For rates of counters, group by them: `SELECT command, pid, start_us,
-    /// rate(read_bytes, time) FROM process GROUP BY command, pid, start_us`. The labels identify a process only while
-    /// it keeps its row.
+    /// rate(read_bytes, time) FROM process GROUP BY command, pid, start_us`. The labels identify a process only as
+    /// long as it is recorded at every tick.
     pub struct Process("process") {
         labels {
-            /// The process name, at most 15 bytes. By default it is the name of the executable file. The name of a
-            /// kernel worker does not include its current work.
+            /// The process name, at most 15 bytes. By default it is the name of the executable file. For a kernel worker it
+            /// is the name without the work that ps(1) shows behind it.
             command => "kymo.process.command",
-            /// A small number that tells processes with the same command apart. A process keeps its number while it
-            /// has a row; later, another process may get it.
+            /// A small number that tells processes with the same command apart. A process keeps its number as long as it
+            /// is recorded at every tick; later, another process may get it.
             slot => "kymo.process.slot",
         }
         values {
@@ -47,22 +47,22 @@ record! {
             counter cpu_user_us: i64 [Micros],
             /// CPU time in the kernel, over all threads, in steps of 10 ms.
             counter cpu_system_us: i64 [Micros],
-            /// CPU time since the previous tick ÷ the time since then; 1 is one CPU fully used. NULL if the process was
-            /// not there at the previous tick.
+            /// CPU time since the previous tick ÷ the time since then; 1 is one CPU fully used. NULL if the process did
+            /// not exist at the previous tick.
             gauge cpu_ratio: f64 [Ratio] => "kymo.process.cpu.utilization" {},
             /// Resident memory, including memory shared with other processes. The kernel's figure may be some pages
             /// behind.
             gauge rss_bytes: i64 [Bytes] => "kymo.process.memory.usage" {},
             /// Number of threads.
             gauge threads: i64 [Count("{thread}")] => "kymo.process.thread.count" {},
-            /// Open files. NULL if kymo may not see them, and before Linux 6.2 if there are more than 4096.
+            /// Open files. NULL if kymo is not allowed to see them. Before Linux 6.2, also NULL if there are more than 4096.
             gauge open_files: i64 [Count("{file}")] => "kymo.process.open_file.count" {},
             /// Page faults without I/O.
             counter minor_faults: i64 [Count("{fault}")],
             /// Page faults with I/O.
             counter major_faults: i64 [Count("{fault}")],
-            /// Bytes read from storage for the process, not from the page cache. NULL if kymo may not see them: it
-            /// needs the same user or `CAP_SYS_PTRACE`.
+            /// Bytes read from storage for the process, not from the page cache. NULL if kymo is not allowed to
+            /// see them: it must run as the process's user or have `CAP_SYS_PTRACE`.
             counter read_bytes: i64 [Bytes],
             /// Bytes written to storage for the process, including those still in the page cache. NULL if
             /// `read_bytes` is NULL.

@@ -6,14 +6,14 @@ use crate::reading::sums::Sums;
 const FILE: &str = "softirqs";
 
 record! {
-    /// How often each kind of softirq ran, over all CPUs. Softirqs are work that interrupt handlers defer.
+    /// How many times each kind of softirq ran, over all CPUs. Softirqs are work that interrupt handlers defer.
     pub struct Softirq("softirq") {
         labels {
             /// The kind of softirq, such as `NET_RX` or `TIMER`.
             r#type => "kymo.softirq.type",
         }
         values {
-            /// Times that it ran. The kernel counts in 32 bits for each CPU; kymo corrects for
+            /// How many times it ran. The kernel counts in 32 bits for each CPU; kymo corrects for
             /// wraps that happen while it runs.
             counter softirqs: i64 [Count("{softirq}")] => "kymo.softirq.count" {},
         }
@@ -29,7 +29,7 @@ pub struct SoftirqSampler {
 impl Sample for SoftirqSampler {
     type Record = Softirq;
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
-    const RESOLUTION: &'static str = "exact at every read; a read takes longer the more possible CPUs there are";
+    const RESOLUTION: &'static str = "exact at every read; a read takes longer on hosts with more CPUs";
     const NEEDED: Option<(&'static str, &'static str)> =
         Some((FILE, "there is no /proc/softirqs: procfs is not mounted, or a container's runtime hides it"));
 

@@ -14,8 +14,8 @@ record! {
     /// to zero after 4294967295.
     pub struct Softnet("softnet") {
         labels {
-            /// The logical CPU's number. On kernels that do not report it, this is the row's number instead, which is
-            /// wrong if an earlier CPU is offline.
+            /// The logical CPU's number. Older kernels do not report it. Then this is the line's number in
+            /// `/proc/net/softnet_stat`, which is wrong if a CPU with a lower number is offline.
             cpu => "cpu.logical_number",
         }
         values {
@@ -23,9 +23,9 @@ record! {
             counter processed: i64 [Count("{packet}")] => "kymo.softnet.packets" {},
             /// Packets dropped because the CPU's queue was full.
             counter dropped: i64 [Count("{packet}")] => "kymo.softnet.dropped" {},
-            /// Times that more packets were waiting than the CPU may take at once (`net.core.netdev_budget`).
+            /// How many times more packets were waiting than the CPU may take at once (`net.core.netdev_budget`).
             counter time_squeezed: i64 [Count("{event}")] => "kymo.softnet.time_squeezed" {},
-            /// Times that another CPU woke this one to take packets (RPS).
+            /// How many times another CPU woke this one to take packets (RPS).
             counter received_rps: i64 [Count("{event}")] => "kymo.softnet.received_rps" {},
             /// Packets dropped because one flow filled too much of the queue. NULL if the kernel lacks the counter.
             counter flow_limited: i64 [Count("{packet}")] => "kymo.softnet.flow_limited" {},

@@ -56,7 +56,7 @@ record! {
             counter listen_drops: i64 [Count("{connection}")] => "kymo.tcp.listen_drops" {},
             /// SYN cookies sent because a queue of half-open connections was full.
             counter tx_syn_cookies: i64 [Count("{segment}")] => "kymo.tcp.syn_cookies" {"network.io.direction" = "transmit"},
-            /// Retransmission timeouts: times that no answer came for too long.
+            /// Retransmission timeouts: how many times an acknowledgement did not come in time.
             counter timeouts: i64 [Count("{timeout}")] => "kymo.tcp.timeouts" {},
             /// SYN and SYN-ACK segments retransmitted; included in `retransmitted_segments`.
             counter retransmitted_syns: i64 [Count("{segment}")] => "kymo.tcp.retransmitted_syns" {},

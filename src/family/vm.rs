@@ -36,9 +36,9 @@ record! {
             counter direct_reclaimed_bytes: i64 [Bytes] => "kymo.vm.reclaimed" {"kymo.reclaim" = "direct"},
             /// Memory that was reclaimed and soon needed again. A high rate means too little memory.
             counter refaulted_bytes: i64 [Bytes] => "kymo.vm.refaulted" {},
-            /// Times that a task had to reclaim memory before its allocation, over all zones.
+            /// How many times a task had to reclaim memory before its allocation, over all zones.
             counter allocation_stalls: i64 [Count("{stall}")] => "kymo.vm.allocation_stalls" {},
-            /// Times that a task had to compact memory before a large allocation.
+            /// How many times a task had to compact memory before a large allocation.
             counter compaction_stalls: i64 [Count("{stall}")] => "kymo.vm.compaction_stalls" {},
             /// Processes killed because the host or their control group was out of memory.
             counter oom_kills: i64 [Count("{process}")] => "kymo.vm.oom_kills" {},
@@ -113,7 +113,7 @@ pub struct VmSampler {
 impl Sample for VmSampler {
     type Record = Vm;
     const INTERVAL_MIN: Duration = Duration::from_millis(10);
-    const RESOLUTION: &'static str = "events are exact at every read; the contents of memory are counted once a second";
+    const RESOLUTION: &'static str = "counters are exact at every read; gauges are updated once a second";
     const NEEDED: Option<(&'static str, &'static str)> =
         Some((FILE, "there is no /proc/vmstat: procfs is not mounted, or a container's runtime hides it"));
 

@@ -21,7 +21,7 @@ record! {
             counter pushed_records: i64 [Count("{record}")] => "kymo.collector.records" {},
             /// Rows dropped because the buffer between the collector and the store was full.
             counter dropped_records: i64 [Count("{record}")] => "kymo.collector.records.dropped" {},
-            /// Times that a table could not be read at a tick.
+            /// How many times a table could not be read at a tick.
             counter failed_reads: i64 [Count("{error}")] => "kymo.collector.read.errors" {},
             /// Time spent reading and parsing.
             counter read_us: i64 [Micros] => "kymo.collector.read.time" {},
@@ -37,7 +37,8 @@ record! {
 }
 
 record! {
-    /// Periods without samples, and why. Also steps of the wall clock, because the column `time` follows it.
+    /// Periods for which samples are missing, because they were not taken or were lost, and why. Steps of the wall clock are
+    /// recorded too, because `time` follows the wall clock.
     pub struct Gap("gap") {
         labels {
             /// The collector that missed the samples, or found the clock step. Empty for `killed`. For `memory full`, `not

@@ -7,9 +7,9 @@ record! {
     /// the group provides it. This affects most values of a group without controllers, and some of the root group.
     ///
     /// In version 1, groups with the same path in several hierarchies are one row. A new group has a row within a
-    /// second; the figures of a controller that is switched on later appear within 10 s. Some programs create new
-    /// groups all the time, with names such as `session-123.scope`. After 65,534 paths since kymo started, new ones are
-    /// recorded as "(too many labels)".
+    /// second; the figures of a controller that is switched on later appear within 10 s. After 65,534 paths since
+    /// kymo started, new ones are recorded as "(too many labels)". Programs that create groups all the time, such as
+    /// `session-123.scope`, can reach this limit.
     pub struct Cgroup("cgroup") {
         labels {
             /// The group's path below the root of its hierarchy; the root is `/`.
@@ -22,7 +22,7 @@ record! {
             counter user_us: i64 [Micros] => "kymo.cgroup.cpu.time" {"cpu.mode" = "user"},
             /// CPU time in the kernel.
             counter system_us: i64 [Micros] => "kymo.cgroup.cpu.time" {"cpu.mode" = "system"},
-            /// Periods of the CPU limit in which a task of the group could run.
+            /// Periods of the CPU limit in which the group had a runnable task.
             counter periods: i64 [Count("{period}")] => "kymo.cgroup.cpu.periods" {},
             /// Periods in which the CPU limit was reached.
             counter throttled_periods: i64 [Count("{period}")] => "kymo.cgroup.cpu.throttled.periods" {},
@@ -32,12 +32,12 @@ record! {
             gauge memory_bytes: i64 [Bytes] => "kymo.cgroup.memory.usage" {},
             /// The memory limit of this group itself, read once a second. NULL if it has none.
             gauge memory_max_bytes: i64 [Bytes] => "kymo.cgroup.memory.limit" {},
-            /// Times that processes were throttled to reclaim memory because use was above `memory.high`. NULL in
+            /// How many times processes were throttled to reclaim memory because use was above `memory.high`. NULL in
             /// version 1.
             counter memory_high_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "high"},
-            /// Times that memory use was about to exceed the limit. In version 1, groups below are not included.
+            /// How many times memory use was about to exceed the limit. In version 1, groups below are not included.
             counter memory_max_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "max"},
-            /// Times that memory use was at the limit and an allocation was about to fail. NULL in version 1.
+            /// How many times memory use was at the limit and an allocation was about to fail. NULL in version 1.
             counter oom_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "oom"},
             /// Processes that the kernel killed because memory was short. In version 1, groups below are not
             /// included.
