@@ -128,7 +128,7 @@ impl Column {
     /// The `time` column that every table starts with.
     pub const TIME: Column = Column {
         name: "time",
-        doc: "Wall clock time when the tick began, or when kymo wrote a row that belongs to no tick. All rows of one tick of a \
+        doc: "Wall clock time when the tick began; in `gap` and `kymo`, when kymo wrote the row. All rows of one tick of a \
               collector have the same time.",
         kind: Kind::Time,
         ty: Type::Timestamp,

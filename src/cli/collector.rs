@@ -26,8 +26,9 @@ Examples:
   kymo collector list
   kymo collector set burst --interval 2ms
   kymo collector set burst --scheduling fifo
-  kymo collector start quick --interval 100ms --metrics sensor,power
-  kymo collector stop quick
+  kymo collector set kernel --metrics memory,vm,tcp,softnet,softirq
+  kymo collector start slower --interval 1s --metrics pressure
+  kymo collector stop slower
 
 Changes last until the daemon stops. The configuration file stays as it is.")]
 pub struct Collector {

@@ -23,8 +23,8 @@ const SENSORS_MAX: usize = 256;
 const MILLIDEGREES_PER_DEGREE: f64 = 1_000.0;
 
 record! {
-    /// The temperature of each sensor; at most 256 sensors. kymo notices new and removed chips within 10 s, and new
-    /// sensors of a known chip within a minute. It notices at once when a sensor disappears.
+    /// The temperature of each sensor; at most 256 sensors. kymo notices new chips within 10 s, and new sensors of a
+    /// known chip within a minute. It notices at once when a sensor disappears.
     pub struct Sensor("sensor") {
         labels {
             /// The driver's name of the chip, such as `coretemp` or `nvme`.

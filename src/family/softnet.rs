@@ -23,7 +23,7 @@ record! {
             counter processed: i64 [Count("{packet}")] => "kymo.softnet.packets" {},
             /// Packets dropped because the CPU's queue was full.
             counter dropped: i64 [Count("{packet}")] => "kymo.softnet.dropped" {},
-            /// How many times more packets were waiting than the CPU may take at once (`net.core.netdev_budget`).
+            /// How many times the CPU reached its limit with packets still waiting (`net.core.netdev_budget`).
             counter time_squeezed: i64 [Count("{event}")] => "kymo.softnet.time_squeezed" {},
             /// How many times another CPU woke this one to take packets (RPS).
             counter received_rps: i64 [Count("{event}")] => "kymo.softnet.received_rps" {},
