@@ -8,6 +8,8 @@ mod course;
 mod error;
 pub mod function;
 pub mod guard;
+mod ignored;
+mod refusal;
 mod session;
 mod stream;
 mod table;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use datafusion::common::DataFusionError;
 
-use super::guard::GuardError;
+use super::refusal::GuardError;
 use crate::family::{FAMILIES, Family};
 use crate::words::unknown;
 

@@ -3,7 +3,7 @@
 //! Parsers and planners recurse into a statement. So tokens are counted before the statement is parsed, and its tables
 //! are counted before it is planned.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -15,63 +15,13 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-/// Depth of nested parentheses, brackets and `CASE`.
-const NESTING_MAX: usize = 50;
-/// Operators in a statement: a chain of operators nests as deep as it is long.
-const OPERATORS_MAX: usize = 1_000;
-/// Tables that a statement reads, counting each use, after `WITH` names are replaced.
-const TABLES_MAX: usize = 100;
+use super::ignored;
+use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
+
 /// Depth of the parser's recursion. One level of [`NESTING_MAX`] takes several calls.
 const PARSER_RECURSION_MAX: usize = 6 * NESTING_MAX;
 /// Functions whose result can be arbitrarily large, even over small tables.
 const REFUSED_FUNCTIONS: &[&str] = &["lpad", "repeat", "rpad"];
-
-/// Why a statement is not planned.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GuardError {
-    /// The statement is too long.
-    #[error(
-        "the statement is {bytes} bytes long; the limit is {bytes_max} (setting `query.sql_bytes_max`): shorten the \
-         statement or raise the limit"
-    )]
-    TooLong {
-        /// Its length.
-        bytes: usize,
-        /// The limit.
-        bytes_max: usize,
-    },
-    /// The statement is not SQL.
-    #[error("not valid SQL: {0}")]
-    Syntax(String),
-    /// The text holds no statement.
-    #[error("the statement is empty; send one query, such as SELECT count(*) FROM cpu")]
-    Empty,
-    /// The text holds more than one statement.
-    #[error("{0} statements in one query; send them one by one")]
-    Several(usize),
-    /// The statement nests too deep.
-    #[error("the statement nests more than {NESTING_MAX} levels deep; use WITH to name its inner parts")]
-    TooDeep,
-    /// The statement has too many operators.
-    #[error(
-        "the statement has {0} operators; at most {OPERATORS_MAX} are allowed: use IN (…) or BETWEEN for long lists"
-    )]
-    TooManyOperators(usize),
-    /// The statement reads too many tables.
-    #[error("the statement reads {0} tables, counting each use; at most {TABLES_MAX} are allowed")]
-    TooManyTables(usize),
-    /// The statement is not a query.
-    #[error("{0} is refused: kymo only runs queries (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE)")]
-    NoQuery(String),
-    /// The query does more than read the tables.
-    #[error("{what} is refused: {instead}")]
-    Refused {
-        /// The refused part.
-        what: String,
-        /// Why, and what to do instead.
-        instead: &'static str,
-    },
-}
 
 /// Parses `sql`, which must be one query within the limits.
 ///
@@ -83,6 +33,11 @@ pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError
     }
     count_tokens(sql)?;
     let mut statement = parse(sql)?;
+    if let Statement::Statement(inner) = &statement
+        && let ControlFlow::Break(error) = ignored::in_statement(inner)
+    {
+        return Err(error);
+    }
     if let Statement::Statement(inner) = &statement
         && let SqlStatement::ExplainTable { table_name, .. } = &**inner
     {
@@ -175,7 +130,7 @@ fn is_operand(token: &Token) -> bool {
 }
 
 /// The statement of SQL, which may stand in an EXPLAIN.
-fn sql_of(statement: &Statement) -> Option<&SqlStatement> {
+pub(super) fn sql_of(statement: &Statement) -> Option<&SqlStatement> {
     match statement {
         Statement::Statement(inner) => Some(inner),
         Statement::Explain(explain) => sql_of(&explain.statement),
@@ -232,6 +187,8 @@ struct Tables {
     named: HashMap<*const Query, String>,
     /// How many tables each such name reads.
     cost: HashMap<String, usize>,
+    /// Where a named window has an effect, by the expression's address.
+    windows: HashSet<*const Expr>,
 }
 
 impl Visitor for Tables {
@@ -242,6 +199,7 @@ impl Visitor for Tables {
             self.named.insert(&raw const *named.query, named.alias.name.value.to_lowercase());
         }
         self.outer.push(std::mem::take(&mut self.read));
+        ignored::in_query(query)?;
         check_body(&query.body)
     }
 
@@ -268,19 +226,20 @@ impl Visitor for Tables {
         if select.into.is_some() {
             return refuse("SELECT INTO", "kymo's tables are read-only; save the result with the client");
         }
-        ControlFlow::Continue(())
+        ignored::in_select(select, &mut self.windows)
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<GuardError> {
         let name = match factor {
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => name.to_string(),
             TableFactor::TableFunction { .. } => "TABLE(…)".into(),
-            _ => return ControlFlow::Continue(()),
+            _ => return ignored::in_table(factor),
         };
         refuse(&format!("the table function {name}"), "FROM takes only kymo's tables and subqueries")
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<GuardError> {
+        ignored::in_expression(expr, &self.windows)?;
         if let Expr::Function(function) = expr {
             let name = function.name.0.last().map(|part| part.to_string().trim_matches('"').to_lowercase());
             if let Some(name) = name.filter(|name| REFUSED_FUNCTIONS.contains(&name.as_str())) {
@@ -313,10 +272,6 @@ fn check_body(body: &SetExpr) -> ControlFlow<GuardError> {
         // Inner queries are visited separately.
         SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) | SetExpr::Table(_) => ControlFlow::Continue(()),
     }
-}
-
-fn refuse(what: &str, instead: &'static str) -> ControlFlow<GuardError> {
-    ControlFlow::Break(GuardError::Refused { what: what.into(), instead })
 }
 
 #[cfg(test)]

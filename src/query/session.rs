@@ -1,5 +1,6 @@
 //! What the planner knows in one query: the tables of one view, kymo's functions, and a memory limit.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::temporal_conversions::timestamp_us_to_datetime;
@@ -26,6 +27,8 @@ use crate::store::View;
 
 use super::error::QueryError;
 use super::function;
+use super::guard;
+use super::ignored;
 use super::table::SqlTable;
 
 /// The only catalog.
@@ -64,6 +67,8 @@ impl Sessions {
         options.execution.sort_spill_reservation_bytes = 0;
         options.execution.parquet.metadata_size_hint = Some(FOOTER_BYTES_HINT);
         options.sql_parser.map_string_types_to_utf8view = false;
+        // SQL lets an inner ORDER BY go, and people expect that a LIMIT around it keeps to it.
+        options.sql_parser.enable_subquery_sort_elimination = false;
 
         let runtime = RuntimeEnvBuilder::new()
             .with_metadata_cache_limit(FOOTER_CACHE_BYTES_MAX)
@@ -136,6 +141,7 @@ impl Session {
     /// The optimized plan of a statement that passed the guard.
     pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
         self.check_tables(&statement)?;
+        self.check_functions(&statement)?;
         let plan = self.state.statement_to_plan(statement).await.map_err(QueryError::invalid)?;
         // The guard checks the statement, this checks the plan.
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -147,6 +153,16 @@ impl Session {
     pub(super) async fn execute(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
         let physical = self.state.query_planner().create_physical_plan(plan, &self.state).await?;
         execute_stream(physical, Arc::clone(&self.context))
+    }
+
+    /// Checks the functions here, because the guard does not know which of them are aggregates.
+    fn check_functions(&self, statement: &Statement) -> Result<(), QueryError> {
+        let scalars = self.state.scalar_functions();
+        let inner = guard::sql_of(statement);
+        match inner.map(|inner| ignored::in_scalars(inner, |name| scalars.contains_key(name))) {
+            Some(ControlFlow::Break(error)) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Checks the tables here, because the planner's own error does not name the existing ones.
