@@ -10,8 +10,8 @@ use datafusion::sql::sqlparser::ast::{
     CharacterLength, Cte, DataType, DescribeAlias, DuplicateTreatment, ExactNumberInfo, Expr, ExprWithAliasAndOrderBy,
     Function, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, GroupByExpr, Interval, Join,
     JoinConstraint, JoinOperator, NamedWindowExpr, PipeOperator, Query, Select, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, ShowStatementFilter, Statement, TableAlias, TableFactor, WindowFrame, WindowFrameBound, WindowSpec,
-    WindowType, visit_expressions,
+    SetQuantifier, ShowStatementFilter, Statement, TableAlias, TableFactor, WindowFrame, WindowFrameBound,
+    WindowFrameUnits, WindowSpec, WindowType, visit_expressions,
 };
 
 use super::refusal::{GuardError, refuse};
@@ -22,6 +22,10 @@ const LEAVE_OUT: &str = "it has no effect here; leave it out";
 
 /// The most rows or groups of a window frame's bound. The planner adds a bound to a row's number, which must not overflow.
 const FRAME_MAX: u64 = u32::MAX as u64;
+/// The greatest bound of a RANGE, which is added to values of a column.
+const FRAME_VALUE_MAX: u64 = 1 << 62;
+/// A cast to a text of this length or more is taken: tools write them, and few texts are longer.
+const TEXT_LENGTH_TAKEN: u64 = 255;
 
 /// Aggregates that take every row even if they are told DISTINCT.
 const NO_DISTINCT: &[&str] = &[
@@ -244,7 +248,7 @@ pub(super) fn in_expression(expr: &Expr, windows: &HashSet<*const Expr>) -> Chec
             }
             in_function(function)
         }
-        Expr::Trim { trim_characters: Some(_), .. } => {
+        Expr::Trim { trim_characters: Some(characters), .. } if characters.len() > 1 => {
             refuse("TRIM with a list of characters", "use btrim, ltrim or rtrim")
         }
         Expr::Cast { data_type, .. } => in_type(data_type),
@@ -273,7 +277,9 @@ fn in_function(function: &Function) -> Checked {
             }
             ControlFlow::Continue(())
         }
-        FunctionArguments::Subquery(_) => refuse(&format!("{name}(SELECT …)"), "write {name}((SELECT …))"),
+        FunctionArguments::Subquery(_) => {
+            refuse(&format!("{name}(SELECT …)"), "put the subquery in parentheses of its own")
+        }
         FunctionArguments::None => ControlFlow::Continue(()),
     }
 }
@@ -282,13 +288,13 @@ fn in_window(window: &WindowSpec) -> Checked {
     if let Some(name) = &window.window_name {
         refuse(&format!("OVER ({name} …)"), "write the window out, or use OVER with the name alone")?;
     }
-    let Some(WindowFrame { start_bound, end_bound, .. }) = &window.window_frame else {
+    let Some(WindowFrame { units, start_bound, end_bound }) = &window.window_frame else {
         return ControlFlow::Continue(());
     };
-    [Some(start_bound), end_bound.as_ref()].into_iter().flatten().try_for_each(in_bound)
+    [Some(start_bound), end_bound.as_ref()].into_iter().flatten().try_for_each(|bound| in_bound(*units, bound))
 }
 
-fn in_bound(bound: &WindowFrameBound) -> Checked {
+fn in_bound(units: WindowFrameUnits, bound: &WindowFrameBound) -> Checked {
     let (WindowFrameBound::Preceding(Some(distance)) | WindowFrameBound::Following(Some(distance))) = bound else {
         return ControlFlow::Continue(());
     };
@@ -307,19 +313,25 @@ fn in_bound(bound: &WindowFrameBound) -> Checked {
     if number.starts_with('-') || number.eq_ignore_ascii_case("nan") {
         return refuse(&format!("the frame bound {text}"), "a bound is 0 or more, with PRECEDING or FOLLOWING");
     }
+    // The bound of a RANGE is a value of the column, such as a number of bytes.
+    let most = if units == WindowFrameUnits::Range { FRAME_VALUE_MAX } else { FRAME_MAX };
     let is_large =
-        number.bytes().all(|byte| byte.is_ascii_digit()) && number.parse::<u64>().map_or(true, |rows| rows > FRAME_MAX);
+        number.bytes().all(|byte| byte.is_ascii_digit()) && number.parse::<u64>().map_or(true, |bound| bound > most);
     if is_large && !number.is_empty() {
-        return refuse(&format!("the frame bound {text}"), "a bound is 4294967295 at most; use UNBOUNDED");
+        return refuse(&format!("the frame bound {text}"), "it is too large; use UNBOUNDED");
     }
     ControlFlow::Continue(())
 }
 
 fn in_type(data_type: &DataType) -> Checked {
     match data_type {
-        DataType::Varchar(Some(CharacterLength::IntegerLength { .. }))
-        | DataType::Char(Some(_))
-        | DataType::String(Some(_)) => refuse(&format!("the length in {data_type}"), "use left(text, length)"),
+        DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::Char(Some(CharacterLength::IntegerLength { length, .. }))
+        | DataType::String(Some(length))
+            if *length < TEXT_LENGTH_TAKEN =>
+        {
+            refuse(&format!("the length in {data_type}"), "use left(text, length)")
+        }
         DataType::Float(ExactNumberInfo::Precision(_) | ExactNumberInfo::PrecisionAndScale(..)) => {
             refuse(&format!("the precision in {data_type}"), "use REAL or DOUBLE")
         }
@@ -464,6 +476,9 @@ mod tests {
             "WITH t(x) AS (SELECT 1) SELECT CAST(x AS VARCHAR) FROM t",
             "SELECT TRIM(BOTH 'x' FROM cpu) FROM cpu",
             "SELECT * FROM cpu NATURAL JOIN cpu AS b",
+            "SELECT sum(user_us) OVER (ORDER BY user_us RANGE BETWEEN 5000000000 PRECEDING AND CURRENT ROW) FROM cpu",
+            "SELECT TRIM(cpu, '0') FROM cpu",
+            "SELECT CAST(cpu AS VARCHAR(255)) FROM cpu",
             "SHOW FUNCTIONS LIKE 'a%'",
             "SHOW datafusion.execution.time_zone",
             "DESCRIBE cpu",
