@@ -80,13 +80,12 @@ impl Sample for CpuSampler {
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cpu>) -> Result<(), SampleError> {
         with_proc("stat", |stat| {
-            if !stat.starts_with(b"cpu ") {
+            let mut cpus = lines(stat).map_while(|line| line.strip_prefix(b"cpu")).enumerate().peekable();
+            if cpus.peek().is_none_or(|(_, total)| !total.starts_with(b" ")) {
                 return Err(failed("stat", "its first line is not the sum of all CPUs"));
             }
             self.reads += 1;
-            for (row, line) in lines(stat).map_while(|line| line.strip_prefix(b"cpu")).enumerate() {
-                self.push(row, line, tick, rows);
-            }
+            cpus.for_each(|(row, line)| self.push(row, line, tick, rows));
             Ok(())
         })?
     }
@@ -315,7 +314,7 @@ mod tests {
     #[test]
     fn what_is_no_stat_is_an_error() {
         let mut probe = Probe::empty::<CpuSampler>();
-        for text in ["", "intr 1\n", "cpu0 1 2 3 4 5 6 7 8 9 10\n"] {
+        for text in ["", "intr 1\n", "cpu0 1 2 3 4 5 6 7 8 9 10\n", "cpu  1 2 3 4 5 6 7 8 9 10"] {
             probe.write("stat", text);
             let (rows, outcome) = probe.tick(0);
             assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("", "stat"), "{text:?}");
