@@ -12,6 +12,7 @@
 //! ARCHITECTURE.md says what imports what, and why.
 
 pub mod record;
+pub mod scheduling;
 pub mod words;
 
 pub mod ring;

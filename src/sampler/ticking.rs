@@ -18,6 +18,7 @@ use super::{
 };
 use crate::record::label::Label;
 use crate::record::{ABSENT, Record};
+use crate::scheduling::take_short_turns;
 
 /// A stop request is noticed within this time, even if the interval is longer.
 const STOP_CHECK_NS: i64 = 100_000_000;
@@ -111,6 +112,8 @@ impl Ticking {
 
     fn take_scheduling(&mut self) {
         if self.setup.scheduling != Scheduling::Fifo {
+            // A refusal is no error: this, too, only improves punctuality.
+            let _ = take_short_turns();
             return;
         }
         // The lowest real-time priority is above all ordinary threads and below other real-time threads.
