@@ -45,6 +45,8 @@ fn niceness() -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use thread_priority::{ThreadPriority, set_thread_priority_and_policy, thread_native_id};
+
     use super::*;
 
     /// The niceness and the policy of the calling thread (proc(5), `/proc/pid/stat`).
@@ -58,10 +60,41 @@ mod tests {
         std::thread::spawn(work).join().unwrap()
     }
 
+    /// The length of a turn, where the kernel shows it (CONFIG_SCHED_DEBUG).
+    fn turn() -> Option<Duration> {
+        let shown = std::fs::read_to_string("/proc/thread-self/sched").ok()?;
+        let turn = shown.lines().find(|line| line.starts_with("se.slice"))?.rsplit(':').next()?;
+        turn.trim().parse().ok().map(Duration::from_nanos)
+    }
+
     #[test]
     fn a_thread_with_short_turns_keeps_its_niceness() {
         let (nice, policy) = own();
-        let shorter = on_a_thread(|| take_short_turns().map(|()| own()));
-        assert_eq!(shorter.unwrap(), (nice, policy));
+        let (outcome, after, turn) = on_a_thread(|| (take_short_turns(), own(), turn()));
+        outcome.unwrap();
+        assert_eq!(after, (nice, policy));
+        // Older kernels show other fields, or ignore the request.
+        println!("turns of {turn:?}");
+        assert!(turn.is_none_or(|turn| turn == SHORT_TURN || !has_short_turns()), "{turn:?}");
+    }
+
+    /// Linux 6.12 or newer.
+    fn has_short_turns() -> bool {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(6), Some(12))
+    }
+
+    #[test]
+    fn another_policy_stays() {
+        let after = on_a_thread(|| {
+            let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
+            set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, batch).unwrap();
+            let before = own();
+            take_short_turns().unwrap();
+            (before, own())
+        });
+        assert_eq!(after.0, after.1);
+        assert_eq!(after.0.1, libc::SCHED_BATCH);
     }
 }
