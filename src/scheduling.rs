@@ -60,7 +60,7 @@ mod tests {
         std::thread::spawn(work).join().unwrap()
     }
 
-    /// The length of a turn, where the kernel shows it (CONFIG_SCHED_DEBUG).
+    /// The length of a turn, where the kernel shows it (`CONFIG_SCHED_DEBUG`).
     fn turn() -> Option<Duration> {
         let shown = std::fs::read_to_string("/proc/thread-self/sched").ok()?;
         let turn = shown.lines().find(|line| line.starts_with("se.slice"))?.rsplit(':').next()?;
