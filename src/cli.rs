@@ -84,6 +84,9 @@ pub enum Command {
     Flush(flush::Flush),
     /// Check all files of a data folder
     Verify(verify::Verify),
+    /// Run queries for the `kymo run` that started this process
+    #[command(hide = true)]
+    QueryWorker,
 }
 
 /// Where the configuration of `kymo run` and `kymo check` comes from.

@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use crate::alert::notify::Deliverer;
 use crate::config::Settings;
 use crate::export;
+use crate::scheduling::cpus::Cpus;
 use crate::serve::{self, Server};
 use crate::store::{Appender, Opened, Store};
 use crate::words::list;
@@ -33,10 +34,12 @@ use crate::words::list;
 use parts::Parts;
 use threads::{Threads, spawn};
 
-/// Threads for serving, notifying and exporting. Queries have their own.
+/// Threads for serving, notifying and exporting. Queries run in processes of their own.
 const IO_THREADS: usize = 2;
 /// After a signal the process ends within this time in any case.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How likely the kernel is to kill the recorder where memory is short, from -1000 (never) to 1000.
+const OOM_SCORE_ADJ: i32 = -500;
 /// How long the last notifications may take.
 const NOTIFY_GRACE: Duration = Duration::from_secs(5);
 /// How long the last exports may take.
@@ -51,12 +54,16 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let mut telemetry = export::init_logging(&settings.log_filter, &settings.tracing)?;
     log_left_out(&settings);
     let (store, appender, opened) = open(&settings)?;
-    let mut parts = Parts::build(settings, store, appender, opened::tell(&opened), &mut telemetry)?;
-    let runtime = start_runtime()?;
+    protect_from_oom();
+    let cpus = Arc::new(Cpus::of_process());
+    let found = opened::tell(&opened);
+    let mut parts = Parts::build(settings, store, appender, Arc::clone(&cpus), found, &mut telemetry)?;
+    let runtime = start_runtime(&cpus)?;
     // From here on a signal ends the daemon in order, and no longer at once.
     let signals = Signals::of(&runtime)?;
     parts.drain.append_gaps(&opened.recovery);
     let local = parts.server.local_addr();
+    runtime.spawn(parts.workers.keep());
     let recorder = Arc::clone(&parts.daemon.collectors);
     let (drain_interval, flush_interval) = (parts.drain_interval, parts.flush_interval);
     let threads = Threads::start(parts.daemon, parts.drain, parts.requests, drain_interval, flush_interval)?;
@@ -104,8 +111,20 @@ fn open(settings: &Settings) -> anyhow::Result<(Arc<Store>, Appender, Opened)> {
     Ok((store, appender, opened))
 }
 
-fn start_runtime() -> anyhow::Result<Runtime> {
+/// Where memory is short, the kernel kills other programs first. Only a privileged process may ask for this. If somebody has asked
+/// for more protection already, that stays.
+fn protect_from_oom() {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let own = std::fs::read_to_string(FILE).ok().and_then(|own| own.trim().parse::<i32>().ok());
+    if own.is_none_or(|own| own > OOM_SCORE_ADJ) {
+        let _ = std::fs::write(FILE, OOM_SCORE_ADJ.to_string());
+    }
+}
+
+fn start_runtime(cpus: &Arc<Cpus>) -> anyhow::Result<Runtime> {
+    let (at_start, at_stop) = (Arc::clone(cpus), Arc::clone(cpus));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.on_thread_start(move || at_start.begin_to_serve()).on_thread_stop(move || at_stop.end_serving());
     runtime.worker_threads(IO_THREADS).thread_name("kymo-io").enable_all().build().context("start the I/O threads")
 }
 

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kymo::cli::{self, Arguments, Command};
-use kymo::{config, daemon};
+use kymo::{config, daemon, query};
 
-/// jemalloc returns what queries freed to the system, on a thread of its own; glibc's allocator keeps most of it.
+/// jemalloc returns what flushes and results freed to the system, on a thread of its own; glibc's allocator keeps most of it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Alert(alert) => cli::alert::run(&alert),
         Command::Flush(flush) => cli::flush::run(&flush),
         Command::Verify(verify) => cli::verify::run(&verify),
+        Command::QueryWorker => query::worker::run(),
     };
     cli::exit(outcome)
 }

@@ -1,8 +1,8 @@
 //! SQL over memory and files, with a limit on everything that a query uses.
 //!
 //! An [`Engine`] plans each statement over one [`View`]. All tables of a query are therefore of one moment, and the query
-//! sees each row once. Queries run on their own threads at low priority and pass batches through a short queue, so
-//! neither a slow query nor a slow reader delays recording.
+//! sees each row once. Queries run on their own threads and pass batches through a short queue. The daemon has them run
+//! in other processes, its [`Workers`](workers::Workers), so neither a slow query nor a slow reader delays recording.
 
 mod course;
 mod error;
@@ -10,15 +10,21 @@ pub mod function;
 pub mod guard;
 mod ignored;
 mod refusal;
+pub mod room;
+mod rows;
 mod session;
+mod spill;
+pub mod statements;
 mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
 mod wire;
+pub mod worker;
+pub mod workers;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -31,31 +37,35 @@ use tokio::task::JoinSet;
 use crate::sampler;
 use crate::store::View;
 use error::WAIT_MAX;
+use rows::RowSource;
 use session::{Session, Sessions};
+use spill::SpillSettings;
 
-pub use error::QueryError;
+pub use error::{ErrorKind, QueryError};
 pub use session::{CATALOG, SCHEMA};
 pub use stream::QueryStream;
 pub use wire::wire_schema;
 
-/// Gives a query its view: the newest one of the store, or one read from disk. It is called on a query thread. A source
-/// that waits must do so in `tokio::task::block_in_place`, or it holds up other queries.
+/// Gives a query its view: the newest one of the store, or one read from disk. [`Workers`](workers::Workers) call it on a thread
+/// that may wait.
 pub type ViewSource = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
 
-/// Query threads, on a host with many CPUs: recording comes first.
+/// Query threads, on a host with many CPUs.
 const THREADS_MAX: usize = 4;
 /// On a single thread, a query that computes without a pause would also delay its own time limit.
 const THREADS_MIN: usize = 2;
-/// Added to the niceness of the query threads.
-const NICENESS: i32 = 10;
+/// A thread that has started stays: where a query has taken all memory, no other can start.
+const KEPT_ALIVE: Duration = Duration::from_secs(1 << 32);
 /// Stack of a query thread. Only the used part takes memory.
 const STACK_BYTES: usize = 8 << 20;
 
 /// Limits of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuerySettings {
-    /// Memory of one query for sorting, grouping and joining. Nothing spills to disk.
+    /// Memory of one query. Its process may take some more, for planning and for its threads.
     pub memory_bytes_max: usize,
+    /// Disk of one query, for sorts and joins that need more memory than that; 0 for none.
+    pub spill_bytes_max: u64,
     /// Wall time from the start of planning to the last row read.
     pub time_max: Duration,
     /// Rows in one result.
@@ -64,16 +74,20 @@ pub struct QuerySettings {
     pub concurrent_max: usize,
     /// Length of a statement.
     pub sql_bytes_max: usize,
+    /// Size of a message of a result. Only a result with very long values reaches it.
+    pub message_bytes_max: usize,
 }
 
 impl Default for QuerySettings {
     fn default() -> QuerySettings {
         QuerySettings {
             memory_bytes_max: 256 << 20,
+            spill_bytes_max: 1 << 30,
             time_max: Duration::from_secs(60),
             rows_max: None,
             concurrent_max: 4,
             sql_bytes_max: 256 << 10,
+            message_bytes_max: 16 << 20,
         }
     }
 }
@@ -118,21 +132,30 @@ impl Engine {
     /// When the threads cannot be started.
     pub fn new(views: ViewSource, settings: QuerySettings) -> Result<Engine, QueryError> {
         let cpus = std::thread::available_parallelism().map_or(THREADS_MIN, usize::from);
+        Engine::spilling(views, settings, None, cpus)
+    }
+
+    /// An engine whose queries may spill to files, on a host with so many CPUs.
+    fn spilling(
+        views: ViewSource,
+        settings: QuerySettings,
+        spill: Option<SpillSettings>,
+        cpus: usize,
+    ) -> Result<Engine, QueryError> {
         let count = cpus.clamp(THREADS_MIN, THREADS_MAX);
-        // Absolute, because a thread starts with the niceness of the thread that starts it.
-        let niceness = rustix::process::getpriority_process(None).unwrap_or(0) + NICENESS;
         let runtime = Builder::new_multi_thread()
             .worker_threads(count)
             // Files are read on these; more would only wait for the same disk.
             .max_blocking_threads(2 * count)
+            .thread_keep_alive(KEPT_ALIVE)
             .thread_name("kymo-query")
             .thread_stack_size(STACK_BYTES)
-            .on_thread_start(move || set_niceness(niceness))
             .enable_time()
             .build()
             .map_err(|error| QueryError::Start(error.to_string()))?;
-        let sessions = Sessions::new(count, settings.memory_bytes_max)
+        let sessions = Sessions::new(count, settings.memory_bytes_max, spill)
             .map_err(|error| QueryError::Start(error.strip_backtrace()))?;
+        start_all(&runtime, 2 * count);
         let inner = Inner {
             views,
             settings,
@@ -143,6 +166,10 @@ impl Engine {
             runtime: Some(runtime),
         };
         Ok(Engine { inner: Arc::new(inner) })
+    }
+
+    fn settings(&self) -> QuerySettings {
+        self.inner.settings
     }
 
     /// Number of queries that began to run, failed ones included.
@@ -177,11 +204,28 @@ impl Engine {
     /// # Errors
     /// When the statement is refused or not valid, or reaches a limit before its first row.
     pub async fn execute(&self, sql: &str) -> Result<QueryStream, QueryError> {
+        self.begin(sql, None).await
+    }
+
+    /// Runs a statement over the rows that `rows` gives.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    async fn execute_over(&self, sql: &str, rows: Arc<dyn RowSource>) -> Result<QueryStream, QueryError> {
+        self.begin(sql, Some(rows)).await
+    }
+
+    /// Tasks of queries that have not ended.
+    fn tasks(&self) -> usize {
+        self.inner.handle.metrics().num_alive_tasks()
+    }
+
+    async fn begin(&self, sql: &str, rows: Option<Arc<dyn RowSource>>) -> Result<QueryStream, QueryError> {
         let (schema, told) = oneshot::channel();
         let (batches, received) = mpsc::channel(stream::BATCHES_AHEAD_MAX);
         let job = self.job(sql).await?;
         self.inner.begun.fetch_add(1, Ordering::Relaxed);
-        let mut task = self.spawn(run(job, schema, batches));
+        let mut task = self.spawn(run(job, rows, schema, batches));
         let schema = first(told, &mut task).await?;
         Ok(QueryStream { schema, batches: received, task, done: false })
     }
@@ -211,9 +255,9 @@ impl Engine {
         watcher.spawn_on(
             async move {
                 // A separate task, so that the clock runs while the query computes.
-                let mut worker = JoinSet::new();
-                worker.spawn(work);
-                match tokio::time::timeout(time_max, worker.join_next()).await {
+                let mut running = JoinSet::new();
+                running.spawn(work);
+                match tokio::time::timeout(time_max, running.join_next()).await {
                     Ok(ended) => stream::outcome(ended),
                     Err(_) => Err(QueryError::Time(time_max)),
                 }
@@ -250,34 +294,32 @@ struct Job {
 }
 
 impl Job {
-    fn session(&self, view: Arc<View>) -> Result<Session, QueryError> {
-        self.sessions.take(view, sampler::wall_us()).map_err(|error| self.failed(&error))
-    }
-
-    fn failed(&self, error: &DataFusionError) -> QueryError {
-        QueryError::failed(error, self.settings.memory_bytes_max)
+    fn session(&self, rows: Arc<dyn RowSource>) -> Result<Session, QueryError> {
+        let failed = |error: DataFusionError| QueryError::failed(&error, self.settings.memory_bytes_max);
+        self.sessions.take(rows, sampler::wall_us()).map_err(failed)
     }
 }
 
 async fn run(
     job: Job,
+    rows: Option<Arc<dyn RowSource>>,
     told: oneshot::Sender<SchemaRef>,
     batches: mpsc::Sender<arrow::array::RecordBatch>,
 ) -> Result<(), QueryError> {
     let statement = guard::check(&job.sql, job.settings.sql_bytes_max)?;
     // Held to the end: the files in it are not deleted before.
-    let view = (job.views)();
-    let session = job.session(view)?;
+    let rows = rows.unwrap_or_else(|| (job.views)());
+    let session = job.session(rows)?;
     let plan = session.plan(statement).await?;
     let schema = wire_schema(plan.schema().as_arrow());
-    let mut rows = session.execute(&plan).await.map_err(|error| job.failed(&error))?;
+    let mut rows = session.execute(&plan).await.map_err(|error| session.failed(&error))?;
     let mut rows_left = job.settings.rows_max;
     // This fails if the reader has gone.
     if told.send(Arc::clone(&schema)).is_err() {
         return Ok(());
     }
     while let Some(batch) = rows.next().await {
-        let batch = batch.map_err(|error| job.failed(&error))?;
+        let batch = batch.map_err(|error| session.failed(&error))?;
         if batch.num_rows() == 0 {
             continue;
         }
@@ -297,8 +339,12 @@ async fn run(
     Ok(())
 }
 
-/// Sets the niceness of the calling thread. If the system refuses, queries run at ordinary priority.
-fn set_niceness(niceness: i32) {
-    // On Linux, setting the priority of "this process" sets that of the calling thread alone.
-    let _ = rustix::process::setpriority_process(None, niceness);
+/// Starts all threads that read files. They would start when the first query needs them, which may have taken all memory then.
+fn start_all(runtime: &Runtime, count: usize) {
+    let all = Arc::new(Barrier::new(count + 1));
+    for _ in 0..count {
+        let all = Arc::clone(&all);
+        runtime.spawn_blocking(move || all.wait());
+    }
+    all.wait();
 }

@@ -10,12 +10,14 @@ pub mod report;
 pub mod thread;
 mod ticking;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::record::label::Label;
 use crate::ring::Producer;
+use crate::scheduling::cpus::Cpus;
 use report::{Collector, Gap};
 
 /// The shortest interval of a collector.
@@ -76,6 +78,8 @@ pub struct Setup {
     pub interval: Duration,
     /// How its thread is scheduled.
     pub scheduling: Scheduling,
+    /// Where its thread runs while queries compute for long.
+    pub cpus: Arc<Cpus>,
     /// Runs on the thread before anything else.
     pub prepare: Box<dyn FnOnce() + Send>,
     /// One sampler for each of its families.

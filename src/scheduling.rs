@@ -1,4 +1,6 @@
-//! How the kernel schedules the calling thread, by `sched_setattr(2)`.
+//! How the kernel schedules the calling thread, by `sched_setattr(2)`. What a thread starts begins with the same scheduling.
+
+pub mod cpus;
 
 use std::io;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use thread_priority::{NormalThreadSchedulePolicy, ThreadSchedulePolicy, thread_s
 /// The shortest turn that the kernel gives (Linux, `Documentation/scheduler/sched-eevdf.rst`).
 const SHORT_TURN: Duration = Duration::from_micros(100);
 
+const NICE_MAX: i32 = 19;
 const CALLING_THREAD: libc::pid_t = 0;
 const NO_FLAGS: libc::c_uint = 0;
 
@@ -18,18 +21,37 @@ const NO_FLAGS: libc::c_uint = 0;
 /// # Errors
 /// When the kernel refuses.
 pub fn take_short_turns() -> io::Result<()> {
-    let policy = thread_schedule_policy();
-    if !matches!(policy, Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other))) {
+    match thread_schedule_policy() {
+        Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other)) => {
+            set(libc::SCHED_OTHER, niceness(), SHORT_TURN)
+        }
         // Somebody has chosen another.
-        return Ok(());
+        _ => Ok(()),
     }
+}
+
+/// Lowers the calling thread by `nice`, and does not let it run before others when it wakes (`SCHED_BATCH`).
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn be_background(nice: i32) -> io::Result<()> {
+    set(libc::SCHED_BATCH, (niceness() + nice).min(NICE_MAX), Duration::ZERO)
+}
+
+fn niceness() -> i32 {
+    // On Linux this is about the calling thread only (setpriority(2), "C library/kernel differences").
+    rustix::process::getpriority_process(None).unwrap_or(0)
+}
+
+/// A turn of no time is the kernel's default.
+fn set(policy: libc::c_int, nice: i32, turn: Duration) -> io::Result<()> {
     let attributes = libc::sched_attr {
         size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0),
-        sched_policy: libc::SCHED_OTHER.cast_unsigned(),
+        sched_policy: policy.cast_unsigned(),
         sched_flags: 0,
-        sched_nice: niceness(),
+        sched_nice: nice,
         sched_priority: 0,
-        sched_runtime: u64::try_from(SHORT_TURN.as_nanos()).unwrap_or(u64::MAX),
+        sched_runtime: u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX),
         sched_deadline: 0,
         sched_period: 0,
     };
@@ -38,15 +60,8 @@ pub fn take_short_turns() -> io::Result<()> {
     if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn niceness() -> i32 {
-    // On Linux this is about the calling thread only (setpriority(2), "C library/kernel differences").
-    rustix::process::getpriority_process(None).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
-    use thread_priority::{ThreadPriority, set_thread_priority_and_policy, thread_native_id};
-
     use super::*;
 
     /// The niceness and the policy of the calling thread (proc(5), `/proc/pid/stat`).
@@ -87,14 +102,15 @@ mod tests {
 
     #[test]
     fn another_policy_stays() {
-        let after = on_a_thread(|| {
-            let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
-            set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, batch).unwrap();
-            let before = own();
-            take_short_turns().unwrap();
-            (before, own())
-        });
-        assert_eq!(after.0, after.1);
-        assert_eq!(after.0.1, libc::SCHED_BATCH);
+        let (nice, _) = own();
+        let batch = on_a_thread(|| be_background(0).and_then(|()| take_short_turns()).map(|()| own()));
+        assert_eq!(batch.unwrap(), (nice, libc::SCHED_BATCH));
+    }
+
+    #[test]
+    fn what_a_background_thread_starts_is_in_the_background() {
+        let (nice, _) = own();
+        let inherited = on_a_thread(|| be_background(3).map(|()| on_a_thread(own)));
+        assert_eq!(inherited.unwrap(), ((nice + 3).min(19), libc::SCHED_BATCH));
     }
 }

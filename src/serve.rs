@@ -1,6 +1,6 @@
 //! The server: Flight SQL, the control API, health and reflection on one port.
 //!
-//! It reaches the daemon through [`Operator`] and the data through the query [`Engine`], and knows nothing else of them.
+//! It reaches the daemon through [`Operator`] and the data through [`Statements`], and knows nothing else of them.
 //! Messages, clients and server traits of the control API are in [`proto`].
 
 mod aggregate;
@@ -28,7 +28,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::query::Engine;
+use crate::query::statements::Statements;
 use control::Control;
 use flight::Flight;
 pub use operator::{DaemonStatus, Operator, OperatorError};
@@ -139,14 +139,18 @@ impl Server {
     ///
     /// # Errors
     /// When the address is not loopback, is taken or cannot be bound.
-    pub fn bind<O: Operator>(settings: ServeSettings, operator: Arc<O>, engine: Engine) -> Result<Server, ServeError> {
+    pub fn bind<O: Operator>(
+        settings: ServeSettings,
+        operator: Arc<O>,
+        statements: Arc<dyn Statements>,
+    ) -> Result<Server, ServeError> {
         let address = settings.address;
         let listener = listen(&settings)?;
         let listening = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
         let local = listening.map_err(|source| ServeError::Listen { address, source })?;
 
         let health = HealthReporter::new();
-        let routes = routes(&settings, operator, engine, &health)?;
+        let routes = routes(&settings, operator, statements, &health)?;
         Ok(Server { settings, listener, address: local, routes, health })
     }
 
@@ -225,12 +229,12 @@ fn listen(settings: &ServeSettings) -> Result<TcpListener, ServeError> {
 fn routes<O: Operator>(
     settings: &ServeSettings,
     operator: Arc<O>,
-    engine: Engine,
+    statements: Arc<dyn Statements>,
     health: &HealthReporter,
 ) -> Result<Routes, ServeError> {
     let request_bytes_max = settings.request_bytes_max;
-    let flight = Flight { engine: engine.clone(), message_bytes_max: settings.batch_bytes_max };
-    let control = Arc::new(Control { operator, engine });
+    let flight = Flight { statements: Arc::clone(&statements), message_bytes_max: settings.batch_bytes_max };
+    let control = Arc::new(Control { operator, statements });
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)

@@ -174,6 +174,7 @@ fn start(family: &'static Family) -> Option<Collector> {
         name: family.name().to_owned(),
         interval: Duration::from_millis(1),
         scheduling: Scheduling::Other,
+        cpus: Arc::new(kymo::scheduling::cpus::Cpus::of_process()),
         prepare: Box::new(move || context.roots.apply()),
         samplers: vec![Box::new(Counted { sampler, taken: Arc::clone(&taken) })],
         snapshot: in_snapshot,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use clap::Args;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -16,7 +17,10 @@ use indicatif::ProgressBar;
 use super::connect::{Target, block_on, spin, spinner};
 use super::output::{Destination, Format};
 use super::show;
-use crate::query::{Engine, QueryError, QuerySettings};
+use crate::query::statements::{Statements, query_error};
+use crate::query::workers::{Folders, Workers};
+use crate::query::{QueryError, QuerySettings};
+use crate::scheduling::cpus::Cpus;
 use crate::store::data_folder::FolderError;
 use crate::store::lake::Scan;
 use crate::store::verify::{Journaled, Report};
@@ -24,7 +28,11 @@ use crate::store::{self, View};
 
 /// An offline query may run for a day: only its own user waits.
 const OFFLINE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Memory for sorting and grouping of an offline query.
+/// The largest message of a result: beyond what `query.message_bytes_max` allows.
+const MESSAGE_BYTES_MAX: usize = 160 << 20;
+/// Rows come in parts of about this size.
+const BATCH_BYTES: usize = 1 << 20;
+/// Memory of an offline query.
 const OFFLINE_MEMORY_BYTES_MAX: usize = 1 << 30;
 /// A running daemon may merge files that were just listed. The query then lists them again, this many times at most.
 const TRIES_MAX: u32 = 5;
@@ -84,14 +92,24 @@ async fn offline(sql: &str, folder: &Path, destination: &Destination, spinner: &
         ..QuerySettings::default()
     };
     let journaled = Journaled::read(folder, &mut Report::default());
+    // Without it, sorts and joins have only memory.
+    let spill = tempfile::Builder::new().prefix("kymo-").tempdir().ok();
     let mut tries = 1;
     loop {
         let (view, scan) = store::open_read_only(folder)?;
         let view = Arc::new(view);
         let shown = Arc::clone(&view);
-        let engine = Engine::new(Arc::new(move || Arc::clone(&shown)), settings)?;
+        let folders =
+            Folders { data: std::path::absolute(folder)?, spill: spill.as_ref().map(|spill| spill.path().into()) };
+        let workers = Workers::new(
+            Arc::new(move || Arc::clone(&shown)),
+            settings,
+            folders,
+            BATCH_BYTES,
+            Arc::new(Cpus::undivided()),
+        );
         // Before the first row is written, the query can start again.
-        match begin(&engine, sql).await {
+        match begin(&workers, sql).await {
             Err(_) if tries < TRIES_MAX && has_lost_files(&view) => tries += 1,
             begun => {
                 let (schema, rows) = begun?;
@@ -105,13 +123,13 @@ async fn offline(sql: &str, folder: &Path, destination: &Destination, spinner: &
 
 /// Runs the query up to its first rows.
 async fn begin(
-    engine: &Engine,
+    workers: &Workers,
     sql: &str,
 ) -> Result<(SchemaRef, impl Stream<Item = Result<RecordBatch, QueryError>> + use<>), QueryError> {
-    let mut rows = engine.execute(sql).await?;
-    let schema = rows.schema();
-    let first = rows.try_next().await?;
-    Ok((schema, stream::iter(first.map(Ok)).chain(rows)))
+    let mut rows = workers.execute(sql).await?.decode();
+    let first = rows.try_next().await.map_err(query_error)?;
+    let schema = rows.schema().map_or_else(|| Arc::new(Schema::empty()), Arc::clone);
+    Ok((schema, stream::iter(first.map(Ok)).chain(rows.map_err(query_error))))
 }
 
 fn has_lost_files(view: &View) -> bool {
@@ -143,7 +161,8 @@ async fn online(sql: &str, target: &Target, destination: &Destination, spinner: 
         FlightError::Tonic(status) => target.failed(&status),
         other => anyhow::Error::from(other),
     };
-    let mut client = FlightSqlServiceClient::new(target.connect().await?);
+    let client = FlightServiceClient::new(target.connect().await?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut client = FlightSqlServiceClient::new_from_inner(client);
     let info = client.execute(sql.to_owned(), None).await.map_err(failed)?;
     let endpoint = info.endpoint.first().and_then(|endpoint| endpoint.ticket.clone());
     let ticket = endpoint.context("the daemon's answer has no ticket for the rows")?;

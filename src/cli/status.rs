@@ -9,7 +9,7 @@ use super::connect::{Target, request};
 use super::show::Form;
 use super::{collector, show, table};
 use crate::serve::proto::metrics_service_client::MetricsServiceClient;
-use crate::serve::proto::{GetStatusRequest, GetStatusResponse, Losses};
+use crate::serve::proto::{GetStatusRequest, GetStatusResponse, Losses, QueryWorkers};
 
 /// `kymo status`.
 #[derive(Args, Clone, Debug)]
@@ -59,6 +59,12 @@ fn describe(status: &GetStatusResponse, out: &mut impl Write) -> io::Result<()> 
         add("files", &format!("{}, {}", show::grouped(&store.files.to_string()), show::bytes(store.file_bytes)));
         add("flushes", &format!("{} succeeded, {} failed", store.flushes, store.failed_flushes));
     }
+    if let Some(workers) = &status.query_workers {
+        add("queries", &query_workers(workers));
+        if !workers.in_force.is_empty() {
+            add("confined by", &workers.in_force);
+        }
+    }
     add("lost", &losses(status.losses.unwrap_or_default()));
     table::wrap(&mut rows, [1]);
     table::write(&rows, out)?;
@@ -79,9 +85,20 @@ fn losses(losses: Losses) -> String {
     if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") }
 }
 
+fn query_workers(workers: &QueryWorkers) -> String {
+    let processes = show::counted(workers.processes, "worker");
+    let now = format!("{processes}, {}", show::bytes(workers.rss_bytes));
+    if workers.faults == 0 {
+        return now;
+    }
+    let at = workers.last_fault_at.as_ref().map(show::time).unwrap_or_default();
+    format!("{now}; {} ended early, the last at {at}: {}", workers.faults, workers.last_fault)
+}
+
 fn as_json(status: &GetStatusResponse) -> Value {
     let store = status.store.unwrap_or_default();
     let losses = status.losses.unwrap_or_default();
+    let workers = status.query_workers.clone().unwrap_or_default();
     let listeners = status.listeners.iter().map(|one| json!({"name": one.name, "address": one.address}));
     json!({
         "version": status.version,
@@ -103,6 +120,16 @@ fn as_json(status: &GetStatusResponse) -> Value {
         "degraded": status.degraded,
         "degraded_reasons": status.degraded_reasons,
         "found_at_start": status.found_at_start,
+        "query_workers": {
+            "processes": workers.processes,
+            "idle": workers.idle,
+            "rss_bytes": workers.rss_bytes,
+            "started": workers.started,
+            "faults": workers.faults,
+            "last_fault": workers.last_fault,
+            "last_fault_at": workers.last_fault_at.as_ref().map(show::time),
+            "in_force": workers.in_force,
+        },
         "losses": {
             "missed_ticks": losses.missed_ticks,
             "dropped_records": losses.dropped_records,

@@ -117,6 +117,8 @@ pub(super) fn query(root: &mut Section<'_>) -> Option<QuerySettings> {
         rows_max: Some(query.value("rows_max", read::integer(0..=u64::MAX))).filter(|rows| *rows > 0),
         concurrent_max: query.value("concurrent_max", read::integer(1..=1024)),
         sql_bytes_max: query.value("sql_bytes_max", read::bytes(1..=16 * MIB)),
+        spill_bytes_max: query.value("spill_bytes_max", read::bytes(0..=1 << 40)),
+        message_bytes_max: query.value("message_bytes_max", read::bytes(4 * MIB..=128 * MIB)),
     })
 }
 

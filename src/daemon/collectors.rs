@@ -19,6 +19,7 @@ use crate::sampler::health::CollectorHealth;
 use crate::sampler::report::{Collector, Gap};
 use crate::sampler::thread::CollectorThread;
 use crate::sampler::{Reasons, Setup, Totals, wall_us};
+use crate::scheduling::cpus::Cpus;
 use crate::serve::OperatorError;
 use crate::store::Store;
 use crate::words::list;
@@ -51,6 +52,7 @@ pub(super) struct Collectors {
     latest: Arc<LatestRows>,
     store: Arc<Store>,
     context: Context,
+    cpus: Arc<Cpus>,
 }
 
 #[derive(Default)]
@@ -82,8 +84,9 @@ impl Collectors {
         latest: Arc<LatestRows>,
         store: Arc<Store>,
         context: Context,
+        cpus: Arc<Cpus>,
     ) -> Self {
-        Collectors { state: Mutex::default(), changes: Mutex::new(Some(sources)), labels, latest, store, context }
+        Collectors { state: Mutex::default(), changes: Mutex::new(Some(sources)), labels, latest, store, context, cpus }
     }
 
     /// Starts a collector of the configuration, whose collectors were checked together.
@@ -240,6 +243,7 @@ impl Collectors {
             name: settings.name.clone(),
             interval: settings.interval,
             scheduling: settings.scheduling,
+            cpus: Arc::clone(&self.cpus),
             prepare: {
                 let roots = self.context.roots.clone();
                 Box::new(move || roots.apply())
@@ -389,7 +393,14 @@ mod tests {
         let (store, ..) = Store::open(StoreSettings::unlimited(&folder.path().join("data"), "here")).unwrap();
         let roots = Roots { procfs: folder.path().to_owned(), sysfs: folder.path().to_owned() };
         let context = Context { roots, ..Context::default() };
-        let collectors = Arc::new(Collectors::new(sources, PerFamily::default(), Arc::default(), store, context));
+        let collectors = Arc::new(Collectors::new(
+            sources,
+            PerFamily::default(),
+            Arc::default(),
+            store,
+            context,
+            Arc::new(Cpus::undivided()),
+        ));
         for (name, family) in [("hanging", "host"), ("other", "memory")] {
             let (name, families) = (name.to_owned(), vec![family.to_owned()]);
             let interval = Duration::from_millis(10);

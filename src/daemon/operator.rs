@@ -12,7 +12,7 @@ use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
 use crate::export::losses::LostExports;
 use crate::family::FamilyId;
 use crate::latest::LatestRows;
-use crate::query::Engine;
+use crate::query::workers::Workers;
 use crate::serve::{DaemonStatus, Operator, OperatorError};
 use crate::store::partition::timestamp;
 use crate::store::{Flushed, Store};
@@ -29,7 +29,7 @@ pub(super) struct Daemon {
     pub(super) collectors: Arc<Collectors>,
     pub(super) flusher: Flusher,
     pub(super) progress: Arc<Progress>,
-    pub(super) engine: Engine,
+    pub(super) workers: Workers,
     pub(super) board: Arc<Board>,
     pub(super) outbox: Outbox,
     pub(super) exports: LostExports,
@@ -106,6 +106,7 @@ impl Daemon {
             degraded.extend(warnings.map(|text| format!("collector {}: {text}", collector.settings.name)));
         }
         DaemonStatus {
+            workers: self.workers.status(),
             host: self.store.settings().host.clone(),
             started_at_us: self.started_at_us,
             uptime: self.started.elapsed(),

@@ -11,8 +11,10 @@ use crate::config::Settings;
 use crate::export::Telemetry;
 use crate::family::PerFamily;
 use crate::latest::LatestRows;
-use crate::query::{self, ViewSource};
+use crate::query::ViewSource;
+use crate::query::workers::{Folders, Workers};
 use crate::sampler::wall_us;
+use crate::scheduling::cpus::Cpus;
 use crate::serve::Server;
 use crate::store::{Appender, Store};
 
@@ -29,6 +31,8 @@ pub(super) struct Parts {
     pub(super) requests: Requests,
     pub(super) flush_interval: Duration,
     pub(super) server: Server,
+    /// They run the server's queries.
+    pub(super) workers: Workers,
     pub(super) deliverer: Deliverer,
     /// Those of the configuration.
     pub(super) collectors: Vec<CollectorSettings>,
@@ -41,12 +45,16 @@ impl Parts {
         settings: Settings,
         store: Arc<Store>,
         appender: Appender,
+        cpus: Arc<Cpus>,
         found: Vec<String>,
         telemetry: &mut Telemetry,
     ) -> anyhow::Result<Parts> {
         let (started, started_at_us) = (Instant::now(), wall_us());
         let progress = Arc::new(Progress::default());
-        let engine = query::Engine::new(fresh_views(&store, &progress), settings.query)?;
+        let folders = Folders::of_daemon(std::path::absolute(&store.settings().path)?);
+        let batch_bytes_max = settings.serve.batch_bytes_max;
+        let views = fresh_views(&store, &progress);
+        let workers = Workers::new(views, settings.query, folders, batch_bytes_max, Arc::clone(&cpus));
         let (outbox, deliverer) = Deliverer::new(settings.notifiers, &store.settings().host)?;
         let alerts = alert::Engine::new(settings.rules, outbox.clone());
         let board = alerts.board();
@@ -60,6 +68,7 @@ impl Parts {
             Arc::clone(&latest),
             Arc::clone(&store),
             settings.context,
+            cpus,
         ));
         let (flusher, requests) = Flusher::new();
         let address = Arc::new(OnceLock::new());
@@ -69,7 +78,7 @@ impl Parts {
             collectors,
             flusher,
             progress: Arc::clone(&progress),
-            engine: engine.clone(),
+            workers: workers.clone(),
             board,
             outbox,
             exports: telemetry.losses(),
@@ -81,12 +90,12 @@ impl Parts {
         let reporter = daemon.clone();
         let report = Box::new(move |time| reporter.report(time));
         let drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, labels, report, progress);
-        let server = Server::bind(settings.serve, Arc::new(daemon.clone()), engine)?;
+        let server = Server::bind(settings.serve, Arc::new(daemon.clone()), Arc::new(workers.clone()))?;
         address.get_or_init(|| server.local_addr());
         telemetry.start_metrics(&settings.metrics, &latest)?;
         let (drain_interval, flush_interval) = (settings.drain_interval, settings.flush_interval);
         let collectors = settings.collectors;
-        Ok(Parts { daemon, drain, drain_interval, requests, flush_interval, server, deliverer, collectors })
+        Ok(Parts { daemon, drain, drain_interval, requests, flush_interval, server, workers, deliverer, collectors })
     }
 }
 
@@ -94,7 +103,7 @@ impl Parts {
 fn fresh_views(store: &Arc<Store>, progress: &Arc<Progress>) -> ViewSource {
     let (store, progress) = (Arc::clone(store), Arc::clone(progress));
     Arc::new(move || {
-        tokio::task::block_in_place(|| progress.wait_for_drain(FRESH_PATIENCE));
+        progress.wait_for_drain(FRESH_PATIENCE);
         store.view()
     })
 }

@@ -3,6 +3,7 @@
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::family::kymo::Kymo;
+use crate::query::statements::Statements;
 use crate::record::{ABSENT, Record};
 
 use super::operator::Daemon;
@@ -11,6 +12,7 @@ impl Daemon {
     /// A row of the table `kymo` at `time`, with the figures as of now.
     pub(super) fn report(&self, time: i64) -> Kymo {
         let stats = self.store.stats();
+        let workers = self.workers.status();
         let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         Kymo {
             cpu_us: process_cpu_us(),
@@ -24,7 +26,10 @@ impl Daemon {
             failed_flushes: count(stats.failed_flushes),
             lost_rows: count(stats.lost_rows),
             unjournaled_rows: count(stats.unjournaled_rows),
-            queries: count(self.engine.begun()),
+            queries: count(self.workers.begun()),
+            query_processes: count(workers.processes),
+            query_rss_bytes: count(workers.rss_bytes),
+            query_faults: count(workers.faults),
             alerts_sent: count(self.outbox.sent()),
             alerts_lost: count(self.outbox.lost()),
             exports_lost: count(self.exports.count()),

@@ -32,6 +32,12 @@ record! {
             counter unjournaled_rows: i64 [Count("{row}")] => "kymo.store.rows.unjournaled" {},
             /// Queries started.
             counter queries: i64 [Count("{query}")] => "kymo.queries" {},
+            /// Processes that run queries, or wait for one.
+            gauge query_processes: i64 [Count("{process}")] => "kymo.query.processes" {},
+            /// Resident memory of these processes.
+            gauge query_rss_bytes: i64 [Bytes] => "kymo.query.memory.usage" {},
+            /// Such processes that died: of a query, or killed by kymo because they did not end one, or by someone else.
+            counter query_faults: i64 [Count("{fault}")] => "kymo.query.faults" {},
             /// Notifications delivered.
             counter alerts_sent: i64 [Count("{notification}")] => "kymo.alerts.sent" {},
             /// Notifications given up after all retries, or dropped because too many were waiting.

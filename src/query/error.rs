@@ -39,6 +39,16 @@ pub enum QueryError {
         /// Which part of the plan asked for how much.
         detail: String,
     },
+    /// The query reached this limit of spilled files.
+    #[error(
+        "the query's sorts and joins need more than {} on disk (setting `query.spill_bytes_max`): choose a shorter time \
+         range, add a LIMIT, or raise the limit",
+        ByteSize(*.0).display().iec()
+    )]
+    Spill(u64),
+    /// The disk refused what the query spilled.
+    #[error("the query's sorts and joins need disk, which was refused: {0}")]
+    SpillRefused(String),
     /// The query reached this time limit.
     #[error(
         "the query took longer than {} s (setting `query.time_max`): choose a shorter time range, or raise the limit",
@@ -55,18 +65,105 @@ pub enum QueryError {
         .0, WAIT_MAX.as_secs()
     )]
     Busy(usize),
-    /// The engine was dropped while the query ran.
+    /// kymo stopped while the query ran.
     #[error("the query was stopped because kymo is shutting down")]
     Stopped,
+    /// The process that ran the query ended.
+    #[error("the process that ran the query was ended {0}; other queries go on")]
+    Killed(String),
+    /// A part of the result is larger than a message may be.
+    #[error(
+        "one row of the result takes {}, and a message holds {} at most (setting `query.message_bytes_max`): select less of \
+         it, or raise the limit",
+        ByteSize(*bytes).display().iec(), ByteSize(*bytes_max).display().iec()
+    )]
+    TooLarge {
+        /// The size of the message.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// No room was left for the result.
+    #[error(
+        "results of {} wait for clients that do not read them, so this one had no room in time: read or close those first",
+        ByteSize(*bytes_max).display().iec()
+    )]
+    Unread {
+        /// The room for all results.
+        bytes_max: u64,
+    },
+    /// The statement ended its process several times.
+    #[error("this statement ended its process {count} times; it is refused for {} s", left.as_secs() + 1)]
+    Struck {
+        /// How often.
+        count: u32,
+        /// It may run again after this time.
+        left: Duration,
+    },
+    /// What another process told of its query.
+    #[error("{text}")]
+    Told {
+        /// What a client can do about it.
+        kind: ErrorKind,
+        /// The error of that process.
+        text: String,
+    },
     /// A bug in kymo.
     #[error("the query hit a bug in kymo: {0}")]
     Panicked(String),
-    /// The engine cannot be started.
-    #[error("start the query engine: {0}")]
+    /// What runs queries cannot be started.
+    #[error("the query could not be started: {0}")]
     Start(String),
 }
 
+/// What a client can do about a [`QueryError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The same statement will fail again.
+    Invalid = 1,
+    /// A limit was reached.
+    Limit,
+    /// The time limit was reached.
+    Time,
+    /// kymo is shutting down.
+    Stopped,
+    /// A bug or a lack of something in kymo.
+    Internal,
+}
+
 impl QueryError {
+    /// What a client can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            QueryError::Guard(_) | QueryError::UnknownTable(_) | QueryError::Invalid(_) | QueryError::Failed(_) => {
+                ErrorKind::Invalid
+            }
+            QueryError::Memory { .. }
+            | QueryError::Spill(_)
+            | QueryError::SpillRefused(_)
+            | QueryError::Rows(_)
+            | QueryError::Busy(_)
+            | QueryError::TooLarge { .. }
+            | QueryError::Unread { .. }
+            | QueryError::Struck { .. } => ErrorKind::Limit,
+            QueryError::Time(_) => ErrorKind::Time,
+            QueryError::Stopped => ErrorKind::Stopped,
+            QueryError::Told { kind, .. } => *kind,
+            QueryError::Killed(_) | QueryError::Panicked(_) | QueryError::Start(_) => ErrorKind::Internal,
+        }
+    }
+
+    /// What another process told of its query: the number of a kind, or 0 for none, and a text.
+    pub(super) fn told(kind: i32, text: String) -> Result<(), QueryError> {
+        use ErrorKind::{Internal, Invalid, Limit, Stopped, Time};
+        if kind == 0 {
+            return Ok(());
+        }
+        let known = [Invalid, Limit, Time, Stopped].into_iter().find(|known| *known as i32 == kind);
+        Err(QueryError::Told { kind: known.unwrap_or(Internal), text })
+    }
+
     pub(super) fn invalid(error: DataFusionError) -> QueryError {
         QueryError::Invalid(error.strip_backtrace())
     }

@@ -20,17 +20,13 @@ use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse}
 
 /// Depth of the parser's recursion. One level of [`NESTING_MAX`] takes several calls.
 const PARSER_RECURSION_MAX: usize = 6 * NESTING_MAX;
-/// Functions whose result can be arbitrarily large, even over small tables.
-const REFUSED_FUNCTIONS: &[&str] = &["lpad", "repeat", "rpad"];
 
 /// Parses `sql`, which must be one query within the limits.
 ///
 /// # Errors
 /// What is wrong, and what is allowed.
 pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError> {
-    if sql.len() > bytes_max {
-        return Err(GuardError::TooLong { bytes: sql.len(), bytes_max });
-    }
+    check_length(sql, bytes_max)?;
     count_tokens(sql)?;
     let mut statement = parse(sql)?;
     if let Statement::Statement(inner) = &statement
@@ -47,6 +43,11 @@ pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError
     check_kind(sql, &statement)?;
     check_tables(&statement)?;
     Ok(statement)
+}
+
+/// Whether the statement is at most `bytes_max` long.
+pub(super) fn check_length(sql: &str, bytes_max: usize) -> Result<(), GuardError> {
+    if sql.len() > bytes_max { Err(GuardError::TooLong { bytes: sql.len(), bytes_max }) } else { Ok(()) }
 }
 
 fn parse(sql: &str) -> Result<Statement, GuardError> {
@@ -231,25 +232,21 @@ impl Visitor for Tables {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<GuardError> {
         let name = match factor {
+            TableFactor::Table { name, args: Some(_), .. } if is_series(&name.to_string()) => {
+                return ignored::in_table(factor);
+            }
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => name.to_string(),
             TableFactor::TableFunction { .. } => "TABLE(…)".into(),
             _ => return ignored::in_table(factor),
         };
-        refuse(&format!("the table function {name}"), "FROM takes only kymo's tables and subqueries")
+        refuse(
+            &format!("the table function {name}"),
+            "FROM takes only kymo's tables, subqueries, generate_series(…) and range(…)",
+        )
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<GuardError> {
-        ignored::in_expression(expr, &self.windows)?;
-        if let Expr::Function(function) = expr {
-            let name = function.name.0.last().map(|part| part.to_string().trim_matches('"').to_lowercase());
-            if let Some(name) = name.filter(|name| REFUSED_FUNCTIONS.contains(&name.as_str())) {
-                return refuse(
-                    &format!("the function {name}"),
-                    "its result can be arbitrarily large; format text in the client",
-                );
-            }
-        }
-        ControlFlow::Continue(())
+        ignored::in_expression(expr, &self.windows)
     }
 
     fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<GuardError> {
@@ -258,6 +255,11 @@ impl Visitor for Tables {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether it is a table function that only counts.
+pub(super) fn is_series(name: &str) -> bool {
+    ["generate_series", "range"].iter().any(|series| name.eq_ignore_ascii_case(series))
 }
 
 fn check_body(body: &SetExpr) -> ControlFlow<GuardError> {
@@ -344,12 +346,9 @@ mod tests {
     fn queries_that_do_more_than_read_tables_are_refused() {
         for (sql, what) in [
             ("SELECT * INTO x FROM cpu", "SELECT INTO"),
-            ("SELECT * FROM generate_series(1, 1000000000)", "the table function generate_series"),
-            ("SELECT * FROM range(10)", "the table function range"),
+            ("SELECT * FROM read_csv('x')", "the table function read_csv"),
             ("SELECT * FROM cpu, LATERAL generate_series(1, 2)", "the table function generate_series"),
-            ("SELECT * FROM cpu WHERE 1 IN (SELECT * FROM range(10))", "the table function range"),
-            ("SELECT repeat('x', 2000000000)", "the function repeat"),
-            ("SELECT \"lpad\"('x', 2000000000)", "the function lpad"),
+            ("SELECT * FROM cpu WHERE 1 IN (SELECT * FROM glob('*'))", "the table function glob"),
             ("SELECT * FROM cpu WHERE cpu = $1", "the parameter $1"),
             ("SELECT * FROM cpu WHERE cpu = ?", "the parameter ?"),
             ("EXPLAIN EXPLAIN SELECT 1", "EXPLAIN of an EXPLAIN"),

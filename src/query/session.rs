@@ -9,10 +9,10 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
     TableProvider,
 };
-use datafusion::common::{Result, TableReference};
+use datafusion::common::{DataFusionError, Result, TableReference};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -23,12 +23,13 @@ use datafusion::sql::parser::Statement;
 
 use crate::family::{FAMILIES, FamilyId};
 use crate::record::TIME_ZONE;
-use crate::store::View;
 
 use super::error::QueryError;
 use super::function;
 use super::guard;
 use super::ignored;
+use super::rows::RowSource;
+use super::spill::{Spill, SpillSettings};
 use super::table::SqlTable;
 
 /// The only catalog.
@@ -41,6 +42,8 @@ const INFORMATION_SCHEMA: &str = "information_schema";
 const FOOTER_CACHE_BYTES_MAX: usize = 32 << 20;
 /// Size of the first read at a file's end: it covers the footer and page index of one hour's file.
 const FOOTER_BYTES_HINT: usize = 64 << 10;
+/// A sort that may spill keeps this share of its memory, on each thread, for reading spilled rows back.
+const SPILL_READ_SHARE: usize = 16;
 /// Sessions that are kept for later queries.
 const SPARE_MAX: usize = 4;
 
@@ -50,12 +53,14 @@ pub(super) struct Sessions {
     /// What new sessions are copies of.
     first: SessionState,
     memory_bytes_max: usize,
+    spill: Option<SpillSettings>,
     spare: Mutex<Vec<Session>>,
 }
 
 impl Sessions {
-    /// `threads` is how many a query computes on, `memory_bytes_max` the limit of each query.
-    pub(super) fn new(threads: usize, memory_bytes_max: usize) -> Result<Sessions> {
+    /// `threads` is how many a query computes on, `memory_bytes_max` the limit of each query, `spill` where it puts what is
+    /// beyond that.
+    pub(super) fn new(threads: usize, memory_bytes_max: usize, spill: Option<SpillSettings>) -> Result<Sessions> {
         let mut config = SessionConfig::new()
             .with_create_default_catalog_and_schema(false)
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
@@ -63,8 +68,9 @@ impl Sessions {
             .with_target_partitions(threads);
         let options = config.options_mut();
         options.execution.time_zone = Some(TIME_ZONE.into());
-        // Nothing spills to disk, so a sort reserves no memory for reading spilled rows back.
-        options.execution.sort_spill_reservation_bytes = 0;
+        // For reading spilled rows back. A sort that cannot spill needs none.
+        let reserved = spill.as_ref().map_or(0, |_| memory_bytes_max / SPILL_READ_SHARE);
+        options.execution.sort_spill_reservation_bytes = reserved.min(options.execution.sort_spill_reservation_bytes);
         options.execution.parquet.metadata_size_hint = Some(FOOTER_BYTES_HINT);
         options.sql_parser.map_string_types_to_utf8view = false;
         // SQL lets an inner ORDER BY go, and people expect that a LIMIT around it keeps to it.
@@ -78,22 +84,25 @@ impl Sessions {
             .with_config(config)
             .with_runtime_env(runtime)
             .with_default_features()
-            // The guard refuses table functions too. This holds even if the guard has a gap.
-            .with_table_function_list(Vec::new())
+            // `generate_series` and `range`. The guard refuses all others too.
+            .with_table_function_list(datafusion::functions_table::all_default_table_functions())
             .with_file_formats(Vec::new())
             .build();
         for aggregate in function::aggregates() {
             datafusion::execution::FunctionRegistry::register_udaf(&mut first, Arc::new(aggregate))?;
         }
-        Ok(Sessions { first, memory_bytes_max, spare: Mutex::default() })
+        Ok(Sessions { first, memory_bytes_max, spill, spare: Mutex::default() })
     }
 
-    /// A session over the tables of `view`. `now_us` is the value of `now()`.
-    pub(super) fn take(&self, view: Arc<View>, now_us: i64) -> Result<Session> {
+    /// A session over the tables of `rows`. `now_us` is the value of `now()`.
+    pub(super) fn take(&self, rows: Arc<dyn RowSource>, now_us: i64) -> Result<Session> {
         let spare = self.lock().pop();
-        let mut session = spare.map_or_else(|| Session::copy_of(&self.first, self.memory_bytes_max), Ok)?;
+        let mut session = spare.map_or_else(|| self.session(), Ok)?;
+        if let Some(spill) = &session.spill {
+            spill.reset();
+        }
         let (catalogs, catalog) = (MemoryCatalogProviderList::new(), MemoryCatalogProvider::new());
-        catalog.register_schema(SCHEMA, Arc::new(Tables(view)))?;
+        catalog.register_schema(SCHEMA, Arc::new(Tables(rows)))?;
         catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
         let state = &mut session.state;
         state.register_catalog_list(Arc::new(catalogs));
@@ -118,6 +127,26 @@ impl Sessions {
         }
     }
 
+    fn session(&self) -> Result<Session> {
+        let memory_bytes_max = self.memory_bytes_max;
+        let spill = self.spill.clone().map(Spill::new);
+        let pool: Arc<dyn MemoryPool> = match spill {
+            // What can spill leaves room for what cannot.
+            Some(_) => Arc::new(FairSpillPool::new(memory_bytes_max)),
+            None => Arc::new(GreedyMemoryPool::new(memory_bytes_max)),
+        };
+        let files = match &spill {
+            Some(spill) => DiskManagerBuilder::default().with_temp_file_factory(Arc::new(spill.clone())),
+            None => DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
+        };
+        let runtime = RuntimeEnvBuilder::from_runtime_env(self.first.runtime_env())
+            .with_memory_pool(pool)
+            .with_disk_manager_builder(files)
+            .build_arc()?;
+        let context = Arc::new(TaskContext::from(&self.first).with_runtime(runtime));
+        Ok(Session { state: self.first.clone(), context, spill, memory_bytes_max })
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,17 +156,11 @@ impl Sessions {
 pub(super) struct Session {
     state: SessionState,
     context: Arc<TaskContext>,
+    spill: Option<Spill>,
+    memory_bytes_max: usize,
 }
 
 impl Session {
-    fn copy_of(first: &SessionState, memory_bytes_max: usize) -> Result<Session> {
-        let runtime = RuntimeEnvBuilder::from_runtime_env(first.runtime_env())
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory_bytes_max)))
-            .build_arc()?;
-        let context = Arc::new(TaskContext::from(first).with_runtime(runtime));
-        Ok(Session { state: first.clone(), context })
-    }
-
     /// The optimized plan of a statement that passed the guard.
     pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
         self.check_tables(&statement)?;
@@ -153,6 +176,12 @@ impl Session {
     pub(super) async fn execute(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
         let physical = self.state.query_planner().create_physical_plan(plan, &self.state).await?;
         execute_stream(physical, Arc::clone(&self.context))
+    }
+
+    /// Why a query failed that has this session.
+    pub(super) fn failed(&self, error: &DataFusionError) -> QueryError {
+        let spilling = self.spill.as_ref().and_then(Spill::error);
+        spilling.unwrap_or_else(|| QueryError::failed(error, self.memory_bytes_max))
     }
 
     /// Checks the functions here, because the guard does not know which of them are aggregates.
@@ -174,6 +203,9 @@ impl Session {
 }
 
 fn knows(table: &TableReference) -> bool {
+    if matches!(table, TableReference::Bare { table } if guard::is_series(table)) {
+        return true;
+    }
     let table = table.clone().resolve(CATALOG, SCHEMA);
     match &*table.schema {
         INFORMATION_SCHEMA => true,
@@ -182,9 +214,9 @@ fn knows(table: &TableReference) -> bool {
     }
 }
 
-/// All tables of one view.
+/// All tables, of one moment.
 #[derive(Debug)]
-struct Tables(Arc<View>);
+struct Tables(Arc<dyn RowSource>);
 
 #[async_trait]
 impl SchemaProvider for Tables {
@@ -193,8 +225,8 @@ impl SchemaProvider for Tables {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let view = FamilyId::find(name).map(|family| Arc::clone(&self.0.tables[family]));
-        Ok(view.map(|view| Arc::new(SqlTable::new(view)) as Arc<dyn TableProvider>))
+        let table = |family| Arc::new(SqlTable::new(family, Arc::clone(&self.0))) as Arc<dyn TableProvider>;
+        Ok(FamilyId::find(name).map(table))
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -30,44 +30,51 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use object_store::path::Path as ObjectPath;
 
+use super::rows::{self, Found, RowSource, Wanted};
+use crate::family::FamilyId;
 use crate::record::{self, TIME_ZONE};
-use crate::store::TableView;
 use crate::store::lake::DataFile;
 
-/// A [`TableView`] for the planner. It holds the view, and so keeps the files, until the plan is dropped.
+/// A table for the planner. It holds the source of its rows until the plan is dropped.
 #[derive(Debug)]
 pub(super) struct SqlTable {
-    view: Arc<TableView>,
+    family: FamilyId,
+    rows: Arc<dyn RowSource>,
     schema: SchemaRef,
 }
 
 impl SqlTable {
-    pub(super) fn new(view: Arc<TableView>) -> SqlTable {
+    pub(super) fn new(family: FamilyId, rows: Arc<dyn RowSource>) -> SqlTable {
         // DataFusion groups and compares plain strings fast, and Parquet files hold plain strings. Only the few rows in
         // memory need a cast.
-        let schema = view.family.table.plain_schema();
-        SqlTable { view, schema }
+        let schema = family.table.plain_schema();
+        SqlTable { family, rows, schema }
     }
 
     /// The files and batches that may hold rows matching `filters`.
-    fn select(&self, state: &dyn Session, filters: &[Expr]) -> (Vec<&DataFile>, Vec<&RecordBatch>) {
-        let kept = self.kept(state, filters).unwrap_or_default();
+    fn select<'a>(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+        found: &'a Found,
+    ) -> (Vec<&'a DataFile>, Vec<&'a RecordBatch>) {
+        let kept = self.kept(state, filters, found).unwrap_or_default();
         let keeps = |position: usize| kept.get(position).copied().unwrap_or(true);
-        let files = self.view.files.iter().enumerate();
-        let hot = self.view.hot.iter().enumerate();
+        let files = found.files.iter().enumerate();
+        let hot = found.hot.iter().enumerate();
         (
             files.filter(|(position, _)| keeps(*position)).map(|(_, file)| file.as_ref()).collect(),
-            hot.filter(|(position, _)| keeps(self.view.files.len() + *position)).map(|(_, hot)| &hot.batch).collect(),
+            hot.filter(|(position, _)| keeps(found.files.len() + *position)).map(|(_, hot)| &hot.batch).collect(),
         )
     }
 
     /// Whether each file, and then each batch, may hold matching rows. `None` if the filters do not use the time.
-    fn kept(&self, state: &dyn Session, filters: &[Expr]) -> Option<Vec<bool>> {
+    fn kept(&self, state: &dyn Session, filters: &[Expr], found: &Found) -> Option<Vec<bool>> {
         let filter = conjunction(filters.iter().cloned())?;
         let schema = DFSchema::try_from(Arc::clone(&self.schema)).ok()?;
         let filter = state.create_physical_expr(filter, &schema).ok()?;
         let predicate = PruningPredicateBuilder::new().with_file_schema(self.schema()).build(filter)?;
-        predicate.prune(&TimeRanges(&self.view)).ok()
+        predicate.prune(&TimeRanges(found)).ok()
     }
 
     fn scan_files(
@@ -129,8 +136,8 @@ impl SqlTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = spread(hot, state.config().target_partitions());
-        let schema = self.view.family.table.schema();
-        let source = MemorySourceConfig::try_new(&partitions, schema, projection.cloned())?.with_limit(limit);
+        let schema = project_schema(&self.family.table.schema(), projection)?;
+        let source = MemorySourceConfig::try_new(&partitions, schema, None)?.with_limit(limit);
         let scan = DataSourceExec::from_data_source(source);
         // Labels are dictionaries in memory and strings in files. A plan needs one type for both.
         let stored = scan.schema();
@@ -169,7 +176,10 @@ impl TableProvider for SqlTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (files, hot) = self.select(state, filters);
+        let columns = projection.map_or_else(|| (0..self.schema.fields().len()).collect(), Vec::clone);
+        let wanted = Wanted { family: self.family, columns, times: rows::times(filters) };
+        let found = self.rows.rows(wanted).await?;
+        let (files, hot) = self.select(state, filters, &found);
         let mut scans = Vec::new();
         if !files.is_empty() {
             scans.push(self.scan_files(state, &files, projection, limit)?);
@@ -208,7 +218,7 @@ fn spread(batches: &[&RecordBatch], count: usize) -> Vec<Vec<RecordBatch>> {
 }
 
 /// The times of each file, and then of each batch in memory, to skip those outside a query's time range.
-struct TimeRanges<'a>(&'a TableView);
+struct TimeRanges<'a>(&'a Found);
 
 impl TimeRanges<'_> {
     fn ranges(&self) -> impl Iterator<Item = (i64, i64)> {

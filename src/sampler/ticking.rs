@@ -27,6 +27,9 @@ const LATENESS_KEPT_MAX: usize = 1_001;
 /// The interval at which a family that the host lacks is checked again.
 const RECHECK_NS: i64 = 10 * SECOND_NS;
 
+/// A collector with a longer interval has time to wait for a CPU.
+const FAST_NS: i64 = 10_000_000;
+
 /// The state of a collector thread.
 pub(super) struct Ticking {
     setup: Setup,
@@ -41,6 +44,8 @@ pub(super) struct Ticking {
     second: Second,
     /// Why the scheduling policy was refused, until this is in the health.
     refused_scheduling: Option<String>,
+    /// It runs where queries do not.
+    apart: bool,
 }
 
 /// One family of the collector.
@@ -77,6 +82,7 @@ impl Ticking {
             next_report_ns: 0,
             second: Second::default(),
             refused_scheduling: None,
+            apart: false,
             setup,
             health,
         }
@@ -87,6 +93,7 @@ impl Ticking {
         // PR_SET_TIMERSLACK). A refusal is no error: this only improves punctuality.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         std::mem::replace(&mut self.setup.prepare, Box::new(|| ()))();
+        self.setup.cpus.begin_to_collect();
         self.take_scheduling();
         let mut now = monotonic_ns();
         let mut due = now + self.interval_ns;
@@ -100,6 +107,7 @@ impl Ticking {
             now = self.take(&tick, late_ns);
             last = Some(tick);
             due += self.interval_ns;
+            self.take_place();
             if tick.monotonic_ns >= self.next_report_ns {
                 self.report(&tick);
             }
@@ -125,6 +133,15 @@ impl Ticking {
             };
             self.refused_scheduling = Some(reason);
             self.tell_scheduling();
+        }
+    }
+
+    fn take_place(&mut self) {
+        let apart = self.setup.cpus.is_apart();
+        if apart != self.apart && self.interval_ns <= FAST_NS {
+            self.apart = apart;
+            // A refusal is no error: this only improves punctuality.
+            let _ = self.setup.cpus.place_collector(apart);
         }
     }
 
@@ -338,6 +355,7 @@ mod tests {
     use crate::ring::{Consumer, ring};
     use crate::sampler::thread::CollectorThread;
     use crate::sampler::{Reasons, SampleError};
+    use crate::scheduling::cpus::Cpus;
 
     /// A family that takes a given time, and that the host may lack.
     struct Fake {
@@ -384,6 +402,7 @@ mod tests {
             name: "test".to_owned(),
             interval: Duration::from_millis(10),
             scheduling,
+            cpus: Arc::new(Cpus::undivided()),
             prepare: Box::new(|| ()),
             samplers,
             snapshot: |tick| tick(),

@@ -13,7 +13,7 @@ use super::error::invalid_field;
 use super::proto::{Aggregate, AggregateMetricsRequest, AggregateRow, LabelNames};
 use super::{rows, trace, wire};
 use crate::family::{FAMILIES, Family, FamilyId};
-use crate::query::Engine;
+use crate::query::statements::{Statements, query_error};
 use crate::record::{Column, TIME_ZONE, Table};
 use crate::sampler;
 use crate::words::list;
@@ -85,12 +85,12 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
 }
 
 impl Aggregation {
-    /// Queries the engine and checks that the answer is small enough to send.
-    pub(super) async fn run(&self, engine: &Engine) -> Result<Vec<AggregateRow>, Status> {
+    /// Runs the statement and checks that the answer is small enough to send.
+    pub(super) async fn run(&self, statements: &dyn Statements) -> Result<Vec<AggregateRow>, Status> {
         let sql = self.sql();
         let span = trace::query("AggregateMetrics", &sql);
         let work = async {
-            let mut batches = engine.execute(&sql).await?;
+            let mut batches = statements.execute(&sql).await?.decode().map_err(query_error);
             let mut answer = Vec::new();
             while let Some(batch) = batches.try_next().await? {
                 self.append(&batch, &mut answer)?;

@@ -18,14 +18,14 @@ use super::proto::{
 use super::trace::{self, Reply};
 use super::{rows, wire};
 use crate::collector::{NAME_LENGTH_MAX, RetuneCollector, StartCollector, sampled};
-use crate::query::Engine;
+use crate::query::statements::Statements;
 use crate::words::list;
 
 /// The control API over one daemon.
 #[derive(Debug)]
 pub(super) struct Control<O> {
     pub(super) operator: Arc<O>,
-    pub(super) engine: Engine,
+    pub(super) statements: Arc<dyn Statements>,
 }
 
 #[tonic::async_trait]
@@ -68,7 +68,7 @@ impl<O: Operator> MetricsService for Control<O> {
 
     async fn aggregate_metrics(&self, request: Request<AggregateMetricsRequest>) -> Reply<AggregateMetricsResponse> {
         let work = async {
-            let rows = Aggregation::try_from(request.into_inner())?.run(&self.engine).await?;
+            let rows = Aggregation::try_from(request.into_inner())?.run(&*self.statements).await?;
             Ok(AggregateMetricsResponse { rows })
         };
         trace::control("AggregateMetrics", work).await

@@ -5,7 +5,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::operator::OperatorError;
 use crate::collector::{CollectorError, CollectorField};
-use crate::query::QueryError;
+use crate::query::{ErrorKind, QueryError};
 
 /// What the field `force` would do for an interval that is too short.
 const FORCE_ALLOWS: &str = "allows a shorter interval";
@@ -55,15 +55,12 @@ impl From<OperatorError> for Status {
 
 impl From<QueryError> for Status {
     fn from(error: QueryError) -> Self {
-        let code = match &error {
-            // The same statement will fail again.
-            QueryError::Guard(_) | QueryError::UnknownTable(_) | QueryError::Invalid(_) | QueryError::Failed(_) => {
-                Code::InvalidArgument
-            }
-            QueryError::Memory { .. } | QueryError::Rows(_) | QueryError::Busy(_) => Code::ResourceExhausted,
-            QueryError::Time(_) => Code::DeadlineExceeded,
-            QueryError::Stopped => Code::Unavailable,
-            QueryError::Panicked(_) | QueryError::Start(_) => Code::Internal,
+        let code = match error.kind() {
+            ErrorKind::Invalid => Code::InvalidArgument,
+            ErrorKind::Limit => Code::ResourceExhausted,
+            ErrorKind::Time => Code::DeadlineExceeded,
+            ErrorKind::Stopped => Code::Unavailable,
+            ErrorKind::Internal => Code::Internal,
         };
         Status::new(code, error.to_string())
     }

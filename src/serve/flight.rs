@@ -10,10 +10,11 @@ mod catalog;
 mod info;
 mod ticket;
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::encode::FlightDataEncoderBuilder;
-use arrow_flight::error::FlightError;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{
@@ -30,8 +31,9 @@ use prost::Message;
 use prost::bytes::Bytes;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::trace::{self, Reply, TracedBatches};
-use crate::query::Engine;
+use super::listener::Peer;
+use super::trace::{self, Reply, TracedFrames};
+use crate::query::statements::Statements;
 use ticket::Handle;
 
 /// The type of every Flight SQL command begins with this.
@@ -40,10 +42,10 @@ const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
 const CREATE_PREPARED_STATEMENT: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED_STATEMENT: &str = "ClosePreparedStatement";
 
-/// Answers Flight SQL from the query engine.
+/// Answers Flight SQL.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) engine: Engine,
+    pub(super) statements: Arc<dyn Statements>,
     /// Batches are split so that a message is about this large at most.
     pub(super) message_bytes_max: usize,
 }
@@ -115,12 +117,13 @@ impl FlightService for Flight {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Reply<Self::DoGetStream> {
-        let batches = match decode_command("ticket", &request.into_inner().ticket)? {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let frames = match decode_command("ticket", &request.into_inner().ticket)? {
             Command::TicketStatementQuery(ticket) => {
-                self.execute(Handle::Query.decode(&ticket.statement_handle)?).await?
+                self.execute(Handle::Query.decode(&ticket.statement_handle)?, peer).await?
             }
             Command::CommandPreparedStatementQuery(query) => {
-                self.execute(Handle::Prepared.decode(&query.prepared_statement_handle)?).await?
+                self.execute(Handle::Prepared.decode(&query.prepared_statement_handle)?, peer).await?
             }
             Command::CommandStatementQuery(_) => {
                 return Err(Status::invalid_argument(
@@ -129,10 +132,10 @@ impl FlightService for Flight {
             }
             other => {
                 let batch = catalog::answer(other)?;
-                (batch.schema(), stream::iter([Ok(batch)]).boxed())
+                self.encode(batch)
             }
         };
-        Ok(Response::new(self.encode(batches)))
+        Ok(Response::new(frames))
     }
 
     async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Reply<Self::DoPutStream> {
@@ -187,29 +190,29 @@ impl FlightService for Flight {
 impl Flight {
     /// The schema of the statement's result.
     async fn plan(&self, method: &'static str, sql: &str) -> Result<SchemaRef, Status> {
-        let work = async { Ok(self.engine.prepare(sql).await?) };
+        let work = async { Ok(self.statements.prepare(sql).await?) };
         trace::within(&trace::query(method, sql), work).await
     }
 
     /// Begins the statement. Dropping the stream, as tonic does when the client goes away, ends it.
-    async fn execute(&self, sql: String) -> Result<Batches, Status> {
+    async fn execute(&self, sql: String, peer: Option<Peer>) -> Result<Answers<FlightData>, Status> {
         let span = trace::query("DoGet", &sql);
-        let batches = trace::within(&span, async { Ok(self.engine.execute(&sql).await?) }).await?;
-        let schema = batches.schema();
-        Ok((schema, TracedBatches { batches: batches.map_err(Status::from).boxed(), span, rows: 0 }.boxed()))
+        let mut frames = trace::within(&span, async { Ok(self.statements.execute(&sql).await?) }).await?;
+        if let Some(peer) = peer {
+            frames.close_by(Arc::new(move || peer.close()));
+        }
+        Ok(TracedFrames { frames: frames.map_err(Status::from).boxed(), span, rows: 0 }.boxed())
     }
 
-    fn encode(&self, (schema, batches): Batches) -> Answers<FlightData> {
+    fn encode(&self, batch: RecordBatch) -> Answers<FlightData> {
         FlightDataEncoderBuilder::new()
-            .with_schema(schema)
+            .with_schema(batch.schema())
             .with_max_flight_data_size(self.message_bytes_max)
-            .build(batches.map_err(|status| FlightError::Tonic(Box::new(status))))
+            .build(stream::iter([Ok(batch)]))
             .map_err(Status::from)
             .boxed()
     }
 }
-
-type Batches = (SchemaRef, BoxStream<'static, Result<RecordBatch, Status>>);
 
 /// The command of a descriptor.
 fn descriptor_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {

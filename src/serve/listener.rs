@@ -1,16 +1,19 @@
 //! The listening socket, with a limit of open connections.
 
 use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, stream};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 /// The pause after accepting failed, as descriptors or memory ran out.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -50,11 +53,28 @@ pub(super) struct Connection {
     _place: OwnedSemaphorePermit,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+/// A connection as its requests know it.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// The connection's socket. `None` if the process has as many files open as it may.
+    socket: Option<Arc<OwnedFd>>,
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+impl Peer {
+    /// Closes the connection.
+    pub(super) fn close(&self) {
+        if let Some(socket) = &self.socket {
+            // This fails if the client has closed it.
+            let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        Peer { socket: self.stream.as_fd().try_clone_to_owned().ok().map(Arc::new) }
     }
 }
 

@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use crate::alert::status::RuleStatus;
 use crate::collector::{CollectorError, CollectorStatus, RetuneCollector, StartCollector};
 use crate::family::FamilyId;
+use crate::query::workers::WorkersStatus;
 use crate::sampler::Totals;
 use crate::store::{Flushed, StoreStats};
 
@@ -105,6 +106,8 @@ pub struct DaemonStatus {
     pub degraded: Vec<String>,
     /// What the start found in the data folder, in sentences.
     pub found_at_start: Vec<String>,
+    /// The processes that run queries.
+    pub workers: WorkersStatus,
     /// Notifications given up.
     pub lost_notifications: u64,
     /// Exports that did not reach their endpoint.

@@ -2,12 +2,13 @@
 
 use super::operator::DaemonStatus;
 use super::proto::{
-    self, AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, Listener, Losses, StoreStatus,
-    UnavailableFamily,
+    self, AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, Listener, Losses, QueryWorkers,
+    StoreStatus, UnavailableFamily,
 };
 use super::wire;
 use crate::alert::status::RuleStatus;
 use crate::collector::CollectorStatus;
+use crate::query::workers::WorkersStatus;
 use crate::sampler::{Scheduling, Totals};
 
 impl From<CollectorStatus> for Collector {
@@ -67,6 +68,23 @@ impl From<DaemonStatus> for GetStatusResponse {
             degraded_reasons: status.degraded,
             found_at_start: status.found_at_start,
             losses: Some(losses),
+            query_workers: Some(status.workers.into()),
+        }
+    }
+}
+
+impl From<WorkersStatus> for QueryWorkers {
+    fn from(workers: WorkersStatus) -> Self {
+        let WorkersStatus { processes, idle, rss_bytes, started, faults, last_fault, in_force } = workers;
+        QueryWorkers {
+            processes,
+            idle,
+            rss_bytes,
+            started,
+            faults,
+            last_fault_at: last_fault.as_ref().map(|fault| wire::timestamp(fault.at_us)),
+            last_fault: last_fault.map(|fault| fault.reason).unwrap_or_default(),
+            in_force,
         }
     }
 }

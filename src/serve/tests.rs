@@ -35,7 +35,8 @@ use crate::alert::status::RuleStatus;
 use crate::batch::to_batch;
 use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
 use crate::family::{FAMILIES, Family, FamilyId};
-use crate::query::QuerySettings;
+use crate::query::statements::InProcess;
+use crate::query::{Engine, QuerySettings};
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::Gap;
@@ -58,14 +59,15 @@ fn gaps() -> RecordBatch {
     to_batch(&[&rows], &labels, &Gap::TABLE.schema())
 }
 
-fn engine(settings: QuerySettings) -> Engine {
+fn engine(settings: QuerySettings) -> Arc<InProcess> {
     let family = FamilyId::of::<Gap>();
     let mut view = View::empty();
     let hot = HotBatch { first_seq: 0, batch: gaps(), time_range: (0, (ROWS - 1) * STEP_US) };
     let table = TableView { hot: vec![Arc::new(hot)], ..TableView::clone(&view.tables[family]) };
     view.tables[family] = Arc::new(table);
     let view = Arc::new(view);
-    Engine::new(Arc::new(move || Arc::clone(&view)), settings).expect("an engine")
+    let engine = Engine::new(Arc::new(move || Arc::clone(&view)), settings).expect("an engine");
+    Arc::new(InProcess { engine, batch_bytes_max: any_port().batch_bytes_max })
 }
 
 /// A daemon that remembers what it was told.

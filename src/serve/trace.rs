@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use arrow::array::RecordBatch;
+use arrow_flight::FlightData;
 use futures::Stream;
 use futures::stream::BoxStream;
 use tonic::{Response, Status};
@@ -55,23 +55,23 @@ fn fail(span: &Span, status: &Status) {
     span.record("otel.status_description", status.message());
 }
 
-/// The batches of a query. Each is made within the query's span. The span ends with them and has their number of rows.
-pub(super) struct TracedBatches {
-    pub(super) batches: BoxStream<'static, Result<RecordBatch, Status>>,
+/// The messages of a result. Each is waited for within the query's span. The span ends with them and has their number of rows.
+pub(super) struct TracedFrames {
+    pub(super) frames: BoxStream<'static, Result<FlightData, Status>>,
     pub(super) span: Span,
     pub(super) rows: u64,
 }
 
-impl Stream for TracedBatches {
-    type Item = Result<RecordBatch, Status>;
+impl Stream for TracedFrames {
+    type Item = Result<FlightData, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let entered = this.span.enter();
-        let item = ready!(this.batches.as_mut().poll_next(context));
+        let item = ready!(this.frames.as_mut().poll_next(context));
         drop(entered);
         match &item {
-            Some(Ok(batch)) => this.rows += batch.num_rows() as u64,
+            Some(Ok(frame)) => this.rows += rows(frame),
             Some(Err(status)) => fail(&this.span, status),
             None => {}
         }
@@ -79,7 +79,14 @@ impl Stream for TracedBatches {
     }
 }
 
-impl Drop for TracedBatches {
+/// How many rows a message has.
+fn rows(frame: &FlightData) -> u64 {
+    let message = arrow::ipc::root_as_message(&frame.data_header).ok();
+    let batch = message.and_then(|message| message.header_as_record_batch());
+    batch.and_then(|batch| u64::try_from(batch.length()).ok()).unwrap_or(0)
+}
+
+impl Drop for TracedFrames {
     fn drop(&mut self) {
         // A client that went away early got only these rows.
         self.span.record("rows", self.rows);

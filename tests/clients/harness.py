@@ -63,19 +63,20 @@ def clean_environment(extra=None):
 
 
 class Daemon:
-    """A daemon on a free port of loopback. It is stopped at the end."""
+    """A daemon on a free port of loopback. It is stopped at the end. `prefix` is a command that starts it, and keeps its id."""
 
-    def __init__(self, data, config="", environment=None):
+    def __init__(self, data, config="", environment=None, prefix=(), program=KYMO):
         self.data = pathlib.Path(data)
         self.config = config
         self.environment = environment or {}
+        self.start_with = [*prefix, program]
         self.process = None
         self.address = None
         self.started_at = None
         self.log = []
 
     def start(self):
-        arguments = [KYMO, "run", "--data", str(self.data), "--address", "127.0.0.1:0"]
+        arguments = [*self.start_with, "run", "--data", str(self.data), "--address", "127.0.0.1:0"]
         if self.config:
             file = self.data.with_suffix(".toml")
             file.write_text(self.config)

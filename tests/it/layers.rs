@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
 /// Crates, by the beginning of their names, and the only modules that may know them.
 const KNOWN_BY: &[(&str, &[&str])] = &[
     ("heim", &["reading", "family"]),
-    ("prost", &["cli", "serve", "export"]),
+    ("prost", &["cli", "serve", "export", "query"]),
     ("tonic", &["cli", "serve", "export"]),
     ("tokio", &["cli", "daemon", "serve", "query", "export", "alert"]),
 ];

@@ -18,3 +18,4 @@ mod people;
 mod running;
 mod schema;
 mod store;
+mod workers;

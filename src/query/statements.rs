@@ -1,0 +1,238 @@
+//! Running statements, in this process or in workers, with results as Flight messages.
+
+use std::fmt::{self, Debug};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use arrow_flight::FlightData;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::error::FlightError;
+use async_trait::async_trait;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+
+#[cfg(test)]
+use super::Engine;
+use super::error::QueryError;
+use super::room::{Close, Reservation};
+use super::stream::QueryStream;
+
+/// Messages of a result that wait for the client.
+pub(super) const FRAMES_AHEAD_MAX: usize = 1;
+
+/// Runs statements.
+#[async_trait]
+pub trait Statements: Debug + Send + Sync + 'static {
+    /// The schema of a statement's result.
+    ///
+    /// # Errors
+    /// When the statement is refused or not valid, or planning reaches a limit.
+    async fn prepare(&self, sql: &str) -> Result<SchemaRef, QueryError>;
+
+    /// Runs a statement over the newest view.
+    ///
+    /// # Errors
+    /// When the statement is refused or not valid, or reaches a limit before its first row.
+    async fn execute(&self, sql: &str) -> Result<Frames, QueryError>;
+
+    /// Number of statements that began to run, failed ones included.
+    fn begun(&self) -> u64;
+}
+
+/// A part of a result with the room that it takes, if that is bounded; `None` is the end. Whoever runs the statement sends the end
+/// or an error: without either, the result is not whole.
+pub(super) type Part = Result<Option<(FlightData, Option<Reservation>)>, QueryError>;
+
+/// The result of a running statement, as Flight messages. The first one is the schema. Dropping it ends the statement.
+pub struct Frames {
+    /// The first message.
+    first: Option<FlightData>,
+    parts: mpsc::Receiver<Part>,
+    /// Of the last message that was given away. HTTP/2 asks for the next one when all of it was sent.
+    reservation: Option<Reservation>,
+    /// Closes the connection of the client.
+    close: Option<Close>,
+    ended: bool,
+}
+
+impl Frames {
+    /// Waits for the first message.
+    pub(super) async fn of(mut parts: mpsc::Receiver<Part>) -> Result<Frames, QueryError> {
+        let first = parts.recv().await.unwrap_or(Err(QueryError::Stopped))?;
+        let ended = first.is_none();
+        let (first, reservation) = first.unzip();
+        Ok(Frames { first, parts, reservation: reservation.flatten(), close: None, ended })
+    }
+
+    /// Lets the connection of the client be closed by `close` if it does not read, and others need the room.
+    pub fn close_by(&mut self, close: Arc<dyn Fn() + Send + Sync>) {
+        self.close = Some(close);
+    }
+}
+
+impl Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames").field("reservation", &self.reservation).finish_non_exhaustive()
+    }
+}
+
+impl Stream for Frames {
+    type Item = Result<FlightData, QueryError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        self.reservation = None;
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.parts.poll_recv(context)).unwrap_or(Err(QueryError::Stopped)) {
+            Ok(Some((frame, reservation))) => {
+                self.reservation = reservation;
+                let Frames { reservation, close, .. } = &mut *self;
+                if let (Some(reservation), Some(close)) = (reservation, close) {
+                    reservation.given(Arc::clone(close));
+                }
+                Some(Ok(frame))
+            }
+            end => {
+                self.ended = true;
+                end.err().map(Err)
+            }
+        })
+    }
+}
+
+impl Frames {
+    /// The rows, decoded. Its schema is known once the first row, or the end, was seen.
+    #[must_use]
+    pub fn decode(self) -> FlightRecordBatchStream {
+        let frames = self.map_err(|error| FlightError::ExternalError(Box::new(error)));
+        FlightRecordBatchStream::new_from_flight_data(frames)
+    }
+}
+
+/// A batch in parts of about `bytes_max`, or of one row.
+fn parts(batch: &RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_default();
+    let bytes: usize = batch.columns().iter().map(bytes).sum();
+    let rows = batch.num_rows();
+    let rows_a_part = rows.div_ceil(bytes.div_ceil(bytes_max).max(1)).max(1);
+    (0..rows).step_by(rows_a_part).map(|start| batch.slice(start, rows_a_part.min(rows - start))).collect()
+}
+
+/// The error of a query that Arrow passed on.
+#[must_use]
+pub fn query_error(error: FlightError) -> QueryError {
+    match error {
+        FlightError::ExternalError(error) => match error.downcast::<QueryError>() {
+            Ok(error) => *error,
+            Err(error) => QueryError::Failed(error.to_string()),
+        },
+        other => QueryError::Failed(other.to_string()),
+    }
+}
+
+/// A result as Flight messages of about `batch_bytes_max`, or of one row. The first one has the schema.
+pub(super) fn frames(
+    batches: QueryStream,
+    batch_bytes_max: usize,
+) -> impl futures::Stream<Item = Result<FlightData, QueryError>> {
+    let schema = batches.schema();
+    let parts = batches
+        .map_ok(move |batch| stream::iter(parts(&batch, batch_bytes_max)).map(Ok::<_, QueryError>))
+        .try_flatten();
+    // Flight would split by the size of all buffers, even if many batches lie in one.
+    FlightDataEncoderBuilder::new()
+        .with_schema(schema)
+        .with_max_flight_data_size(usize::MAX)
+        .build(parts.map_err(|error| FlightError::ExternalError(Box::new(error))))
+        .map_err(query_error)
+}
+
+/// An engine in this process. The daemon uses [`Workers`].
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct InProcess {
+    /// It runs the statements.
+    pub(crate) engine: Engine,
+    /// Results are split so that a message is about this large at most.
+    pub(crate) batch_bytes_max: usize,
+}
+
+#[cfg(test)]
+#[async_trait]
+impl Statements for InProcess {
+    async fn prepare(&self, sql: &str) -> Result<SchemaRef, QueryError> {
+        self.engine.prepare(sql).await
+    }
+
+    async fn execute(&self, sql: &str) -> Result<Frames, QueryError> {
+        let frames = frames(self.engine.execute(sql).await?, self.batch_bytes_max);
+        let (told, received) = mpsc::channel(FRAMES_AHEAD_MAX);
+        tokio::spawn(async move {
+            let mut frames = std::pin::pin!(frames);
+            while let Some(frame) = futures::StreamExt::next(&mut frames).await {
+                if told.send(frame.map(|frame| Some((frame, None)))).await.is_err() {
+                    return;
+                }
+            }
+            let _ = told.send(Ok(None)).await;
+        });
+        Frames::of(received).await
+    }
+
+    fn begun(&self) -> u64 {
+        self.engine.begun()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, StringArray};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_result_without_its_end_is_an_error() {
+        for (parts, expected) in [(vec![Ok(None)], None), (vec![], Some("shutting down"))] {
+            let (told, received) = mpsc::channel(3);
+            told.send(Ok(Some((FlightData::default(), None)))).await.unwrap();
+            for part in parts {
+                told.send(part).await.unwrap();
+            }
+            drop(told);
+            let mut frames = Frames::of(received).await.unwrap();
+            frames.next().await.unwrap().unwrap();
+            let end = frames.next().await.map(|end| end.unwrap_err().to_string());
+            assert_eq!(end.is_some(), expected.is_some());
+            assert!(expected.is_none_or(|expected| end.unwrap().contains(expected)));
+            assert!(frames.next().await.is_none());
+        }
+    }
+
+    #[test]
+    fn a_batch_is_split_by_the_bytes_of_its_rows() {
+        let texts: StringArray = (0..1_000).map(|_| Some("x".repeat(100))).collect();
+        let numbers = Int64Array::from_iter_values(0..1_000);
+        let columns: [(&str, ArrayRef); 2] = [("text", Arc::new(texts)), ("number", Arc::new(numbers))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        for (rows, bytes_max) in [(1_000, 1 << 20), (1_000, 20_000), (10, 20_000), (3, 1)] {
+            // A slice shares the buffers of all rows, which do not count.
+            let batch = batch.slice(500, rows.min(500));
+            let parts = parts(&batch, bytes_max);
+            assert_eq!(parts.iter().map(RecordBatch::num_rows).sum::<usize>(), batch.num_rows());
+            let longest = parts.iter().map(RecordBatch::num_rows).max().unwrap();
+            assert!(longest == 1 || longest * 112 <= bytes_max, "{longest} rows of about 112 bytes in {bytes_max}");
+            assert!(parts.len() <= (batch.num_rows() * 120).div_ceil(bytes_max).max(1).min(batch.num_rows()) + 1);
+        }
+        assert!(parts(&batch.slice(0, 0), 1).is_empty());
+    }
+}

@@ -1,0 +1,261 @@
+//! A query worker: a process that plans and runs statements for a recorder, one at a time.
+//!
+//! Whatever a statement does to the memory and the time of this process, the recorder goes on. The kernel is the guard
+//! (`worker/confine.rs`). The worker ends when the recorder ends.
+
+mod confine;
+pub(super) mod message;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::buffer::Buffer;
+use arrow::datatypes::Schema;
+use arrow::ipc::reader::StreamDecoder;
+use arrow_flight::FlightData;
+use async_trait::async_trait;
+use datafusion::common::{DataFusionError, Result};
+use futures::TryStreamExt;
+use prost::bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::io::pread;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{sleep, timeout};
+
+use super::error::QueryError;
+use super::rows::{Found, HotRows, RowSource, Wanted};
+use super::spill::SpillSettings;
+use super::statements::{FRAMES_AHEAD_MAX, frames};
+use super::{Engine, QuerySettings};
+use crate::store::View;
+use message::{Channel, Failure, Limits, Order, Reply, Rows, Statement, order, reply};
+
+/// A statement that was cancelled or has failed, and still computes after this time, ends with its process.
+const COMPUTES_MAX: Duration = Duration::from_millis(50);
+/// How often it is looked whether a statement still computes, after [`SPINS`] looks without a pause.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+const SPINS: u32 = 50;
+
+/// Serves the recorder that started this process: orders come on its standard input, and its standard
+/// output is the file with rows in memory.
+///
+/// # Errors
+/// When the process was started by something else, or the recorder is gone in the middle of a statement.
+pub fn run() -> anyhow::Result<()> {
+    const STARTED: &str = "this command is for kymo itself: `kymo run` starts it";
+    let orders = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().context(STARTED)?);
+    let memory = File::from(io::stdout().as_fd().try_clone_to_owned().context(STARTED)?);
+    orders.peer_addr().context(STARTED)?;
+    // For ps and top. A refusal changes nothing else.
+    let _ = rustix::thread::set_name(c"kymo-query");
+    // The recorder reads stderr only once this process is gone. A full pipe must not stop it before.
+    rustix::io::ioctl_fionbio(io::stderr(), true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { serve(Channel::new(orders, message::ORDER_BYTES_MAX)?, memory).await })
+}
+
+async fn serve(mut channel: Channel, memory: File) -> anyhow::Result<()> {
+    let Some((Order { kind: Some(order::Kind::Limits(limits)) }, _)) = channel.receive().await? else {
+        anyhow::bail!("the recorder sent no limits");
+    };
+    let settings = QuerySettings {
+        memory_bytes_max: usize::try_from(limits.memory_bytes_max)?,
+        // The recorder counts from the moment that it hands the statement over, so its limit comes first.
+        time_max: Duration::from_micros(limits.time_us_max),
+        rows_max: limits.rows_max,
+        concurrent_max: 1,
+        sql_bytes_max: usize::try_from(limits.sql_bytes_max)?,
+        message_bytes_max: usize::try_from(limits.message_bytes_max)?,
+        spill_bytes_max: limits.spill_bytes_max,
+    };
+    let folder = (!limits.spill_folder.is_empty()).then(|| message::path_of(&limits.spill_folder));
+    let spill = folder.map(|folder| SpillSettings { folder, bytes_max: limits.spill_bytes_max });
+    // Before the query threads start: they inherit what confines this one.
+    let in_force = confine::confine(&limits)?;
+    let threads = usize::try_from(limits.cpus)?;
+    let engine = Engine::spilling(Arc::new(|| Arc::new(View::empty())), settings, spill, threads)?;
+    channel.send(&Reply { kind: Some(reply::Kind::Ready(in_force)) }).await?;
+    let mut worker = Worker { channel, memory, engine, limits };
+    while let Some((order, _)) = worker.channel.receive::<Order>().await? {
+        // Anything else is about a statement that has just ended.
+        if let Some(order::Kind::Statement(statement)) = order.kind {
+            let mut ended = worker.statement(statement).await?;
+            ended.computes = timeout(COMPUTES_MAX, worker.engine.idle()).await.is_err();
+            worker.channel.send(&Reply { kind: Some(reply::Kind::Ended(ended)) }).await?;
+        }
+    }
+    Ok(())
+}
+
+impl Engine {
+    /// Waits until no query computes any more, not even one whose reader has gone.
+    async fn idle(&self) {
+        let mut looks = 0;
+        while self.tasks() > 0 {
+            looks += 1;
+            if looks < SPINS { yield_now().await } else { sleep(LOOK_INTERVAL).await }
+        }
+    }
+}
+
+struct Worker {
+    channel: Channel,
+    memory: File,
+    engine: Engine,
+    limits: Limits,
+}
+
+/// A part of a result, and the body that is attached to it.
+type Told = (reply::Kind, Bytes);
+
+/// Asks for rows, and the place for the answer.
+type Ask = (Wanted, oneshot::Sender<Result<Found>>);
+
+impl Worker {
+    /// Runs a statement until it has ended or is cancelled.
+    async fn statement(&mut self, statement: Statement) -> io::Result<Failure> {
+        let (asks, mut asked) = mpsc::channel::<Ask>(1);
+        let (told, mut tells) = mpsc::channel::<Told>(FRAMES_AHEAD_MAX);
+        let mut work = JoinSet::new();
+        let batch_bytes_max = usize::try_from(self.limits.batch_bytes_max).unwrap_or(usize::MAX);
+        work.spawn(answer(self.engine.clone(), statement, Arc::new(Remote(asks)), batch_bytes_max, told));
+        let mut waiting = HashMap::new();
+        let mut number = 0;
+        loop {
+            tokio::select! {
+                biased;
+                order = self.channel.receive::<Order>() => match order?.map(|(order, _)| order.kind) {
+                    None => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Some(Some(order::Kind::Cancel(_))) => return Ok(Failure::default()),
+                    Some(Some(order::Kind::Rows(rows))) => {
+                        if let Some(answer) = waiting.remove(&rows.number) {
+                            let answer: oneshot::Sender<Result<Found>> = answer;
+                            // This fails if the statement has failed meanwhile.
+                            let _ = answer.send(self.take(rows));
+                        }
+                    }
+                    Some(_) => {}
+                },
+                Some((wanted, answer)) = asked.recv() => {
+                    number += 1;
+                    waiting.insert(number, answer);
+                    self.channel.send(&Reply { kind: Some(reply::Kind::Wanted(told_of(number, &wanted))) }).await?;
+                }
+                told = tells.recv() => match told {
+                    Some((kind, attached)) => self.channel.send_with(&Reply { kind: Some(kind) }, &attached).await?,
+                    None => {
+                        let ended = work.join_next().await;
+                        let outcome = match ended {
+                            Some(Ok(outcome)) => outcome,
+                            Some(Err(error)) => Err(QueryError::Panicked(error.to_string())),
+                            None => Ok(()),
+                        };
+                        return Ok(outcome.err().map_or_else(Failure::default, |error| Failure::from(&error)));
+                    }
+                },
+            }
+        }
+    }
+
+    /// The rows that the recorder sent.
+    fn take(&self, rows: Rows) -> Result<Found> {
+        let files = rows.files.into_iter().map(|file| Arc::new(file.into())).collect();
+        let mut decoder = StreamDecoder::new();
+        let mut hot = Vec::with_capacity(rows.hot.len());
+        let mut start = rows.start;
+        for message::Hot { end, from_us, to_us, rows } in rows.hot {
+            let rows = usize::try_from(rows).map_err(io::Error::other)?;
+            let batch = if start == end {
+                let number = RecordBatchOptions::new().with_row_count(Some(rows));
+                RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &number)?
+            } else {
+                // A buffer for each batch, as arrays keep the whole buffer that they lie in.
+                let mut buffer = Buffer::from(read(&self.memory, start, end)?);
+                let decoded = decoder.decode(&mut buffer)?;
+                let decoded = decoded.filter(|batch| batch.num_rows() == rows && buffer.is_empty());
+                decoded.ok_or_else(|| io::Error::other("the rows in memory cannot be read"))?
+            };
+            hot.push(HotRows { batch, time_range: (from_us, to_us) });
+            start = end;
+        }
+        Ok(Found { files, hot })
+    }
+}
+
+/// The bytes of `file` from `start` to `end`.
+fn read(file: &File, start: u64, end: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(end.saturating_sub(start)).map_err(io::Error::other)?;
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let from = start + bytes.len() as u64;
+        if pread(file, spare_capacity(&mut bytes), from)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+fn told_of(number: u64, wanted: &Wanted) -> message::Wanted {
+    message::Wanted {
+        number,
+        table: wanted.family.name().into(),
+        columns: wanted.columns.iter().map(|column| u32::try_from(*column).unwrap_or(u32::MAX)).collect(),
+        from_us: wanted.times.0,
+        to_us: wanted.times.1,
+    }
+}
+
+fn check_size(bytes: usize, bytes_max: usize) -> Result<(), QueryError> {
+    let (bytes, bytes_max) = (bytes as u64, bytes_max as u64);
+    if bytes > bytes_max { Err(QueryError::TooLarge { bytes, bytes_max }) } else { Ok(()) }
+}
+
+/// Runs a statement and tells its result, part by part.
+async fn answer(
+    engine: Engine,
+    Statement { sql, prepare }: Statement,
+    rows: Arc<dyn RowSource>,
+    batch_bytes_max: usize,
+    told: mpsc::Sender<Told>,
+) -> Result<(), QueryError> {
+    let message_bytes_max = engine.settings().message_bytes_max;
+    // Telling fails if the statement was cancelled.
+    if prepare {
+        let schema = message::schema_frame(&*engine.prepare(&sql).await?);
+        check_size(schema.len(), message_bytes_max)?;
+        let _ = told.send((reply::Kind::Schema(schema), Bytes::new())).await;
+        return Ok(());
+    }
+    let batches = engine.execute_over(&sql, rows).await?;
+    let mut frames = frames(batches, batch_bytes_max);
+    while let Some(FlightData { data_header: header, data_body: body, .. }) = frames.try_next().await? {
+        check_size(header.len() + body.len(), message_bytes_max)?;
+        if told.send((reply::Kind::Frame(header), body)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The recorder's rows.
+#[derive(Debug)]
+struct Remote(mpsc::Sender<Ask>);
+
+#[async_trait]
+impl RowSource for Remote {
+    async fn rows(&self, wanted: Wanted) -> Result<Found> {
+        let gone = |()| DataFusionError::Execution("the recorder is gone".into());
+        let (answer, answered) = oneshot::channel();
+        self.0.send((wanted, answer)).await.map_err(|_| gone(()))?;
+        answered.await.map_err(|_| gone(()))?
+    }
+}

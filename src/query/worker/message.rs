@@ -1,0 +1,398 @@
+//! What the recorder and a query worker say to each other.
+//!
+//! A message is two lengths (four bytes each, little endian), a protobuf message of the first length, and bytes of the second
+//! that are attached to it: the body of a part of the result. Rows in memory go beside them, in a memory
+//! file that the recorder writes and the worker reads.
+
+use std::ffi::OsStr;
+use std::io;
+use std::mem::take;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow_flight::{FlightData, SchemaAsIpc};
+use prost::bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::{Message, Oneof};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::query::error::QueryError;
+use crate::store::lake::DataFile;
+
+/// No order is longer.
+pub(in crate::query) const ORDER_BYTES_MAX: usize = 256 << 20;
+const HEAD_BYTES: usize = 8;
+/// An error may quote a value of any length. It goes to the client in a header, which is bounded.
+const TEXT_BYTES_MAX: usize = 2 << 10;
+
+/// To a worker.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct Order {
+    #[prost(oneof = "order::Kind", tags = "1, 2, 3, 4")]
+    pub(in crate::query) kind: Option<order::Kind>,
+}
+
+pub(in crate::query) mod order {
+    use super::{Limits, Oneof, Rows, Statement};
+
+    #[derive(Clone, PartialEq, Oneof)]
+    pub(in crate::query) enum Kind {
+        /// The first order.
+        #[prost(message, tag = "1")]
+        Limits(Limits),
+        #[prost(message, tag = "2")]
+        Statement(Statement),
+        /// The answer to [`Wanted`](super::Wanted).
+        #[prost(message, tag = "3")]
+        Rows(Rows),
+        /// End the statement.
+        #[prost(bool, tag = "4")]
+        Cancel(bool),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct Limits {
+    #[prost(uint64, tag = "1")]
+    pub(in crate::query) memory_bytes_max: u64,
+    #[prost(uint64, tag = "2")]
+    pub(in crate::query) time_us_max: u64,
+    #[prost(uint64, optional, tag = "3")]
+    pub(in crate::query) rows_max: Option<u64>,
+    #[prost(uint64, tag = "4")]
+    pub(in crate::query) sql_bytes_max: u64,
+    /// Results are split so that a message is about this large at most.
+    #[prost(uint64, tag = "5")]
+    pub(in crate::query) batch_bytes_max: u64,
+    /// A larger message is an error.
+    #[prost(uint64, tag = "6")]
+    pub(in crate::query) message_bytes_max: u64,
+    /// The only folder whose files may be read.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub(in crate::query) folder: Bytes,
+    /// The only folder where files may be made; empty for none.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub(in crate::query) spill_folder: Bytes,
+    /// All of these files together.
+    #[prost(uint64, tag = "9")]
+    pub(in crate::query) spill_bytes_max: u64,
+    /// The host's CPUs, as far as kymo may use them.
+    #[prost(uint32, tag = "10")]
+    pub(in crate::query) cpus: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct Statement {
+    #[prost(string, tag = "1")]
+    pub(in crate::query) sql: String,
+    /// Plan only, and answer with the schema.
+    #[prost(bool, tag = "2")]
+    pub(in crate::query) prepare: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct Rows {
+    /// Of which [`Wanted`].
+    #[prost(uint64, tag = "1")]
+    pub(in crate::query) number: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub(in crate::query) files: Vec<File>,
+    /// Where in the memory file the rows in memory begin, an Arrow IPC stream.
+    #[prost(uint64, tag = "3")]
+    pub(in crate::query) start: u64,
+    /// The batches in it, one after the other.
+    #[prost(message, repeated, tag = "4")]
+    pub(in crate::query) hot: Vec<Hot>,
+}
+
+/// Rows in memory.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(in crate::query) struct Hot {
+    /// Where in the memory file they end. The first batch has the schema before it. A batch without columns is not in the file.
+    #[prost(uint64, tag = "1")]
+    pub(in crate::query) end: u64,
+    #[prost(sint64, tag = "2")]
+    pub(in crate::query) from_us: i64,
+    #[prost(sint64, tag = "3")]
+    pub(in crate::query) to_us: i64,
+    #[prost(uint64, tag = "4")]
+    pub(in crate::query) rows: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct File {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(in crate::query) path: Bytes,
+    #[prost(uint64, tag = "2")]
+    pub(in crate::query) first_seq: u64,
+    #[prost(uint64, tag = "3")]
+    pub(in crate::query) end_seq: u64,
+    #[prost(uint64, tag = "4")]
+    pub(in crate::query) rows: u64,
+    #[prost(uint64, tag = "5")]
+    pub(in crate::query) bytes: u64,
+    #[prost(sint64, tag = "6")]
+    pub(in crate::query) from_us: i64,
+    #[prost(sint64, tag = "7")]
+    pub(in crate::query) to_us: i64,
+}
+
+/// From a worker.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct Reply {
+    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5")]
+    pub(in crate::query) kind: Option<reply::Kind>,
+}
+
+pub(in crate::query) mod reply {
+    use super::{Bytes, Failure, Oneof, Wanted};
+
+    #[derive(Clone, PartialEq, Oneof)]
+    pub(in crate::query) enum Kind {
+        /// It takes statements, and limits itself in these ways.
+        #[prost(string, tag = "1")]
+        Ready(String),
+        #[prost(message, tag = "2")]
+        Wanted(Wanted),
+        /// The schema of the result, as a Flight message.
+        #[prost(bytes = "bytes", tag = "3")]
+        Schema(Bytes),
+        /// A part of the result, as the header of a Flight message. Its body is attached; both go on to the client as they are.
+        #[prost(bytes = "bytes", tag = "4")]
+        Frame(Bytes),
+        /// The statement has ended.
+        #[prost(message, tag = "5")]
+        Ended(Failure),
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct Wanted {
+    #[prost(uint64, tag = "1")]
+    pub(in crate::query) number: u64,
+    #[prost(string, tag = "2")]
+    pub(in crate::query) table: String,
+    #[prost(uint32, repeated, tag = "3")]
+    pub(in crate::query) columns: Vec<u32>,
+    #[prost(sint64, tag = "4")]
+    pub(in crate::query) from_us: i64,
+    #[prost(sint64, tag = "5")]
+    pub(in crate::query) to_us: i64,
+}
+
+/// How a statement ended.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct Failure {
+    /// An [`ErrorKind`](crate::query::ErrorKind), or 0 if it did not fail.
+    #[prost(int32, tag = "1")]
+    pub(in crate::query) kind: i32,
+    #[prost(string, tag = "2")]
+    pub(in crate::query) text: String,
+    /// Some of it still computes, so the process cannot take another one.
+    #[prost(bool, tag = "3")]
+    pub(in crate::query) computes: bool,
+}
+
+impl From<&QueryError> for Failure {
+    fn from(error: &QueryError) -> Failure {
+        let mut text = error.to_string();
+        if text.len() > TEXT_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+            text.push('…');
+        }
+        Failure { kind: error.kind() as i32, text, computes: false }
+    }
+}
+
+impl From<&DataFile> for File {
+    fn from(file: &DataFile) -> File {
+        File {
+            path: path_bytes(&file.path),
+            first_seq: file.first_seq,
+            end_seq: file.end_seq,
+            rows: file.rows,
+            bytes: file.bytes,
+            from_us: file.time_range.0,
+            to_us: file.time_range.1,
+        }
+    }
+}
+
+impl From<File> for DataFile {
+    fn from(file: File) -> DataFile {
+        let sequence = (file.first_seq, file.end_seq);
+        DataFile::new(path_of(&file.path), sequence, file.rows, file.bytes, (file.from_us, file.to_us))
+    }
+}
+
+pub(in crate::query) fn path_bytes(path: &Path) -> Bytes {
+    Bytes::copy_from_slice(path.as_os_str().as_bytes())
+}
+
+pub(in crate::query) fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// One end of the socket between recorder and worker.
+#[derive(Debug)]
+pub(in crate::query) struct Channel {
+    stream: UnixStream,
+    /// Longer messages of the other side are an error.
+    bytes_max: usize,
+    /// What has come of the next message, without its attachment.
+    read: BytesMut,
+    /// What has come of its attachment.
+    attached: BytesMut,
+    write: BytesMut,
+}
+
+impl Channel {
+    pub(in crate::query) fn new(stream: std::os::unix::net::UnixStream, bytes_max: usize) -> io::Result<Channel> {
+        stream.set_nonblocking(true)?;
+        let stream = UnixStream::from_std(stream)?;
+        Ok(Channel { stream, bytes_max, read: BytesMut::new(), attached: BytesMut::new(), write: BytesMut::new() })
+    }
+
+    pub(in crate::query) async fn send(&mut self, message: &impl Message) -> io::Result<()> {
+        self.send_with(message, &[]).await
+    }
+
+    /// Sends a message with bytes that are not part of it.
+    pub(in crate::query) async fn send_with(&mut self, message: &impl Message, attached: &[u8]) -> io::Result<()> {
+        let length = message.encoded_len();
+        self.write.clear();
+        self.write.reserve(HEAD_BYTES + length);
+        for length in [length, attached.len()] {
+            self.write.put_u32_le(u32::try_from(length).map_err(|_| too_long(length))?);
+        }
+        message.encode(&mut self.write).map_err(io::Error::other)?;
+        self.stream.write_all(&self.write).await?;
+        self.stream.write_all(attached).await
+    }
+
+    /// The length of the next message with what is attached to it; 0 once the other side has gone. None of it has been read
+    /// yet. A call that is given up loses nothing.
+    pub(in crate::query) async fn next_bytes(&mut self) -> io::Result<usize> {
+        Ok(self.head().await?.map_or(0, |(length, attached)| length + attached))
+    }
+
+    /// The lengths of the next message and of what is attached to it.
+    async fn head(&mut self) -> io::Result<Option<(usize, usize)>> {
+        let head = loop {
+            if let Some(head) = self.read.first_chunk::<HEAD_BYTES>() {
+                break *head;
+            }
+            let missing = HEAD_BYTES - self.read.len();
+            if !more(&mut self.stream, &mut self.read, missing).await? {
+                return Ok(None);
+            }
+        };
+        let half = |shift: u32| usize::try_from(u64::from_le_bytes(head) << shift >> 32).unwrap_or(usize::MAX);
+        let (length, attached) = (half(32), half(0));
+        let bytes = length.saturating_add(attached);
+        if bytes > self.bytes_max { Err(too_long(bytes)) } else { Ok(Some((length, attached))) }
+    }
+
+    /// The next message, with what is attached to it; `None` once the other side has gone. A call that is given up loses
+    /// nothing.
+    pub(in crate::query) async fn receive<M: Message + Default>(&mut self) -> io::Result<Option<(M, Bytes)>> {
+        let Some((length, attached)) = self.head().await? else { return Ok(None) };
+        let end = HEAD_BYTES + length;
+        while self.read.len() < end {
+            let missing = end - self.read.len();
+            if !more(&mut self.stream, &mut self.read, missing).await? {
+                return Ok(None);
+            }
+        }
+        while self.attached.len() < attached {
+            let missing = attached - self.attached.len();
+            if !more(&mut self.stream, &mut self.attached, missing).await? {
+                return Ok(None);
+            }
+        }
+        // Taken as a whole: what is split off a buffer keeps all of its memory.
+        let (mut message, attached) = (take(&mut self.read), take(&mut self.attached));
+        message.advance(HEAD_BYTES);
+        let message = M::decode(message.freeze()).map_err(io::Error::other)?;
+        Ok(Some((message, attached.freeze())))
+    }
+}
+
+/// Reads some of the bytes that are missing; false once the other side has gone.
+async fn more(stream: &mut UnixStream, buffer: &mut BytesMut, missing: usize) -> io::Result<bool> {
+    buffer.reserve(missing);
+    Ok(stream.take(missing as u64).read_buf(buffer).await? > 0)
+}
+
+fn too_long(bytes: usize) -> io::Error {
+    io::Error::other(format!("a message of {bytes} bytes"))
+}
+
+/// A schema as the message that Flight sends first.
+pub(in crate::query) fn schema_frame(schema: &Schema) -> Bytes {
+    let options = arrow::ipc::writer::IpcWriteOptions::default();
+    FlightData::from(SchemaAsIpc::new(schema, &options)).data_header
+}
+
+/// The schema of such a message.
+pub(in crate::query) fn schema_of(frame: &Bytes) -> Result<SchemaRef, ArrowError> {
+    let message = arrow::ipc::root_as_message(frame).map_err(|error| ArrowError::IpcError(error.to_string()))?;
+    let schema = message.header_as_schema().ok_or_else(|| ArrowError::IpcError("not a schema".into()))?;
+    Ok(Arc::new(arrow::ipc::convert::fb_to_schema(schema)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn pair(bytes_max: usize) -> (Channel, Channel) {
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        (Channel::new(one, bytes_max).unwrap(), Channel::new(other, bytes_max).unwrap())
+    }
+
+    fn statement(sql: &str) -> Statement {
+        Statement { sql: sql.into(), prepare: false }
+    }
+
+    /// Longer than the socket's buffer, so that it comes in parts.
+    #[tokio::test]
+    async fn a_message_comes_whole_with_what_is_attached() {
+        let (mut sender, mut receiver) = pair(64 << 20);
+        let long = "x".repeat(1 << 20);
+        let attached: Vec<u8> = (0..3_000_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        let expected = (statement(&long), Bytes::copy_from_slice(&attached));
+        let sending = tokio::spawn(async move {
+            sender.send(&statement("")).await.unwrap();
+            sender.send_with(&statement(&long), &attached).await.unwrap();
+            sender.send_with(&statement("c"), b"d").await.unwrap();
+        });
+        assert_eq!(receiver.next_bytes().await.unwrap(), 0);
+        assert_eq!(receiver.receive().await.unwrap(), Some((statement(""), Bytes::new())));
+        assert!(receiver.next_bytes().await.unwrap() > 4_000_000);
+        // Calls that are given up in the middle lose nothing.
+        let received = loop {
+            if let Ok(received) = tokio::time::timeout(Duration::from_micros(50), receiver.receive()).await {
+                break received;
+            }
+        };
+        assert!(received.unwrap() == Some(expected));
+        assert_eq!(receiver.receive().await.unwrap(), Some((statement("c"), Bytes::from_static(b"d"))));
+        sending.await.unwrap();
+        assert_eq!(receiver.receive::<Statement>().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_long_is_refused_before_it_is_read() {
+        let (mut sender, mut receiver) = pair(1_000);
+        let statement = statement("SELECT 1");
+        sender.send_with(&statement, &[0; 1_000]).await.unwrap();
+        receiver.next_bytes().await.unwrap_err();
+        let error = receiver.receive::<Statement>().await.unwrap_err();
+        assert_eq!(error.to_string(), format!("a message of {} bytes", 1_000 + statement.encoded_len()));
+    }
+}

@@ -1,0 +1,288 @@
+//! Queries in processes of their own, seen from outside: what ends them, and what goes on.
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::running::{Daemon, PATIENCE, command};
+use rustix::process::{Pid, Signal, kill_process};
+
+const CONFIG: &str = r#"
+[collector.burst]
+interval = "1ms"
+metrics = ["network", "disk"]
+[query]
+memory_bytes_max = "32MiB"
+time_max = "2s"
+"#;
+/// Never ends by itself.
+const ENDLESS: &str =
+    "SELECT count(*) FROM network a, network b, network c, network d WHERE a.rx_bytes + b.rx_bytes < random()";
+
+/// The processes that the daemon started, those that have ended left out.
+fn workers(daemon: &Daemon) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("children")).ok());
+    let ids: Vec<i32> =
+        children.flat_map(|ids| ids.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect();
+    ids.into_iter().filter(|id| runs(*id)).collect()
+}
+
+/// Whether the process is there and no zombie.
+fn runs(id: i32) -> bool {
+    fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// CPU time in user mode (proc(5), field 14 of `/proc/pid/stat`); 0 if it is gone.
+fn cpu_ticks(id: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(11)?.parse().ok()).unwrap_or(0)
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn ask(daemon: &Daemon, sql: &str) -> Child {
+    command(&["query", sql, "--address", &daemon.address]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// What a query that fails says.
+fn error(daemon: &Daemon, sql: &str) -> String {
+    let output = ask(daemon, sql).wait_with_output().unwrap();
+    assert!(!output.status.success(), "{sql}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn kill(id: i32) {
+    // It may have ended by itself.
+    let _ = kill_process(Pid::from_raw(id).unwrap(), Signal::KILL);
+}
+
+#[test]
+fn a_killed_worker_costs_its_own_statement_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = CONFIG.replace("\"2s\"", "\"60s\"");
+    let daemon = Daemon::start(folder.path(), &config);
+    let count = || daemon.query("SELECT count(*) AS n FROM network")[0]["n"].as_i64();
+    wait_until("there are rows", || count() > Some(0));
+    for round in 0..5 {
+        // One statement may not end a worker so often.
+        let victim = ask(&daemon, &format!("{ENDLESS} + {round}"));
+        wait_until("another worker is warm while one works", || workers(&daemon).len() >= 2);
+        wait_until("the statement computes", || workers(&daemon).into_iter().map(cpu_ticks).max() > Some(5));
+        let busy = workers(&daemon).into_iter().max_by_key(|id| cpu_ticks(*id)).unwrap();
+        kill(busy);
+        let output = victim.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("SIGKILL"), "{said}");
+        assert!(count() > Some(0));
+    }
+    wait_until("the faults are counted", || {
+        daemon.query("SELECT max(query_faults) AS n FROM kymo")[0]["n"].as_i64() == Some(5)
+    });
+    daemon.terminate();
+}
+
+/// The CPUs that a thread may run on, as proc(5) writes them: `0-2,5`.
+fn cpus(status: impl AsRef<std::path::Path>) -> Option<String> {
+    let status = fs::read_to_string(status).ok()?;
+    status.lines().find_map(|line| Some(line.strip_prefix("Cpus_allowed_list:")?.trim().to_owned()))
+}
+
+#[test]
+fn queries_that_compute_for_long_leave_a_cpu_to_fast_collectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), &CONFIG.replace("\"2s\"", "\"60s\""));
+    let own = format!("/proc/{}/task", daemon.child.id());
+    let named = |name: &str| {
+        let tasks = fs::read_dir(&own).unwrap().map(|task| task.unwrap().path());
+        let named = tasks.filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name));
+        named.filter_map(|task| cpus(task.join("status"))).collect::<Vec<_>>()
+    };
+    let of_workers = || {
+        let tasks =
+            workers(&daemon).into_iter().filter_map(|id| fs::read_dir(format!("/proc/{id}/task")).ok()).flatten();
+        tasks.filter_map(|task| cpus(task.unwrap().path().join("status"))).collect::<Vec<_>>()
+    };
+    let all = cpus(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    let mut clients: Vec<Child> = (0..2).map(|_| ask(&daemon, ENDLESS)).collect();
+    wait_until("both work", || workers(&daemon).len() >= 2);
+    if all.parse::<u32>().is_ok() {
+        println!("a single CPU, {all}: nothing to leave");
+    } else {
+        // All threads of all workers, those that start after that, and those that serve them.
+        wait_until("queries leave a CPU", || {
+            let kept = named("kymo-burst");
+            let others = [of_workers(), named("kymo-io")].concat();
+            kept.len() == 1 && kept[0] != all && others.len() > 10 && others.iter().all(|other| *other != all)
+        });
+        let kept = named("kymo-burst").remove(0);
+        assert!(of_workers().iter().all(|other| !other.split([',', '-']).any(|number| number == kept)), "{kept}");
+        assert_eq!(named("kymo-drain"), [all.as_str()], "it may run anywhere");
+    }
+    for client in &mut clients {
+        client.kill().unwrap();
+        client.wait().unwrap();
+    }
+    wait_until("all have all CPUs again", || {
+        let mut threads = [of_workers(), named("kymo-burst"), named("kymo-io")].concat();
+        threads.retain(|thread| *thread != all);
+        threads.is_empty()
+    });
+    daemon.terminate();
+}
+
+#[test]
+fn workers_end_with_the_recorder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(folder.path(), &CONFIG.replace("\"2s\"", "\"60s\""));
+    let mut clients: Vec<Child> = (0..3).map(|_| ask(&daemon, ENDLESS)).collect();
+    wait_until("all work", || workers(&daemon).len() >= 3);
+    let ids = workers(&daemon);
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    let killed = Instant::now();
+    wait_until("no worker is left", || !ids.iter().any(|id| runs(*id)));
+    println!("workers ended {:?} after the recorder", killed.elapsed());
+    for client in &mut clients {
+        assert!(!client.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn rows_in_memory_are_counted_to_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    let sql = "SELECT (SELECT count(*) FROM network) AS rows, (SELECT count(time) FROM network) AS times, \
+        (SELECT sum(n) FROM (SELECT count(*) AS n FROM network GROUP BY interface)) AS grouped";
+    for _ in 0..20 {
+        let rows = daemon.query(sql);
+        let figures = ["rows", "times", "grouped"].map(|figure| rows[0][figure].as_i64().unwrap());
+        assert!(figures.iter().all(|figure| *figure == figures[0]), "{rows:?}");
+        thread::sleep(Duration::from_millis(30));
+    }
+    assert!(daemon.query("SELECT count(*) AS n FROM network")[0]["n"].as_i64() > Some(0));
+    daemon.terminate();
+}
+
+#[test]
+fn a_statement_that_has_failed_computes_no_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    let long = "levenshtein(repeat('ab', 50000), concat(repeat('ba', 50000), value))";
+    let said = error(
+        &daemon,
+        &format!(
+            "SELECT 1 / (value - 1) FROM generate_series(1, 9) UNION ALL SELECT {long} FROM generate_series(1, 100)"
+        ),
+    );
+    assert!(said.to_lowercase().contains("divide by zero"), "{said}");
+    wait_until("nothing computes", || {
+        let ticks = || workers(&daemon).into_iter().map(cpu_ticks).sum::<u64>();
+        let before = ticks();
+        thread::sleep(Duration::from_millis(300));
+        ticks() <= before
+    });
+    daemon.terminate();
+}
+
+/// Needs twice the memory that a query has.
+const LARGE_SORT: &str = "SELECT count(*) AS n, sum(a) AS s FROM \
+    (SELECT value AS a FROM generate_series(1, 4000000) ORDER BY value % 1000003 DESC, value OFFSET 1)";
+
+#[test]
+fn a_sort_beyond_its_memory_spills_within_its_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let spilling = |setting: &str| format!("{CONFIG}spill_bytes_max = \"{setting}\"\n").replace("\"2s\"", "\"60s\"");
+    let folder_for = |setting: &str| {
+        let folder = folder.path().join(setting);
+        fs::create_dir(&folder).unwrap();
+        folder
+    };
+    let much = folder_for("1GiB");
+    let daemon = Daemon::start(&much, &spilling("1GiB"));
+    let sorted = daemon.query(LARGE_SORT);
+    // The first of them is 1000002.
+    assert_eq!(sorted[0]["n"].as_i64(), Some(3_999_999));
+    assert_eq!(sorted[0]["s"].as_i64(), Some(4_000_000 * 4_000_001 / 2 - 1_000_002));
+    assert_eq!(fs::read_dir(much.join("data/spill")).unwrap().count(), 0, "its files have no names");
+    daemon.terminate();
+    for (setting, named) in [("1MiB", "`query.spill_bytes_max`"), ("0B", "`query.memory_bytes_max`")] {
+        let daemon = Daemon::start(&folder_for(setting), &spilling(setting));
+        let said = error(&daemon, LARGE_SORT);
+        assert!(said.contains(named), "{setting}: {said}");
+        daemon.terminate();
+    }
+}
+
+#[test]
+fn lists_are_built_searched_and_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    let rows = daemon.query(
+        "SELECT [1, 2, 3][2] AS second, array_length(range(0, 1000)) AS length, array_has(make_array(4, 5), 5) AS has, \
+         array_sort(array_agg(DISTINCT metric)) AS names FROM (VALUES ('b'), ('a'), ('b')) AS t (metric)",
+    );
+    assert_eq!(rows[0]["second"].as_i64(), Some(2));
+    assert_eq!(rows[0]["length"].as_i64(), Some(1000));
+    assert_eq!(rows[0]["has"].as_bool(), Some(true));
+    assert_eq!(rows[0]["names"].as_array().map(Vec::len), Some(2));
+    daemon.terminate();
+}
+
+#[test]
+fn workers_are_in_the_background() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    wait_until("a worker is kept warm", || !workers(&daemon).is_empty());
+    daemon.query("SELECT 1");
+    let own = rustix::process::getpriority_process(None).unwrap();
+    for id in workers(&daemon) {
+        for task in fs::read_dir(format!("/proc/{id}/task")).unwrap() {
+            let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            let fields: Vec<i64> =
+                stat.rsplit(") ").next().unwrap().split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+            // proc(5): fields 19 and 41, and here the first is 3.
+            assert_eq!(
+                (fields[16], fields[38]),
+                (i64::from((own + 10).min(19)), 3),
+                "niceness and SCHED_BATCH of {stat}"
+            );
+        }
+    }
+    daemon.terminate();
+}
+
+#[test]
+fn limits_hold_whatever_a_statement_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    let double = |inner: String, at: i32| format!("SELECT t{at} || t{at} AS t{} FROM ({inner})", at + 1);
+    let grown = format!("SELECT length(t40) FROM ({})", (0..40).fold("SELECT 'x' AS t0".to_owned(), double));
+    let said = error(&daemon, &grown);
+    assert!(said.contains("`query.memory_bytes_max`"), "{said}");
+    let said = error(&daemon, "SELECT length(repeat('x', 2000000000))");
+    assert!(said.contains("`query.memory_bytes_max`"), "{said}");
+    // An error that quotes its value is cut, as it goes to the client in a header.
+    for length in [10_000, 1_000_000] {
+        let said = error(&daemon, &format!("SELECT CAST(repeat('x', {length}) AS bigint)"));
+        assert!(said.contains("xxx") && said.len() < 4_096, "{} bytes: {:.200}", said.len(), said);
+    }
+    let began = Instant::now();
+    let said = error(&daemon, ENDLESS);
+    assert!(said.contains("`query.time_max`"), "{said}");
+    println!("ended after {:?} of 2 s", began.elapsed());
+    // It took a worker along twice more, so it does not run again.
+    error(&daemon, &grown);
+    error(&daemon, &grown);
+    let said = error(&daemon, &grown);
+    assert!(said.contains("is refused for"), "{said}");
+    assert!(daemon.query("SELECT count(*) AS n FROM network")[0]["n"].as_i64() > Some(0));
+    daemon.terminate();
+}
