@@ -54,6 +54,8 @@ def cold(daemon, client):
         os.kill(worker, signal.SIGKILL)
     while children(daemon.process.pid) & there:
         time.sleep(0.001)
+    # Its other threads end after its first one.
+    time.sleep(0.05)
     took = answer(client, "SELECT 1") if there else None
     time.sleep(0.3)
     return took
