@@ -14,14 +14,18 @@ const STEP_NS: i64 = WINDOW_NS / STEPS as i64;
 const SAMPLES_MAX: usize = STEPS as usize + 2;
 /// The times of a line, in the order of the kernel's `Documentation/filesystems/proc.rst`. Kernels before 2.6.33 have fewer.
 const TIMES_MAX: usize = 10;
-/// All times but those of guests.
+/// All times but those of guests, which are in others.
 const TIMES_MIN: usize = 8;
+/// The kernel lets some times step back by a little, above all idle time and waiting for I/O. When all times of a CPU together fall
+/// by this or more, the kernel has restarted them, as it does on some hosts after the CPU was offline.
+const RESTART_US: i64 = 3 * US_PER_SECOND;
 /// The most CPUs that any kernel is built for; a CPU with a higher number has no `utilization`.
 const CPUS_MAX: usize = 8_192;
 
 record! {
     /// Time that each CPU, and all CPUs together, spent in each mode since boot. The row `total` is the kernel's own
-    /// sum and includes CPUs that are offline now. User and nice time include guest time.
+    /// sum and includes CPUs that are offline now. User and nice time include guest time. Where the kernel lets a time step
+    /// back, it stays until it has grown past its highest value.
     pub struct Cpu("cpu") {
         labels {
             /// The number of the logical CPU, or `total`.
@@ -36,7 +40,7 @@ record! {
             counter system_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "system"},
             /// Idle, with no task waiting for I/O.
             counter idle_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "idle"},
-            /// Idle, while a task that last ran on this CPU waits for I/O. The kernel's figure is rough and may fall.
+            /// Idle, while a task that last ran on this CPU waits for I/O. The kernel's figure is rough.
             counter iowait_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "iowait"},
             /// Hardware interrupts.
             counter irq_us: i64 [Micros] => "system.cpu.time" {"cpu.mode" = "interrupt"},
@@ -50,7 +54,7 @@ record! {
             counter guest_nice_us: i64 [Micros] => "kymo.cpu.guest.time" {"cpu.mode" = "nice"},
             /// Busy share of the last 100 ms, or of the time since the previous sample if that is longer: all modes
             /// except idle and iowait, divided by all modes. NULL until the CPU has been sampled for 100 ms, and for up
-            /// to 100 ms after a counter fell.
+            /// to 100 ms after the kernel restarted its times.
             gauge utilization: f64 [Ratio] => "system.cpu.utilization" {},
         }
     }
@@ -106,6 +110,15 @@ impl CpuSampler {
             rows.outcome.fail("stat", "a CPU has too few times");
             return;
         }
+        let slot =
+            if row == 0 { Some(0) } else { number(name).and_then(|id| usize::try_from(id.checked_add(1)?).ok()) };
+        let slot = slot.filter(|slot| *slot <= CPUS_MAX);
+        if let Some(slot) = slot {
+            if self.histories.len() <= slot {
+                self.histories.resize_with(slot + 1, History::default);
+            }
+            self.histories[slot].hold(&mut us);
+        }
         let [user_us, nice_us, system_us, idle_us, iowait_us, irq_us, softirq_us, steal_us, guest_us, guest_nice_us] =
             us;
         let mut record = Cpu {
@@ -123,12 +136,7 @@ impl CpuSampler {
             guest_nice_us,
             utilization: f64::NAN,
         };
-        let slot =
-            if row == 0 { Some(0) } else { number(name).and_then(|id| usize::try_from(id.checked_add(1)?).ok()) };
-        if let Some(slot) = slot.filter(|slot| *slot <= CPUS_MAX) {
-            if self.histories.len() <= slot {
-                self.histories.resize_with(slot + 1, History::default);
-            }
+        if let Some(slot) = slot {
             let sampled = CpuTimes::new(&record, tick);
             let share = sampled.and_then(|sampled| self.histories[slot].share(self.reads, sampled));
             record.utilization = share.unwrap_or(f64::NAN);
@@ -137,12 +145,21 @@ impl CpuSampler {
     }
 }
 
-/// The latest samples of one CPU, oldest first. At most one of them is older than the window.
-#[derive(Debug, Default)]
+/// The past of one CPU.
+#[derive(Debug)]
 struct History {
+    /// The latest samples, oldest first. At most one of them is older than the window.
     samples: VecDeque<CpuTimes>,
     /// The number of the last read that had this CPU.
     read: u64,
+    /// The highest value of each time since the kernel restarted them.
+    highest: [i64; TIMES_MAX],
+}
+
+impl Default for History {
+    fn default() -> History {
+        History { samples: VecDeque::new(), read: 0, highest: [ABSENT; TIMES_MAX] }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +181,23 @@ impl CpuTimes {
 }
 
 impl History {
+    /// Holds each time at its highest value, unless the kernel has restarted them.
+    fn hold(&mut self, us: &mut [i64; TIMES_MAX]) {
+        let known = |us: &[i64; TIMES_MAX]| {
+            us[..TIMES_MIN].iter().filter(|us| **us != ABSENT).fold(0, |a: i64, us| a.saturating_add(*us))
+        };
+        if known(&self.highest).saturating_sub(known(us)) >= RESTART_US {
+            self.highest = [ABSENT; TIMES_MAX];
+        }
+        for (now, highest) in us.iter_mut().zip(&mut self.highest) {
+            // An absent time is lower than any other, and stays absent.
+            *highest = (*highest).max(*now);
+            if *now != ABSENT {
+                *now = *highest;
+            }
+        }
+    }
+
     /// The busy share from the newest sample that is at least a window old to `now`. Keeps `now` for later.
     fn share(&mut self, read: u64, now: CpuTimes) -> Option<f64> {
         if self.read + 1 != read {
@@ -189,6 +223,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -289,13 +325,61 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_fell_gives_no_share() {
+    fn a_restart_gives_no_share() {
         let mut probe = Probe::empty::<CpuSampler>();
         for (ms, user, idle, share) in
-            [(0, 50, 50, ""), (100, 40, 70, ""), (200, 45, 69, ""), (300, 50, 74, "0.5"), (400, 50, 74, "")]
+            [(0, 500, 500, ""), (100, 505, 505, "0.5"), (200, 1, 2, ""), (300, 6, 7, "0.5"), (400, 6, 17, "0.0")]
         {
             probe.write("stat", stat(&[(" ", user, idle)]));
             assert_eq!(probe.last_column(ms), [share], "at {ms} ms");
+        }
+    }
+
+    /// As on hosts that switch their tick off while a CPU is idle.
+    #[test]
+    fn times_that_step_back_stay_until_they_have_grown() {
+        let mut probe = Probe::empty::<CpuSampler>();
+        let seen =
+            [548_281, 548_282, 548_281, 548_282, 548_281, 548_284].into_iter().enumerate().map(|(second, iowait)| {
+                let user = 39_255 + second;
+                let idle = 122_339 + 97 * second;
+                probe.write("stat", format!("cpu  {user} 35126 8949 {idle} {iowait} 0 69 0 0 0\n"));
+                let row = probe.rows(i64::try_from(second).unwrap() * 1_000);
+                let mut columns = row.trim_end().split(',');
+                (columns.nth(5).unwrap().to_owned(), columns.next_back().unwrap().to_owned())
+            });
+        let (iowait, utilization): (Vec<_>, Vec<_>) = seen.unzip();
+        let units: Vec<i64> = iowait.iter().map(|us| us.parse::<i64>().unwrap() / 10_000).collect();
+        assert_eq!(units, [548_281, 548_282, 548_282, 548_282, 548_282, 548_284]);
+        assert_eq!(utilization.iter().filter(|share| share.is_empty()).count(), 1, "{utilization:?}");
+    }
+
+    proptest! {
+        /// Any course of times that step back by a little, and restart: each grows but for the restarts.
+        #[test]
+        fn times_grow_but_for_restarts(steps in prop::collection::vec((prop::array::uniform8(-20_000_i64..60_000), 0..20_u8), 1..60)) {
+            let mut history = History::default();
+            let mut kernel = [10 * RESTART_US; TIMES_MIN];
+            let mut before: Option<[i64; TIMES_MAX]> = None;
+            for (step, dice) in steps {
+                let restarts = dice == 0;
+                for (time, step) in kernel.iter_mut().zip(step) {
+                    *time = if restarts { step.max(0) } else { (*time + step).max(0) };
+                }
+                let mut now = [ABSENT; TIMES_MAX];
+                now[..TIMES_MIN].copy_from_slice(&kernel);
+                history.hold(&mut now);
+                if let Some(before) = before {
+                    let sum = |us: &[i64; TIMES_MAX]| us[..TIMES_MIN].iter().sum::<i64>();
+                    let restarted = sum(&before) - kernel.iter().sum::<i64>() >= RESTART_US;
+                    for (before, (now, kernel)) in before.iter().zip(now.iter().zip(&kernel)) {
+                        let grows = if restarted { now == kernel } else { now >= before };
+                        prop_assert!(grows, "{before} {now} {kernel}");
+                        prop_assert!(now >= kernel);
+                    }
+                }
+                before = Some(now);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use heim::net::os::linux::IoCountersExt;
 
 use crate::reading::line_rows::{LineRows, Parsed};
 use crate::reading::prelude::*;
-use crate::reading::text::numbers;
+use crate::reading::text::{cut_last, numbers};
 use crate::reading::value::bytes;
 
 const FILE: &str = "net/dev";
@@ -62,8 +62,8 @@ impl Sample for NetworkSampler {
         // heim gives one item a line. The item is an error if the line is not UTF-8, if the name has certain non-ASCII
         // blanks, or if no blank follows the name.
         self.lines.parse(heim::net::io_counters(), &mut rows.outcome, |row, line, counters| {
-            // The kernel allows no colon in a name.
-            let (name, rest) = cut(line, b':').ok_or("a line names no interface")?;
+            // Kernels before 4.9 allow colons in a name.
+            let (name, rest) = cut_last(line, b':').ok_or("a line names no interface")?;
             let record = match counters {
                 Ok(counters) => Network {
                     rx_bytes: bytes(counters.bytes_recv()),
@@ -128,6 +128,22 @@ mod tests {
              wg0,9223372036854775807,9223372036854775807,51,59,52,60,53,61\n\
              tun,0,0,0,0,0,0,0,0\n";
         Probe::assert_fixture::<NetworkSampler>("odd", rows, Some("read net/dev: invalid data"));
+    }
+
+    #[test]
+    fn a_name_may_have_colons() {
+        let line = |name: &str, bytes: u32| format!("{name}: {bytes} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n");
+        let mut probe = Probe::empty::<NetworkSampler>();
+        for (ms, tun) in [(0, 1_000), (1_000, 1_010)] {
+            let names = [("tun10001:1", tun), ("tun10001:2", 5_000_000), (" team0", 900_000), ("team0:1", 0)];
+            let lines = names.map(|(name, bytes)| line(name, bytes)).concat();
+            probe.write("net/dev", format!("Inter-| Receive\n face |bytes\n{lines}"));
+            let rows = format!(
+                "tun10001:1,{tun},0,0,0,0,0,0,0\ntun10001:2,5000000,0,0,0,0,0,0,0\nteam0,900000,0,0,0,0,0,0,0\n\
+                 team0:1,0,0,0,0,0,0,0,0\n"
+            );
+            assert_eq!(probe.rows(ms), rows);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! sensor's fault; and it lists and opens everything at each call.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -21,6 +22,9 @@ const PREFIX: &str = "hwmon";
 /// The most sensors that are read. Each keeps one descriptor, or two if it can report a fault.
 const SENSORS_MAX: usize = 256;
 const MILLIDEGREES_PER_DEGREE: f64 = 1_000.0;
+/// What a sensor in a host can mean, °C. Drivers give values beyond it for a sensor that is not connected, such as -128, and for
+/// one that was not measured, such as 0 K.
+const TEMPERATURES: Range<f64> = -100.0..300.0;
 
 record! {
     /// The temperature of each sensor; at most 256 sensors. kymo notices new chips within 10 s, and new sensors of a
@@ -38,11 +42,11 @@ record! {
         }
         values {
             /// Temperature of the sensor. NULL if the driver reports a fault of the sensor or gives no temperature now, for
-            /// example because the device sleeps.
+            /// example because the device sleeps, and NULL where it is none that a sensor can mean (-100 °C to 300 °C).
             gauge temperature_celsius: f64 [Celsius] => "kymo.sensor.temperature" {},
-            /// Limit above which the temperature is too high. NULL if the chip has no such limit.
+            /// Limit above which the temperature is too high. NULL if the chip has no such limit, or has not set it.
             gauge high_celsius: f64 [Celsius] => "kymo.sensor.limit" {"kymo.limit" = "high"},
-            /// Limit above which the hardware is in danger. NULL if the chip has no such limit.
+            /// Limit above which the hardware is in danger. NULL if the chip has no such limit, or has not set it.
             gauge critical_celsius: f64 [Celsius] => "kymo.sensor.limit" {"kymo.limit" = "critical"},
         }
     }
@@ -137,7 +141,8 @@ impl Input {
     fn temperature(&self) -> Result<Option<f64>, Errno> {
         let value = self.value.last(celsius)?;
         let trusted = self.fault.as_ref().is_none_or(|fault| fault.last(|said| said == b"0") == Ok(true));
-        Ok(if trusted { value } else { Some(f64::NAN) })
+        let possible = value.is_none_or(|celsius| TEMPERATURES.contains(&celsius));
+        Ok(if trusted && possible { value } else { Some(f64::NAN) })
     }
 
     fn read_limits(&mut self, outcome: &mut Outcome) {
@@ -158,10 +163,11 @@ impl Limit {
         self.celsius = f64::NAN;
         let Some(path) = &self.path else { return };
         match Attribute::open(path).and_then(|attribute| attribute.with(celsius)) {
-            Ok(Some(celsius)) => self.celsius = celsius,
+            // Unset limits are 0 (drivetemp) or the greatest value of their register (nvme: 65,535 K).
+            Ok(Some(celsius)) if celsius > 0.0 && TEMPERATURES.contains(&celsius) => self.celsius = celsius,
             Ok(None) => outcome.fail(CLASS, format!("no number in {}", path.display())),
-            // The driver does not answer or is gone.
-            Err(_) => (),
+            // It is not set, or the driver does not answer or is gone.
+            Ok(Some(_)) | Err(_) => (),
         }
     }
 }
@@ -301,6 +307,20 @@ mod tests {
         assert!(probe.rows(2_000).starts_with("coretemp,Core 0,coretemp.0,38.001,80.0,100.0\n"));
         // A changed limit is seen at the next look.
         assert!(probe.rows(10_000).starts_with("coretemp,Core 0,coretemp.0,38.001,90.0,100.0\n"));
+    }
+
+    #[test]
+    fn what_no_sensor_can_mean_and_unset_limits_are_absent() {
+        let mut probe = Probe::empty::<SensorSampler>();
+        let disk = [("name", "drivetemp"), ("temp1_input", "43000"), ("temp1_max", "0"), ("temp1_crit", "0")];
+        write(&probe, "hwmon0", &disk);
+        let first = [("name", "nvme"), ("temp1_input", "36850"), ("temp1_max", "84850"), ("temp1_crit", "84850")];
+        write(&probe, "hwmon1", &first);
+        write(&probe, "hwmon1", &[("temp2_input", "36850"), ("temp2_max", "65261850")]);
+        write(&probe, "hwmon1", &[("temp3_input", "65261850"), ("temp4_input", "-273150"), ("temp5_input", "-128000")]);
+        let rows = "drivetemp,temp1,hwmon0,43.0,,\nnvme,temp1,hwmon1,36.85,84.85,84.85\nnvme,temp2,hwmon1,36.85,,\n\
+                    nvme,temp3,hwmon1,,,\nnvme,temp4,hwmon1,,,\nnvme,temp5,hwmon1,,,\n";
+        assert_eq!(probe.rows(0), rows);
     }
 
     #[test]

@@ -32,6 +32,12 @@ pub(crate) fn cut(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
+/// The two sides of the last `separator` in `bytes`.
+pub(crate) fn cut_last(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().rposition(|byte| *byte == separator)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
 /// The decimal number in `word`. An unsigned one that an `i64` cannot hold becomes the greatest `i64`.
 pub(crate) fn number(word: &[u8]) -> Option<i64> {
     /// No number of this many digits or fewer exceeds an `i64`.

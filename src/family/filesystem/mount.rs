@@ -84,8 +84,9 @@ fn holds(path: &[u8], kind: &[u8], options: &[u8], on_devices: &[&[u8]]) -> Opti
     }
     let is_here = match kind {
         b"tmpfs" => !TMPFS_OF_PROGRAMS.iter().any(|folder| path.starts_with(folder)),
-        // The root of kymo's container; other paths are the roots of other containers.
-        b"overlay" => path == b"/",
+        // The root of kymo's container; other paths are the roots of other containers. A read-only one is the image that a host
+        // was started from, which is always full.
+        b"overlay" => path == b"/" && !is_read_only,
         kind => !is_one_of(IMAGE_TYPES, kind) && (on_devices.contains(&kind) || is_one_of(NODEV_TYPES, kind)),
     };
     is_here.then_some(false)
@@ -133,6 +134,15 @@ mod tests {
             snapfuse /snap/x fuse.snapfuse ro,nodev 0 0\ntmpfs /run/user/1 tmpfs rw 0 0\n/dev/c /c fuseblk ro 0 0\n";
         let kinds: Vec<String> = mounted(mounts, types).into_iter().map(|(_, _, kind)| kind).collect();
         assert_eq!(kinds, ["tmpfs", "overlay", "ext4", "nfs4", "fuse.sshfs", "fuse", "fuseblk"]);
+    }
+
+    /// As on hosts that are updated as images. Their `composefs` says that it is an overlay.
+    #[test]
+    fn the_image_that_a_host_was_started_from_cannot_fill_up() {
+        let mounts = b"composefs / overlay ro,seclabel,relatime,lowerdir+=/run/ostree/.private/cfsroot-lower 0 0\n\
+            /dev/vda4 /etc xfs rw,seclabel 0 0\n/dev/vda4 /var xfs rw,seclabel 0 0\n";
+        let paths: Vec<_> = mounted(mounts, "\txfs\n").into_iter().map(|(path, ..)| path).collect();
+        assert_eq!(paths, [b"/etc", b"/var"]);
     }
 
     #[test]
