@@ -4,7 +4,6 @@
 //! others need it.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::OccupiedEntry;
 use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +22,7 @@ const SMALL_BYTES: usize = 8 << 20;
 const SMALL_PART_BYTES_MAX: usize = 64 << 10;
 /// Room is counted in this unit.
 const UNIT_BYTES: usize = 1 << 10;
-/// A client that has not read for so long loses its connection if others need its room.
+/// A client that has not read a whole part for so long loses its connection if others need its room.
 const STALLED: Duration = Duration::from_secs(5);
 /// One client a second loses its connection, so that no more do than must.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -43,13 +42,21 @@ pub(super) struct Room {
 #[derive(Default)]
 struct Holders {
     next: u64,
-    waiting: BTreeMap<u64, (Instant, Close)>,
+    waiting: BTreeMap<u64, Holder>,
+}
+
+struct Holder {
+    since: Instant,
+    is_large: bool,
+    /// Closes the connection of its client.
+    close: Close,
 }
 
 /// The room that one part takes, until this is dropped.
 pub(super) struct Reservation {
     _permits: OwnedSemaphorePermit,
     holders: Arc<Mutex<Holders>>,
+    is_large: bool,
     /// Its number among the holders, once the client is to read it.
     number: Option<u64>,
 }
@@ -65,27 +72,31 @@ impl Room {
     /// Waits until there is room for a part of so many bytes, and for its copy in the encoding of gRPC. A call that is given up
     /// takes none.
     pub(super) async fn take(&self, bytes: usize) -> Result<Reservation, QueryError> {
-        let of = if bytes > SMALL_PART_BYTES_MAX { &self.large } else { &self.small };
+        let is_large = bytes > SMALL_PART_BYTES_MAX;
+        let of = if is_large { &self.large } else { &self.small };
         let bytes = bytes.saturating_mul(2).min(self.large_bytes);
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
         let mut acquiring = pin!(Arc::clone(of).acquire_many_owned(units));
         let permits = loop {
             match timeout(PATIENCE, &mut acquiring).await {
                 Ok(permits) => break permits.map_err(|_| QueryError::Stopped)?,
-                Err(_) => self.close_stalled(),
+                Err(_) => self.close_stalled(is_large),
             }
         };
-        Ok(Reservation { _permits: permits, holders: Arc::clone(&self.holders), number: None })
+        Ok(Reservation { _permits: permits, holders: Arc::clone(&self.holders), is_large, number: None })
     }
 
-    /// Closes the connection of the client that has not read for longest.
-    fn close_stalled(&self) {
+    /// Closes the connection of the client that has not read a large part, or a small one, for longest.
+    fn close_stalled(&self, is_large: bool) {
         let mut holders = lock(&self.holders);
-        let stalled = holders.waiting.first_entry().filter(|holder| holder.get().0.elapsed() >= STALLED);
-        let Some((since, close)) = stalled.map(OccupiedEntry::remove) else { return };
+        let first = holders.waiting.iter().find(|(_, holder)| holder.is_large == is_large);
+        let stalled = first.filter(|(_, holder)| holder.since.elapsed() >= STALLED).map(|(number, _)| *number);
+        let Some(Holder { since, close, .. }) = stalled.and_then(|number| holders.waiting.remove(&number)) else {
+            return;
+        };
         drop(holders);
         tracing::warn!(
-            "closing the connection of a client that did not read for {:?}: others need the room",
+            "closing the connection of a client that did not read a part of its result within {:?}: others need the room",
             since.elapsed()
         );
         close();
@@ -103,7 +114,7 @@ impl Reservation {
         let mut holders = lock(&self.holders);
         holders.next += 1;
         let number = holders.next;
-        holders.waiting.insert(number, (Instant::now(), close));
+        holders.waiting.insert(number, Holder { since: Instant::now(), is_large: self.is_large, close });
         drop(holders);
         self.number = Some(number);
     }
@@ -166,13 +177,15 @@ mod tests {
             reservation.given(Arc::new(move || closed.store(client, Ordering::Relaxed)));
             held.push(reservation);
         }
-        room.close_stalled();
+        room.close_stalled(true);
         assert_eq!(closed.load(Ordering::Relaxed), 0, "none has stalled for long");
         // The first has read meanwhile.
         held.remove(0);
         for holder in lock(&room.holders).waiting.values_mut() {
-            holder.0 -= STALLED;
+            holder.since -= STALLED;
         }
+        room.close_stalled(false);
+        assert_eq!(closed.load(Ordering::Relaxed), 0, "none of them has room for small parts");
         assert!(has_room(&room, 4 << 20).await);
         assert_eq!(closed.load(Ordering::Relaxed), 0, "there is room");
         let other = tokio::spawn({

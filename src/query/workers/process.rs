@@ -248,17 +248,19 @@ impl Worker {
         Ending { status, said: String::from_utf8_lossy(&said).into_owned(), killed }
     }
 
-    /// Gives the worker the rows that it asked for, at most `bytes_max` for one statement, and returns the view that they are of.
+    /// Gives the worker the rows of `view` that it asked for, or of the newest one, at most `bytes_max` for one statement. Returns
+    /// the view.
     pub(super) async fn give(
         &mut self,
         views: ViewSource,
+        view: Option<Arc<View>>,
         wanted: message::Wanted,
         bytes_max: usize,
     ) -> Result<Arc<View>, QueryError> {
         let failed = |error: io::Error| QueryError::Failed(format!("give rows to the query's process: {error}"));
         let (memory, start) = (Arc::clone(&self.memory), self.given_bytes);
         let packed = tokio::task::spawn_blocking(move || {
-            let view = views();
+            let view = view.unwrap_or_else(|| views());
             pack(&view, &wanted, &memory, start, bytes_max as u64).map(|rows| (view, rows))
         });
         let (view, rows) = packed.await.map_err(not_packed)?.map_err(failed)?;

@@ -122,11 +122,9 @@ impl Inner {
             let frame = match kind {
                 reply::Kind::Ready(_) => continue,
                 reply::Kind::Wanted(wanted) => {
-                    let views = view
-                        .clone()
-                        .map_or_else(|| Arc::clone(&self.views), |view| Arc::new(move || Arc::clone(&view)));
                     let bytes_max = self.settings.memory_bytes_max;
-                    let given = match course.within(worker.give(views, wanted, bytes_max)).await {
+                    let give = worker.give(Arc::clone(&self.views), view.take(), wanted, bytes_max);
+                    let given = match course.within(give).await {
                         Ok(given) => given,
                         Err(stop) => {
                             // Half an order may have been sent, so the worker cannot be asked for anything.
