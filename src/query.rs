@@ -6,6 +6,7 @@
 
 mod course;
 mod error;
+mod file;
 pub mod function;
 pub mod guard;
 mod ignored;

@@ -24,13 +24,12 @@ use async_trait::async_trait;
 use datafusion::common::{DataFusionError, Result};
 use futures::TryStreamExt;
 use prost::bytes::Bytes;
-use rustix::buffer::spare_capacity;
-use rustix::io::pread;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::error::QueryError;
+use super::file::read;
 use super::rows::{Found, HotRows, RowSource, Wanted};
 use super::spill::SpillSettings;
 use super::statements::{FRAMES_AHEAD_MAX, frames};
@@ -188,20 +187,6 @@ impl Worker {
         }
         Ok(Found { files, hot })
     }
-}
-
-/// The bytes of `file` from `start` to `end`.
-fn read(file: &File, start: u64, end: u64) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(end.saturating_sub(start)).map_err(io::Error::other)?;
-    let mut bytes = Vec::with_capacity(length);
-    while bytes.len() < length {
-        let from = start + bytes.len() as u64;
-        if pread(file, spare_capacity(&mut bytes), from)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    bytes.truncate(length);
-    Ok(bytes)
 }
 
 fn told_of(number: u64, wanted: &Wanted) -> message::Wanted {

@@ -7,11 +7,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 /// The allowance after a quiet time.
-const MAX: Duration = Duration::from_secs(1);
+const MAX: Duration = Duration::from_millis(200);
 /// It grows by its time over this while no query runs.
 const QUIET_FOR_ONE: u32 = 10;
 /// Once used up, it holds again from this on.
-const RENEWED: Duration = Duration::from_millis(500);
+const RENEWED: Duration = Duration::from_millis(100);
 
 /// The allowance of all queries together.
 pub(super) struct Allowance {
@@ -140,22 +140,22 @@ mod tests {
     fn short_queries_with_pauses_never_use_it_up() {
         let mut course = Course::new();
         for _ in 0..100 {
-            assert!(!course.pass(100, 1));
-            assert!(!course.pass(1_000, 0));
+            assert!(!course.pass(20, 1));
+            assert!(!course.pass(200, 0));
         }
     }
 
     #[test]
     fn long_queries_use_it_up_until_it_was_quiet() {
         let mut course = Course::new();
-        assert!(!course.pass(990, 2));
+        assert!(!course.pass(190, 2));
         assert!(course.pass(20, 1));
         assert!(course.pass(60_000, 1));
-        assert!(course.pass(4_900, 0));
+        assert!(course.pass(900, 0));
         // A pause ends the quiet time, and does not begin it anew.
         assert!(course.pass(0, 1));
         assert!(!course.pass(200, 0));
-        assert!(!course.pass(490, 1));
+        assert!(!course.pass(90, 1));
         assert!(course.pass(30, 1));
     }
 
@@ -170,7 +170,7 @@ mod tests {
             first = tells.recv() => assert_eq!(first, Some(true)),
         }
         drop(running);
-        allowance.change(|state| state.left = Duration::from_millis(499));
+        allowance.change(|state| state.left = RENEWED - Duration::from_millis(1));
         tokio::select! {
             () = allowance.watch(|used_up| told.send(used_up).unwrap()) => unreachable!(),
             () = async { while tells.recv().await != Some(false) {} } => {}
