@@ -9,6 +9,7 @@ pub mod health;
 pub mod report;
 pub mod thread;
 mod ticking;
+mod underway;
 
 use std::sync::Arc;
 use std::time::Duration;

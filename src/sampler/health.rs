@@ -18,6 +18,8 @@ pub struct CollectorHealth {
     pub overload: Option<Overload>,
     /// Why the system refused the configured scheduling policy.
     pub refused_scheduling: Option<String>,
+    /// A tick began long ago and has not ended.
+    pub hang: Option<Hang>,
 }
 
 /// A family that this host lacks.
@@ -58,6 +60,25 @@ impl fmt::Display for Overload {
             "overloaded: a tick takes {read_us} µs of every {interval_us} µs to read ({}); ticks may be missed: give it \
              a longer interval or fewer tables",
             shares.join(", ")
+        )
+    }
+}
+
+/// A tick that does not end, as a read hangs in the kernel or in a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hang {
+    /// The family that is read.
+    pub family: &'static str,
+    /// For so long.
+    pub seconds: i64,
+}
+
+impl fmt::Display for Hang {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Hang { family, seconds } = self;
+        write!(
+            formatter,
+            "a tick that reads {family} has not ended for {seconds} s: the kernel or a driver does not answer"
         )
     }
 }

@@ -13,6 +13,7 @@ use thread_priority::{
 use super::clock::{Clocks, Jump};
 use super::health::{CollectorHealth, SharedHealth, Unavailable};
 use super::report::{Collector, Gap};
+use super::underway::Underway;
 use super::{
     INTERVAL_MAX, INTERVAL_MIN, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns, wall_us,
 };
@@ -35,6 +36,7 @@ pub(super) struct Ticking {
     setup: Setup,
     members: Vec<Member>,
     health: SharedHealth,
+    underway: Underway,
     interval_ns: i64,
     totals: Totals,
     clocks: Clocks,
@@ -70,7 +72,7 @@ struct Second {
 }
 
 impl Ticking {
-    pub(super) fn new(mut setup: Setup, health: SharedHealth) -> Ticking {
+    pub(super) fn new(mut setup: Setup, health: SharedHealth, underway: Underway) -> Ticking {
         let interval = setup.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         let samplers = std::mem::take(&mut setup.samplers);
         Ticking {
@@ -85,6 +87,7 @@ impl Ticking {
             apart: false,
             setup,
             health,
+            underway,
         }
     }
 
@@ -191,8 +194,10 @@ impl Ticking {
         }
         let (members, totals, health) = (&mut self.members, &mut self.totals, &self.health);
         let mut ended_ns = tick.monotonic_ns;
+        self.underway.begin(tick.monotonic_ns);
         (self.setup.snapshot)(&mut || {
-            for member in members.iter_mut() {
+            for (at, member) in members.iter_mut().enumerate() {
+                self.underway.reach(at);
                 // A panic in a parser costs that family its tick, but not the collector its thread.
                 if catch_unwind(AssertUnwindSafe(|| member.take(tick, totals, health))).is_err() {
                     let error = format!("read {}: its parser panicked", member.sampler.family());
@@ -202,6 +207,7 @@ impl Ticking {
                 member.read_ns += ended_ns - began_ns;
             }
         });
+        self.underway.end();
         self.totals.read_ns += ended_ns - tick.monotonic_ns;
         self.second.read_ns += ended_ns - tick.monotonic_ns;
         ended_ns
@@ -357,6 +363,8 @@ mod tests {
     use crate::sampler::{Reasons, SampleError};
     use crate::scheduling::cpus::Cpus;
 
+    const PATIENCE: Duration = Duration::from_secs(30);
+
     /// A family that takes a given time, and that the host may lack.
     struct Fake {
         family: &'static str,
@@ -417,7 +425,7 @@ mod tests {
     }
 
     fn wait_for(running: &CollectorThread, what: &str, met: impl Fn(&CollectorHealth) -> bool) -> CollectorHealth {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let health = running.health();
             if met(&health) {
@@ -438,7 +446,7 @@ mod tests {
         assert!(overload.read_us >= 25_000, "{overload:?}");
         assert_eq!(overload.shares.iter().map(|(family, _)| *family).collect::<Vec<_>>(), ["quick", "slow"]);
         assert!(overload.shares[0].1 < 0.5 && overload.shares[1].1 > 0.5, "{overload:?}");
-        let totals = running.stop();
+        let totals = running.stop(PATIENCE).unwrap();
         assert!(totals.missed >= totals.ticks, "a tick of 25 ms covers two more: {totals:?}");
         assert_eq!(totals.scheduled, totals.ticks + totals.missed);
         // The reports and the gaps tell the same.
@@ -457,7 +465,7 @@ mod tests {
         let health = wait_for(&running, "the family", |health| !health.unavailable.is_empty());
         assert_eq!(health.unavailable, [Unavailable { family: "gone", reason: "no /proc/gone".to_owned() }]);
         assert_eq!((health.last_error, health.overload), (None, None));
-        let totals = running.stop();
+        let totals = running.stop(PATIENCE).unwrap();
         assert_eq!((totals.pushed, totals.failed), (totals.ticks, 0));
     }
 
@@ -470,7 +478,7 @@ mod tests {
         assert_eq!((health.failing[0].family, health.failing[0].error.as_str()), ("shaky", "read shaky: not yet"));
         let health = wait_for(&running, "the recovery", |health| health.failing.is_empty());
         assert_eq!(health.last_error.as_deref(), Some("read shaky: not yet"));
-        assert!(running.stop().failed > 0);
+        assert!(running.stop(PATIENCE).unwrap().failed > 0);
     }
 
     #[test]
@@ -509,6 +517,6 @@ mod tests {
         };
         let (running, _reports, _gaps) = start(vec![fake("quick", 0, None)], Scheduling::Fifo);
         wait_for(&running, "the policy or its refusal", |health| has_fifo() || health.refused_scheduling.is_some());
-        let _ = running.stop();
+        running.stop(PATIENCE).unwrap();
     }
 }
