@@ -383,6 +383,9 @@ fn log_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth) 
     for one in before.unavailable.iter().filter(|one| now.unavailable.iter().all(|still| still.family != one.family)) {
         tracing::info!(collector, family = one.family, "recorded from now on: available on this host");
     }
+    for one in now.limited.iter().filter(|one| before.limited.iter().all(|known| known.family != one.family)) {
+        tracing::info!(collector, family = one.family, "recorded in part: {}", one.limit);
+    }
     match (&before.overload, &now.overload) {
         (None, Some(overload)) => tracing::warn!(collector, "{overload}"),
         (Some(_), None) => tracing::info!(collector, "no longer overloaded"),

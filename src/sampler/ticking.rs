@@ -15,7 +15,8 @@ use super::health::{CollectorHealth, SharedHealth, Unavailable};
 use super::report::{Collector, Gap};
 use super::underway::Underway;
 use super::{
-    INTERVAL_MAX, INTERVAL_MIN, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns, wall_us,
+    INTERVAL_MAX, INTERVAL_MIN, Limit, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns,
+    wall_us,
 };
 use crate::record::label::Label;
 use crate::record::{ABSENT, Record};
@@ -61,6 +62,8 @@ struct Member {
     failing: bool,
     /// Its reading time since the last report, ns.
     read_ns: i64,
+    /// What the health says that kymo may not read.
+    limit: Option<Limit>,
 }
 
 #[derive(Default)]
@@ -239,6 +242,7 @@ impl Ticking {
         self.setup.reports.publish();
         lateness.clear();
         self.tell_overload();
+        self.members.iter_mut().for_each(|member| member.tell_limit(&self.health));
         if self.refused_scheduling.is_some() {
             self.tell_scheduling();
         }
@@ -274,7 +278,7 @@ impl Ticking {
 
 impl Member {
     fn new(sampler: Box<dyn Sampler>) -> Member {
-        Member { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, read_ns: 0 }
+        Member { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, read_ns: 0, limit: None }
     }
 
     fn take(&mut self, tick: &Tick, totals: &mut Totals, health: &SharedHealth) {
@@ -311,6 +315,16 @@ impl Member {
             self.failing = false;
         }
         !self.lacking
+    }
+
+    /// Notes in the health what kymo may not read, if that changed.
+    fn tell_limit(&mut self, health: &SharedHealth) {
+        let limit = self.sampler.limit().filter(|_| !self.lacking);
+        let family = self.sampler.family();
+        // If the health is being read right now, the next report tries again.
+        if limit != self.limit && health.try_change(|health| health.note_limit(family, limit)) {
+            self.limit = limit;
+        }
     }
 
     /// Notes the outcome of a tick in the health, if it failed or differs from the last one. Never waits: if the health
