@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kymo::store::data_folder::FolderError;
 use kymo::store::disk::LocalDisk;
 use kymo::store::verify::verify;
-use kymo::store::{Loss, Store};
+use kymo::store::{Loss, Store, StoreSettings};
 
 use super::disks::{Before, Guarded, Operation};
 use super::rows::{Running, TABLES, WINDOW, numbers, settings, time};
@@ -128,7 +128,7 @@ fn every_nth_operation_may_fail_and_no_row_is_lost_or_twice() {
 fn a_journal_that_is_full_deletes_its_oldest_segments_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let settings = kymo::store::StoreSettings { journal_bytes_max: 1, ..settings(&data) };
+    let settings = StoreSettings { journal_bytes_max: 1, ..settings(&data) };
     let running = Running::open(Arc::new(LocalDisk), settings);
     running.append([0; 2], 100);
     running.store.flush().unwrap();
@@ -235,5 +235,30 @@ fn files_that_cannot_be_merged_are_tried_again_ever_more_rarely() {
     assert_eq!(compact(90), (Some(1), true));
     assert_eq!(running.store.degraded(), []);
     assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(0..20)));
+    running.close();
+}
+
+#[test]
+fn while_the_folder_is_gone_memory_is_bounded_and_what_goes_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, away) = (folder.path().join("data"), folder.path().join("away"));
+    let running = Running::open(Arc::new(LocalDisk), StoreSettings { hot_bytes_max: 32 << 10, ..settings(&data) });
+    std::fs::rename(&data, &away).unwrap();
+    running.store.check();
+    let mut next = [0; 2];
+    let mut losses = append_until(&running, &mut next, |losses| losses.len() > 20);
+    assert!(losses.iter().all(|loss| loss.reason == "memory full"), "{losses:?}");
+    let in_memory = |running: &Running| numbers(&running.store.view()).map(|found| found.len() as u64);
+    let lost: u64 = losses.iter().map(|loss| loss.rows).sum();
+    assert_eq!(in_memory(&running).iter().sum::<u64>() + lost, next.iter().sum::<u64>());
+    assert_eq!(running.store.stats().lost_rows, lost);
+    assert!(running.store.stats().hot_bytes <= 32 << 10);
+
+    std::fs::rename(&away, &data).unwrap();
+    running.store.check();
+    running.store.flush().unwrap();
+    losses = append_until(&running, &mut next, |_| running.store.degraded().is_empty());
+    assert_eq!(losses, []);
+    assert_eq!(in_memory(&running).iter().sum::<u64>() + lost, next.iter().sum::<u64>());
     running.close();
 }
