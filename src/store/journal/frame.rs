@@ -33,7 +33,7 @@ pub const BODY_BYTES_MAX: usize = 64 << 20;
 /// Rows of a frame at most.
 pub const ROWS_MAX: usize = 65_536;
 /// Bytes of a row at most, and at least: every row has a time.
-const ROW_BYTES: RangeInclusive<usize> = 8..=4_096;
+pub const ROW_BYTES: RangeInclusive<usize> = 8..=4_096;
 /// Bytes of a host's name or of a table's description at most.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 

@@ -320,6 +320,7 @@ mod tests {
     use crate::record::Record;
     use crate::record::label::Labels;
     use crate::sampler::report::{Collector, Gap};
+    use crate::store::hot::row_bytes;
     use arrow::compute::concat_batches;
 
     fn gaps(labels: &Labels, rows: std::ops::Range<i64>) -> RecordBatch {
@@ -439,6 +440,14 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 4;
             assert_eq!(is_torn(&bytes), at >= last, "{at}");
+        }
+    }
+
+    #[test]
+    fn frames_of_every_table_are_found() {
+        for family in FamilyId::all() {
+            let bytes = usize::try_from(row_bytes(family.table)).unwrap();
+            assert!(frame::ROW_BYTES.contains(&bytes), "{}: {bytes} bytes a row", family.name());
         }
     }
 
