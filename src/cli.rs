@@ -66,7 +66,7 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Record this host until SIGTERM or Ctrl-C (other signals may end it without a clean stop)
+    /// Record this host until SIGTERM or Ctrl-C (SIGHUP is ignored; other signals may end it without a clean stop)
     Run(Configured),
     /// Validate a configuration and print a summary of it
     Check(Configured),

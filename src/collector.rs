@@ -261,10 +261,11 @@ impl CollectorStatus {
     /// Problems that someone should look at, in sentences.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let CollectorHealth { failing, overload, refused_scheduling, .. } = &self.health;
+        let CollectorHealth { failing, overload, refused_scheduling, hang, .. } = &self.health;
         let failing = failing.iter().map(|one| one.error.clone());
         let overload = overload.iter().map(ToString::to_string);
-        failing.chain(overload).chain(refused_scheduling.as_deref().map(scheduling_was_refused)).collect()
+        let hang = hang.iter().map(ToString::to_string);
+        failing.chain(overload).chain(hang).chain(refused_scheduling.as_deref().map(scheduling_was_refused)).collect()
     }
 }
 

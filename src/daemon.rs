@@ -45,7 +45,7 @@ const NOTIFY_GRACE: Duration = Duration::from_secs(5);
 /// How long the last exports may take.
 const EXPORT_GRACE: Duration = Duration::from_secs(3);
 
-/// Records, alerts and serves until SIGTERM or SIGINT, then shuts down in order.
+/// Records, alerts and serves until SIGTERM or SIGINT, then shuts down in order. SIGHUP changes nothing.
 ///
 /// # Errors
 /// When the data folder, the port or a thread cannot be had (nothing was started then), or when a thread ended that must
@@ -53,14 +53,19 @@ const EXPORT_GRACE: Duration = Duration::from_secs(3);
 pub fn run(settings: Settings) -> anyhow::Result<()> {
     let mut telemetry = export::init_logging(&settings.log_filter, &settings.tracing)?;
     log_left_out(&settings);
+    let cpus = Arc::new(Cpus::of_process());
+    let runtime = start_runtime(&cpus)?;
+    // From here on this signal does not end the daemon: it comes when a terminal is closed, and from tools that have services
+    // reload.
+    let hangup = signal_of(&runtime, SignalKind::hangup())?;
     let (store, appender, opened) = open(&settings)?;
     protect_from_oom();
-    let cpus = Arc::new(Cpus::of_process());
     let found = opened::tell(&opened);
     let mut parts = Parts::build(settings, store, appender, Arc::clone(&cpus), found, &mut telemetry)?;
-    let runtime = start_runtime(&cpus)?;
     // From here on a signal ends the daemon in order, and no longer at once.
-    let signals = Signals::of(&runtime)?;
+    let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+    let signals =
+        Signals { terminate: signal_of(&runtime, terminate)?, interrupt: signal_of(&runtime, interrupt)?, hangup };
     parts.drain.append_gaps(&opened.recovery);
     let local = parts.server.local_addr();
     runtime.spawn(parts.workers.keep());
@@ -155,25 +160,33 @@ async fn serve(server: Server, deliverer: Deliverer, threads: Threads, mut signa
     outcome.and(recorded)
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT and SIGHUP.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
-    fn of(runtime: &Runtime) -> anyhow::Result<Signals> {
-        let _entered = runtime.enter();
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
+    /// Waits for a signal to stop.
     async fn received(&mut self) {
-        let name = tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        let name = loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break "SIGTERM",
+                _ = self.interrupt.recv() => break "SIGINT",
+                _ = self.hangup.recv() => tracing::warn!(
+                    "SIGHUP: nothing changed, as this version does not read its configuration again while it runs; \
+                     restart kymo to apply a new one"
+                ),
+            }
         };
         tracing::info!(signal = name, "stopping: draining the rings and flushing memory first");
     }
+}
+
+fn signal_of(runtime: &Runtime, kind: SignalKind) -> anyhow::Result<Signal> {
+    let _entered = runtime.enter();
+    signal(kind).context("handle signals")
 }
 
 /// Ends the process when shutting down takes too long, as when a disk hangs.

@@ -9,7 +9,9 @@ pub mod health;
 pub mod report;
 pub mod thread;
 mod ticking;
+mod underway;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +46,28 @@ pub struct Sampled {
     pub dropped: u64,
 }
 
+/// Values that a family leaves absent because kymo may not read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The columns, for people.
+    pub columns: &'static str,
+    /// For how many things of the last tick they are absent.
+    pub lacking: u32,
+    /// How many such things there were.
+    pub of: u32,
+    /// What these things are, in the plural.
+    pub things: &'static str,
+    /// What kymo needs to read them.
+    pub needed: &'static str,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Limit { columns, lacking, of, things, needed } = self;
+        write!(formatter, "{columns} are absent for {lacking} of {of} {things}: kymo may not read them; {needed}")
+    }
+}
+
 /// Why a family could not be read at a tick.
 #[derive(Debug, thiserror::Error)]
 #[error("read {what}: {cause}")]
@@ -64,6 +88,11 @@ pub trait Sampler: Send {
     /// # Errors
     /// What is missing and the usual reason, for people.
     fn check(&mut self) -> Result<(), String>;
+
+    /// What the last tick left absent because kymo may not read it.
+    fn limit(&self) -> Option<Limit> {
+        None
+    }
 
     /// Pushes and publishes the records of `tick`. Returns their number, and an error if the source could not be read
     /// or understood; some of the tick's records may then be missing.

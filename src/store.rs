@@ -19,6 +19,7 @@ pub mod journal;
 pub mod lake;
 mod lock;
 pub(crate) mod partition;
+mod postponed;
 pub mod recovery;
 mod retention;
 mod settings;
@@ -117,6 +118,7 @@ impl Store {
             view: ArcSwap::from_pointee(view),
             state: Mutex::new(State { tables, ..State::default() }),
             absent: Mutex::default(),
+            postponed: Mutex::default(),
             flushing: Mutex::default(),
         });
         let appender = Appender::new(Arc::clone(&store), next_seqs);

@@ -231,7 +231,7 @@ fn a_collector_thread_allocates_nothing_of_its_own() {
     }
     let families: Vec<&str> = collectors.iter().map(|collector| collector.family).collect();
     for collector in collectors {
-        let _ = collector.thread.stop();
+        collector.thread.stop(PATIENCE).unwrap();
     }
 
     let stacks = STACKS.lock().unwrap().take().unwrap_or_default();

@@ -163,6 +163,8 @@ pub(super) fn write(collectors: &[proto::Collector], out: &mut impl Write) -> io
     table::write_notes(["problem", "reason"], problems, out)?;
     let errors = collectors.iter().filter(|one| !one.last_error.is_empty());
     table::write_notes(["last error", "reason"], errors.map(|one| (&one.name, &one.last_error)), out)?;
+    let limited = collectors.iter().flat_map(|one| &one.limited);
+    table::write_notes(["in part", "reason"], limited.map(|one| (&one.family, &one.reason)), out)?;
     let unavailable = collectors.iter().flat_map(|one| &one.unavailable);
     table::write_notes(["not recorded", "reason"], unavailable.map(|one| (&one.family, &one.reason)), out)
 }
@@ -191,6 +193,7 @@ fn rows(collectors: &[proto::Collector]) -> comfy_table::Table {
 /// A collector for programs.
 pub(super) fn as_json(one: &proto::Collector) -> Value {
     let unavailable = one.unavailable.iter().map(|one| json!({"family": one.family, "reason": one.reason}));
+    let limited = one.limited.iter().map(|one| json!({"family": one.family, "reason": one.reason}));
     json!({
         "name": one.name,
         "interval_us": one.interval.as_ref().map(show::micros),
@@ -204,6 +207,7 @@ pub(super) fn as_json(one: &proto::Collector) -> Value {
         "failed_reads": one.failed_reads,
         "last_error": one.last_error,
         "unavailable": unavailable.collect::<Value>(),
+        "limited": limited.collect::<Value>(),
         "warnings": one.warnings,
         "scheduling": match one.scheduling() {
             proto::Scheduling::Fifo => "fifo",

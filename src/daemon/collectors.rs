@@ -1,8 +1,10 @@
 //! The running collectors: started, stopped and retuned while everything else goes on.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -29,6 +31,9 @@ pub(super) const RING_RECORDS: usize = 16_384;
 /// Records that the rings of a collector's own reports and gaps hold. There is about one a second.
 const REPORT_RECORDS: usize = 1_024;
 
+/// How long a collector's thread is waited for that is to stop. Only a read that hangs takes longer.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The drain thread's end of one ring.
 pub(super) struct DrainSource {
     /// Whose rows the ring has.
@@ -46,6 +51,8 @@ pub(super) struct Collectors {
     /// Gives rings to the drain thread; none once the daemon stops. Held for a whole start, stop or retune, so that
     /// these come one after the other.
     changes: Mutex<Option<SyncSender<Vec<DrainSource>>>>,
+    /// Set when the daemon stops, so that changes which wait for their turn are not made.
+    is_stopping: AtomicBool,
     /// A family keeps its labels when its collector is restarted.
     labels: PerFamily<Arc<Labels>>,
     /// Has the collectors' reports.
@@ -74,6 +81,8 @@ struct Entry {
     totals: Totals,
     /// The health that was last logged.
     logged: CollectorHealth,
+    /// It was to stop while a read hung. It is taken off the list once its thread has ended.
+    is_leaving: bool,
 }
 
 impl Collectors {
@@ -86,24 +95,25 @@ impl Collectors {
         context: Context,
         cpus: Arc<Cpus>,
     ) -> Self {
-        Collectors { state: Mutex::default(), changes: Mutex::new(Some(sources)), labels, latest, store, context, cpus }
+        let (state, changes, is_stopping) = (Mutex::default(), Mutex::new(Some(sources)), AtomicBool::new(false));
+        Collectors { state, changes, is_stopping, labels, latest, store, context, cpus }
     }
 
     /// Starts a collector of the configuration, whose collectors were checked together.
     pub(super) fn start_configured(&self, settings: CollectorSettings) -> Result<CollectorStatus, OperatorError> {
-        self.insert(self.changes().as_ref(), settings, Totals::default(), wall_us())
+        self.insert(self.changes()?.as_ref(), settings, Totals::default(), wall_us())
     }
 
     /// Starts a collector if there can be such a one beside the others.
     pub(super) fn start(&self, start: StartCollector) -> Result<CollectorStatus, OperatorError> {
-        let changes = self.changes();
+        let changes = self.changes()?;
         self.insert(changes.as_ref(), start.check(&self.settings())?, Totals::default(), wall_us())
     }
 
     /// Stops a collector. Returns its last status.
     pub(super) fn stop(&self, name: &str) -> Result<CollectorStatus, OperatorError> {
-        let _changes = self.changes();
-        let totals = self.halt(name)?;
+        let _changes = self.changes()?;
+        let totals = self.halt(name, STOP_PATIENCE)?;
         let entry = self.lock().remove(name, &totals)?;
         tracing::info!(collector = name, "stopped");
         Ok(entry.status(&[]))
@@ -111,13 +121,13 @@ impl Collectors {
 
     /// Gives a running collector another interval, families or scheduling. Its counts go on.
     pub(super) fn retune(&self, retune: RetuneCollector) -> Result<CollectorStatus, OperatorError> {
-        let changes = self.changes();
+        let changes = self.changes()?;
         let all = self.settings();
         let running = all.iter().find(|settings| settings.name == retune.name);
         let Some(running) = running else { return Err(self.lock().missing(&retune.name)) };
         let settings = retune.check(running, &all)?;
         let since_us = self.find(&settings.name)?.running_since_us;
-        let totals = self.halt(&settings.name)?;
+        let totals = self.halt(&settings.name, STOP_PATIENCE)?;
         let name = settings.name.clone();
         self.insert(changes.as_ref(), settings, totals, since_us).inspect_err(|_| {
             // It runs no more; what it lost stays counted.
@@ -125,15 +135,21 @@ impl Collectors {
         })
     }
 
-    /// Stops all collectors for good. Their last records are in the rings then.
+    /// Stops all collectors for good. Their last records are in the rings then. Those in which a read hangs are left behind:
+    /// they end with the process.
     pub(super) fn stop_all(&self) {
-        let mut changes = self.changes();
+        // Relaxed: whoever waits for its turn reads it under the lock that is taken next.
+        self.is_stopping.store(true, Ordering::Relaxed);
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         *changes = None;
         let names: Vec<String> = self.lock().entries.keys().cloned().collect();
         // All are asked before any is waited for, so this takes as long as the longest tick.
         self.lock().entries.values().filter_map(|entry| entry.thread.as_ref()).for_each(CollectorThread::request_stop);
+        let deadline = Instant::now() + STOP_PATIENCE;
         for name in names {
-            let _ = self.halt(&name);
+            if let Err(error) = self.halt(&name, deadline.saturating_duration_since(Instant::now())) {
+                tracing::error!("{error}; stopping goes on without it");
+            }
         }
     }
 
@@ -156,9 +172,16 @@ impl Collectors {
         self.latest.by_source(FamilyId::of::<Collector>())
     }
 
-    /// Logs how the collectors' health has changed since the last call.
+    /// Logs how the collectors' health has changed since the last call, and takes those off the list that had hung when they
+    /// were to stop, and have ended since.
     pub(super) fn log_changes(&self) {
-        for entry in self.lock().entries.values_mut() {
+        let mut state = self.lock();
+        for (name, totals) in state.left() {
+            // It was listed a moment ago.
+            let _ = state.remove(&name, &totals);
+            tracing::info!(collector = name, "stopped, as the read that had hung has returned");
+        }
+        for entry in state.entries.values_mut() {
             let now = entry.health();
             log_change(&entry.settings.name, &entry.logged, &now);
             entry.logged = now;
@@ -188,14 +211,15 @@ impl Collectors {
         let families = list(settings.families.iter().map(|family| family.table.name));
         tracing::info!(collector = settings.name, interval = ?settings.interval, "sampling {families}");
         let name = settings.name.clone();
-        let entry =
-            Entry { settings, since_us, thread: Some(thread), source, totals, logged: CollectorHealth::default() };
+        let (thread, logged) = (Some(thread), CollectorHealth::default());
+        let entry = Entry { settings, since_us, thread, source, totals, logged, is_leaving: false };
         self.lock().entries.insert(name.clone(), entry);
         self.find(&name)
     }
 
-    /// Stops a collector's thread and waits for it. The collector stays listed, with its health and counts as of now.
-    fn halt(&self, name: &str) -> Result<Totals, OperatorError> {
+    /// Stops a collector's thread and waits for it. The collector stays listed, with its health and counts as of now. If a
+    /// read hangs in it for longer than `patience`, it stays listed until its thread has ended, and this is an error.
+    fn halt(&self, name: &str, patience: Duration) -> Result<Totals, OperatorError> {
         let reports = self.reports();
         let thread = {
             let mut state = self.lock();
@@ -205,11 +229,20 @@ impl Collectors {
             entry.totals = entry.totals(&reports);
             entry.thread.take()
         };
-        let totals = thread.map(CollectorThread::stop).unwrap_or_default();
-        if let Some(entry) = self.lock().entries.get_mut(name) {
-            entry.totals = totals;
+        let stopped = thread.map_or(Ok(Totals::default()), |thread| thread.stop(patience));
+        let mut state = self.lock();
+        let missing = state.missing(name);
+        let entry = state.entries.get_mut(name).ok_or(missing)?;
+        match stopped {
+            Ok(totals) => entry.totals = totals,
+            Err(thread) => {
+                let hang = thread.health().hang.map_or_else(|| "a read hangs".to_owned(), |hang| hang.to_string());
+                (entry.is_leaving, entry.thread) = (true, Some(thread));
+                let text = format!("collector {name} could not be stopped: {hang}; it stops once that returns");
+                return Err(OperatorError::Unavailable(text));
+            }
         }
-        Ok(totals)
+        Ok(entry.totals)
     }
 
     fn launch(
@@ -266,8 +299,10 @@ impl Collectors {
         })
     }
 
-    fn changes(&self) -> MutexGuard<'_, Option<SyncSender<Vec<DrainSource>>>> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for the turn to change something. Fails once the daemon stops.
+    fn changes(&self) -> Result<MutexGuard<'_, Option<SyncSender<Vec<DrainSource>>>>, OperatorError> {
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_stopping.load(Ordering::Relaxed) { Err(stopping()) } else { Ok(changes) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -277,6 +312,17 @@ impl Collectors {
 }
 
 impl State {
+    /// The collectors that had hung when they were to stop, and have ended since, with what they had done.
+    fn left(&mut self) -> Vec<(String, Totals)> {
+        let left =
+            |entry: &&mut Entry| entry.is_leaving && entry.thread.as_ref().is_some_and(CollectorThread::has_ended);
+        let ended = self.entries.values_mut().filter(left).filter_map(|entry| {
+            let totals = entry.thread.take()?.stop(STOP_PATIENCE).unwrap_or_default();
+            Some((entry.settings.name.clone(), totals))
+        });
+        ended.collect()
+    }
+
     /// Takes a collector off the list that had done `totals`.
     fn remove(&mut self, name: &str, totals: &Totals) -> Result<Entry, OperatorError> {
         let entry = self.entries.remove(name).ok_or_else(|| self.missing(name))?;
@@ -337,9 +383,17 @@ fn log_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth) 
     for one in before.unavailable.iter().filter(|one| now.unavailable.iter().all(|still| still.family != one.family)) {
         tracing::info!(collector, family = one.family, "recorded from now on: available on this host");
     }
+    for one in now.limited.iter().filter(|one| before.limited.iter().all(|known| known.family != one.family)) {
+        tracing::info!(collector, family = one.family, "recorded in part: {}", one.limit);
+    }
     match (&before.overload, &now.overload) {
         (None, Some(overload)) => tracing::warn!(collector, "{overload}"),
         (Some(_), None) => tracing::info!(collector, "no longer overloaded"),
+        _ => (),
+    }
+    match (&before.hang, &now.hang) {
+        (None, Some(hang)) => tracing::warn!(collector, "{hang}"),
+        (Some(_), None) => tracing::info!(collector, "the tick that had hung has ended"),
         _ => (),
     }
     if let (None, Some(reason)) = (&before.refused_scheduling, &now.refused_scheduling) {
@@ -359,7 +413,6 @@ mod tests {
     use std::path::Path;
     use std::sync::mpsc::{channel, sync_channel};
     use std::thread;
-    use std::time::{Duration, Instant};
 
     use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 

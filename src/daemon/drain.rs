@@ -66,11 +66,23 @@ struct ProgressState {
     /// A reader waits for a drain.
     wanted: bool,
     stop: bool,
+    /// There will be no more drain.
+    ended: bool,
+}
+
+/// Tells those who wait for a drain that there will be no more, also when the drain thread panics.
+struct Ending(Arc<Progress>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.done.notify_all();
+    }
 }
 
 impl Progress {
     /// Starts a drain and waits until the store shows everything that is in the rings now. Returns `false` if that takes
-    /// longer than `patience`.
+    /// longer than `patience`, or if the drain thread has ended.
     pub(super) fn wait_for_drain(&self, patience: Duration) -> bool {
         let mut state = self.lock();
         // The drain under way may be past some rings already, so this waits for the next one.
@@ -78,10 +90,10 @@ impl Progress {
         state.wanted = true;
         state.waiting += 1;
         self.wanted.notify_one();
-        let waited = self.done.wait_timeout_while(state, patience, |state| state.done < target);
-        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        let waited = self.done.wait_timeout_while(state, patience, |state| state.done < target && !state.ended);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.waiting -= 1;
-        !timeout.timed_out()
+        state.done >= target
     }
 
     /// Ends the thread after one more drain.
@@ -163,6 +175,7 @@ impl Drain {
     /// Drains every `interval`, and earlier when somebody waits for it or a ring fills up. When asked to stop, it drains once
     /// more and returns the appender, in which rows may still wait for the journal.
     pub(super) fn run(mut self, interval: Duration) -> Appender {
+        let _ending = Ending(Arc::clone(&self.progress));
         let (mut wait, mut before) = (WAIT_FIRST, Instant::now());
         loop {
             let begun = Instant::now();
@@ -267,6 +280,21 @@ fn evaluate(alerts: &mut Option<alert::Engine>, family: FamilyId, batch: &Record
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_drain_after_the_last() {
+        let progress = Arc::new(Progress::default());
+        let begun = Instant::now();
+        let waiting = Arc::clone(&progress);
+        let waiter = std::thread::spawn(move || waiting.wait_for_drain(Duration::from_secs(60)));
+        while progress.lock().waiting == 0 {
+            std::thread::yield_now();
+        }
+        drop(Ending(Arc::clone(&progress)));
+        assert!(!waiter.join().unwrap());
+        assert!(!progress.wait_for_drain(Duration::from_secs(60)));
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
 
     #[test]
     fn no_ring_overflows_at_any_rate_that_a_millisecond_allows() {

@@ -24,8 +24,11 @@ const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(16);
 #[derive(Clone, Debug)]
 pub(super) struct Flusher(SyncSender<Request>);
 
+/// Where a request's outcome goes; an error as text.
+type Reply = SyncSender<Result<Flushed, String>>;
+
 enum Request {
-    Flush(SyncSender<Result<Flushed, WriteError>>),
+    Flush(Reply),
     Stop,
 }
 
@@ -51,9 +54,9 @@ impl Flusher {
         flushed.map_err(|error| OperatorError::Internal(format!("flush: {error}")))
     }
 
-    /// Ends the thread after its current work.
+    /// Ends the thread after its current flush, and one more for the requests that wait.
     pub(super) fn stop(&self) {
-        // A full queue delays the stop by the flushes in it. These are quick, one right after the other.
+        // A full queue has room again after that.
         let _ = self.0.send(Request::Stop);
     }
 }
@@ -74,8 +77,13 @@ impl Requests {
             let patience = due.saturating_duration_since(Instant::now()).min(FILLING_CHECK_INTERVAL);
             match self.0.recv_timeout(patience) {
                 Ok(Request::Flush(reply)) => {
-                    // The caller may be gone by now.
-                    let _ = reply.try_send(flush(store, progress));
+                    let (replies, stops) = self.waiting(reply);
+                    let flushed = flush(store, progress).map_err(|error| error.to_string());
+                    // Callers may be gone by now.
+                    replies.iter().for_each(|reply| _ = reply.try_send(flushed.clone()));
+                    if stops {
+                        return;
+                    }
                 }
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -89,6 +97,19 @@ impl Requests {
                 due = Instant::now() + if outcome.is_ok() { interval } else { interval.min(retry) };
                 // Each try writes one file for each table that can be written, so tries become rarer.
                 retry = if outcome.is_ok() { RETRY_INTERVAL } else { (2 * retry).min(RETRY_INTERVAL_MAX) };
+            }
+        }
+    }
+
+    /// The request that was received and those behind it, which one flush serves: it writes all rows sampled until it begins.
+    /// Also whether the thread is to stop after it.
+    fn waiting(&self, first: Reply) -> (Vec<Reply>, bool) {
+        let mut replies = vec![first];
+        loop {
+            match self.0.try_recv() {
+                Ok(Request::Flush(reply)) => replies.push(reply),
+                Ok(Request::Stop) => return (replies, true),
+                Err(_) => return (replies, false),
             }
         }
     }

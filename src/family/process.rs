@@ -1,17 +1,20 @@
 //! `process`: the top processes by CPU or memory, plus pinned ones, from `/proc/PID/stat`, `io` and `fd`
 //! (`Documentation/filesystems/proc.rst` and `proc_pid_stat(5)`).
 
+mod forbidden;
 mod slots;
 mod stat;
 mod table;
 
 use std::cmp::Reverse;
 
+use self::forbidden::Forbidden;
 use self::slots::Slots;
 use self::table::{Entry, PROCESSES_USUAL, ProcessTable};
 use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
 use crate::reading::prelude::*;
 use crate::reading::value::{US_PER_SECOND, clock_ticks_per_second, page_bytes};
+use crate::sampler::Limit;
 
 /// The most pinned processes that have a row, as a name may be that of many. Those with the lowest pids have one.
 pub const PINNED_ROWS_MAX: usize = 100;
@@ -113,7 +116,12 @@ impl Sample for ProcessSampler {
         Ok(())
     }
 
+    fn limit(&self) -> Option<Limit> {
+        self.table.forbidden.limit(u32::try_from(self.order.len()).unwrap_or(u32::MAX))
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Process>) -> Result<(), SampleError> {
+        self.table.forbidden = Forbidden::default();
         self.table.refresh(tick.monotonic_ns, &mut rows.outcome)?;
         self.choose();
         self.hold_slots(tick);

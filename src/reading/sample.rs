@@ -10,7 +10,7 @@ use crate::batch::{RingSource, Source};
 use crate::record::Record;
 use crate::record::label::{LabelCache, Labels};
 use crate::ring::{Producer, ring};
-use crate::sampler::{SampleError, Sampled, Sampler, Tick};
+use crate::sampler::{Limit, SampleError, Sampled, Sampler, Tick};
 
 /// What a family implements: reading its source at a tick.
 pub trait Sample: Sized + Send + 'static {
@@ -34,6 +34,11 @@ pub trait Sample: Sized + Send + 'static {
     /// What is missing and the usual reason, for people.
     fn check(&mut self) -> Result<(), String> {
         Self::NEEDED.map_or(Ok(()), |(file, lacking)| check_proc(file, lacking))
+    }
+
+    /// What the last tick left absent because kymo may not read it. Asked about once a second.
+    fn limit(&self) -> Option<Limit> {
+        None
     }
 
     /// Pushes the records of `tick` into `rows`.
@@ -109,6 +114,10 @@ impl<S: Sample> Sampler for RingSampler<S> {
 
     fn check(&mut self) -> Result<(), String> {
         self.sample.check()
+    }
+
+    fn limit(&self) -> Option<Limit> {
+        self.sample.limit()
     }
 
     fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>) {

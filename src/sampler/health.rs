@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Limit;
+
 /// The health of a collector, besides its counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CollectorHealth {
@@ -14,10 +16,14 @@ pub struct CollectorHealth {
     pub failing: Vec<Failing>,
     /// Families that are not sampled because this host lacks them.
     pub unavailable: Vec<Unavailable>,
+    /// What kymo may not read of families that it samples, as of the last second.
+    pub limited: Vec<Limited>,
     /// Reading took more than half of the last second.
     pub overload: Option<Overload>,
     /// Why the system refused the configured scheduling policy.
     pub refused_scheduling: Option<String>,
+    /// A tick began long ago and has not ended.
+    pub hang: Option<Hang>,
 }
 
 /// A family that this host lacks.
@@ -27,6 +33,15 @@ pub struct Unavailable {
     pub family: &'static str,
     /// Why, for people.
     pub reason: String,
+}
+
+/// A family of which kymo may not read everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limited {
+    /// The family's name.
+    pub family: &'static str,
+    /// What is absent.
+    pub limit: Limit,
 }
 
 /// A family that could not be read.
@@ -62,6 +77,25 @@ impl fmt::Display for Overload {
     }
 }
 
+/// A tick that does not end, as a read hangs in the kernel or in a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hang {
+    /// The family that is read.
+    pub family: &'static str,
+    /// For so long.
+    pub seconds: i64,
+}
+
+impl fmt::Display for Hang {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Hang { family, seconds } = self;
+        write!(
+            formatter,
+            "a tick that reads {family} has not ended for {seconds} s: the kernel or a driver does not answer"
+        )
+    }
+}
+
 impl CollectorHealth {
     /// Notes the outcome of the last tick of `family`.
     pub(super) fn note(&mut self, family: &'static str, error: Option<String>) {
@@ -69,6 +103,15 @@ impl CollectorHealth {
         if let Some(error) = error {
             self.last_error = Some(error.clone());
             self.failing.push(Failing { family, error });
+        }
+    }
+
+    /// Notes what kymo may not read of `family`, if there is anything.
+    pub(super) fn note_limit(&mut self, family: &'static str, limit: Option<Limit>) {
+        match (self.limited.iter_mut().find(|one| one.family == family), limit) {
+            (Some(known), Some(limit)) => known.limit = limit,
+            (None, Some(limit)) => self.limited.push(Limited { family, limit }),
+            (_, None) => self.limited.retain(|one| one.family != family),
         }
     }
 }

@@ -13,8 +13,10 @@ use thread_priority::{
 use super::clock::{Clocks, Jump};
 use super::health::{CollectorHealth, SharedHealth, Unavailable};
 use super::report::{Collector, Gap};
+use super::underway::Underway;
 use super::{
-    INTERVAL_MAX, INTERVAL_MIN, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns, wall_us,
+    INTERVAL_MAX, INTERVAL_MIN, Limit, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns,
+    wall_us,
 };
 use crate::record::label::Label;
 use crate::record::{ABSENT, Record};
@@ -35,6 +37,7 @@ pub(super) struct Ticking {
     setup: Setup,
     members: Vec<Member>,
     health: SharedHealth,
+    underway: Underway,
     interval_ns: i64,
     totals: Totals,
     clocks: Clocks,
@@ -59,6 +62,8 @@ struct Member {
     failing: bool,
     /// Its reading time since the last report, ns.
     read_ns: i64,
+    /// What the health says that kymo may not read.
+    limit: Option<Limit>,
 }
 
 #[derive(Default)]
@@ -70,7 +75,7 @@ struct Second {
 }
 
 impl Ticking {
-    pub(super) fn new(mut setup: Setup, health: SharedHealth) -> Ticking {
+    pub(super) fn new(mut setup: Setup, health: SharedHealth, underway: Underway) -> Ticking {
         let interval = setup.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         let samplers = std::mem::take(&mut setup.samplers);
         Ticking {
@@ -85,6 +90,7 @@ impl Ticking {
             apart: false,
             setup,
             health,
+            underway,
         }
     }
 
@@ -191,8 +197,10 @@ impl Ticking {
         }
         let (members, totals, health) = (&mut self.members, &mut self.totals, &self.health);
         let mut ended_ns = tick.monotonic_ns;
+        self.underway.begin(tick.monotonic_ns);
         (self.setup.snapshot)(&mut || {
-            for member in members.iter_mut() {
+            for (at, member) in members.iter_mut().enumerate() {
+                self.underway.reach(at);
                 // A panic in a parser costs that family its tick, but not the collector its thread.
                 if catch_unwind(AssertUnwindSafe(|| member.take(tick, totals, health))).is_err() {
                     let error = format!("read {}: its parser panicked", member.sampler.family());
@@ -202,6 +210,7 @@ impl Ticking {
                 member.read_ns += ended_ns - began_ns;
             }
         });
+        self.underway.end();
         self.totals.read_ns += ended_ns - tick.monotonic_ns;
         self.second.read_ns += ended_ns - tick.monotonic_ns;
         ended_ns
@@ -233,6 +242,7 @@ impl Ticking {
         self.setup.reports.publish();
         lateness.clear();
         self.tell_overload();
+        self.members.iter_mut().for_each(|member| member.tell_limit(&self.health));
         if self.refused_scheduling.is_some() {
             self.tell_scheduling();
         }
@@ -268,7 +278,7 @@ impl Ticking {
 
 impl Member {
     fn new(sampler: Box<dyn Sampler>) -> Member {
-        Member { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, read_ns: 0 }
+        Member { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, read_ns: 0, limit: None }
     }
 
     fn take(&mut self, tick: &Tick, totals: &mut Totals, health: &SharedHealth) {
@@ -305,6 +315,16 @@ impl Member {
             self.failing = false;
         }
         !self.lacking
+    }
+
+    /// Notes in the health what kymo may not read, if that changed.
+    fn tell_limit(&mut self, health: &SharedHealth) {
+        let limit = self.sampler.limit().filter(|_| !self.lacking);
+        let family = self.sampler.family();
+        // If the health is being read right now, the next report tries again.
+        if limit != self.limit && health.try_change(|health| health.note_limit(family, limit)) {
+            self.limit = limit;
+        }
     }
 
     /// Notes the outcome of a tick in the health, if it failed or differs from the last one. Never waits: if the health
@@ -356,6 +376,8 @@ mod tests {
     use crate::sampler::thread::CollectorThread;
     use crate::sampler::{Reasons, SampleError};
     use crate::scheduling::cpus::Cpus;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     /// A family that takes a given time, and that the host may lack.
     struct Fake {
@@ -417,7 +439,7 @@ mod tests {
     }
 
     fn wait_for(running: &CollectorThread, what: &str, met: impl Fn(&CollectorHealth) -> bool) -> CollectorHealth {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let health = running.health();
             if met(&health) {
@@ -438,7 +460,7 @@ mod tests {
         assert!(overload.read_us >= 25_000, "{overload:?}");
         assert_eq!(overload.shares.iter().map(|(family, _)| *family).collect::<Vec<_>>(), ["quick", "slow"]);
         assert!(overload.shares[0].1 < 0.5 && overload.shares[1].1 > 0.5, "{overload:?}");
-        let totals = running.stop();
+        let totals = running.stop(PATIENCE).unwrap();
         assert!(totals.missed >= totals.ticks, "a tick of 25 ms covers two more: {totals:?}");
         assert_eq!(totals.scheduled, totals.ticks + totals.missed);
         // The reports and the gaps tell the same.
@@ -457,7 +479,7 @@ mod tests {
         let health = wait_for(&running, "the family", |health| !health.unavailable.is_empty());
         assert_eq!(health.unavailable, [Unavailable { family: "gone", reason: "no /proc/gone".to_owned() }]);
         assert_eq!((health.last_error, health.overload), (None, None));
-        let totals = running.stop();
+        let totals = running.stop(PATIENCE).unwrap();
         assert_eq!((totals.pushed, totals.failed), (totals.ticks, 0));
     }
 
@@ -470,7 +492,7 @@ mod tests {
         assert_eq!((health.failing[0].family, health.failing[0].error.as_str()), ("shaky", "read shaky: not yet"));
         let health = wait_for(&running, "the recovery", |health| health.failing.is_empty());
         assert_eq!(health.last_error.as_deref(), Some("read shaky: not yet"));
-        assert!(running.stop().failed > 0);
+        assert!(running.stop(PATIENCE).unwrap().failed > 0);
     }
 
     #[test]
@@ -509,6 +531,6 @@ mod tests {
         };
         let (running, _reports, _gaps) = start(vec![fake("quick", 0, None)], Scheduling::Fifo);
         wait_for(&running, "the policy or its refusal", |health| has_fifo() || health.refused_scheduling.is_some());
-        let _ = running.stop();
+        running.stop(PATIENCE).unwrap();
     }
 }

@@ -2,8 +2,8 @@
 
 use super::operator::DaemonStatus;
 use super::proto::{
-    self, AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, Listener, Losses, QueryWorkers,
-    StoreStatus, UnavailableFamily,
+    self, AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, LimitedFamily, Listener, Losses,
+    QueryWorkers, StoreStatus, UnavailableFamily,
 };
 use super::wire;
 use crate::alert::status::RuleStatus;
@@ -19,7 +19,11 @@ impl From<CollectorStatus> for Collector {
             .unavailable
             .into_iter()
             .map(|one| UnavailableFamily { family: one.family.to_owned(), reason: one.reason });
+        let limited = health.limited.iter();
+        let limited =
+            limited.map(|one| LimitedFamily { family: one.family.to_owned(), reason: one.limit.to_string() }).collect();
         Collector {
+            limited,
             name: settings.name,
             interval: Some(wire::duration(settings.interval)),
             families: settings.families.iter().map(|family| family.name().to_owned()).collect(),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
-use super::data_folder::JOURNAL;
+use super::data_folder::{FolderError, JOURNAL};
 use super::disk::{is_absent, make_folders};
 use super::lake::DataFile;
 use super::shared::{Absent, Loss, Store};
@@ -18,10 +18,10 @@ impl Store {
     /// about once a second.
     pub fn check(&self) {
         self.journal.check();
-        let held = self.folder_lock.hold();
+        let held = self.hold_folder();
         let folders = [self.lake.clone(), self.settings.path.join(JOURNAL)];
         let missing: Vec<&PathBuf> = folders.iter().filter(|folder| !folder.is_dir()).collect();
-        // These two are made again. If the data folder itself is gone, the store waits until it is back.
+        // These two are made again.
         let made = held.and_then(|()| {
             missing.iter().try_for_each(|folder| Ok(make_folders(&*self.disk, &self.settings.path, folder)?))
         });
@@ -29,6 +29,18 @@ impl Store {
         if changed || !missing.is_empty() {
             self.look_for_files();
         }
+    }
+
+    /// Makes sure that this process has the data folder. One that somebody deleted is made anew. For one that may come back
+    /// the store waits.
+    fn hold_folder(&self) -> Result<(), FolderError> {
+        let held = self.folder_lock.hold();
+        if !matches!(held, Err(FolderError::Gone(_))) || !self.folder_lock.revive(&*self.disk)? {
+            return held;
+        }
+        let folder = self.settings.path.display();
+        tracing::warn!("data folder {folder} was deleted with all that was recorded in it; made it anew");
+        self.folder_lock.hold()
     }
 
     /// Takes absent files out of the view, so that queries go on without them, and puts those back that are there again. If

@@ -18,6 +18,12 @@ pub enum FolderError {
     /// The file system refused.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// There is no folder of this path any more.
+    #[error(
+        "data folder {} is gone: waiting until it is back, or another is made there; rows stay in memory until then, and the \
+         oldest are lost once they take storage.hot_bytes_max", .0.display()
+    )]
+    Gone(PathBuf),
     /// Another daemon records into it, which wrote this text into the lock file.
     #[error("data folder {} is in use by a kymo daemon ({}); stop it, or use another folder (--data or storage.path)", .0.display(), .1)]
     Held(PathBuf, String),

@@ -16,6 +16,7 @@ pub mod replay;
 mod segment;
 mod state;
 
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -120,7 +121,7 @@ impl Journal {
         drop(encoder);
         let mut state = self.lock();
         if let Err(chunk) = state.queue.push(chunk) {
-            self.troubles.bad(Part::Journal, "the disk does not keep up with the journal's writes");
+            self.tell("the disk does not keep up with the journal's writes");
             state.give_up(rows);
             state.queue.recycle(chunk.bytes);
             return state.queue.submitted;
@@ -143,7 +144,7 @@ impl Journal {
             state.queue.awaited = false;
             if timeout.timed_out() {
                 state.queue.behind = true;
-                self.troubles.bad(Part::Journal, "the disk does not take the journal's writes in time");
+                self.tell("the disk does not take the journal's writes in time");
             }
         }
         state.queue.done
@@ -182,7 +183,7 @@ impl Journal {
         let Some(path) = path.filter(|path| path.symlink_metadata().is_err()) else { return };
         let mut state = self.lock();
         if state.open.as_ref().is_some_and(|open| open.path == path) {
-            self.troubles.bad(Part::Journal, "the segment that is written was deleted");
+            self.tell("the segment that is written was deleted");
             state.break_open();
         }
     }
@@ -219,7 +220,7 @@ impl Journal {
                 }
                 Err(reason) => {
                     if let Some(reason) = reason {
-                        self.troubles.bad(Part::Journal, reason);
+                        self.tell(reason);
                         state.retry_at = Some(Instant::now() + RETRY_INTERVAL);
                         state.break_open();
                     }
@@ -359,6 +360,13 @@ impl Journal {
             state.writer = Writer::Stopping;
         }
         self.submitted.notify_all();
+    }
+
+    /// Notes that the journal does not get rows. The store shows them after a while without it.
+    fn tell(&self, reason: impl Display) {
+        let reason =
+            format_args!("{reason}; while this lasts, a kill loses rows that queries have seen and no file has");
+        self.troubles.bad(Part::Journal, reason);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

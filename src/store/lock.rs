@@ -1,7 +1,7 @@
 //! The lock of a data folder: one process records into it at a time.
 
 use std::fs::{self, File, Metadata, TryLockError};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +20,8 @@ const HELD_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct FolderLock {
     data: PathBuf,
+    /// The folder above, by device and inode. It is not kept open: nothing can be unmounted while a folder of it is open.
+    above: Option<(u64, u64)>,
     /// From the first to the newest. Each may come back.
     held: Mutex<Vec<Held>>,
 }
@@ -43,7 +45,22 @@ impl FolderLock {
 
     fn take(data: &Path) -> Result<FolderLock, FolderError> {
         let held = Held { folder: open(data)?, file: lock(data)? };
-        Ok(FolderLock { data: data.into(), held: Mutex::new(vec![held]) })
+        Ok(FolderLock { data: data.into(), above: above(data), held: Mutex::new(vec![held]) })
+    }
+
+    /// Makes the data folder anew if somebody deleted it; whether it did. A folder that was moved away may come back, and one
+    /// that is missing because its disk was unmounted does, so these are not made anew.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub(super) fn revive(&self, disk: &dyn Disk) -> Result<bool, DiskError> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_deleted = |one: &Held| one.folder.metadata().is_ok_and(|folder| folder.nlink() == 0);
+        if !held.iter().all(is_deleted) || self.above.is_none() || above(&self.data) != self.above {
+            return Ok(false);
+        }
+        make_folders(disk, self.data.parent().unwrap_or(Path::new("")), &self.data)?;
+        Ok(true)
     }
 
     /// Makes sure that this process holds the folder, and takes it if somebody made it anew. A folder with recordings of
@@ -75,8 +92,17 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
+/// What identifies the folder above the data folder.
+fn above(data: &Path) -> Option<(u64, u64)> {
+    let above = data.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    above.metadata().ok().map(|above| identity(&above))
+}
+
 fn open(data: &Path) -> Result<File, FolderError> {
-    Ok(File::open(data).map_err(DiskError::of("find data folder", data))?)
+    File::open(data).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => FolderError::Gone(data.into()),
+        _ => DiskError::of("open data folder", data)(error).into(),
+    })
 }
 
 fn lock(data: &Path) -> Result<File, FolderError> {
@@ -102,6 +128,7 @@ fn lock(data: &Path) -> Result<File, FolderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::disk::LocalDisk;
 
     #[test]
     fn a_folder_is_taken_again_where_it_was_made_anew() {
@@ -113,7 +140,7 @@ mod tests {
         assert!(matches!(FolderLock::take(&data), Err(FolderError::Held { .. })));
         fs::remove_dir_all(&data).unwrap();
         let error = ours.hold().unwrap_err().to_string();
-        assert!(error.starts_with("find data folder ") && error.contains("data"), "{error}");
+        assert!(error.starts_with("data folder ") && error.contains("data is gone: waiting until"), "{error}");
         fs::create_dir(&data).unwrap();
         ours.hold().unwrap();
         assert!(matches!(FolderLock::take(&data), Err(FolderError::Held { .. })));
@@ -127,6 +154,36 @@ mod tests {
         assert!(matches!(ours.hold(), Err(FolderError::Held { .. })));
         drop(theirs);
         ours.hold().unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_was_deleted_is_made_anew_and_one_that_may_come_back_is_not() {
+        let above = tempfile::tempdir().unwrap();
+        let (disk, data, away) = (above.path().join("disk"), above.path().join("disk/data"), above.path().join("away"));
+        fs::create_dir_all(&data).unwrap();
+        let ours = FolderLock::take(&data).unwrap();
+        // Moved away, with the folder above or alone.
+        for moved in [&disk, &data] {
+            fs::rename(moved, &away).unwrap();
+            assert!(!ours.revive(&LocalDisk).unwrap());
+            if *moved == disk {
+                // What a disk that is unmounted leaves there.
+                fs::create_dir(&disk).unwrap();
+                assert!(!ours.revive(&LocalDisk).unwrap());
+                fs::remove_dir(&disk).unwrap();
+            }
+            fs::rename(&away, moved).unwrap();
+            ours.hold().unwrap();
+        }
+        fs::remove_dir_all(&data).unwrap();
+        assert!(ours.revive(&LocalDisk).unwrap());
+        ours.hold().unwrap();
+        // The folder above is another one.
+        fs::remove_dir_all(&data).unwrap();
+        fs::rename(&disk, &away).unwrap();
+        fs::create_dir(&disk).unwrap();
+        assert!(!ours.revive(&LocalDisk).unwrap());
+        assert!(!data.exists());
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Starting after any end of the process before: rows that the journal has and no file has are put back into memory.
 //!
-//! Every segment is read up to its first frame that is not whole. If no whole frame follows, a kill or a power loss tore the
-//! end off, and it is cut: its rows are lost, and their numbers are given to other rows. If a whole frame follows, something
-//! else broke the segment: the rows before the break are recovered, and once they are in files the segment is kept under
-//! another name. Nothing is deleted that could not be read.
+//! Every segment is read up to its first frame that is not whole. If what follows is no more than one write has, and no whole
+//! frame is in it, a kill or a power loss tore the end off, and it is cut: its rows are lost, and their numbers are given to
+//! other rows. Else something else broke the segment: the rows before the break are recovered, and once they are in files
+//! the segment is kept under another name. Nothing is deleted that could not be read.
 //!
 //! A segment that is kept may have rows that nobody can read now. Their numbers are not given again: new rows have numbers
 //! from the bound on that the segment's number and size set (`journal::end_seq_max`).
@@ -16,15 +16,12 @@ use std::time::{Duration, Instant};
 use super::data_folder::{FolderError, entries};
 use super::disk::Disk;
 use super::hot::{self, HotBatch};
-use super::journal::frame::Broken;
-use super::journal::replay::{self, Replayed};
+use super::journal::replay;
 use super::journal::{self, Segment, parse_path};
 use super::partition::is_beyond;
 use super::shared::Loss;
 use crate::family::{FamilyId, PerFamily};
 
-/// How many bytes behind a frame that is not whole are searched for a whole one. A torn end is shorter.
-const SEARCHED_BYTES_MAX: usize = 1 << 20;
 /// No segment has more bytes: for those whose size cannot be read.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
@@ -134,7 +131,7 @@ impl Recovered {
         let mut wrong = (!replayed.foreign.is_empty())
             .then(|| format!("its rows of {} are not as this kymo has them", replayed.foreign.join(", ")));
         if let Some(broken) = replayed.broken {
-            if is_torn(bytes, &replayed) {
+            if replayed.is_torn(bytes) {
                 recovery.torn_bytes += bytes.len() as u64 - replayed.bytes;
                 if replayed.end_seqs.values().all(|end_seq| *end_seq == 0) && replayed.foreign.is_empty() {
                     // It has no row. If it cannot be removed, the next start tries again.
@@ -172,14 +169,4 @@ impl Recovered {
         recovery.last_us = recovery.last_us.max(Some(batch.time_range.1));
         self.hot[family].push(batch);
     }
-}
-
-/// Whether reading ended where writing was cut off: at a frame that is not whole, with no whole frame after it.
-fn is_torn(bytes: &[u8], replayed: &Replayed) -> bool {
-    if !matches!(replayed.broken, Some(Broken::Cut | Broken::Checksum)) {
-        return false;
-    }
-    let end = usize::try_from(replayed.bytes).unwrap_or(usize::MAX);
-    let rest = bytes.get(end..).unwrap_or_default();
-    rest.len() <= SEARCHED_BYTES_MAX && replay::next_whole(rest, 0).is_none()
 }

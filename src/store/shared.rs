@@ -12,6 +12,7 @@ use super::hot::row_bytes;
 use super::journal::Journal;
 use super::lake::DataFile;
 use super::lock::FolderLock;
+use super::postponed::Postponed;
 use super::settings::StoreSettings;
 use super::trash::Trash;
 use super::trouble::{Trouble, Troubles};
@@ -72,6 +73,8 @@ pub struct Store {
     /// Guards the counters and each change of `view`. Held for moments only, never over I/O.
     pub(super) state: Mutex<State>,
     pub(super) absent: Mutex<Vec<Absent>>,
+    /// Held for moments only.
+    pub(super) postponed: Mutex<Postponed>,
     /// Held by a flush: two at a time would write the same rows twice.
     pub(super) flushing: Mutex<()>,
 }

@@ -1,11 +1,12 @@
 //! Work on files in the background: merging those of each period that is over, and deleting old ones.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::disk::{DiskError, step};
 use super::lake::DataFile;
+use super::postponed::Postponed;
 use super::shared::Store;
 use super::trouble::Part;
 use super::writer::{Target, WriteError, ZSTD_LEVEL};
@@ -23,7 +24,8 @@ pub struct Compacted {
 
 impl Store {
     /// Merges the files of each period that ended at least `settle` before `now` (µs since the epoch): until then, flushes may
-    /// add files to it. Returns early, with an error, once `stop` is set.
+    /// add files to it. Returns early, with an error, once `stop` is set. Files that could not be merged are tried again after
+    /// a pause that grows; [`degraded`](Self::degraded) tells them until then.
     ///
     /// # Errors
     /// The first error, when files cannot be read or the file system refuses. Those files stay as they were; the others are
@@ -34,27 +36,43 @@ impl Store {
         self.folder_lock.hold()?;
         let view = self.view();
         let tables = view.tables.iter();
-        let due: Vec<_> =
-            tables.map(|(family, table)| (family, compaction::due(&table.files, now, window, settle))).collect();
+        let due = tables.flat_map(|(family, table)| {
+            let runs = compaction::due(&table.files, now, window, settle);
+            runs.into_iter().filter_map(move |run| Some(((family, run.first()?.first_seq), run)))
+        });
+        let due: Vec<_> = due.collect();
         // Replaced files cannot be deleted while a view shows them.
         drop(view);
+        // Retention may have taken away what could not be merged.
+        self.postponed().keep(&due.iter().map(|(group, _)| *group).collect());
         let mut failure = None;
-        for (family, runs) in due {
-            for run in runs {
-                match self.compact_run(family, &run, stop) {
-                    Ok(()) => {
-                        compacted.from += run.len();
-                        compacted.files += 1;
-                    }
-                    Err(WriteError::Stopped) => return Err(WriteError::Stopped),
-                    // The others can still be merged.
-                    Err(error) => failure = failure.or(Some(error)),
+        for (group, run) in due {
+            if !self.postponed().is_due(group, now) {
+                continue;
+            }
+            match self.compact_run(group.0, &run, stop) {
+                Ok(()) => {
+                    compacted.from += run.len();
+                    compacted.files += 1;
+                    self.postponed().forget(group);
+                }
+                Err(WriteError::Stopped) => return Err(WriteError::Stopped),
+                // The others can still be merged.
+                Err(error) => {
+                    self.postponed().fail(group, now, &error);
+                    failure = failure.or(Some(error));
                 }
             }
         }
         self.troubles.note(Part::Delete, self.trash.empty().err());
-        self.troubles.note(Part::Compaction, failure.as_ref());
+        let trouble = self.postponed().trouble();
+        self.troubles.note(Part::Compaction, trouble);
         failure.map_or(Ok(compacted), Err)
+    }
+
+    fn postponed(&self) -> MutexGuard<'_, Postponed> {
+        // Every change leaves it whole, so a panic elsewhere does not spoil it.
+        self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn compact_run(&self, family: FamilyId, run: &[Arc<DataFile>], stop: &AtomicBool) -> Result<(), WriteError> {

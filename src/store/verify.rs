@@ -247,13 +247,11 @@ fn segment(path: PathBuf, end_seqs_max: &mut Vec<u64>, report: &mut Report) -> O
     let rows = replayed.batches.iter().flat_map(|(family, batches)| batches.iter().map(range(family))).collect();
     if let Some(broken) = replayed.broken {
         let what = format!("{broken}, at byte {} of {}", replayed.bytes, bytes.len());
-        let end = usize::try_from(replayed.bytes).unwrap_or(usize::MAX);
-        match replay::next_whole(&bytes, end) {
-            Some(_) => {
-                end_seqs_max.push(bound(bytes.len() as u64));
-                report.wrong.push((path.clone(), what));
-            }
-            None => report.notes.push((path.clone(), format!("{what}: it was cut off, or is being written"))),
+        if replayed.is_torn(&bytes) {
+            report.notes.push((path.clone(), format!("{what}: it was cut off, or is being written")));
+        } else {
+            end_seqs_max.push(bound(bytes.len() as u64));
+            report.wrong.push((path.clone(), what));
         }
     }
     Some(SegmentRows { path, host: partition::host_name(&replayed.host), rows })

@@ -1,6 +1,9 @@
 //! The program as a user runs it: what it records can be queried at once, survives SIGTERM, and is there once.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -168,7 +171,7 @@ fn rows_are_drained_at_the_interval_after_many_queries() {
         queries += 1;
     }
     let journaled = || -> u64 {
-        let segments = std::fs::read_dir(daemon.data.join("journal")).unwrap().map(Result::unwrap);
+        let segments = fs::read_dir(daemon.data.join("journal")).unwrap().map(Result::unwrap);
         segments.filter_map(|segment| Some(segment.metadata().ok()?.len())).sum()
     };
     // The first growth may be that of the last query's drain.
@@ -180,5 +183,43 @@ fn rows_are_drained_at_the_interval_after_many_queries() {
             thread::sleep(Duration::from_millis(50));
         }
     }
+    daemon.terminate();
+}
+
+/// A program that runs kymo as an ordinary user, if this test is run by root, and a folder that this user may write to.
+fn as_ordinary_user(folder: &Path) -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_kymo"));
+    if !rustix::process::geteuid().is_root() {
+        return program;
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+    // The folder of the build may be closed to others.
+    let copy = folder.join("kymo");
+    fs::copy(program, &copy).unwrap();
+    let script = folder.join("kymo-as-nobody");
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    fs::write(&script, format!("#!/bin/sh\nexec {nobody} {} \"$@\"\n", copy.display())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    script
+}
+
+#[test]
+fn an_ordinary_user_is_told_what_kymo_may_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = as_ordinary_user(folder.path());
+    let config = "[collector.slow]\ninterval = '1s'\nmetrics = ['process', 'host']\n[process]\npinned = [1]\n";
+    let daemon = Daemon::start_program(&program, folder.path(), config);
+    let deadline = Instant::now() + PATIENCE;
+    let limited = || daemon.status()["collectors"][0]["limited"].clone();
+    while limited() == serde_json::json!([]) {
+        assert!(Instant::now() < deadline, "{}", daemon.status());
+    }
+    let (limited, told) = (limited(), limited().to_string());
+    assert_eq!((limited.as_array().map(Vec::len), &limited[0]["family"]), (Some(1), &"process".into()));
+    assert!(told.contains("read_bytes and write_bytes are absent for ") && told.contains("CAP_SYS_PTRACE"), "{told}");
+    // That is no fault of the daemon.
+    assert_eq!(daemon.status()["degraded"], false);
+    let first = daemon.query("SELECT count(*) AS rows, count(read_bytes) AS known FROM process WHERE pid = 1");
+    assert!(first[0]["rows"].as_i64() > Some(0) && first[0]["known"] == 0, "{first:?}");
     daemon.terminate();
 }

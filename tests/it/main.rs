@@ -11,6 +11,7 @@
 mod bad_input;
 mod crash;
 mod daemon;
+mod ends;
 mod fixtures;
 mod fuzz;
 mod layers;

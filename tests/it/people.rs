@@ -149,7 +149,7 @@ fn a_degraded_daemon_and_an_unflushed_journal_are_told() {
     let tables = ask(&["collector", "set", "quiet", "--metrics", "vm, tcp"]);
     assert!(String::from_utf8_lossy(&tables.stdout).contains("changed quiet"), "{tables:?}");
 
-    fs::remove_dir_all(&daemon.data).unwrap();
+    fs::rename(&daemon.data, folder.path().join("away")).unwrap();
     until(&|| ask(&["status"]).status.code() == Some(1));
     let degraded = ask(&["status"]);
     assert!(String::from_utf8_lossy(&degraded.stdout).contains("DEGRADED"), "{degraded:?}");

@@ -4,10 +4,11 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The program that was built with the tests.
@@ -20,6 +21,7 @@ pub struct Daemon {
     pub child: Child,
     pub address: String,
     pub data: PathBuf,
+    log: Arc<Mutex<String>>,
 }
 
 impl Daemon {
@@ -38,28 +40,46 @@ impl Daemon {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (told, telling) = mpsc::channel();
+        let log = Arc::new(Mutex::new(String::new()));
+        let told = Arc::clone(&log);
         // Reads on to the end, so that the daemon never waits for us.
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                let _ = told.send(line);
+                told.lock().unwrap().extend([&line, "\n"]);
             }
         });
+        let mut daemon = Daemon { child, address: String::new(), data, log };
+        daemon.wait_for_log("Flight SQL and gRPC on ");
+        let log = daemon.log.lock().unwrap().clone();
+        let (_, rest) = log.split_once("Flight SQL and gRPC on ").unwrap();
+        rest.split([';', ' ']).next().unwrap().clone_into(&mut daemon.address);
+        daemon
+    }
+
+    /// Waits until the log says this.
+    pub fn wait_for_log(&self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
-        let mut log = String::new();
         loop {
-            match telling.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    if let Some((_, rest)) = line.split_once("Flight SQL and gRPC on ") {
-                        let address = rest.split([';', ' ']).next().unwrap().to_owned();
-                        return Daemon { child, address, data };
-                    }
-                    log += &line;
-                    log.push('\n');
-                }
-                Err(error) => panic!("the daemon did not start: {error}: {log}"),
+            // The thread that writes it has the other.
+            let has_ended = Arc::strong_count(&self.log) == 1;
+            let log = self.log.lock().unwrap();
+            if log.contains(text) {
+                return;
             }
+            assert!(!has_ended && Instant::now() < deadline, "not in the log: {text}\n{log}");
+            drop(log);
+            thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What `kymo status` says.
+    pub fn status(&self) -> Value {
+        let output = command(&["status", "--format", "json", "--address", &self.address]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// The rows of a query.
@@ -69,8 +89,7 @@ impl Daemon {
 
     /// Has it end in order.
     pub fn terminate(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -7,6 +7,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, fstatfs, statat};
 use rustix::io::Errno;
 
+use super::forbidden::Forbidden;
 use super::stat::{COMMAND_BYTES_MAX, Stat, parse_io, parse_stat, stable_command};
 use crate::reading::folder::{Listing, c_path, list, listing, open_folder, open_folder_at};
 use crate::reading::prelude::*;
@@ -41,6 +42,8 @@ pub(super) struct ProcessTable {
     processes_max: usize,
     /// There were too many, and this was reported.
     beyond: bool,
+    /// What kymo may not read at this tick.
+    pub(super) forbidden: Forbidden,
 }
 
 #[derive(Debug)]
@@ -96,6 +99,7 @@ impl ProcessTable {
             root: None,
             processes_max: PROCESSES_MAX,
             beyond: false,
+            forbidden: Forbidden::default(),
         }
     }
 
@@ -129,7 +133,7 @@ impl ProcessTable {
         }
         self.beyond = beyond;
         self.adopt();
-        let ProcessTable { procfs, processes, reader, root, .. } = self;
+        let ProcessTable { procfs, processes, reader, root, forbidden, .. } = self;
         let root = open_root(procfs, root)?;
         let mut some_gone = false;
         // Each is parsed right after its read: reading many first would push them out of the processor's nearest cache.
@@ -141,7 +145,8 @@ impl ProcessTable {
                     Some((command, stat)) => process.update(command, stat, now_ns),
                     None => outcome.fail(FILE, format_args!("{pid}: {}", bytes.escape_ascii())),
                 },
-                Err(error) if is_gone(error) || is_forbidden(error) => {}
+                Err(error) if is_gone(error) => {}
+                Err(error) if is_forbidden(error) => forbidden.processes += 1,
                 Err(error) => outcome.fail(FILE, format_args!("{pid}: {error}")),
             }
             some_gone |= process.is_gone;
@@ -171,7 +176,9 @@ impl ProcessTable {
     /// The bytes that the process read from and wrote to storage; `None` if kymo may not see them.
     pub(super) fn io(&mut self, pid: i32, kept: &mut Kept) -> (Option<i64>, Option<i64>) {
         let Ok(root) = open_root(&self.procfs, &mut self.root) else { return (None, None) };
-        self.reader.read(&root.folder, path_of(pid, "io"), kept).map_or((None, None), parse_io)
+        let read = self.reader.read(&root.folder, path_of(pid, "io"), kept);
+        self.forbidden.io += u32::from(read.is_err_and(is_forbidden));
+        read.map_or((None, None), parse_io)
     }
 
     /// The number of open files of the process; `None` if kymo may not see it.
@@ -186,7 +193,9 @@ impl ProcessTable {
                 return Some(size);
             }
         }
-        let folder = open_folder_at(&root.folder, path).ok()?;
+        let opened = open_folder_at(&root.folder, path);
+        self.forbidden.files += u32::from(opened.as_ref().is_err_and(|error| is_forbidden(*error)));
+        let folder = opened.ok()?;
         let mut files = 0;
         list(folder, &mut self.listing, |_| {
             files += 1;

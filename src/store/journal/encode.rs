@@ -5,12 +5,10 @@ use std::borrow::Cow;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, ToByteSlice};
 
-use super::frame::{self, Header, Kind, MAGIC};
+use super::frame::{self, Header, Kind, MAGIC, ROWS_MAX};
 use crate::family::{FamilyId, PerFamily};
 use crate::record::{ABSENT, Table, Type};
 
-/// Rows of a frame at most, which bounds its length.
-const ROWS_MAX: usize = 65_536;
 /// Bytes of texts after which a frame of labels ends.
 const LABELS_BYTES: usize = 1 << 20;
 

@@ -22,12 +22,20 @@
 //!
 //! A frame with a right checksum is whole. Reading a segment ends at the first frame that is not whole.
 
+use std::ops::RangeInclusive;
+
 /// The first bytes of a segment.
 pub const MAGIC: [u8; 8] = *b"KYMOJNL1";
 /// Length of a frame's header.
 pub const HEADER_BYTES: usize = 24;
 /// No body is longer: kymo writes none.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
+/// Rows of a frame at most.
+pub const ROWS_MAX: usize = 65_536;
+/// Bytes of a row at most, and at least: every row has a time.
+pub const ROW_BYTES: RangeInclusive<usize> = 8..=4_096;
+/// Bytes of a host's name or of a table's description at most.
+const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,13 +114,12 @@ pub fn next(bytes: &[u8]) -> Result<Option<Frame<'_>>, Broken> {
         return Ok(None);
     }
     let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(Broken::Cut)?;
-    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let len = usize::try_from(word(4)).unwrap_or(usize::MAX);
+    let len = length(header);
     if len > BODY_BYTES_MAX {
         return Err(Broken::Checksum);
     }
     let (body, rest) = rest.split_at_checked(len).ok_or(Broken::Cut)?;
-    if crc32c::crc32c_append(crc32c::crc32c(&header[4..]), body) != word(0) {
+    if crc32c::crc32c_append(crc32c::crc32c(&header[4..]), body) != word(header, 0) {
         return Err(Broken::Checksum);
     }
     let kind = match header[8] {
@@ -123,8 +130,37 @@ pub fn next(bytes: &[u8]) -> Result<Option<Frame<'_>>, Broken> {
         _ => return Err(Broken::Unknown("a kind that this version does not know")),
     };
     let table = u16::from_le_bytes([header[10], header[11]]);
-    let sequence = u64::from(word(16)) | u64::from(word(20)) << 32;
-    Ok(Some(Frame { header: Header { kind, table, count: word(12), sequence }, body, rest }))
+    Ok(Some(Frame { header: Header { kind, table, count: word(header, 12), sequence: sequence(header) }, body, rest }))
+}
+
+/// The length of the body, if `bytes` begin with a header that kymo may have written and are long enough for the body. Other
+/// bytes hardly ever look like such a header, so this saves computing checksums where no frame begins.
+#[must_use]
+pub fn possible_body(bytes: &[u8]) -> Option<usize> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let (len, count) = (length(header), usize::try_from(word(header, 12)).ok()?);
+    let fits = header[9] == 0 && len <= rest.len() && sequence(header) <= i64::MAX.cast_unsigned();
+    let is_possible = fits
+        && match header[8] {
+            1 => count == 0 && len <= TEXT_BYTES_MAX && header[10..12] == [0, 0],
+            2 => count <= len && len <= TEXT_BYTES_MAX && sequence(header) == 0,
+            3 => count > 0 && count.checked_mul(4).is_some_and(|least| least <= len) && len <= BODY_BYTES_MAX,
+            4 => (1..=ROWS_MAX).contains(&count) && len % count == 0 && ROW_BYTES.contains(&(len / count)),
+            _ => false,
+        };
+    is_possible.then_some(len)
+}
+
+fn word(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}
+
+fn length(header: &[u8; HEADER_BYTES]) -> usize {
+    usize::try_from(word(header, 4)).unwrap_or(usize::MAX)
+}
+
+fn sequence(header: &[u8; HEADER_BYTES]) -> u64 {
+    u64::from(word(header, 16)) | u64::from(word(header, 20)) << 32
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::family::FamilyId;
 
 /// Bytes that may wait. Rows beyond are not journaled, but stay in memory and go to the next file.
-const WAITING_BYTES_MAX: usize = 16 << 20;
+pub(super) const WAITING_BYTES_MAX: usize = 16 << 20;
 /// Buffers that are kept for later chunks.
 const SPARE_BUFFERS_MAX: usize = 4;
 /// A larger buffer is not kept.

@@ -8,6 +8,7 @@ use arrow::datatypes::Int32Type;
 
 use super::encode::type_name;
 use super::frame::{self, Broken, Header, Kind, MAGIC};
+use super::queue::WAITING_BYTES_MAX;
 use crate::batch::columns;
 use crate::family::{FamilyId, PerFamily};
 use crate::record::{ABSENT, Table, Type};
@@ -17,6 +18,8 @@ use crate::store::hot::HotBatch;
 const BATCH_ROWS_MAX: usize = 65_536;
 /// Tables of a segment at most: kymo writes no segment with more.
 const TABLES_MAX: usize = 4_096;
+/// In search of a whole frame, checksums of so many bytes are computed at most: a second's work at the slowest.
+const CHECKED_BYTES_MAX: usize = 256 << 20;
 
 /// What can be read of a segment.
 #[derive(Debug, Default)]
@@ -54,10 +57,31 @@ pub fn read(bytes: &[u8], from: &dyn Fn(FamilyId) -> u64) -> Replayed {
     reading.replayed
 }
 
-/// Where the first whole frame after `start` begins, if there is one.
-#[must_use]
-pub fn next_whole(bytes: &[u8], start: usize) -> Option<usize> {
-    (start + 1..bytes.len()).find(|at| matches!(frame::next(&bytes[*at..]), Ok(Some(_))))
+impl Replayed {
+    /// Whether reading `bytes` ended where writing was cut off: at a frame that is not whole, in what one write has at most,
+    /// and with no whole frame after it. Anything else that is not whole is damage.
+    #[must_use]
+    pub fn is_torn(&self, bytes: &[u8]) -> bool {
+        let end = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        let rest = bytes.get(end..).unwrap_or_default();
+        matches!(self.broken, Some(Broken::Cut | Broken::Checksum))
+            && rest.len() <= WAITING_BYTES_MAX
+            && !may_have_frame(rest.get(1..).unwrap_or_default())
+    }
+}
+
+/// Whether a whole frame begins somewhere in `bytes`, or that takes too long to find out.
+fn may_have_frame(bytes: &[u8]) -> bool {
+    let mut left = CHECKED_BYTES_MAX;
+    for at in 0..bytes.len() {
+        let Some(len) = frame::possible_body(&bytes[at..]) else { continue };
+        let Some(still) = left.checked_sub(len) else { return true };
+        left = still;
+        if matches!(frame::next(&bytes[at..]), Ok(Some(_))) {
+            return true;
+        }
+    }
+    false
 }
 
 struct Reading<'a> {
@@ -296,6 +320,7 @@ mod tests {
     use crate::record::Record;
     use crate::record::label::Labels;
     use crate::sampler::report::{Collector, Gap};
+    use crate::store::hot::row_bytes;
     use arrow::compute::concat_batches;
 
     fn gaps(labels: &Labels, rows: std::ops::Range<i64>) -> RecordBatch {
@@ -393,13 +418,61 @@ mod tests {
         }
     }
 
+    fn is_torn(bytes: &[u8]) -> bool {
+        read(bytes, &|_| 0).is_torn(bytes)
+    }
+
     #[test]
-    fn a_frame_after_a_broken_one_is_found() {
+    fn an_end_without_a_whole_frame_is_torn_and_one_with_a_frame_is_damaged() {
+        let (whole, _) = segment();
+        assert!(!is_torn(&whole));
+        let mut ends = vec![MAGIC.len()];
+        while let Some(frame) = frame::next(&whole[ends[ends.len() - 1]..]).unwrap() {
+            let at = whole.len() - frame.rest.len() - frame.body.len() - frame::HEADER_BYTES;
+            assert_eq!(frame::possible_body(&whole[at..]), Some(frame.body.len()));
+            ends.push(whole.len() - frame.rest.len());
+        }
+        for len in 0..whole.len() {
+            assert_eq!(is_torn(&whole[..len]), !ends[1..].contains(&len), "{len}");
+        }
+        let last = ends[ends.len() - 2];
+        for at in (MAGIC.len()..whole.len()).step_by(3) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            assert_eq!(is_torn(&bytes), at >= last, "{at}");
+        }
+    }
+
+    #[test]
+    fn frames_of_every_table_are_found() {
+        for family in FamilyId::all() {
+            let bytes = usize::try_from(row_bytes(family.table)).unwrap();
+            assert!(frame::ROW_BYTES.contains(&bytes), "{}: {bytes} bytes a row", family.name());
+        }
+    }
+
+    #[test]
+    fn a_torn_end_has_what_one_write_has_at_most() {
         let (mut bytes, _) = segment();
-        let at = bytes.len() - 3;
-        bytes[MAGIC.len() + 2] ^= 1;
-        assert!(next_whole(&bytes, MAGIC.len()).is_some_and(|next| next < at));
-        assert_eq!(next_whole(&bytes, at), None);
+        let whole = bytes.len();
+        bytes.resize(whole + WAITING_BYTES_MAX, 0);
+        assert!(is_torn(&bytes));
+        bytes.push(0);
+        assert!(!is_torn(&bytes));
+    }
+
+    #[test]
+    fn bytes_that_look_like_frames_everywhere_are_kept_soon() {
+        let (mut bytes, _) = segment();
+        // Headers of frames with a mebibyte of rows each, one after the other, all with wrong checksums.
+        let mut header = [0; frame::HEADER_BYTES];
+        header[4..8].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+        header[8] = Kind::Rows as u8;
+        header[12..16].copy_from_slice(&1_024_u32.to_le_bytes());
+        bytes.extend(header.repeat(WAITING_BYTES_MAX / header.len()));
+        let replayed = read(&bytes, &|_| 0);
+        assert_eq!(replayed.broken, Some(Broken::Checksum));
+        assert!(!replayed.is_torn(&bytes));
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use kymo::store::data_folder::FolderError;
 use kymo::store::disk::LocalDisk;
 use kymo::store::verify::verify;
-use kymo::store::{Loss, Store};
+use kymo::store::{Loss, Store, StoreSettings};
 
 use super::disks::{Before, Guarded, Operation};
-use super::rows::{Running, WINDOW, numbers, settings, time};
+use super::rows::{Running, TABLES, WINDOW, numbers, settings, time};
 use crate::running::PATIENCE;
 
 /// `EIO`
 const EIO: i32 = 5;
+
+const HOUR_US: i64 = 3_600_000_000;
 
 /// A disk that refuses every n-th operation.
 #[derive(Debug, Default)]
@@ -94,7 +96,8 @@ fn every_nth_operation_may_fail_and_no_row_is_lost_or_twice() {
         disk.nth.store(0, Ordering::Relaxed);
         running.store.flush().unwrap();
         running.store.retain(0);
-        let now = time(next[0].cast_signed()) + i64::try_from(WINDOW.as_micros()).unwrap();
+        // What could not be merged before is tried again within an hour.
+        let now = time(next[0].cast_signed()) + HOUR_US + i64::try_from(WINDOW.as_micros()).unwrap();
         running.store.compact(now, Duration::ZERO, &AtomicBool::new(false)).unwrap();
         let is_well = || running.store.sync_journal() && running.store.degraded().is_empty();
         assert_eq!(append_until(&running, &mut next, |_| is_well()), [], "every {nth}th");
@@ -125,7 +128,7 @@ fn every_nth_operation_may_fail_and_no_row_is_lost_or_twice() {
 fn a_journal_that_is_full_deletes_its_oldest_segments_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let settings = kymo::store::StoreSettings { journal_bytes_max: 1, ..settings(&data) };
+    let settings = StoreSettings { journal_bytes_max: 1, ..settings(&data) };
     let running = Running::open(Arc::new(LocalDisk), settings);
     running.append([0; 2], 100);
     running.store.flush().unwrap();
@@ -152,7 +155,7 @@ fn a_folder_that_vanished_may_come_back_and_its_rows_are_shown_again() {
     std::fs::rename(&data, &away).unwrap();
     running.store.check();
     let told = told(&running.store);
-    assert!(told.contains(&format!("find data folder {}", data.display())), "{told}");
+    assert!(told.contains(&format!("data folder {} is gone: waiting", data.display())), "{told}");
     assert!(running.store.flush().is_err());
     assert!(running.append([200; 2], 100).is_empty());
     assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(100..300)));
@@ -175,7 +178,7 @@ fn files_that_somebody_deleted_are_reported_as_lost() {
     running.append([0; 2], 100);
     running.store.flush().unwrap();
     std::fs::remove_dir_all(&data).unwrap();
-    std::fs::create_dir(&data).unwrap();
+    // It is made anew.
     running.store.check();
     let mut next = [100; 2];
     let losses = append_until(&running, &mut next, |losses| !losses.is_empty());
@@ -193,5 +196,69 @@ fn files_that_somebody_deleted_are_reported_as_lost() {
     assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(100..next[0])));
     // Another kymo cannot take the folder that was made anew.
     assert!(matches!(Store::open(settings(&data)), Err(FolderError::Held { .. })));
+    running.close();
+}
+
+#[test]
+fn files_that_cannot_be_merged_are_tried_again_ever_more_rarely() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Refusing::default());
+    // It refuses nothing, and counts.
+    disk.nth.store(u64::MAX, Ordering::Relaxed);
+    let running = Running::open(Arc::new(Guarded(Arc::clone(&disk))), settings(folder.path()));
+    for first in [0, 10] {
+        running.append([first; 2], 10);
+        running.store.flush().unwrap();
+    }
+    let damaged = running.store.view().tables[TABLES[0].0].files[1].path.clone();
+    let bytes = std::fs::read(&damaged).unwrap();
+    std::fs::write(&damaged, &bytes[..bytes.len() / 2]).unwrap();
+    let start = time(0) + 2 * HOUR_US;
+    let compact = |second: i64| {
+        let before = disk.operations.load(Ordering::Relaxed);
+        let merged = running.store.compact(start + second * 1_000_000, Duration::ZERO, &AtomicBool::new(false));
+        (merged.map(|merged| merged.files).ok(), disk.operations.load(Ordering::Relaxed) > before)
+    };
+    // The other table is merged.
+    assert_eq!(compact(0), (None, true));
+    assert!(told(&running.store).contains("tried once, pausing for 30s"), "{}", told(&running.store));
+    assert_eq!(compact(29), (Some(0), false));
+    assert_eq!(compact(30), (None, true));
+    let told_now = told(&running.store);
+    assert!(
+        told_now.contains(damaged.to_str().unwrap()) && told_now.contains("tried 2 times, pausing for 1m"),
+        "{told_now}"
+    );
+    std::fs::write(&damaged, &bytes).unwrap();
+    assert_eq!(compact(89), (Some(0), false));
+    assert!(!running.store.degraded().is_empty());
+    assert_eq!(compact(90), (Some(1), true));
+    assert_eq!(running.store.degraded(), []);
+    assert!(numbers(&running.store.view()).iter().all(|found| found.iter().copied().eq(0..20)));
+    running.close();
+}
+
+#[test]
+fn while_the_folder_is_gone_memory_is_bounded_and_what_goes_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, away) = (folder.path().join("data"), folder.path().join("away"));
+    let running = Running::open(Arc::new(LocalDisk), StoreSettings { hot_bytes_max: 32 << 10, ..settings(&data) });
+    std::fs::rename(&data, &away).unwrap();
+    running.store.check();
+    let mut next = [0; 2];
+    let mut losses = append_until(&running, &mut next, |losses| losses.len() > 20);
+    assert!(losses.iter().all(|loss| loss.reason == "memory full"), "{losses:?}");
+    let in_memory = |running: &Running| numbers(&running.store.view()).map(|found| found.len() as u64);
+    let lost: u64 = losses.iter().map(|loss| loss.rows).sum();
+    assert_eq!(in_memory(&running).iter().sum::<u64>() + lost, next.iter().sum::<u64>());
+    assert_eq!(running.store.stats().lost_rows, lost);
+    assert!(running.store.stats().hot_bytes <= 32 << 10);
+
+    std::fs::rename(&away, &data).unwrap();
+    running.store.check();
+    running.store.flush().unwrap();
+    losses = append_until(&running, &mut next, |_| running.store.degraded().is_empty());
+    assert_eq!(losses, []);
+    assert_eq!(in_memory(&running).iter().sum::<u64>() + lost, next.iter().sum::<u64>());
     running.close();
 }

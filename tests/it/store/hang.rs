@@ -153,7 +153,7 @@ fn hang(operations: &'static [Operation]) {
         assert!(expected.contains(&hidden), "{operations:?}: rows were shown after {hidden:?}");
 
         let expected = match operations {
-            _ if journal_hangs => "the disk does not take the journal's writes in time",
+            _ if journal_hangs => "in time; while this lasts, a kill loses rows that queries have seen and no file has",
             [Sync, ..] => "a sync of the journal has taken longer than a second",
             _ => "",
         };

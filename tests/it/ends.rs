@@ -1,0 +1,210 @@
+//! How a daemon ends, and what it outlives: signals, a data folder that is taken away, reads and clients that hang.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::running::{Daemon, PATIENCE, command};
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use futures::StreamExt;
+use kymo::serve::proto::FlushRequest;
+use kymo::serve::proto::metrics_service_client::MetricsServiceClient;
+use kymo::store::verify::verify;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+use tonic::transport::Endpoint;
+
+const CONFIG: &str = r#"
+[collector.some]
+interval = "10ms"
+metrics = ["cpu", "memory"]
+"#;
+/// A stop may take 30 s in all. These have nothing to wait for that takes so long.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// Stops the daemon. All that it recorded is in files then, and nothing is left for the next start to recover.
+fn stop(daemon: Daemon) {
+    let data = daemon.data.clone();
+    let begun = Instant::now();
+    daemon.terminate();
+    let took = begun.elapsed();
+    assert!(took < STOP_MAX, "it took {took:?}");
+    let report = verify(&data).unwrap();
+    assert!(report.wrong.is_empty() && report.rows > 0, "{report:?}");
+    assert_eq!((report.journal_rows, report.segments), (0, 0), "{report:?}");
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn rows(daemon: &Daemon, table: &str) -> i64 {
+    daemon.query(&format!("SELECT count(*) AS n FROM {table}"))[0]["n"].as_i64().unwrap()
+}
+
+#[test]
+fn a_hangup_changes_nothing_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    daemon.signal(Signal::HUP);
+    daemon.wait_for_log("SIGHUP: nothing changed");
+    let before = rows(&daemon, "cpu");
+    wait_until("it records on", || rows(&daemon, "cpu") > before);
+    stop(daemon);
+}
+
+#[test]
+fn many_flushes_that_wait_do_not_hold_up_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    wait_until("there are rows", || rows(&daemon, "cpu") > 0);
+    let endpoint = Endpoint::from_shared(daemon.address.clone()).unwrap();
+    let flushing = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let channel = endpoint.connect().await.unwrap();
+            let mut clients = JoinSet::new();
+            for _ in 0..20 {
+                let mut client = MetricsServiceClient::new(channel.clone());
+                // Until the daemon stops.
+                clients.spawn(async move {
+                    let mut flushes = 0;
+                    while client.flush(FlushRequest {}).await.is_ok() {
+                        flushes += 1;
+                    }
+                    flushes
+                });
+            }
+            clients.join_all().await.into_iter().sum::<u64>()
+        })
+    });
+    wait_until("they flush", || daemon.status()["store"]["flushes"].as_u64() > Some(1));
+    stop(daemon);
+    assert!(flushing.join().unwrap() > 0);
+}
+
+#[test]
+fn clients_that_do_not_read_do_not_hold_up_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    wait_until("there are rows", || rows(&daemon, "cpu") > 100);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let endpoint = Endpoint::from_shared(daemon.address.clone()).unwrap();
+    let stalled = runtime.block_on(async {
+        let mut stalled = Vec::new();
+        for _ in 0..4 {
+            let mut client = FlightSqlServiceClient::new(endpoint.connect().await.unwrap());
+            let endless = "SELECT a.* FROM cpu a, cpu b, cpu c, cpu d, cpu e";
+            let info = client.execute(endless.to_owned(), None).await.unwrap();
+            let mut rows = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
+            rows.next().await.unwrap().unwrap();
+            stalled.push((client, rows));
+        }
+        stalled
+    });
+    stop(daemon);
+    drop(stalled);
+}
+
+/// A procfs in which reading `loadavg` hangs, and a sysfs.
+fn tree_that_hangs(folder: &Path) -> String {
+    let (procfs, sysfs) = (folder.join("proc"), folder.join("sys"));
+    fs::create_dir_all(sysfs.join("class")).unwrap();
+    fs::create_dir(&procfs).unwrap();
+    for name in ["stat", "meminfo"] {
+        fs::copy(Path::new("/proc").join(name), procfs.join(name)).unwrap();
+    }
+    mknodat(CWD, procfs.join("loadavg"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    format!("[host]\nprocfs = '{}'\nsysfs = '{}'\n", procfs.display(), sysfs.display())
+}
+
+#[test]
+fn a_read_that_hangs_is_told_and_does_not_hold_up_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = tree_that_hangs(folder.path());
+    let collectors = r#"
+[collector.stuck]
+interval = "1s"
+metrics = ["host"]
+[collector.well]
+interval = "10ms"
+metrics = ["memory"]
+"#;
+    let daemon = Daemon::start(folder.path(), &format!("{tree}{collectors}"));
+    let hang = "a tick that reads host has not ended for ";
+    wait_until("status tells the hang", || daemon.status()["degraded_reasons"].to_string().contains(hang));
+    daemon.wait_for_log(hang);
+
+    let begun = Instant::now();
+    let refused = command(&["collector", "stop", "stuck", "--address", &daemon.address]).output().unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("stuck could not be stopped: a tick that reads host"), "{told}");
+    assert!(begun.elapsed() < STOP_MAX);
+    // Others can be changed.
+    let changed = command(&["collector", "set", "well", "--interval", "20ms", "--address", &daemon.address]).output();
+    assert!(changed.unwrap().status.success());
+    let before = rows(&daemon, "memory");
+    wait_until("the other one records on", || rows(&daemon, "memory") > before);
+    stop(daemon);
+}
+
+#[test]
+fn a_collector_that_hung_when_it_was_stopped_goes_once_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = tree_that_hangs(folder.path());
+    let daemon = Daemon::start(folder.path(), &format!("{tree}[collector.stuck]\ninterval = '1s'\nmetrics = ['host']"));
+    let hung = || daemon.status()["degraded_reasons"].to_string().contains("has not ended for ");
+    wait_until("status tells the hang", hung);
+    let stop_it = || command(&["collector", "stop", "stuck", "--address", &daemon.address]).output().unwrap().status;
+    assert!(!stop_it().success());
+    // Whoever opens it to write lets the reader go on, and gives it nothing.
+    drop(fs::File::options().write(true).open(folder.path().join("proc/loadavg")).unwrap());
+    daemon.wait_for_log("stopped, as the read that had hung has returned");
+    assert_eq!(daemon.status()["collectors"].as_array().map(Vec::len), Some(0));
+    stop(daemon);
+}
+
+#[test]
+fn a_data_folder_that_was_moved_away_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    wait_until("there are rows", || rows(&daemon, "cpu") > 0);
+    let away = folder.path().join("away");
+    fs::rename(&daemon.data, &away).unwrap();
+    let gone = format!("data folder {} is gone: waiting until it is back", daemon.data.display());
+    wait_until("status says so", || daemon.status()["degraded_reasons"].to_string().contains(&gone));
+    daemon.wait_for_log(&gone);
+    let before = rows(&daemon, "cpu");
+    wait_until("it records on", || rows(&daemon, "cpu") > before);
+    assert!(!daemon.data.exists());
+    fs::rename(&away, &daemon.data).unwrap();
+    wait_until("all is well", || daemon.status()["degraded"] == false);
+    assert_eq!(daemon.status()["losses"]["lost_rows"], 0);
+    stop(daemon);
+}
+
+#[test]
+fn a_data_folder_that_was_deleted_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    let flush = || command(&["flush", "--address", &daemon.address]).output().unwrap().status.success();
+    wait_until("there are rows in a file", || rows(&daemon, "cpu") > 0 && flush());
+    // What is written meanwhile may keep it from being deleted.
+    wait_until("it is deleted", || fs::remove_dir_all(&daemon.data).is_ok());
+    wait_until("it is there and all is well", || {
+        daemon.data.join("LOCK").exists() && daemon.status()["degraded"] == false
+    });
+    let gone = || daemon.query("SELECT count(*) AS n FROM gap WHERE reason = 'files gone'")[0]["n"].as_i64();
+    wait_until("the loss is told", || gone() > Some(0));
+    // The rows in new files can be read, too.
+    assert!(flush());
+    let flushed = rows(&daemon, "cpu");
+    assert!(flushed > 0 && rows(&daemon, "cpu") >= flushed);
+    stop(daemon);
+}
