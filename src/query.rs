@@ -8,6 +8,7 @@ mod course;
 mod error;
 pub mod function;
 pub mod guard;
+mod hosts;
 mod ignored;
 mod refusal;
 pub mod room;

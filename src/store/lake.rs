@@ -45,6 +45,12 @@ impl DataFile {
         DataFile { path, first_seq, end_seq, rows, bytes, time_range, given_up: OnceLock::new() }
     }
 
+    /// The host whose rows it has: the name of its `host=` folder.
+    #[must_use]
+    pub fn host(&self) -> String {
+        partition::host_of(&self.path)
+    }
+
     /// Has the file deleted when the last view that shows it is dropped.
     pub(super) fn give_up(&self, trash: &Arc<Trash>) {
         // Only the first call counts.

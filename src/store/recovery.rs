@@ -125,7 +125,7 @@ impl Recovered {
     fn take(&mut self, disk: &dyn Disk, path: PathBuf, bytes: &[u8], host: &str, recovery: &mut Recovery) -> bool {
         let end_seq = |family: FamilyId| self.ends[family].map_or(0, |(end_seq, _)| end_seq);
         let replayed = replay::read(bytes, &end_seq);
-        if !replayed.host.is_empty() && replayed.host != host {
+        if !replayed.host.is_empty() && *replayed.host != *host {
             let reason = format!("it has rows of host {:?}; start kymo with that as storage.host", replayed.host);
             recovery.foreign.push((path, reason));
             return false;

@@ -24,7 +24,7 @@ pub struct Replayed {
     /// Its number, from its first frame.
     pub number: u64,
     /// The host whose rows it has.
-    pub host: String,
+    pub host: Arc<str>,
     /// The wanted rows, in the order of their sequence numbers.
     pub batches: PerFamily<Vec<HotBatch>>,
     /// One more than the last sequence number of each table, of all rows.
@@ -115,7 +115,7 @@ impl Reading<'_> {
             Kind::Segment => {
                 self.replayed.number = header.sequence;
                 let host = str::from_utf8(body).map_err(|_| Broken::Unknown("a host that is not UTF-8"))?;
-                host.clone_into(&mut self.replayed.host);
+                self.replayed.host = host.into();
             }
             Kind::Table => {
                 let table = Reader::new(body).ok_or(Broken::Unknown("a table that this version does not know"))?;
@@ -160,14 +160,14 @@ impl Reading<'_> {
         }
         let first_seq = header.sequence + skipped as u64;
         if table.rows > 0 && (table.first_seq + table.rows as u64 != first_seq || table.rows + count > BATCH_ROWS_MAX) {
-            self.replayed.batches[family].extend(table.take());
+            self.replayed.batches[family].extend(table.take(&self.replayed.host));
         }
         table.add(first_seq, count, skipped, body).ok_or(Broken::Unknown("a label that was not described"))
     }
 
     fn finish(&mut self, mut table: Reader) {
         if let Some(family) = table.family {
-            self.replayed.batches[family].extend(table.take());
+            self.replayed.batches[family].extend(table.take(&self.replayed.host));
         }
     }
 }
@@ -253,8 +253,8 @@ impl Reader {
         usize::try_from(key).is_ok_and(|key| key < self.texts.len())
     }
 
-    /// Takes the rows so far.
-    fn take(&mut self) -> Option<HotBatch> {
+    /// Takes the rows so far, which `host` recorded.
+    fn take(&mut self, host: &Arc<str>) -> Option<HotBatch> {
         let table = self.family?.table;
         let rows = std::mem::take(&mut self.rows);
         if rows == 0 {
@@ -275,7 +275,7 @@ impl Reader {
             }
         });
         let batch = RecordBatch::try_new(table.schema(), arrays.collect::<Option<_>>()?).ok()?;
-        Some(HotBatch::new(self.first_seq, batch))
+        Some(HotBatch::new(Arc::clone(host), self.first_seq, batch))
     }
 }
 
@@ -344,7 +344,7 @@ mod tests {
     fn a_segment_says_what_was_appended() {
         let (bytes, batches) = segment();
         let replayed = read(&bytes, &|_| 0);
-        assert_eq!((replayed.number, replayed.host.as_str(), replayed.broken), (7, "a host", None));
+        assert_eq!((replayed.number, &*replayed.host, replayed.broken), (7, "a host", None));
         assert_eq!((replayed.bytes, replayed.end_seqs[FamilyId::of::<Gap>()]), (bytes.len() as u64, 120));
         let found = &replayed.batches[FamilyId::of::<Gap>()];
         assert_eq!(found.iter().map(|hot| (hot.first_seq, hot.end_seq())).collect::<Vec<_>>(), [(100, 120)]);
