@@ -15,12 +15,7 @@ const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The folder of one table, host and day.
 pub(super) fn folder(lake: &Path, table: &str, host: &str, date: Date) -> PathBuf {
-    host_folder(lake, table, host).join(format!("date={date}"))
-}
-
-/// The folder of one table and host.
-pub(super) fn host_folder(lake: &Path, table: &str, host: &str) -> PathBuf {
-    lake.join(table).join(host_name(host))
+    lake.join(table).join(host_name(host)).join(format!("date={date}"))
 }
 
 /// The name of a host's folder.

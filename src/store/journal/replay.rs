@@ -39,10 +39,10 @@ pub struct Replayed {
     pub broken: Option<Broken>,
 }
 
-/// Reads a segment up to its end or its first frame that is not whole. Of each family, the rows from the sequence number
-/// `from` on are wanted.
+/// Reads a segment up to its end or its first frame that is not whole. Of each host and family, the rows from the sequence
+/// number `from` on are wanted.
 #[must_use]
-pub fn read(bytes: &[u8], from: &dyn Fn(FamilyId) -> u64) -> Replayed {
+pub fn read(bytes: &[u8], from: &dyn Fn(&str, FamilyId) -> u64) -> Replayed {
     let mut reading = Reading { replayed: Replayed::default(), from, tables: HashMap::new() };
     reading.replayed.broken = reading.frames(bytes).err();
     for table in std::mem::take(&mut reading.tables).into_values() {
@@ -62,7 +62,7 @@ pub fn next_whole(bytes: &[u8], start: usize) -> Option<usize> {
 
 struct Reading<'a> {
     replayed: Replayed,
-    from: &'a dyn Fn(FamilyId) -> u64,
+    from: &'a dyn Fn(&str, FamilyId) -> u64,
     tables: HashMap<u16, Reader>,
 }
 
@@ -153,7 +153,7 @@ impl Reading<'_> {
         let end_seq = &mut self.replayed.end_seqs[family];
         *end_seq = end.max(*end_seq);
         // If a file has the first rows of a frame, the rest is wanted.
-        let skipped = (self.from)(family).saturating_sub(header.sequence);
+        let skipped = (self.from)(&self.replayed.host, family).saturating_sub(header.sequence);
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(count);
         if skipped == count {
             return Ok(());
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn a_segment_says_what_was_appended() {
         let (bytes, batches) = segment();
-        let replayed = read(&bytes, &|_| 0);
+        let replayed = read(&bytes, &|_, _| 0);
         assert_eq!((replayed.number, &*replayed.host, replayed.broken), (7, "a host", None));
         assert_eq!((replayed.bytes, replayed.end_seqs[FamilyId::of::<Gap>()]), (bytes.len() as u64, 120));
         let found = &replayed.batches[FamilyId::of::<Gap>()];
@@ -355,7 +355,7 @@ mod tests {
     fn only_wanted_rows_are_read_even_of_a_part() {
         let (bytes, batches) = segment();
         for from in 0..125 {
-            let replayed = read(&bytes, &|_| from);
+            let replayed = read(&bytes, &|_, _| from);
             let found: Vec<RecordBatch> =
                 replayed.batches[FamilyId::of::<Gap>()].iter().map(|hot| hot.batch.clone()).collect();
             let rows: usize = found.iter().map(RecordBatch::num_rows).sum();
@@ -371,12 +371,12 @@ mod tests {
     #[test]
     fn every_flip_and_every_cut_leaves_the_valid_prefix() {
         let (bytes, _) = segment();
-        let whole = read(&bytes, &|_| 0).frames;
+        let whole = read(&bytes, &|_, _| 0).frames;
         let rows_in = |replayed: &Replayed| -> usize {
             replayed.batches[FamilyId::of::<Gap>()].iter().map(|hot| hot.batch.num_rows()).sum()
         };
         for len in 0..bytes.len() {
-            let cut = read(&bytes[..len], &|_| 0);
+            let cut = read(&bytes[..len], &|_, _| 0);
             assert!(cut.frames < whole && [0, 3, 4].contains(&rows_in(&cut)), "{len}: {cut:?}");
             // A cut between two frames leaves a whole segment, of less.
             assert!(cut.broken.is_some() || cut.bytes == len as u64, "{len}");
@@ -385,7 +385,7 @@ mod tests {
         for at in 0..bytes.len() {
             for bit in [0, 3, 7] {
                 flipped[at] ^= 1 << bit;
-                let replayed = read(&flipped, &|_| 0);
+                let replayed = read(&flipped, &|_, _| 0);
                 assert!(replayed.broken.is_some() && replayed.bytes <= at as u64, "{at}: {replayed:?}");
                 assert!([0, 3, 4].contains(&rows_in(&replayed)));
                 flipped[at] ^= 1 << bit;
@@ -415,7 +415,7 @@ mod tests {
             };
             frame::append(&mut bytes, header(Kind::Labels, 1, 0), |body| body.extend_from_slice(&[0; 4]));
             frame::append(&mut bytes, header(Kind::Rows, 1, 5), row);
-            read(&bytes, &|_| 0)
+            read(&bytes, &|_, _| 0)
         };
         let old = described("collector\ntime timestamp_us\ncollector text\nticks int64");
         assert_eq!((old.broken, old.foreign.len()), (None, 0));
