@@ -9,6 +9,7 @@ mod error;
 mod file;
 pub mod function;
 pub mod guard;
+mod hosts;
 mod ignored;
 mod refusal;
 pub mod room;

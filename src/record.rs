@@ -137,6 +137,17 @@ impl Column {
         attribute: None,
     };
 
+    /// The `host` column that every SQL table ends with. It is the lake's `host=` partition, and in no record and no file.
+    pub const HOST: Column = Column {
+        name: "host",
+        doc: "Name of the host that recorded the row: the `host=` folder of its file.",
+        kind: Kind::Label,
+        ty: Type::Text,
+        unit: Unit::None,
+        otel: None,
+        attribute: None,
+    };
+
     /// The Arrow type in memory.
     #[must_use]
     pub fn data_type(&self) -> DataType {
@@ -178,9 +189,18 @@ impl Table {
     /// The schema of batches that are read from Parquet, where labels are plain strings.
     #[must_use]
     pub fn plain_schema(&self) -> SchemaRef {
-        let plain = |column: &Column| if column.ty == Type::Text { DataType::Utf8 } else { column.data_type() };
-        let field = |column: &Column| Field::new(column.name, plain(column), column.nullable());
-        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+        plain(self.columns)
+    }
+
+    /// The columns of the table in SQL: those of its files, and [`Column::HOST`] at the end.
+    pub fn sql_columns(&self) -> impl Iterator<Item = &'static Column> {
+        self.columns.iter().chain([&Column::HOST])
+    }
+
+    /// The schema of the table in SQL.
+    #[must_use]
+    pub fn sql_schema(&self) -> SchemaRef {
+        plain(self.sql_columns())
     }
 
     /// The column of this name, with its position.
@@ -198,6 +218,13 @@ impl Table {
     pub fn values(&self) -> impl Iterator<Item = (usize, &'static Column)> {
         self.columns.iter().enumerate().filter(|(_, column)| column.nullable())
     }
+}
+
+/// A schema in which labels are plain strings.
+fn plain<'a>(columns: impl IntoIterator<Item = &'a Column>) -> SchemaRef {
+    let plain = |column: &Column| if column.ty == Type::Text { DataType::Utf8 } else { column.data_type() };
+    let field = |column: &Column| Field::new(column.name, plain(column), column.nullable());
+    Arc::new(Schema::new(columns.into_iter().map(field).collect::<Vec<_>>()))
 }
 
 /// A fixed-size record, declared by [`record!`](crate::record!).

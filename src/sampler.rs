@@ -183,6 +183,12 @@ pub fn wall_us() -> i64 {
     clock_us(ClockId::Realtime)
 }
 
+/// `CLOCK_BOOTTIME`, µs: the time since the host was booted, suspensions included.
+#[must_use]
+pub fn boot_us() -> i64 {
+    clock_us(ClockId::Boottime)
+}
+
 fn clock_us(id: ClockId) -> i64 {
     let now = clock_gettime(id);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1_000

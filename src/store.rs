@@ -10,11 +10,13 @@
 
 mod absent;
 mod appender;
+mod clock;
 mod compaction;
 pub mod data_folder;
 pub mod disk;
 mod flush;
 mod hot;
+pub mod identity;
 pub mod journal;
 pub mod lake;
 mod lock;
@@ -31,6 +33,7 @@ pub mod verify;
 mod view;
 pub mod writer;
 
+use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -38,14 +41,16 @@ use arc_swap::ArcSwap;
 
 use crate::family::PerFamily;
 pub use appender::{Append, Appender};
-use data_folder::{FolderError, JOURNAL, LAKE};
+use clock::TrustedClock;
+use data_folder::{CLOCK, FolderError, JOURNAL, LAKE};
 use disk::{Disk, LocalDisk};
 pub use flush::Flushed;
 pub use hot::HotBatch;
+use identity::Identity;
 use journal::Journal;
-use lake::{DataFile, Scan};
+use lake::Scan;
 use lock::FolderLock;
-use recovery::Recovery;
+use recovery::{Ends, Recovery};
 pub use settings::StoreSettings;
 pub use shared::{Loss, Store, StoreStats};
 use shared::{State, TableState};
@@ -53,6 +58,9 @@ use trash::Trash;
 use trouble::Troubles;
 pub use upkeep::Compacted;
 pub use view::{TableView, View};
+
+/// Names the host's boot (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What opening a store found, apart from the files that it shows.
 #[derive(Debug, Default)]
@@ -64,7 +72,7 @@ pub struct Opened {
 }
 
 impl Store {
-    /// Locks the data folder, and shows the files of this host and the rows that only the journal has. The appender is for
+    /// Locks the data folder, and shows the files and the rows that only the journal has. The appender is for
     /// the drain thread, the store for all threads.
     ///
     /// Nothing is journaled before [`start_journal`](Self::start_journal).
@@ -81,16 +89,16 @@ impl Store {
     /// When the folder cannot be used, or another process uses it.
     pub fn open_on(
         disk: Arc<dyn Disk>,
-        settings: StoreSettings,
+        mut settings: StoreSettings,
     ) -> Result<(Arc<Store>, Appender, Opened), FolderError> {
         let lock = Arc::new(FolderLock::open(&*disk, &settings.path)?);
+        settings.host = identify(&*disk, &settings);
         let lake = settings.path.join(LAKE);
-        let mut scan = lake::recover(&*disk, &lake, &settings.host)?;
+        let mut scan = lake::recover(&*disk, &lake)?;
         // Only views hold files: a file that is given up can then be deleted once its last reader is gone.
         let files = std::mem::take(&mut scan.files);
-        let ends = PerFamily::from_fn(|family| files_end(&files[family]));
         let journal = settings.path.join(JOURNAL);
-        let (mut recovered, recovery) = recovery::recover(&*disk, &journal, &settings.host, ends)?;
+        let (mut recovered, recovery) = recovery::recover(&*disk, &journal, Ends::of_files(&files))?;
         let next_seqs = PerFamily::from_fn(|family| recovered.next_seq(family).max(scan.end_seqs[family]));
         let tables = PerFamily::from_fn(|family| {
             let end_seq = next_seqs[family];
@@ -103,6 +111,9 @@ impl Store {
         };
         let view = View { tables: files.map(table) };
         let next_number = next_seqs.values().copied().fold(recovered.next_number, u64::max);
+        let kept = fs::read_to_string(settings.path.join(CLOCK)).ok();
+        let boot_id = fs::read_to_string(BOOT_ID).unwrap_or_default().trim_end().into();
+        let clock = TrustedClock::new(boot_id, kept.as_deref(), recovered.last_us());
         let troubles = Arc::new(Troubles::default());
         let (of_journal, lock_of_journal) = (Arc::clone(&troubles), Arc::clone(&lock));
         let segments = recovered.segments;
@@ -115,6 +126,7 @@ impl Store {
             folders: Mutex::default(),
             troubles,
             settings,
+            clock: Mutex::new(clock),
             view: ArcSwap::from_pointee(view),
             state: Mutex::new(State { tables, ..State::default() }),
             absent: Mutex::default(),
@@ -126,10 +138,21 @@ impl Store {
     }
 }
 
-/// One more than the last sequence number of a table's files, and their greatest time.
-fn files_end(files: &[Arc<DataFile>]) -> recovery::TableEnd {
-    let end_seq = files.iter().map(|file| file.end_seq).max()?;
-    Some((end_seq, files.iter().map(|file| file.time_range.1).max()?))
+/// The name under which this process records. The folder keeps it.
+fn identify(disk: &dyn Disk, settings: &StoreSettings) -> String {
+    let (own, kept) = (Identity::own(), Identity::of_folder(&settings.path));
+    let chosen = Identity::choose(&settings.host, own.clone(), kept.as_ref());
+    if settings.host.is_empty() && chosen.name != own.name {
+        let (kept, own) = (&chosen.name, own.name);
+        tracing::info!("recording goes on as host {kept:?}, though this host is now {own:?}; storage.host changes it");
+    }
+    if kept.as_ref() != Some(&chosen) {
+        // The next start tries again.
+        if let Err(error) = data_folder::replace(disk, &settings.path.join(identity::FILE), &chosen.text()) {
+            tracing::warn!(%error, "the host's name is not kept for later starts");
+        }
+    }
+    chosen.name
 }
 
 /// The files of all tables and hosts in `data`, whether or not a daemon runs there. The scan lists what else was found.

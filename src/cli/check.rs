@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::{Configured, table};
 use crate::alert::notify::LOG;
 use crate::config::{self, Settings};
+use crate::store::identity::name_of;
 use crate::words::{duration, list};
 
 /// Checks the configuration and prints a summary. Starts and changes nothing.
@@ -49,7 +50,7 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     let notifiers = settings.notifiers.iter().map(|notifier| notifier.name.as_str());
     rest.add_row(["notifiers", &list([LOG].into_iter().chain(notifiers))]);
     rest.add_row(["data folder", &settings.store.path.display().to_string()]);
-    rest.add_row(["host name", &settings.store.host]);
+    rest.add_row(["host name", &name_of(&settings.store.path, &settings.store.host)]);
     let roots = &settings.context.roots;
     rest.add_row(["host.procfs", &roots.procfs.display().to_string()]);
     rest.add_row(["host.sysfs", &roots.sysfs.display().to_string()]);

@@ -81,7 +81,7 @@ fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
     table::write(&head, out)?;
     writeln!(out)?;
     let mut rows = table::with_headers(["column", "type", "unit", "kind", "meaning"]);
-    for column in family.table.columns {
+    for column in family.table.sql_columns() {
         rows.add_row([column.name, type_name(column), column.unit.symbol(), kind_name(column), &one_line(column.doc)]);
     }
     table::wrap(&mut rows, [4]);
@@ -104,7 +104,7 @@ fn as_json(family: &Family) -> Value {
         "doc": one_line(family.table.doc),
         "resolution": family.sampling().map(|sampling| sampling.resolution),
         "interval_min_us": family.sampling().map(|sampling| sampling.interval_min.as_micros()),
-        "columns": family.table.columns.iter().map(column).collect::<Vec<_>>(),
+        "columns": family.table.sql_columns().map(column).collect::<Vec<_>>(),
     })
 }
 

@@ -59,7 +59,7 @@ fn the_default_configuration_is_what_the_code_takes_by_default() {
     assert_eq!(settings.query, QuerySettings::default());
     assert_eq!(settings.serve, ServeSettings::at(crate::serve::DEFAULT_ADDRESS.parse().unwrap()));
     assert_eq!(settings.store.path, PathBuf::from("data"));
-    assert!(!settings.store.host.is_empty());
+    assert_eq!(settings.store.host, "");
     assert_eq!((settings.flush_interval, settings.drain_interval), (ms(60_000), ms(200)));
     assert_eq!((settings.tracing.endpoint, settings.metrics.endpoint), (None, None));
     assert!(settings.notifiers.is_empty() && settings.rules.len() == 3);

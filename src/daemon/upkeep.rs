@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::sampler::wall_us;
+use crate::sampler::{boot_us, wall_us};
 use crate::store::Store;
 use crate::store::writer::WriteError;
 
@@ -28,7 +28,7 @@ impl Upkeep {
         let settle = flush_interval + UPKEEP_INTERVAL;
         while self.sleep(UPKEEP_INTERVAL) {
             store.look_for_files();
-            let expired = store.retain(wall_us());
+            let expired = store.retain(store.trusted_time(wall_us(), boot_us()));
             if expired > 0 {
                 tracing::info!(files = expired, "retention deleted files");
             }

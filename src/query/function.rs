@@ -7,6 +7,8 @@
 //!
 //! - Rows may come in any order and from any number of threads. Rows of equal time are ordered by value.
 //! - Rows are skipped if the counter or the time is null, or if the counter is NaN.
+//! - Rows of one group are of one host, if they come with one: counters of different hosts are different counters
+//!   (`hosts.rs`).
 //! - The result is null for fewer than two rows. A rate is also null if all rows have the same time.
 //! - `increase` of integers is an integer, and of floats a float. `rate` is a float.
 //!
@@ -15,11 +17,11 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
-use datafusion::common::{Result, ScalarValue, exec_err, not_impl_err, plan_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, not_impl_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
@@ -34,6 +36,16 @@ pub(super) fn aggregates() -> [AggregateUDF; 2] {
         let signature = Signature::user_defined(Volatility::Immutable);
         AggregateUDF::new_from_impl(CounterAggregate { output, signature })
     })
+}
+
+/// Whether a function is one of these.
+pub(super) fn knows_counters(function: &AggregateUDF) -> bool {
+    function.inner().is::<CounterAggregate>()
+}
+
+/// The error for a call with another number of arguments than two.
+pub(super) fn wrong_arguments(name: &str, count: usize) -> DataFusionError {
+    plan_datafusion_err!("{name} takes two arguments: write {name}(counter, time), not {count} of them")
 }
 
 /// What an aggregate computes from a counter.
@@ -65,9 +77,8 @@ impl AggregateUDFImpl for CounterAggregate {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let name = self.name();
-        let [counter, time] = types else {
-            return plan_err!("{name} takes two arguments: write {name}(counter, time), not {} of them", types.len());
-        };
+        // The third one is the host, which a statement does not write.
+        let ([counter, time] | [counter, time, _]) = types else { return Err(wrong_arguments(name, types.len())) };
         let counter = match counter {
             integer if integer.is_integer() => DataType::Int64,
             DataType::Null => DataType::Int64,
@@ -78,7 +89,8 @@ impl AggregateUDFImpl for CounterAggregate {
             DataType::Timestamp(..) => {}
             other => return plan_err!("{name}(counter, time): the time must be a timestamp, not {other}"),
         }
-        Ok(vec![counter, DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into()))])
+        let coerced = [counter, DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into())), DataType::Utf8];
+        Ok(coerced.into_iter().take(types.len()).collect())
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
@@ -95,17 +107,18 @@ impl AggregateUDFImpl for CounterAggregate {
         let output = self.output;
         match args.expr_fields.first().map(|field| field.data_type()) {
             Some(DataType::Int64) => {
-                Ok(Box::new(CounterAccumulator::<Int64Type> { output, course: Course::default() }))
+                Ok(Box::new(CounterAccumulator::<Int64Type> { output, course: Course::default(), host: None }))
             }
             Some(DataType::Float64) => {
-                Ok(Box::new(CounterAccumulator::<Float64Type> { output, course: Course::default() }))
+                Ok(Box::new(CounterAccumulator::<Float64Type> { output, course: Course::default(), host: None }))
             }
             other => exec_err!("{} over {other:?}", self.name()),
         }
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "course"), DataType::Binary, true))])
+        let field = |name, ty| Arc::new(Field::new(format_state_name(args.name, name), ty, true));
+        Ok(vec![field("course", DataType::Binary), field("host", DataType::Utf8)])
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -118,13 +131,32 @@ impl AggregateUDFImpl for CounterAggregate {
 struct CounterAccumulator<C: ArrowPrimitiveType> {
     output: Output,
     course: Course<C::Native>,
+    /// Of all rows, if they come with a host.
+    host: Option<String>,
+}
+
+impl<C: ArrowPrimitiveType<Native: Counter>> CounterAccumulator<C> {
+    /// Checks that rows are of the same host as those before.
+    fn add_hosts(&mut self, hosts: &StringArray) -> Result<()> {
+        for host in hosts.iter().flatten() {
+            let known = self.host.get_or_insert_with(|| host.into());
+            if known != host {
+                return exec_err!(
+                    "a counter of host {known:?} and one of host {host:?} are not one counter; write GROUP BY host, or \
+                     WHERE host = {known:?} with single quotes"
+                );
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<C: ArrowPrimitiveType<Native: Counter> + Debug> Accumulator for CounterAccumulator<C> {
     fn update_batch(&mut self, columns: &[ArrayRef]) -> Result<()> {
-        let [values, times] = columns else {
+        let [values, times, host @ ..] = columns else {
             return exec_err!("a counter and its time, not {} columns", columns.len());
         };
+        host.iter().try_for_each(|hosts| self.add_hosts(hosts.as_string()))?;
         let (values, times) = (values.as_primitive::<C>(), times.as_primitive::<TimestampMicrosecondType>());
         if values.null_count() == 0 && times.null_count() == 0 {
             for (time, value) in times.values().iter().zip(values.values()) {
@@ -152,15 +184,16 @@ impl<C: ArrowPrimitiveType<Native: Counter> + Debug> Accumulator for CounterAccu
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.course.size()
+        size_of_val(self) + self.course.size() + self.host.as_ref().map_or(0, String::capacity)
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(Some(self.course.write()))])
+        Ok(vec![ScalarValue::Binary(Some(self.course.write())), ScalarValue::Utf8(self.host.clone())])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let [courses] = states else { return exec_err!("one state, not {}", states.len()) };
+        let [courses, hosts] = states else { return exec_err!("a course and a host, not {} columns", states.len()) };
+        self.add_hosts(hosts.as_string())?;
         for course in courses.as_binary::<i32>().iter().flatten() {
             if self.course.read(course).is_none() {
                 return exec_err!("the state of a counter's course is broken");

@@ -22,7 +22,7 @@ const EVER: (i64, i64) = (i64::MIN, i64::MAX);
 pub struct Wanted {
     /// The table.
     pub family: FamilyId,
-    /// The positions of the columns that it reads.
+    /// The positions of the columns that it reads, as in batches. The host is none of them: it comes with each part.
     pub columns: Vec<usize>,
     /// The first and the last time of rows that may match, µs.
     pub times: (i64, i64),
@@ -40,6 +40,8 @@ pub struct Found {
 /// Rows in memory.
 #[derive(Debug)]
 pub struct HotRows {
+    /// The host that recorded them.
+    pub host: Arc<str>,
     /// The rows.
     pub batch: RecordBatch,
     /// Smallest and greatest `time`, µs.
@@ -67,11 +69,10 @@ impl View {
         let (from, to) = wanted.times;
         let overlaps = |(first, last): (i64, i64)| first <= to && last >= from;
         let files = table.files.iter().filter(|file| overlaps(file.time_range)).map(Arc::clone).collect();
-        let hot = table
-            .hot
-            .iter()
-            .filter(|hot| overlaps(hot.time_range))
-            .map(|hot| Ok(HotRows { batch: hot.batch.project(&wanted.columns)?, time_range: hot.time_range }));
+        let hot = table.hot.iter().filter(|hot| overlaps(hot.time_range)).map(|hot| {
+            let batch = hot.batch.project(&wanted.columns)?;
+            Ok(HotRows { host: Arc::clone(&hot.host), batch, time_range: hot.time_range })
+        });
         Ok(Found { files, hot: hot.collect::<std::result::Result<_, ArrowError>>()? })
     }
 }

@@ -27,6 +27,7 @@ use crate::record::TIME_ZONE;
 use super::error::QueryError;
 use super::function;
 use super::guard;
+use super::hosts;
 use super::ignored;
 use super::rows::RowSource;
 use super::spill::{Spill, SpillSettings};
@@ -166,6 +167,7 @@ impl Session {
         self.check_tables(&statement)?;
         self.check_functions(&statement)?;
         let plan = self.state.statement_to_plan(statement).await.map_err(QueryError::invalid)?;
+        let plan = hosts::tell_apart(plan).map_err(QueryError::invalid)?;
         // The guard checks the statement, this checks the plan.
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(QueryError::invalid)?;

@@ -24,12 +24,16 @@ use crate::store::{HotBatch, TableView};
 
 /// Time of row 0: 2024-01-01T00:00:00Z. Each row is one millisecond later than the row before.
 const START_US: i64 = 1_704_067_200_000_000;
+/// Its folder has what URLs and object stores treat in special ways.
+const HOST: &str = "a b/#1";
 const COLLECTORS: [&str; 3] = ["burst", "slow", "system"];
 
 /// A view whose table `collector` holds rows 0, 1, 2 …, some in files and the later ones in memory.
 struct Fixture {
     folder: Arc<TempDir>,
     labels: Labels,
+    /// The host of what is added next.
+    host: &'static str,
     files: Vec<Arc<DataFile>>,
     hot: Vec<Arc<HotBatch>>,
     end: i64,
@@ -42,7 +46,8 @@ impl Fixture {
         for text in ["aaa", "burst", "middle", "slow", "system", "zzz"] {
             labels.intern(text);
         }
-        Fixture { folder: Arc::new(TempDir::new().unwrap()), labels, files: Vec::new(), hot: Vec::new(), end: 0 }
+        let folder = Arc::new(TempDir::new().unwrap());
+        Fixture { folder, labels, host: HOST, files: Vec::new(), hot: Vec::new(), end: 0 }
     }
 
     /// With a file for each of `files` and a batch for each of `hot`, of so many rows.
@@ -71,8 +76,7 @@ impl Fixture {
     fn add_file(&mut self, rows: i64) {
         let first = u64::try_from(self.end).unwrap();
         let (batch, range) = self.batch(rows);
-        // A path with what URLs and object stores treat in special ways.
-        let folder = self.folder.path().join("host=a b%2F#1");
+        let folder = self.folder.path().join(format!("host={}/date=2024-01-01", self.host.replace('/', "%2F")));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join(format!("{first}.parquet"));
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1_000)).build();
@@ -89,7 +93,7 @@ impl Fixture {
     fn add_hot(&mut self, rows: i64) {
         let first_seq = u64::try_from(self.end).unwrap();
         let (batch, time_range) = self.batch(rows);
-        self.hot.push(Arc::new(HotBatch { first_seq, batch, time_range }));
+        self.hot.push(Arc::new(HotBatch { first_seq, host: self.host.into(), batch, time_range }));
     }
 
     fn view(&self) -> Arc<View> {
@@ -170,6 +174,101 @@ async fn memory_and_files_are_one_table() {
             assert_eq!(ordered, expected);
         }
     }
+}
+
+/// Rows of [`HOST`], and then of the hosts `b` and `c`: each has 1,500 in files and 500 in memory.
+fn three_hosts() -> Fixture {
+    let mut fixture = Fixture::new();
+    for host in [HOST, "b", "c"] {
+        fixture.host = host;
+        [1_000, 500].into_iter().for_each(|rows| fixture.add_file(rows));
+        [200, 300].into_iter().for_each(|rows| fixture.add_hot(rows));
+    }
+    fixture
+}
+
+#[tokio::test]
+async fn every_row_has_the_host_that_recorded_it() {
+    let engine = three_hosts().engine(settings());
+    for (sql, expected) in [
+        (
+            "SELECT host, count(*), min(ticks) FROM collector GROUP BY host ORDER BY 3",
+            "a b/#1 2000 0|b 2000 2000|c 2000 4000",
+        ),
+        ("SELECT count(*) FROM collector WHERE host = 'b'", "2000"),
+        ("SELECT min(ticks), max(ticks) FROM collector WHERE host IN ('b', 'nobody')", "2000 3999"),
+        ("SELECT count(*) FROM collector WHERE host <> 'b' AND ticks % 2 = 0", "2000"),
+        ("SELECT count(*) FROM collector WHERE host LIKE 'a%'", "2000"),
+        ("SELECT count(*) FROM collector WHERE upper(host) = 'B' OR ticks = 0", "2001"),
+        ("SELECT count(*) FROM collector WHERE host = 'nobody'", "0"),
+        ("SELECT count(*) FROM collector WHERE host IS NULL", "0"),
+        ("SELECT min(host), max(host), count(DISTINCT host) FROM collector", "a b/#1 c 3"),
+        ("SELECT DISTINCT host FROM collector WHERE ticks BETWEEN 1999 AND 2000 ORDER BY 1", "a b/#1|b"),
+        ("SELECT host, ticks, host AS again FROM collector ORDER BY ticks DESC LIMIT 1", "c 5999 c"),
+        (
+            "SELECT a.host, count(*) FROM collector a JOIN collector b USING (host, ticks) GROUP BY 1 ORDER BY 1 DESC LIMIT 1",
+            "c 2000",
+        ),
+    ] {
+        assert_eq!(rows(&engine, sql).await.join("|"), expected, "{sql}");
+    }
+    let schema = engine.prepare("SELECT * FROM collector").await.unwrap();
+    let last = schema.fields().last().unwrap();
+    assert_eq!((last.name().as_str(), last.data_type()), ("host", &DataType::Utf8));
+    let asked = "SELECT data_type, is_nullable FROM information_schema.columns WHERE table_name = 'gap' AND column_name = 'host'";
+    assert_eq!(one(&engine, asked).await, "Utf8 NO");
+    let all = collect(&engine, "SELECT * FROM collector").await.unwrap();
+    assert_eq!(all.iter().map(RecordBatch::num_rows).sum::<usize>(), 6_000);
+    assert!(all.iter().all(|batch| batch.schema() == schema));
+}
+
+#[tokio::test]
+async fn a_statement_about_a_host_opens_no_file_of_another() {
+    let fixture = three_hosts();
+    fixture.files.iter().filter(|file| file.host() != "b").for_each(|file| std::fs::remove_file(&file.path).unwrap());
+    let engine = fixture.engine(settings());
+    for condition in ["host = 'b'", "host IN ('b')", "host NOT IN ('c', 'a b/#1')", "'b' = host AND ticks > 0"] {
+        let sql = format!("SELECT sum(ticks) FROM collector WHERE {condition}");
+        assert_eq!(one(&engine, &sql).await, (2_000..4_000).sum::<i64>().to_string(), "{sql}");
+    }
+    refusal(&engine, "SELECT sum(ticks) FROM collector WHERE host <= 'b'").await;
+}
+
+#[tokio::test]
+async fn counters_of_different_hosts_are_different_counters() {
+    let engine = three_hosts().engine(settings());
+    for (sql, expected) in [
+        ("SELECT host, increase(ticks, time) FROM collector GROUP BY host ORDER BY 1", "a b/#1 1999|b 1999|c 1999"),
+        ("SELECT increase(ticks, time), rate(ticks, time) FROM collector WHERE host = 'b'", "1999 1000.0"),
+        (
+            "SELECT host, collector, increase(ticks, time) FROM collector WHERE ticks < 4000 GROUP BY 1, 2 ORDER BY 1, 2",
+            "a b/#1 burst 1998|a b/#1 slow 1998|a b/#1 system 1995|b burst 1998|b slow 1995|b system 1998",
+        ),
+        ("SELECT max(more) FROM (SELECT increase(c.ticks, c.time) AS more FROM collector c GROUP BY c.host)", "1999"),
+        ("SELECT DISTINCT increase(ticks, time) OVER (PARTITION BY host) FROM collector", "1999"),
+        (
+            "WITH one AS (SELECT * FROM collector) SELECT count(*) FROM (SELECT rate(ticks, time) FROM one GROUP BY host)",
+            "3",
+        ),
+        (
+            "SELECT increase(ticks, time) FILTER (WHERE host = 'c') + 1 AS more FROM collector HAVING increase(ticks, time) FILTER (WHERE host = 'c') > 0",
+            "2000",
+        ),
+    ] {
+        assert_eq!(rows(&engine, sql).await.join("|"), expected, "{sql}");
+    }
+    for sql in [
+        "SELECT increase(ticks, time) FROM collector",
+        "SELECT collector, rate(ticks, time) FROM collector GROUP BY collector",
+        "SELECT increase(ticks, time) OVER () FROM collector",
+        "SELECT ticks FROM collector WHERE ticks < (SELECT increase(ticks, time) FROM collector)",
+        "SELECT increase(x.ticks, x.time) FROM (SELECT ticks, time, host FROM collector WHERE ticks > 1) AS x",
+    ] {
+        let error = refusal(&engine, sql).await.to_string();
+        assert!(error.contains("are not one counter") && error.contains("GROUP BY host"), "{sql}: {error}");
+    }
+    let error = refusal(&engine, "SELECT increase(ticks, time, host) FROM collector GROUP BY host").await.to_string();
+    assert!(error.contains("two arguments"), "{error}");
 }
 
 #[tokio::test]

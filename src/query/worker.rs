@@ -170,7 +170,7 @@ impl Worker {
         let mut decoder = StreamDecoder::new();
         let mut hot = Vec::with_capacity(rows.hot.len());
         let mut start = rows.start;
-        for message::Hot { end, from_us, to_us, rows } in rows.hot {
+        for message::Hot { end, from_us, to_us, rows, host } in rows.hot {
             let rows = usize::try_from(rows).map_err(io::Error::other)?;
             let batch = if start == end {
                 let number = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -182,7 +182,7 @@ impl Worker {
                 let decoded = decoded.filter(|batch| batch.num_rows() == rows && buffer.is_empty());
                 decoded.ok_or_else(|| io::Error::other("the rows in memory cannot be read"))?
             };
-            hot.push(HotRows { batch, time_range: (from_us, to_us) });
+            hot.push(HotRows { host: host.into(), batch, time_range: (from_us, to_us) });
             start = end;
         }
         Ok(Found { files, hot })

@@ -61,7 +61,9 @@ impl TryFrom<AggregateMetricsRequest> for Aggregation {
         }
         let bucket = request.bucket.map(|bucket| wire::positive_duration("bucket", bucket, BUCKET_MAX)).transpose()?;
         let values = Choice { table, what: "value", known: table.values().map(|(_, column)| column).collect() };
-        let labels = Choice { table, what: "label", known: table.labels().map(|(_, column)| column).collect() };
+        // The host is a part of a series' identity.
+        let labels = table.labels().map(|(_, column)| column).chain([&Column::HOST]).collect();
+        let labels = Choice { table, what: "label", known: labels };
         let columns = match request.columns.as_slice() {
             [] => values.known,
             names => values.each_once("columns", names)?,
@@ -283,7 +285,10 @@ mod tests {
     fn unsaid_columns_and_labels_are_all_of_them() {
         let aggregation = Aggregation::try_from(request("gap")).unwrap();
         assert_eq!(aggregation.columns.len(), 3);
-        assert_eq!(aggregation.group_by.iter().map(|label| label.name).collect::<Vec<_>>(), ["collector", "reason"]);
+        assert_eq!(
+            aggregation.group_by.iter().map(|label| label.name).collect::<Vec<_>>(),
+            ["collector", "reason", "host"]
+        );
         let none = AggregateMetricsRequest { group_by: Some(LabelNames::default()), ..request("gap") };
         assert!(!Aggregation::try_from(none).unwrap().sql().contains("GROUP BY"));
     }
@@ -311,7 +316,7 @@ mod tests {
             (|bad| bad.bucket = duration(0, 0), "bucket", "above zero"),
             (|bad| bad.bucket = duration(-1, 0), "bucket", "above zero"),
             (|bad| bad.bucket = duration(0, 1_000), "bucket", "at most 8333"),
-            (|bad| bad.labels = [("lost".to_owned(), String::new())].into(), "labels", "collector, reason"),
+            (|bad| bad.labels = [("lost".to_owned(), String::new())].into(), "labels", "collector, reason, host"),
             (|bad| bad.group_by = Some(LabelNames { names: names(&["nope"]) }), "group_by", "not a label"),
         ];
         for (change, field, text) in cases {

@@ -62,7 +62,7 @@ fn gaps() -> RecordBatch {
 fn engine(settings: QuerySettings) -> Arc<InProcess> {
     let family = FamilyId::of::<Gap>();
     let mut view = View::empty();
-    let hot = HotBatch { first_seq: 0, batch: gaps(), time_range: (0, (ROWS - 1) * STEP_US) };
+    let hot = HotBatch { first_seq: 0, host: "alpha".into(), batch: gaps(), time_range: (0, (ROWS - 1) * STEP_US) };
     let table = TableView { hot: vec![Arc::new(hot)], ..TableView::clone(&view.tables[family]) };
     view.tables[family] = Arc::new(table);
     let view = Arc::new(view);

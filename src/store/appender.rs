@@ -31,6 +31,8 @@ pub struct Append {
 #[derive(Debug)]
 pub struct Appender {
     store: Arc<Store>,
+    /// Whose rows they are.
+    host: Arc<str>,
     /// The sequence number of each table's next row.
     next_seqs: PerFamily<u64>,
     /// From the oldest to the newest.
@@ -49,7 +51,8 @@ struct Waiting {
 
 impl Appender {
     pub(super) fn new(store: Arc<Store>, next_seqs: PerFamily<u64>) -> Appender {
-        Appender { store, next_seqs, waiting: VecDeque::new() }
+        let host = store.settings().host.as_str().into();
+        Appender { store, host, next_seqs, waiting: VecDeque::new() }
     }
 
     /// Journals new rows and shows them: [`submit`](Self::submit) and [`show`](Self::show).
@@ -64,7 +67,7 @@ impl Appender {
             // A table may have several batches.
             let number = |Append { family, batch }| {
                 let next_seq = &mut self.next_seqs[family];
-                let rows = HotBatch::new(*next_seq, batch);
+                let rows = HotBatch::new(Arc::clone(&self.host), *next_seq, batch);
                 *next_seq = rows.end_seq();
                 (family, rows)
             };

@@ -4,13 +4,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::DiskError;
+use super::disk::{Disk, DiskError};
 use super::partition::BEYOND;
 
 /// The folder of the Parquet files within a data folder.
 pub const LAKE: &str = "lake";
 /// The folder of the journal's segments within a data folder.
 pub const JOURNAL: &str = "journal";
+
+/// The file that keeps the time that is believed.
+pub(super) const CLOCK: &str = "CLOCK";
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,17 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
 /// The name at the end of a path; empty if it has none that is UTF-8.
 pub(super) fn file_name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+/// Writes a small file: as a whole, or not at all.
+pub(super) fn replace(disk: &dyn Disk, path: &Path, text: &str) -> Result<(), DiskError> {
+    let temporary = path.with_added_extension("tmp");
+    let written = disk.create(&temporary).and_then(|file| {
+        file.append(text.as_bytes())?;
+        file.sync()?;
+        disk.rename(&temporary, path)
+    });
+    written.map_err(DiskError::of("write", path))
 }
 
 /// Whether a file is below the folder of the lake or of the journal.

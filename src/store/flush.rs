@@ -70,8 +70,9 @@ impl Store {
         interval: Option<Duration>,
         flushed: &mut Flushed,
     ) -> Result<(), WriteError> {
-        // Numbers of recovered rows may have gaps. Those of a file have none, so each run gets its own.
-        for run in table.hot.chunk_by(|one, next| one.end_seq() == next.first_seq) {
+        // Numbers of recovered rows may have gaps, and they may be of an earlier name of the host. A file has neither, so each
+        // run gets its own.
+        for run in table.hot.chunk_by(|one, next| one.end_seq() == next.first_seq && one.host == next.host) {
             for day in split_by_date(run) {
                 let file = self.publish_rows(table.family.table, interval, day)?;
                 flushed.rows += file.rows;

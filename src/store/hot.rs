@@ -20,6 +20,8 @@ const MERGED_ROWS: usize = 2_048;
 pub struct HotBatch {
     /// Sequence number of the first row; each row has one more than the row before.
     pub first_seq: u64,
+    /// The host that recorded them.
+    pub host: Arc<str>,
     /// The rows.
     pub batch: RecordBatch,
     /// Smallest and greatest `time`, µs.
@@ -27,11 +29,11 @@ pub struct HotBatch {
 }
 
 impl HotBatch {
-    /// The rows of `batch`, the first of which has the sequence number `first_seq`.
+    /// The rows of `batch`, which `host` recorded. The first of them has the sequence number `first_seq`.
     #[must_use]
-    pub fn new(first_seq: u64, batch: RecordBatch) -> HotBatch {
+    pub fn new(host: Arc<str>, first_seq: u64, batch: RecordBatch) -> HotBatch {
         let time_range = time_range(&batch);
-        HotBatch { first_seq, batch, time_range }
+        HotBatch { first_seq, host, batch, time_range }
     }
 
     /// The sequence number of the row after the last.
@@ -58,7 +60,7 @@ pub(super) fn merge_tail(hot: &mut Vec<Arc<HotBatch>>, frozen_seq: u64) {
         // They have one schema, so merging does not fail. If it did, the batches would stay apart.
         let Ok(batch) = batch::merge(&batches) else { return };
         let time_range = span(tail.iter().map(|one| one.time_range)).unwrap_or_default();
-        let merged = HotBatch { first_seq: tail[0].first_seq, batch, time_range };
+        let merged = HotBatch { first_seq: tail[0].first_seq, host: Arc::clone(&tail[0].host), batch, time_range };
         hot.truncate(hot.len() - run);
         hot.push(Arc::new(merged));
     }
@@ -71,7 +73,7 @@ pub(super) fn from(hot: &Arc<HotBatch>, seq: u64) -> Option<Arc<HotBatch>> {
     match skipped {
         0 => Some(Arc::clone(hot)),
         _ if skipped >= rows => None,
-        _ => Some(Arc::new(HotBatch::new(seq, hot.batch.slice(skipped, rows - skipped)))),
+        _ => Some(Arc::new(HotBatch::new(Arc::clone(&hot.host), seq, hot.batch.slice(skipped, rows - skipped)))),
     }
 }
 
@@ -111,7 +113,7 @@ mod tests {
             let batch = to_batch(&[&vec![Gap::absent(7); rows]], &labels, &Gap::TABLE.schema());
             let mut hot = Vec::new();
             for number in 0..1_000 {
-                hot.push(Arc::new(HotBatch::new((number * rows) as u64, batch.clone())));
+                hot.push(Arc::new(HotBatch::new("h".into(), (number * rows) as u64, batch.clone())));
                 merge_tail(&mut hot, 0);
             }
             assert!(hot.iter().zip(&hot[1..]).all(|(one, next)| one.end_seq() == next.first_seq));
@@ -127,7 +129,7 @@ mod tests {
         let batch = to_batch(&[&[Gap::absent(7)]], &Labels::default(), &Gap::TABLE.schema());
         let mut hot = Vec::new();
         for number in 0..100 {
-            hot.push(Arc::new(HotBatch::new(number, batch.clone())));
+            hot.push(Arc::new(HotBatch::new("h".into(), number, batch.clone())));
             merge_tail(&mut hot, 50);
         }
         let rows: Vec<usize> = hot.iter().map(|one| one.batch.num_rows()).collect();

@@ -45,6 +45,12 @@ impl DataFile {
         DataFile { path, first_seq, end_seq, rows, bytes, time_range, given_up: OnceLock::new() }
     }
 
+    /// The host whose rows it has: the name of its `host=` folder.
+    #[must_use]
+    pub fn host(&self) -> String {
+        partition::host_of(&self.path)
+    }
+
     /// Has the file deleted when the last view that shows it is dropped.
     pub(super) fn give_up(&self, trash: &Arc<Trash>) {
         // Only the first call counts.
@@ -102,10 +108,9 @@ pub fn scan_read_only(data: &Path) -> Result<Scan, FolderError> {
     if !root.is_dir() {
         return Err(FolderError::NoLake(data.into()));
     }
-    let hosts = |table: &str| Ok(entries(&root.join(table))?.into_iter().filter(|path| path.is_dir()).collect());
     let mut tries = 1;
     loop {
-        let scan = scan(&root, hosts)?;
+        let scan = scan(&root)?;
         // A daemon deleted what was listed and is gone now; another file may have its rows.
         let is_gone = |(path, _): &(PathBuf, String)| path.symlink_metadata().is_err();
         if tries == SCANS_MAX || !scan.foreign.iter().any(is_gone) {
@@ -115,9 +120,10 @@ pub fn scan_read_only(data: &Path) -> Result<Scan, FolderError> {
     }
 }
 
-/// The files of one host in the lake at `root`. Removes what a killed process left half written.
-pub(super) fn recover(disk: &dyn Disk, root: &Path, host: &str) -> Result<Scan, FolderError> {
-    let mut scan = scan(root, |table| Ok(vec![partition::host_folder(root, table, host)]))?;
+/// The files of all hosts in the lake at `root`: this daemon may have had other names, and its limits are those of the folder.
+/// Removes what a killed process left half written.
+pub(super) fn recover(disk: &dyn Disk, root: &Path) -> Result<Scan, FolderError> {
+    let mut scan = scan(root)?;
     if let Some(path) = scan.beyond.pop() {
         return Err(FolderError::Numbers(path));
     }
@@ -130,13 +136,14 @@ pub(super) fn recover(disk: &dyn Disk, root: &Path, host: &str) -> Result<Scan, 
     Ok(scan)
 }
 
-fn scan(root: &Path, hosts: impl Fn(&'static str) -> Result<Vec<PathBuf>, FolderError>) -> Result<Scan, FolderError> {
+fn scan(root: &Path) -> Result<Scan, FolderError> {
     let mut scan = Scan::default();
     for family in FamilyId::all() {
         let mut all = Vec::new();
-        let above = entries(&root.join(family.name()))?.into_iter().filter(|path| !path.is_dir());
-        scan.foreign.extend(above.map(|path| (path, "not a host= folder".into())));
-        for host in hosts(family.name())? {
+        let (hosts, above): (Vec<_>, Vec<_>) =
+            entries(&root.join(family.name()))?.into_iter().partition(|path| path.is_dir());
+        scan.foreign.extend(above.into_iter().map(|path| (path, "not a host= folder".into())));
+        for host in hosts {
             let mut files = Vec::new();
             for day in entries(&host)? {
                 if !day.is_dir() {

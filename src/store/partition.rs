@@ -2,6 +2,7 @@
 //!
 //! `host` and `date` are Hive partitions, which DuckDB, Spark, polars and DataFusion read as columns.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,19 +10,23 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+/// What Hive writes for an empty value.
+const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+
 /// The folder of one table, host and day.
 pub(super) fn folder(lake: &Path, table: &str, host: &str, date: Date) -> PathBuf {
-    host_folder(lake, table, host).join(format!("date={date}"))
-}
-
-/// The folder of one table and host.
-pub(super) fn host_folder(lake: &Path, table: &str, host: &str) -> PathBuf {
-    lake.join(table).join(host_name(host))
+    lake.join(table).join(host_name(host)).join(format!("date={date}"))
 }
 
 /// The name of a host's folder.
 pub(super) fn host_name(host: &str) -> String {
     format!("host={}", escape(host))
+}
+
+/// The host whose rows are in the file at `path`: what the name of its `host=` folder says. Empty for a path outside of a lake.
+pub(super) fn host_of(path: &Path) -> String {
+    let folder = path.parent().and_then(Path::parent).and_then(Path::file_name).and_then(OsStr::to_str);
+    folder.and_then(|folder| folder.strip_prefix("host=")).map(unescape).unwrap_or_default()
 }
 
 /// The UTC day of a time in µs since the epoch. Times outside of jiff's years −9999…9999 fall on the nearest day.
@@ -88,7 +93,26 @@ fn escape(value: &str) -> String {
             }
         }
     }
-    if escaped.is_empty() { "__HIVE_DEFAULT_PARTITION__".into() } else { escaped }
+    if escaped.is_empty() { DEFAULT_PARTITION.into() } else { escaped }
+}
+
+/// The value that was escaped. What [`escape`] did not write stays as it is.
+fn unescape(escaped: &str) -> String {
+    if escaped == DEFAULT_PARTITION {
+        return String::new();
+    }
+    let mut value = Vec::with_capacity(escaped.len());
+    let mut rest = escaped.as_bytes();
+    while let [first, after @ ..] = rest {
+        let byte = match rest {
+            [b'%', high, low, ..] => char::from(*high).to_digit(16).zip(char::from(*low).to_digit(16)),
+            _ => None,
+        };
+        let byte = byte.and_then(|(high, low)| u8::try_from(16 * high + low).ok());
+        value.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &rest[3..] } else { after };
+    }
+    String::from_utf8_lossy(&value).into_owned()
 }
 
 #[cfg(test)]
@@ -126,5 +150,17 @@ mod tests {
         let folder = folder(Path::new("lake"), "cpu", "../a b/ü", date_of(0));
         assert_eq!(folder, Path::new("lake/cpu/host=%2E.%2Fa%20b%2F%C3%BC/date=1970-01-01"));
         assert_eq!(date_of(i64::MIN).to_string(), "-009999-01-02");
+    }
+
+    #[test]
+    fn hosts_are_read_back_from_the_paths_of_their_files() {
+        for host in ["alpha", "../a b/ü", "100%", "%41", "", "a.b", "x=y#?"] {
+            let path = folder(Path::new("lake"), "cpu", host, date_of(0)).join("a.parquet");
+            assert_eq!(host_of(&path), host, "{}", path.display());
+        }
+        // By other programs, or not in a lake at all.
+        for (path, host) in [("cpu/host=50%/date=1/a", "50%"), ("cpu/host=a%2/date=1/a", "a%2"), ("a.parquet", "")] {
+            assert_eq!(host_of(Path::new(path)), host);
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! A segment that is kept may have rows that nobody can read now. Their numbers are not given again: new rows have numbers
 //! from the bound on that the segment's number and size set (`journal::end_seq_max`).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use std::time::{Duration, Instant};
 use super::data_folder::{FolderError, entries};
 use super::disk::Disk;
 use super::hot::{self, HotBatch};
-use super::journal::replay;
+use super::journal::replay::{self, Replayed};
 use super::journal::{self, Segment, parse_path};
+use super::lake::DataFile;
 use super::partition::is_beyond;
 use super::shared::Loss;
 use crate::family::{FamilyId, PerFamily};
@@ -36,7 +38,7 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// Segments with something wrong, and what. They are kept.
     pub kept: Vec<(PathBuf, String)>,
-    /// Files that are not kymo's, or not of this host's data. They are left alone.
+    /// Files that are not kymo's, or have numbers of another host's rows. They are left alone.
     pub foreign: Vec<(PathBuf, String)>,
     /// Rows that are neither in files nor in the journal though later ones are.
     pub missing: Vec<Loss>,
@@ -55,26 +57,62 @@ pub(super) struct Recovered {
     pub(super) segments: Vec<Segment>,
     /// Greater than the number of any segment.
     pub(super) next_number: u64,
-    /// Where each table's rows end, in files and segments.
-    ends: PerFamily<TableEnd>,
+    /// Where rows end, in files and segments.
+    ends: Ends,
     /// The bounds of the segments that are kept.
     end_seqs_max: Vec<u64>,
 }
 
-/// The end of a table's rows: one more than the last sequence number, and the greatest time.
-pub(super) type TableEnd = Option<(u64, i64)>;
+/// Where the rows of each host and table end: one more than the last sequence number, and the greatest time.
+#[derive(Debug, Default)]
+pub(super) struct Ends(BTreeMap<String, PerFamily<Option<(u64, i64)>>>);
 
-/// Reads the segments in `folder` of `host`. `files` says where the rows in files end. What is wrong with a segment is in the
-/// report, and no error.
-pub(super) fn recover(
-    disk: &dyn Disk,
-    folder: &Path,
-    host: &str,
-    files: PerFamily<TableEnd>,
-) -> Result<(Recovered, Recovery), FolderError> {
+impl Ends {
+    pub(super) fn of_files(files: &PerFamily<Vec<Arc<DataFile>>>) -> Ends {
+        let mut ends = Ends::default();
+        for (family, files) in files.iter() {
+            for of_folder in files.chunk_by(|one, next| one.path.parent() == next.path.parent()) {
+                let end_seq = of_folder.iter().map(|file| file.end_seq).max();
+                let time = of_folder.iter().map(|file| file.time_range.1).max();
+                if let (Some(file), Some(end_seq), Some(time)) = (of_folder.first(), end_seq, time) {
+                    ends.note(&file.host(), family, end_seq, time);
+                }
+            }
+        }
+        ends
+    }
+
+    fn note(&mut self, host: &str, family: FamilyId, end_seq: u64, time: i64) {
+        if !self.0.contains_key(host) {
+            self.0.insert(host.into(), PerFamily::default());
+        }
+        if let Some(tables) = self.0.get_mut(host) {
+            let known = tables[family].unwrap_or((end_seq, time));
+            tables[family] = Some((known.0.max(end_seq), known.1.max(time)));
+        }
+    }
+
+    fn of(&self, host: &str, family: FamilyId) -> u64 {
+        self.0.get(host).and_then(|tables| tables[family]).map_or(0, |(end_seq, _)| end_seq)
+    }
+
+    /// The last end of a table's rows up to the sequence number `seq`, of any host: one that got another name goes on with the
+    /// numbers.
+    fn before(&self, family: FamilyId, seq: u64) -> Option<(u64, i64)> {
+        self.0.values().filter_map(|tables| tables[family]).filter(|(end_seq, _)| *end_seq <= seq).max()
+    }
+
+    fn values(&self) -> impl Iterator<Item = (u64, i64)> {
+        self.0.values().flat_map(PerFamily::values).copied().flatten()
+    }
+}
+
+/// Reads the segments in `folder`. `files` says where the rows in files end. What is wrong with a segment is in the report, and
+/// no error.
+pub(super) fn recover(disk: &dyn Disk, folder: &Path, files: Ends) -> Result<(Recovered, Recovery), FolderError> {
     let begun = Instant::now();
     let mut recovery = Recovery::default();
-    let last_us = files.values().flatten().map(|(_, time)| *time).max();
+    let last_us = files.values().map(|(_, time)| time).max();
     let mut recovered = Recovered { ends: files, ..Recovered::default() };
     for path in entries(folder)? {
         let Some((number, is_aside)) = parse_path(&path) else {
@@ -92,7 +130,7 @@ pub(super) fn recover(
             continue;
         }
         let is_damaged = match fs::read(&path) {
-            Ok(bytes) => recovered.take(disk, path.clone(), &bytes, host, &mut recovery),
+            Ok(bytes) => recovered.take(disk, path.clone(), &bytes, end_seq_max, &mut recovery),
             Err(error) => {
                 // New rows have greater numbers than those in it, so no later start could use them.
                 let _ = disk.rename(&path, &journal::aside(&path));
@@ -100,7 +138,7 @@ pub(super) fn recover(
                 true
             }
         };
-        if recovered.ends.values().flatten().any(|(end_seq, _)| is_beyond(*end_seq)) {
+        if recovered.ends.values().any(|(end_seq, _)| is_beyond(end_seq)) {
             return Err(FolderError::Numbers(path));
         }
         recovered.end_seqs_max.extend(is_damaged.then_some(end_seq_max));
@@ -115,16 +153,33 @@ pub(super) fn recover(
 impl Recovered {
     /// The sequence number of a table's next row, as far as the journal and files that can be read say.
     pub(super) fn next_seq(&self, family: FamilyId) -> u64 {
-        self.end_seqs_max.iter().copied().fold(self.ends[family].map_or(0, |(end_seq, _)| end_seq), u64::max)
+        let ends = self.ends.0.values().filter_map(|tables| tables[family]).map(|(end_seq, _)| end_seq);
+        ends.chain(self.end_seqs_max.iter().copied()).max().unwrap_or(0)
+    }
+
+    /// The greatest time of a row, in files and segments.
+    pub(super) fn last_us(&self) -> Option<i64> {
+        self.ends.values().map(|(_, time)| time).max()
     }
 
     /// Takes in a segment; whether it is kept because something in it could not be read.
-    fn take(&mut self, disk: &dyn Disk, path: PathBuf, bytes: &[u8], host: &str, recovery: &mut Recovery) -> bool {
-        let end_seq = |family: FamilyId| self.ends[family].map_or(0, |(end_seq, _)| end_seq);
-        let replayed = replay::read(bytes, &end_seq);
-        if !replayed.host.is_empty() && replayed.host != host {
-            let reason = format!("it has rows of host {:?}; start kymo with that as storage.host", replayed.host);
+    fn take(
+        &mut self,
+        disk: &dyn Disk,
+        path: PathBuf,
+        bytes: &[u8],
+        end_seq_max: u64,
+        recovery: &mut Recovery,
+    ) -> bool {
+        let replayed = replay::read(bytes, &|host, family| self.ends.of(host, family));
+        if let Some(other) = self.host_with_numbers_of(&replayed) {
+            let reason = format!(
+                "its rows of host {:?} have numbers that rows of host {other:?} have, too; put it into a data folder of its \
+                 own, and start kymo there",
+                replayed.host
+            );
             recovery.foreign.push((path, reason));
+            self.end_seqs_max.push(end_seq_max);
             return false;
         }
         recovery.segments += 1;
@@ -155,16 +210,26 @@ impl Recovered {
         is_damaged
     }
 
+    /// The host of recovered rows which are not all before those of a segment of another host. Somebody copied that.
+    fn host_with_numbers_of(&self, replayed: &Replayed) -> Option<&str> {
+        replayed.batches.iter().find_map(|(family, batches)| {
+            let (first, last) = (batches.first()?, self.hot[family].last()?);
+            (last.host != first.host && first.first_seq < last.end_seq()).then_some(&*last.host)
+        })
+    }
+
     fn add(&mut self, family: FamilyId, batch: HotBatch, recovery: &mut Recovery) {
-        let end = &mut self.ends[family];
-        if let Some((end_seq, time)) = *end {
+        let own_end = self.ends.of(&batch.host, family);
+        // Where its first rows are known already, nothing can be missing before them.
+        let before = if own_end > batch.first_seq { None } else { self.ends.before(family, batch.first_seq) };
+        if let Some((end_seq, time)) = before {
             let rows = journal::missing_rows(end_seq, batch.first_seq, &self.end_seqs_max);
             let missing = Loss { family, reason: "not recovered", rows, time_range: (time, batch.time_range.0) };
             recovery.missing.extend((rows > 0).then_some(missing));
         }
         // Each row once, even if somebody copied a segment.
-        let Some(batch) = hot::from(&Arc::new(batch), end.map_or(0, |(end_seq, _)| end_seq)) else { return };
-        *end = Some((batch.end_seq(), batch.time_range.1));
+        let Some(batch) = hot::from(&Arc::new(batch), own_end) else { return };
+        self.ends.note(&batch.host, family, batch.end_seq(), batch.time_range.1);
         recovery.rows += batch.batch.num_rows() as u64;
         recovery.last_us = recovery.last_us.max(Some(batch.time_range.1));
         self.hot[family].push(batch);

@@ -1,4 +1,8 @@
 //! Retention: which files to delete, by age and by total size.
+//!
+//! A file's age is that of its rows, as far as their times can be true. Rows with greater sequence numbers were recorded
+//! later. So a file is no older than those before it: the clock was behind when it was written. And one with times in the
+//! future is about as old as the one after it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,26 +10,46 @@ use std::time::Duration;
 use super::lake::DataFile;
 
 /// The files to delete, so that no file has only rows older than `age_max`, and all files together have at most
-/// `bytes_max`. Those whose rows end earliest go first. `now` is in µs since the epoch.
-pub(super) fn expired(
-    files: &[Arc<DataFile>],
+/// `bytes_max`. The oldest go first. `files` are those of each table, in the order of their sequence numbers. `now` is in µs
+/// since the epoch.
+pub(super) fn expired<'a>(
+    files: impl Iterator<Item = &'a [Arc<DataFile>]>,
     now: i64,
     age_max: Option<Duration>,
     bytes_max: Option<u64>,
 ) -> Vec<Arc<DataFile>> {
-    let mut by_age: Vec<&Arc<DataFile>> = files.iter().collect();
-    by_age.sort_by_key(|file| file.time_range.1);
+    let mut by_age: Vec<(i64, &Arc<DataFile>)> =
+        files.flat_map(|files| ends(files, now).into_iter().zip(files)).collect();
+    by_age.sort_by_key(|(end, file)| (*end, file.time_range.1));
     let oldest = age_max.map_or(i64::MIN, |age| now.saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)));
-    let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
+    let mut bytes: u64 = by_age.iter().map(|(_, file)| file.bytes).sum();
     by_age
         .into_iter()
-        .take_while(|file| {
-            let expired = file.time_range.1 < oldest || bytes_max.is_some_and(|max| bytes > max);
+        .take_while(|(end, file)| {
+            let expired = *end < oldest || bytes_max.is_some_and(|max| bytes > max);
             bytes -= file.bytes;
             expired
         })
-        .cloned()
+        .map(|(_, file)| Arc::clone(file))
         .collect()
+}
+
+/// When the rows of each file of a table were recorded at the latest, µs since the epoch, as of `now`.
+fn ends(files: &[Arc<DataFile>], now: i64) -> Vec<i64> {
+    let mut latest = i64::MIN;
+    let believed = files.iter().map(|file| {
+        let end = file.time_range.1;
+        (end <= now).then(|| {
+            latest = latest.max(end);
+            latest
+        })
+    });
+    let mut ends: Vec<Option<i64>> = believed.collect();
+    let mut next = now;
+    for end in ends.iter_mut().rev() {
+        next = *end.get_or_insert(next);
+    }
+    ends.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -36,22 +60,39 @@ mod tests {
         Arc::new(DataFile::new(format!("{end}").into(), (0, 1), 1, bytes, (end - 10, end)))
     }
 
-    fn ends(files: &[Arc<DataFile>]) -> Vec<i64> {
-        files.iter().map(|file| file.time_range.1).collect()
+    /// The last times of the files of one table that expire.
+    fn gone(files: &[Arc<DataFile>], now: i64, age_max: Option<Duration>, bytes_max: Option<u64>) -> Vec<i64> {
+        expired([files].into_iter(), now, age_max, bytes_max).iter().map(|file| file.time_range.1).collect()
     }
 
     #[test]
     fn only_files_wholly_past_the_age_go() {
-        let files = [file(300, 1), file(100, 1), file(200, 1)];
-        assert_eq!(ends(&expired(&files, 1_200, Some(Duration::from_millis(1)), None)), [100]);
-        assert_eq!(ends(&expired(&files, 1_200, None, None)), [0_i64; 0]);
+        let files = [file(100, 1), file(200, 1), file(300, 1)];
+        assert_eq!(gone(&files, 1_200, Some(Duration::from_millis(1)), None), [100]);
+        assert_eq!(gone(&files, 1_200, None, None), [0_i64; 0]);
     }
 
     #[test]
     fn the_oldest_go_until_the_rest_fits() {
-        let files = [file(300, 40), file(100, 40), file(200, 40)];
-        assert_eq!(ends(&expired(&files, 0, None, Some(80))), [100]);
-        assert_eq!(ends(&expired(&files, 0, None, Some(79))), [100, 200]);
-        assert_eq!(ends(&expired(&files, 0, None, Some(0))), [100, 200, 300]);
+        let tables = [[file(100, 40), file(300, 40)], [file(200, 40), file(400, 40)]];
+        let gone = |bytes_max| {
+            let tables = tables.iter().map(<[_; 2]>::as_slice);
+            expired(tables, 500, None, Some(bytes_max)).iter().map(|file| file.time_range.1).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(160), [0_i64; 0]);
+        assert_eq!(gone(159), [100]);
+        assert_eq!(gone(79), [100, 200, 300]);
+        assert_eq!(gone(0), [100, 200, 300, 400]);
+    }
+
+    #[test]
+    fn files_of_a_wrong_clock_are_as_old_as_those_beside_them() {
+        let second = |end: i64, bytes| file(end * 1_000_000, bytes);
+        // The clock was far behind before 110, and far ahead before 130.
+        let files = [100, 5, 6, 110, 9_000, 9_001, 130, 9_002].map(|end| second(end, 1));
+        let gone = |now: i64| gone(&files, now * 1_000_000, Some(Duration::from_secs(60)), None).len();
+        assert_eq!([160, 161, 171, 190, 191].map(gone), [0, 3, 4, 4, 7]);
+        // The last one is new for as long as its times are to come.
+        assert_eq!([8_999, 9_062, 9_063].map(gone), [7, 7, 8]);
     }
 }

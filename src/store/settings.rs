@@ -8,7 +8,8 @@ use std::time::Duration;
 pub struct StoreSettings {
     /// The data folder.
     pub path: PathBuf,
-    /// The `host=` partition that this daemon writes.
+    /// The `host=` partition that this daemon writes. If it is empty, the store has the name that the data folder keeps, or else
+    /// the host's own.
     pub host: String,
     /// Beyond this, rows in memory are dropped, oldest first, and counted.
     pub hot_bytes_max: u64,

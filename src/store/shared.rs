@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::clock::TrustedClock;
 use super::disk::Disk;
 use super::hot::row_bytes;
 use super::journal::Journal;
@@ -69,6 +70,7 @@ pub struct Store {
     pub(super) journal: Journal,
     pub(super) troubles: Arc<Troubles>,
     pub(super) settings: StoreSettings,
+    pub(super) clock: Mutex<TrustedClock>,
     pub(super) view: ArcSwap<View>,
     /// Guards the counters and each change of `view`. Held for moments only, never over I/O.
     pub(super) state: Mutex<State>,

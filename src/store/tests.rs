@@ -197,6 +197,103 @@ fn an_expired_file_that_was_found_at_start_goes_too() {
 }
 
 #[test]
+fn a_clock_that_jumps_deletes_nothing() {
+    const DAY_US: i64 = 24 * 3_600_000_000;
+    for by_us in [DAY_US, 3_650 * DAY_US, -DAY_US, -3_650 * DAY_US] {
+        let start = 20_000 * DAY_US;
+        let keep = Some(Duration::from_hours(1));
+        let (folder, store, mut appender) = opened(StoreSettings { retention_age_max: keep, ..settings("".as_ref()) });
+        let minute = |minute: i64| (start + minute * 60_000_000) / 1_000_000;
+        appender.append(vec![gaps(minute(0)..minute(1))]);
+        store.flush().unwrap();
+        let retain = |store: &Store, minute: i64, by_us: i64| {
+            let us = minute * 60_000_000;
+            store.retain(store.trusted_time(start + us + by_us, 7 + us))
+        };
+        assert_eq!(retain(&store, 1, 0), 0);
+        assert_eq!(retain(&store, 2, by_us), 0);
+        let told = store.degraded();
+        assert!(told.len() == 1 && told[0].reason.contains("the wall clock was set"), "{told:?}");
+        // What is written meanwhile has the wrong times.
+        let wrong = minute(2) + by_us / 1_000_000;
+        appender.append(vec![gaps(wrong..wrong + 60)]);
+        store.flush().unwrap();
+        assert_eq!(retain(&store, 3, by_us), 0);
+        drop((store, appender));
+
+        // A restart changes nothing about it.
+        let (store, ..) = Store::open(StoreSettings { retention_age_max: keep, ..settings(folder.path()) }).unwrap();
+        assert_eq!((retain(&store, 4, by_us), store.degraded().len()), (0, 1));
+        assert_eq!((retain(&store, 5, 0), store.degraded().len()), (0, 0));
+        assert_eq!(sequence(&store.view()).len(), 120);
+        // Both files are as old as they are, whatever their times say; the last one until its times have come.
+        assert_eq!(retain(&store, 70, 0), if by_us > 0 { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn a_renamed_host_goes_on_with_all_that_it_has_recorded() {
+    let keep = Some(Duration::from_mins(1));
+    let folder = tempfile::tempdir().unwrap();
+    let settings = |host: &str| StoreSettings { retention_age_max: keep, host: host.into(), ..settings(folder.path()) };
+    let hosts = |view: &View| -> Vec<(String, u64)> {
+        let table = &view.tables[FamilyId::of::<Gap>()];
+        let files = table.files.iter().map(|file| (file.host(), file.end_seq));
+        files.chain(table.hot.iter().map(|hot| (hot.host.to_string(), hot.end_seq()))).collect()
+    };
+    let named = |names: &[(&str, u64)]| names.iter().map(|(name, end)| ((*name).to_owned(), *end)).collect::<Vec<_>>();
+    // Each run leaves 3 rows in a file, and 2 in the journal only. The first name comes back.
+    for (run, host) in ["old", "new", "old"].into_iter().enumerate() {
+        let (store, mut appender, opened) = Store::open(settings(host)).unwrap();
+        let rows = if run == 0 { 0 } else { 2 };
+        assert_eq!((opened.recovery.rows, opened.recovery.missing), (rows, vec![]), "run {run}");
+        let (writes, syncs) = store.start_journal();
+        let threads = [std::thread::spawn(writes), std::thread::spawn(syncs)];
+        let at = i64::try_from(run).unwrap() * 5;
+        appender.append(vec![gaps(at..at + 3)]);
+        store.flush().unwrap();
+        appender.append(vec![gaps(at + 3..at + 5)]);
+        while appender.is_waiting() {
+            appender.show();
+        }
+        store.stop_journal();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+    let (store, ..) = Store::open(settings("new")).unwrap();
+    // The rows that a start finds in the journal are flushed together with new ones, apart by host.
+    let files = [("old", 3), ("old", 5), ("new", 8), ("new", 10), ("old", 13)];
+    assert_eq!(hosts(&store.view()), named(&[&files[..], &[("old", 15)]].concat()));
+    store.flush().unwrap();
+    assert_eq!(hosts(&store.view()), named(&[&files[..], &[("old", 15)]].concat()));
+    let report = verify::verify(folder.path()).unwrap();
+    assert!(report.wrong.is_empty() && report.rows == 15 && report.journal_rows == 0, "{report:?}");
+    // Files of all names expire.
+    assert_eq!(store.retain(68_000_001), 3);
+    assert_eq!(store.retain(3_600_000_000), 3);
+    drop(store);
+    let left = open_read_only(folder.path()).unwrap().0;
+    assert!(hosts(&left).is_empty());
+}
+
+#[test]
+fn the_first_name_of_a_host_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = |host: &str| {
+        let (store, ..) = Store::open(StoreSettings::unlimited(folder.path(), host)).unwrap();
+        let named = identity::name_of(folder.path(), "");
+        assert_eq!(named, store.settings().host);
+        named
+    };
+    let own = name("");
+    assert_eq!(own, rustix::system::uname().nodename().to_string_lossy());
+    assert_eq!(name("another"), "another");
+    // As after a boot at which the host has another name: the one that was used last.
+    assert_eq!(name(""), "another");
+    std::fs::remove_file(folder.path().join(identity::FILE)).unwrap();
+    assert_eq!(name(""), own);
+}
+
+#[test]
 fn a_failed_flush_keeps_the_rows() {
     let (folder, store, mut appender) = opened(settings("".as_ref()));
     appender.append(vec![gaps(0..3)]);

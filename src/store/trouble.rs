@@ -25,6 +25,8 @@ pub(super) enum Part {
     Compaction,
     /// The data folder itself.
     Folder,
+    /// The wall clock.
+    Clock,
 }
 
 /// What is wrong now. Recording goes on meanwhile. The log has each trouble once, and its end.
@@ -49,7 +51,7 @@ impl Troubles {
             trouble.reason = reason;
             return false;
         }
-        tracing::error!(reason, "the store is degraded; recording goes on in memory");
+        tracing::error!(reason, "the store is degraded; recording goes on");
         troubles.insert(part, Trouble { since_us: wall_us(), reason });
         true
     }

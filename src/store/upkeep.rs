@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::data_folder::{self, CLOCK};
 use super::disk::{DiskError, step};
 use super::lake::DataFile;
 use super::postponed::Postponed;
@@ -12,6 +13,7 @@ use super::trouble::Part;
 use super::writer::{Target, WriteError, ZSTD_LEVEL};
 use super::{compaction, hot, retention};
 use crate::family::FamilyId;
+use crate::words::duration;
 
 /// What a compaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +82,7 @@ impl Store {
         let interval = self.lock().tables[family].interval;
         let target = Target {
             table: family.table,
+            host: &first.host(),
             interval,
             sequence: (first.first_seq, last.end_seq),
             time_range: hot::span(run.iter().map(|file| file.time_range)).unwrap_or_default(),
@@ -111,13 +114,35 @@ impl Store {
         });
     }
 
+    /// The time by which files may expire, where the wall clock and `CLOCK_BOOTTIME` show these times (µs): the wall clock,
+    /// unless it has jumped less than a day ago. Call this at least once a minute.
+    pub fn trusted_time(&self, wall_us: i64, boot_us: i64) -> i64 {
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock.now(wall_us, boot_us);
+        let step = clock.jump().filter(|jump| jump.is_step).map(|jump| {
+            let (by, side) = (duration_us(jump.by_us), if jump.by_us < 0 { "back" } else { "forward" });
+            let left = duration_us(jump.left_us());
+            format!(
+                "the wall clock was set {side} by {by}; no file expires by that before it has lasted for {left} more"
+            )
+        });
+        self.troubles.note(Part::Clock, step);
+        // Nothing depends on a copy that is some minutes old.
+        if clock.is_news() && data_folder::replace(&*self.disk, &self.settings.path.join(CLOCK), &clock.text()).is_ok()
+        {
+            clock.note_kept();
+        }
+        now
+    }
+
     /// Takes files out of the view by age and total size, and deletes all that no reader has any more. Returns how many it
-    /// took out. Files that readers still have, or that cannot be deleted, are deleted by a later call.
+    /// took out. Files that readers still have, or that cannot be deleted, are deleted by a later call. `now` is a
+    /// [trusted time](Self::trusted_time).
     pub fn retain(&self, now: i64) -> usize {
         let (age_max, bytes_max) = (self.settings.retention_age_max, self.settings.retention_bytes_max);
         let expired = self.change(|view, _| {
-            let files: Vec<_> = view.tables.values().flat_map(|table| table.files.iter().cloned()).collect();
-            let expired = retention::expired(&files, now, age_max, bytes_max);
+            let files = view.tables.values().map(|table| table.files.as_slice());
+            let expired = retention::expired(files, now, age_max, bytes_max);
             if !expired.is_empty() {
                 let gone = expired.iter().map(Arc::as_ptr).collect();
                 view.tables.iter_mut().for_each(|(_, table)| _ = Arc::make_mut(table).exchange_files(&gone, []));
@@ -132,4 +157,9 @@ impl Store {
         self.troubles.note(Part::Delete, self.trash.empty().err());
         count
     }
+}
+
+/// A time without its sign, for people.
+fn duration_us(us: i64) -> String {
+    duration(Duration::from_secs(us.unsigned_abs() / 1_000_000))
 }

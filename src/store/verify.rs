@@ -233,7 +233,7 @@ fn segment(path: PathBuf, end_seqs_max: &mut Vec<u64>, report: &mut Report) -> O
             return None;
         }
     };
-    let replayed = replay::read(&bytes, &|_| 0);
+    let replayed = replay::read(&bytes, &|_, _| 0);
     report.segments += 1;
     report.segment_bytes += bytes.len() as u64;
     if replayed.frames > 0 && replayed.number != number {

@@ -46,6 +46,7 @@ const FOLDERS_MAX: usize = 4_096;
 /// Rows of one table and UTC day that become one file.
 #[derive(Debug)]
 pub(super) struct Rows {
+    host: Arc<str>,
     first_seq: u64,
     /// In the order of their sequence numbers.
     batches: Vec<RecordBatch>,
@@ -88,11 +89,11 @@ impl WriteError {
     }
 }
 
-/// The rows of batches whose sequence numbers follow each other, as runs of one UTC day each.
+/// The rows of batches of one host whose sequence numbers follow each other, as runs of one UTC day each.
 pub(super) fn split_by_date(batches: &[Arc<HotBatch>]) -> Vec<Rows> {
     let mut days: Vec<Rows> = Vec::new();
     let mut last_date = None;
-    for HotBatch { first_seq, batch, .. } in batches.iter().map(Arc::as_ref) {
+    for HotBatch { first_seq, host, batch, .. } in batches.iter().map(Arc::as_ref) {
         let times = times(batch);
         let mut start = 0;
         while start < times.len() {
@@ -101,7 +102,11 @@ pub(super) fn split_by_date(batches: &[Arc<HotBatch>]) -> Vec<Rows> {
             let batch = batch.slice(start, len);
             match days.last_mut() {
                 Some(day) if last_date == Some(date) => day.batches.push(batch),
-                _ => days.push(Rows { first_seq: first_seq + start as u64, batches: vec![batch] }),
+                _ => days.push(Rows {
+                    host: Arc::clone(host),
+                    first_seq: first_seq + start as u64,
+                    batches: vec![batch],
+                }),
             }
             last_date = Some(date);
             start += len;
@@ -115,8 +120,10 @@ pub(super) type WriteBatch<'a> = dyn FnMut(&RecordBatch) -> Result<(), WriteErro
 
 /// A file that is about to be written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
+pub(super) struct Target<'a> {
     pub(super) table: &'static Table,
+    /// The host that recorded the rows.
+    pub(super) host: &'a str,
     /// Interval of the collector that sampled the rows, if one did.
     pub(super) interval: Option<Duration>,
     /// The sequence numbers of its rows: the first, and one past the last.
@@ -132,12 +139,12 @@ impl Store {
         &self,
         table: &'static Table,
         interval: Option<Duration>,
-        Rows { first_seq, batches }: Rows,
+        Rows { host, first_seq, batches }: Rows,
     ) -> Result<DataFile, WriteError> {
         let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let sequence = (first_seq, first_seq + count as u64);
         let time_range = span(batches.iter().map(time_range)).unwrap_or_default();
-        let target = Target { table, interval, sequence, time_range, zstd_level: FLUSH_ZSTD_LEVEL };
+        let target = Target { table, host: &host, interval, sequence, time_range, zstd_level: FLUSH_ZSTD_LEVEL };
         let encode = |source: ArrowError| WriteError::Sort(table.name, source.into());
         let sorted = sorted(batches).map_err(encode)?;
         self.publish(target, &table.schema(), |write| sorted.iter().try_for_each(write))
@@ -147,13 +154,13 @@ impl Store {
     /// all or nothing.
     pub(super) fn publish(
         &self,
-        target: Target,
+        target: Target<'_>,
         schema: &SchemaRef,
         rows: impl FnOnce(&mut WriteBatch<'_>) -> Result<(), WriteError>,
     ) -> Result<DataFile, WriteError> {
-        let Target { table, sequence, time_range, .. } = target;
+        let Target { table, host, sequence, time_range, .. } = target;
         let date = partition::date_of(time_range.0);
-        let folder = partition::folder(&self.lake, table.name, &self.settings.host, date);
+        let folder = partition::folder(&self.lake, table.name, host, date);
         self.make_folder(&folder)?;
         let name = partition::file_name(time_range.0, sequence.0, sequence.1);
         let temporary = folder.join(partition::temporary_name(&name));
@@ -195,7 +202,7 @@ impl Store {
     /// Writes and syncs the file. Returns its size in bytes.
     fn write_file(
         &self,
-        target: Target,
+        target: Target<'_>,
         path: &Path,
         schema: &SchemaRef,
         rows: impl FnOnce(&mut WriteBatch<'_>) -> Result<(), WriteError>,
@@ -204,7 +211,7 @@ impl Store {
         let created = step("publish.create").and_then(|()| self.disk.create(path));
         let file = created.map_err(DiskError::of("create", path))?;
         let options = ArrowWriterOptions::new()
-            .with_properties(properties(target, &self.settings.host))
+            .with_properties(properties(target))
             // Without Arrow's schema in the file, readers see labels as plain strings.
             .with_skip_arrow_metadata(true);
         let mut writer = ArrowWriter::try_new_with_options(&*file, Arc::clone(schema), options).map_err(&encode)?;
@@ -249,8 +256,8 @@ pub(super) fn by_time(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
     take_record_batch(&batch, &UInt32Array::from(order))
 }
 
-fn properties(target: Target, host: &str) -> WriterProperties {
-    let Target { table, interval, sequence: (first_seq, end_seq), zstd_level, .. } = target;
+fn properties(target: Target<'_>) -> WriterProperties {
+    let Target { table, host, interval, sequence: (first_seq, end_seq), zstd_level, .. } = target;
     let mut metadata = vec![
         KeyValue::new("kymo.schema_version".into(), SCHEMA_VERSION.to_owned()),
         KeyValue::new("kymo.host".into(), host.to_owned()),

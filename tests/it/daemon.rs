@@ -24,6 +24,44 @@ interval = "1s"
 metrics = ["host", "filesystem"]
 "#;
 
+/// A daemon that is killed and started under another name shows the rows of both, each under its own.
+#[test]
+fn rows_keep_the_host_that_recorded_them() {
+    let named = |host: &str| format!("{CONFIG}[storage]\nhost = '{host}'\n");
+    let folder = tempfile::tempdir().unwrap();
+    let hosts = "SELECT host, count(*) AS n, increase(rx_bytes, time) >= 0 AS grows FROM network WHERE interface = 'lo' \
+                 GROUP BY host ORDER BY 1";
+    let alpha = Daemon::start(folder.path(), &named("alpha"));
+    let deadline = Instant::now() + PATIENCE;
+    while alpha.query(hosts).is_empty() {
+        assert!(Instant::now() < deadline, "nothing is recorded");
+    }
+    // Killed: its rows are in the journal only.
+    drop(alpha);
+    let beta = Daemon::start(folder.path(), &named("beta"));
+    let found = loop {
+        let found = beta.query(hosts);
+        if found.len() == 2 && found[1]["n"].as_i64() > Some(1) {
+            break found;
+        }
+        assert!(Instant::now() < deadline, "{found:?}");
+    };
+    assert!(found[0]["host"] == "alpha" && found[1]["host"] == "beta", "{found:?}");
+    assert_eq!((&found[1]["grows"], found[0]["n"].as_i64() > Some(0)), (&Value::Bool(true), true), "{found:?}");
+    let first = "SELECT DISTINCT host FROM cpu WHERE host = 'alpha' AND time < now()";
+    assert_eq!(beta.query(first).len(), 1);
+    beta.terminate();
+
+    let data = folder.path().join("data");
+    let data = data.to_str().unwrap();
+    let offline = rows(&["query", hosts, "--format", "json", "--data", data]);
+    assert_eq!((offline.len(), &offline[0]), (2, &found[0]));
+    let both = "SELECT interface, increase(rx_bytes, time) FROM network GROUP BY interface";
+    let refused = command(&["query", both, "--data", data]).output().unwrap();
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && told.contains("GROUP BY host"), "{told}");
+}
+
 /// For each family whether there are as many rows as ticks × labels, as of its collector's newest report.
 fn completeness(query: impl Fn(&str) -> Vec<Value>) {
     let families = [

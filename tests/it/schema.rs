@@ -12,7 +12,7 @@ fn tables() -> String {
     let mut text = String::new();
     for family in FAMILIES {
         writeln!(text, "{}", family.name()).unwrap();
-        for column in family.table.columns {
+        for column in family.table.sql_columns() {
             let metric = column.otel.map(|otel| format!(" -> {} {:?}", otel.name, otel.attributes)).unwrap_or_default();
             let attribute = column.attribute.map(|attribute| format!(" -> {attribute}")).unwrap_or_default();
             let kind = match column.kind {
@@ -46,10 +46,10 @@ fn is_documentation(doc: &str) -> bool {
 #[test]
 fn every_column_is_documented_and_named_once() {
     for family in FAMILIES {
-        let names: Vec<&str> = family.table.columns.iter().map(|column| column.name).collect();
+        let names: Vec<&str> = family.table.sql_columns().map(|column| column.name).collect();
         assert_eq!(names[0], "time", "{}", family.name());
         assert!(is_documentation(family.table.doc), "{}: {:?}", family.name(), family.table.doc);
-        for (index, column) in family.table.columns.iter().enumerate() {
+        for (index, column) in family.table.sql_columns().enumerate() {
             assert!(is_documentation(column.doc), "{}.{}: {:?}", family.name(), column.name, column.doc);
             assert!(!names[..index].contains(&column.name), "{}.{} is there twice", family.name(), column.name);
         }

@@ -109,7 +109,7 @@ pub(in crate::query) struct Rows {
 }
 
 /// Rows in memory.
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub(in crate::query) struct Hot {
     /// Where in the memory file they end. The first batch has the schema before it. A batch without columns is not in the file.
     #[prost(uint64, tag = "1")]
@@ -120,6 +120,9 @@ pub(in crate::query) struct Hot {
     pub(in crate::query) to_us: i64,
     #[prost(uint64, tag = "4")]
     pub(in crate::query) rows: u64,
+    /// The host that recorded them.
+    #[prost(string, tag = "5")]
+    pub(in crate::query) host: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -170,7 +170,7 @@ mod tests {
             first = tells.recv() => assert_eq!(first, Some(true)),
         }
         drop(running);
-        allowance.change(|state| state.left = RENEWED - Duration::from_millis(1));
+        allowance.change(|state| state.left = RENEWED.mul_f64(0.99));
         tokio::select! {
             () = allowance.watch(|used_up| told.send(used_up).unwrap()) => unreachable!(),
             () = async { while tells.recv().await != Some(false) {} } => {}

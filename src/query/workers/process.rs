@@ -360,8 +360,8 @@ fn write(scan: &Wanted, rows: &[HotRows], mut memory: &File, start: u64, end: u6
 }
 
 /// Rows that end at this byte of the file in memory.
-fn describe(HotRows { batch, time_range }: &HotRows, end: u64) -> Hot {
-    Hot { end, from_us: time_range.0, to_us: time_range.1, rows: batch.num_rows() as u64 }
+fn describe(HotRows { host, batch, time_range }: &HotRows, end: u64) -> Hot {
+    Hot { end, from_us: time_range.0, to_us: time_range.1, rows: batch.num_rows() as u64, host: (**host).into() }
 }
 
 /// All workers that run. Clones share them.

@@ -64,8 +64,8 @@ fn tables(command: CommandGetTables) -> Result<RecordBatch, FlightError> {
 
 /// The table's schema as results have it. The metadata has the remarks that clients show beside a column.
 fn described(table: &Table) -> Schema {
-    let wire = wire_schema(&table.schema());
-    let fields = wire.fields().iter().zip(table.columns).map(|(field, column)| {
+    let wire = wire_schema(&table.sql_schema());
+    let fields = wire.fields().iter().zip(table.sql_columns()).map(|(field, column)| {
         let ty = match field.data_type() {
             DataType::Int64 => "BIGINT",
             DataType::Float64 => "DOUBLE",

@@ -27,7 +27,7 @@ pub struct Replayed {
     /// Its number, from its first frame.
     pub number: u64,
     /// The host whose rows it has.
-    pub host: String,
+    pub host: Arc<str>,
     /// The wanted rows, in the order of their sequence numbers.
     pub batches: PerFamily<Vec<HotBatch>>,
     /// One more than the last sequence number of each table, of all rows.
@@ -42,10 +42,10 @@ pub struct Replayed {
     pub broken: Option<Broken>,
 }
 
-/// Reads a segment up to its end or its first frame that is not whole. Of each family, the rows from the sequence number
-/// `from` on are wanted.
+/// Reads a segment up to its end or its first frame that is not whole. Of each host and family, the rows from the sequence
+/// number `from` on are wanted.
 #[must_use]
-pub fn read(bytes: &[u8], from: &dyn Fn(FamilyId) -> u64) -> Replayed {
+pub fn read(bytes: &[u8], from: &dyn Fn(&str, FamilyId) -> u64) -> Replayed {
     let mut reading = Reading { replayed: Replayed::default(), from, tables: HashMap::new() };
     reading.replayed.broken = reading.frames(bytes).err();
     for table in std::mem::take(&mut reading.tables).into_values() {
@@ -86,7 +86,7 @@ fn may_have_frame(bytes: &[u8]) -> bool {
 
 struct Reading<'a> {
     replayed: Replayed,
-    from: &'a dyn Fn(FamilyId) -> u64,
+    from: &'a dyn Fn(&str, FamilyId) -> u64,
     tables: HashMap<u16, Reader>,
 }
 
@@ -139,7 +139,7 @@ impl Reading<'_> {
             Kind::Segment => {
                 self.replayed.number = header.sequence;
                 let host = str::from_utf8(body).map_err(|_| Broken::Unknown("a host that is not UTF-8"))?;
-                host.clone_into(&mut self.replayed.host);
+                self.replayed.host = host.into();
             }
             Kind::Table => {
                 let table = Reader::new(body).ok_or(Broken::Unknown("a table that this version does not know"))?;
@@ -177,21 +177,21 @@ impl Reading<'_> {
         let end_seq = &mut self.replayed.end_seqs[family];
         *end_seq = end.max(*end_seq);
         // If a file has the first rows of a frame, the rest is wanted.
-        let skipped = (self.from)(family).saturating_sub(header.sequence);
+        let skipped = (self.from)(&self.replayed.host, family).saturating_sub(header.sequence);
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(count);
         if skipped == count {
             return Ok(());
         }
         let first_seq = header.sequence + skipped as u64;
         if table.rows > 0 && (table.first_seq + table.rows as u64 != first_seq || table.rows + count > BATCH_ROWS_MAX) {
-            self.replayed.batches[family].extend(table.take());
+            self.replayed.batches[family].extend(table.take(&self.replayed.host));
         }
         table.add(first_seq, count, skipped, body).ok_or(Broken::Unknown("a label that was not described"))
     }
 
     fn finish(&mut self, mut table: Reader) {
         if let Some(family) = table.family {
-            self.replayed.batches[family].extend(table.take());
+            self.replayed.batches[family].extend(table.take(&self.replayed.host));
         }
     }
 }
@@ -277,8 +277,8 @@ impl Reader {
         usize::try_from(key).is_ok_and(|key| key < self.texts.len())
     }
 
-    /// Takes the rows so far.
-    fn take(&mut self) -> Option<HotBatch> {
+    /// Takes the rows so far, which `host` recorded.
+    fn take(&mut self, host: &Arc<str>) -> Option<HotBatch> {
         let table = self.family?.table;
         let rows = std::mem::take(&mut self.rows);
         if rows == 0 {
@@ -299,7 +299,7 @@ impl Reader {
             }
         });
         let batch = RecordBatch::try_new(table.schema(), arrays.collect::<Option<_>>()?).ok()?;
-        Some(HotBatch::new(self.first_seq, batch))
+        Some(HotBatch::new(Arc::clone(host), self.first_seq, batch))
     }
 }
 
@@ -368,8 +368,8 @@ mod tests {
     #[test]
     fn a_segment_says_what_was_appended() {
         let (bytes, batches) = segment();
-        let replayed = read(&bytes, &|_| 0);
-        assert_eq!((replayed.number, replayed.host.as_str(), replayed.broken), (7, "a host", None));
+        let replayed = read(&bytes, &|_, _| 0);
+        assert_eq!((replayed.number, &*replayed.host, replayed.broken), (7, "a host", None));
         assert_eq!((replayed.bytes, replayed.end_seqs[FamilyId::of::<Gap>()]), (bytes.len() as u64, 120));
         let found = &replayed.batches[FamilyId::of::<Gap>()];
         assert_eq!(found.iter().map(|hot| (hot.first_seq, hot.end_seq())).collect::<Vec<_>>(), [(100, 120)]);
@@ -380,7 +380,7 @@ mod tests {
     fn only_wanted_rows_are_read_even_of_a_part() {
         let (bytes, batches) = segment();
         for from in 0..125 {
-            let replayed = read(&bytes, &|_| from);
+            let replayed = read(&bytes, &|_, _| from);
             let found: Vec<RecordBatch> =
                 replayed.batches[FamilyId::of::<Gap>()].iter().map(|hot| hot.batch.clone()).collect();
             let rows: usize = found.iter().map(RecordBatch::num_rows).sum();
@@ -396,12 +396,12 @@ mod tests {
     #[test]
     fn every_flip_and_every_cut_leaves_the_valid_prefix() {
         let (bytes, _) = segment();
-        let whole = read(&bytes, &|_| 0).frames;
+        let whole = read(&bytes, &|_, _| 0).frames;
         let rows_in = |replayed: &Replayed| -> usize {
             replayed.batches[FamilyId::of::<Gap>()].iter().map(|hot| hot.batch.num_rows()).sum()
         };
         for len in 0..bytes.len() {
-            let cut = read(&bytes[..len], &|_| 0);
+            let cut = read(&bytes[..len], &|_, _| 0);
             assert!(cut.frames < whole && [0, 3, 4].contains(&rows_in(&cut)), "{len}: {cut:?}");
             // A cut between two frames leaves a whole segment, of less.
             assert!(cut.broken.is_some() || cut.bytes == len as u64, "{len}");
@@ -410,7 +410,7 @@ mod tests {
         for at in 0..bytes.len() {
             for bit in [0, 3, 7] {
                 flipped[at] ^= 1 << bit;
-                let replayed = read(&flipped, &|_| 0);
+                let replayed = read(&flipped, &|_, _| 0);
                 assert!(replayed.broken.is_some() && replayed.bytes <= at as u64, "{at}: {replayed:?}");
                 assert!([0, 3, 4].contains(&rows_in(&replayed)));
                 flipped[at] ^= 1 << bit;
@@ -419,7 +419,7 @@ mod tests {
     }
 
     fn is_torn(bytes: &[u8]) -> bool {
-        read(bytes, &|_| 0).is_torn(bytes)
+        read(bytes, &|_, _| 0).is_torn(bytes)
     }
 
     #[test]
@@ -470,7 +470,7 @@ mod tests {
         header[8] = Kind::Rows as u8;
         header[12..16].copy_from_slice(&1_024_u32.to_le_bytes());
         bytes.extend(header.repeat(WAITING_BYTES_MAX / header.len()));
-        let replayed = read(&bytes, &|_| 0);
+        let replayed = read(&bytes, &|_, _| 0);
         assert_eq!(replayed.broken, Some(Broken::Checksum));
         assert!(!replayed.is_torn(&bytes));
     }
@@ -488,7 +488,7 @@ mod tests {
             };
             frame::append(&mut bytes, header(Kind::Labels, 1, 0), |body| body.extend_from_slice(&[0; 4]));
             frame::append(&mut bytes, header(Kind::Rows, 1, 5), row);
-            read(&bytes, &|_| 0)
+            read(&bytes, &|_, _| 0)
         };
         let old = described("collector\ntime timestamp_us\ncollector text\nticks int64");
         assert_eq!((old.broken, old.foreign.len()), (None, 0));

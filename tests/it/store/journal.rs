@@ -127,7 +127,7 @@ fn forge(bytes: &[u8], random: &mut Rng) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8], from: u64) -> Replayed {
-    let replayed = replay::read(bytes, &|_| from);
+    let replayed = replay::read(bytes, &|_, _| from);
     assert!(replayed.bytes <= bytes.len() as u64);
     assert!(replayed.broken.is_some() || replayed.bytes == bytes.len() as u64);
     let batches: Vec<&RecordBatch> = replayed.batches.values().flatten().map(|hot| &hot.batch).collect();

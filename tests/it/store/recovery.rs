@@ -101,21 +101,45 @@ fn what_something_else_broke_is_recovered_up_to_there_and_kept() {
 }
 
 #[test]
-fn segments_of_another_host_and_files_of_others_are_left_alone() {
-    let (folder, segment) = killed();
+fn rows_of_an_earlier_name_are_recovered_and_files_of_others_left_alone() {
+    let (folder, _) = killed();
     let notes = folder.path().join("journal/notes.txt");
     fs::write(&notes, "mine").unwrap();
     let other = StoreSettings { host: "other".into(), ..settings(folder.path()) };
     let running = Running::open(Arc::new(LocalDisk), other);
-    assert_eq!(rows(&running), [0, 0]);
+    assert_eq!((rows(&running), running.opened.recovery.rows), ([30, 30], 60));
     let told: Vec<_> = running.opened.recovery.foreign.iter().map(|(_, reason)| reason.as_str()).collect();
-    assert!(told.len() == 2 && told[0].contains("host \"test\"") && told[1].contains("name"), "{told:?}");
-    running.append([0; 2], 5);
+    assert_eq!(told, ["its name is not that of a segment"]);
+    running.append([30; 2], 5);
     running.store.flush().unwrap();
     running.store.close();
     running.close();
-    assert!(segment.exists() && notes.exists());
-    assert_eq!(rows(&open(folder.path())), [30, 30]);
+    assert_eq!(names(&folder.path().join("lake/gap")), ["host=other", "host=test"]);
+    assert_eq!(names(&folder.path().join("journal")), ["notes.txt"]);
+    assert_eq!(rows(&open(folder.path())), [35, 35]);
+}
+
+#[test]
+fn a_segment_with_numbers_of_another_host_is_left_alone() {
+    let (folder, segment) = killed();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = StoreSettings { host: "other".into(), ..settings(elsewhere.path()) };
+    let running = Running::open(Arc::new(LocalDisk), other);
+    running.append([0; 2], 40);
+    running.close();
+    let copied = segment.with_file_name(format!("{:020}.journal", 5));
+    fs::copy(elsewhere.path().join("journal").join(segment.file_name().unwrap()), &copied).unwrap();
+    let bytes = fs::read(&copied).unwrap();
+
+    let running = open(folder.path());
+    assert_eq!(rows(&running), [30, 30]);
+    let told = &running.opened.recovery.foreign;
+    assert!(told.len() == 1 && told[0].0 == copied && told[0].1.contains("host \"test\""), "{told:?}");
+    running.append([30; 2], 5);
+    running.store.flush().unwrap();
+    running.store.close();
+    running.close();
+    assert_eq!(fs::read(&copied).unwrap(), bytes);
 }
 
 #[test]
