@@ -4,6 +4,7 @@
 pub(crate) mod attribute;
 pub(crate) mod class;
 pub mod context;
+pub(crate) mod counter;
 pub(crate) mod folder;
 pub(crate) mod line_rows;
 pub(crate) mod optional;

@@ -3,14 +3,9 @@
 //! `/proc/interrupts` and `/proc/softirqs` have such lines. They are long on hosts with many CPUs, and most are the
 //! same as a tick ago. A line with the same bytes keeps its sum without being parsed.
 
+use super::counter::wraps::{RANGE_32_BITS, wrapped};
 use super::outcome::Outcome;
 use super::text::{lines, text, with_room};
-
-/// Each CPU counts in 32 bits and wraps to zero.
-const RANGE: i64 = 1 << 32;
-/// A sum that fell by a multiple of the range, short by less than this, is taken as a wrap. Another cause, such as a
-/// removed device, makes it fall by any amount.
-const RISE_MAX: i64 = RANGE / 4;
 
 /// The lines of one file below its heading, as last parsed.
 #[derive(Debug)]
@@ -108,7 +103,8 @@ impl<L: Copy> Line<L> {
 
     fn change(&mut self, bytes: &[u8], numbers: Numbers, same_cpus: bool) {
         if let (Some(before), Some(now)) = (self.numbers.sum, numbers.sum) {
-            self.lost = match wrapped(before, now) {
+            // Each CPU counts in 32 bits.
+            self.lost = match wrapped(before, now, RANGE_32_BITS) {
                 // The kernel omits CPUs that are offline, and keeps their counts.
                 _ if !same_cpus => self.lost.saturating_add(before.saturating_sub(now)),
                 Some(lost) => self.lost.saturating_add(lost),
@@ -119,13 +115,6 @@ impl<L: Copy> Line<L> {
         self.numbers = numbers;
         bytes.clone_into(&mut self.bytes);
     }
-}
-
-/// What wraps took from a sum that fell; `None` if it fell for another reason.
-fn wrapped(before: i64, now: i64) -> Option<i64> {
-    let fall = before.checked_sub(now).filter(|fall| *fall > 0)?;
-    let lost = fall.checked_add(RANGE - 1)? / RANGE * RANGE;
-    (lost - fall < RISE_MAX).then_some(lost)
 }
 
 /// A line's numbers, and what stands around them.
@@ -184,6 +173,8 @@ fn add(sum: Option<i64>, number: Option<i64>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const RANGE: i64 = RANGE_32_BITS;
 
     /// Reads a file over and over.
     #[derive(Default)]
@@ -279,16 +270,6 @@ mod tests {
         assert_eq!(sums(reader.read(b"h\na: 1 x\nb: 2 y\n")), [RANGE + 1, RANGE + 2]);
         assert_eq!(sums(reader.read(b"h\nnew: 5\na: 1 x\nb: 3 y\n")), [5, RANGE + 1, RANGE + 3]);
         assert_eq!(sums(reader.read(b"h\nb: 3 y\n")), [RANGE + 3]);
-    }
-
-    #[test]
-    fn what_a_fall_means() {
-        assert_eq!(wrapped(RANGE - 1, 0), Some(RANGE));
-        assert_eq!(wrapped(3 * RANGE, RANGE + 5), Some(2 * RANGE));
-        assert_eq!(wrapped(3 * RANGE, RANGE), Some(2 * RANGE));
-        for (before, now) in [(5, 5), (5, 6), (RANGE / 2, 0), (RANGE / 4 * 3, 0), (RANGE + 5, 0), (0, i64::MIN)] {
-            assert_eq!(wrapped(before, now), None, "{before} {now}");
-        }
     }
 
     /// 512 CPUs, each with the greatest number that there is.

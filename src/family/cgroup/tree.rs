@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Stat, fstat, fstatfs, statat};
 
-use super::files::{FILES, File, Hierarchy};
+use super::files::{FILES, File, Files, Hierarchy, wanted};
+use super::io::Io;
 use super::record::Cgroup;
 use crate::reading::folder::{Listing, c_path, list, listing, open_folder, open_folder_at};
 use crate::reading::prelude::*;
@@ -68,9 +69,6 @@ struct Found {
     files: Files,
 }
 
-/// A set of files, one bit for each index in [`FILES`].
-pub(super) type Files = u32;
-
 /// A group as it is read.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -80,8 +78,9 @@ pub(super) struct Group {
     pub(super) is_new: bool,
     /// Its files that are read at every tick.
     pub(super) files: Vec<(&'static File, Kept)>,
-    /// All files that it has.
+    /// All files that it has and that are wanted.
     pub(super) has: Files,
+    pub(super) io: Io,
     /// The part of its record that is read once a second.
     pub(super) seldom: Cgroup,
 }
@@ -157,7 +156,7 @@ impl Tree {
     pub(super) fn walk(&mut self, outcome: &mut Outcome) -> bool {
         // With the CPU accounting of version 1, the CPU time of version 2 is the same figure, so it is skipped.
         let accounting = self.root(Hierarchy::CpuAccounting).is_some();
-        let wanted = |file: &File| !(accounting && file.hierarchy == Hierarchy::Unified && file.name == "cpu.stat");
+        let unwanted = |file: &File| accounting && file.hierarchy == Hierarchy::Unified && file.name == "cpu.stat";
         let Tree { hierarchies, found, links, path, listing, .. } = self;
         links.clear();
         found.begin(!hierarchies.is_empty());
@@ -179,7 +178,7 @@ impl Tree {
                             found.add(&parent, name, nth, first_child);
                         } else {
                             let is = |file: &File| file.hierarchy == *hierarchy && file.name.as_bytes() == name;
-                            let file = FILES.iter().position(|file| is(file) && wanted(file));
+                            let file = FILES.iter().position(|file| is(file) && !unwanted(file));
                             files |= file.map_or(0, |file| 1 << file);
                         }
                         true
@@ -274,11 +273,13 @@ impl Group {
             is_new: true,
             files: Vec::new(),
             has: 0,
+            io: Io::default(),
             seldom: Cgroup::absent(0),
         }
     }
 
     fn set_files(&mut self, has: Files) {
+        let has = wanted(has);
         if self.has == has {
             return;
         }
@@ -290,6 +291,10 @@ impl Group {
 }
 
 impl GroupPath {
+    pub(super) fn is_root(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Writes the path of a file of the group.
     pub(super) fn write(&self, path: &mut Vec<u8>, file: &str) {
         path.extend_from_slice(&self.bytes);
