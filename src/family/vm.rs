@@ -32,7 +32,7 @@ record! {
             counter kswapd_reclaimed_bytes: i64 [Bytes] => "kymo.vm.reclaimed" {"kymo.reclaim" = "kswapd"},
             /// Memory that tasks scanned themselves while they waited for an allocation (direct reclaim).
             counter direct_scanned_bytes: i64 [Bytes] => "kymo.vm.scanned" {"kymo.reclaim" = "direct"},
-            /// Memory that direct reclaim reclaimed.
+            /// Memory that direct reclaim reclaimed. NULL before Linux 3.4.
             counter direct_reclaimed_bytes: i64 [Bytes] => "kymo.vm.reclaimed" {"kymo.reclaim" = "direct"},
             /// Memory that was reclaimed and soon needed again. A high rate means too little memory.
             counter refaulted_bytes: i64 [Bytes] => "kymo.vm.refaulted" {},
@@ -84,7 +84,8 @@ const KEYS: &[Key] = &[
     (b"pgpgout", KIB, |vm| &mut vm.paged_out_bytes),
     (b"pswpin", PAGE, |vm| &mut vm.swapped_in_bytes),
     (b"pswpout", PAGE, |vm| &mut vm.swapped_out_bytes),
-    // One for each zone that the kernel was built with.
+    // One for each zone that the kernel was built with since Linux 4.8, one before.
+    (b"allocstall", ONE, |vm| &mut vm.allocation_stalls),
     (b"allocstall_dma", ONE, |vm| &mut vm.allocation_stalls),
     (b"allocstall_dma32", ONE, |vm| &mut vm.allocation_stalls),
     (b"allocstall_normal", ONE, |vm| &mut vm.allocation_stalls),
@@ -97,6 +98,28 @@ const KEYS: &[Key] = &[
     (b"pgsteal_direct", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
     (b"pgscan_kswapd", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
     (b"pgscan_direct", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    // One for each zone before Linux 4.8. Before 3.4 only kswapd's part of what was reclaimed is counted apart.
+    (b"pgsteal_kswapd_dma", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_kswapd_dma32", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_kswapd_normal", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_kswapd_high", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_kswapd_movable", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_direct_dma", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgsteal_direct_dma32", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgsteal_direct_normal", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgsteal_direct_high", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgsteal_direct_movable", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgscan_kswapd_dma", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_kswapd_dma32", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_kswapd_normal", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_kswapd_high", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_kswapd_movable", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_direct_dma", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"pgscan_direct_dma32", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"pgscan_direct_normal", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"pgscan_direct_high", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"pgscan_direct_movable", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"kswapd_steal", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
     (b"oom_kill", ONE, |vm| &mut vm.oom_kills),
     (b"compact_stall", ONE, |vm| &mut vm.compaction_stalls),
 ];
@@ -226,6 +249,7 @@ mod tests {
         let vmstat = std::fs::read("/proc/vmstat").unwrap();
         let mut sampler = VmSampler::open(&Context::default());
         sampler.find(&vmstat);
-        assert!(sampler.places.len() > KEYS.len() / 2, "{:?}", sampler.places);
+        // Old kernels have the 22 names by zone.
+        assert!(sampler.places.len() > (KEYS.len() - 22) / 2, "{:?}", sampler.places);
     }
 }

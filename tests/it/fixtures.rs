@@ -156,6 +156,12 @@ fn stat_may_lack_columns_and_lines_and_have_zeros_only() {
 }
 
 #[test]
+fn old_kernels_count_reclaim_by_zone() {
+    holds("vmstat-per-zone", &["vm"]);
+    holds("vmstat-of-2.6.32", &["vm"]);
+}
+
+#[test]
 fn energy_may_be_above_the_range_that_is_reported() {
     holds("rapl-above-its-range", &["power"]);
 }
