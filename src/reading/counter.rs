@@ -19,3 +19,6 @@ pub(crate) mod wraps;
 pub(crate) fn growth(before: i64, now: i64) -> i64 {
     if now >= before { now.saturating_sub(before) } else { now }
 }
+
+#[cfg(test)]
+mod property;

@@ -22,13 +22,10 @@ impl<const N: usize> Default for Held<N> {
 }
 
 impl<const N: usize> Held<N> {
-    /// Raises the counts that have stepped back to their highest values. A count that falls by `restart_min` or more has
-    /// begun anew, and so have all others if each has fallen. Absent counts stay absent.
+    /// Raises the counts that have stepped back to their highest values, except those that have begun anew. Absent counts
+    /// stay absent.
     pub(crate) fn hold(&mut self, counts: &mut [i64; N], restart_min: i64) {
-        let pairs = || counts.iter().zip(&self.highest).filter(|(now, highest)| **now != ABSENT && **highest > 0);
-        let restarts = |now: i64, highest: i64| highest.saturating_sub(now) >= restart_min;
-        let all_restart =
-            pairs().any(|(now, highest)| restarts(*now, *highest)) && pairs().all(|(now, highest)| now < highest);
+        let all_begin_anew = all_begin_anew(counts, &self.highest, restart_min);
         for ((now, highest), grown) in counts.iter_mut().zip(&mut self.highest).zip(&mut self.grown) {
             *grown = 0;
             if *now == ABSENT {
@@ -36,7 +33,7 @@ impl<const N: usize> Held<N> {
             }
             if *highest == ABSENT {
                 *highest = *now;
-            } else if *now >= *highest || all_restart || restarts(*now, *highest) {
+            } else if *now >= *highest || all_begin_anew || begins_anew(*now, *highest, restart_min) {
                 *grown = super::growth(*highest, *now);
                 *highest = *now;
             }
@@ -48,6 +45,18 @@ impl<const N: usize> Held<N> {
     pub(crate) fn grown(&self) -> &[i64; N] {
         &self.grown
     }
+}
+
+/// Whether a count has begun anew, and not only stepped back: it fell by `restart_min` or more.
+pub(crate) fn begins_anew(now: i64, before: i64, restart_min: i64) -> bool {
+    before.saturating_sub(now) >= restart_min
+}
+
+/// Whether all counts have begun anew: one surely, and each of the others by half of its value or more.
+pub(crate) fn all_begin_anew<const N: usize>(now: &[i64; N], before: &[i64; N], restart_min: i64) -> bool {
+    let pairs = || now.iter().zip(before).filter(|(now, before)| **now != ABSENT && **before > 0);
+    pairs().any(|(now, before)| begins_anew(*now, *before, restart_min))
+        && pairs().all(|(now, before)| begins_anew(*now, *before, restart_min) || *now <= *before / 2)
 }
 
 #[cfg(test)]
@@ -72,7 +81,8 @@ mod tests {
 
     #[test]
     fn a_count_begins_anew_alone_and_others_stay_held() {
-        assert_eq!(course(&[[500, 500], [400, 499], [401, 500]]), [[500, 500], [400, 499], [401, 500]], "both fell");
+        assert_eq!(course(&[[500, 500], [400, 499], [401, 500]]), [[500, 500], [400, 500], [401, 500]]);
+        assert_eq!(course(&[[500, 20], [400, 10], [401, 12]]), [[500, 20], [400, 10], [401, 12]], "both began anew");
         assert_eq!(
             course(&[[500, 500, 7], [500, 499, 8], [400, 500, 9], [401, 499, 9]]),
             [[500, 500, 7], [500, 500, 8], [400, 500, 9], [401, 500, 9]]

@@ -88,12 +88,13 @@ impl<K: Copy + Eq, const N: usize> Parts<K, N> {
                 fallen += u32::from(fell && !kept);
             }
         }
-        let sums = match self.sums {
-            Some(sums) if known == 0 || fallen < known => {
-                std::array::from_fn(|nth| sums[nth].saturating_add(grown[nth]))
-            }
-            _ => whole,
-        };
+        let begin_anew = known > 0 && fallen == known;
+        let sums = self.sums.map_or(whole, |sums| {
+            // Sums that begin anew must fall: whoever reads them sees no other sign of it.
+            let sum =
+                |(sum, grown): (i64, i64)| if begin_anew && grown < sum { grown } else { sum.saturating_add(grown) };
+            std::array::from_fn(|nth| sum((sums[nth], grown[nth])))
+        });
         self.sums = Some(sums);
         Some(sums)
     }
