@@ -42,6 +42,8 @@ pub struct Sampled {
     pub pushed: u64,
     /// Records dropped because the ring was full.
     pub dropped: u64,
+    /// Values that were left out because they cannot be true.
+    pub impossible: u64,
 }
 
 /// Why a family could not be read at a tick.
@@ -64,6 +66,9 @@ pub trait Sampler: Send {
     /// # Errors
     /// What is missing and the usual reason, for people.
     fn check(&mut self) -> Result<(), String>;
+
+    /// What the host does not give of the family, by the last tick, for people; `None` if it gives all. Allocates nothing.
+    fn lacking_part(&self) -> Option<&str>;
 
     /// Pushes and publishes the records of `tick`. Returns their number, and an error if the source could not be read
     /// or understood; some of the tick's records may then be missing.
@@ -137,6 +142,8 @@ pub struct Totals {
     pub dropped: i64,
     /// Times that a family could not be read at a tick.
     pub failed: i64,
+    /// Values that were left out because they cannot be true.
+    pub impossible: i64,
     /// Time spent in samplers, ns.
     pub read_ns: i64,
 }

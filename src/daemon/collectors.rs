@@ -326,6 +326,7 @@ fn last_totals(reports: &RecordBatch) -> Option<Totals> {
         pushed: value("pushed_records")?,
         dropped: value("dropped_records")?,
         failed: value("failed_reads")?,
+        impossible: value("impossible_values")?,
         read_ns: value("read_us")?.saturating_mul(1_000),
     })
 }
@@ -333,6 +334,9 @@ fn last_totals(reports: &RecordBatch) -> Option<Totals> {
 fn log_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth) {
     for one in now.unavailable.iter().filter(|one| !before.unavailable.contains(one)) {
         tracing::info!(collector, family = one.family, "not recorded: unavailable on this host: {}", one.reason);
+    }
+    for one in now.partial.iter().filter(|one| !before.partial.contains(one)) {
+        tracing::info!(collector, family = one.family, "recorded in part: {}", one.reason);
     }
     for one in before.unavailable.iter().filter(|one| now.unavailable.iter().all(|still| still.family != one.family)) {
         tracing::info!(collector, family = one.family, "recorded from now on: available on this host");

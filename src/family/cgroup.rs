@@ -86,6 +86,10 @@ impl Sample for CgroupSampler {
         ))
     }
 
+    fn lacking_part(&self) -> Option<&str> {
+        self.tree.lacking()
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cgroup>) -> Result<(), SampleError> {
         let since = |then| tick.monotonic_ns.saturating_sub(then);
         if since(self.looked_ns) >= if self.changed { LOOK_AGAIN_NS } else { LOOK_INTERVAL_NS } {
@@ -127,6 +131,8 @@ impl Sample for CgroupSampler {
                 let cause = format_args!("{}: more than {DEVICES_MAX} devices; they are not summed", group.path.text);
                 rows.outcome.fail("fs/cgroup", cause);
             }
+            record.memory_bytes = rows.outcome.possible_count(record.memory_bytes);
+            record.tasks = rows.outcome.possible_count(record.tasks);
             if some_read {
                 rows.push(record);
             }
@@ -359,6 +365,33 @@ mod tests {
         let (rows, outcome) = probe.tick(100);
         assert!(rows.contains("/a,,,,,,,,,,,,,,,,,"), "{rows}");
         assert!(outcome.unwrap_err().to_string().contains("/a: more than 256 devices"));
+    }
+
+    #[test]
+    fn io_that_is_counted_in_part_is_told() {
+        let blkio = |name: &str| {
+            let mut probe = Probe::empty::<CgroupSampler>();
+            probe.write("fs/cgroup/blkio/cgroup.procs", "");
+            probe.write("fs/cgroup/blkio/cpu.stat", "");
+            probe.write(&format!("fs/cgroup/blkio/a/{name}"), "8:0 Read 5\n8:0 Write 6\n");
+            let rows = probe.rows(0);
+            assert_eq!(rows.contains("/a,,,,,,,,,,,,,5,6,,,"), !name.is_empty() && name != "cpu.stat", "{rows}");
+            probe.lacking_part().map(str::to_owned)
+        };
+        assert_eq!(blkio("blkio.throttle.io_service_bytes_recursive"), None);
+        assert!(blkio("blkio.throttle.io_service_bytes").unwrap().contains("do not include the groups below"));
+        assert!(blkio("blkio.bfq.io_service_bytes_recursive").unwrap().contains("devices that CFQ or BFQ schedules"));
+        assert!(blkio("cpu.stat").unwrap().starts_with("read_bytes, write_bytes, read_ops and write_ops are NULL"));
+    }
+
+    #[test]
+    fn numbers_below_zero_are_absent_and_counted() {
+        let mut probe = Probe::empty::<CgroupSampler>();
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        probe.write("fs/cgroup/a/memory.current", "18446744073709551615\n");
+        probe.write("fs/cgroup/a/pids.current", "18446744073709551614\n");
+        assert!(probe.rows(0).contains("/a,,,,,,,,,,,,,,,,,,,,,,,\n"));
+        assert_eq!(probe.impossible, 2);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::reading::counter::held::{CPU_TIME_RESTART_MIN_US, Held};
+use crate::reading::counter::held::{CPU_TIME_RESTART_MIN_US, Held, all_begin_anew, begins_anew};
 use crate::reading::prelude::*;
 use crate::reading::value::{US_PER_SECOND, clock_ticks_per_second};
 
@@ -17,6 +17,8 @@ const SAMPLES_MAX: usize = STEPS as usize + 2;
 const TIMES_MAX: usize = 10;
 /// All times but those of guests, which are in others.
 const TIMES_MIN: usize = 8;
+/// The kernel counts each CPU's times in ns of 64 bits. One that has stepped below zero is printed as one above this.
+const TIME_US_MAX: i64 = i64::MAX / 1_000;
 /// The most CPUs that any kernel is built for; a CPU with a higher number has no `utilization`.
 const CPUS_MAX: usize = 8_192;
 
@@ -119,7 +121,7 @@ impl Sample for CpuSampler {
             self.reads += 1;
             self.lines.clear();
             for (row, line) in cpus().enumerate() {
-                let line = self.read(row, line);
+                let line = self.read(row, line, &mut rows.outcome);
                 if line.is_none() {
                     rows.outcome.fail("stat", "a CPU has too few times");
                 }
@@ -141,12 +143,14 @@ fn name(line: &[u8]) -> &[u8] {
 
 impl CpuSampler {
     /// The times of a line, given without the `cpu` that it starts with. A word that is no number is absent.
-    fn read(&self, row: usize, line: &[u8]) -> Option<Line> {
+    fn read(&self, row: usize, line: &[u8], outcome: &mut Outcome) -> Option<Line> {
         let name = name(line);
         let mut us = [ABSENT; TIMES_MAX];
         let mut known = 0;
         for (us, units) in us.iter_mut().zip(words(line.get(name.len()..)?)) {
             *us = number(units).map_or(ABSENT, |units| units.saturating_mul(self.unit_us));
+            // The sum of all CPUs may be higher.
+            *us = outcome.possible(*us, *us < if row == 0 { i64::MAX } else { TIME_US_MAX });
             known += 1;
         }
         let slot = number(name).and_then(|id| usize::try_from(id).ok()).filter(|slot| row > 0 && *slot < CPUS_MAX);
@@ -220,19 +224,15 @@ impl Total {
     /// grew by. It is added in place of the kernel's growth if CPUs came or went since the last tick, or if a sum fell: the
     /// kernel takes the idle time of a CPU from elsewhere while it is offline, and some count it anew afterwards.
     fn hold(&mut self, us: &mut [i64; TIMES_MAX], grown: &[i64; TIMES_MAX], are_same_cpus: bool) {
-        let restarts = |now: i64, before: i64| before.saturating_sub(now) >= CPU_TIME_RESTART_MIN_US;
-        let pairs = || us.iter().zip(&self.kernel).filter(|(now, before)| **now != ABSENT && **before > 0);
-        let all_restart = are_same_cpus
-            && pairs().any(|(now, before)| restarts(*now, *before))
-            && pairs().all(|(now, before)| now < before);
+        let all_begin_anew = are_same_cpus && all_begin_anew(us, &self.kernel, CPU_TIME_RESTART_MIN_US);
         for (at, now) in us.iter_mut().enumerate() {
             let (kernel, recorded) = (&mut self.kernel[at], &mut self.recorded[at]);
             if *now == ABSENT {
                 continue;
             }
-            if *kernel == ABSENT || all_restart {
+            if *kernel == ABSENT || all_begin_anew {
                 (*kernel, *recorded) = (*now, *now);
-            } else if !are_same_cpus || restarts(*now, *kernel) {
+            } else if !are_same_cpus || begins_anew(*now, *kernel, CPU_TIME_RESTART_MIN_US) {
                 (*kernel, *recorded) = (*now, recorded.saturating_add(grown[at]));
             } else if *now > *kernel {
                 (*kernel, *recorded) = (*now, recorded.saturating_add(*now - *kernel));
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_no_times_are_absent_and_numbers_may_be_of_any_size() {
+    fn words_that_are_no_times_are_absent_and_so_are_times_below_zero() {
         let mut probe = Probe::empty::<CpuSampler>();
         let greatest = "99999999999999999999 99999999999999999999 0 99999999999999999999 0 0 0 0";
         for ms in [0, 100, 200] {
@@ -335,15 +335,14 @@ mod tests {
             );
             let (rows, outcome) = probe.tick(ms);
             assert!(outcome.is_ok());
-            let max = i64::MAX;
+            // A time that a kernel of 64 bits cannot have counted is absent.
             assert_eq!(
                 rows,
-                format!(
-                    "total,10000,,,40000,50000,60000,70000,80000,,,\n\
-                     9223372036854775807,{max},{max},0,{max},0,0,0,0,,,\n\
-                     1,{max},{max},0,{max},0,0,0,0,,,\n"
-                )
+                "total,10000,,,40000,50000,60000,70000,80000,,,\n\
+                 9223372036854775807,,,0,,0,0,0,0,,,\n\
+                 1,,,0,,0,0,0,0,,,\n"
             );
+            assert_eq!(probe.impossible, 6);
             // In between it counts from zero.
             let zeros = "0 ".repeat(8);
             probe.write("stat", format!("cpu  1 0 0 4 5 6 7 8\ncpu9223372036854775807 {zeros}\ncpu1 {zeros}\n"));

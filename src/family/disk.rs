@@ -20,6 +20,8 @@ const WORDS_BEFORE_NUMBERS: usize = 3;
 /// The kernel's unit here, whatever the device's own sectors are.
 const SECTOR_BYTES: i64 = 512;
 const US_PER_MS: i64 = 1_000;
+/// A greater number of operations in progress is one below zero.
+const IN_FLIGHT_MAX: i64 = i32::MAX as i64;
 
 record! {
     /// Reads and writes of each block device and partition since it appeared. A device has rows once
@@ -218,7 +220,8 @@ fn push(lines: &mut LineRows<Disk>, words_before: usize, times: &mut Times, tick
         })
     });
     for (_, record) in lines.records() {
-        rows.push(Disk { time: tick.time, ..record });
+        let in_flight = rows.outcome.possible(record.in_flight, record.in_flight <= IN_FLIGHT_MAX);
+        rows.push(Disk { time: tick.time, in_flight, ..record });
     }
 }
 

@@ -3,6 +3,7 @@
 //! The kernel writes one line for each figure, always in the same order (`mm/vmstat.c`), so each figure is first looked
 //! for on the line of the last tick.
 
+use crate::reading::lacking::lacking;
 use crate::reading::prelude::*;
 use crate::reading::value::page_bytes;
 
@@ -131,6 +132,8 @@ pub struct VmSampler {
     places: Vec<(usize, Key, i64)>,
     /// The number of lines when `places` was made.
     line_count: usize,
+    /// The columns that the file lacks, for people.
+    lacking: Option<String>,
 }
 
 impl Sample for VmSampler {
@@ -144,11 +147,17 @@ impl Sample for VmSampler {
         VmSampler::default()
     }
 
+    fn lacking_part(&self) -> Option<&str> {
+        self.lacking.as_deref()
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Vm>) -> Result<(), SampleError> {
         with_proc(FILE, |vmstat| {
             let parsed = self.parse(vmstat, tick.time).or_else(|| {
                 self.find(vmstat);
-                self.parse(vmstat, tick.time)
+                let parsed = self.parse(vmstat, tick.time);
+                self.lacking = parsed.as_ref().and_then(|(record, _)| lacking(record));
+                parsed
             });
             if let Some((record, outcome)) = parsed {
                 rows.push(record);
@@ -241,6 +250,18 @@ mod tests {
                 assert_eq!(columns(&probe.rows(ms), &wanted), values, "{vmstat}");
             }
         }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_count_is_told() {
+        let mut probe = Probe::fixture::<VmSampler>("vm");
+        probe.rows(0);
+        assert_eq!(probe.lacking_part(), None);
+        let mut probe = Probe::fixture::<VmSampler>("vmstat-of-2.6.32/0");
+        probe.rows(0);
+        let told = "NULL, because this kernel does not count them: direct_reclaimed_bytes, refaulted_bytes, \
+                    compaction_stalls, oom_kills";
+        assert_eq!(probe.lacking_part(), Some(told));
     }
 
     /// The names are those of the kernel that this runs on, which has most of them.

@@ -36,6 +36,12 @@ pub trait Sample: Sized + Send + 'static {
         Self::NEEDED.map_or(Ok(()), |(file, lacking)| check_proc(file, lacking))
     }
 
+    /// What the host does not give of the family, by the last tick, for people; `None` if it gives all. Asked once a second
+    /// and shown by `kymo status`. Allocates nothing.
+    fn lacking_part(&self) -> Option<&str> {
+        None
+    }
+
     /// Pushes the records of `tick` into `rows`.
     ///
     /// Absent data is no error: leave those values absent and push the rest. `rows.outcome` takes what costs some rows.
@@ -72,6 +78,7 @@ impl<R: Record> Rows<R> {
         let end = sample.sample(tick, self);
         self.outcome.note(end);
         self.producer.publish();
+        self.sampled.impossible = self.outcome.impossible();
         (self.sampled, std::mem::take(&mut self.outcome).into_result())
     }
 
@@ -109,6 +116,10 @@ impl<S: Sample> Sampler for RingSampler<S> {
 
     fn check(&mut self) -> Result<(), String> {
         self.sample.check()
+    }
+
+    fn lacking_part(&self) -> Option<&str> {
+        self.sample.lacking_part()
     }
 
     fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>) {

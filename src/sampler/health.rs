@@ -14,6 +14,8 @@ pub struct CollectorHealth {
     pub failing: Vec<Failing>,
     /// Families that are not sampled because this host lacks them.
     pub unavailable: Vec<Unavailable>,
+    /// Families of which this host gives only a part.
+    pub partial: Vec<Partial>,
     /// Reading took more than half of the last second.
     pub overload: Option<Overload>,
     /// Why the system refused the configured scheduling policy.
@@ -26,6 +28,15 @@ pub struct Unavailable {
     /// The family's name.
     pub family: &'static str,
     /// Why, for people.
+    pub reason: String,
+}
+
+/// A family of which this host gives only a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// The family's name.
+    pub family: &'static str,
+    /// What is missing, and why, for people.
     pub reason: String,
 }
 

@@ -11,7 +11,7 @@ use thread_priority::{
 };
 
 use super::clock::{Clocks, Jump};
-use super::health::{CollectorHealth, SharedHealth, Unavailable};
+use super::health::{CollectorHealth, Partial, SharedHealth, Unavailable};
 use super::report::{Collector, Gap};
 use super::{
     INTERVAL_MAX, INTERVAL_MIN, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns, wall_us,
@@ -57,6 +57,8 @@ struct Member {
     recheck_ns: Option<i64>,
     /// The health says that it could not be read.
     failing: bool,
+    /// What the health says that the host does not give of it.
+    lacking_part: Option<String>,
     /// Its reading time since the last report, ns.
     read_ns: i64,
 }
@@ -224,6 +226,7 @@ impl Ticking {
             pushed_records: self.totals.pushed,
             dropped_records: self.totals.dropped,
             failed_reads: self.totals.failed,
+            impossible_values: self.totals.impossible,
             read_us: self.totals.read_ns / 1_000,
             lateness_p50_us: quantile(lateness, 500),
             lateness_p99_us: quantile(lateness, 990),
@@ -233,6 +236,7 @@ impl Ticking {
         self.setup.reports.publish();
         lateness.clear();
         self.tell_overload();
+        self.members.iter_mut().for_each(|member| member.tell_lacking_part(&self.health));
         if self.refused_scheduling.is_some() {
             self.tell_scheduling();
         }
@@ -268,14 +272,15 @@ impl Ticking {
 
 impl Member {
     fn new(sampler: Box<dyn Sampler>) -> Member {
-        Member { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, read_ns: 0 }
+        Member { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, lacking_part: None, read_ns: 0 }
     }
 
     fn take(&mut self, tick: &Tick, totals: &mut Totals, health: &SharedHealth) {
         if !self.is_here(tick, health) {
             return;
         }
-        let (Sampled { pushed, dropped }, outcome) = self.sampler.sample(tick);
+        let (Sampled { pushed, dropped, impossible }, outcome) = self.sampler.sample(tick);
+        totals.impossible += impossible.cast_signed();
         totals.pushed += pushed.cast_signed();
         totals.dropped += dropped.cast_signed();
         self.note(outcome.err().map(|error| error.to_string()), tick, totals, health);
@@ -305,6 +310,23 @@ impl Member {
             self.failing = false;
         }
         !self.lacking
+    }
+
+    /// Notes in the health what the host does not give of the family, if that has changed. If the health is being read
+    /// right now, the next report tries again.
+    fn tell_lacking_part(&mut self, health: &SharedHealth) {
+        let lacking = self.sampler.lacking_part().filter(|_| !self.lacking);
+        if lacking == self.lacking_part.as_deref() {
+            return;
+        }
+        let (family, reason) = (self.sampler.family(), lacking.map(str::to_owned));
+        let told = health.try_change(|health| {
+            health.partial.retain(|one| one.family != family);
+            health.partial.extend(reason.clone().map(|reason| Partial { family, reason }));
+        });
+        if told {
+            self.lacking_part = reason;
+        }
     }
 
     /// Notes the outcome of a tick in the health, if it failed or differs from the last one. Never waits: if the health
@@ -362,12 +384,17 @@ mod tests {
         family: &'static str,
         takes: Duration,
         lacking: Option<&'static str>,
+        lacking_part: Option<&'static str>,
         fails_until_ns: i64,
     }
 
     impl Sampler for Fake {
         fn family(&self) -> &'static str {
             self.family
+        }
+
+        fn lacking_part(&self) -> Option<&str> {
+            self.lacking_part
         }
 
         fn check(&mut self) -> Result<(), String> {
@@ -382,12 +409,18 @@ mod tests {
             }
             let began = Instant::now();
             while began.elapsed() < self.takes {}
-            (Sampled { pushed: 1, dropped: 0 }, Ok(()))
+            (Sampled { pushed: 1, ..Sampled::default() }, Ok(()))
+        }
+    }
+
+    impl Fake {
+        fn new(family: &'static str) -> Fake {
+            Fake { family, takes: Duration::ZERO, lacking: None, lacking_part: None, fails_until_ns: 0 }
         }
     }
 
     fn fake(family: &'static str, takes_us: u64, lacking: Option<&'static str>) -> Box<dyn Sampler> {
-        Box::new(Fake { family, takes: Duration::from_micros(takes_us), lacking, fails_until_ns: 0 })
+        Box::new(Fake { takes: Duration::from_micros(takes_us), lacking, ..Fake::new(family) })
     }
 
     fn start(
@@ -464,7 +497,7 @@ mod tests {
     #[test]
     fn what_failed_is_told_until_it_no_longer_fails() {
         let fails_until_ns = monotonic_ns() + SECOND_NS / 5;
-        let failing = Fake { family: "shaky", takes: Duration::ZERO, lacking: None, fails_until_ns };
+        let failing = Fake { fails_until_ns, ..Fake::new("shaky") };
         let (running, _reports, _gaps) = start(vec![Box::new(failing), fake("here", 0, None)], Scheduling::Other);
         let health = wait_for(&running, "the error", |health| !health.failing.is_empty());
         assert_eq!((health.failing[0].family, health.failing[0].error.as_str()), ("shaky", "read shaky: not yet"));
@@ -474,8 +507,21 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_the_host_does_not_give_is_told_once() {
+        let mut member = Member::new(Box::new(Fake { lacking_part: Some("no zones"), ..Fake::new("half") }));
+        let health = SharedHealth::default();
+        for _ in 0..2 {
+            member.tell_lacking_part(&health);
+            assert_eq!(health.get().partial, [Partial { family: "half", reason: "no zones".to_owned() }]);
+        }
+        member.sampler = fake("half", 0, None);
+        member.tell_lacking_part(&health);
+        assert_eq!(health.get().partial, []);
+    }
+
+    #[test]
     fn what_the_host_loses_is_unavailable_until_it_is_back() {
-        let failing = Fake { family: "shaky", takes: Duration::ZERO, lacking: None, fails_until_ns: i64::MAX };
+        let failing = Fake { fails_until_ns: i64::MAX, ..Fake::new("shaky") };
         let mut member = Member::new(Box::new(failing));
         let (health, mut totals) = (SharedHealth::default(), Totals::default());
         let mut take = |member: &mut Member, second: i64| {

@@ -2,8 +2,8 @@
 
 use super::operator::DaemonStatus;
 use super::proto::{
-    self, AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, Listener, Losses, QueryWorkers,
-    StoreStatus, UnavailableFamily,
+    self, AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, Listener, Losses, PartialFamily,
+    QueryWorkers, StoreStatus, UnavailableFamily,
 };
 use super::wire;
 use crate::alert::status::RuleStatus;
@@ -19,6 +19,8 @@ impl From<CollectorStatus> for Collector {
             .unavailable
             .into_iter()
             .map(|one| UnavailableFamily { family: one.family.to_owned(), reason: one.reason });
+        let partial =
+            health.partial.into_iter().map(|one| PartialFamily { family: one.family.to_owned(), reason: one.reason });
         Collector {
             name: settings.name,
             interval: Some(wire::duration(settings.interval)),
@@ -32,6 +34,8 @@ impl From<CollectorStatus> for Collector {
             failed_reads: totals.failed,
             last_error: health.last_error.unwrap_or_default(),
             unavailable: unavailable.collect(),
+            partial: partial.collect(),
+            impossible_values: totals.impossible,
             warnings,
             scheduling: match settings.scheduling {
                 Scheduling::Other => proto::Scheduling::Other.into(),

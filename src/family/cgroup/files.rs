@@ -46,20 +46,27 @@ pub(super) enum Source {
     Scheduler,
 }
 
+/// The best source of I/O among the files in `has`.
+pub(super) fn source(has: Files) -> Option<Source> {
+    sources(has).map(|(_, source)| source).min()
+}
+
+/// The files in `has` that have figures of devices, and their sources.
+fn sources(has: Files) -> impl Iterator<Item = (usize, Source)> {
+    let there = FILES.iter().enumerate().filter(move |(at, _)| has & 1 << at != 0);
+    there.filter_map(|(at, file)| match file.content {
+        Content::Devices(source, _) => Some((at, source)),
+        Content::Figures(_) => None,
+    })
+}
+
 /// A set of files, one bit for each index in [`FILES`].
 pub(super) type Files = u32;
 
 /// The files in `has` that are read: without those of a worse source of I/O than the best in it.
 pub(super) fn wanted(has: Files) -> Files {
-    let sources = || {
-        let there = FILES.iter().enumerate().filter(|(at, _)| has & 1 << at != 0);
-        there.filter_map(|(at, file)| match file.content {
-            Content::Devices(source, _) => Some((at, source)),
-            Content::Figures(_) => None,
-        })
-    };
-    let best = sources().map(|(_, source)| source).min();
-    sources().filter(|(_, source)| Some(*source) != best).fold(has, |wanted, (at, _)| wanted & !(1 << at))
+    let best = source(has);
+    sources(has).filter(|(_, source)| Some(*source) != best).fold(has, |wanted, (at, _)| wanted & !(1 << at))
 }
 
 /// All files. If two give the same column, the later one wins.

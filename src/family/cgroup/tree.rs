@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Stat, fstat, fstatfs, statat};
 
-use super::files::{FILES, File, Files, Hierarchy, wanted};
+use super::files::{FILES, File, Files, Hierarchy, Source, source, wanted};
 use super::io::Io;
 use super::record::Cgroup;
 use crate::reading::folder::{Listing, c_path, list, listing, open_folder, open_folder_at};
@@ -197,6 +197,28 @@ impl Tree {
             at += 1;
         }
         found.beyond
+    }
+
+    /// What the files of the found groups do not give, for people.
+    pub(super) fn lacking(&self) -> Option<&'static str> {
+        // Only hierarchies of version 1 have a controller without the files.
+        self.root(Hierarchy::BlockIo)?;
+        let worst = self.found.list.iter().filter_map(|found| source(found.files)).max();
+        match worst {
+            Some(Source::All) => None,
+            Some(Source::OwnOnly) => Some(
+                "read_bytes, write_bytes, read_ops and write_ops do not include the groups below: before Linux 4.16 \
+                 version 1 counts each group alone (blkio.throttle.io_service_bytes)",
+            ),
+            Some(Source::Scheduler) => Some(
+                "read_bytes, write_bytes, read_ops and write_ops are only of devices that CFQ or BFQ schedules: the kernel \
+                 has no blkio.throttle files",
+            ),
+            None => Some(
+                "read_bytes, write_bytes, read_ops and write_ops are NULL: the blkio controller has no files of I/O, as \
+                 without CONFIG_BLK_DEV_THROTTLING",
+            ),
+        }
     }
 
     /// Makes `groups` the found ones, keeping what is known of each.
