@@ -4,7 +4,9 @@
 pub(crate) mod attribute;
 pub(crate) mod class;
 pub mod context;
+pub(crate) mod counter;
 pub(crate) mod folder;
+pub(crate) mod lacking;
 pub(crate) mod line_rows;
 pub(crate) mod optional;
 pub(crate) mod outcome;

@@ -11,7 +11,6 @@ pub mod thread;
 mod ticking;
 mod underway;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,28 +43,8 @@ pub struct Sampled {
     pub pushed: u64,
     /// Records dropped because the ring was full.
     pub dropped: u64,
-}
-
-/// Values that a family leaves absent because kymo may not read them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// The columns, for people.
-    pub columns: &'static str,
-    /// For how many things of the last tick they are absent.
-    pub lacking: u32,
-    /// How many such things there were.
-    pub of: u32,
-    /// What these things are, in the plural.
-    pub things: &'static str,
-    /// What kymo needs to read them.
-    pub needed: &'static str,
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Limit { columns, lacking, of, things, needed } = self;
-        write!(formatter, "{columns} are absent for {lacking} of {of} {things}: kymo may not read them; {needed}")
-    }
+    /// Values that were left out because they cannot be true.
+    pub impossible: u64,
 }
 
 /// Why a family could not be read at a tick.
@@ -89,10 +68,9 @@ pub trait Sampler: Send {
     /// What is missing and the usual reason, for people.
     fn check(&mut self) -> Result<(), String>;
 
-    /// What the last tick left absent because kymo may not read it.
-    fn limit(&self) -> Option<Limit> {
-        None
-    }
+    /// Writes for people what the last tick could not give of the family, because the host lacks it or kymo may not read it; writes
+    /// nothing if it gave all. Allocates nothing but the text.
+    fn tell_lacking(&self, told: &mut String);
 
     /// Pushes and publishes the records of `tick`. Returns their number, and an error if the source could not be read
     /// or understood; some of the tick's records may then be missing.
@@ -166,6 +144,8 @@ pub struct Totals {
     pub dropped: i64,
     /// Times that a family could not be read at a tick.
     pub failed: i64,
+    /// Values that were left out because they cannot be true.
+    pub impossible: i64,
     /// Time spent in samplers, ns.
     pub read_ns: i64,
 }

@@ -42,6 +42,8 @@ const CHANGES: &[(&str, &str)] = &[
     ("LabelCache::resolve", "a label is new at its place"),
     ("slots::Slots::give", "a process has a row for the first time"),
     ("cgroup::tree::Tree::adopt", "a control group came"),
+    ("counter::parts::Parts", "a control group uses a device for the first time"),
+    ("stack::Stack::stands_on_others", "a device is used for the first time"),
     ("Outcome::fail", "a family cannot be read"),
     ("Asking::ask::{{closure}}", "a mount does not answer"),
     ("Usages::of", "a mount does not answer"),
@@ -118,6 +120,10 @@ impl Sampler for Counted {
 
     fn check(&mut self) -> Result<(), String> {
         self.sampler.check()
+    }
+
+    fn tell_lacking(&self, told: &mut String) {
+        self.sampler.tell_lacking(told);
     }
 
     fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>) {

@@ -156,17 +156,17 @@ fn list(target: &Target, format: Form) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Collectors for people, with their problems and the tables that they cannot record.
+/// Collectors for people, with their problems and the tables that they cannot record, or not whole.
 pub(super) fn write(collectors: &[proto::Collector], out: &mut impl Write) -> io::Result<()> {
     table::write(&rows(collectors), out)?;
     let problems = collectors.iter().flat_map(|one| one.warnings.iter().map(|text| (&one.name, text)));
     table::write_notes(["problem", "reason"], problems, out)?;
     let errors = collectors.iter().filter(|one| !one.last_error.is_empty());
     table::write_notes(["last error", "reason"], errors.map(|one| (&one.name, &one.last_error)), out)?;
-    let limited = collectors.iter().flat_map(|one| &one.limited);
-    table::write_notes(["in part", "reason"], limited.map(|one| (&one.family, &one.reason)), out)?;
     let unavailable = collectors.iter().flat_map(|one| &one.unavailable);
-    table::write_notes(["not recorded", "reason"], unavailable.map(|one| (&one.family, &one.reason)), out)
+    table::write_notes(["not recorded", "reason"], unavailable.map(|one| (&one.family, &one.reason)), out)?;
+    let partial = collectors.iter().flat_map(|one| &one.partial);
+    table::write_notes(["recorded in part", "reason"], partial.map(|one| (&one.family, &one.reason)), out)
 }
 
 fn rows(collectors: &[proto::Collector]) -> comfy_table::Table {
@@ -193,7 +193,7 @@ fn rows(collectors: &[proto::Collector]) -> comfy_table::Table {
 /// A collector for programs.
 pub(super) fn as_json(one: &proto::Collector) -> Value {
     let unavailable = one.unavailable.iter().map(|one| json!({"family": one.family, "reason": one.reason}));
-    let limited = one.limited.iter().map(|one| json!({"family": one.family, "reason": one.reason}));
+    let partial = one.partial.iter().map(|one| json!({"family": one.family, "reason": one.reason}));
     json!({
         "name": one.name,
         "interval_us": one.interval.as_ref().map(show::micros),
@@ -206,8 +206,9 @@ pub(super) fn as_json(one: &proto::Collector) -> Value {
         "dropped_records": one.dropped_records,
         "failed_reads": one.failed_reads,
         "last_error": one.last_error,
+        "impossible_values": one.impossible_values,
         "unavailable": unavailable.collect::<Value>(),
-        "limited": limited.collect::<Value>(),
+        "partial": partial.collect::<Value>(),
         "warnings": one.warnings,
         "scheduling": match one.scheduling() {
             proto::Scheduling::Fifo => "fifo",

@@ -372,6 +372,7 @@ fn last_totals(reports: &RecordBatch) -> Option<Totals> {
         pushed: value("pushed_records")?,
         dropped: value("dropped_records")?,
         failed: value("failed_reads")?,
+        impossible: value("impossible_values")?,
         read_ns: value("read_us")?.saturating_mul(1_000),
     })
 }
@@ -383,8 +384,8 @@ fn log_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth) 
     for one in before.unavailable.iter().filter(|one| now.unavailable.iter().all(|still| still.family != one.family)) {
         tracing::info!(collector, family = one.family, "recorded from now on: available on this host");
     }
-    for one in now.limited.iter().filter(|one| before.limited.iter().all(|known| known.family != one.family)) {
-        tracing::info!(collector, family = one.family, "recorded in part: {}", one.limit);
+    for one in now.partial.iter().filter(|one| before.partial.iter().all(|known| known.family != one.family)) {
+        tracing::info!(collector, family = one.family, "recorded in part: {}", one.reason);
     }
     match (&before.overload, &now.overload) {
         (None, Some(overload)) => tracing::warn!(collector, "{overload}"),

@@ -4,16 +4,21 @@
 //! `Documentation/accounting/psi.rst` define the figures.
 
 mod files;
+mod io;
 mod record;
+mod stack;
 mod tree;
 
 use std::ops::Range;
 
 use rustix::io::Errno;
 
-use self::files::{FILES, File};
+use self::files::{Content, FILES, File};
+use self::io::{DEVICES_MAX, Io};
 pub use self::record::Cgroup;
+use self::stack::Stack;
 use self::tree::{Group, Tree};
+use crate::reading::counter::held::{CPU_TIME_RESTART_MIN_US, Held};
 use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, Reader, is_gone};
 
@@ -34,6 +39,9 @@ pub struct CgroupSampler {
     tree: Tree,
     groups: Vec<Group>,
     reader: Reader,
+    stack: Stack,
+    /// The CPU times of the root, which are sums of times that the kernel lets step back.
+    root_times: Held<3>,
     /// The files read of a group, and where their bytes are in the reader.
     parts: Vec<(&'static File, Result<Range<usize>, Errno>)>,
     /// When groups were last looked for, ns of `CLOCK_MONOTONIC`.
@@ -57,6 +65,8 @@ impl Sample for CgroupSampler {
             tree: Tree::new(&context.roots.sysfs, CGROUPS_MAX),
             groups: Vec::new(),
             reader: Reader::default(),
+            stack: Stack::new(&context.roots.sysfs),
+            root_times: Held::default(),
             parts: Vec::new(),
             looked_ns: i64::MIN,
             walked_ns: i64::MIN,
@@ -76,6 +86,10 @@ impl Sample for CgroupSampler {
         ))
     }
 
+    fn tell_lacking(&self, told: &mut String) {
+        told.push_str(self.tree.lacking().unwrap_or_default());
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cgroup>) -> Result<(), SampleError> {
         let since = |then| tick.monotonic_ns.saturating_sub(then);
         if since(self.looked_ns) >= if self.changed { LOOK_AGAIN_NS } else { LOOK_INTERVAL_NS } {
@@ -86,7 +100,7 @@ impl Sample for CgroupSampler {
             self.read_seldom(tick, &mut rows.outcome);
             self.looked_ns = tick.monotonic_ns;
         }
-        let CgroupSampler { tree, groups, reader, parts, changed, .. } = self;
+        let CgroupSampler { tree, groups, reader, stack, root_times, parts, changed, .. } = self;
         for group in groups {
             let mut record = Cgroup { time: tick.time, ..group.seldom };
             let mut some_read = group.files.is_empty();
@@ -96,13 +110,29 @@ impl Sample for CgroupSampler {
                 let Some(root) = tree.root(file.hierarchy) else { continue };
                 parts.push((*file, reader.append(root, |path| group.path.write(path, file.name), kept)));
             }
+            if reader.has_replaced() {
+                // It is another group of the same name.
+                group.io = Io::default();
+            }
+            group.io.begin();
             for (file, part) in parts.drain(..) {
                 let read = part.map(|part| reader.part(&part));
                 some_read |= read.is_ok();
                 // The group was removed, and perhaps created again.
                 *changed |= read.is_err_and(is_gone);
-                parse(file, &group.path.text, read, &mut record, &mut rows.outcome);
+                parse(file, &group.path.text, read, &mut record, &mut group.io, &mut rows.outcome);
             }
+            if group.path.is_root() {
+                let mut times = [record.usage_us, record.user_us, record.system_us];
+                root_times.hold(&mut times, CPU_TIME_RESTART_MIN_US);
+                [record.usage_us, record.user_us, record.system_us] = times;
+            }
+            if group.io.sum(&mut record, |device| !stack.stands_on_others(device)) {
+                let cause = format_args!("{}: more than {DEVICES_MAX} devices; they are not summed", group.path.text);
+                rows.outcome.fail("fs/cgroup", cause);
+            }
+            record.memory_bytes = rows.outcome.possible_count(record.memory_bytes);
+            record.tasks = rows.outcome.possible_count(record.tasks);
             if some_read {
                 rows.push(record);
             }
@@ -113,7 +143,7 @@ impl Sample for CgroupSampler {
 
 impl CgroupSampler {
     fn walk(&mut self, rows: &mut Rows<Cgroup>) {
-        let CgroupSampler { tree, groups, beyond, .. } = self;
+        let CgroupSampler { tree, groups, stack, beyond, .. } = self;
         if !tree.open() {
             rows.outcome.fail("fs/cgroup", "no control groups are mounted");
         }
@@ -123,6 +153,7 @@ impl CgroupSampler {
         }
         *beyond = more;
         tree.adopt(groups);
+        stack.forget();
         for (row, group) in groups.iter_mut().enumerate() {
             if group.is_new {
                 group.is_new = false;
@@ -139,7 +170,7 @@ impl CgroupSampler {
             for (_, file) in FILES.iter().enumerate().filter(|(at, file)| file.seldom && has & 1 << at != 0) {
                 let Some(root) = tree.root(file.hierarchy) else { continue };
                 let read = reader.read(root, |path| group.path.write(path, file.name), &mut Kept::default());
-                parse(file, &group.path.text, read, &mut group.seldom, outcome);
+                parse(file, &group.path.text, read, &mut group.seldom, &mut group.io, outcome);
             }
         }
     }
@@ -147,11 +178,24 @@ impl CgroupSampler {
 
 /// Parses what was read of a group's file. It is no error if the group is gone, the kernel is told not to measure the
 /// pressure, or kymo may not read the file.
-fn parse(file: &File, group: &str, read: Result<&[u8], Errno>, record: &mut Cgroup, outcome: &mut Outcome) {
-    match read {
-        Ok(bytes) if (file.parse)(bytes, record).is_some() => {}
-        Ok(_) => outcome.fail(file.name, format_args!("not understood in {group}")),
-        Err(Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => {}
+fn parse(
+    file: &File,
+    group: &str,
+    read: Result<&[u8], Errno>,
+    record: &mut Cgroup,
+    io: &mut Io,
+    outcome: &mut Outcome,
+) {
+    let parsed = read.map(|bytes| match file.content {
+        Content::Figures(parse) => parse(bytes, record),
+        Content::Devices(_, parse) => parse(bytes, io).or_else(|| {
+            io.spoil();
+            None
+        }),
+    });
+    match parsed {
+        Ok(Some(())) | Err(Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => {}
+        Ok(None) => outcome.fail(file.name, format_args!("not understood in {group}")),
         Err(error) if is_gone(error) => {}
         Err(error) => outcome.fail(file.name, format_args!("{group}: {error}")),
     }
@@ -281,6 +325,73 @@ mod tests {
                 "/y,,,,,,,1,,,,,,,,,,,,,,,,"
             ]
         );
+    }
+
+    #[test]
+    fn times_of_the_root_do_not_step_back() {
+        let mut probe = Probe::empty::<CgroupSampler>();
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        for (second, usage, seen) in [(0, 9_000_000, 9_000_000), (1, 8_990_000, 9_000_000), (2, 9_010_000, 9_010_000)] {
+            probe.write("fs/cgroup/cpu.stat", format!("usage_usec {usage}\n"));
+            probe.write("fs/cgroup/a/cpu.stat", format!("usage_usec {usage}\n"));
+            assert_eq!(short(&probe.rows(second * 1_000)), [format!("/ {seen}"), format!("/a {usage}")]);
+        }
+    }
+
+    #[test]
+    fn a_group_of_a_known_name_begins_to_count_anew() {
+        let mut probe = Probe::empty::<CgroupSampler>();
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        let mut read_bytes = |ms, io_stat: &str| {
+            probe.write("fs/cgroup/a/io.stat", io_stat);
+            let rows = probe.rows(ms);
+            let row = rows.lines().find(|row| row.starts_with("/a,")).unwrap();
+            row.split(',').nth(13).unwrap().to_owned()
+        };
+        assert_eq!(read_bytes(0, "8:0 rbytes=500 wbytes=0 rios=9 wios=0\n7:0 rbytes=1\n"), "501");
+        assert_eq!(read_bytes(100, "8:0 rbytes=501 wbytes=0 rios=9 wios=0\n"), "502");
+        assert_eq!(read_bytes(200, "8:0 rbytes=20 wbytes=0 rios=1 wios=0\n"), "20");
+        assert_eq!(read_bytes(300, ""), "20");
+    }
+
+    #[test]
+    fn a_group_with_too_many_devices_has_no_sums() {
+        let mut probe = Probe::empty::<CgroupSampler>();
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        let devices = |count| (0..count).map(|minor| format!("7:{minor} rbytes=1 wbytes=1 rios=1 wios=1\n"));
+        probe.write("fs/cgroup/a/io.stat", devices(DEVICES_MAX).collect::<String>());
+        assert!(probe.rows(0).contains("/a,,,,,,,,,,,,,256,256,256,256,"));
+        probe.write("fs/cgroup/a/io.stat", devices(DEVICES_MAX + 1).collect::<String>());
+        let (rows, outcome) = probe.tick(100);
+        assert!(rows.contains("/a,,,,,,,,,,,,,,,,,"), "{rows}");
+        assert!(outcome.unwrap_err().to_string().contains("/a: more than 256 devices"));
+    }
+
+    #[test]
+    fn io_that_is_counted_in_part_is_told() {
+        let blkio = |name: &str| {
+            let mut probe = Probe::empty::<CgroupSampler>();
+            probe.write("fs/cgroup/blkio/cgroup.procs", "");
+            probe.write("fs/cgroup/blkio/cpu.stat", "");
+            probe.write(&format!("fs/cgroup/blkio/a/{name}"), "8:0 Read 5\n8:0 Write 6\n");
+            let rows = probe.rows(0);
+            assert_eq!(rows.contains("/a,,,,,,,,,,,,,5,6,,,"), !name.is_empty() && name != "cpu.stat", "{rows}");
+            probe.lacking()
+        };
+        assert_eq!(blkio("blkio.throttle.io_service_bytes_recursive"), "");
+        assert!(blkio("blkio.throttle.io_service_bytes").contains("do not include the groups below"));
+        assert!(blkio("blkio.bfq.io_service_bytes_recursive").contains("devices that CFQ or BFQ schedules"));
+        assert!(blkio("cpu.stat").starts_with("read_bytes, write_bytes, read_ops and write_ops are NULL"));
+    }
+
+    #[test]
+    fn numbers_below_zero_are_absent_and_counted() {
+        let mut probe = Probe::empty::<CgroupSampler>();
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        probe.write("fs/cgroup/a/memory.current", "18446744073709551615\n");
+        probe.write("fs/cgroup/a/pids.current", "18446744073709551614\n");
+        assert!(probe.rows(0).contains("/a,,,,,,,,,,,,,,,,,,,,,,,\n"));
+        assert_eq!(probe.impossible, 2);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::reading::counter::held::{CPU_TIME_RESTART_MIN_US, Held, all_begin_anew, begins_anew};
 use crate::reading::prelude::*;
 use crate::reading::value::{US_PER_SECOND, clock_ticks_per_second};
 
@@ -16,16 +17,16 @@ const SAMPLES_MAX: usize = STEPS as usize + 2;
 const TIMES_MAX: usize = 10;
 /// All times but those of guests, which are in others.
 const TIMES_MIN: usize = 8;
-/// The kernel lets some times step back by a little, above all idle time and waiting for I/O. When all times of a CPU together fall
-/// by this or more, the kernel has restarted them, as it does on some hosts after the CPU was offline.
-const RESTART_US: i64 = 3 * US_PER_SECOND;
+/// The kernel counts each CPU's times in ns of 64 bits. One that has stepped below zero is printed as one above this.
+const TIME_US_MAX: i64 = i64::MAX / 1_000;
 /// The most CPUs that any kernel is built for; a CPU with a higher number has no `utilization`.
 const CPUS_MAX: usize = 8_192;
 
 record! {
-    /// Time that each CPU, and all CPUs together, spent in each mode since boot. The row `total` is the kernel's own
-    /// sum and includes CPUs that are offline now. User and nice time include guest time. Where the kernel lets a time step
-    /// back, it stays until it has grown past its highest value.
+    /// Time that each CPU, and all CPUs together, spent in each mode since boot. User and nice time include guest time.
+    /// Where the kernel lets a time step back, it stays until it has grown past its highest value. Many kernels begin to
+    /// count idle time anew when a CPU comes back; then it falls in the row of that CPU, and not in the row `total`, which
+    /// is the kernel's own sum until CPUs go offline or come back, and includes those that are offline now.
     pub struct Cpu("cpu") {
         labels {
             /// The number of the logical CPU, or `total`.
@@ -68,8 +69,31 @@ pub struct CpuSampler {
     unit_us: i64,
     /// Number of ticks that read `/proc/stat`.
     reads: u64,
-    /// Index 0 is all CPUs together, index n + 1 is CPU n.
+    /// Index n is CPU n.
     histories: Vec<History>,
+    total: Total,
+    /// The lines of this tick; `None` for one that is not understood.
+    lines: Vec<Option<Line>>,
+}
+
+/// The times of all CPUs together.
+#[derive(Debug)]
+struct Total {
+    history: History,
+    /// The highest sums of the kernel since it last stepped back for another reason than an idle CPU.
+    kernel: [i64; TIMES_MAX],
+    /// What is recorded.
+    recorded: [i64; TIMES_MAX],
+    /// The number of CPUs at the last tick.
+    cpus: usize,
+}
+
+/// A line of `/proc/stat`.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// The index in `histories`; `None` for the sum of all CPUs, and for a CPU whose number is too high.
+    slot: Option<usize>,
+    us: [i64; TIMES_MAX],
 }
 
 impl Sample for CpuSampler {
@@ -79,48 +103,90 @@ impl Sample for CpuSampler {
         "the kernel counts CPU time in units of 10 ms (USER_HZ); utilization is an average over 100 ms";
 
     fn open(_: &Context) -> CpuSampler {
-        CpuSampler { unit_us: US_PER_SECOND / clock_ticks_per_second(), reads: 0, histories: Vec::new() }
+        CpuSampler {
+            unit_us: US_PER_SECOND / clock_ticks_per_second(),
+            reads: 0,
+            histories: Vec::new(),
+            total: Total::default(),
+            lines: Vec::new(),
+        }
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cpu>) -> Result<(), SampleError> {
         with_proc("stat", |stat| {
-            let mut cpus = lines(stat).map_while(|line| line.strip_prefix(b"cpu")).enumerate().peekable();
-            if cpus.peek().is_none_or(|(_, total)| !total.starts_with(b" ")) {
+            let cpus = || lines(stat).map_while(|line| line.strip_prefix(b"cpu"));
+            if cpus().next().is_none_or(|total| !total.starts_with(b" ")) {
                 return Err(failed("stat", "its first line is not the sum of all CPUs"));
             }
             self.reads += 1;
-            cpus.for_each(|(row, line)| self.push(row, line, tick, rows));
+            self.lines.clear();
+            for (row, line) in cpus().enumerate() {
+                let line = self.read(row, line, &mut rows.outcome);
+                if line.is_none() {
+                    rows.outcome.fail("stat", "a CPU has too few times");
+                }
+                self.lines.push(line);
+            }
+            self.hold();
+            for (row, line) in cpus().enumerate() {
+                self.push(row, name(line), tick, rows);
+            }
             Ok(())
         })?
     }
 }
 
+/// The name in a line that is given without the `cpu` that it starts with: a number, or nothing for all CPUs.
+fn name(line: &[u8]) -> &[u8] {
+    line.split(u8::is_ascii_whitespace).next().unwrap_or_default()
+}
+
 impl CpuSampler {
-    /// Pushes the record of a line, which is given without the `cpu` that it starts with. A word that is no number is absent.
-    fn push(&mut self, row: usize, line: &[u8], tick: &Tick, rows: &mut Rows<Cpu>) {
-        let name_end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
-        let (name, times) = line.split_at(name_end);
+    /// The times of a line, given without the `cpu` that it starts with. A word that is no number is absent.
+    fn read(&self, row: usize, line: &[u8], outcome: &mut Outcome) -> Option<Line> {
+        let name = name(line);
         let mut us = [ABSENT; TIMES_MAX];
         let mut known = 0;
-        for (us, units) in us.iter_mut().zip(words(times)) {
+        for (us, units) in us.iter_mut().zip(words(line.get(name.len()..)?)) {
             *us = number(units).map_or(ABSENT, |units| units.saturating_mul(self.unit_us));
+            // The sum of all CPUs may be higher.
+            *us = outcome.possible(*us, *us < if row == 0 { i64::MAX } else { TIME_US_MAX });
             known += 1;
         }
-        if known < TIMES_MIN {
-            rows.outcome.fail("stat", "a CPU has too few times");
-            return;
-        }
-        let slot =
-            if row == 0 { Some(0) } else { number(name).and_then(|id| usize::try_from(id.checked_add(1)?).ok()) };
-        let slot = slot.filter(|slot| *slot <= CPUS_MAX);
-        if let Some(slot) = slot {
-            if self.histories.len() <= slot {
-                self.histories.resize_with(slot + 1, History::default);
+        let slot = number(name).and_then(|id| usize::try_from(id).ok()).filter(|slot| row > 0 && *slot < CPUS_MAX);
+        (known >= TIMES_MIN).then_some(Line { slot, us })
+    }
+
+    /// Makes the times of all lines grow.
+    fn hold(&mut self) {
+        let CpuSampler { reads, histories, total, lines, .. } = self;
+        let Some((sum, cpus)) = lines.split_first_mut() else { return };
+        let mut are_same = total.cpus == cpus.len();
+        total.cpus = cpus.len();
+        let mut grown = [0; TIMES_MAX];
+        for Line { slot, us } in cpus.iter_mut().flatten() {
+            let Some(slot) = *slot else { continue };
+            if histories.len() <= slot {
+                histories.resize_with(slot + 1, History::default);
             }
-            self.histories[slot].hold(&mut us);
+            let Some(history) = histories.get_mut(slot) else { continue };
+            are_same &= history.seen + 1 == *reads;
+            history.seen = *reads;
+            history.held.hold(us, CPU_TIME_RESTART_MIN_US);
+            for (sum, grown) in grown.iter_mut().zip(history.held.grown()) {
+                *sum = i64::saturating_add(*sum, *grown);
+            }
         }
+        if let Some(sum) = sum {
+            total.hold(&mut sum.us, &grown, are_same);
+        }
+    }
+
+    /// Pushes the record of the line `row`.
+    fn push(&mut self, row: usize, name: &[u8], tick: &Tick, rows: &mut Rows<Cpu>) {
+        let Some(Some(Line { slot, us })) = self.lines.get(row) else { return };
         let [user_us, nice_us, system_us, idle_us, iowait_us, irq_us, softirq_us, steal_us, guest_us, guest_nice_us] =
-            us;
+            *us;
         let mut record = Cpu {
             time: tick.time,
             cpu: rows.labels.resolve(row, if row == 0 { b"total" } else { name }),
@@ -136,30 +202,56 @@ impl CpuSampler {
             guest_nice_us,
             utilization: f64::NAN,
         };
-        if let Some(slot) = slot {
-            let sampled = CpuTimes::new(&record, tick);
-            let share = sampled.and_then(|sampled| self.histories[slot].share(self.reads, sampled));
-            record.utilization = share.unwrap_or(f64::NAN);
+        let history = match slot {
+            Some(slot) => self.histories.get_mut(*slot),
+            None => Some(&mut self.total.history).filter(|_| row == 0),
+        };
+        if let (Some(history), Some(now)) = (history, CpuTimes::new(&record, tick)) {
+            record.utilization = history.share(self.reads, now).unwrap_or(f64::NAN);
         }
         rows.push(record);
     }
 }
 
+impl Default for Total {
+    fn default() -> Total {
+        Total { history: History::default(), kernel: [ABSENT; TIMES_MAX], recorded: [ABSENT; TIMES_MAX], cpus: 0 }
+    }
+}
+
+impl Total {
+    /// Replaces the kernel's sums by sums that only grow, except where all times have begun anew. `grown` is what the CPUs
+    /// grew by. It is added in place of the kernel's growth if CPUs came or went since the last tick, or if a sum fell: the
+    /// kernel takes the idle time of a CPU from elsewhere while it is offline, and some count it anew afterwards.
+    fn hold(&mut self, us: &mut [i64; TIMES_MAX], grown: &[i64; TIMES_MAX], are_same_cpus: bool) {
+        let all_begin_anew = are_same_cpus && all_begin_anew(us, &self.kernel, CPU_TIME_RESTART_MIN_US);
+        for (at, now) in us.iter_mut().enumerate() {
+            let (kernel, recorded) = (&mut self.kernel[at], &mut self.recorded[at]);
+            if *now == ABSENT {
+                continue;
+            }
+            if *kernel == ABSENT || all_begin_anew {
+                (*kernel, *recorded) = (*now, *now);
+            } else if !are_same_cpus || begins_anew(*now, *kernel, CPU_TIME_RESTART_MIN_US) {
+                (*kernel, *recorded) = (*now, recorded.saturating_add(grown[at]));
+            } else if *now > *kernel {
+                (*kernel, *recorded) = (*now, recorded.saturating_add(*now - *kernel));
+            }
+            *now = *recorded;
+        }
+    }
+}
+
 /// The past of one CPU.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct History {
     /// The latest samples, oldest first. At most one of them is older than the window.
     samples: VecDeque<CpuTimes>,
     /// The number of the last read that had this CPU.
+    seen: u64,
+    /// The number of the last read that had all its times.
     read: u64,
-    /// The highest value of each time since the kernel restarted them.
-    highest: [i64; TIMES_MAX],
-}
-
-impl Default for History {
-    fn default() -> History {
-        History { samples: VecDeque::new(), read: 0, highest: [ABSENT; TIMES_MAX] }
-    }
+    held: Held<TIMES_MAX>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -181,23 +273,6 @@ impl CpuTimes {
 }
 
 impl History {
-    /// Holds each time at its highest value, unless the kernel has restarted them.
-    fn hold(&mut self, us: &mut [i64; TIMES_MAX]) {
-        let known = |us: &[i64; TIMES_MAX]| {
-            us[..TIMES_MIN].iter().filter(|us| **us != ABSENT).fold(0, |a: i64, us| a.saturating_add(*us))
-        };
-        if known(&self.highest).saturating_sub(known(us)) >= RESTART_US {
-            self.highest = [ABSENT; TIMES_MAX];
-        }
-        for (now, highest) in us.iter_mut().zip(&mut self.highest) {
-            // An absent time is lower than any other, and stays absent.
-            *highest = (*highest).max(*now);
-            if *now != ABSENT {
-                *now = *highest;
-            }
-        }
-    }
-
     /// The busy share from the newest sample that is at least a window old to `now`. Keeps `now` for later.
     fn share(&mut self, read: u64, now: CpuTimes) -> Option<f64> {
         if self.read + 1 != read {
@@ -223,8 +298,6 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -252,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_no_times_are_absent_and_numbers_may_be_of_any_size() {
+    fn words_that_are_no_times_are_absent_and_so_are_times_below_zero() {
         let mut probe = Probe::empty::<CpuSampler>();
         let greatest = "99999999999999999999 99999999999999999999 0 99999999999999999999 0 0 0 0";
         for ms in [0, 100, 200] {
@@ -262,17 +335,17 @@ mod tests {
             );
             let (rows, outcome) = probe.tick(ms);
             assert!(outcome.is_ok());
-            let max = i64::MAX;
+            // A time that a kernel of 64 bits cannot have counted is absent.
             assert_eq!(
                 rows,
-                format!(
-                    "total,10000,,,40000,50000,60000,70000,80000,,,\n\
-                     9223372036854775807,{max},{max},0,{max},0,0,0,0,,,\n\
-                     1,{max},{max},0,{max},0,0,0,0,,,\n"
-                )
+                "total,10000,,,40000,50000,60000,70000,80000,,,\n\
+                 9223372036854775807,,,0,,0,0,0,0,,,\n\
+                 1,,,0,,0,0,0,0,,,\n"
             );
+            assert_eq!(probe.impossible, 6);
             // In between it counts from zero.
-            probe.write("stat", format!("cpu  1 0 0 4 5 6 7 8\ncpu1 {}\n", "0 ".repeat(8)));
+            let zeros = "0 ".repeat(8);
+            probe.write("stat", format!("cpu  1 0 0 4 5 6 7 8\ncpu9223372036854775807 {zeros}\ncpu1 {zeros}\n"));
             assert!(probe.tick(ms + 50).1.is_ok());
         }
     }
@@ -319,7 +392,8 @@ mod tests {
         probe.write("stat", stat(&[(" ", 5, 5), ("0", 5, 5)]));
         assert_eq!(probe.last_column(100), ["0.5", "0.5"]);
         probe.write("stat", stat(&[(" ", 10, 10), ("0", 10, 10), ("1", 7, 3)]));
-        assert_eq!(probe.last_column(200), ["0.5", "0.5", ""]);
+        // All together grew by what the CPU did since it was last seen.
+        assert_eq!(probe.last_column(200), ["0.6", "0.5", ""]);
         probe.write("stat", stat(&[(" ", 15, 15), ("0", 15, 15), ("1", 8, 12)]));
         assert_eq!(probe.last_column(300), ["0.5", "0.5", "0.1"]);
     }
@@ -354,32 +428,49 @@ mod tests {
         assert_eq!(utilization.iter().filter(|share| share.is_empty()).count(), 1, "{utilization:?}");
     }
 
-    proptest! {
-        /// Any course of times that step back by a little, and restart: each grows but for the restarts.
-        #[test]
-        fn times_grow_but_for_restarts(steps in prop::collection::vec((prop::array::uniform8(-20_000_i64..60_000), 0..20_u8), 1..60)) {
-            let mut history = History::default();
-            let mut kernel = [10 * RESTART_US; TIMES_MIN];
-            let mut before: Option<[i64; TIMES_MAX]> = None;
-            for (step, dice) in steps {
-                let restarts = dice == 0;
-                for (time, step) in kernel.iter_mut().zip(step) {
-                    *time = if restarts { step.max(0) } else { (*time + step).max(0) };
-                }
-                let mut now = [ABSENT; TIMES_MAX];
-                now[..TIMES_MIN].copy_from_slice(&kernel);
-                history.hold(&mut now);
-                if let Some(before) = before {
-                    let sum = |us: &[i64; TIMES_MAX]| us[..TIMES_MIN].iter().sum::<i64>();
-                    let restarted = sum(&before) - kernel.iter().sum::<i64>() >= RESTART_US;
-                    for (before, (now, kernel)) in before.iter().zip(now.iter().zip(&kernel)) {
-                        let grows = if restarted { now == kernel } else { now >= before };
-                        prop_assert!(grows, "{before} {now} {kernel}");
-                        prop_assert!(now >= kernel);
-                    }
-                }
-                before = Some(now);
+    /// User and idle units of the row `name`.
+    fn units(rows: &str, name: &str) -> [i64; 2] {
+        let row = rows.lines().find(|row| row.split(',').next() == Some(name)).unwrap();
+        let columns: Vec<&str> = row.split(',').collect();
+        [columns[1], columns[4]].map(|us| us.parse::<i64>().unwrap() / 10_000)
+    }
+
+    /// As where the kernel counts the idle time of a CPU elsewhere while it is offline, and anew when it comes back.
+    #[test]
+    fn the_total_goes_on_while_cpus_go_and_come_back() {
+        let mut probe = Probe::empty::<CpuSampler>();
+        for (second, cpus, total) in [
+            (0, &[(" ", 200, 20_000), ("0", 100, 10_000), ("1", 100, 10_000)][..], [200, 20_000]),
+            (1, &[(" ", 203, 20_100), ("0", 101, 10_050), ("1", 102, 10_050)], [203, 20_100]),
+            // Offline, and then back with other idle times.
+            (2, &[(" ", 204, 35_000), ("0", 102, 10_100)], [204, 20_150]),
+            (3, &[(" ", 205, 35_050), ("0", 103, 10_150)], [205, 20_200]),
+            (4, &[(" ", 207, 10_220), ("0", 104, 10_200), ("1", 103, 20)], [207, 20_270]),
+            (5, &[(" ", 209, 10_320), ("0", 105, 10_250), ("1", 104, 70)], [209, 20_370]),
+            // Offline and back between two ticks.
+            (6, &[(" ", 212, 5_310), ("0", 107, 5_000), ("1", 105, 310)], [212, 20_370 + 5_000 + 240]),
+            // The host began anew.
+            (7, &[(" ", 2, 30), ("0", 1, 20), ("1", 1, 10)], [2, 30]),
+        ] {
+            probe.write("stat", stat(cpus));
+            let rows = probe.rows(second * 1_000);
+            assert_eq!(units(&rows, "total"), total, "second {second}");
+            if second > 0 && second < 7 {
+                let share = rows.lines().next().unwrap().rsplit(',').next().unwrap();
+                assert!(!share.is_empty(), "second {second}");
             }
+        }
+    }
+
+    #[test]
+    fn one_time_begins_anew_alone_and_utilization_is_soon_there_again() {
+        let mut probe = Probe::empty::<CpuSampler>();
+        let shares = [(0, 500, 5_000, ""), (100, 505, 5_005, "0.5"), (200, 510, 5, ""), (300, 515, 10, "0.5")];
+        for (ms, user, idle, share) in shares {
+            probe.write("stat", stat(&[(" ", 0, 0), ("0", user, idle)]));
+            let rows = probe.rows(ms);
+            assert_eq!(units(&rows, "0"), [i64::try_from(user).unwrap(), i64::try_from(idle).unwrap()]);
+            assert!(rows.ends_with(&format!(",{share}\n")), "at {ms} ms: {rows}");
         }
     }
 

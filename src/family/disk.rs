@@ -2,6 +2,7 @@
 
 use heim_runtime::snapshot::with_sys;
 
+use crate::reading::counter::wraps::{RANGE_32_BITS, Wraps};
 use crate::reading::line_rows::{LineRows, Parsed};
 use crate::reading::prelude::*;
 use crate::reading::text::{next_number, numbers};
@@ -19,12 +20,14 @@ const WORDS_BEFORE_NUMBERS: usize = 3;
 /// The kernel's unit here, whatever the device's own sectors are.
 const SECTOR_BYTES: i64 = 512;
 const US_PER_MS: i64 = 1_000;
+/// A greater number of operations in progress is one below zero.
+const IN_FLIGHT_MAX: i64 = i32::MAX as i64;
 
 record! {
     /// Reads and writes of each block device and partition since it appeared. A device has rows once
     /// it has done its first operation, so unused loop and RAM devices have none. If most devices are idle, the first
-    /// row of a device can come up to 100 ms late. `busy_us`, `read_us` and `write_us` start again at 0 when the kernel's
-    /// figure reaches 2^32 ms.
+    /// row of a device can come up to 100 ms late. The kernel counts `busy_us`, `read_us` and `write_us` in 32 bits, in
+    /// ms; kymo corrects for wraps that happen while it runs.
     pub struct Disk("disk") {
         labels {
             /// The kernel's name of the device or partition.
@@ -71,6 +74,7 @@ pub struct DiskSampler {
     whole_at_ns: i64,
     /// sysfs is not tried before this.
     own_from_ns: i64,
+    times: Times,
 }
 
 /// A device's file in sysfs.
@@ -94,20 +98,21 @@ impl Sample for DiskSampler {
             own: Vec::new(),
             whole_at_ns: i64::MIN,
             own_from_ns: i64::MIN,
+            times: Times::default(),
         }
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Disk>) -> Result<(), SampleError> {
         let own = !self.own.is_empty() && tick.monotonic_ns < self.whole_at_ns;
         if own && self.compare_own() {
-            push(&mut self.stats, 0, tick, rows);
+            push(&mut self.stats, 0, &mut self.times, tick, rows);
             return Ok(());
         }
         if own {
             self.own_from_ns = tick.monotonic_ns + OWN_PAUSE_NS;
         }
         with_proc(FILE, |diskstats| self.whole.compare_all(lines(diskstats)))?;
-        push(&mut self.whole, WORDS_BEFORE_NUMBERS, tick, rows);
+        push(&mut self.whole, WORDS_BEFORE_NUMBERS, &mut self.times, tick, rows);
         self.whole_at_ns = tick.monotonic_ns + WHOLE_INTERVAL_NS;
         self.choose(tick);
         Ok(())
@@ -127,6 +132,7 @@ impl DiskSampler {
     /// Decides, after a read of the whole file, which devices to read from their own files.
     fn choose(&mut self, tick: &Tick) {
         let (all, in_use) = (self.whole.len(), self.whole.records().count());
+        self.times.keep(in_use, |device| self.whole.records().any(|(_, record)| record.device == device));
         if tick.monotonic_ns < self.own_from_ns || in_use > OWN_FILES_MAX || 2 * in_use >= all {
             self.own.clear();
             return;
@@ -150,6 +156,34 @@ impl OwnFile {
     }
 }
 
+/// What wraps have taken from the busy, read and write times of each device.
+#[derive(Debug, Default)]
+struct Times(Vec<(Label, Wraps<3>)>);
+
+impl Times {
+    /// Adds it to the times of a record, whose device most often is that of the entry `row`.
+    fn carry(&mut self, row: usize, record: &mut Disk) {
+        let is_it = |(device, _): &(Label, _)| *device == record.device;
+        let at = if self.0.get(row).is_some_and(is_it) { Some(row) } else { self.0.iter().position(is_it) };
+        let at = at.unwrap_or_else(|| {
+            self.0.push((record.device, Wraps::default()));
+            self.0.len() - 1
+        });
+        let mut times = [record.busy_us, record.read_us, record.write_us];
+        if let Some((_, wraps)) = self.0.get_mut(at) {
+            wraps.carry(&mut times, RANGE_32_BITS * US_PER_MS);
+        }
+        [record.busy_us, record.read_us, record.write_us] = times;
+    }
+
+    /// Forgets devices that are gone, when there are more entries than the `in_use` devices.
+    fn keep(&mut self, in_use: usize, is_there: impl Fn(Label) -> bool) {
+        if self.0.len() > in_use {
+            self.0.retain(|(device, _)| is_there(*device));
+        }
+    }
+}
+
 /// Where the device's name ends in a line of `/proc/diskstats`.
 fn name_end(line: &[u8]) -> usize {
     let blank = |at: usize| line.get(at).is_none_or(u8::is_ascii_whitespace);
@@ -158,7 +192,7 @@ fn name_end(line: &[u8]) -> usize {
 }
 
 /// Parses changed lines and pushes all rows. The compared lines have `words_before` words before their numbers.
-fn push(lines: &mut LineRows<Disk>, words_before: usize, tick: &Tick, rows: &mut Rows<Disk>) {
+fn push(lines: &mut LineRows<Disk>, words_before: usize, times: &mut Times, tick: &Tick, rows: &mut Rows<Disk>) {
     lines.parse(heim::disk::io_counters(), &mut rows.outcome, |row, line, counters| {
         let (device, record) = match &counters {
             Ok(counters) => (
@@ -180,11 +214,14 @@ fn push(lines: &mut LineRows<Disk>, words_before: usize, tick: &Tick, rows: &mut
         Ok(if record.read_ops == 0 && record.write_ops == 0 {
             Parsed::Idle
         } else {
-            Parsed::Record(Disk { device: rows.labels.resolve(row, device), ..record })
+            let mut record = Disk { device: rows.labels.resolve(row, device), ..record };
+            times.carry(row, &mut record);
+            Parsed::Record(record)
         })
     });
     for (_, record) in lines.records() {
-        rows.push(Disk { time: tick.time, ..record });
+        let in_flight = rows.outcome.possible(record.in_flight, record.in_flight <= IN_FLIGHT_MAX);
+        rows.push(Disk { time: tick.time, in_flight, ..record });
     }
 }
 

@@ -93,13 +93,15 @@ impl Sample for FilesystemSampler {
                 r#type: label(2, mount.kind.as_bytes()),
                 ..Filesystem::absent(tick.time)
             };
-            rows.push(space.map_or(record, |space| Filesystem {
-                total_bytes: count(space.total),
-                used_bytes: count(space.used),
-                free_bytes: count(space.free),
-                used_ratio: space.used_ratio(),
-                ..record
-            }));
+            let Some(space) = space else {
+                rows.push(record);
+                return;
+            };
+            let is_possible = space.free <= space.total;
+            let free_bytes = rows.outcome.possible(count(space.free), is_possible);
+            let used_ratio = if is_possible { space.used_ratio() } else { f64::NAN };
+            let (total_bytes, used_bytes) = (count(space.total), count(space.used));
+            rows.push(Filesystem { total_bytes, used_bytes, free_bytes, used_ratio, ..record });
         };
         self.local.ask(local, &mut silent, |at, mount, space| push(at, mount, space));
         self.remote.ask(remote, &mut silent, |at, mount, space| push(local.len() + at, mount, space));

@@ -3,6 +3,7 @@
 use heim::units::time::second;
 use heim_runtime::snapshot::read_ahead_proc;
 
+use crate::reading::counter::wraps::{RANGE_32_BITS, Wraps};
 use crate::reading::prelude::*;
 use crate::reading::text::{hundredths, next_number};
 
@@ -27,7 +28,8 @@ record! {
             gauge blocked: i64 [Count("{task}")] => "kymo.host.tasks" {"kymo.task.state" = "blocked"},
             /// Context switches, over all CPUs.
             counter context_switches: i64 [Count("{switch}")] => "kymo.host.context_switches" {},
-            /// Interrupts served, over all CPUs.
+            /// Interrupts served, over all CPUs. Many kernels count them in 32 bits for each CPU; kymo corrects for wraps that
+            /// happen while it runs.
             counter interrupts: i64 [Count("{interrupt}")] => "kymo.host.interrupts" {},
             /// Processes and threads created.
             counter forks: i64 [Count("{process}")] => "system.process.created" {},
@@ -39,7 +41,9 @@ record! {
 
 /// Reads the uptime through heim and the rest from `/proc/loadavg` and `/proc/stat`.
 #[derive(Debug, Default)]
-pub struct HostSampler;
+pub struct HostSampler {
+    interrupts: Wraps<1>,
+}
 
 impl Sample for HostSampler {
     type Record = Host;
@@ -48,7 +52,7 @@ impl Sample for HostSampler {
         "tasks and events are exact at every read; load averages change every 5 s, uptime is in units of 10 ms";
 
     fn open(_: &Context) -> HostSampler {
-        HostSampler
+        HostSampler::default()
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Host>) -> Result<(), SampleError> {
@@ -56,6 +60,7 @@ impl Sample for HostSampler {
         read_ahead_proc(["loadavg", "stat", "uptime"]);
         rows.outcome.note(with_proc("loadavg", |loadavg| parse_loadavg(loadavg, &mut record)));
         rows.outcome.note(with_proc("stat", |stat| parse_stat(stat, &mut record)));
+        self.interrupts.carry(std::array::from_mut(&mut record.interrupts), RANGE_32_BITS);
         match poll(heim::host::uptime())? {
             Ok(uptime) if (0.0..f64::INFINITY).contains(&uptime.get::<second>()) => {
                 record.uptime_us = micros(uptime.get::<second>());
@@ -103,6 +108,19 @@ mod tests {
     #[test]
     fn the_row_is_the_kernels_figures() {
         Probe::assert_fixture::<HostSampler>("vm", "4.45,4.05,2.25,4,0,896986,802835,28347,2073200000\n", None);
+    }
+
+    #[test]
+    fn interrupts_go_on_where_a_cpus_number_starts_again() {
+        let mut probe = Probe::empty::<HostSampler>();
+        probe.write("loadavg", "0.50 1.00 1.50 1/2 3\n");
+        probe.write("uptime", "1.00 0.00\n");
+        let raw = [8_000_000_000_i64, 3_705_032_710, 3_705_032_711, 2_000_000_000];
+        let seen = ["8000000000", "8000000006", "8000000007", "2000000000"];
+        for (ms, (raw, seen)) in (0..).zip(raw.into_iter().zip(seen)) {
+            probe.write("stat", format!("intr {raw} 1 2\n"));
+            assert_eq!(probe.rows(ms).split(',').nth(6), Some(seen));
+        }
     }
 
     /// A count that no `i64` holds, and no `/proc/loadavg`.

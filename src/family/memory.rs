@@ -55,13 +55,14 @@ impl Sample for MemorySampler {
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Memory>) -> Result<(), SampleError> {
-        rows.push(with_proc("meminfo", |meminfo| parse(meminfo, tick.time))?);
+        let record = with_proc("meminfo", |meminfo| parse(meminfo, tick.time, &mut rows.outcome))?;
+        rows.push(record);
         Ok(())
     }
 }
 
-/// The record of a file. A column without a line is absent.
-fn parse(meminfo: &[u8], time: i64) -> Memory {
+/// The record of a file. A column without a line is absent, and so is a part that is larger than the whole.
+fn parse(meminfo: &[u8], time: i64, outcome: &mut Outcome) -> Memory {
     let mut record = Memory::absent(time);
     for (key, value) in lines(meminfo).filter_map(|line| cut(line, b':')) {
         let column = match key {
@@ -78,6 +79,22 @@ fn parse(meminfo: &[u8], time: i64) -> Memory {
             _ => continue,
         };
         *column = scaled(next_number(&mut words(value)), KIB);
+    }
+    record.total_bytes = outcome.possible_count(record.total_bytes);
+    record.swap_total_bytes = outcome.possible_count(record.swap_total_bytes);
+    let (total, swap_total) = (record.total_bytes, record.swap_total_bytes);
+    for (part, whole) in [
+        (&mut record.free_bytes, total),
+        (&mut record.available_bytes, total),
+        (&mut record.buffers_bytes, total),
+        (&mut record.cached_bytes, total),
+        (&mut record.active_bytes, total),
+        (&mut record.inactive_bytes, total),
+        (&mut record.shared_bytes, total),
+        (&mut record.swap_free_bytes, swap_total),
+    ] {
+        let whole = if whole == ABSENT { i64::MAX - 1 } else { whole };
+        *part = outcome.possible(*part, *part <= whole);
     }
     record.used_bytes = used(&record);
     record
@@ -153,14 +170,15 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_any_size_are_told_without_a_wrap() {
-        let (max, mib) = (i64::MAX, 1 << 20);
+    fn parts_that_are_larger_than_the_whole_are_absent_and_counted() {
         let mut probe = Probe::empty::<MemorySampler>();
-        probe.write(
-            "meminfo",
-            "MemTotal: 18446744073709551615 kB\nMemFree: 1024 kB\nBuffers: 1024 kB\nCached: 1024 kB\n",
-        );
-        assert_eq!(probe.rows(0), format!("{max},{},{mib},,{mib},{mib},,,,,\n", max - 3 * mib));
+        let parts = "MemFree: 1024 kB\nBuffers: 1024 kB\nCached: 2048 kB\nSwapTotal: 3 kB\nSwapFree: 4 kB\n";
+        probe.write("meminfo", format!("MemTotal: 1024 kB\n{parts}"));
+        assert_eq!(probe.rows(0), "1048576,,1048576,,1048576,,,,,3072,\n");
+        assert_eq!(probe.impossible, 2);
+        probe.write("meminfo", format!("MemTotal: 18446744073709551615 kB\n{parts}"));
+        assert_eq!(probe.rows(1), ",,1048576,,1048576,2097152,,,,3072,\n");
+        assert_eq!(probe.impossible, 2);
     }
 
     #[test]

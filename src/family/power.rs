@@ -36,7 +36,7 @@ record! {
         values {
             /// Energy used: the kernel's counter, corrected for wraps since kymo started. The kernel's counter often wraps
             /// within an hour. If it wraps more than once between two ticks, kymo corrects for one wrap only. NULL if
-            /// the zone cannot be read.
+            /// the zone cannot be read, or if it seems to have used more than 5 kW since the last tick.
             counter energy_uj: i64 [Microjoules] => "kymo.power.energy" {},
         }
     }
@@ -89,7 +89,10 @@ impl Sample for PowerSampler {
         for (row, zone) in self.zones.iter_mut().enumerate() {
             let mut energy_uj = ABSENT;
             match zone.energy.as_ref().map(|energy| energy.last(microjoules)) {
-                Some(Ok(Some(raw))) => energy_uj = zone.counter.total(raw, tick.monotonic_ns),
+                Some(Ok(Some(raw))) => {
+                    let total = zone.counter.total(raw, tick.monotonic_ns);
+                    energy_uj = rows.outcome.possible(total.unwrap_or(ABSENT), total.is_some());
+                }
                 Some(Ok(None)) => rows.outcome.fail(CLASS, format!("no count in {}/energy_uj", zone.folder)),
                 Some(Err(error)) if is_gone(error) => self.class.look_again(),
                 Some(Err(error)) => rows.outcome.fail(CLASS, format!("{}/energy_uj: {error}", zone.folder)),
@@ -123,25 +126,32 @@ struct Counter {
     last_ns: i64,
     /// The sum of all wraps so far.
     before: i64,
+    /// The last value that it showed was left out: it had risen too much.
+    doubted: bool,
 }
 
 impl Counter {
     fn new(range: i64) -> Counter {
-        Counter { range, last: ABSENT, last_ns: 0, before: 0 }
+        Counter { range, last: ABSENT, last_ns: 0, before: 0, doubted: false }
     }
 
-    /// The total when the counter shows `raw`. If the counter restarted, the total does too.
-    fn total(&mut self, raw: i64, now_ns: i64) -> i64 {
+    /// The total when the counter shows `raw`. If the counter restarted, the total does too. `None` if it has risen by more
+    /// than any zone uses, unless that shows again.
+    fn total(&mut self, raw: i64, now_ns: i64) -> Option<i64> {
+        let elapsed_us = now_ns.saturating_sub(self.last_ns) / 1_000;
+        let most = elapsed_us.saturating_add(LATENESS_US).saturating_mul(POWER_WATTS_MAX);
+        self.doubted = !self.doubted && self.last != ABSENT && raw.saturating_sub(self.last) > most;
+        if self.doubted {
+            return None;
+        }
         if self.last != ABSENT && raw < self.last {
-            let elapsed_us = now_ns.saturating_sub(self.last_ns) / 1_000;
-            let most = elapsed_us.saturating_add(LATENESS_US).saturating_mul(POWER_WATTS_MAX);
             // Without a range, or with one below a value that was seen, a fall is no wrap.
             let wrapped = (self.range >= self.last && self.range.saturating_sub(self.last).saturating_add(raw) <= most)
                 .then(|| self.before.saturating_add(self.range));
             self.before = wrapped.unwrap_or(0);
         }
         (self.last, self.last_ns) = (raw, now_ns);
-        self.before.saturating_add(raw)
+        Some(self.before.saturating_add(raw))
     }
 }
 
@@ -274,8 +284,8 @@ mod tests {
     fn wraps_are_told_from_resets_by_the_power_they_mean() {
         let seen = |range, last, raw, elapsed_ns: i64| {
             let mut counter = Counter::new(range);
-            assert_eq!(counter.total(last, 5), last);
-            counter.total(raw, 5 + elapsed_ns)
+            assert_eq!(counter.total(last, 5), Some(last));
+            counter.total(raw, 5 + elapsed_ns).unwrap()
         };
         assert_eq!(seen(1_000, 900, 50, 0), 1_050);
         assert_eq!(seen(1_000, 1_000, 0, 0), 1_000);
@@ -288,6 +298,20 @@ mod tests {
         assert_eq!(seen(ABSENT, 2_000, 5, 1 << 60), 5);
         assert_eq!(seen(i64::MAX, 2_000, 5, 1 << 60), 5);
         assert_eq!(seen(i64::MAX, i64::MAX, 5, 0), i64::MAX);
+    }
+
+    #[test]
+    fn a_rise_that_no_zone_makes_is_left_out_once() {
+        let mut probe = Probe::empty::<PowerSampler>();
+        let mut at = |ms, energy: &str| {
+            write(&probe, "intel-rapl:0", "package-0", "262143328850", energy);
+            (probe.last_column(ms).remove(0), probe.impossible)
+        };
+        assert_eq!(at(0, "1000000"), ("1000000".to_owned(), 0));
+        assert_eq!(at(1_000, "200000000000"), (String::new(), 1));
+        assert_eq!(at(2_000, "1200000"), ("1200000".to_owned(), 0));
+        assert_eq!(at(3_000, "200000000000"), (String::new(), 1));
+        assert_eq!(at(4_000, "200000000001"), ("200000000001".to_owned(), 0));
     }
 
     /// A zone that gives EIO, one that may not be opened, and garbage.

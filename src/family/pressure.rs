@@ -120,7 +120,10 @@ impl Sample for PressureSampler {
                 rows.outcome.note(parsed);
             }
             for record in records.iter() {
-                rows.push(Pressure { time: tick.time, ..*record });
+                let mut share = |share: f64| rows.outcome.possible(share, share.is_nan() || share <= 1.0);
+                let shares = [record.avg10_ratio, record.avg60_ratio, record.avg300_ratio].map(&mut share);
+                let [avg10_ratio, avg60_ratio, avg300_ratio] = shares;
+                rows.push(Pressure { time: tick.time, avg10_ratio, avg60_ratio, avg300_ratio, ..*record });
             }
         }
         Ok(())

@@ -14,7 +14,6 @@ use self::table::{Entry, PROCESSES_USUAL, ProcessTable};
 use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
 use crate::reading::prelude::*;
 use crate::reading::value::{US_PER_SECOND, clock_ticks_per_second, page_bytes};
-use crate::sampler::Limit;
 
 /// The most pinned processes that have a row, as a name may be that of many. Those with the lowest pids have one.
 pub const PINNED_ROWS_MAX: usize = 100;
@@ -116,8 +115,8 @@ impl Sample for ProcessSampler {
         Ok(())
     }
 
-    fn limit(&self) -> Option<Limit> {
-        self.table.forbidden.limit(u32::try_from(self.order.len()).unwrap_or(u32::MAX))
+    fn tell_lacking(&self, told: &mut String) {
+        self.table.forbidden.tell(u32::try_from(self.order.len()).unwrap_or(u32::MAX), told);
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Process>) -> Result<(), SampleError> {

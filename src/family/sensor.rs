@@ -89,7 +89,7 @@ impl Sample for SensorSampler {
         }
         self.inputs.iter_mut().for_each(Input::read);
         for (row, input) in self.inputs.iter().enumerate() {
-            let read = input.temperature();
+            let read = input.temperature(&mut rows.outcome);
             match read {
                 // An error of these means that the sensor is switched off or not ready.
                 Ok(Some(_)) | Err(Errno::NODATA | Errno::AGAIN | Errno::BUSY) => (),
@@ -138,11 +138,11 @@ impl Input {
     }
 
     /// The temperature that was read: NaN during a fault; `None` if it is no number.
-    fn temperature(&self) -> Result<Option<f64>, Errno> {
+    fn temperature(&self, outcome: &mut Outcome) -> Result<Option<f64>, Errno> {
         let value = self.value.last(celsius)?;
         let trusted = self.fault.as_ref().is_none_or(|fault| fault.last(|said| said == b"0") == Ok(true));
-        let possible = value.is_none_or(|celsius| TEMPERATURES.contains(&celsius));
-        Ok(if trusted && possible { value } else { Some(f64::NAN) })
+        let possible = |celsius| outcome.possible(celsius, TEMPERATURES.contains(&celsius));
+        Ok(if trusted { value.map(possible) } else { Some(f64::NAN) })
     }
 
     fn read_limits(&mut self, outcome: &mut Outcome) {
@@ -164,10 +164,12 @@ impl Limit {
         let Some(path) = &self.path else { return };
         match Attribute::open(path).and_then(|attribute| attribute.with(celsius)) {
             // Unset limits are 0 (drivetemp) or the greatest value of their register (nvme: 65,535 K).
-            Ok(Some(celsius)) if celsius > 0.0 && TEMPERATURES.contains(&celsius) => self.celsius = celsius,
+            Ok(Some(celsius)) => {
+                self.celsius = outcome.possible(celsius, celsius > 0.0 && TEMPERATURES.contains(&celsius));
+            }
             Ok(None) => outcome.fail(CLASS, format!("no number in {}", path.display())),
-            // It is not set, or the driver does not answer or is gone.
-            Ok(Some(_)) | Err(_) => (),
+            // The driver does not answer or is gone.
+            Err(_) => (),
         }
     }
 }
@@ -321,6 +323,7 @@ mod tests {
         let rows = "drivetemp,temp1,hwmon0,43.0,,\nnvme,temp1,hwmon1,36.85,84.85,84.85\nnvme,temp2,hwmon1,36.85,,\n\
                     nvme,temp3,hwmon1,,,\nnvme,temp4,hwmon1,,,\nnvme,temp5,hwmon1,,,\n";
         assert_eq!(probe.rows(0), rows);
+        assert_eq!(probe.impossible, 6, "three limits and three temperatures");
     }
 
     #[test]

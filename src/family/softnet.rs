@@ -3,15 +3,20 @@
 //! The kernel's `Documentation/networking/scaling.rst` explains packet steering and flow limits;
 //! `net/core/net-procfs.c` writes the file.
 
+use crate::reading::counter::wraps::{RANGE_32_BITS, Wraps};
 use crate::reading::prelude::*;
 
 const FILE: &str = "net/softnet_stat";
 /// The number of figures on a line that are parsed.
 const FIGURES: usize = 13;
+/// Of them, those that count.
+const COUNTERS: usize = 5;
+/// The most CPUs that any kernel is built for. Beyond it, wraps are not corrected.
+const CPUS_MAX: usize = 8_192;
 
 record! {
-    /// Packets that each online CPU passes from drivers to protocols. The kernel counts in 32 bits, so a counter wraps
-    /// to zero after 4294967295.
+    /// Packets that each online CPU passes from drivers to protocols. The kernel counts in 32 bits; kymo corrects for wraps
+    /// that happen while it runs.
     pub struct Softnet("softnet") {
         labels {
             /// The logical CPU's number. Older kernels do not report it. Then this is the line's number in
@@ -39,6 +44,8 @@ record! {
 #[derive(Debug, Default)]
 pub struct SoftnetSampler {
     lines: Vec<Line>,
+    /// By the number of the CPU, in order.
+    wraps: Vec<(i64, Wraps<COUNTERS>)>,
 }
 
 impl Sample for SoftnetSampler {
@@ -53,15 +60,16 @@ impl Sample for SoftnetSampler {
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Softnet>) -> Result<(), SampleError> {
+        let SoftnetSampler { lines: known, wraps } = self;
         with_proc(FILE, |softnet| {
             for (row, line) in lines(softnet).enumerate() {
-                if row == self.lines.len() {
-                    self.lines.push(Line::default());
+                if row == known.len() {
+                    known.push(Line::default());
                 }
-                let Some(known) = self.lines.get_mut(row) else { continue };
+                let Some(known) = known.get_mut(row) else { continue };
                 // The line of a CPU that receives nothing is the same as a tick ago.
                 if known.bytes != line {
-                    known.change(row, line, &mut rows.labels);
+                    known.change(row, line, wraps, &mut rows.labels);
                 }
                 match known.record {
                     Some(record) => rows.push(Softnet { time: tick.time, ..record }),
@@ -83,17 +91,35 @@ struct Line {
 }
 
 impl Line {
-    fn change(&mut self, row: usize, line: &[u8], labels: &mut LabelCache) {
+    fn change(&mut self, row: usize, line: &[u8], wraps: &mut Vec<(i64, Wraps<COUNTERS>)>, labels: &mut LabelCache) {
         line.clone_into(&mut self.bytes);
         self.record = parse(line).map(|figures| {
             let [processed, dropped, time_squeezed, .., received_rps, flow_limited, backlog, cpu] = figures;
-            let cpu = if cpu == ABSENT { i64::try_from(row).unwrap_or(i64::MAX) } else { cpu };
+            let number = if cpu == ABSENT { i64::try_from(row).unwrap_or(i64::MAX) } else { cpu };
+            let mut counters = [processed, dropped, time_squeezed, received_rps, flow_limited];
+            if let Some(wraps) = wraps_of(number, wraps) {
+                wraps.carry(&mut counters, RANGE_32_BITS);
+            }
+            let [processed, dropped, time_squeezed, received_rps, flow_limited] = counters;
             // The label's text is made only if the line was another CPU's before.
-            let known = self.cpu.filter(|(known, _)| *known == cpu);
-            let (_, cpu) = *self.cpu.insert(known.unwrap_or_else(|| (cpu, labels.resolve(row, cpu.to_string()))));
+            let known = self.cpu.filter(|(known, _)| *known == number);
+            let (_, cpu) = *self.cpu.insert(known.unwrap_or_else(|| (number, labels.resolve(row, number.to_string()))));
             Softnet { time: 0, cpu, processed, dropped, time_squeezed, received_rps, flow_limited, backlog }
         });
     }
+}
+
+/// What is known of a CPU; `None` if there are too many.
+fn wraps_of(cpu: i64, wraps: &mut Vec<(i64, Wraps<COUNTERS>)>) -> Option<&mut Wraps<COUNTERS>> {
+    let at = match wraps.binary_search_by_key(&cpu, |(known, _)| *known) {
+        Ok(at) => at,
+        Err(_) if wraps.len() == CPUS_MAX => return None,
+        Err(at) => {
+            wraps.insert(at, (cpu, Wraps::default()));
+            at
+        }
+    };
+    wraps.get_mut(at).map(|(_, wraps)| wraps)
 }
 
 /// The figures of a line: nine or more hexadecimal numbers, separated by single blanks. Figures that older kernels lack
@@ -155,6 +181,18 @@ mod tests {
             let line = vec!["00000007"; figures].join(" ") + "\n";
             assert_eq!(probe.rows_with(0, "net/softnet_stat", line.repeat(2)), format!("0,{row}\n1,{row}\n"));
         }
+    }
+
+    #[test]
+    fn counters_go_on_where_the_kernels_wrap() {
+        let line = |cpu: u32, processed: u32| format!("{processed:08x}{} {cpu:08x} 0\n", " 00000000".repeat(11));
+        let mut probe = Probe::empty::<SoftnetSampler>();
+        probe.write("net/softnet_stat", line(0, u32::MAX) + &line(1, 7));
+        assert_eq!(probe.rows(0), "0,4294967295,0,0,0,0,0\n1,7,0,0,0,0,0\n");
+        probe.write("net/softnet_stat", line(1, 8));
+        assert_eq!(probe.rows(1), "1,8,0,0,0,0,0\n");
+        probe.write("net/softnet_stat", line(0, 4) + &line(1, 8));
+        assert_eq!(probe.rows(2), "0,4294967300,0,0,0,0,0\n1,8,0,0,0,0,0\n");
     }
 
     #[test]

@@ -146,9 +146,7 @@ impl Sample for TcpSampler {
         outcome.note(read);
         // The kernel adds up the CPUs one by one. A connection that opens on one CPU and closes on another meanwhile
         // can bring the sum below zero, which the kernel writes as a huge unsigned number.
-        if record.established == i64::MAX {
-            record.established = ABSENT;
-        }
+        record.established = outcome.possible_count(record.established);
         let [netstat, sockstat, sockstat6] = &mut self.optional;
         let read = netstat.with(tick, |netstat| self.netstat.parse(netstat, &mut record, outcome));
         outcome.note(read);

@@ -3,6 +3,7 @@
 //! The kernel writes one line for each figure, always in the same order (`mm/vmstat.c`), so each figure is first looked
 //! for on the line of the last tick.
 
+use crate::reading::lacking::lacking;
 use crate::reading::prelude::*;
 use crate::reading::value::page_bytes;
 
@@ -32,7 +33,7 @@ record! {
             counter kswapd_reclaimed_bytes: i64 [Bytes] => "kymo.vm.reclaimed" {"kymo.reclaim" = "kswapd"},
             /// Memory that tasks scanned themselves while they waited for an allocation (direct reclaim).
             counter direct_scanned_bytes: i64 [Bytes] => "kymo.vm.scanned" {"kymo.reclaim" = "direct"},
-            /// Memory that direct reclaim reclaimed.
+            /// Memory that direct reclaim reclaimed. NULL before Linux 3.4.
             counter direct_reclaimed_bytes: i64 [Bytes] => "kymo.vm.reclaimed" {"kymo.reclaim" = "direct"},
             /// Memory that was reclaimed and soon needed again. A high rate means too little memory.
             counter refaulted_bytes: i64 [Bytes] => "kymo.vm.refaulted" {},
@@ -84,7 +85,8 @@ const KEYS: &[Key] = &[
     (b"pgpgout", KIB, |vm| &mut vm.paged_out_bytes),
     (b"pswpin", PAGE, |vm| &mut vm.swapped_in_bytes),
     (b"pswpout", PAGE, |vm| &mut vm.swapped_out_bytes),
-    // One for each zone that the kernel was built with.
+    // One for each zone that the kernel was built with since Linux 4.8, one before.
+    (b"allocstall", ONE, |vm| &mut vm.allocation_stalls),
     (b"allocstall_dma", ONE, |vm| &mut vm.allocation_stalls),
     (b"allocstall_dma32", ONE, |vm| &mut vm.allocation_stalls),
     (b"allocstall_normal", ONE, |vm| &mut vm.allocation_stalls),
@@ -97,6 +99,28 @@ const KEYS: &[Key] = &[
     (b"pgsteal_direct", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
     (b"pgscan_kswapd", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
     (b"pgscan_direct", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    // One for each zone before Linux 4.8. Before 3.4 only kswapd's part of what was reclaimed is counted apart.
+    (b"pgsteal_kswapd_dma", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_kswapd_dma32", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_kswapd_normal", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_kswapd_high", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_kswapd_movable", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
+    (b"pgsteal_direct_dma", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgsteal_direct_dma32", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgsteal_direct_normal", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgsteal_direct_high", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgsteal_direct_movable", PAGE, |vm| &mut vm.direct_reclaimed_bytes),
+    (b"pgscan_kswapd_dma", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_kswapd_dma32", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_kswapd_normal", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_kswapd_high", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_kswapd_movable", PAGE, |vm| &mut vm.kswapd_scanned_bytes),
+    (b"pgscan_direct_dma", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"pgscan_direct_dma32", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"pgscan_direct_normal", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"pgscan_direct_high", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"pgscan_direct_movable", PAGE, |vm| &mut vm.direct_scanned_bytes),
+    (b"kswapd_steal", PAGE, |vm| &mut vm.kswapd_reclaimed_bytes),
     (b"oom_kill", ONE, |vm| &mut vm.oom_kills),
     (b"compact_stall", ONE, |vm| &mut vm.compaction_stalls),
 ];
@@ -108,6 +132,8 @@ pub struct VmSampler {
     places: Vec<(usize, Key, i64)>,
     /// The number of lines when `places` was made.
     line_count: usize,
+    /// The columns that the file lacks, for people.
+    lacking: Option<String>,
 }
 
 impl Sample for VmSampler {
@@ -121,11 +147,17 @@ impl Sample for VmSampler {
         VmSampler::default()
     }
 
+    fn tell_lacking(&self, told: &mut String) {
+        told.push_str(self.lacking.as_deref().unwrap_or_default());
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Vm>) -> Result<(), SampleError> {
         with_proc(FILE, |vmstat| {
             let parsed = self.parse(vmstat, tick.time).or_else(|| {
                 self.find(vmstat);
-                self.parse(vmstat, tick.time)
+                let parsed = self.parse(vmstat, tick.time);
+                self.lacking = parsed.as_ref().and_then(|(record, _)| lacking(record));
+                parsed
             });
             if let Some((record, outcome)) = parsed {
                 rows.push(record);
@@ -220,12 +252,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_the_kernel_does_not_count_is_told() {
+        let mut probe = Probe::fixture::<VmSampler>("vm");
+        probe.rows(0);
+        assert_eq!(probe.lacking(), "");
+        let mut probe = Probe::fixture::<VmSampler>("vmstat-of-2.6.32/0");
+        probe.rows(0);
+        let told = "NULL, because this kernel does not count them: direct_reclaimed_bytes, refaulted_bytes, \
+                    compaction_stalls, oom_kills";
+        assert_eq!(probe.lacking(), told);
+    }
+
     /// The names are those of the kernel that this runs on, which has most of them.
     #[test]
     fn the_running_kernel_has_the_keys() {
         let vmstat = std::fs::read("/proc/vmstat").unwrap();
         let mut sampler = VmSampler::open(&Context::default());
         sampler.find(&vmstat);
-        assert!(sampler.places.len() > KEYS.len() / 2, "{:?}", sampler.places);
+        // Old kernels have the 22 names by zone.
+        assert!(sampler.places.len() > (KEYS.len() - 22) / 2, "{:?}", sampler.places);
     }
 }

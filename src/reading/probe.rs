@@ -24,6 +24,8 @@ pub(crate) struct Probe {
     sampler: Box<dyn Sampler>,
     source: Box<dyn Source>,
     folder: TempDir,
+    /// How many values the last tick left out because they cannot be true.
+    pub(crate) impossible: u64,
 }
 
 impl Probe {
@@ -64,7 +66,7 @@ impl Probe {
     fn new<S: Sample>(folder: TempDir, context: &Context) -> Probe {
         let (sampler, source) = open::<S>(context, &Arc::new(Labels::default()), RING_CAPACITY);
         heim_runtime::linux::set_roots(&context.roots.procfs, &context.roots.sysfs);
-        Probe { sampler, source, folder }
+        Probe { sampler, source, folder, impossible: 0 }
     }
 
     /// A path in the tree of [`Probe::empty`].
@@ -92,6 +94,13 @@ impl Probe {
         outcome.expect("one check")
     }
 
+    /// What the last tick could not give of the family.
+    pub(crate) fn lacking(&self) -> String {
+        let mut told = String::new();
+        self.sampler.tell_lacking(&mut told);
+        told
+    }
+
     /// The rows of a tick at `ms`, as CSV without the time and with absent values empty, and its error.
     pub(crate) fn tick(&mut self, ms: i64) -> (String, Result<(), SampleError>) {
         let tick = Tick { time: ms * 1_000, monotonic_ns: ms * 1_000_000 };
@@ -101,6 +110,7 @@ impl Probe {
         let batch = self.source.drain();
         let rows = batch.as_ref().map_or(0, RecordBatch::num_rows);
         assert_eq!((sampled.pushed, sampled.dropped), (rows as u64, 0));
+        self.impossible = sampled.impossible;
         (batch.map_or_else(String::new, |batch| csv(&batch, tick.time)), outcome)
     }
 

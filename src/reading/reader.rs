@@ -38,6 +38,7 @@ pub(crate) struct Reader {
     kept_max: usize,
     path: Vec<u8>,
     bytes: Vec<u8>,
+    replaced: bool,
 }
 
 impl Default for Reader {
@@ -50,7 +51,7 @@ impl Default for Reader {
 impl Reader {
     /// A reader that keeps at most `kept_max` descriptors.
     pub(crate) fn keeping(kept_max: usize) -> Reader {
-        Reader { kept: Arc::default(), kept_max, path: Vec::new(), bytes: Vec::new() }
+        Reader { kept: Arc::default(), kept_max, path: Vec::new(), bytes: Vec::new(), replaced: false }
     }
 
     /// The bytes of the file below `folder` at the path that `path` writes, which is called only to open the file. If a
@@ -68,6 +69,12 @@ impl Reader {
 
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
+        self.replaced = false;
+    }
+
+    /// Whether, since it was cleared, the file of a kept descriptor was gone, so that the bytes are another file's.
+    pub(crate) fn has_replaced(&self) -> bool {
+        self.replaced
     }
 
     /// Like [`read`](Self::read), but keeps the bytes of earlier files until [`clear`](Self::clear). The returned range
@@ -80,14 +87,15 @@ impl Reader {
         kept: &mut Kept,
     ) -> Result<Range<usize>, Errno> {
         let start = self.bytes.len();
-        if let Kept(Some((file, _))) = kept {
-            if fill(&mut self.bytes, file).is_ok() {
-                return Ok(start..self.bytes.len());
-            }
-            kept.0 = None;
+        if let Kept(Some((file, _))) = kept
+            && fill(&mut self.bytes, file).is_ok()
+        {
+            return Ok(start..self.bytes.len());
         }
+        let was_kept = kept.0.take().is_some();
         let file = open_file_at(folder, c_path(&mut self.path, path)?)?;
         fill(&mut self.bytes, &file)?;
+        self.replaced |= was_kept;
         // The reader itself holds one reference.
         if Arc::strong_count(&self.kept) <= self.kept_max {
             kept.0 = Some((file, Arc::clone(&self.kept)));

@@ -10,7 +10,7 @@ use crate::batch::{RingSource, Source};
 use crate::record::Record;
 use crate::record::label::{LabelCache, Labels};
 use crate::ring::{Producer, ring};
-use crate::sampler::{Limit, SampleError, Sampled, Sampler, Tick};
+use crate::sampler::{SampleError, Sampled, Sampler, Tick};
 
 /// What a family implements: reading its source at a tick.
 pub trait Sample: Sized + Send + 'static {
@@ -36,10 +36,9 @@ pub trait Sample: Sized + Send + 'static {
         Self::NEEDED.map_or(Ok(()), |(file, lacking)| check_proc(file, lacking))
     }
 
-    /// What the last tick left absent because kymo may not read it. Asked about once a second.
-    fn limit(&self) -> Option<Limit> {
-        None
-    }
+    /// Writes for people what the last tick could not give of the family, because the host lacks it or kymo may not read it; writes
+    /// nothing if it gave all. Asked once a second and shown by `kymo status`. Allocates nothing but the text.
+    fn tell_lacking(&self, _told: &mut String) {}
 
     /// Pushes the records of `tick` into `rows`.
     ///
@@ -77,6 +76,7 @@ impl<R: Record> Rows<R> {
         let end = sample.sample(tick, self);
         self.outcome.note(end);
         self.producer.publish();
+        self.sampled.impossible = self.outcome.impossible();
         (self.sampled, std::mem::take(&mut self.outcome).into_result())
     }
 
@@ -116,8 +116,8 @@ impl<S: Sample> Sampler for RingSampler<S> {
         self.sample.check()
     }
 
-    fn limit(&self) -> Option<Limit> {
-        self.sample.limit()
+    fn tell_lacking(&self, told: &mut String) {
+        self.sample.tell_lacking(told);
     }
 
     fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>) {

@@ -3,20 +3,18 @@
 //! `/proc/interrupts` and `/proc/softirqs` have such lines. They are long on hosts with many CPUs, and most are the
 //! same as a tick ago. A line with the same bytes keeps its sum without being parsed.
 
+use super::counter::growth;
+use super::counter::wraps::{RANGE_32_BITS, wrapped};
 use super::outcome::Outcome;
-use super::text::{lines, text, with_room};
-
-/// Each CPU counts in 32 bits and wraps to zero.
-const RANGE: i64 = 1 << 32;
-/// A sum that fell by a multiple of the range, short by less than this, is taken as a wrap. Another cause, such as a
-/// removed device, makes it fall by any amount.
-const RISE_MAX: i64 = RANGE / 4;
+use super::text::{lines, number, text, with_room, words};
 
 /// The lines of one file below its heading, as last parsed.
 #[derive(Debug)]
 pub(crate) struct Sums<L> {
     /// The first line, which names the CPUs.
     heading: Vec<u8>,
+    /// The first line before that one changed.
+    heading_before: Vec<u8>,
     lines: Vec<Line<L>>,
 }
 
@@ -24,7 +22,7 @@ pub(crate) struct Sums<L> {
 struct Line<L> {
     bytes: Vec<u8>,
     numbers: Numbers,
-    /// What wraps took from the sum.
+    /// What wraps took from the sum, and CPUs that went offline.
     lost: i64,
     labels: L,
 }
@@ -42,7 +40,7 @@ pub(crate) struct Named<'a> {
 
 impl<L> Default for Sums<L> {
     fn default() -> Sums<L> {
-        Sums { heading: Vec::new(), lines: Vec::new() }
+        Sums { heading: Vec::new(), heading_before: Vec::new(), lines: Vec::new() }
     }
 }
 
@@ -59,6 +57,7 @@ impl<L: Copy> Sums<L> {
         let heading = found.next().unwrap_or_default();
         let same_cpus = self.heading == heading;
         if !same_cpus {
+            std::mem::swap(&mut self.heading, &mut self.heading_before);
             heading.clone_into(&mut self.heading);
         }
         let mut count = 0;
@@ -87,8 +86,9 @@ impl<L: Copy> Sums<L> {
                 return;
             }
         }
-        if let Some(line) = self.lines.get_mut(row) {
-            line.change(bytes, numbers, same_cpus);
+        let Sums { heading, heading_before, lines } = self;
+        if let Some(line) = lines.get_mut(row) {
+            line.change(bytes, numbers, (!same_cpus).then_some((heading_before, heading)));
         }
     }
 
@@ -106,14 +106,22 @@ impl<L: Copy> Line<L> {
         name_end > 0 && blank_follows && self.bytes.get(rest_at).is_some_and(u8::is_ascii_alphabetic)
     }
 
-    fn change(&mut self, bytes: &[u8], numbers: Numbers, same_cpus: bool) {
+    /// Takes the line's new bytes. `headings` are the old and the new heading if other CPUs are online now.
+    fn change(&mut self, bytes: &[u8], numbers: Numbers, headings: Option<(&[u8], &[u8])>) {
         if let (Some(before), Some(now)) = (self.numbers.sum, numbers.sum) {
-            self.lost = match wrapped(before, now) {
+            self.lost = match headings {
                 // The kernel omits CPUs that are offline, and keeps their counts.
-                _ if !same_cpus => self.lost.saturating_add(before.saturating_sub(now)),
-                Some(lost) => self.lost.saturating_add(lost),
-                None if now < before => 0,
-                None => self.lost,
+                Some((heading_before, heading)) => {
+                    let counts_before = self.numbers.by_cpu(heading_before, &self.bytes);
+                    let grown = grown(counts_before, numbers.by_cpu(heading, bytes));
+                    self.lost.saturating_add(before).saturating_add(grown).saturating_sub(now)
+                }
+                // Each CPU counts in 32 bits.
+                None => match wrapped(before, now, RANGE_32_BITS) {
+                    Some(lost) => self.lost.saturating_add(lost),
+                    None if now < before => 0,
+                    None => self.lost,
+                },
             };
         }
         self.numbers = numbers;
@@ -121,11 +129,18 @@ impl<L: Copy> Line<L> {
     }
 }
 
-/// What wraps took from a sum that fell; `None` if it fell for another reason.
-fn wrapped(before: i64, now: i64) -> Option<i64> {
-    let fall = before.checked_sub(now).filter(|fall| *fall > 0)?;
-    let lost = fall.checked_add(RANGE - 1)? / RANGE * RANGE;
-    (lost - fall < RISE_MAX).then_some(lost)
+/// What the CPUs that are in both lists grew by. The lists have the CPUs' numbers in rising order, with their counts.
+fn grown(before: impl Iterator<Item = (i64, i64)>, now: impl Iterator<Item = (i64, i64)>) -> i64 {
+    let mut before = before.peekable();
+    let mut grown = 0_i64;
+    for (cpu, now) in now {
+        while before.next_if(|(other, _)| *other < cpu).is_some() {}
+        if let Some((_, before)) = before.next_if(|(other, _)| *other == cpu) {
+            let taken = wrapped(before, now, RANGE_32_BITS).unwrap_or(0);
+            grown = grown.saturating_add(growth(before, now.saturating_add(taken)));
+        }
+    }
+    grown
 }
 
 /// A line's numbers, and what stands around them.
@@ -163,6 +178,12 @@ impl Numbers {
         Numbers { name_end, rest_at: bytes.len(), sum: add(sum, number) }
     }
 
+    /// The CPUs that `heading` names, each with its number in the line `bytes`.
+    fn by_cpu<'a>(&self, heading: &'a [u8], bytes: &'a [u8]) -> impl Iterator<Item = (i64, i64)> + use<'a> {
+        let cpus = words(heading).filter_map(|cpu| number(cpu.strip_prefix(b"CPU")?));
+        cpus.zip(words(bytes.get(self.name_end + 1..self.rest_at).unwrap_or_default()).filter_map(number))
+    }
+
     /// The line without them.
     fn named<'a>(&self, row: usize, bytes: &'a [u8]) -> Named<'a> {
         let part = |from, to| bytes.get(from..to).unwrap_or_default().trim_ascii();
@@ -183,7 +204,11 @@ fn add(sum: Option<i64>, number: Option<i64>) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const RANGE: i64 = RANGE_32_BITS;
 
     /// Reads a file over and over.
     #[derive(Default)]
@@ -272,6 +297,51 @@ mod tests {
     }
 
     #[test]
+    fn sums_go_on_with_the_cpus_that_stay() {
+        let mut reader = Reader::default();
+        assert_eq!(reader.sum("CPU0 CPU1 CPU10", "a: 10 20 4294967295 x"), 4_294_967_325);
+        assert_eq!(reader.sum("CPU1 CPU10", "a: 25 4 x"), 4_294_967_335, "one wraps and one is gone");
+        assert_eq!(reader.sum("CPU0 CPU1 CPU2 CPU10", "a: 12 26 1000 4 x"), 4_294_967_336, "others come");
+        assert_eq!(reader.sum("CPU0 CPU1 CPU2 CPU10", "a: 13 26 1001 4 x"), 4_294_967_338);
+        // A line with one number.
+        assert_eq!(reader.sum("CPU0 CPU1", "ERR: 7"), 7);
+        assert_eq!(reader.sum("CPU0", "ERR: 9"), 9);
+    }
+
+    proptest! {
+        /// Over any course of counts that wrap, and of CPUs that go offline and come back, a sum grows by what the CPUs
+        /// grew by between reads that had them.
+        #[test]
+        fn sums_grow_by_what_cpus_grew_by(
+            first in prop::array::uniform4(0..RANGE),
+            course in prop::collection::vec(prop::array::uniform4((0..RANGE / 20, 0..8_u8)), 1..20),
+        ) {
+            let mut reader = Reader::default();
+            let mut online = [true; 4];
+            let mut counts = first;
+            let mut read = |counts: &[i64; 4], online: &[bool; 4]| {
+                let there = || (0..4).filter(|cpu| online[*cpu]);
+                let heading: String = there().map(|cpu| format!(" CPU{cpu}")).collect();
+                let numbers: String = there().map(|cpu| format!(" {}", counts[cpu] % RANGE)).collect();
+                reader.sum(&heading, &format!("a:{numbers} x"))
+            };
+            let mut expected = read(&counts, &online);
+            for changes in course {
+                for (cpu, (grows, dice)) in changes.into_iter().enumerate() {
+                    // One CPU stays.
+                    let is_online = cpu == 0 || dice > 1;
+                    if is_online {
+                        counts[cpu] += grows;
+                        expected += if online[cpu] { grows } else { 0 };
+                    }
+                    online[cpu] = is_online;
+                }
+                prop_assert_eq!(read(&counts, &online), expected);
+            }
+        }
+    }
+
+    #[test]
     fn lines_that_move_keep_what_they_have() {
         let mut reader = Reader::default();
         reader.read(b"h\na: 4294967295 x\nb: 4294967295 y\n");
@@ -279,16 +349,6 @@ mod tests {
         assert_eq!(sums(reader.read(b"h\na: 1 x\nb: 2 y\n")), [RANGE + 1, RANGE + 2]);
         assert_eq!(sums(reader.read(b"h\nnew: 5\na: 1 x\nb: 3 y\n")), [5, RANGE + 1, RANGE + 3]);
         assert_eq!(sums(reader.read(b"h\nb: 3 y\n")), [RANGE + 3]);
-    }
-
-    #[test]
-    fn what_a_fall_means() {
-        assert_eq!(wrapped(RANGE - 1, 0), Some(RANGE));
-        assert_eq!(wrapped(3 * RANGE, RANGE + 5), Some(2 * RANGE));
-        assert_eq!(wrapped(3 * RANGE, RANGE), Some(2 * RANGE));
-        for (before, now) in [(5, 5), (5, 6), (RANGE / 2, 0), (RANGE / 4 * 3, 0), (RANGE + 5, 0), (0, i64::MIN)] {
-            assert_eq!(wrapped(before, now), None, "{before} {now}");
-        }
     }
 
     /// 512 CPUs, each with the greatest number that there is.

@@ -5,8 +5,6 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Limit;
-
 /// The health of a collector, besides its counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CollectorHealth {
@@ -16,8 +14,8 @@ pub struct CollectorHealth {
     pub failing: Vec<Failing>,
     /// Families that are not sampled because this host lacks them.
     pub unavailable: Vec<Unavailable>,
-    /// What kymo may not read of families that it samples, as of the last second.
-    pub limited: Vec<Limited>,
+    /// Families that are recorded only in part, as of the last second.
+    pub partial: Vec<Partial>,
     /// Reading took more than half of the last second.
     pub overload: Option<Overload>,
     /// Why the system refused the configured scheduling policy.
@@ -35,13 +33,13 @@ pub struct Unavailable {
     pub reason: String,
 }
 
-/// A family of which kymo may not read everything.
+/// A family that is recorded only in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limited {
+pub struct Partial {
     /// The family's name.
     pub family: &'static str,
-    /// What is absent.
-    pub limit: Limit,
+    /// What is missing, and why, for people.
+    pub reason: String,
 }
 
 /// A family that could not be read.
@@ -106,12 +104,13 @@ impl CollectorHealth {
         }
     }
 
-    /// Notes what kymo may not read of `family`, if there is anything.
-    pub(super) fn note_limit(&mut self, family: &'static str, limit: Option<Limit>) {
-        match (self.limited.iter_mut().find(|one| one.family == family), limit) {
-            (Some(known), Some(limit)) => known.limit = limit,
-            (None, Some(limit)) => self.limited.push(Limited { family, limit }),
-            (_, None) => self.limited.retain(|one| one.family != family),
+    /// Notes what `family` could not give; nothing if `lacking` is empty.
+    pub(super) fn note_partial(&mut self, family: &'static str, lacking: &str) {
+        match self.partial.iter_mut().find(|one| one.family == family) {
+            Some(known) if !lacking.is_empty() => lacking.clone_into(&mut known.reason),
+            Some(_) => self.partial.retain(|one| one.family != family),
+            None if lacking.is_empty() => {}
+            None => self.partial.push(Partial { family, reason: lacking.into() }),
         }
     }
 }

@@ -23,6 +23,10 @@ record! {
             counter dropped_records: i64 [Count("{record}")] => "kymo.collector.records.dropped" {},
             /// How many times a table could not be read at a tick.
             counter failed_reads: i64 [Count("{error}")] => "kymo.collector.read.errors" {},
+            /// Values left out (NULL) because they cannot be true: a temperature that no sensor can mean, a limit that a
+            /// driver has not set, a part larger than the whole, a share above 1, a count below zero. They are
+            /// counted each time that they are read.
+            counter impossible_values: i64 [Count("{value}")] => "kymo.collector.values.impossible" {},
             /// Time spent reading and parsing.
             counter read_us: i64 [Micros] => "kymo.collector.read.time" {},
             /// Median lateness of the last second's ticks: the time from a tick's deadline until the thread woke. If

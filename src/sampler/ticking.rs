@@ -15,8 +15,7 @@ use super::health::{CollectorHealth, SharedHealth, Unavailable};
 use super::report::{Collector, Gap};
 use super::underway::Underway;
 use super::{
-    INTERVAL_MAX, INTERVAL_MIN, Limit, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns,
-    wall_us,
+    INTERVAL_MAX, INTERVAL_MIN, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns, wall_us,
 };
 use crate::record::label::Label;
 use crate::record::{ABSENT, Record};
@@ -60,10 +59,12 @@ struct Member {
     recheck_ns: Option<i64>,
     /// The health says that it could not be read.
     failing: bool,
+    /// What the health says that it could not give; empty if it gives all.
+    told: String,
+    /// The same as of the last second. Both keep their memory.
+    telling: String,
     /// Its reading time since the last report, ns.
     read_ns: i64,
-    /// What the health says that kymo may not read.
-    limit: Option<Limit>,
 }
 
 #[derive(Default)]
@@ -233,6 +234,7 @@ impl Ticking {
             pushed_records: self.totals.pushed,
             dropped_records: self.totals.dropped,
             failed_reads: self.totals.failed,
+            impossible_values: self.totals.impossible,
             read_us: self.totals.read_ns / 1_000,
             lateness_p50_us: quantile(lateness, 500),
             lateness_p99_us: quantile(lateness, 990),
@@ -242,7 +244,7 @@ impl Ticking {
         self.setup.reports.publish();
         lateness.clear();
         self.tell_overload();
-        self.members.iter_mut().for_each(|member| member.tell_limit(&self.health));
+        self.members.iter_mut().for_each(|member| member.tell_lacking(&self.health));
         if self.refused_scheduling.is_some() {
             self.tell_scheduling();
         }
@@ -278,14 +280,16 @@ impl Ticking {
 
 impl Member {
     fn new(sampler: Box<dyn Sampler>) -> Member {
-        Member { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, read_ns: 0, limit: None }
+        let (told, telling) = (String::new(), String::new());
+        Member { sampler, lacking: false, recheck_ns: Some(i64::MIN), failing: false, told, telling, read_ns: 0 }
     }
 
     fn take(&mut self, tick: &Tick, totals: &mut Totals, health: &SharedHealth) {
         if !self.is_here(tick, health) {
             return;
         }
-        let (Sampled { pushed, dropped }, outcome) = self.sampler.sample(tick);
+        let (Sampled { pushed, dropped, impossible }, outcome) = self.sampler.sample(tick);
+        totals.impossible += impossible.cast_signed();
         totals.pushed += pushed.cast_signed();
         totals.dropped += dropped.cast_signed();
         self.note(outcome.err().map(|error| error.to_string()), tick, totals, health);
@@ -317,13 +321,16 @@ impl Member {
         !self.lacking
     }
 
-    /// Notes in the health what kymo may not read, if that changed.
-    fn tell_limit(&mut self, health: &SharedHealth) {
-        let limit = self.sampler.limit().filter(|_| !self.lacking);
+    /// Notes in the health what the last tick could not give of the family.
+    fn tell_lacking(&mut self, health: &SharedHealth) {
+        self.telling.clear();
+        if !self.lacking {
+            self.sampler.tell_lacking(&mut self.telling);
+        }
         let family = self.sampler.family();
         // If the health is being read right now, the next report tries again.
-        if limit != self.limit && health.try_change(|health| health.note_limit(family, limit)) {
-            self.limit = limit;
+        if self.telling != self.told && health.try_change(|health| health.note_partial(family, &self.telling)) {
+            self.told.clone_from(&self.telling);
         }
     }
 
@@ -370,6 +377,7 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
+    use super::super::health::Partial;
     use super::*;
     use crate::record::label::Labels;
     use crate::ring::{Consumer, ring};
@@ -384,12 +392,17 @@ mod tests {
         family: &'static str,
         takes: Duration,
         lacking: Option<&'static str>,
+        lacking_part: Option<&'static str>,
         fails_until_ns: i64,
     }
 
     impl Sampler for Fake {
         fn family(&self) -> &'static str {
             self.family
+        }
+
+        fn tell_lacking(&self, told: &mut String) {
+            told.push_str(self.lacking_part.unwrap_or_default());
         }
 
         fn check(&mut self) -> Result<(), String> {
@@ -404,12 +417,18 @@ mod tests {
             }
             let began = Instant::now();
             while began.elapsed() < self.takes {}
-            (Sampled { pushed: 1, dropped: 0 }, Ok(()))
+            (Sampled { pushed: 1, ..Sampled::default() }, Ok(()))
+        }
+    }
+
+    impl Fake {
+        fn new(family: &'static str) -> Fake {
+            Fake { family, takes: Duration::ZERO, lacking: None, lacking_part: None, fails_until_ns: 0 }
         }
     }
 
     fn fake(family: &'static str, takes_us: u64, lacking: Option<&'static str>) -> Box<dyn Sampler> {
-        Box::new(Fake { family, takes: Duration::from_micros(takes_us), lacking, fails_until_ns: 0 })
+        Box::new(Fake { takes: Duration::from_micros(takes_us), lacking, ..Fake::new(family) })
     }
 
     fn start(
@@ -486,7 +505,7 @@ mod tests {
     #[test]
     fn what_failed_is_told_until_it_no_longer_fails() {
         let fails_until_ns = monotonic_ns() + SECOND_NS / 5;
-        let failing = Fake { family: "shaky", takes: Duration::ZERO, lacking: None, fails_until_ns };
+        let failing = Fake { fails_until_ns, ..Fake::new("shaky") };
         let (running, _reports, _gaps) = start(vec![Box::new(failing), fake("here", 0, None)], Scheduling::Other);
         let health = wait_for(&running, "the error", |health| !health.failing.is_empty());
         assert_eq!((health.failing[0].family, health.failing[0].error.as_str()), ("shaky", "read shaky: not yet"));
@@ -496,8 +515,21 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_the_host_does_not_give_is_told_once() {
+        let mut member = Member::new(Box::new(Fake { lacking_part: Some("no zones"), ..Fake::new("half") }));
+        let health = SharedHealth::default();
+        for _ in 0..2 {
+            member.tell_lacking(&health);
+            assert_eq!(health.get().partial, [Partial { family: "half", reason: "no zones".to_owned() }]);
+        }
+        member.sampler = fake("half", 0, None);
+        member.tell_lacking(&health);
+        assert_eq!(health.get().partial, []);
+    }
+
+    #[test]
     fn what_the_host_loses_is_unavailable_until_it_is_back() {
-        let failing = Fake { family: "shaky", takes: Duration::ZERO, lacking: None, fails_until_ns: i64::MAX };
+        let failing = Fake { fails_until_ns: i64::MAX, ..Fake::new("shaky") };
         let mut member = Member::new(Box::new(failing));
         let (health, mut totals) = (SharedHealth::default(), Totals::default());
         let mut take = |member: &mut Member, second: i64| {

@@ -2,7 +2,7 @@
 
 use super::operator::DaemonStatus;
 use super::proto::{
-    self, AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, LimitedFamily, Listener, Losses,
+    self, AlertRule, AlertSeries, AlertState, Collector, GetStatusResponse, Listener, Losses, PartialFamily,
     QueryWorkers, StoreStatus, UnavailableFamily,
 };
 use super::wire;
@@ -19,11 +19,9 @@ impl From<CollectorStatus> for Collector {
             .unavailable
             .into_iter()
             .map(|one| UnavailableFamily { family: one.family.to_owned(), reason: one.reason });
-        let limited = health.limited.iter();
-        let limited =
-            limited.map(|one| LimitedFamily { family: one.family.to_owned(), reason: one.limit.to_string() }).collect();
+        let partial =
+            health.partial.into_iter().map(|one| PartialFamily { family: one.family.to_owned(), reason: one.reason });
         Collector {
-            limited,
             name: settings.name,
             interval: Some(wire::duration(settings.interval)),
             families: settings.families.iter().map(|family| family.name().to_owned()).collect(),
@@ -36,6 +34,8 @@ impl From<CollectorStatus> for Collector {
             failed_reads: totals.failed,
             last_error: health.last_error.unwrap_or_default(),
             unavailable: unavailable.collect(),
+            partial: partial.collect(),
+            impossible_values: totals.impossible,
             warnings,
             scheduling: match settings.scheduling {
                 Scheduling::Other => proto::Scheduling::Other.into(),

@@ -248,12 +248,12 @@ fn an_ordinary_user_is_told_what_kymo_may_not_read() {
     let config = "[collector.slow]\ninterval = '1s'\nmetrics = ['process', 'host']\n[process]\npinned = [1]\n";
     let daemon = Daemon::start_program(&program, folder.path(), config);
     let deadline = Instant::now() + PATIENCE;
-    let limited = || daemon.status()["collectors"][0]["limited"].clone();
-    while limited() == serde_json::json!([]) {
+    let partial = || daemon.status()["collectors"][0]["partial"].clone();
+    while partial() == serde_json::json!([]) {
         assert!(Instant::now() < deadline, "{}", daemon.status());
     }
-    let (limited, told) = (limited(), limited().to_string());
-    assert_eq!((limited.as_array().map(Vec::len), &limited[0]["family"]), (Some(1), &"process".into()));
+    let (partial, told) = (partial(), partial().to_string());
+    assert_eq!((partial.as_array().map(Vec::len), &partial[0]["family"]), (Some(1), &"process".into()));
     assert!(told.contains("read_bytes and write_bytes are absent for ") && told.contains("CAP_SYS_PTRACE"), "{told}");
     // That is no fault of the daemon.
     assert_eq!(daemon.status()["degraded"], false);

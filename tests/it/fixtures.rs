@@ -140,8 +140,30 @@ fn cpus_go_offline_and_come_back_with_their_ids() {
 }
 
 #[test]
-fn counters_that_go_backwards_or_wrap_are_recorded_as_they_are() {
+fn counters_that_begin_anew_or_wrap_at_an_unknown_value_are_recorded_as_they_are() {
     holds("counters-backwards", &["cpu", "disk", "network"]);
+}
+
+#[test]
+fn cpu_times_that_step_back_are_held() {
+    holds("iowait-steps-back", &["cpu"]);
+}
+
+#[test]
+fn stat_may_lack_columns_and_lines_and_have_zeros_only() {
+    holds("stat-of-openvz", &["cpu", "host"]);
+    holds("stat-all-zero", &["cpu", "host"]);
+}
+
+#[test]
+fn old_kernels_count_reclaim_by_zone() {
+    holds("vmstat-per-zone", &["vm"]);
+    holds("vmstat-of-2.6.32", &["vm"]);
+}
+
+#[test]
+fn energy_may_be_above_the_range_that_is_reported() {
+    holds("rapl-above-its-range", &["power"]);
 }
 
 #[test]
@@ -178,6 +200,23 @@ fn a_process_is_its_id_and_its_start() {
 fn control_groups_come_and_go() {
     holds("cgroup-v2", &["cgroup"]);
     holds("cgroup-v1", &["cgroup"]);
+}
+
+#[test]
+fn a_device_that_leaves_a_control_group_takes_nothing_back() {
+    holds("cgroup-io-device-goes", &["cgroup"]);
+}
+
+#[test]
+fn io_of_a_control_group_is_counted_once() {
+    holds("cgroup-v1-io-stacked", &["cgroup"]);
+    holds("cgroup-v2-io-stacked", &["cgroup"]);
+}
+
+#[test]
+fn old_kernels_count_io_of_control_groups_elsewhere() {
+    holds("cgroup-v1-io-before-4.16", &["cgroup"]);
+    holds("cgroup-v1-io-bfq-only", &["cgroup"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The files of control groups, and how each is parsed.
 
+use super::io::{Device, Figure, Io};
 use super::record::Cgroup;
 use crate::reading::prelude::*;
 use crate::reading::value::{US_PER_SECOND, clock_ticks_per_second};
@@ -22,8 +23,50 @@ pub(super) struct File {
     pub(super) name: &'static str,
     /// It is read only once a second.
     pub(super) seldom: bool,
-    /// Parses its bytes into the record; `None` if some of them are not understood.
-    pub(super) parse: fn(&[u8], &mut Cgroup) -> Option<()>,
+    pub(super) content: Content,
+}
+
+/// What a file has, and its parser, which returns `None` if some bytes are not understood.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Content {
+    /// Figures of the group.
+    Figures(fn(&[u8], &mut Cgroup) -> Option<()>),
+    /// Figures of each device. Of the files of version 1, those of the first source that a group has are read.
+    Devices(Source, fn(&[u8], &mut Io) -> Option<()>),
+}
+
+/// Where the kernel counts the I/O of a group, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    /// At every device, with the groups below.
+    All,
+    /// At every device, without the groups below: version 1 before Linux 4.16.
+    OwnOnly,
+    /// At devices that CFQ or BFQ schedules.
+    Scheduler,
+}
+
+/// The best source of I/O among the files in `has`.
+pub(super) fn source(has: Files) -> Option<Source> {
+    sources(has).map(|(_, source)| source).min()
+}
+
+/// The files in `has` that have figures of devices, and their sources.
+fn sources(has: Files) -> impl Iterator<Item = (usize, Source)> {
+    let there = FILES.iter().enumerate().filter(move |(at, _)| has & 1 << at != 0);
+    there.filter_map(|(at, file)| match file.content {
+        Content::Devices(source, _) => Some((at, source)),
+        Content::Figures(_) => None,
+    })
+}
+
+/// A set of files, one bit for each index in [`FILES`].
+pub(super) type Files = u32;
+
+/// The files in `has` that are read: without those of a worse source of I/O than the best in it.
+pub(super) fn wanted(has: Files) -> Files {
+    let best = source(has);
+    sources(has).filter(|(_, source)| Some(*source) != best).fold(has, |wanted, (at, _)| wanted & !(1 << at))
 }
 
 /// All files. If two give the same column, the later one wins.
@@ -32,7 +75,7 @@ pub(super) static FILES: &[File] = &[
     often(Hierarchy::Unified, "memory.current", |bytes, record| value(bytes, 1, &mut record.memory_bytes)),
     seldom(Hierarchy::Unified, "memory.max", memory_max),
     often(Hierarchy::Unified, "memory.events", memory_events),
-    often(Hierarchy::Unified, "io.stat", io_stat),
+    devices(Hierarchy::Unified, "io.stat", Source::All, io_stat),
     often(Hierarchy::Unified, "cpu.pressure", |bytes, record| {
         pressure(bytes, &mut record.cpu_some_us, &mut record.cpu_full_us)
     }),
@@ -50,12 +93,14 @@ pub(super) static FILES: &[File] = &[
     seldom(Hierarchy::Memory, "memory.limit_in_bytes", memory_max),
     often(Hierarchy::Memory, "memory.failcnt", |bytes, record| value(bytes, 1, &mut record.memory_max_events)),
     often(Hierarchy::Memory, "memory.oom_control", memory_events),
-    often(Hierarchy::BlockIo, "blkio.throttle.io_service_bytes_recursive", |bytes, record| {
-        blkio(bytes, &mut record.read_bytes, &mut record.write_bytes)
-    }),
-    often(Hierarchy::BlockIo, "blkio.throttle.io_serviced_recursive", |bytes, record| {
-        blkio(bytes, &mut record.read_ops, &mut record.write_ops)
-    }),
+    devices(Hierarchy::BlockIo, "blkio.throttle.io_service_bytes_recursive", Source::All, blkio_bytes),
+    devices(Hierarchy::BlockIo, "blkio.throttle.io_serviced_recursive", Source::All, blkio_ops),
+    devices(Hierarchy::BlockIo, "blkio.throttle.io_service_bytes", Source::OwnOnly, blkio_bytes),
+    devices(Hierarchy::BlockIo, "blkio.throttle.io_serviced", Source::OwnOnly, blkio_ops),
+    devices(Hierarchy::BlockIo, "blkio.io_service_bytes_recursive", Source::Scheduler, blkio_bytes),
+    devices(Hierarchy::BlockIo, "blkio.io_serviced_recursive", Source::Scheduler, blkio_ops),
+    devices(Hierarchy::BlockIo, "blkio.bfq.io_service_bytes_recursive", Source::Scheduler, blkio_bytes),
+    devices(Hierarchy::BlockIo, "blkio.bfq.io_serviced_recursive", Source::Scheduler, blkio_ops),
     often(Hierarchy::Pids, "pids.current", |bytes, record| value(bytes, 1, &mut record.tasks)),
 ];
 
@@ -65,11 +110,20 @@ const NS_PER_US: i64 = 1_000;
 const UNLIMITED_BYTES_MIN: i64 = i64::MAX - (64 << 10) + 1;
 
 const fn often(hierarchy: Hierarchy, name: &'static str, parse: fn(&[u8], &mut Cgroup) -> Option<()>) -> File {
-    File { hierarchy, name, seldom: false, parse }
+    File { hierarchy, name, seldom: false, content: Content::Figures(parse) }
 }
 
 const fn seldom(hierarchy: Hierarchy, name: &'static str, parse: fn(&[u8], &mut Cgroup) -> Option<()>) -> File {
-    File { hierarchy, name, seldom: true, parse }
+    File { hierarchy, name, seldom: true, content: Content::Figures(parse) }
+}
+
+const fn devices(
+    hierarchy: Hierarchy,
+    name: &'static str,
+    source: Source,
+    parse: fn(&[u8], &mut Io) -> Option<()>,
+) -> File {
+    File { hierarchy, name, seldom: false, content: Content::Devices(source, parse) }
 }
 
 /// A file of one number. `divisor` of its units are one unit of the column.
@@ -155,39 +209,49 @@ fn keyed(
 }
 
 /// `io.stat`: one line of keys and values for each device. A group without I/O has no lines.
-fn io_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
-    let (mut read_bytes, mut write_bytes, mut read_ops, mut write_ops) = (0, 0, 0, 0);
+fn io_stat(bytes: &[u8], io: &mut Io) -> Option<()> {
+    io.gives([Figure::ReadBytes, Figure::WriteBytes, Figure::ReadOps, Figure::WriteOps]);
     for line in lines(bytes) {
-        for word in words(line) {
+        let mut words = words(line);
+        let device = words.next().and_then(Device::parse);
+        for word in words {
             let Some((key, value)) = cut(word, b'=') else { continue };
-            let sum = match key {
-                b"rbytes" => &mut read_bytes,
-                b"wbytes" => &mut write_bytes,
-                b"rios" => &mut read_ops,
-                b"wios" => &mut write_ops,
+            let figure = match key {
+                b"rbytes" => Figure::ReadBytes,
+                b"wbytes" => Figure::WriteBytes,
+                b"rios" => Figure::ReadOps,
+                b"wios" => Figure::WriteOps,
                 _ => continue,
             };
-            *sum = i64::saturating_add(*sum, number(value)?);
+            io.add(device?, figure, number(value)?);
         }
     }
-    (record.read_bytes, record.write_bytes) = (read_bytes, write_bytes);
-    (record.read_ops, record.write_ops) = (read_ops, write_ops);
     Some(())
 }
 
-/// `blkio.throttle.*`: lines of a device, an operation and an amount, and a line with the total.
-fn blkio(bytes: &[u8], read_column: &mut i64, write_column: &mut i64) -> Option<()> {
-    let (mut read, mut written) = (0, 0);
+/// `blkio.*io_service_bytes*`.
+fn blkio_bytes(bytes: &[u8], io: &mut Io) -> Option<()> {
+    blkio(bytes, Figure::ReadBytes, Figure::WriteBytes, io)
+}
+
+/// `blkio.*io_serviced*`.
+fn blkio_ops(bytes: &[u8], io: &mut Io) -> Option<()> {
+    blkio(bytes, Figure::ReadOps, Figure::WriteOps, io)
+}
+
+/// Lines of a device, an operation and an amount, and a line with the total.
+fn blkio(bytes: &[u8], read: Figure, write: Figure, io: &mut Io) -> Option<()> {
+    io.gives([read, write]);
     for line in lines(bytes) {
         let mut words = words(line);
-        let sum = match words.nth(1) {
-            Some(b"Read") => &mut read,
-            Some(b"Write") => &mut written,
+        let device = words.next().and_then(Device::parse);
+        let figure = match words.next() {
+            Some(b"Read") => read,
+            Some(b"Write") => write,
             _ => continue,
         };
-        *sum = i64::saturating_add(*sum, number(words.next()?)?);
+        io.add(device?, figure, number(words.next()?)?);
     }
-    (*read_column, *write_column) = (read, written);
     Some(())
 }
 
@@ -209,10 +273,24 @@ fn pressure(bytes: &[u8], some: &mut i64, full: &mut i64) -> Option<()> {
 mod tests {
     use super::*;
 
+    /// What `file` gives of a group whose other files give nothing.
+    fn parsed_file(file: &File, bytes: &[u8]) -> (Option<()>, Cgroup) {
+        let (mut record, mut io) = (Cgroup::absent(0), Io::default());
+        io.begin();
+        let outcome = match file.content {
+            Content::Figures(parse) => parse(bytes, &mut record),
+            Content::Devices(_, parse) => parse(bytes, &mut io),
+        };
+        if outcome.is_none() {
+            io.spoil();
+        }
+        assert!(!io.sum(&mut record, |_| true));
+        (outcome, record)
+    }
+
     fn parsed(hierarchy: Hierarchy, name: &str, bytes: &str) -> (Option<()>, Cgroup) {
-        let mut record = Cgroup::absent(0);
         let file = FILES.iter().find(|file| file.hierarchy == hierarchy && file.name == name).unwrap();
-        ((file.parse)(bytes.as_bytes(), &mut record), record)
+        parsed_file(file, bytes.as_bytes())
     }
 
     #[test]
@@ -249,6 +327,25 @@ mod tests {
     }
 
     #[test]
+    fn of_the_sources_of_io_the_best_is_read() {
+        let set = |names: &[&str]| -> Files {
+            let at = |name: &&str| FILES.iter().position(|file| file.name == *name).unwrap();
+            names.iter().map(|name| 1 << at(name)).sum()
+        };
+        let (all, own) = ("blkio.throttle.io_serviced_recursive", "blkio.throttle.io_serviced");
+        let (cfq, bfq) = ("blkio.io_serviced_recursive", "blkio.bfq.io_serviced_recursive");
+        for (has, read) in [
+            (&[all, own, cfq, bfq, "cpuacct.usage"][..], &[all, "cpuacct.usage"][..]),
+            (&[own, "blkio.throttle.io_service_bytes", cfq], &[own, "blkio.throttle.io_service_bytes"]),
+            (&[cfq, bfq], &[cfq, bfq]),
+            (&[bfq], &[bfq]),
+            (&["cpu.stat"], &["cpu.stat"]),
+        ] {
+            assert_eq!(wanted(set(has)), set(read), "{has:?}");
+        }
+    }
+
+    #[test]
     fn what_is_garbage_is_told_and_has_no_value() {
         for file in FILES {
             for bytes in [
@@ -261,8 +358,7 @@ mod tests {
                 b"8:0 rbytes=x\n8:0 Read x\n",
                 b"8:0 rbytes\n8:0 Read\n8:0 =\n",
             ] {
-                let mut record = Cgroup::absent(0);
-                let outcome = (file.parse)(bytes, &mut record);
+                let (outcome, record) = parsed_file(file, bytes);
                 let empty = Cgroup { read_bytes: 0, write_bytes: 0, read_ops: 0, write_ops: 0, ..Cgroup::absent(0) };
                 let zeros = [record.read_bytes, record.write_bytes, record.read_ops, record.write_ops];
                 assert!(zeros.iter().all(|zero| *zero == 0 || *zero == ABSENT), "{}", file.name);

@@ -42,13 +42,15 @@ record! {
             /// Processes that the kernel killed because memory was short. In version 1, groups below are not
             /// included.
             counter oom_kill_events: i64 [Count("{event}")] => "kymo.cgroup.memory.events" {"kymo.event" = "oom_kill"},
-            /// Bytes read, over all devices.
+            /// Bytes read, over all devices but those that stand on others, such as logical volumes. A device that
+            /// is removed takes nothing back. NULL for a group with more than 256 devices. In version 1 before Linux 4.16
+            /// the groups below are not included, or only devices that CFQ or BFQ schedules are (`kymo status` says which).
             counter read_bytes: i64 [Bytes] => "kymo.cgroup.io" {"disk.io.direction" = "read"},
-            /// Bytes written, over all devices.
+            /// Bytes written, counted like `read_bytes`.
             counter write_bytes: i64 [Bytes] => "kymo.cgroup.io" {"disk.io.direction" = "write"},
-            /// Reads, over all devices.
+            /// Reads, counted like `read_bytes`.
             counter read_ops: i64 [Count("{operation}")] => "kymo.cgroup.operations" {"disk.io.direction" = "read"},
-            /// Writes, over all devices.
+            /// Writes, counted like `read_bytes`.
             counter write_ops: i64 [Count("{operation}")] => "kymo.cgroup.operations" {"disk.io.direction" = "write"},
             /// Time in which at least one task waited for a CPU.
             counter cpu_some_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "cpu", "kymo.kind" = "some"},

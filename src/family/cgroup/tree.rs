@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Stat, fstat, fstatfs, statat};
 
-use super::files::{FILES, File, Hierarchy};
+use super::files::{FILES, File, Files, Hierarchy, Source, source, wanted};
+use super::io::Io;
 use super::record::Cgroup;
 use crate::reading::folder::{Listing, c_path, list, listing, open_folder, open_folder_at};
 use crate::reading::prelude::*;
@@ -68,9 +69,6 @@ struct Found {
     files: Files,
 }
 
-/// A set of files, one bit for each index in [`FILES`].
-pub(super) type Files = u32;
-
 /// A group as it is read.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -80,8 +78,9 @@ pub(super) struct Group {
     pub(super) is_new: bool,
     /// Its files that are read at every tick.
     pub(super) files: Vec<(&'static File, Kept)>,
-    /// All files that it has.
+    /// All files that it has and that are wanted.
     pub(super) has: Files,
+    pub(super) io: Io,
     /// The part of its record that is read once a second.
     pub(super) seldom: Cgroup,
 }
@@ -157,7 +156,7 @@ impl Tree {
     pub(super) fn walk(&mut self, outcome: &mut Outcome) -> bool {
         // With the CPU accounting of version 1, the CPU time of version 2 is the same figure, so it is skipped.
         let accounting = self.root(Hierarchy::CpuAccounting).is_some();
-        let wanted = |file: &File| !(accounting && file.hierarchy == Hierarchy::Unified && file.name == "cpu.stat");
+        let unwanted = |file: &File| accounting && file.hierarchy == Hierarchy::Unified && file.name == "cpu.stat";
         let Tree { hierarchies, found, links, path, listing, .. } = self;
         links.clear();
         found.begin(!hierarchies.is_empty());
@@ -179,7 +178,7 @@ impl Tree {
                             found.add(&parent, name, nth, first_child);
                         } else {
                             let is = |file: &File| file.hierarchy == *hierarchy && file.name.as_bytes() == name;
-                            let file = FILES.iter().position(|file| is(file) && wanted(file));
+                            let file = FILES.iter().position(|file| is(file) && !unwanted(file));
                             files |= file.map_or(0, |file| 1 << file);
                         }
                         true
@@ -198,6 +197,28 @@ impl Tree {
             at += 1;
         }
         found.beyond
+    }
+
+    /// What the files of the found groups do not give, for people.
+    pub(super) fn lacking(&self) -> Option<&'static str> {
+        // Only hierarchies of version 1 have a controller without the files.
+        self.root(Hierarchy::BlockIo)?;
+        let worst = self.found.list.iter().filter_map(|found| source(found.files)).max();
+        match worst {
+            Some(Source::All) => None,
+            Some(Source::OwnOnly) => Some(
+                "read_bytes, write_bytes, read_ops and write_ops do not include the groups below: before Linux 4.16 \
+                 version 1 counts each group alone (blkio.throttle.io_service_bytes)",
+            ),
+            Some(Source::Scheduler) => Some(
+                "read_bytes, write_bytes, read_ops and write_ops are only of devices that CFQ or BFQ schedules: the kernel \
+                 has no blkio.throttle files",
+            ),
+            None => Some(
+                "read_bytes, write_bytes, read_ops and write_ops are NULL: the blkio controller has no files of I/O, as \
+                 without CONFIG_BLK_DEV_THROTTLING",
+            ),
+        }
     }
 
     /// Makes `groups` the found ones, keeping what is known of each.
@@ -274,11 +295,13 @@ impl Group {
             is_new: true,
             files: Vec::new(),
             has: 0,
+            io: Io::default(),
             seldom: Cgroup::absent(0),
         }
     }
 
     fn set_files(&mut self, has: Files) {
+        let has = wanted(has);
         if self.has == has {
             return;
         }
@@ -290,6 +313,10 @@ impl Group {
 }
 
 impl GroupPath {
+    pub(super) fn is_root(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Writes the path of a file of the group.
     pub(super) fn write(&self, path: &mut Vec<u8>, file: &str) {
         path.extend_from_slice(&self.bytes);

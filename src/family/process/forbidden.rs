@@ -1,6 +1,6 @@
 //! What kymo may not read of other users' processes (`proc_pid_io(5)`, `proc_pid_fd(5)`, and `hidepid` in `proc(5)`).
 
-use crate::sampler::Limit;
+use std::fmt::Write;
 
 /// How many processes of a tick kymo may not read something of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,22 +14,24 @@ pub(super) struct Forbidden {
 }
 
 impl Forbidden {
-    /// What is absent at a tick with `rows` rows.
-    pub(super) fn limit(self, rows: u32) -> Option<Limit> {
+    /// Writes what is absent at a tick with `rows` rows, if anything is.
+    pub(super) fn tell(self, rows: u32, told: &mut String) {
         let Forbidden { processes, io, files } = self;
-        let things = "processes";
-        if processes > 0 {
+        let (columns, lacking, of, needed) = if processes > 0 {
             let needed = "procfs is mounted with hidepid: run kymo as root, or in the group of its option gid";
-            return Some(Limit { columns: "all columns", lacking: processes, of: processes + rows, things, needed });
-        }
-        let columns = match (io > 0, files > 0) {
-            (true, true) => "read_bytes, write_bytes and open_files",
-            (true, false) => "read_bytes and write_bytes",
-            (false, true) => "open_files",
-            (false, false) => return None,
+            ("all columns", processes, processes + rows, needed)
+        } else {
+            let columns = match (io > 0, files > 0) {
+                (true, true) => "read_bytes, write_bytes and open_files",
+                (true, false) => "read_bytes and write_bytes",
+                (false, true) => "open_files",
+                (false, false) => return,
+            };
+            let needed = "run it as root or with CAP_SYS_PTRACE to see those of other users";
+            (columns, io.max(files), rows, needed)
         };
-        let needed = "run it as root or with CAP_SYS_PTRACE to see those of other users";
-        Some(Limit { columns, lacking: io.max(files), of: rows, things, needed })
+        // Writing to a string does not fail.
+        let _ = write!(told, "{columns} are absent for {lacking} of {of} processes: kymo may not read them; {needed}");
     }
 }
 
@@ -37,19 +39,19 @@ impl Forbidden {
 mod tests {
     use super::*;
 
-    fn told(processes: u32, io: u32, files: u32) -> Option<String> {
-        Forbidden { processes, io, files }.limit(20).map(|limit| limit.to_string())
+    fn told(processes: u32, io: u32, files: u32) -> String {
+        let mut told = String::new();
+        Forbidden { processes, io, files }.tell(20, &mut told);
+        told
     }
 
     #[test]
-    fn a_limit_names_columns_and_what_is_needed() {
-        assert_eq!(told(0, 0, 0), None);
+    fn what_is_told_names_columns_and_what_is_needed() {
+        assert_eq!(told(0, 0, 0), "");
         let expected = "read_bytes and write_bytes are absent for 12 of 20 processes: kymo may not read them; run it as root or \
                         with CAP_SYS_PTRACE to see those of other users";
-        assert_eq!(told(0, 12, 0).as_deref(), Some(expected));
-        assert!(
-            told(0, 12, 13).unwrap().starts_with("read_bytes, write_bytes and open_files are absent for 13 of 20 ")
-        );
-        assert!(told(5, 0, 0).unwrap().starts_with("all columns are absent for 5 of 25 processes: "));
+        assert_eq!(told(0, 12, 0), expected);
+        assert!(told(0, 12, 13).starts_with("read_bytes, write_bytes and open_files are absent for 13 of 20 "));
+        assert!(told(5, 0, 0).starts_with("all columns are absent for 5 of 25 processes: "));
     }
 }
