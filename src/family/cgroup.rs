@@ -355,6 +355,16 @@ mod tests {
     }
 
     #[test]
+    fn values_are_of_the_device_just_before_them() {
+        let mut probe = Probe::empty::<CgroupSampler>();
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        for (ms, unused) in [(0, "7:1 7:0 "), (100, "7:0 "), (200, ""), (300, "7:2 ")] {
+            probe.write("fs/cgroup/a/io.stat", format!("{unused}8:0 rbytes=500 wbytes=6 rios=9 wios=1\n"));
+            assert!(probe.rows(ms).contains("/a,,,,,,,,,,,,,500,6,9,1,"), "{unused}");
+        }
+    }
+
+    #[test]
     fn a_group_with_too_many_devices_has_no_sums() {
         let mut probe = Probe::empty::<CgroupSampler>();
         probe.write("fs/cgroup/cgroup.controllers", "");

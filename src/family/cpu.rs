@@ -298,6 +298,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -458,6 +460,49 @@ mod tests {
             if second > 0 && second < 7 {
                 let share = rows.lines().next().unwrap().rsplit(',').next().unwrap();
                 assert!(!share.is_empty(), "second {second}");
+            }
+        }
+    }
+
+    proptest! {
+        /// Over any course of CPUs that go offline and come back, at ticks and between them, with the idle time that they had
+        /// or a new one, and with another one in the kernel's sum meanwhile, the total grows by what the CPUs grew by.
+        #[test]
+        fn the_total_grows_by_what_cpus_grew_by(
+            course in prop::collection::vec(prop::array::uniform3((0..100_i64, 0..100_i64, 0..12_u8, 0..90_000_i64)), 1..40),
+        ) {
+            let mut sampler = CpuSampler::open(&Context::default());
+            let (mut user, mut idle, mut elsewhere, mut online) = ([500_i64; 3], [5_000_i64; 3], [0; 3], [true; 3]);
+            let mut total = |user: &[i64; 3], idle: &[i64; 3], elsewhere: &[i64; 3], online: &[bool; 3]| {
+                let line = |slot, user: i64, idle: i64| {
+                    let mut us = [0; TIMES_MAX];
+                    (us[0], us[3]) = (user * 10_000, idle * 10_000);
+                    Some(Line { slot, us })
+                };
+                let idle_of = |cpu: usize| if online[cpu] { idle[cpu] } else { elsewhere[cpu] };
+                sampler.reads += 1;
+                sampler.lines = vec![line(None, user.iter().sum(), (0..3).map(idle_of).sum())];
+                let cpus = (0..3).filter(|cpu| online[*cpu]);
+                sampler.lines.extend(cpus.map(|cpu| line(Some(cpu), user[cpu], idle[cpu])));
+                sampler.hold();
+                let us = sampler.lines[0].unwrap().us;
+                [us[0] / 10_000, us[3] / 10_000]
+            };
+            let mut expected = total(&user, &idle, &elsewhere, &online);
+            for changes in course {
+                for (cpu, (runs, idles, dice, other)) in changes.into_iter().enumerate() {
+                    let was_online = std::mem::replace(&mut online[cpu], dice > 2);
+                    elsewhere[cpu] = if was_online { other } else { elsewhere[cpu] };
+                    if !online[cpu] {
+                        continue;
+                    }
+                    // It was offline for a moment at least, and its idle time begins anew. A short one would be held.
+                    let begins_anew = (!was_online || dice == 3) && dice % 2 == 1 && idle[cpu] > 1_000;
+                    user[cpu] += runs;
+                    idle[cpu] = if begins_anew { idles } else { idle[cpu] + idles };
+                    expected = [expected[0] + runs, expected[1] + idles];
+                }
+                prop_assert_eq!(total(&user, &idle, &elsewhere, &online), expected);
             }
         }
     }

@@ -331,6 +331,26 @@ mod tests {
     }
 
     #[test]
+    fn times_go_on_where_the_kernels_wrap_and_counts_below_zero_are_absent() {
+        let mut probe = Probe::empty::<DiskSampler>();
+        for (ms, line, row, impossible) in [
+            (
+                0,
+                "10 0 80 4294967290 5 0 40 7 0 4294967000 3",
+                "10,5,40960,20480,0,0,4294967000000,4294967290000,7000,0",
+                0,
+            ),
+            (1, "11 0 80 4 5 0 40 8 4294967295 10 3", "11,5,40960,20480,0,0,4294967306000,4294967300000,8000,", 1),
+            (2, "12 0 80 5 5 0 40 9 1 11 3", "12,5,40960,20480,0,0,4294967307000,4294967301000,9000,1", 0),
+            // Another disk of the same name.
+            (3, "1 0 8 1 0 0 0 0 0 1 3", "1,0,4096,0,0,0,1000,1000,0,0", 0),
+        ] {
+            assert_eq!(probe.rows_with(ms, "diskstats", format!("8 0 sda {line}\n")), format!("sda,{row}\n"));
+            assert_eq!(probe.impossible, impossible);
+        }
+    }
+
+    #[test]
     fn without_sysfs_the_whole_file_is_read_at_every_tick() {
         let mut probe = Probe::empty::<DiskSampler>();
         let rest = "7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n7 1 loop1 0 0 0 0 0 0 0 0 0 0 0\n";

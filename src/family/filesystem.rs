@@ -230,6 +230,34 @@ mod tests {
         assert!(rows.contains("/a b\tc\nd\\e#v\u{fffd}") && rows.contains(&total), "{rows}");
     }
 
+    /// A file system that reserves more than is free.
+    struct Odd(FilesystemSampler);
+
+    impl Sample for Odd {
+        type Record = Filesystem;
+        const INTERVAL_MIN: Duration = FilesystemSampler::INTERVAL_MIN;
+        const RESOLUTION: &'static str = "";
+
+        fn open(_: &Context) -> Odd {
+            let ask = |_: &[u8]| Some(Space { total: 100, used: 40, free: u64::MAX });
+            let patience = Patience { mount: Duration::from_secs(2), tick: Duration::from_secs(20) };
+            let local = Asking { usages: Usages::new(Arc::new(ask), patience, Arc::default()), first: 0 };
+            Odd(FilesystemSampler { local, ..FilesystemSampler::default() })
+        }
+
+        fn sample(&mut self, tick: &Tick, rows: &mut Rows<Filesystem>) -> Result<(), SampleError> {
+            self.0.sample(tick, rows)
+        }
+    }
+
+    #[test]
+    fn more_free_space_than_there_is_is_absent_and_counted() {
+        let mut probe = Probe::empty::<Odd>();
+        probe.write("filesystems", "\text4\n");
+        assert_eq!(probe.rows_with(0, "mounts", "a /nowhere/a ext4 rw 0 0\n"), "/nowhere/a,a,ext4,100,40,,\n");
+        assert_eq!(probe.impossible, 1);
+    }
+
     /// Mounts on paths that begin so are asked for as long as [`GATE`] is held.
     const HUNG: &[u8] = b"/nowhere/hung";
     static GATE: Mutex<()> = Mutex::new(());

@@ -235,6 +235,16 @@ mod tests {
     }
 
     #[test]
+    fn shares_above_one_are_absent_and_counted() {
+        let mut probe = Probe::empty::<PressureSampler>();
+        probe.write("pressure/io", "some avg10=100.00 avg60=100.01 avg300=655.35 total=5\n");
+        for ms in 0..2 {
+            assert_eq!(probe.rows(ms), "io,some,1.0,,,5\n");
+            assert_eq!(probe.impossible, 2);
+        }
+    }
+
+    #[test]
     fn shares_are_per_cent_with_two_decimals() {
         for (text, share) in [("0.00", 0.0), ("0.01", 0.0001), ("12.50", 0.125), ("100.00", 1.0)] {
             assert!((ratio(text.as_bytes()) - share).abs() < f64::EPSILON, "{text}");

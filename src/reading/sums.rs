@@ -321,8 +321,8 @@ mod tests {
             let mut counts = first;
             let mut read = |counts: &[i64; 4], online: &[bool; 4]| {
                 let there = || (0..4).filter(|cpu| online[*cpu]);
-                let heading: String = there().map(|cpu| format!(" CPU{cpu}")).collect();
-                let numbers: String = there().map(|cpu| format!(" {}", counts[cpu] % RANGE)).collect();
+                let heading = there().map(|cpu| format!(" CPU{cpu}")).collect::<Vec<_>>().concat();
+                let numbers = there().map(|cpu| format!(" {}", counts[cpu] % RANGE)).collect::<Vec<_>>().concat();
                 reader.sum(&heading, &format!("a:{numbers} x"))
             };
             let mut expected = read(&counts, &online);

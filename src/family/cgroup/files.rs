@@ -208,14 +208,17 @@ fn keyed(
     good
 }
 
-/// `io.stat`: one line of keys and values for each device. A group without I/O has no lines.
+/// `io.stat`: keys and values for each device. A group without I/O has no lines. Some kernels write no line end after a device
+/// that the group did not use (`7:1 7:0 8:0 rbytes=…`), so values are of the device just before them.
 fn io_stat(bytes: &[u8], io: &mut Io) -> Option<()> {
     io.gives([Figure::ReadBytes, Figure::WriteBytes, Figure::ReadOps, Figure::WriteOps]);
     for line in lines(bytes) {
-        let mut words = words(line);
-        let device = words.next().and_then(Device::parse);
-        for word in words {
-            let Some((key, value)) = cut(word, b'=') else { continue };
+        let mut device = None;
+        for word in words(line) {
+            let Some((key, value)) = cut(word, b'=') else {
+                device = Device::parse(word);
+                continue;
+            };
             let figure = match key {
                 b"rbytes" => Figure::ReadBytes,
                 b"wbytes" => Figure::WriteBytes,
@@ -312,7 +315,7 @@ mod tests {
         let (outcome, record) = parsed(
             Hierarchy::Unified,
             "io.stat",
-            "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6 cost.usage=7\n8:16 \n254:0 rbytes=10 wbytes=20 rios=30 wios=40\n",
+            "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6 cost.usage=7\n8:16 \n7:1 7:0 254:0 rbytes=10 wbytes=20 rios=30 wios=40\n",
         );
         assert_eq!(outcome, Some(()));
         assert_eq!((record.read_bytes, record.write_bytes, record.read_ops, record.write_ops), (11, 22, 33, 44));
