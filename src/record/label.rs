@@ -126,6 +126,8 @@ struct Place {
     seen_s: u32,
     /// Another text may have the place. Until then this one comes back to it.
     is_free: bool,
+    /// It is in the queue of free places, once.
+    is_queued: bool,
 }
 
 impl Default for Labels {
@@ -245,7 +247,9 @@ impl Labels {
             if let Some(place) = places.get_mut(number).filter(|place| !place.is_free) {
                 place.is_free = true;
                 *free_count += 1;
-                free.extend(u32::try_from(*key));
+                if !std::mem::replace(&mut place.is_queued, true) {
+                    free.extend(u32::try_from(*key));
+                }
             }
         }
         // Release: whoever sees the new number asks under the lock, after this.
@@ -267,7 +271,13 @@ impl State {
     fn add(&mut self, text: Arc<str>) -> Label {
         #[expect(clippy::cast_possible_truncation, reason = "bounded by LABELS_MAX")]
         let label = Label::new(self.places.len() as u32, 0);
-        self.places.push(Place { text: Arc::clone(&text), turn: 0, seen_s: self.now_s, is_free: false });
+        self.places.push(Place {
+            text: Arc::clone(&text),
+            turn: 0,
+            seen_s: self.now_s,
+            is_free: false,
+            is_queued: false,
+        });
         self.labels.insert(text, label);
         self.dictionary = None;
         label
@@ -276,9 +286,14 @@ impl State {
     /// Gives the first free place to a text.
     fn replace(&mut self, text: &str) -> Option<Label> {
         while let Some(number) = self.free.pop_front() {
-            let Some(place) = self.places.get_mut(number as usize).filter(|place| place.is_free) else { continue };
+            let Some(place) = self.places.get_mut(number as usize) else { continue };
+            place.is_queued = false;
+            if !place.is_free {
+                continue;
+            }
             self.labels.remove(&place.text);
-            *place = Place { text: text.into(), turn: place.turn.wrapping_add(1), seen_s: self.now_s, is_free: false };
+            (place.text, place.turn) = (text.into(), place.turn.wrapping_add(1));
+            (place.seen_s, place.is_free) = (self.now_s, false);
             let label = Label::new(number, place.turn);
             self.labels.insert(Arc::clone(&place.text), label);
             self.free_count -= 1;
