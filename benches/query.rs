@@ -51,7 +51,7 @@ fn batch(labels: &Labels, first: i64) -> Result<RecordBatch, Box<dyn Error>> {
             ..Collector::absent(START_US + 1_000 * row)
         })
         .collect();
-    Ok(RecordBatch::try_new(Collector::TABLE.schema(), columns(&[&rows], &labels.values()))?)
+    Ok(RecordBatch::try_new(Collector::TABLE.schema(), columns(&[&rows], &labels.dictionary()))?)
 }
 
 fn filled(path: &std::path::Path) -> Result<Arc<Store>, Box<dyn Error>> {

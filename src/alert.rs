@@ -26,6 +26,7 @@ mod watch;
 pub mod webhook;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -94,6 +95,14 @@ impl Engine {
     #[must_use]
     pub fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board)
+    }
+
+    /// Takes those of the keys away that pending or firing series of the family have as labels. Forgets what rates know of the
+    /// others, which may come to stand for other texts.
+    pub fn release(&mut self, family: FamilyId, keys: &mut BTreeSet<i32>) {
+        if let Some(Table { watch, .. }) = &mut self.tables[family] {
+            watch.release(keys);
+        }
     }
 
     /// Takes the next rows of a family, in the order they were sampled. Never waits.
@@ -185,6 +194,8 @@ fn firing(rule: &Rule, index: usize, watch: &Watch, batch: &RecordBatch) -> Firi
 mod tests {
     use std::time::Duration;
 
+    use crate::record::label::LABELS_MAX;
+
     use super::fixture::{Bench, SECOND, short, when};
     use super::notify::WAITING_MAX;
     use super::*;
@@ -269,6 +280,36 @@ mod tests {
             ("network_tx_above", Transition::Resolved, "lo"),
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_name_gives_way_only_after_its_series_is_let_go() {
+        let rules = [
+            says(short("network_rx_above", 1e6), "{interface} rx {value}"),
+            says(when("network", "rx_bytes > 5 AND interface = 'new'"), "{interface} has {value}"),
+        ];
+        let mut bench = Bench::new(&rules);
+        let interface = |bench: &Bench, name: &str, ms: i64, rx_bytes| bench.network(ms * 1_000, name, rx_bytes);
+        // `a` fires, `b` has a rate only.
+        for ms in [0, 500, 1_000, 1_500] {
+            let rows = [interface(&bench, "a", ms, 3_000 * ms), interface(&bench, "b", ms, 0)];
+            bench.take(&rows);
+        }
+        let firing = |bench: &Bench| -> Vec<String> {
+            let rules = bench.board.rules();
+            rules.iter().flat_map(|rule| &rule.firing_series).map(|series| series["interface"].clone()).collect()
+        };
+        assert_eq!(firing(&bench), ["a"]);
+        // The labels are kymo's own two, and then these.
+        let mut keys = [2, 3].into();
+        bench.engine.release(FamilyId::of::<Network>(), &mut keys);
+        assert_eq!(keys, [3].into());
+        // Another name in the place of `b` is a series of its own, with no rate yet, and rules find it.
+        (0..LABELS_MAX).for_each(|name| _ = bench.labels.intern(&format!("x{name}")));
+        bench.labels.give_way(&keys);
+        let rows = [interface(&bench, "a", 2_000, 6_000_000), interface(&bench, "new", 2_000, 100_000_000)];
+        assert_eq!(bench.told(&rows), ["firing new has 100000000"]);
+        assert_eq!(firing(&bench), ["a", "new"]);
     }
 
     #[test]

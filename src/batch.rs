@@ -2,9 +2,10 @@
 
 pub mod columns;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, RecordBatch, StringBuilder};
 use arrow::compute::concat;
 use arrow::datatypes::{Int32Type, SchemaRef};
 use arrow::error::ArrowError;
@@ -13,6 +14,9 @@ use crate::record::Record;
 use crate::record::label::Labels;
 use crate::ring::Consumer;
 use columns::columns;
+
+/// A dictionary of up to so many texts is shared by fewer rows, too.
+const SHARED_TEXTS_MAX: usize = 1_024;
 
 /// The drain thread's end of one ring.
 pub trait Source: Send {
@@ -55,8 +59,8 @@ impl<R: Record> Source for RingSource<R> {
 /// The records of `slices` as one batch in `R`'s schema.
 #[must_use]
 pub fn to_batch<R: Record>(slices: &[&[R]], labels: &Labels, schema: &SchemaRef) -> RecordBatch {
-    // The records were published after their labels were interned, so these values cover them.
-    let columns = columns(slices, &labels.values());
+    // The records were published after their labels were interned, so the dictionary covers them.
+    let columns = columns(slices, &labels.dictionary());
     match RecordBatch::try_new(Arc::clone(schema), columns) {
         Ok(batch) => batch,
         Err(error) => unreachable!("schema and columns come from one declaration: {error}"),
@@ -65,8 +69,9 @@ pub fn to_batch<R: Record>(slices: &[&[R]], labels: &Labels, schema: &SchemaRef)
 
 /// One batch with the rows of `batches`, in their order.
 ///
-/// The labels of a family share one dictionary, which only grows ([`Labels`]): the keys stay the same, and the longest
-/// dictionary is the new one. Rows that another process left have another dictionary, and get new keys.
+/// The labels of a family share one dictionary, which mostly grows ([`Labels`]): the keys stay the same, and the longest
+/// dictionary is the new one. Where another one has other texts, as in rows of another process or after names gave way, or where
+/// the dictionary is much longer than the rows are many, the rows get new keys in a dictionary of their own texts.
 ///
 /// # Errors
 /// When there are no batches, or their schemas differ.
@@ -92,8 +97,12 @@ fn merge_column(parts: &[&dyn Array]) -> Result<ArrayRef, ArrowError> {
     let Some(values) = longest else {
         return concat(parts);
     };
-    if !dictionaries.iter().all(|part| is_prefix(part.values(), values)) {
-        return concat(parts);
+    let is_shared = dictionaries.iter().all(|part| Arc::ptr_eq(part.values(), values));
+    let rows: usize = parts.iter().map(|part| part.len()).sum();
+    let is_fit = || values.len() <= rows.max(SHARED_TEXTS_MAX);
+    let is_shared = is_shared || (is_fit() && dictionaries.iter().all(|part| is_prefix(part.values(), values)));
+    if !is_shared {
+        return with_own_texts(&dictionaries);
     }
     let keys: Vec<&dyn Array> = dictionaries.iter().map(|part| part.keys() as &dyn Array).collect();
     let keys = concat(&keys)?;
@@ -101,8 +110,34 @@ fn merge_column(parts: &[&dyn Array]) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(merged))
 }
 
+/// Rows of several dictionaries with one that has the rows' texts only.
+fn with_own_texts(parts: &[&DictionaryArray<Int32Type>]) -> Result<ArrayRef, ArrowError> {
+    let mut texts = StringBuilder::new();
+    let mut known: HashMap<&str, i32> = HashMap::new();
+    let mut keys: Vec<Option<i32>> = Vec::with_capacity(parts.iter().map(|part| part.keys().len()).sum());
+    for part in parts {
+        let values = part.values().as_string_opt::<i32>();
+        let values = values.ok_or_else(|| ArrowError::CastError("labels that are no strings".into()))?;
+        // By the key in the part, so that a text is looked up once.
+        let mut places: HashMap<i32, i32> = HashMap::new();
+        for key in part.keys() {
+            keys.push(key.map(|key| {
+                *places.entry(key).or_insert_with(|| {
+                    let text = usize::try_from(key).map_or("", |key| values.value(key));
+                    let next = i32::try_from(known.len()).unwrap_or(i32::MAX);
+                    *known.entry(text).or_insert_with(|| {
+                        texts.append_value(text);
+                        next
+                    })
+                })
+            }));
+        }
+    }
+    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys.into(), Arc::new(texts.finish()))?))
+}
+
 /// Whether `values` begins with all texts of `shorter`.
-fn is_prefix(shorter: &ArrayRef, values: &ArrayRef) -> bool {
+pub(crate) fn is_prefix(shorter: &ArrayRef, values: &ArrayRef) -> bool {
     if Arc::ptr_eq(shorter, values) {
         return true;
     }
@@ -156,5 +191,23 @@ mod tests {
             assert_eq!(names.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), Some("b"), Some("c")]);
             assert_eq!(merged.schema(), schema);
         }
+    }
+
+    #[test]
+    fn few_rows_do_not_keep_a_long_dictionary() {
+        let (labels, schema) = (Labels::default(), Gap::TABLE.schema());
+        let row = |name: usize| {
+            let name = labels.intern(&name.to_string());
+            to_batch(&[&[Gap { collector: name, reason: name, ..Gap::absent(0) }]], &labels, &schema)
+        };
+        let shared = row(0);
+        let shared = merge(&[shared.clone(), shared]).unwrap();
+        let batches: Vec<_> = (0..2_000).map(row).collect();
+        let merged = merge(&batches[1_990..]).unwrap();
+        let texts = |batch: &RecordBatch| batch.column(1).as_dictionary::<Int32Type>().values().len();
+        assert_eq!((texts(&shared), texts(&batches[1_999]), texts(&merged)), (3, 2_002, 10));
+        let names = arrow::compute::cast(merged.column(2), &arrow::datatypes::DataType::Utf8).unwrap();
+        let expected: Vec<_> = (1_990..2_000).map(|name| Some(name.to_string())).collect();
+        assert!(names.as_string::<i32>().iter().eq(expected.iter().map(Option::as_deref)));
     }
 }

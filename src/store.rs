@@ -102,8 +102,10 @@ impl Store {
         let next_seqs = PerFamily::from_fn(|family| recovered.next_seq(family).max(scan.end_seqs[family]));
         let tables = PerFamily::from_fn(|family| {
             let end_seq = next_seqs[family];
-            let hot_rows = recovered.hot[family].iter().map(|hot| hot.batch.num_rows() as u64).sum();
-            TableState { end_seq, frozen_seq: end_seq, recovered_seq: end_seq, hot_rows, interval: None }
+            let mut table =
+                TableState { end_seq, frozen_seq: end_seq, recovered_seq: end_seq, ..TableState::default() };
+            table.count(family, &recovered.hot[family]);
+            table
         });
         let table = |family, files| {
             let hot = std::mem::take(&mut recovered.hot[family]);

@@ -36,8 +36,8 @@ struct LabelIs {
     text: String,
     /// The text's key, once the dictionary has it.
     key: Option<i32>,
-    /// How many entries of the dictionary were searched before.
-    known: usize,
+    /// The dictionary that was searched last.
+    known: Option<ArrayRef>,
     keys: Vec<i32>,
 }
 
@@ -155,7 +155,7 @@ impl<'a> LeafFinder<'a> {
             Node::Compare { left, comparison, right } => LeafNode::Compare(self.left(left), *comparison, *right),
             Node::Label { position, text } => {
                 let make =
-                    || LabelIs { position: *position, text: text.clone(), key: None, known: 0, keys: Vec::new() };
+                    || LabelIs { position: *position, text: text.clone(), key: None, known: None, keys: Vec::new() };
                 LeafNode::Label(self.labels.place((*position, text), &mut self.leaves.labels, make))
             }
             Node::Sql(expression) => {
@@ -202,13 +202,16 @@ impl LabelIs {
         let labels = batch.column(self.position).as_dictionary::<Int32Type>();
         self.keys.clear();
         self.keys.extend_from_slice(labels.keys().values());
-        // A text's key never changes: a newer dictionary only has more texts at its end.
-        let texts = labels.values().as_string::<i32>();
-        if self.key.is_none() && texts.len() > self.known {
-            let found = (self.known..texts.len()).find(|key| texts.value(*key) == self.text);
-            self.key = found.and_then(|key| i32::try_from(key).ok());
-            self.known = texts.len();
+        if self.known.as_ref().is_some_and(|known| Arc::ptr_eq(known, labels.values())) {
+            return;
         }
+        // A text keeps its key, unless it was not seen for long and gave way to another.
+        let texts = labels.values().as_string::<i32>();
+        let is_text = |key: &usize| *key < texts.len() && texts.value(*key) == self.text;
+        let same = self.key.and_then(|key| usize::try_from(key).ok()).filter(is_text);
+        let found = same.or_else(|| (0..texts.len()).find(is_text));
+        self.key = found.and_then(|key| i32::try_from(key).ok());
+        self.known = Some(Arc::clone(labels.values()));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `rate(counter)`: increase per second over the trailing second, for each series by itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
@@ -61,6 +61,12 @@ impl RateColumns {
     /// How many rows had no rate because of [`SERIES_MAX`], since the last call.
     pub(super) fn take_excess(&mut self) -> u64 {
         std::mem::take(&mut self.rates.excess)
+    }
+
+    /// Forgets the series that have one of these keys among their so many labels.
+    pub(super) fn forget(&mut self, keys: &BTreeSet<i32>, labels: usize) {
+        let has = |series: &SeriesKey| (0..labels).any(|index| keys.contains(&series.label(index, labels)));
+        self.rates.series.retain(|series, _| !has(series));
     }
 
     /// `batch` with the counters' rates behind its columns.

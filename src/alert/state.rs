@@ -1,7 +1,7 @@
 //! The state machine of a rule: inactive → pending → firing → resolved, for each series separately.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::FixedState;
 use serde::Serialize;
@@ -47,7 +47,8 @@ impl std::ops::Not for Truth {
 
 /// A series of one table: its labels' dictionary keys, packed in the order of the label columns.
 ///
-/// A key of one family stands for the same text as long as the daemon runs, so keys tell series apart.
+/// A key of one family stands for the same text as long as a series is known here: the drain thread asks before a text gives way
+/// to another ([`Engine::release`](super::Engine::release)). So keys tell series apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct SeriesKey(u128);
 
@@ -123,6 +124,13 @@ impl Machine {
     /// Whether every series is inactive. Then only a true row can change anything.
     pub(super) fn is_quiet(&self) -> bool {
         self.series.is_empty()
+    }
+
+    /// Takes those of the keys away that a pending or firing series has, of so many labels.
+    pub(super) fn take_held(&self, keys: &mut BTreeSet<i32>, labels: usize) {
+        for series in self.series.keys() {
+            (0..labels).for_each(|index| _ = keys.remove(&series.label(index, labels)));
+        }
     }
 
     /// How many series are pending.

@@ -4,6 +4,8 @@
 //! rows share a [`Probe`], which has its lowest and highest value. One comparison with these tells whether a rule can
 //! hold for any row. A rule that cannot, and has no series pending or firing, costs nothing else.
 
+use std::collections::BTreeSet;
+
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
@@ -208,6 +210,15 @@ impl Watch {
             (table.columns[*position].name, text)
         };
         self.labels.iter().enumerate().map(text).collect()
+    }
+
+    /// Takes those of the keys away that series of rules have, and forgets the rates of the others.
+    pub(super) fn release(&mut self, keys: &mut BTreeSet<i32>) {
+        let labels = self.labels.len();
+        self.watched.iter().for_each(|watched| watched.machine.take_held(keys, labels));
+        if let Some(rates) = &mut self.rates {
+            rates.forget(keys, labels);
+        }
     }
 
     /// How many evaluations failed since the last call.

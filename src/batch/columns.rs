@@ -7,28 +7,27 @@ use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::Int32Type;
 
 use crate::record::gather::Gather;
-use crate::record::label::Label;
+use crate::record::label::Dictionary;
 use crate::record::{ABSENT, Column, Record, TIME_ZONE, Type};
 
 /// The columns of `slices`, one after the other, in the order of [`Table::columns`](crate::record::Table::columns).
 ///
-/// `values` holds the text of every label in the records ([`Labels::values`](crate::record::label::Labels::values)). A label
-/// that it lacks, which no label of the same interner does, reads as the empty text.
+/// `dictionary` holds the texts of the labels in the records. A label that it lacks reads as the empty text.
 #[must_use]
-pub fn columns<R: Record>(slices: &[&[R]], values: &ArrayRef) -> Vec<ArrayRef> {
+pub fn columns<R: Record>(slices: &[&[R]], dictionary: &Dictionary) -> Vec<ArrayRef> {
     let rows = slices.iter().map(|slice| slice.len()).sum();
     let mut gather = Gather::new(R::TABLE.columns.len(), rows);
     R::gather(slices, &mut gather);
     let buffer: Buffer = gather.finish();
-    let column = |(index, column): (usize, &Column)| array(column.ty, &buffer, index * rows, rows, values);
+    let column = |(index, column): (usize, &Column)| array(column.ty, &buffer, index * rows, rows, dictionary);
     R::TABLE.columns.iter().enumerate().map(column).collect()
 }
 
 /// The column of `rows` values that begins at the value `start` of `buffer`.
-fn array(ty: Type, buffer: &Buffer, start: usize, rows: usize, values: &ArrayRef) -> ArrayRef {
+fn array(ty: Type, buffer: &Buffer, start: usize, rows: usize, dictionary: &Dictionary) -> ArrayRef {
     match ty {
         Type::Timestamp => times(ScalarBuffer::new(buffer.clone(), start, rows)),
-        Type::Text => labels(ScalarBuffer::new(buffer.clone(), 2 * start, rows), values),
+        Type::Text => labels(ScalarBuffer::new(buffer.clone(), 2 * start, rows), dictionary),
         Type::Int64 => integers(ScalarBuffer::new(buffer.clone(), start, rows)),
         Type::Float64 => floats(ScalarBuffer::new(buffer.clone(), start, rows)),
     }
@@ -54,16 +53,10 @@ pub fn floats(floats: ScalarBuffer<f64>) -> ArrayRef {
     Arc::new(Float64Array::new(floats, nulls))
 }
 
-/// A column of labels with these keys. A key that the dictionary `values` lacks reads as the empty label.
-#[must_use]
-pub fn labels(keys: ScalarBuffer<i32>, values: &ArrayRef) -> ArrayRef {
-    let known = 0..i32::try_from(values.len()).unwrap_or(i32::MAX);
-    let keys = if keys.iter().all(|key| known.contains(key)) {
-        keys
-    } else {
-        keys.iter().map(|key| if known.contains(key) { *key } else { Label::EMPTY.key() }).collect()
-    };
-    match DictionaryArray::<Int32Type>::try_new(Int32Array::new(keys, None), Arc::clone(values)) {
+/// A column of labels, given as numbers.
+fn labels(bits: ScalarBuffer<i32>, dictionary: &Dictionary) -> ArrayRef {
+    let keys = dictionary.keys(bits);
+    match DictionaryArray::<Int32Type>::try_new(Int32Array::new(keys, None), Arc::clone(&dictionary.values)) {
         Ok(array) => Arc::new(array),
         Err(error) => unreachable!("keys are bounded by the dictionary's length: {error}"),
     }
@@ -102,7 +95,7 @@ mod tests {
         let labels = Labels::default();
         let first = Probe { name: labels.intern("a"), seen_us: 7, ..Probe::absent(1) };
         let second = Probe { name: labels.intern("b"), share_ratio: 0.5, ..Probe::absent(2) };
-        let columns = columns(&[&[first], &[second]], &labels.values());
+        let columns = columns(&[&[first], &[second]], &labels.dictionary());
         assert_eq!(columns[0].as_primitive::<TimestampMicrosecondType>().values(), &[1, 2]);
         let names = columns[1].as_dictionary::<Int32Type>().downcast_dict::<StringArray>().unwrap();
         assert_eq!(names.into_iter().collect::<Vec<_>>(), [Some("a"), Some("b")]);

@@ -270,6 +270,7 @@ impl Collectors {
             samplers.push(sampler);
             sources.push(drained(family, ring));
             self.store.set_interval(family, settings.interval);
+            self.labels[family].note_interval(settings.interval);
         }
         arriving.send(sources).map_err(|_| stopping())?;
         let setup = Setup {

@@ -6,7 +6,8 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int32Type;
 
 use super::collectors::{DrainSource, RING_RECORDS};
 use crate::alert;
@@ -17,7 +18,7 @@ use crate::latest::{LatestRows, SourceId};
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::{Collector, Gap};
-use crate::sampler::wall_us;
+use crate::sampler::{monotonic_ns, wall_us};
 use crate::store::recovery::Recovery;
 use crate::store::{Append, Appender, Loss};
 
@@ -195,10 +196,15 @@ impl Drain {
     /// Returns how many rows the fullest ring had.
     fn drain(&mut self) -> usize {
         let mut appends: Vec<Append> = Vec::new();
+        let now_s = monotonic_s();
         for DrainSource { id, family, ring, is_finished } in &mut self.sources {
             // Asked before draining: a sampler that is gone by now publishes nothing more.
             *is_finished = ring.is_finished();
             let Some(batch) = ring.drain() else { continue };
+            for (position, _) in family.table.labels() {
+                let keys = batch.column(position).as_dictionary::<Int32Type>().keys();
+                self.labels[*family].note_seen(keys.values(), now_s);
+            }
             self.latest.put(*id, *family, batch.clone());
             appends.push(Append { family: *family, batch });
         }
@@ -207,6 +213,7 @@ impl Drain {
             self.next_report = (self.next_report + REPORT_INTERVAL).max(Instant::now());
             let record = (self.report)(wall_us());
             appends.push(self.own_rows(&[record]));
+            self.release_names(now_s);
         }
         // The journal's thread writes the rows while the rules see them.
         for (family, rows) in self.appender.submit(appends) {
@@ -217,6 +224,18 @@ impl Drain {
             self.latest.remove(gone.id, gone.family);
         }
         fullest
+    }
+
+    /// Lets names that were not seen for long give way to others.
+    fn release_names(&mut self, now_s: u32) {
+        // Collectors hold the labels of kymo's own tables as long as they run.
+        for (family, labels) in self.labels.iter().filter(|(family, _)| family.sampling().is_some()) {
+            let mut keys = labels.unseen(now_s);
+            if let Some(alerts) = &mut self.alerts {
+                alerts.release(family, &mut keys);
+            }
+            labels.give_way(&keys);
+        }
     }
 
     fn show(&mut self) {
@@ -266,6 +285,11 @@ impl Drain {
 fn next_wait(wait: Duration, since: Duration, rows: usize) -> Duration {
     let half_full = since.mul_f64(RING_RECORDS as f64 / 2.0 / rows.max(1) as f64);
     half_full.min(if 2 * since < wait { wait } else { 2 * wait }).max(INTERVAL_MIN)
+}
+
+/// Seconds of a clock that neither steps nor counts suspensions.
+fn monotonic_s() -> u32 {
+    u32::try_from(monotonic_ns() / 1_000_000_000).unwrap_or_default()
 }
 
 /// Shows rows to the rules, which are gone after a panic.

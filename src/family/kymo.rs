@@ -44,7 +44,7 @@ record! {
             counter alerts_lost: i64 [Count("{notification}")] => "kymo.alerts.lost" {},
             /// Metric exports and spans that did not reach their OTLP endpoint.
             counter exports_lost: i64 [Count("{export}")] => "kymo.exports.lost" {},
-            /// Label values recorded as "(too many labels)", because a table already had 65,534 others.
+            /// Label values recorded as "(too many labels)", because a table had 65,534 others at the time.
             counter overflowed_labels: i64 [Count("{label}")] => "kymo.labels.overflowed" {},
         }
     }

@@ -67,7 +67,7 @@ impl Fixture {
                 ..Collector::absent(START_US + 1_000 * row)
             })
             .collect();
-        let columns = columns(&[&rows], &self.labels.values());
+        let columns = columns(&[&rows], &self.labels.dictionary());
         let range = (START_US + 1_000 * self.end, START_US + 1_000 * (self.end + count - 1));
         self.end += count;
         (RecordBatch::try_new(Collector::TABLE.schema(), columns).unwrap(), range)

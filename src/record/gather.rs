@@ -9,7 +9,7 @@ use super::label::Label;
 /// Takes the values of one column after the other.
 #[derive(Debug)]
 pub struct Gather {
-    /// Eight bytes a value, column by column. Keys of labels fill the first half of their column.
+    /// Eight bytes a value, column by column. Labels, as numbers, fill the first half of their column.
     buffer: MutableBuffer,
     rows: usize,
     /// Columns that are filled.
@@ -38,7 +38,7 @@ impl Gather {
     /// The next column is one of labels.
     pub fn labels<R>(&mut self, slices: &[&[R]], field: impl Fn(&R) -> Label) {
         let start = 2 * self.next();
-        fill(&mut self.buffer.typed_data_mut::<i32>()[start..start + self.rows], slices, |record| field(record).key());
+        fill(&mut self.buffer.typed_data_mut::<i32>()[start..start + self.rows], slices, |record| field(record).bits());
     }
 
     /// The values of all columns, eight bytes each.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 
-use super::hot::{HotBatch, merge_tail, row_bytes};
+use super::hot::{HotBatch, merge_tail};
 use super::shared::{Dropped, Loss, State, Store};
 use super::view::View;
 use crate::family::{FamilyId, PerFamily};
@@ -128,9 +128,9 @@ impl Store {
                 let table = &mut state.tables[family];
                 let hot = &mut Arc::make_mut(&mut view.tables[family]).hot;
                 table.end_seq = rows.end_seq();
-                table.hot_rows += rows.batch.num_rows() as u64;
                 hot.push(Arc::new(rows));
                 merge_tail(hot, table.frozen_seq);
+                table.count(family, hot);
             }
             drop_excess(view, state, self.settings.hot_bytes_max);
         });
@@ -140,7 +140,7 @@ impl Store {
 /// Drops the oldest batches of the largest tables until memory holds at most `hot_bytes_max`.
 fn drop_excess(view: &mut View, state: &mut State, hot_bytes_max: u64) {
     while state.hot_bytes() > hot_bytes_max {
-        let bytes = |family: &FamilyId| state.tables[*family].hot_rows * row_bytes(family.table);
+        let bytes = |family: &FamilyId| state.tables[*family].hot_bytes(*family);
         let Some(family) = FamilyId::all().max_by_key(bytes) else { break };
         let hot = &mut Arc::make_mut(&mut view.tables[family]).hot;
         if hot.is_empty() {
@@ -148,7 +148,7 @@ fn drop_excess(view: &mut View, state: &mut State, hot_bytes_max: u64) {
         }
         let oldest = hot.remove(0);
         let rows = oldest.batch.num_rows() as u64;
-        state.tables[family].hot_rows -= rows;
+        state.tables[family].count(family, hot);
         let loss = Loss { family, reason: "memory full", rows, time_range: oldest.time_range };
         if state.is_flushing && oldest.first_seq < state.tables[family].frozen_seq {
             state.dropped.push(Dropped { first_seq: oldest.first_seq, end_seq: oldest.end_seq(), loss });

@@ -108,7 +108,7 @@ impl Store {
         self.change(|view, state| {
             let table = Arc::make_mut(&mut view.tables[family]);
             table.hot = table.hot.iter().filter_map(|hot| hot::from(hot, file.end_seq)).collect();
-            state.tables[family].hot_rows = table.hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
+            state.tables[family].count(family, &table.hot);
             table.files = Arc::new(table.files.iter().cloned().chain([file]).collect());
         });
     }

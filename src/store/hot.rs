@@ -1,9 +1,10 @@
 //! Rows in memory: small batches at the new end, merged into larger ones as they age.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::array::{AnyDictionaryArray, Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 
 use crate::batch;
 use crate::record::{Table, Type};
@@ -77,7 +78,16 @@ pub(super) fn from(hot: &Arc<HotBatch>, seq: u64) -> Option<Arc<HotBatch>> {
     }
 }
 
-/// Bytes that a row takes in memory. The dictionaries of labels are shared and do not count.
+/// Whole KiB of the dictionaries of labels. Most batches share one.
+pub(super) fn dictionary_bytes(table: &Table, hot: &[Arc<HotBatch>]) -> u64 {
+    let mut known = HashSet::new();
+    let labels = hot.iter().flat_map(|hot| table.labels().map(|(at, _)| hot.batch.column(at)));
+    let texts = labels.filter_map(|column| column.as_dictionary_opt::<Int32Type>()).map(AnyDictionaryArray::values);
+    let new = texts.filter(|texts| known.insert(Arc::as_ptr(texts).cast::<()>()));
+    new.map(|texts| texts.get_array_memory_size() as u64 / 1_024 * 1_024).sum()
+}
+
+/// Bytes that a row takes in memory, without the texts of its labels.
 pub(super) fn row_bytes(table: &Table) -> u64 {
     table.columns.iter().map(|column| if column.ty == Type::Text { 4 } else { 8 }).sum()
 }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::clock::TrustedClock;
 use super::disk::Disk;
-use super::hot::row_bytes;
+use super::hot::{HotBatch, dictionary_bytes, row_bytes};
 use super::journal::Journal;
 use super::lake::DataFile;
 use super::lock::FolderLock;
@@ -104,6 +104,8 @@ pub(super) struct TableState {
     /// Rows before this were recovered. Their labels have other keys, so they are not merged with later ones.
     pub(super) recovered_seq: u64,
     pub(super) hot_rows: u64,
+    /// What the dictionaries of their labels take.
+    pub(super) dictionary_bytes: u64,
     /// The interval of its collector, for the files' metadata.
     pub(super) interval: Option<Duration>,
 }
@@ -218,6 +220,19 @@ impl Store {
 impl State {
     /// Memory that all rows take.
     pub(super) fn hot_bytes(&self) -> u64 {
-        self.tables.iter().map(|(family, table)| table.hot_rows * row_bytes(family.table)).sum()
+        self.tables.iter().map(|(family, table)| table.hot_bytes(family)).sum()
+    }
+}
+
+impl TableState {
+    /// Memory that the rows take.
+    pub(super) fn hot_bytes(&self, family: FamilyId) -> u64 {
+        self.hot_rows * row_bytes(family.table) + self.dictionary_bytes
+    }
+
+    /// Counts the rows in memory anew.
+    pub(super) fn count(&mut self, family: FamilyId, hot: &[Arc<HotBatch>]) {
+        self.hot_rows = hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
+        self.dictionary_bytes = dictionary_bytes(family.table, hot);
     }
 }

@@ -1,11 +1,13 @@
 //! Record batches as the journal's frames.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, ToByteSlice};
 
 use super::frame::{self, Header, Kind, MAGIC, ROWS_MAX};
+use crate::batch::is_prefix;
 use crate::family::{FamilyId, PerFamily};
 use crate::record::{ABSENT, Table, Type};
 
@@ -16,9 +18,12 @@ const LABELS_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Encoder {
     host: String,
-    /// How many label texts of a table the segment has, once it has the table.
-    known: PerFamily<Option<usize>>,
+    /// The label texts of a table that the segment has, once it has the table.
+    known: PerFamily<Option<Known>>,
 }
+
+/// The label texts of a table that a segment has; `None` for a table without labels.
+type Known = Option<ArrayRef>;
 
 impl Encoder {
     pub(super) fn new(host: String) -> Encoder {
@@ -38,16 +43,25 @@ impl Encoder {
     pub(super) fn rows(&mut self, out: &mut Vec<u8>, family: FamilyId, first_seq: u64, batch: &RecordBatch) {
         let (number, table) = (family.number(), family.table);
         let known = &mut self.known[family];
-        if known.is_none() {
+        // All labels of a family share one dictionary, which mostly grows.
+        let texts = table.labels().next().map(|(at, _)| batch.column(at).as_dictionary::<Int32Type>().values());
+        let have = match (&*known, texts) {
+            (Some(Some(had)), Some(texts)) if is_prefix(had, texts) => Some(had.len()),
+            // The dictionary of an earlier batch, of another ring.
+            (Some(Some(had)), Some(texts)) if is_prefix(texts, had) => Some(texts.len()),
+            (Some(None), None) => Some(0),
+            // A table that is described again begins with no texts.
+            _ => None,
+        };
+        if have.is_none() {
             describe(out, number, table);
         }
-        // All labels of a family share one dictionary, which only grows.
-        let texts = table.labels().next().map(|(at, _)| batch.column(at).as_dictionary::<Int32Type>().values());
-        let have = known.unwrap_or(0);
         if let Some(texts) = texts {
-            labels(out, number, have, texts);
+            labels(out, number, have.unwrap_or(0), texts);
         }
-        *known = Some(texts.map_or(0, |texts| texts.len().max(have)));
+        if have.is_none() || texts.is_some_and(|texts| texts.len() > have.unwrap_or(0)) {
+            *known = Some(texts.map(Arc::clone));
+        }
         let mut start = 0;
         while start < batch.num_rows() {
             let rows = ROWS_MAX.min(batch.num_rows() - start);

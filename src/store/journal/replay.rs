@@ -318,7 +318,7 @@ mod tests {
     use super::*;
     use crate::batch::to_batch;
     use crate::record::Record;
-    use crate::record::label::Labels;
+    use crate::record::label::{LABELS_MAX, Labels};
     use crate::sampler::report::{Collector, Gap};
     use crate::store::hot::row_bytes;
     use arrow::compute::concat_batches;
@@ -363,6 +363,29 @@ mod tests {
         let plain: Vec<RecordBatch> = batches.iter().map(plain).collect();
         let all = concat_batches(&plain[0].schema(), &plain).unwrap();
         arrow::util::pretty::pretty_format_batches(&[all]).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_segment_has_the_texts_of_names_that_gave_way_to_others() {
+        let (labels, mut bytes) = (Labels::default(), Vec::new());
+        let mut encoder = Encoder::new("h".into());
+        encoder.begin(&mut bytes, 7);
+        let before = gaps(&labels, 100..110);
+        (0..LABELS_MAX).for_each(|name| _ = labels.intern(&format!("x{name}")));
+        let longer = gaps(&labels, 105..110);
+        labels.give_way(&(2..9).collect());
+        let after = gaps(&labels, 110..113);
+        let batches = [before, longer, after];
+        let mut seq = 0;
+        for batch in &batches {
+            encoder.rows(&mut bytes, FamilyId::of::<Gap>(), seq, batch);
+            seq += batch.num_rows() as u64;
+        }
+        let replayed = read(&bytes, &|_, _| 0);
+        assert_eq!((replayed.broken, replayed.end_seqs[FamilyId::of::<Gap>()]), (None, 18));
+        let found: Vec<_> = replayed.batches[FamilyId::of::<Gap>()].iter().map(|hot| hot.batch.clone()).collect();
+        assert_eq!(text(&found), text(&batches));
+        assert!(text(&found).contains(" 112 ") && !text(&found).contains("too many"));
     }
 
     #[test]
