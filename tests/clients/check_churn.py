@@ -16,6 +16,7 @@ allow is left out, and said.
 """
 
 import contextlib
+import http.client
 import itertools
 import os
 import pathlib
@@ -52,6 +53,8 @@ SEEN_AFTER_S = 1.0
 CPU_OFFLINE_S, CPU_ONLINE_S = 1.0, 4.0
 # Between two readings by the other programs.
 READ_EVERY_S = 1.0
+# Fewer would say little.
+ROUNDS_MIN = 5
 # Memory may grow by so much in the second half.
 GROWTH_BYTES_MAX = 48 << 20
 RSS_BYTES_MAX = 512 << 20
@@ -61,6 +64,10 @@ OVERFLOWED = "(too many labels)"
 COMPARED = ("cpu", "disk", "network")
 # The kernel lets these step back, mostly when CPUs go offline and return; kymo holds the highest value, and the others do not.
 HELD = {"idle_us", "iowait_us", "steal_us", "guest_us", "guest_nice_us"}
+# kymo may add up the CPUs, of which each that is offline counts as it was at the tick before. The kernel's own sum of times
+# that step back jumps by minutes when a CPU goes offline, so that is not compared.
+TOTAL = ("total",)
+TOTAL_SLACK_US = (os.cpu_count() or 1) * SAMPLE_INTERVAL_US
 # What is a restart. What one end of a pair received is what the other sent: once that is gone, the kernel says 0.
 RESTARTS = {"network": "interface LIKE 'kychurn%' AND rx_bytes = 0"}
 # What identifies a series beyond its labels: a process that ended and another may share theirs.
@@ -295,12 +302,23 @@ def record(path: pathlib.Path, daemon: Daemon, node: NodeExporter, busy: int) ->
     with churning(path) as (recorded.churns, recorded.interfaces):
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
-            recorded.rounds.append({NODE: node.read(), **{group: reader.read(group) for group in COMPARED}})
+            readings = {group: reader.read(group) for group in COMPARED}
+            if (of_node := answer(node)) is not None:
+                recorded.rounds.append({NODE: of_node, **readings})
             recorded.rss_bytes.append(daemon.rss_bytes())
             time.sleep(READ_EVERY_S)
     # Ticks after the last reading, of tables that are sampled once a second, too.
     time.sleep(3)
     return recorded
+
+
+def answer(node: NodeExporter) -> Reading | None:
+    """None if node_exporter takes long: some of its collectors wait for interfaces that are going."""
+    try:
+        return node.read()
+    except (OSError, http.client.HTTPException):
+        node.connection.close()
+        return None
 
 
 def asked(daemon: Daemon, sql: str) -> list[dict[str, Any]]:
@@ -407,7 +425,9 @@ def between(figure: Figure, reading: Reading, before: list[dict[str, Any]], afte
     outside, compared = [], 0
     # Where kymo's own value falls, no_counter_falls tells.
     for key in (key for key in others.keys() & low.keys() & high.keys() if low[key] <= high[key]):
-        slack = figure.slack + abs(others[key]) * 1e-12
+        if key == TOTAL and figure.column in HELD:
+            continue
+        slack = figure.slack + abs(others[key]) * 1e-12 + (TOTAL_SLACK_US if key == TOTAL else 0)
         compared += 1
         is_low = others[key] < low[key] - slack and figure.column not in HELD
         if is_low or others[key] > high[key] + slack:
@@ -436,8 +456,10 @@ def nothing_was_dropped(daemon: Daemon) -> str:
 
 
 def everything_churned(recorded: Recorded) -> str:
-    told = ", ".join([*(churn.told() for churn in recorded.churns), f"{recorded.interfaces.made} pairs of interfaces"])
+    pairs, rounds = recorded.interfaces.made, len(recorded.rounds)
+    told = ", ".join([*(churn.told() for churn in recorded.churns), f"{pairs} pairs of interfaces, {rounds} readings"])
     assert all(churn.rounds and not churn.failure for churn in recorded.churns), told
+    assert rounds > ROUNDS_MIN, told
     return told
 
 
