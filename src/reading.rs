@@ -4,7 +4,9 @@
 pub(crate) mod attribute;
 pub(crate) mod class;
 pub mod context;
+pub mod filter;
 pub(crate) mod folder;
+pub mod foreign;
 pub(crate) mod line_rows;
 pub(crate) mod optional;
 pub(crate) mod outcome;

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use self::files::{FILES, File};
 pub use self::record::Cgroup;
 use self::tree::{Group, Tree};
+use crate::reading::filter::Filter;
 use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, Reader, is_gone};
 
@@ -32,6 +33,7 @@ const WALK_INTERVAL_NS: i64 = 10_000_000_000;
 #[derive(Debug)]
 pub struct CgroupSampler {
     tree: Tree,
+    filter: Filter,
     groups: Vec<Group>,
     reader: Reader,
     /// The files read of a group, and where their bytes are in the reader.
@@ -55,6 +57,7 @@ impl Sample for CgroupSampler {
     fn open(context: &Context) -> CgroupSampler {
         CgroupSampler {
             tree: Tree::new(&context.roots.sysfs, CGROUPS_MAX),
+            filter: context.filters.cgroup.clone(),
             groups: Vec::new(),
             reader: Reader::default(),
             parts: Vec::new(),
@@ -87,7 +90,7 @@ impl Sample for CgroupSampler {
             self.looked_ns = tick.monotonic_ns;
         }
         let CgroupSampler { tree, groups, reader, parts, changed, .. } = self;
-        for group in groups {
+        for group in groups.iter_mut().filter(|group| !group.is_left_out) {
             let mut record = Cgroup { time: tick.time, ..group.seldom };
             let mut some_read = group.files.is_empty();
             reader.clear();
@@ -113,7 +116,7 @@ impl Sample for CgroupSampler {
 
 impl CgroupSampler {
     fn walk(&mut self, rows: &mut Rows<Cgroup>) {
-        let CgroupSampler { tree, groups, beyond, .. } = self;
+        let CgroupSampler { tree, filter, groups, beyond, .. } = self;
         if !tree.open() {
             rows.outcome.fail("fs/cgroup", "no control groups are mounted");
         }
@@ -126,14 +129,17 @@ impl CgroupSampler {
         for (row, group) in groups.iter_mut().enumerate() {
             if group.is_new {
                 group.is_new = false;
-                group.label = rows.labels.resolve(row, &group.path.text);
+                group.is_left_out = !filter.takes(&group.path.text);
+                if !group.is_left_out {
+                    group.label = rows.labels.resolve(row, &group.path.text);
+                }
             }
         }
     }
 
     fn read_seldom(&mut self, tick: &Tick, outcome: &mut Outcome) {
         let CgroupSampler { tree, groups, reader, .. } = self;
-        for group in groups {
+        for group in groups.iter_mut().filter(|group| !group.is_left_out) {
             group.seldom = Cgroup { cgroup: group.label, ..Cgroup::absent(tick.time) };
             let has = group.has;
             for (_, file) in FILES.iter().enumerate().filter(|(at, file)| file.seldom && has & 1 << at != 0) {
@@ -163,6 +169,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::reading::filter::Filters;
     use crate::reading::roots::Roots;
     use crate::ring::ring;
 
@@ -281,6 +288,17 @@ mod tests {
                 "/y,,,,,,,1,,,,,,,,,,,,,,,,"
             ]
         );
+    }
+
+    #[test]
+    fn groups_that_are_left_out_have_no_row_and_their_children_may_have_one() {
+        let cgroup = Filter::new(&[] as &[&str], &["/a", "*.scope"]).unwrap();
+        let mut probe = Probe::filtering::<CgroupSampler>(Filters { cgroup, ..Filters::default() });
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        write_v2(&probe, "a/b", 2);
+        write_v2(&probe, "a", 1);
+        write_v2(&probe, "c/session-1.scope", 3);
+        assert_eq!(short(&probe.rows(0)), ["/ ", "/a/b 2", "/c "]);
     }
 
     #[test]

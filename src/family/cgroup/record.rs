@@ -5,6 +5,7 @@ use crate::record;
 record! {
     /// Use of resources by each control group, including the groups below it. A value is NULL if no controller of
     /// the group provides it. This affects most values of a group without controllers, and some of the root group.
+    /// `[cgroup]` in the configuration leaves groups out.
     ///
     /// In version 1, groups with the same path in several hierarchies are one row. A new group has a row within a
     /// second; the figures of a controller that is switched on later appear within 10 s. After 65,534 paths since
