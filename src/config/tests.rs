@@ -51,7 +51,7 @@ fn the_default_configuration_is_what_the_code_takes_by_default() {
         [
             ("burst", ms(1), vec!["network", "disk"]),
             ("system", ms(10), vec!["cpu"]),
-            ("kernel", ms(100), vec!["memory", "pressure", "vm", "tcp", "softnet", "softirq"]),
+            ("kernel", ms(100), vec!["memory", "pressure", "vm", "tcp", "ip", "softnet", "softirq"]),
             ("slow", ms(1000), vec!["host", "interrupt", "process", "cgroup", "sensor", "power"]),
             ("mounts", ms(1000), vec!["filesystem"]),
         ]
