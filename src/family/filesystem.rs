@@ -49,7 +49,7 @@ record! {
             gauge total_inodes: i64 [Count("{inode}")] => "kymo.filesystem.inodes.limit" {},
             /// Inodes that users other than root can still use. NULL as above.
             gauge free_inodes: i64 [Count("{inode}")] => "kymo.filesystem.inodes.free" {},
-            /// 1 if it is mounted read-only, as after an error of its device; otherwise 0. The alert condition
+            /// Whether it is mounted read-only, as after an error of its device: 1 or 0. The alert condition
             /// `disk_usage_above` passes over read-only file systems.
             gauge read_only: i64 [Number] => "kymo.filesystem.read_only" {},
         }

@@ -5,6 +5,7 @@
 //! errors do not name the sensor; it ignores a sensor's fault; and it lists and opens everything at each call.
 
 mod chip;
+mod found;
 mod power;
 mod zone;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use self::found::{Found, Quantity};
 use self::power::Power;
 use crate::reading::attribute::Attribute;
 use crate::reading::class::{Class, Look};
@@ -221,29 +223,6 @@ impl SensorSampler {
     }
 }
 
-/// What a sensor measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Quantity {
-    Temperature,
-    Fan,
-}
-
-/// A sensor that was found, with the paths of its files.
-#[derive(Debug)]
-struct Found {
-    class: &'static str,
-    quantity: Quantity,
-    chip: String,
-    sensor: String,
-    device: String,
-    /// Its name among the sensors of the chip, such as `temp1`.
-    name: String,
-    value: PathBuf,
-    fault: Option<PathBuf>,
-    high: Option<PathBuf>,
-    critical: Option<PathBuf>,
-}
-
 /// A sensor.
 #[derive(Debug)]
 struct Input {
@@ -352,17 +331,6 @@ impl Limit {
 /// A temperature that a sensor can mean.
 fn possible(celsius: f64) -> Option<f64> {
     TEMPERATURES.contains(&celsius).then_some(celsius)
-}
-
-/// The number in `name`, which must be `prefix` and digits.
-fn numbered(name: &str, prefix: &str) -> Option<u32> {
-    let digits = name.strip_prefix(prefix)?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
-}
-
-/// The path if there is a file.
-fn existing(path: PathBuf) -> Option<PathBuf> {
-    path.exists().then_some(path)
 }
 
 #[cfg(test)]
@@ -552,7 +520,6 @@ mod tests {
         assert_eq!(probe.rows(11_000), looked.replace("45.0,", ",").replace("900", ""), "limits stay known");
     }
 
-    /// `/proc/1/mem` as an attribute: only root may open it, and nobody may read its first page.
     #[test]
     fn what_a_fan_cannot_do_is_absent_and_chips_that_are_left_out_are_not_read() {
         let sensor = Filter::new(&[] as &[&str], &["gone", "hwmon2"]).unwrap();
@@ -567,5 +534,40 @@ mod tests {
         write(&probe, "hwmon2", &[("name", "other"), ("fan1_input", "x")]);
         let rows = "it87,fan1,hwmon0,,,,0\nit87,fan2,hwmon0,,,,\nit87,fan3,hwmon0,,,,\nit87,CPU,hwmon0,,,,\n";
         assert_eq!(probe.rows(0), rows);
+    }
+
+    /// Files of the classes, each with a line.
+    fn write_class(probe: &Probe, files: &[(&str, &str)]) {
+        files.iter().for_each(|(name, said)| probe.write(&format!("class/{name}"), format!("{said}\n")));
+    }
+
+    #[test]
+    fn a_zone_has_a_row_unless_a_chip_has_its_temperature() {
+        let mut probe = Probe::empty::<SensorSampler>();
+        write_class(&probe, &[("thermal/cooling_device0/type", "Processor"), ("thermal/thermal_zone10/temp", "-5000")]);
+        write_class(&probe, &[("thermal/thermal_zone2/type", "cpu-thermal"), ("thermal/thermal_zone2/temp", "70908")]);
+        for (number, kind, celsius) in [(0, "passive", 85), (1, "critical", 110), (10, "critical", 120), (2, "hot", 95)]
+        {
+            let point = format!("thermal/thermal_zone2/trip_point_{number}");
+            write_class(
+                &probe,
+                &[(&format!("{point}_type"), kind), (&format!("{point}_temp"), &format!("{celsius}000"))],
+            );
+        }
+        assert_eq!(probe.check(), Ok(()));
+        let zones = "cpu-thermal,thermal_zone2,thermal_zone2,70.908,95.0,110.0,\nthermal,thermal_zone10,thermal_zone10,-5.0,,,\n";
+        assert_eq!(probe.rows(0), zones);
+
+        // Twins of chips, and one that measures nothing.
+        write_class(&probe, &[("hwmon/hwmon0/name", "gpu_thermal"), ("hwmon/hwmon0/temp1_input", "40000")]);
+        write_class(&probe, &[("hwmon/hwmon1/name", "coretemp"), ("hwmon/hwmon1/temp1_input", "41000")]);
+        write_class(&probe, &[("hwmon/hwmon2/name", "x"), ("hwmon/hwmon2/temp1_input", "42000")]);
+        symlink("../../thermal_zone6", probe.path(CLASS).join("hwmon2/device")).unwrap();
+        for (number, kind) in [(3, "gpu-thermal"), (4, "x86_pkg_temp"), (5, "INT3400 Thermal"), (6, "other")] {
+            let zone = format!("thermal/thermal_zone{number}");
+            write_class(&probe, &[(&format!("{zone}/type"), kind), (&format!("{zone}/temp"), "20000")]);
+        }
+        let chips = "gpu_thermal,temp1,hwmon0,40.0,,,\ncoretemp,temp1,hwmon1,41.0,,,\nx,temp1,thermal_zone6,42.0,,,\n";
+        assert_eq!(probe.rows(60_000), format!("{chips}{zones}"));
     }
 }

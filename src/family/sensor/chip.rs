@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Found, Quantity, existing, numbered};
+use super::found::{Found, Quantity, existing, numbered};
 use crate::reading::attribute::text_at;
 use crate::reading::folder::names;
 use crate::reading::text::text;
