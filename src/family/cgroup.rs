@@ -107,6 +107,7 @@ impl Sample for CgroupSampler {
                 parse(file, &group.path.text, read, &mut record, &mut rows.outcome);
             }
             if some_read {
+                record.working_set_bytes = working_set(&record);
                 rows.push(record);
             }
         }
@@ -151,6 +152,12 @@ impl CgroupSampler {
     }
 }
 
+/// The memory that is used and not soon given back. The two figures are of different moments, so the first may be smaller.
+fn working_set(record: &Cgroup) -> i64 {
+    let (used, inactive) = (record.memory_bytes, record.inactive_file_bytes);
+    if used == ABSENT || inactive == ABSENT { ABSENT } else { used.saturating_sub(inactive).max(0) }
+}
+
 /// Parses what was read of a group's file. It is no error if the group is gone, the kernel is told not to measure the
 /// pressure, or kymo may not read the file.
 fn parse(file: &File, group: &str, read: Result<&[u8], Errno>, record: &mut Cgroup, outcome: &mut Outcome) {
@@ -185,6 +192,8 @@ mod tests {
             ),
             ("memory.current", "7\n".into()),
             ("memory.max", "8\n".into()),
+            ("memory.stat", "anon 1\ninactive_anon 9\ninactive_file 2\nactive_file 3\n".into()),
+            ("memory.swap.current", "24\n".into()),
             ("memory.events", "low 1\nhigh 9\nmax 10\noom 11\noom_kill 12\noom_group_kill 2\n".into()),
             ("io.stat", "8:0 rbytes=13 wbytes=14 rios=15 wios=16 dbytes=0 dios=0\n".into()),
             ("cpu.pressure", pressure(17, 18)),
@@ -234,14 +243,14 @@ mod tests {
         assert_eq!(probe.check(), Ok(()));
         let rows = probe.rows(0);
         let mut rows: Vec<&str> = rows.lines().collect();
-        assert_eq!(rows[0], "/,100,60,40,,,,,,,,,,,,,,,,,,,,");
+        assert_eq!(rows[0], "/,100,60,40,,,,,,,,,,,,,,,,,,,,,,,");
         rows.sort_unstable();
         assert_eq!(
             rows[1..],
             [
-                "/cpu,5,,,,,,,,,,,,,,,,,,,,,,",
-                "/system.slice,,,,,,,,,,,,,,,,,,,,,,,",
-                "/system.slice/ssh.service,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23"
+                "/cpu,5,,,,,,,,,,,,,,,,,,,,,,,,,",
+                "/system.slice,,,,,,,,,,,,,,,,,,,,,,,,,,",
+                "/system.slice/ssh.service,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,5,2,24"
             ]
         );
     }
@@ -263,6 +272,7 @@ mod tests {
             ("memory/x/memory.usage_in_bytes", "7\n"),
             ("memory/x/memory.limit_in_bytes", "9223372036854771712\n"),
             ("memory/x/memory.failcnt", "10\n"),
+            ("memory/x/memory.stat", "swap 1\ninactive_file 1\ntotal_swap 25\ntotal_inactive_file 3\n"),
             ("memory/x/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 12\n"),
             ("blkio/cgroup.procs", ""),
             (
@@ -283,9 +293,9 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "/,100,,,,,,,,,,,,,,,,,,,,21,22,",
-                "/x,1,20000,30000,4,5,6,7,,,10,,12,13,14,15,16,,,,,,,23",
-                "/y,,,,,,,1,,,,,,,,,,,,,,,,"
+                "/,100,,,,,,,,,,,,,,,,,,,,21,22,,,,",
+                "/x,1,20000,30000,4,5,6,7,,,10,,12,13,14,15,16,,,,,,,23,4,3,25",
+                "/y,,,,,,,1,,,,,,,,,,,,,,,,,,,"
             ]
         );
     }
@@ -312,7 +322,7 @@ mod tests {
         assert_eq!(probe.rows(999), "");
         probe.write("fs/cgroup/memory/cgroup.procs", "");
         assert_eq!(probe.check(), Ok(()));
-        assert_eq!(probe.rows(1_000), "/,,,,,,,,,,,,,,,,,,,,,,,\n");
+        assert_eq!(probe.rows(1_000), "/,,,,,,,,,,,,,,,,,,,,,,,,,,\n");
     }
 
     #[test]

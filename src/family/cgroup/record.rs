@@ -65,6 +65,12 @@ record! {
             counter io_full_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "io", "kymo.kind" = "full"},
             /// Processes and threads, as counted by the pids controller.
             gauge tasks: i64 [Count("{task}")] => "kymo.cgroup.tasks" {},
+            /// Memory used minus `inactive_file_bytes`. Kubernetes calls this the working set.
+            gauge working_set_bytes: i64 [Bytes] => "kymo.cgroup.memory.working_set" {},
+            /// Page cache that was not recently used, which the kernel gives back first. Read once a second.
+            gauge inactive_file_bytes: i64 [Bytes] => "kymo.cgroup.memory.inactive_file" {},
+            /// Swap space used. Read once a second.
+            gauge swap_bytes: i64 [Bytes] => "kymo.cgroup.memory.swap" {},
         }
     }
 }
