@@ -35,10 +35,11 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use kymo::reading::context::Context;
 
 /// Families, each with the time between its ticks.
-const FAMILIES: [(&str, Duration); 11] = [
+const FAMILIES: [(&str, Duration); 12] = [
     ("pressure", Duration::from_millis(100)),
     ("vm", Duration::from_millis(100)),
     ("tcp", Duration::from_millis(100)),
+    ("ip", Duration::from_millis(100)),
     ("softnet", Duration::from_millis(100)),
     ("interrupt", Duration::from_secs(1)),
     ("softirq", Duration::from_millis(100)),
@@ -107,11 +108,11 @@ fn seldom(family: &str) -> Vec<(u64, Vec<Seldom>)> {
             let version_1 = ["cpu", "cpuacct", "memory", "blkio", "pids", "unified"].map(|name| root.join(name));
             let roots = if root.join("cgroup.controllers").exists() { vec![root] } else { version_1.to_vec() };
             let folders = folders(&roots);
-            let limits = ["memory.max", "memory.limit_in_bytes"];
-            let limits = folders.iter().flat_map(|folder| limits.map(|limit| folder.join(limit)));
-            let limits: Vec<Seldom> = limits.filter(|limit| limit.exists()).map(Seldom::Read).collect();
+            let names = ["memory.max", "memory.limit_in_bytes", "memory.stat", "memory.swap.current"];
+            let files = folders.iter().flat_map(|folder| names.map(|name| folder.join(name)));
+            let files: Vec<Seldom> = files.filter(|file| file.exists()).map(Seldom::Read).collect();
             let links = folders.iter().cloned().map(Seldom::Stat).collect();
-            vec![(10, links), (10, limits), (100, listings(folders))]
+            vec![(10, links), (10, files), (100, listings(folders))]
         }
         _ => Vec::new(),
     }

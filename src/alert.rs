@@ -241,13 +241,15 @@ mod tests {
     #[test]
     fn disk_usage_is_by_file_system() {
         let mut bench = Bench::new(&[says(short("disk_usage_above", 80.0), "{mountpoint} on {device}: {value}")]);
-        let row = |bench: &Bench, mountpoint, used_ratio| Filesystem {
+        let row = |bench: &Bench, mountpoint, used_ratio, read_only| Filesystem {
             mountpoint: bench.labels.intern(mountpoint),
             device: bench.labels.intern("vda"),
             used_ratio,
+            read_only,
             ..Filesystem::absent(1)
         };
-        let rows = [row(&bench, "/", 0.5), row(&bench, "/home", 0.9), row(&bench, "/var", 0.85)];
+        let rows = [("/", 0.5, 0), ("/home", 0.9, 0), ("/usr", 1.0, 1), ("/var", 0.85, 0)];
+        let rows = rows.map(|(mountpoint, used_ratio, read_only)| row(&bench, mountpoint, used_ratio, read_only));
         assert_eq!(bench.told(&rows), ["firing /home on vda: 90", "firing /var on vda: 85"]);
         let firing = bench.board.rules().remove(0).firing_series;
         assert_eq!(firing.iter().map(|series| series["mountpoint"].as_str()).collect::<Vec<_>>(), ["/home", "/var"]);

@@ -65,7 +65,7 @@ const COMMAND_LINE_VARIABLES: &[&str] = &["KYMO_CONFIG", OLD_ADDRESS_VARIABLE];
 /// Everything that the daemon needs to know, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the kernel's files are, and which processes to record.
+    /// Where the kernel's files are, and what to record of what they have.
     pub context: Context,
     /// The collectors to start with.
     pub collectors: Vec<CollectorSettings>,
@@ -216,6 +216,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
     let mut root = Section::new(tree, String::new(), report)?;
     let roots = section::host(&mut root);
     let processes = section::process(&mut root);
+    let filters = section::filters(&mut root);
     let collectors = collector::read(&mut root);
     let notifiers = alert::read_notifiers(&mut root);
     let rules = alert::read_rules(&mut root, &notifiers);
@@ -229,7 +230,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
 
     let (store, flush_interval, drain_interval) = storage?;
     Some(Settings {
-        context: Context { roots: roots?, processes: processes? },
+        context: Context { roots: roots?, processes: processes?, filters: filters? },
         collectors,
         rules,
         notifiers,

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod filesystem;
 pub mod host;
 pub mod interrupt;
+pub mod ip;
 pub mod kymo;
 pub mod memory;
 pub mod network;
@@ -60,6 +61,7 @@ pub static FAMILIES: &[Family] = &[
     Family::sampled::<pressure::PressureSampler>(),
     Family::sampled::<vm::VmSampler>(),
     Family::sampled::<tcp::TcpSampler>(),
+    Family::sampled::<ip::IpSampler>(),
     Family::sampled::<softnet::SoftnetSampler>(),
     Family::sampled::<interrupt::InterruptSampler>(),
     Family::sampled::<softirq::SoftirqSampler>(),

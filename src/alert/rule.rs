@@ -296,7 +296,7 @@ mod tests {
         let expected = [
             "cpu: cpu = 'total' AND utilization * 100 > 50.0",
             "memory: (total_bytes - available_bytes) * 100.0 / total_bytes > 50.0",
-            "filesystem: used_ratio * 100 > 50.0",
+            "filesystem: used_ratio * 100 > 50.0 AND read_only = 0",
             "network: rate(rx_bytes) > 50.0",
             "network: rate(tx_bytes) > 50.0",
             "memory: (swap_total_bytes - swap_free_bytes) * 100.0 / swap_total_bytes > 50.0",

@@ -11,6 +11,8 @@ pub(super) struct Shorthand {
     only: &'static str,
     /// The value that is compared with the threshold, as SQL.
     left: &'static str,
+    /// What else must hold, as SQL; empty for nothing.
+    also: &'static str,
     unit: Unit,
 }
 
@@ -23,18 +25,19 @@ enum Unit {
 }
 
 const fn percent(name: &'static str, table: &'static str, only: &'static str, left: &'static str) -> Shorthand {
-    Shorthand { name, table, only, left, unit: Unit::Percent }
+    Shorthand { name, table, only, left, also: "", unit: Unit::Percent }
 }
 
 const fn at_least_zero(name: &'static str, table: &'static str, left: &'static str, unit: &'static str) -> Shorthand {
-    Shorthand { name, table, only: "", left, unit: Unit::AtLeastZero(unit) }
+    Shorthand { name, table, only: "", left, also: "", unit: Unit::AtLeastZero(unit) }
 }
 
 /// All short forms.
 pub(super) static SHORTHANDS: &[Shorthand] = &[
     percent("cpu_usage_above", "cpu", "cpu = 'total'", "utilization * 100"),
     percent("memory_usage_above", "memory", "", "(total_bytes - available_bytes) * 100.0 / total_bytes"),
-    percent("disk_usage_above", "filesystem", "", "used_ratio * 100"),
+    // What is mounted read-only cannot fill up, and images are always full.
+    Shorthand { also: "read_only = 0", ..percent("disk_usage_above", "filesystem", "", "used_ratio * 100") },
     at_least_zero("network_rx_above", "network", "rate(rx_bytes)", "bytes per second"),
     at_least_zero("network_tx_above", "network", "rate(tx_bytes)", "bytes per second"),
     percent("swap_usage_above", "memory", "", "(swap_total_bytes - swap_free_bytes) * 100.0 / swap_total_bytes"),
@@ -63,8 +66,9 @@ impl Shorthand {
         if !fits {
             return Err(format!("is {threshold}; `{}` needs {right} ({unit})", self.name));
         }
-        let and = if self.only.is_empty() { "" } else { " AND " };
-        Ok(format!("{}{and}{} > {threshold:?}", self.only, self.left))
+        let compared = format!("{} > {threshold:?}", self.left);
+        let parts = [self.only, &compared, self.also];
+        Ok(parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" AND "))
     }
 }
 

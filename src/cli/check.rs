@@ -54,6 +54,7 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     let roots = &settings.context.roots;
     rest.add_row(["host.procfs", &roots.procfs.display().to_string()]);
     rest.add_row(["host.sysfs", &roots.sysfs.display().to_string()]);
+    rest.add_row(["host.rootfs", &roots.rootfs.display().to_string()]);
     if let Err(error) = roots.check() {
         rest.add_row(["", &format!("not usable on this host: {error}")]);
     }

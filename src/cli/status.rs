@@ -52,6 +52,7 @@ fn describe(status: &GetStatusResponse, out: &mut impl Write) -> io::Result<()> 
         add("address", &format!("{} ({})", listener.address, listener.name));
     }
     add("data", &status.data_dir);
+    status.foreign.iter().for_each(|foreign| add("not the host", foreign));
     status.found_at_start.iter().for_each(|found| add("at start", found));
     if let Some(store) = &status.store {
         add("memory", &format!("{}, {}", show::counted(store.hot_rows, "row"), show::bytes(store.hot_bytes)));
@@ -120,6 +121,7 @@ fn as_json(status: &GetStatusResponse) -> Value {
         "degraded": status.degraded,
         "degraded_reasons": status.degraded_reasons,
         "found_at_start": status.found_at_start,
+        "foreign": status.foreign,
         "query_workers": {
             "processes": workers.processes,
             "idle": workers.idle,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::export::{MetricsSettings, TracingSettings, check_endpoint, check_filter};
 use crate::query::QuerySettings;
 use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
+use crate::reading::filter::{Filter, Filters, PATTERNS_MAX};
 use crate::reading::roots::Roots;
 use crate::serve::ServeSettings;
 use crate::store::StoreSettings;
@@ -28,7 +29,33 @@ pub(super) fn host(root: &mut Section<'_>) -> Option<Roots> {
     root.required_section("host", |host| Roots {
         procfs: host.value("procfs", folder),
         sysfs: host.value("sysfs", folder),
+        rootfs: host.value("rootfs", folder),
     })
+}
+
+/// The sections of the tables that have a filter.
+pub(super) fn filters(root: &mut Section<'_>) -> Option<Filters> {
+    let mut filter = |table| root.required_section(table, filter);
+    let (disk, network) = (filter("disk"), filter("network"));
+    let (filesystem, cgroup, sensor) = (filter("filesystem"), filter("cgroup"), filter("sensor"));
+    Some(Filters { disk: disk?, network: network?, filesystem: filesystem?, cgroup: cgroup?, sensor: sensor? })
+}
+
+fn filter(section: &mut Section<'_>) -> Filter {
+    let include = section.value("include", patterns);
+    let exclude = section.value("exclude", patterns);
+    let filter = Filter::new(&include, &exclude);
+    filter.inspect_err(|error| section.wrong(error.list, Some(error.index), error.to_string())).unwrap_or_default()
+}
+
+fn patterns(node: &Node) -> Read<Vec<String>> {
+    let Value::List(nodes) = &node.value else {
+        return Err(format!("expected a list of patterns, such as [\"veth*\", \"lo\"], found {}", node.value.kind()));
+    };
+    if nodes.len() > PATTERNS_MAX {
+        return Err(format!("expected at most {PATTERNS_MAX} patterns, found {}", nodes.len()));
+    }
+    nodes.iter().map(read::text).collect()
 }
 
 pub(super) fn process(root: &mut Section<'_>) -> Option<ProcessChoice> {

@@ -51,7 +51,7 @@ fn the_default_configuration_is_what_the_code_takes_by_default() {
         [
             ("burst", ms(1), vec!["network", "disk"]),
             ("system", ms(10), vec!["cpu"]),
-            ("kernel", ms(100), vec!["memory", "pressure", "vm", "tcp", "softnet", "softirq"]),
+            ("kernel", ms(100), vec!["memory", "pressure", "vm", "tcp", "ip", "softnet", "softirq"]),
             ("slow", ms(1000), vec!["host", "interrupt", "process", "cgroup", "sensor", "power"]),
             ("mounts", ms(1000), vec!["filesystem"]),
         ]
@@ -287,7 +287,7 @@ fn families_that_no_collector_lists_are_known() {
     assert_eq!(unrecorded(""), [""; 0]);
     let burst = "[collector.burst]\ninterval = '1ms'\nmetrics = ['network', 'disk']\n";
     let left_out = unrecorded(burst);
-    assert_eq!((left_out.len(), left_out[0], left_out[13]), (14, "cpu", "power"));
+    assert_eq!((left_out.len(), left_out[0], left_out[14]), (15, "cpu", "power"));
 }
 
 #[test]
@@ -319,4 +319,23 @@ fn files_that_cannot_be_read_are_named() {
     assert!(told[0].contains("larger than"), "{told:?}");
     let told = problems("[storage\n");
     assert!(told[0].starts_with("1:") && told[0].contains("not valid TOML"), "{told:?}");
+}
+
+#[test]
+fn what_is_left_out_by_default_are_loop_and_ram_devices_and_the_interfaces_of_containers() {
+    let filters = load(&Sources::default()).unwrap().context.filters;
+    let interfaces = ["eth0", "lo", "docker0", "lxcbr0", "veth1a2b3c4", "cali0123456789a", "lxc0a1b2c3d4e5f"];
+    assert_eq!(interfaces.map(|name| filters.network.takes(name)), [true, true, true, true, false, false, false]);
+    let disks = ["sda", "nvme0n1p1", "dm-0", "zram0", "loop7", "ram15"];
+    assert_eq!(disks.map(|name| filters.disk.takes(name)), [true, true, true, true, false, false]);
+    assert!(filters.filesystem.takes_all() && filters.cgroup.takes_all() && filters.sensor.takes_all());
+}
+
+#[test]
+fn what_is_no_pattern_is_named_with_its_place() {
+    assert_problem("[network]\nexclude = [\"a\", \"x[\"]\n", "2:17: network.exclude[1]: ", "a `[` has no `]`");
+    assert_problem("[cgroup]\ninclude = [\"/a/**b\"]\n", "2:12: cgroup.include[0]: ", "write `*`");
+    assert_problem("[disk]\ninclude = \"loop*\"\n", "2:11: disk.include: ", "expected a list of patterns");
+    assert_problem("[sensor]\nexcept = []\n", "2:1: sensor.except: ", "there is `include`, `exclude`");
+    assert_problem("[host]\nrootfs = \"host\"\n", "2:10: host.rootfs: ", "expected an absolute path");
 }

@@ -446,7 +446,7 @@ mod tests {
         }
         let (sources, _drained) = sync_channel(64);
         let (store, ..) = Store::open(StoreSettings::unlimited(&folder.path().join("data"), "here")).unwrap();
-        let roots = Roots { procfs: folder.path().to_owned(), sysfs: folder.path().to_owned() };
+        let roots = Roots { procfs: folder.path().to_owned(), sysfs: folder.path().to_owned(), ..Roots::default() };
         let context = Context { roots, ..Context::default() };
         let collectors = Arc::new(Collectors::new(
             sources,

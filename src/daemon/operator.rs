@@ -13,6 +13,7 @@ use crate::export::losses::LostExports;
 use crate::family::FamilyId;
 use crate::latest::LatestRows;
 use crate::query::workers::Workers;
+use crate::reading::foreign::Foreign;
 use crate::serve::{DaemonStatus, Operator, OperatorError};
 use crate::store::partition::timestamp;
 use crate::store::{Flushed, Store};
@@ -39,6 +40,8 @@ pub(super) struct Daemon {
     pub(super) started: Instant,
     /// What the start found in the data folder.
     pub(super) found: Vec<String>,
+    /// What the start saw of kymo's own namespaces instead of the host.
+    pub(super) foreign: Foreign,
 }
 
 impl Operator for Daemon {
@@ -105,6 +108,8 @@ impl Daemon {
             let warnings = collector.warnings().into_iter();
             degraded.extend(warnings.map(|text| format!("collector {}: {text}", collector.settings.name)));
         }
+        degraded.extend(self.foreign.unseen.iter().cloned());
+        degraded.extend(self.silent_rules(&collectors));
         DaemonStatus {
             workers: self.workers.status(),
             host: self.store.settings().host.clone(),
@@ -117,8 +122,22 @@ impl Daemon {
             listeners: self.address.get().map(|address| ("Flight SQL and gRPC", *address)).into_iter().collect(),
             degraded,
             found_at_start: self.found.clone(),
+            foreign: self.foreign.own.clone(),
             lost_notifications: self.outbox.lost(),
             lost_exports: self.exports.count(),
         }
+    }
+
+    /// The alert rules that cannot fire, because the host lacks their table.
+    fn silent_rules(&self, collectors: &[CollectorStatus]) -> Vec<String> {
+        let lacking = |table: &str| {
+            let mut all = collectors.iter().flat_map(|collector| &collector.health.unavailable);
+            all.find(|one| one.family == table)
+        };
+        let silent = |rule: RuleStatus| {
+            let table = lacking(rule.table)?;
+            Some(format!("alert {} cannot fire: `{}` is not recorded: {}", rule.name, rule.table, table.reason))
+        };
+        self.board.rules().into_iter().filter_map(silent).collect()
     }
 }

@@ -13,6 +13,7 @@ use crate::family::PerFamily;
 use crate::latest::LatestRows;
 use crate::query::ViewSource;
 use crate::query::workers::{Folders, Workers};
+use crate::reading::foreign::Foreign;
 use crate::sampler::wall_us;
 use crate::scheduling::cpus::Cpus;
 use crate::serve::Server;
@@ -50,6 +51,9 @@ impl Parts {
         telemetry: &mut Telemetry,
     ) -> anyhow::Result<Parts> {
         let (started, started_at_us) = (Instant::now(), wall_us());
+        let foreign = Foreign::of(&settings.context.roots);
+        foreign.unseen.iter().for_each(|text| tracing::warn!("{text}"));
+        foreign.own.iter().for_each(|text| tracing::info!("{text}"));
         let progress = Arc::new(Progress::default());
         let folders = Folders::of_daemon(std::path::absolute(&store.settings().path)?);
         let batch_bytes_max = settings.serve.batch_bytes_max;
@@ -86,6 +90,7 @@ impl Parts {
             started_at_us,
             started,
             found,
+            foreign,
         };
         let reporter = daemon.clone();
         let report = Box::new(move |time| reporter.report(time));

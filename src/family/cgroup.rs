@@ -19,6 +19,7 @@ pub use self::record::Cgroup;
 use self::stack::Stack;
 use self::tree::{Group, Tree};
 use crate::reading::counter::held::{CPU_TIME_RESTART_MIN_US, Held};
+use crate::reading::filter::Filter;
 use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, Reader, is_gone};
 
@@ -37,6 +38,7 @@ const WALK_INTERVAL_NS: i64 = 10_000_000_000;
 #[derive(Debug)]
 pub struct CgroupSampler {
     tree: Tree,
+    filter: Filter,
     groups: Vec<Group>,
     reader: Reader,
     stack: Stack,
@@ -63,6 +65,7 @@ impl Sample for CgroupSampler {
     fn open(context: &Context) -> CgroupSampler {
         CgroupSampler {
             tree: Tree::new(&context.roots.sysfs, CGROUPS_MAX),
+            filter: context.filters.cgroup.clone(),
             groups: Vec::new(),
             reader: Reader::default(),
             stack: Stack::new(&context.roots.sysfs),
@@ -101,7 +104,7 @@ impl Sample for CgroupSampler {
             self.looked_ns = tick.monotonic_ns;
         }
         let CgroupSampler { tree, groups, reader, stack, root_times, parts, changed, .. } = self;
-        for group in groups {
+        for group in groups.iter_mut().filter(|group| !group.is_left_out) {
             let mut record = Cgroup { time: tick.time, ..group.seldom };
             let mut some_read = group.files.is_empty();
             reader.clear();
@@ -134,6 +137,7 @@ impl Sample for CgroupSampler {
             record.memory_bytes = rows.outcome.possible_count(record.memory_bytes);
             record.tasks = rows.outcome.possible_count(record.tasks);
             if some_read {
+                record.working_set_bytes = working_set(&record);
                 rows.push(record);
             }
         }
@@ -143,7 +147,7 @@ impl Sample for CgroupSampler {
 
 impl CgroupSampler {
     fn walk(&mut self, rows: &mut Rows<Cgroup>) {
-        let CgroupSampler { tree, groups, stack, beyond, .. } = self;
+        let CgroupSampler { tree, filter, groups, stack, beyond, .. } = self;
         if !tree.open() {
             rows.outcome.fail("fs/cgroup", "no control groups are mounted");
         }
@@ -157,14 +161,17 @@ impl CgroupSampler {
         for (row, group) in groups.iter_mut().enumerate() {
             if group.is_new {
                 group.is_new = false;
-                group.label = rows.labels.resolve(row, &group.path.text);
+                group.is_left_out = !filter.takes(&group.path.text);
+                if !group.is_left_out {
+                    group.label = rows.labels.resolve(row, &group.path.text);
+                }
             }
         }
     }
 
     fn read_seldom(&mut self, tick: &Tick, outcome: &mut Outcome) {
         let CgroupSampler { tree, groups, reader, .. } = self;
-        for group in groups {
+        for group in groups.iter_mut().filter(|group| !group.is_left_out) {
             group.seldom = Cgroup { cgroup: group.label, ..Cgroup::absent(tick.time) };
             let has = group.has;
             for (_, file) in FILES.iter().enumerate().filter(|(at, file)| file.seldom && has & 1 << at != 0) {
@@ -174,6 +181,12 @@ impl CgroupSampler {
             }
         }
     }
+}
+
+/// The memory that is used and not soon given back. The two figures are of different moments, so the first may be smaller.
+fn working_set(record: &Cgroup) -> i64 {
+    let (used, inactive) = (record.memory_bytes, record.inactive_file_bytes);
+    if used == ABSENT || inactive == ABSENT { ABSENT } else { used.saturating_sub(inactive).max(0) }
 }
 
 /// Parses what was read of a group's file. It is no error if the group is gone, the kernel is told not to measure the
@@ -207,6 +220,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::reading::filter::Filters;
     use crate::reading::roots::Roots;
     use crate::ring::ring;
 
@@ -222,6 +236,8 @@ mod tests {
             ),
             ("memory.current", "7\n".into()),
             ("memory.max", "8\n".into()),
+            ("memory.stat", "anon 1\ninactive_anon 9\ninactive_file 2\nactive_file 3\n".into()),
+            ("memory.swap.current", "24\n".into()),
             ("memory.events", "low 1\nhigh 9\nmax 10\noom 11\noom_kill 12\noom_group_kill 2\n".into()),
             ("io.stat", "8:0 rbytes=13 wbytes=14 rios=15 wios=16 dbytes=0 dios=0\n".into()),
             ("cpu.pressure", pressure(17, 18)),
@@ -271,14 +287,14 @@ mod tests {
         assert_eq!(probe.check(), Ok(()));
         let rows = probe.rows(0);
         let mut rows: Vec<&str> = rows.lines().collect();
-        assert_eq!(rows[0], "/,100,60,40,,,,,,,,,,,,,,,,,,,,");
+        assert_eq!(rows[0], "/,100,60,40,,,,,,,,,,,,,,,,,,,,,,,");
         rows.sort_unstable();
         assert_eq!(
             rows[1..],
             [
-                "/cpu,5,,,,,,,,,,,,,,,,,,,,,,",
-                "/system.slice,,,,,,,,,,,,,,,,,,,,,,,",
-                "/system.slice/ssh.service,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23"
+                "/cpu,5,,,,,,,,,,,,,,,,,,,,,,,,,",
+                "/system.slice,,,,,,,,,,,,,,,,,,,,,,,,,,",
+                "/system.slice/ssh.service,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,5,2,24"
             ]
         );
     }
@@ -300,6 +316,7 @@ mod tests {
             ("memory/x/memory.usage_in_bytes", "7\n"),
             ("memory/x/memory.limit_in_bytes", "9223372036854771712\n"),
             ("memory/x/memory.failcnt", "10\n"),
+            ("memory/x/memory.stat", "swap 1\ninactive_file 1\ntotal_swap 25\ntotal_inactive_file 3\n"),
             ("memory/x/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 12\n"),
             ("blkio/cgroup.procs", ""),
             (
@@ -320,9 +337,9 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "/,100,,,,,,,,,,,,,,,,,,,,21,22,",
-                "/x,1,20000,30000,4,5,6,7,,,10,,12,13,14,15,16,,,,,,,23",
-                "/y,,,,,,,1,,,,,,,,,,,,,,,,"
+                "/,100,,,,,,,,,,,,,,,,,,,,21,22,,,,",
+                "/x,1,20000,30000,4,5,6,7,,,10,,12,13,14,15,16,,,,,,,23,4,3,25",
+                "/y,,,,,,,1,,,,,,,,,,,,,,,,,,,"
             ]
         );
     }
@@ -405,6 +422,17 @@ mod tests {
     }
 
     #[test]
+    fn groups_that_are_left_out_have_no_row_and_their_children_may_have_one() {
+        let cgroup = Filter::new(&[] as &[&str], &["/a", "*.scope"]).unwrap();
+        let mut probe = Probe::filtering::<CgroupSampler>(Filters { cgroup, ..Filters::default() });
+        probe.write("fs/cgroup/cgroup.controllers", "");
+        write_v2(&probe, "a/b", 2);
+        write_v2(&probe, "a", 1);
+        write_v2(&probe, "c/session-1.scope", 3);
+        assert_eq!(short(&probe.rows(0)), ["/ ", "/a/b 2", "/c "]);
+    }
+
+    #[test]
     fn without_control_groups_the_check_says_why() {
         let mut probe = Probe::empty::<CgroupSampler>();
         assert!(probe.check().unwrap_err().contains("fs/cgroup has neither cgroup.controllers"));
@@ -415,7 +443,7 @@ mod tests {
         assert_eq!(probe.rows(999), "");
         probe.write("fs/cgroup/memory/cgroup.procs", "");
         assert_eq!(probe.check(), Ok(()));
-        assert_eq!(probe.rows(1_000), "/,,,,,,,,,,,,,,,,,,,,,,,\n");
+        assert_eq!(probe.rows(1_000), "/,,,,,,,,,,,,,,,,,,,,,,,,,,\n");
     }
 
     #[test]

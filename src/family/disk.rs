@@ -1,8 +1,12 @@
 //! `disk`: what each block device and partition read and wrote, from `/proc/diskstats`.
 
+mod origin;
+
 use heim_runtime::snapshot::with_sys;
 
+use self::origin::Origins;
 use crate::reading::counter::wraps::{RANGE_32_BITS, Wraps};
+use crate::reading::filter::RowFilter;
 use crate::reading::line_rows::{LineRows, Parsed};
 use crate::reading::prelude::*;
 use crate::reading::text::{next_number, numbers};
@@ -11,6 +15,8 @@ use crate::reading::value::bytes;
 const FILE: &str = "diskstats";
 /// While devices are read from their own files, the whole file is read at this interval.
 const WHOLE_INTERVAL_NS: i64 = 100_000_000;
+/// What a device is, is looked up anew at this interval.
+const ORIGINS_INTERVAL_NS: i64 = 60_000_000_000;
 /// After a device's own file could not be read, own files are not tried for this long.
 const OWN_PAUSE_NS: i64 = 10_000_000_000;
 /// With more devices in use than this, the whole file is read.
@@ -26,12 +32,20 @@ const IN_FLIGHT_MAX: i64 = i32::MAX as i64;
 record! {
     /// Reads and writes of each block device and partition since it appeared. A device has rows once
     /// it has done its first operation, so unused loop and RAM devices have none. If most devices are idle, the first
-    /// row of a device can come up to 100 ms late. The kernel counts `busy_us`, `read_us` and `write_us` in 32 bits, in
-    /// ms; kymo corrects for wraps that happen while it runs.
+    /// row of a device can come up to 100 ms late. `[disk]` in the configuration leaves devices out; by default, those are loop
+    /// and RAM devices. The kernel counts `busy_us`, `read_us` and `write_us` in 32 bits, in ms; kymo corrects for wraps that
+    /// happen while it runs.
     pub struct Disk("disk") {
         labels {
             /// The kernel's name of the device or partition.
             device => "system.device",
+            /// What it is: `disk`; `partition`; `stacked`, if its operations go to other devices and count there too (LVM, RAID,
+            /// dm-crypt, loop devices, ZFS volumes); `path`, if it is one of the paths to an `NVMe` namespace that has a row of its
+            /// own; or `memory` (RAM and zram devices). A sum over `kind = 'disk'` counts each byte once.
+            kind => "kymo.disk.kind",
+            /// The device that it is a part of or lies on: `sda` for `sda1`. If it lies on several, all of them with commas
+            /// between. Empty if there is none or the kernel does not say. kymo looks again within a minute.
+            parent => "kymo.disk.parent",
         }
         values {
             /// Reads completed.
@@ -66,6 +80,9 @@ record! {
 #[derive(Debug)]
 pub struct DiskSampler {
     whole: LineRows<Disk>,
+    filter: RowFilter,
+    /// The lines of the whole file at its last read, with those that the filter leaves out.
+    lines_count: usize,
     /// The rows of the devices' own files, in the order of `own`.
     stats: LineRows<Disk>,
     /// The devices to read from their own files; none while the whole file is read.
@@ -75,6 +92,9 @@ pub struct DiskSampler {
     /// sysfs is not tried before this.
     own_from_ns: i64,
     times: Times,
+    origins: Origins,
+    /// When the origins are forgotten next.
+    origins_until_ns: i64,
 }
 
 /// A device's file in sysfs.
@@ -91,28 +111,47 @@ impl Sample for DiskSampler {
     const INTERVAL_MIN: Duration = Duration::from_millis(1);
     const RESOLUTION: &'static str = "operations and bytes are exact at every read; times are in units of 1 ms";
 
-    fn open(_: &Context) -> DiskSampler {
+    fn open(context: &Context) -> DiskSampler {
         DiskSampler {
             whole: LineRows::of_proc(FILE, b""),
+            filter: RowFilter::new(context.filters.disk.clone()),
+            lines_count: 0,
             stats: LineRows::of_proc(FILE, b""),
             own: Vec::new(),
             whole_at_ns: i64::MIN,
             own_from_ns: i64::MIN,
             times: Times::default(),
+            origins: Origins::new(&context.roots.sysfs),
+            origins_until_ns: i64::MIN,
         }
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Disk>) -> Result<(), SampleError> {
         let own = !self.own.is_empty() && tick.monotonic_ns < self.whole_at_ns;
         if own && self.compare_own() {
-            push(&mut self.stats, 0, &mut self.times, tick, rows);
+            push(&mut self.stats, 0, &mut self.origins, &mut self.times, tick, rows);
             return Ok(());
         }
         if own {
             self.own_from_ns = tick.monotonic_ns + OWN_PAUSE_NS;
         }
-        with_proc(FILE, |diskstats| self.whole.compare_all(lines(diskstats)))?;
-        push(&mut self.whole, WORDS_BEFORE_NUMBERS, &mut self.times, tick, rows);
+        let DiskSampler { whole, filter, lines_count, origins, times, .. } = self;
+        let lines_before = *lines_count;
+        with_proc(FILE, |diskstats| {
+            *lines_count = 0;
+            let taken = lines(diskstats).filter(|line| {
+                let row = *lines_count;
+                *lines_count += 1;
+                // A line without a name is an error.
+                words(line).nth(WORDS_BEFORE_NUMBERS - 1).is_none_or(|name| filter.takes(row, name))
+            });
+            whole.compare_all(taken);
+        })?;
+        if *lines_count != lines_before || tick.monotonic_ns >= self.origins_until_ns {
+            origins.forget();
+            self.origins_until_ns = tick.monotonic_ns.saturating_add(ORIGINS_INTERVAL_NS);
+        }
+        push(whole, WORDS_BEFORE_NUMBERS, origins, times, tick, rows);
         self.whole_at_ns = tick.monotonic_ns + WHOLE_INTERVAL_NS;
         self.choose(tick);
         Ok(())
@@ -131,7 +170,7 @@ impl DiskSampler {
 
     /// Decides, after a read of the whole file, which devices to read from their own files.
     fn choose(&mut self, tick: &Tick) {
-        let (all, in_use) = (self.whole.len(), self.whole.records().count());
+        let (all, in_use) = (self.lines_count, self.whole.records().count());
         self.times.keep(in_use, |device| self.whole.records().any(|(_, record)| record.device == device));
         if tick.monotonic_ns < self.own_from_ns || in_use > OWN_FILES_MAX || 2 * in_use >= all {
             self.own.clear();
@@ -192,7 +231,14 @@ fn name_end(line: &[u8]) -> usize {
 }
 
 /// Parses changed lines and pushes all rows. The compared lines have `words_before` words before their numbers.
-fn push(lines: &mut LineRows<Disk>, words_before: usize, times: &mut Times, tick: &Tick, rows: &mut Rows<Disk>) {
+fn push(
+    lines: &mut LineRows<Disk>,
+    words_before: usize,
+    origins: &mut Origins,
+    times: &mut Times,
+    tick: &Tick,
+    rows: &mut Rows<Disk>,
+) {
     lines.parse(heim::disk::io_counters(), &mut rows.outcome, |row, line, counters| {
         let (device, record) = match &counters {
             Ok(counters) => (
@@ -214,7 +260,11 @@ fn push(lines: &mut LineRows<Disk>, words_before: usize, times: &mut Times, tick
         Ok(if record.read_ops == 0 && record.write_ops == 0 {
             Parsed::Idle
         } else {
-            let mut record = Disk { device: rows.labels.resolve(row, device), ..record };
+            let (kind, parent) = origins.of(device, || with_proc(FILE, <[u8]>::to_vec).unwrap_or_default());
+            // A row has three labels, each at its own place in the cache.
+            let mut label = |nth: usize, text: &[u8]| rows.labels.resolve(row * 3 + nth, text);
+            let (kind, parent) = (label(1, kind.as_bytes()), label(2, parent.as_bytes()));
+            let mut record = Disk { device: label(0, device), kind, parent, ..record };
             times.carry(row, &mut record);
             Parsed::Record(record)
         })
@@ -270,17 +320,17 @@ mod tests {
     /// Loop and RAM devices are in it and never did anything.
     #[test]
     fn rows_are_the_kernels_figures_of_devices_in_use() {
-        let rows = "vda,123765,22321,5889778688,18245861376,12370,107737,49700000,160050000,254908000,0\n";
+        let rows = "vda,disk,,123765,22321,5889778688,18245861376,12370,107737,49700000,160050000,254908000,0\n";
         Probe::assert_fixture::<DiskSampler>("vm", rows, None);
     }
 
     /// Kernels before 4.18 wrote no discards, and those before 5.5 no flushes.
     #[test]
     fn partitions_and_odd_names_have_rows_and_a_cut_line_costs_no_other() {
-        let rows = "sda,2,6,1536,3584,1,5,10000,4000,8000,9\n\
-             sda1,1,0,0,0,0,0,0,0,0,0\n\
-             cciss/c0d0p1,0,1,0,512,0,0,2000,0,3000,0\n\
-             mmcblk0,9223372036854775807,1,512,512,1,1,4294967295000,1000,1000,1\n";
+        let rows = "sda,disk,,2,6,1536,3584,1,5,10000,4000,8000,9\n\
+             sda1,partition,sda,1,0,0,0,0,0,0,0,0,0\n\
+             cciss/c0d0p1,disk,,0,1,0,512,0,0,2000,0,3000,0\n\
+             mmcblk0,disk,,9223372036854775807,1,512,512,1,1,4294967295000,1000,1000,1\n";
         Probe::assert_fixture::<DiskSampler>("odd", rows, Some("read diskstats: invalid data"));
     }
 
@@ -296,7 +346,9 @@ mod tests {
             let max = i64::MAX;
             assert_eq!(
                 rows,
-                format!("sda,1,5,{max},3584,2,6,10000,4000,8000,9\nsdb,1,5,1536,3584,2,6,10000,4000,8000,9\n")
+                format!(
+                    "sda,disk,,1,5,{max},3584,2,6,10000,4000,8000,9\nsdb,disk,,1,5,1536,3584,2,6,10000,4000,8000,9\n"
+                )
             );
             assert_eq!(outcome.unwrap_err().what, "diskstats");
         }
@@ -306,9 +358,9 @@ mod tests {
     fn a_device_has_its_row_from_its_first_operation_on() {
         let mut probe = Probe::empty::<DiskSampler>();
         probe.write("diskstats", "7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n8 0 sda 1 0 0 0 0 0 0 0 0 0 0\n");
-        assert_eq!(probe.rows(1), "sda,1,0,0,0,0,0,0,0,0,0\n");
+        assert_eq!(probe.rows(1), "sda,disk,,1,0,0,0,0,0,0,0,0,0\n");
         probe.write("diskstats", "7 0 loop0 1 0 2 0 0 0 0 0 0 0 0\n8 0 sda 1 0 0 0 0 0 0 0 0 0 0\n");
-        assert_eq!(probe.rows(2), "loop0,1,0,1024,0,0,0,0,0,0,0\nsda,1,0,0,0,0,0,0,0,0,0\n");
+        assert_eq!(probe.rows(2), "loop0,stacked,,1,0,1024,0,0,0,0,0,0,0\nsda,disk,,1,0,0,0,0,0,0,0,0,0\n");
     }
 
     /// The whole file is read only every 100 ms then, to see others begin.
@@ -318,14 +370,14 @@ mod tests {
         let rest = "7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n7 1 loop1 0 0 0 0 0 0 0 0 0 0 0\n";
         probe.write("diskstats", format!("{rest}  8       0 a/b 1 0 0 0 0 0 0 0 0 0 0\n"));
         probe.write("class/block/a!b/stat", " 2 3 4 5 6 7 8 9 1 11 12\n");
-        assert_eq!(probe.rows(0), "a/b,1,0,0,0,0,0,0,0,0,0\n");
-        assert_eq!(probe.rows(1), "a/b,2,6,2048,4096,3,7,11000,5000,9000,1\n");
+        assert_eq!(probe.rows(0), "a/b,disk,,1,0,0,0,0,0,0,0,0,0\n");
+        assert_eq!(probe.rows(1), "a/b,disk,,2,6,2048,4096,3,7,11000,5000,9000,1\n");
         probe.write("class/block/a!b/stat", "123456789 3 4 5 6 7 8 9 0 11 12\n");
-        assert_eq!(probe.rows(2), "a/b,123456789,6,2048,4096,3,7,11000,5000,9000,0\n");
+        assert_eq!(probe.rows(2), "a/b,disk,,123456789,6,2048,4096,3,7,11000,5000,9000,0\n");
         let changed = rest.replace("loop1 0", "loop1 5");
         probe.write("diskstats", format!("{changed}8 0 a/b 200000000 0 0 0 0 0 0 0 0 0 0\n"));
-        assert_eq!(probe.rows(99), "a/b,123456789,6,2048,4096,3,7,11000,5000,9000,0\n");
-        let whole = "loop1,5,0,0,0,0,0,0,0,0,0\na/b,200000000,0,0,0,0,0,0,0,0,0\n";
+        assert_eq!(probe.rows(99), "a/b,disk,,123456789,6,2048,4096,3,7,11000,5000,9000,0\n");
+        let whole = "loop1,stacked,,5,0,0,0,0,0,0,0,0,0\na/b,disk,,200000000,0,0,0,0,0,0,0,0,0\n";
         assert_eq!(probe.rows(100), whole);
         assert_eq!(probe.rows(101), whole, "two of three are in use");
     }
@@ -356,7 +408,7 @@ mod tests {
         let rest = "7 0 loop0 0 0 0 0 0 0 0 0 0 0 0\n7 1 loop1 0 0 0 0 0 0 0 0 0 0 0\n";
         for (ms, reads) in [(0, 1), (1, 2), (2, 3)] {
             probe.write("diskstats", format!("{rest}8 0 sda {reads} 0 0 0 0 0 0 0 0 0 0\n"));
-            assert_eq!(probe.rows(ms), format!("sda,{reads},0,0,0,0,0,0,0,0,0\n"));
+            assert_eq!(probe.rows(ms), format!("sda,disk,,{reads},0,0,0,0,0,0,0,0,0\n"));
         }
     }
 }

@@ -1,18 +1,22 @@
-//! `host`: load, tasks and events of the whole host, from `/proc/loadavg`, `/proc/stat` and `/proc/uptime`.
+//! `host`: load, tasks and events of the whole host, from `/proc/loadavg`, `/proc/stat` and `/proc/uptime`, and two tables of
+//! the kernel that can fill up, from `/proc/sys`.
 
 use heim::units::time::second;
 use heim_runtime::snapshot::read_ahead_proc;
 
 use crate::reading::counter::wraps::{RANGE_32_BITS, Wraps};
+use crate::reading::optional::Optional;
 use crate::reading::prelude::*;
 use crate::reading::text::{hundredths, next_number};
 
+/// The number of tracked connections, and the most that there can be.
+const CONNTRACK: [&str; 2] = ["sys/net/netfilter/nf_conntrack_count", "sys/net/netfilter/nf_conntrack_max"];
 /// `/proc/uptime` has two decimals.
 const UPTIME_UNITS_PER_SECOND: f64 = 100.0;
 const UPTIME_UNIT_US: i64 = 10_000;
 
 record! {
-    /// Load, tasks and events of the whole host.
+    /// Load, tasks and events of the whole host, and how full two tables of the kernel are.
     pub struct Host("host") {
         labels {}
         values {
@@ -35,14 +39,25 @@ record! {
             counter forks: i64 [Count("{process}")] => "system.process.created" {},
             /// Time since boot, including time suspended.
             gauge uptime_us: i64 [Micros] => "system.uptime" {},
+            /// Open files of all processes.
+            gauge open_files: i64 [Count("{file}")] => "kymo.host.open_files" {},
+            /// The most files that may be open (`fs.file-max`). NULL if there is no limit.
+            gauge max_open_files: i64 [Count("{file}")] => "kymo.host.open_files.limit" {},
+            /// Connections that the firewall tracks, in kymo's own network namespace. NULL if the kernel does not track any.
+            gauge conntrack_entries: i64 [Count("{connection}")] => "kymo.host.conntrack.entries" {},
+            /// The most connections that it can track; new ones are dropped beyond it. NULL as above.
+            gauge max_conntrack_entries: i64 [Count("{connection}")] => "kymo.host.conntrack.limit" {},
         }
     }
 }
 
 /// Reads the uptime through heim and the rest from `/proc/loadavg` and `/proc/stat`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HostSampler {
     interrupts: Wraps<1>,
+    file_nr: Optional,
+    /// The number of tracked connections and its limit.
+    conntrack: [Optional; 2],
 }
 
 impl Sample for HostSampler {
@@ -52,7 +67,11 @@ impl Sample for HostSampler {
         "tasks and events are exact at every read; load averages change every 5 s, uptime is in units of 10 ms";
 
     fn open(_: &Context) -> HostSampler {
-        HostSampler::default()
+        HostSampler {
+            interrupts: Wraps::default(),
+            file_nr: Optional::of_proc("sys/fs/file-nr"),
+            conntrack: CONNTRACK.map(Optional::of_proc),
+        }
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Host>) -> Result<(), SampleError> {
@@ -67,6 +86,13 @@ impl Sample for HostSampler {
             }
             Ok(_) => rows.outcome.fail("uptime", "not a time"),
             Err(error) => rows.outcome.fail("uptime", error),
+        }
+        let read = self.file_nr.with(tick, |file_nr| parse_file_nr(file_nr, &mut record));
+        rows.outcome.note(read);
+        let columns = [&mut record.conntrack_entries, &mut record.max_conntrack_entries];
+        for (file, column) in self.conntrack.iter_mut().zip(columns) {
+            let read = file.with(tick, |bytes| *column = next_number(&mut words(bytes)));
+            rows.outcome.note(read);
         }
         rows.push(record);
         Ok(())
@@ -95,6 +121,14 @@ fn parse_stat(stat: &[u8], record: &mut Host) {
     }
 }
 
+/// `/proc/sys/fs/file-nr`: open files, a zero, and the limit (`proc_sys_fs(5)`).
+fn parse_file_nr(file_nr: &[u8], record: &mut Host) {
+    let mut numbers = words(file_nr);
+    record.open_files = next_number(&mut numbers);
+    let limit = next_number(&mut numbers.skip(1));
+    record.max_open_files = if limit < i64::MAX { limit } else { ABSENT };
+}
+
 fn micros(seconds: f64) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates")]
     let units = (seconds * UPTIME_UNITS_PER_SECOND).round() as i64;
@@ -107,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_row_is_the_kernels_figures() {
-        Probe::assert_fixture::<HostSampler>("vm", "4.45,4.05,2.25,4,0,896986,802835,28347,2073200000\n", None);
+        Probe::assert_fixture::<HostSampler>("vm", "4.45,4.05,2.25,4,0,896986,802835,28347,2073200000,,,,\n", None);
     }
 
     #[test]
@@ -127,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_absent_and_told() {
         let (rows, outcome) = Probe::fixture::<HostSampler>("odd").tick(0);
-        assert_eq!(rows, ",,,3,2,9223372036854775807,1,77,3155760000070000\n");
+        assert_eq!(rows, ",,,3,2,9223372036854775807,1,77,3155760000070000,,,,\n");
         assert_eq!(outcome.unwrap_err().what, "loadavg");
     }
 
@@ -138,13 +172,28 @@ mod tests {
         probe.write("stat", "ctxt 7\nprocesses\n");
         probe.write("uptime", "soon\n");
         let (rows, outcome) = probe.tick(0);
-        assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("0.5,,1.5,,,7,,,\n", "uptime"));
+        assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("0.5,,1.5,,,7,,,,,,,\n", "uptime"));
         probe.write("loadavg", "inf 1.5 -0.00 1/2 3\n");
         for uptime in ["inf 0\n", "-1.0 0\n", "nan 0\n"] {
             probe.write("uptime", uptime);
             let (rows, outcome) = probe.tick(0);
-            assert_eq!((rows.as_str(), outcome.unwrap_err().what), (",,,,,7,,,\n", "uptime"));
+            assert_eq!((rows.as_str(), outcome.unwrap_err().what), (",,,,,7,,,,,,,\n", "uptime"));
         }
+    }
+
+    #[test]
+    fn tables_that_can_fill_up_have_their_limits() {
+        let mut probe = Probe::empty::<HostSampler>();
+        for (name, text) in
+            [("loadavg", ""), ("stat", ""), ("uptime", "1.00 1.00\n"), ("sys/fs/file-nr", "1072\t0\t2466170\n")]
+        {
+            probe.write(name, text);
+        }
+        probe.write("sys/net/netfilter/nf_conntrack_count", "12\n");
+        let rows = probe.rows_with(0, "sys/net/netfilter/nf_conntrack_max", "262144\n");
+        assert_eq!(rows, ",,,,,,,,1000000,1072,2466170,12,262144\n");
+        let rows = probe.rows_with(1, "sys/fs/file-nr", "7\t0\t9223372036854775807\n");
+        assert_eq!(rows, ",,,,,,,,1000000,7,,12,262144\n", "there is no limit");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! `memory`: use of memory and swap space, from `/proc/meminfo`.
+//! `memory`: use of memory and swap space, from `/proc/meminfo` and, where ZFS is loaded, its `arcstats`.
 
+use crate::reading::optional::Optional;
 use crate::reading::prelude::*;
 use crate::reading::text::next_number;
 
@@ -14,12 +15,13 @@ record! {
             /// Memory that the kernel manages: the installed memory minus the parts that firmware and the kernel's code
             /// reserve.
             gauge total_bytes: i64 [Bytes] => "system.memory.limit" {},
-            /// The total minus free, buffers and cached. This is memory held by programs and the kernel. It includes
-            /// reclaimable slabs but not shared memory. See `available_bytes` for what programs can still get.
+            /// The total minus free, buffers, cached and what ZFS gives back. This is memory held by programs and the kernel. It
+            /// includes reclaimable slabs but not shared memory. See `available_bytes` for what programs can still get.
             gauge used_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "used"},
             /// Memory that nothing uses.
             gauge free_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "free"},
-            /// The kernel's estimate of what new programs can get without swapping. NULL before Linux 3.14.
+            /// The kernel's estimate of what new programs can get without swapping, plus what ZFS gives back, which the kernel
+            /// does not know of. NULL before Linux 3.14.
             gauge available_bytes: i64 [Bytes] => "system.memory.linux.available" {},
             /// Cached blocks of block devices.
             gauge buffers_bytes: i64 [Bytes] => "system.memory.usage" {"system.memory.state" = "buffers"},
@@ -35,6 +37,8 @@ record! {
             gauge swap_total_bytes: i64 [Bytes] => "kymo.paging.limit" {},
             /// Unused swap space.
             gauge swap_free_bytes: i64 [Bytes] => "system.paging.usage" {"system.paging.state" = "free"},
+            /// ZFS' cache (ARC). It gives back all but its least size (`c_min`) when programs need memory. NULL without ZFS.
+            gauge zfs_arc_bytes: i64 [Bytes] => "kymo.memory.zfs_arc" {},
         }
     }
 }
@@ -42,7 +46,9 @@ record! {
 /// Reads `/proc/meminfo`, without heim, which fails if one of its keys is missing, panics on a line of less than two bytes, and
 /// would read the file again for swap.
 #[derive(Debug)]
-pub struct MemorySampler;
+pub struct MemorySampler {
+    arcstats: Optional,
+}
 
 impl Sample for MemorySampler {
     type Record = Memory;
@@ -51,13 +57,44 @@ impl Sample for MemorySampler {
         "the kernel updates most of its figures only once a second; faster sampling repeats them";
 
     fn open(_: &Context) -> MemorySampler {
-        MemorySampler
+        MemorySampler { arcstats: Optional::of_proc("spl/kstat/zfs/arcstats") }
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Memory>) -> Result<(), SampleError> {
-        let record = with_proc("meminfo", |meminfo| parse(meminfo, tick.time, &mut rows.outcome))?;
+        let mut record = with_proc("meminfo", |meminfo| parse(meminfo, tick.time, &mut rows.outcome))?;
+        let arc = rows.outcome.note(self.arcstats.with(tick, Arc::parse));
+        if let Some(Arc { size, least }) = arc.flatten().flatten() {
+            record.zfs_arc_bytes = size;
+            let reclaimable = size.saturating_sub(least).max(0);
+            // It is not part of what the kernel calls cached or available.
+            if record.available_bytes != ABSENT {
+                record.available_bytes = record.available_bytes.saturating_add(reclaimable);
+            }
+            if record.used_bytes != ABSENT {
+                record.used_bytes = record.used_bytes.saturating_sub(reclaimable).max(0);
+            }
+        }
         rows.push(record);
         Ok(())
+    }
+}
+
+/// ZFS' cache, in bytes.
+#[derive(Debug, PartialEq, Eq)]
+struct Arc {
+    size: i64,
+    /// It shrinks no further.
+    least: i64,
+}
+
+impl Arc {
+    /// From `arcstats`: lines of a name, a type and a value. `None` without a size.
+    fn parse(arcstats: &[u8]) -> Option<Arc> {
+        let value = |name: &[u8]| {
+            let line = lines(arcstats).find(|line| words(line).next() == Some(name))?;
+            words(line).nth(2).and_then(number)
+        };
+        Some(Arc { size: value(b"size")?, least: value(b"c_min").unwrap_or(0) })
     }
 }
 
@@ -116,7 +153,7 @@ mod tests {
     #[test]
     fn a_kb_is_1024_bytes() {
         let rows =
-            "25276063744,1098149888,15210328064,24218185728,35328000,8932257792,3554103296,5926334464,9166848,0,0\n";
+            "25276063744,1098149888,15210328064,24218185728,35328000,8932257792,3554103296,5926334464,9166848,0,0,\n";
         Probe::assert_fixture::<MemorySampler>("vm", rows, None);
     }
 
@@ -125,7 +162,7 @@ mod tests {
     fn what_an_old_kernel_does_not_say_is_absent() {
         Probe::assert_fixture::<MemorySampler>(
             "odd",
-            "1048576,562176,204800,,102400,179200,307200,409600,3072,2097152,1048576\n",
+            "1048576,562176,204800,,102400,179200,307200,409600,3072,2097152,1048576,\n",
             None,
         );
     }
@@ -152,7 +189,7 @@ mod tests {
             // Less than was free, buffers and cached.
             let used = if [0, 1, 3, 4].contains(&missing) { "" } else { "0" };
             let values: Vec<String> = (1..keys.len()).map(value).collect();
-            assert_eq!(probe.rows(0), format!("{},{used},{}\n", value(0), values.join(",")), "without {missing}");
+            assert_eq!(probe.rows(0), format!("{},{used},{},\n", value(0), values.join(",")), "without {missing}");
         }
     }
 
@@ -174,18 +211,35 @@ mod tests {
         let mut probe = Probe::empty::<MemorySampler>();
         let parts = "MemFree: 1024 kB\nBuffers: 1024 kB\nCached: 2048 kB\nSwapTotal: 3 kB\nSwapFree: 4 kB\n";
         probe.write("meminfo", format!("MemTotal: 1024 kB\n{parts}"));
-        assert_eq!(probe.rows(0), "1048576,,1048576,,1048576,,,,,3072,\n");
+        assert_eq!(probe.rows(0), "1048576,,1048576,,1048576,,,,,3072,,\n");
         assert_eq!(probe.impossible, 2);
         probe.write("meminfo", format!("MemTotal: 18446744073709551615 kB\n{parts}"));
-        assert_eq!(probe.rows(1), ",,1048576,,1048576,2097152,,,,3072,\n");
+        assert_eq!(probe.rows(1), ",,1048576,,1048576,2097152,,,,3072,,\n");
         assert_eq!(probe.impossible, 2);
+    }
+
+    #[test]
+    fn what_zfs_gives_back_is_available() {
+        let mut probe = Probe::empty::<MemorySampler>();
+        let meminfo = "MemTotal: 1000 kB\nMemFree: 10 kB\nMemAvailable: 20 kB\nBuffers: 0 kB\nCached: 0 kB\n";
+        probe.write(
+            "spl/kstat/zfs/arcstats",
+            "9 1 0x01 123\nname type data\nc_min 4 102400\nsize 4 819200\nc_max 4 1\n",
+        );
+        let kib = |kib: i64| kib * KIB;
+        let row = |used, available, arc: &str| {
+            format!("{},{},{},{},0,0,,,,,,{arc}\n", kib(1000), kib(used), kib(10), kib(available))
+        };
+        assert_eq!(probe.rows_with(0, "meminfo", meminfo), row(290, 720, "819200"));
+        assert_eq!(probe.rows_with(0, "spl/kstat/zfs/arcstats", "size 4 1024\n"), row(989, 21, "1024"));
+        assert_eq!(probe.rows_with(0, "spl/kstat/zfs/arcstats", "size\n"), row(990, 20, ""));
     }
 
     #[test]
     fn nothing_at_all_is_a_row_of_absent_values() {
         let mut probe = Probe::empty::<MemorySampler>();
         for text in ["", "MemTotal\n", "MemTotal: x kB\nSwapTotal:\n"] {
-            assert_eq!(probe.rows_with(0, "meminfo", text), ",,,,,,,,,,\n", "{text:?}");
+            assert_eq!(probe.rows_with(0, "meminfo", text), ",,,,,,,,,,,\n", "{text:?}");
         }
         let (rows, outcome) = Probe::empty::<MemorySampler>().tick(0);
         assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("", "meminfo"));

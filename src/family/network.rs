@@ -2,6 +2,7 @@
 
 use heim::net::os::linux::IoCountersExt;
 
+use crate::reading::filter::RowFilter;
 use crate::reading::line_rows::{LineRows, Parsed};
 use crate::reading::prelude::*;
 use crate::reading::text::{cut_last, numbers};
@@ -15,7 +16,8 @@ const HEADINGS_TEXT: &[u8] = b"Inter-|   Receive  |  Transmit\n face |\n";
 
 record! {
     /// Traffic of each network interface since the interface appeared. The interfaces are those of kymo's own network
-    /// namespace, or, if `host.procfs` is not `/proc`, those that the host's process 1 sees.
+    /// namespace, or, if `host.procfs` is not `/proc`, those that the host's process 1 sees. `[network]` in the configuration
+    /// leaves some out; by default, those are the host's ends of the connections of containers, such as `veth*`.
     pub struct Network("network") {
         labels {
             /// The interface's name.
@@ -46,6 +48,7 @@ record! {
 #[derive(Debug)]
 pub struct NetworkSampler {
     lines: LineRows<Network>,
+    filter: RowFilter,
 }
 
 impl Sample for NetworkSampler {
@@ -53,17 +56,23 @@ impl Sample for NetworkSampler {
     const INTERVAL_MIN: Duration = Duration::from_millis(1);
     const RESOLUTION: &'static str = "exact at every read, to the packet";
 
-    fn open(_: &Context) -> NetworkSampler {
-        NetworkSampler { lines: LineRows::of_proc(FILE, HEADINGS_TEXT) }
+    fn open(context: &Context) -> NetworkSampler {
+        let filter = RowFilter::new(context.filters.network.clone());
+        NetworkSampler { lines: LineRows::of_proc(FILE, HEADINGS_TEXT), filter }
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Network>) -> Result<(), SampleError> {
-        with_proc(FILE, |dev| self.lines.compare_all(lines(dev).skip(HEADINGS)))?;
+        let NetworkSampler { lines: rows_of, filter } = self;
+        with_proc(FILE, |dev| {
+            let all = lines(dev).skip(HEADINGS).enumerate();
+            // A line without a name is an error.
+            let taken = all.filter(|(row, line)| interface(line).is_none_or(|(name, _)| filter.takes(*row, name)));
+            rows_of.compare_all(taken.map(|(_, line)| line));
+        })?;
         // heim gives one item a line. The item is an error if the line is not UTF-8, if the name has certain non-ASCII
         // blanks, or if no blank follows the name.
         self.lines.parse(heim::net::io_counters(), &mut rows.outcome, |row, line, counters| {
-            // Kernels before 4.9 allow colons in a name.
-            let (name, rest) = cut_last(line, b':').ok_or("a line names no interface")?;
+            let (name, rest) = interface(line).ok_or("a line names no interface")?;
             let record = match counters {
                 Ok(counters) => Network {
                     rx_bytes: bytes(counters.bytes_recv()),
@@ -78,7 +87,7 @@ impl Sample for NetworkSampler {
                 },
                 Err(error) => parse(rest).ok_or_else(|| error.to_string())?,
             };
-            let interface = rows.labels.resolve(row, name.trim_ascii_start());
+            let interface = rows.labels.resolve(row, name);
             Ok(Parsed::Record(Network { interface, ..record }))
         });
         for (_, record) in self.lines.records() {
@@ -86,6 +95,12 @@ impl Sample for NetworkSampler {
         }
         Ok(())
     }
+}
+
+/// An interface's name, and the rest of its line. Kernels before 4.9 allow colons in a name.
+fn interface(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) = cut_last(line, b':')?;
+    Some((name.trim_ascii_start(), rest))
 }
 
 /// The numbers after an interface's name: eight received and eight sent.
@@ -108,6 +123,7 @@ fn parse(line: &[u8]) -> Option<Network> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reading::filter::{Filter, Filters};
 
     #[test]
     fn rows_are_the_kernels_figures() {
@@ -144,6 +160,19 @@ mod tests {
             );
             assert_eq!(probe.rows(ms), rows);
         }
+    }
+
+    #[test]
+    fn interfaces_that_are_left_out_have_no_row() {
+        let line = |name: &str| format!("{name}: 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n");
+        let network = Filter::new(&[] as &[&str], &["veth*"]).unwrap();
+        let mut probe = Probe::filtering::<NetworkSampler>(Filters { network, ..Filters::default() });
+        probe.write("net/dev", format!("h\nh\n{}{}{}", line("lo"), line("veth1"), line("eth0")));
+        assert_eq!(probe.rows(0), "lo,1,0,0,0,0,0,0,0\neth0,1,0,0,0,0,0,0,0\n");
+        probe.write("net/dev", format!("h\nh\n{}{}no colon\n", line("veth1"), line("lo")));
+        let (rows, outcome) = probe.tick(1);
+        assert_eq!(rows, "lo,1,0,0,0,0,0,0,0\n");
+        assert!(outcome.unwrap_err().to_string().contains("a line names no interface"));
     }
 
     #[test]

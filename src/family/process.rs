@@ -1,4 +1,4 @@
-//! `process`: the top processes by CPU or memory, plus pinned ones, from `/proc/PID/stat`, `io` and `fd`
+//! `process`: the top processes by CPU or memory, plus pinned ones, from `/proc/PID/stat`, `io`, `fd` and `cgroup`
 //! (`Documentation/filesystems/proc.rst` and `proc_pid_stat(5)`).
 
 mod forbidden;
@@ -20,6 +20,8 @@ pub const PINNED_ROWS_MAX: usize = 100;
 
 /// Slots beyond the rows of a tick, so that there is a slot that no process of the same command had just before.
 const SLOTS_SPARE: usize = 84;
+/// The interval at which user and control group of a recorded process are read.
+const PLACE_INTERVAL_NS: i64 = 10_000_000_000;
 /// The kernel cuts the names of user processes to this length.
 const NAME_BYTES_MAX: usize = 15;
 
@@ -39,6 +41,9 @@ record! {
             /// A small number that tells processes with the same command apart. A process keeps its number as long as it
             /// is recorded at every tick; later, another process may get it.
             slot => "kymo.process.slot",
+            /// Its control group, as in the table `cgroup`. Empty if kymo cannot read it. kymo looks every 10 s whether it
+            /// changed.
+            cgroup => "kymo.process.cgroup",
         }
         values {
             /// The process id. The kernel reuses it some time after the process ends.
@@ -69,6 +74,10 @@ record! {
             /// Bytes written to storage for the process, including those still in the page cache. NULL if
             /// `read_bytes` is NULL.
             counter write_bytes: i64 [Bytes],
+            /// The process id of its parent, or of the process that adopted it when the parent ended.
+            gauge parent_pid: i64 [Number],
+            /// The id of the user that it runs as (the effective one). kymo looks every 10 s whether it changed.
+            gauge user_id: i64 [Number],
         }
     }
 }
@@ -166,9 +175,11 @@ impl ProcessSampler {
         // Without a free slot there is no row: it would join another process's series.
         let Some(slot) = given else { return };
         let Some(slot_entry) = self.slots.list.get_mut(slot) else { return };
+        let mut label = |nth: usize, text: &[u8]| rows.labels.resolve(3 * slot + nth, text);
         let record = Process {
-            command: rows.labels.resolve(2 * slot, process.command()),
-            slot: rows.labels.resolve(2 * slot + 1, &slot_entry.text),
+            command: label(0, process.command()),
+            slot: label(1, slot_entry.text.as_bytes()),
+            parent_pid: process.stat.parent,
             pid: i64::from(identity.pid),
             start_us: scaled(identity.start, unit_us),
             cpu_user_us: scaled(process.stat.user, unit_us),
@@ -181,8 +192,17 @@ impl ProcessSampler {
             ..Process::absent(tick.time)
         };
         process.slot = Some(slot);
+        let place = &mut slot_entry.place;
+        if tick.monotonic_ns >= place.read_ns.saturating_add(PLACE_INTERVAL_NS) {
+            place.read_ns = tick.monotonic_ns;
+            place.user = self.table.user(identity.pid);
+            self.table.cgroup(identity.pid, &mut place.cgroup);
+        }
+        let cgroup = rows.labels.resolve(3 * slot + 2, &place.cgroup);
         let (read, written) = self.table.io(identity.pid, &mut slot_entry.io);
         rows.push(Process {
+            cgroup,
+            user_id: slot_entry.place.user.unwrap_or(ABSENT),
             open_files: self.table.open_files(identity.pid).unwrap_or(ABSENT),
             read_bytes: read.unwrap_or(ABSENT),
             write_bytes: written.unwrap_or(ABSENT),
@@ -239,7 +259,7 @@ mod tests {
     fn short(rows: &str) -> Vec<String> {
         let columns = |row: &str| {
             let fields: Vec<&str> = row.split(',').collect();
-            format!("{} {} {} {}", fields[0], fields[1], fields[2], fields[6])
+            format!("{} {} {} {}", fields[0], fields[1], fields[3], fields[7])
         };
         rows.lines().map(columns).collect()
     }
@@ -250,16 +270,27 @@ mod tests {
         write(&probe, 7, b"x", 500, 40, 3);
         probe.write("7/io", "rchar: 1\nread_bytes: 4096\nwrite_bytes: 8192\n");
         probe.write("7/fd/0", "");
-        assert_eq!(probe.rows_with(0, "7/fd/1", ""), "x,1,7,5000000,400000,30000,,12288,9,2,21,22,4096,8192\n");
+        probe.write("7/cgroup", "0::/a.slice\n");
+        assert_eq!(
+            probe.rows_with(0, "7/fd/1", ""),
+            "x,1,/a.slice,7,5000000,400000,30000,,12288,9,2,21,22,4096,8192,1,\n"
+        );
         write(&probe, 7, b"x", 500, 45, 4);
-        assert_eq!(probe.rows(100), "x,1,7,5000000,450000,30000,0.5,16384,9,2,21,22,4096,8192\n");
+        probe.write("7/cgroup", "0::/b.slice\n");
+        let row = "x,1,/a.slice,7,5000000,450000,30000,0.5,16384,9,2,21,22,4096,8192,1,\n";
+        assert_eq!(probe.rows(100), row);
+        let later = probe.rows(10_000);
+        assert!(later.starts_with("x,1,/b.slice,7,"), "{later}");
     }
 
     #[test]
     fn what_kymo_may_not_see_is_absent() {
         let mut probe = Probe::empty::<ProcessSampler>();
         write(&probe, 7, b"x", 500, 40, 3);
-        assert_eq!(probe.rows_with(0, "7/io", "write_bytes: many\n"), "x,1,7,5000000,400000,30000,,12288,9,,21,22,,\n");
+        assert_eq!(
+            probe.rows_with(0, "7/io", "write_bytes: many\n"),
+            "x,1,,7,5000000,400000,30000,,12288,9,,21,22,,,1,\n"
+        );
     }
 
     #[test]
@@ -352,13 +383,19 @@ mod tests {
             let own = format!(",{},", std::process::id());
             let row = rows.lines().find(|row| row.contains(&own)).unwrap();
             let fields: Vec<&str> = row.rsplit(',').collect();
-            let [written, read, _, minor_faults, open_files, threads, rss, ratio, ..] = fields[..] else {
+            let [user, parent, written, read, _, minor_faults, open_files, threads, rss, ratio, ..] = fields[..] else {
                 panic!("{row}");
             };
             let number = |field: &str| field.parse::<i64>().unwrap();
             assert!(number(minor_faults) > 0 && number(open_files) > 2 && number(threads) > 0, "{row}");
             assert!(number(rss) > 1 << 20 && number(read) >= 0 && number(written) >= 0, "{row}");
             assert_eq!(ratio.is_empty(), ms == 0, "{row}");
+            assert_eq!(number(user), i64::from(rustix::process::geteuid().as_raw()), "{row}");
+            assert_eq!(
+                number(parent),
+                rustix::process::getppid().map_or(0, |parent| i64::from(parent.as_raw_pid())),
+                "{row}"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
-//! The context of a sampler: where the kernel's files are, and which processes to record.
+//! The context of a sampler: where the kernel's files are, and what to record of what they have.
 
+use super::filter::Filters;
 use super::roots::Roots;
 
 /// The most processes that each of [`ProcessChoice::top_by_cpu`] and [`ProcessChoice::top_by_memory`] can ask for.
@@ -14,6 +15,8 @@ pub struct Context {
     pub roots: Roots,
     /// Which processes have rows in `process`.
     pub processes: ProcessChoice,
+    /// Which devices, file systems and groups have rows.
+    pub filters: Filters,
 }
 
 /// Which processes have rows.

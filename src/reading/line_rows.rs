@@ -125,8 +125,4 @@ impl<R: Record> LineRows<R> {
             Parsed::Failed | Parsed::Idle => None,
         })
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
 }

@@ -9,6 +9,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use tempfile::TempDir;
 
 use super::context::{Context, ProcessChoice};
+use super::filter::Filters;
 use super::roots::Roots;
 use super::sample::{Sample, open};
 use super::snapshot::in_snapshot;
@@ -34,17 +35,26 @@ impl Probe {
         Probe::choosing::<S>(ProcessChoice::default())
     }
 
+    /// The same, with these filters.
+    pub(crate) fn filtering<S: Sample>(filters: Filters) -> Probe {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_path_buf();
+        let roots = Roots { procfs: root.clone(), sysfs: root, ..Roots::default() };
+        Probe::new::<S>(folder, &Context { roots, filters, ..Context::default() })
+    }
+
     /// The same, with these processes.
     pub(crate) fn choosing<S: Sample>(processes: ProcessChoice) -> Probe {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().to_path_buf();
-        Probe::new::<S>(folder, &Context { roots: Roots { procfs: root.clone(), sysfs: root }, processes })
+        let roots = Roots { procfs: root.clone(), sysfs: root, ..Roots::default() };
+        Probe::new::<S>(folder, &Context { roots, processes, ..Context::default() })
     }
 
     /// The sampler over `tests/fixtures/<name>`.
     pub(crate) fn fixture<S: Sample>(name: &str) -> Probe {
         let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-        let roots = Roots { procfs: tree.join("proc"), sysfs: tree.join("sys") };
+        let roots = Roots { procfs: tree.join("proc"), sysfs: tree.join("sys"), ..Roots::default() };
         Probe::of::<S>(&Context { roots, ..Context::default() })
     }
 

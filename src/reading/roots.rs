@@ -10,11 +10,13 @@ pub struct Roots {
     pub procfs: PathBuf,
     /// sysfs: `/sys`, or where a container sees its host's.
     pub sysfs: PathBuf,
+    /// What stands before the host's mount points: `/`, or where a container sees its host's root.
+    pub rootfs: PathBuf,
 }
 
 impl Default for Roots {
     fn default() -> Roots {
-        Roots { procfs: "/proc".into(), sysfs: "/sys".into() }
+        Roots { procfs: "/proc".into(), sysfs: "/sys".into(), rootfs: "/".into() }
     }
 }
 
@@ -22,9 +24,14 @@ impl Roots {
     /// Checks that the kernel's files are there.
     ///
     /// # Errors
-    /// When a root lacks a file that every kernel has; the error names the file.
+    /// When a root is missing or lacks a file that every kernel has; the error names the file.
     pub fn check(&self) -> Result<(), RootError> {
-        for (key, root, file) in [("host.procfs", &self.procfs, "stat"), ("host.sysfs", &self.sysfs, "class")] {
+        let roots = [
+            ("host.procfs", &self.procfs, "stat"),
+            ("host.sysfs", &self.sysfs, "class"),
+            ("host.rootfs", &self.rootfs, "."),
+        ];
+        for (key, root, file) in roots {
             let path = root.join(file);
             std::fs::metadata(&path).map_err(|source| RootError { key, path, source })?;
         }
@@ -41,9 +48,19 @@ impl Roots {
         }
     }
 
-    /// Whether procfs is that of a host around this process's container.
+    /// Whether procfs is that of a host around this process's container, and shows the host's first process.
     pub(crate) fn are_of_host(&self) -> bool {
-        self.procfs != Path::new("/proc") && self.procfs.join("1").exists()
+        self.name_host() && self.procfs.join("1").exists()
+    }
+
+    /// Whether they name a host around this process's container.
+    pub(crate) fn name_host(&self) -> bool {
+        self.procfs != Path::new("/proc") || self.has_rootfs()
+    }
+
+    /// Whether mount points are looked for below another folder than `/`.
+    pub(crate) fn has_rootfs(&self) -> bool {
+        self.rootfs != Path::new("/")
     }
 }
 

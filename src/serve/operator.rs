@@ -106,6 +106,8 @@ pub struct DaemonStatus {
     pub degraded: Vec<String>,
     /// What the start found in the data folder, in sentences.
     pub found_at_start: Vec<String>,
+    /// What kymo sees of its own namespaces instead of the host, in sentences.
+    pub foreign: Vec<String>,
     /// The processes that run queries.
     pub workers: WorkersStatus,
     /// Notifications given up.

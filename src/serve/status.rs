@@ -71,6 +71,7 @@ impl From<DaemonStatus> for GetStatusResponse {
             degraded: !status.degraded.is_empty(),
             degraded_reasons: status.degraded,
             found_at_start: status.found_at_start,
+            foreign: status.foreign,
             losses: Some(losses),
             query_workers: Some(status.workers.into()),
         }

@@ -22,6 +22,10 @@ const SECOND_US: i64 = 1_000_000;
 /// 2026-01-01.
 const START_US: i64 = 1_767_225_600_000_000;
 
+/// The columns of `filesystem` that say what this machine has at a path, and not what a tree says.
+const OF_THIS_MACHINE: [&str; 6] =
+    ["total_bytes", "used_bytes", "free_bytes", "used_ratio", "total_inodes", "free_inodes"];
+
 /// A family over the trees of a case.
 struct Reader {
     name: &'static str,
@@ -54,15 +58,18 @@ impl Reader {
             writeln!(text, "error: {}", shown(&error)).unwrap();
         }
         if let Some(batch) = self.source.drain() {
-            text += &csv(&batch);
+            text += &csv(&batch, self.name == "filesystem");
         }
         text
     }
 }
 
-fn csv(batch: &RecordBatch) -> String {
+fn csv(batch: &RecordBatch, is_filesystem: bool) -> String {
     let mut text = Vec::new();
-    arrow::csv::Writer::new(&mut text).write(batch).unwrap();
+    let fields = batch.schema_ref().fields().iter().enumerate();
+    let columns = fields.filter(|(_, field)| !OF_THIS_MACHINE.contains(&field.name().as_str()) || !is_filesystem);
+    let batch = batch.project(&columns.map(|(at, _)| at).collect::<Vec<_>>()).unwrap();
+    arrow::csv::Writer::new(&mut text).write(&batch).unwrap();
     String::from_utf8(text).unwrap()
 }
 
@@ -95,7 +102,7 @@ fn turn_into(folder: &Path, tree: &Path) {
 
 fn rows(case: &str, families: &[&'static str]) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let roots = Roots { procfs: folder.path().join("proc"), sysfs: folder.path().join("sys") };
+    let roots = Roots { procfs: folder.path().join("proc"), sysfs: folder.path().join("sys"), ..Roots::default() };
     let context = Context { roots, ..Context::default() };
     let mut readers: Vec<Reader> = families.iter().map(|name| Reader::new(name, &context)).collect();
     let mut text = String::new();
@@ -179,6 +186,41 @@ fn three_hundred_block_devices_are_all_there() {
 #[test]
 fn mount_points_may_have_any_bytes() {
     holds("mount-points", &["filesystem"]);
+}
+
+#[test]
+fn the_image_that_a_host_was_started_from_has_no_row_and_its_disk_has_one() {
+    holds("composefs-root", &["filesystem"]);
+}
+
+#[test]
+fn names_of_interfaces_may_have_colons() {
+    holds("interface-names-with-colons", &["network"]);
+}
+
+#[test]
+fn limits_that_are_not_set_are_absent() {
+    holds("hwmon-limits-unset", &["sensor"]);
+}
+
+#[test]
+fn a_device_that_sleeps_is_not_read() {
+    holds("sensors-asleep", &["sensor"]);
+}
+
+#[test]
+fn a_board_without_hwmon_has_its_thermal_zones() {
+    holds("thermal-zones", &["sensor"]);
+}
+
+#[test]
+fn disks_are_told_from_what_lies_on_them() {
+    holds("disks-stacked", &["disk"]);
+}
+
+#[test]
+fn the_cache_of_zfs_is_available() {
+    holds("zfs-arc", &["memory"]);
 }
 
 #[test]

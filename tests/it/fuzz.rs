@@ -300,7 +300,7 @@ impl Place {
     /// The family over this tree. The thread forgets all files that it kept.
     fn open(&self, tree: &Tree, family: &'static Family) -> Subject {
         let root = self.folder.path().join(&tree.name);
-        let roots = Roots { procfs: root.join("proc"), sysfs: root.join("sys") };
+        let roots = Roots { procfs: root.join("proc"), sysfs: root.join("sys"), ..Roots::default() };
         heim_runtime::linux::set_roots(&roots.procfs, &roots.sysfs);
         Subject::new(family, &Context { roots, ..Context::default() })
     }

@@ -74,6 +74,8 @@ pub(super) static FILES: &[File] = &[
     often(Hierarchy::Unified, "cpu.stat", cpu_stat),
     often(Hierarchy::Unified, "memory.current", |bytes, record| value(bytes, 1, &mut record.memory_bytes)),
     seldom(Hierarchy::Unified, "memory.max", memory_max),
+    seldom(Hierarchy::Unified, "memory.stat", memory_stat),
+    seldom(Hierarchy::Unified, "memory.swap.current", |bytes, record| value(bytes, 1, &mut record.swap_bytes)),
     often(Hierarchy::Unified, "memory.events", memory_events),
     devices(Hierarchy::Unified, "io.stat", Source::All, io_stat),
     often(Hierarchy::Unified, "cpu.pressure", |bytes, record| {
@@ -91,6 +93,7 @@ pub(super) static FILES: &[File] = &[
     often(Hierarchy::CpuAccounting, "cpuacct.stat", cpuacct_stat),
     often(Hierarchy::Memory, "memory.usage_in_bytes", |bytes, record| value(bytes, 1, &mut record.memory_bytes)),
     seldom(Hierarchy::Memory, "memory.limit_in_bytes", memory_max),
+    seldom(Hierarchy::Memory, "memory.stat", memory_stat_v1),
     often(Hierarchy::Memory, "memory.failcnt", |bytes, record| value(bytes, 1, &mut record.memory_max_events)),
     often(Hierarchy::Memory, "memory.oom_control", memory_events),
     devices(Hierarchy::BlockIo, "blkio.throttle.io_service_bytes_recursive", Source::All, blkio_bytes),
@@ -167,6 +170,23 @@ fn memory_events(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
             b"max" => &mut record.memory_max_events,
             b"oom" => &mut record.oom_events,
             b"oom_kill" => &mut record.oom_kill_events,
+            _ => return None,
+        };
+        Some((column, 1))
+    })
+}
+
+/// `memory.stat` of version 2.
+fn memory_stat(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    keyed(bytes, record, |key, record| (key == b"inactive_file").then_some((&mut record.inactive_file_bytes, 1)))
+}
+
+/// `memory.stat` of version 1, in which only the keys of totals include the groups below.
+fn memory_stat_v1(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    keyed(bytes, record, |key, record| {
+        let column = match key {
+            b"total_inactive_file" => &mut record.inactive_file_bytes,
+            b"total_swap" => &mut record.swap_bytes,
             _ => return None,
         };
         Some((column, 1))

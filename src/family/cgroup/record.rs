@@ -5,6 +5,7 @@ use crate::record;
 record! {
     /// Use of resources by each control group, including the groups below it. A value is NULL if no controller of
     /// the group provides it. This affects most values of a group without controllers, and some of the root group.
+    /// `[cgroup]` in the configuration leaves groups out.
     ///
     /// In version 1, groups with the same path in several hierarchies are one row. A new group has a row within a
     /// second; the figures of a controller that is switched on later appear within 10 s. After 65,534 paths since
@@ -66,6 +67,12 @@ record! {
             counter io_full_us: i64 [Micros] => "kymo.cgroup.pressure" {"kymo.resource" = "io", "kymo.kind" = "full"},
             /// Processes and threads, as counted by the pids controller.
             gauge tasks: i64 [Count("{task}")] => "kymo.cgroup.tasks" {},
+            /// Memory used minus `inactive_file_bytes`. Kubernetes calls this the working set.
+            gauge working_set_bytes: i64 [Bytes] => "kymo.cgroup.memory.working_set" {},
+            /// Page cache that was not recently used, which the kernel gives back first. Read once a second.
+            gauge inactive_file_bytes: i64 [Bytes] => "kymo.cgroup.memory.inactive_file" {},
+            /// Swap space used. Read once a second.
+            gauge swap_bytes: i64 [Bytes] => "kymo.cgroup.memory.swap" {},
         }
     }
 }

@@ -76,6 +76,8 @@ pub(super) struct Group {
     pub(super) label: Label,
     /// It has no label yet.
     pub(super) is_new: bool,
+    /// The configuration leaves it out.
+    pub(super) is_left_out: bool,
     /// Its files that are read at every tick.
     pub(super) files: Vec<(&'static File, Kept)>,
     /// All files that it has and that are wanted.
@@ -293,6 +295,7 @@ impl Group {
             path: GroupPath { bytes: path.to_vec(), text: format!("/{}", text(path)) },
             label: Label::EMPTY,
             is_new: true,
+            is_left_out: false,
             files: Vec::new(),
             has: 0,
             io: Io::default(),

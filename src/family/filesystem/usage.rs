@@ -29,7 +29,7 @@ const WORKERS_MAX: usize = 32;
 /// The nice value 0, in the scale of the crate thread-priority.
 const NICE_0: u8 = 47;
 
-/// Bytes of a file system.
+/// Bytes and inodes of a file system.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Space {
     /// Its size.
@@ -37,6 +37,16 @@ pub(super) struct Space {
     /// Used space.
     pub(super) used: u64,
     /// Space that users other than root can still use.
+    pub(super) free: u64,
+    /// `None` if the file system makes inodes as it needs them.
+    pub(super) inodes: Option<Inodes>,
+}
+
+/// Inodes of a file system, one for each file and folder.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Inodes {
+    pub(super) total: u64,
+    /// Those that users other than root can still use.
     pub(super) free: u64,
 }
 
@@ -58,6 +68,8 @@ impl Space {
             total: bytes(stat.f_blocks),
             used: bytes(stat.f_blocks - stat.f_bfree),
             free: bytes(stat.f_bavail),
+            inodes: (stat.f_files > 0 && stat.f_favail <= stat.f_files)
+                .then_some(Inodes { total: stat.f_files, free: stat.f_favail }),
         })
     }
 }
@@ -246,7 +258,7 @@ mod tests {
 
     use super::*;
 
-    const SPACE: Space = Space { total: 3, used: 2, free: 1 };
+    const SPACE: Space = Space { total: 3, used: 2, free: 1, inodes: None };
     /// For calls that return, even on a busy machine.
     const LONG: Patience = Patience { mount: Duration::from_secs(20), tick: Duration::from_secs(60) };
     /// For calls that hang.
@@ -396,7 +408,7 @@ mod tests {
 
     #[test]
     fn the_ratio_is_of_what_users_can_have() {
-        let space = |used, free| Space { total: 100, used, free }.used_ratio();
+        let space = |used, free| Space { total: 100, used, free, inodes: None }.used_ratio();
         assert!((space(30, 30) - 0.5).abs() < f64::EPSILON && (space(0, 5)).abs() < f64::EPSILON);
         assert!(space(0, 0).is_nan());
     }

@@ -29,6 +29,24 @@ pub(super) struct Slot {
     pub(super) text: String,
     /// The holder's `/proc/PID/io`.
     pub(super) io: Kept,
+    /// What seldom changes of the holder.
+    pub(super) place: Place,
+}
+
+/// Whose a process is, and its control group.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// When it was read; [`i64::MIN`] before.
+    pub(super) read_ns: i64,
+    /// The effective user's id.
+    pub(super) user: Option<i64>,
+    pub(super) cgroup: Vec<u8>,
+}
+
+impl Default for Place {
+    fn default() -> Place {
+        Place { read_ns: i64::MIN, user: None, cgroup: Vec::new() }
+    }
 }
 
 impl Slots {
@@ -61,11 +79,19 @@ impl Slots {
                 command.clone_into(&mut slot.command);
                 slot.used_ns = now_ns;
                 slot.io = Kept::default();
+                slot.place.read_ns = i64::MIN;
             }
             None => {
                 let text = (found + 1).to_string();
                 let command = command.to_owned();
-                self.list.push(Slot { holder, command, used_ns: now_ns, text, io: Kept::default() });
+                self.list.push(Slot {
+                    holder,
+                    command,
+                    used_ns: now_ns,
+                    text,
+                    io: Kept::default(),
+                    place: Place::default(),
+                });
             }
         }
         Some(found)

@@ -1,6 +1,6 @@
 //! The bytes of `/proc/PID/stat` and `/proc/PID/io`.
 
-use crate::reading::text::{fields, lines, number};
+use crate::reading::text::{cut, fields, lines, number};
 
 /// The longest command that the kernel writes: the name of a worker with that of its queue (`fs/proc/array.c`).
 pub(super) const COMMAND_BYTES_MAX: usize = 64;
@@ -8,6 +8,8 @@ pub(super) const COMMAND_BYTES_MAX: usize = 64;
 /// The wanted figures of `/proc/PID/stat`, in the kernel's units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stat {
+    /// The pid of the process that started it, or that adopted it since.
+    pub(super) parent: i64,
     pub(super) minor_faults: i64,
     pub(super) major_faults: i64,
     /// In clock ticks.
@@ -38,12 +40,13 @@ pub(super) fn parse_stat(bytes: &[u8]) -> Option<(&[u8], Stat)> {
     let within = after_open.get(..=2 * COMMAND_BYTES_MAX).unwrap_or(after_open);
     let close = memchr::memrchr(b')', within)?;
     let command = after_open.get(..close)?;
-    // A blank follows, then the third field, the state.
+    // A blank follows, then the third field, the state, and the fourth, the parent.
     let rest = after_open.get(close + 1..)?.strip_prefix(b" ")?.strip_suffix(b"\n")?;
     let mut fields = fields(rest);
     let mut after = |skipped| fields.nth(skipped).and_then(number);
     let stat = Stat {
-        minor_faults: after(7)?,
+        parent: after(1)?,
+        minor_faults: after(5)?,
         major_faults: after(1)?,
         user: after(1)?,
         system: after(0)?,
@@ -82,6 +85,20 @@ pub(super) fn parse_io(bytes: &[u8]) -> (Option<i64>, Option<i64>) {
     (read, written)
 }
 
+/// The path of the process's control group, of `/proc/PID/cgroup` (`cgroups(7)`): that of the memory controller of version 1,
+/// if it is there, as that is where containers are; else that of version 2.
+pub(super) fn parse_cgroup(bytes: &[u8]) -> Option<&[u8]> {
+    // Each line: the hierarchy's number, its controllers, and the path. Version 2 has the number 0 and no controllers.
+    let group = |line| {
+        let (controllers, path) = cut(cut(line, b':')?.1, b':')?;
+        Some((controllers, path))
+    };
+    let has_memory = |controllers: &[u8]| controllers.split(|byte| *byte == b',').any(|one| one == b"memory");
+    let version_1 = lines(bytes).filter_map(group).find(|(controllers, _)| has_memory(controllers));
+    let group = version_1.or_else(|| lines(bytes).filter_map(group).find(|(controllers, _)| controllers.is_empty()));
+    group.map(|(_, path)| path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +108,7 @@ mod tests {
         let bytes = b"4711 (sshd) S 1 4711 4711 0 -1 4194560 12 99 3 98 1500 250 97 96 20 0 7 0 12345 8192000 2048 \
             18446744073709551615 1 1 0\n";
         let expected = Stat {
+            parent: 1,
             minor_faults: 12,
             major_faults: 3,
             user: 1500,
@@ -102,6 +120,19 @@ mod tests {
         assert_eq!(parse_stat(bytes), Some((&b"sshd"[..], expected)));
         let shortest = b"1 () R 1 1 1 -1 -1 0 1 2 3 4 5 6 -7 -8 -20 -5 9 0 10 11 12\n";
         assert_eq!(parse_stat(shortest).map(|(command, stat)| (command.len(), stat.rss_pages)), Some((0, 12)));
+    }
+
+    #[test]
+    fn the_control_group_is_that_of_the_memory_controller_or_of_version_2() {
+        for (bytes, path) in [
+            (&b"0::/system.slice/ssh.service\n"[..], Some(&b"/system.slice/ssh.service"[..])),
+            (b"12:cpu,memory:/docker/1\n1:name=systemd:/x\n0::/y\n", Some(b"/docker/1")),
+            (b"3:cpu:/x\n0::/a:b\n", Some(b"/a:b")),
+            (b"3:cpu:/x\n", None),
+            (b"0:\n\nx\n", None),
+        ] {
+            assert_eq!(parse_cgroup(bytes), path, "{}", bytes.escape_ascii());
+        }
     }
 
     #[test]

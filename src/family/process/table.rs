@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, fstatfs, statat};
 use rustix::io::Errno;
 
 use super::forbidden::Forbidden;
-use super::stat::{COMMAND_BYTES_MAX, Stat, parse_io, parse_stat, stable_command};
+use super::stat::{COMMAND_BYTES_MAX, Stat, parse_cgroup, parse_io, parse_stat, stable_command};
 use crate::reading::folder::{Listing, c_path, list, listing, open_folder, open_folder_at};
 use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, Reader, is_gone};
@@ -179,6 +179,23 @@ impl ProcessTable {
         let read = self.reader.read(&root.folder, path_of(pid, "io"), kept);
         self.forbidden.io += u32::from(read.is_err_and(is_forbidden));
         read.map_or((None, None), parse_io)
+    }
+
+    /// Whose process it is; `None` for a recorded tree, or if it has ended.
+    pub(super) fn user(&mut self, pid: i32) -> Option<i64> {
+        let root = open_root(&self.procfs, &mut self.root).ok()?;
+        // The folder of a process belongs to its effective user, whatever it may be seen of it.
+        let path = c_path(&mut self.path, path_of(pid, "")).ok()?;
+        let stat = statat(&root.folder, path, AtFlags::empty()).ok()?;
+        root.is_procfs.then(|| i64::from(stat.st_uid))
+    }
+
+    /// Writes the path of the process's control group to `path`; nothing if it is not known.
+    pub(super) fn cgroup(&mut self, pid: i32, path: &mut Vec<u8>) {
+        path.clear();
+        let Ok(root) = open_root(&self.procfs, &mut self.root) else { return };
+        let read = self.reader.read(&root.folder, path_of(pid, "cgroup"), &mut Kept::default());
+        path.extend_from_slice(read.ok().and_then(parse_cgroup).unwrap_or_default());
     }
 
     /// The number of open files of the process; `None` if kymo may not see it.
