@@ -4,6 +4,7 @@
 //! bound. Shutting down follows the records: sampling stops, the rings are drained, memory is flushed. Serving stops last,
 //! so that a client sees the last record. A watchdog limits the time that all this takes.
 
+mod alert_keeper;
 mod collectors;
 mod drain;
 mod flusher;
@@ -56,8 +57,9 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let (store, appender, opened) = open(&settings)?;
     protect_from_oom();
     let cpus = Arc::new(Cpus::of_process());
-    let found = opened::tell(&opened);
-    let mut parts = Parts::build(settings, store, appender, Arc::clone(&cpus), found, &mut telemetry)?;
+    let mut found = opened::tell(&opened);
+    let alerts = alert_keeper::read(&store, &mut found);
+    let mut parts = Parts::build(settings, store, appender, Arc::clone(&cpus), alerts, found, &mut telemetry)?;
     let runtime = start_runtime(&cpus)?;
     // From here on a signal ends the daemon in order, and no longer at once.
     let signals = Signals::of(&runtime)?;

@@ -16,6 +16,7 @@ pub mod disk;
 mod flush;
 mod hot;
 pub mod journal;
+mod kept;
 pub mod lake;
 mod lock;
 pub(crate) mod partition;

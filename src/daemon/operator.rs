@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 
-use crate::alert::notify::Outbox;
+use crate::alert::notify::{FailingNotifier, Outbox};
 use crate::alert::status::{Board, RuleStatus};
 use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
 use crate::export::losses::LostExports;
@@ -17,6 +17,7 @@ use crate::serve::{DaemonStatus, Operator, OperatorError};
 use crate::store::partition::timestamp;
 use crate::store::{Flushed, Store};
 
+use super::alert_keeper::AlertKeeper;
 use super::collectors::Collectors;
 use super::drain::{FRESH_PATIENCE, Progress};
 use super::flusher::Flusher;
@@ -32,6 +33,7 @@ pub(super) struct Daemon {
     pub(super) workers: Workers,
     pub(super) board: Arc<Board>,
     pub(super) outbox: Outbox,
+    pub(super) alert_keeper: Arc<AlertKeeper>,
     pub(super) exports: LostExports,
     /// Known once the port is bound, which is before the first call.
     pub(super) address: Arc<OnceLock<SocketAddr>>,
@@ -105,6 +107,9 @@ impl Daemon {
             let warnings = collector.warnings().into_iter();
             degraded.extend(warnings.map(|text| format!("collector {}: {text}", collector.settings.name)));
         }
+        degraded.extend(self.outbox.failing().into_iter().map(|FailingNotifier { name, since_us, error, waiting }| {
+            format!("notifier {name}: fails since {:.0}: {error}; {waiting} notifications wait", timestamp(since_us))
+        }));
         DaemonStatus {
             workers: self.workers.status(),
             host: self.store.settings().host.clone(),
