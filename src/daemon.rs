@@ -58,8 +58,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     protect_from_oom();
     let cpus = Arc::new(Cpus::of_process());
     let mut found = opened::tell(&opened);
-    let alerts = alert_keeper::read(&store, &mut found);
-    let mut parts = Parts::build(settings, store, appender, Arc::clone(&cpus), alerts, found, &mut telemetry)?;
+    let saved = alert_keeper::read(&store, &mut found);
+    let mut parts = Parts::build(settings, store, appender, Arc::clone(&cpus), saved, found, &mut telemetry)?;
     let runtime = start_runtime(&cpus)?;
     // From here on a signal ends the daemon in order, and no longer at once.
     let signals = Signals::of(&runtime)?;
@@ -137,6 +137,7 @@ async fn serve(server: Server, deliverer: Deliverer, threads: Threads, mut signa
     // Both end when their sender is dropped.
     let mut serving = tokio::spawn(server.run(async { drop(serving_stops.await) }));
     let notifying = tokio::spawn(deliverer.run(async { drop(notifying_stops.await) }, NOTIFY_GRACE));
+    let (store, alerts) = threads.alerts();
     let outcome = tokio::select! {
         () = signals.received() => Ok(()),
         served = &mut serving => Err(match served {
@@ -154,6 +155,8 @@ async fn serve(server: Server, deliverer: Deliverer, threads: Threads, mut signa
     }
     drop(stop_notifying);
     notifying.await.context("deliver the last notifications")?;
+    // What was not delivered waits for the next start.
+    tokio::task::block_in_place(|| alerts.write(&store));
     outcome.and(recorded)
 }
 

@@ -9,7 +9,7 @@ use super::moment::Moment;
 use super::notification::Notification;
 use super::notify::tests::outbox;
 use super::rule::{Compiler, Rule, RuleError, RuleSettings};
-use super::saved::{SavedAlert, decode, encode};
+use super::saved::{Saved, SavedAlert, decode, encode};
 use super::{Board, Engine};
 use crate::batch::to_batch;
 use crate::family::cpu::Cpu;
@@ -147,8 +147,8 @@ impl Bench {
     /// Starts anew with the alerts that are on, at the same moment.
     pub(super) fn restart(&mut self, settings: &[RuleSettings]) {
         let saved = self.engine.take_alerts(self.now, true).unwrap_or_else(|| std::mem::take(&mut self.saved));
-        let (bytes, _) = encode(&saved);
-        *self = Bench { saved, ..Bench::start(settings, decode(&bytes).unwrap(), self.now) };
+        let (bytes, _) = encode(Saved { alerts: saved.clone(), waiting: Vec::new() });
+        *self = Bench { saved, ..Bench::start(settings, decode(&bytes).unwrap().alerts, self.now) };
     }
 
     /// Evaluates `rows` as one batch. Returns "state message" of each notification.

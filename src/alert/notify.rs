@@ -4,9 +4,10 @@
 //! each notifier gets its notifications in order. While a notifier fails, its newest notification waits behind the one that
 //! is tried again.
 
+use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -93,8 +94,8 @@ impl Counters {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn add_lost(&self, count: usize) {
-        self.lost.fetch_add(count as u64, Ordering::Relaxed);
+    fn add_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -116,8 +117,8 @@ pub struct FailingNotifier {
 struct Health {
     /// Since when it fails and why, if it does.
     failing: Mutex<Option<(i64, String)>>,
-    /// Whether a notification has left its queue and is neither delivered nor lost yet. Only shown to people.
-    is_trying: AtomicBool,
+    /// What is neither delivered nor lost yet, oldest first: the one that is tried, and those in the queue.
+    waiting: Mutex<VecDeque<Arc<Notification>>>,
 }
 
 impl Health {
@@ -129,6 +130,10 @@ impl Health {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         let since_us = failing.as_ref().map_or_else(wall_us, |(since_us, _)| *since_us);
         *failing = Some((since_us, error));
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Arc<Notification>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failing(&self) -> Option<(i64, String)> {
@@ -163,11 +168,16 @@ impl Outbox {
     /// notification is lost and counted.
     pub fn send(&self, notifier: &str, notification: &Arc<Notification>) {
         let queue = self.queues.iter().find(|queue| queue.name == notifier);
-        let queued = || Queued { since: Instant::now(), notification: Arc::clone(notification) };
-        let outcome = queue.map(|queue| queue.sender.try_send(queued()));
+        let outcome = queue.map(|queue| {
+            // Held until both are done: the worker takes it off the list afterwards.
+            let mut waiting = queue.health.waiting();
+            queue.sender.try_send(Queued { since: Instant::now(), notification: Arc::clone(notification) })?;
+            waiting.push_back(Arc::clone(notification));
+            Ok(())
+        });
         match outcome {
             Some(Ok(())) => {}
-            Some(Err(TrySendError::Full(_) | TrySendError::Closed(_))) | None => self.counters.add_lost(1),
+            Some(Err(TrySendError::Full(_) | TrySendError::Closed(_))) | None => self.counters.add_lost(),
         }
     }
 
@@ -182,12 +192,19 @@ impl Outbox {
     pub fn failing(&self) -> Vec<FailingNotifier> {
         let failing = |queue: &Queue| {
             let (since_us, error) = queue.health.failing()?;
-            // The one that is tried again has left the queue.
-            let is_trying = queue.health.is_trying.load(Ordering::Relaxed);
-            let waiting = queue.sender.max_capacity() - queue.sender.capacity() + usize::from(is_trying);
+            let waiting = queue.health.waiting().len();
             Some(FailingNotifier { name: queue.name.clone(), since_us, error, waiting })
         };
         self.queues.iter().filter_map(failing).collect()
+    }
+
+    /// The notifications that are neither delivered nor lost yet, with the names of their notifiers.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<(String, Arc<Notification>)> {
+        let of = |queue: &Queue| -> Vec<_> {
+            queue.health.waiting().iter().map(|one| (queue.name.clone(), Arc::clone(one))).collect()
+        };
+        self.queues.iter().flat_map(of).collect()
     }
 
     /// How many notifications were delivered. One that goes to two notifiers counts twice.
@@ -196,7 +213,7 @@ impl Outbox {
         self.counters.sent.load(Ordering::Relaxed)
     }
 
-    /// How many notifications were lost: because a queue was full, every try failed, or kymo shut down.
+    /// How many notifications were lost: because a queue was full, or every try failed.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.counters.lost.load(Ordering::Relaxed)
@@ -207,7 +224,6 @@ impl Outbox {
 #[derive(Debug)]
 pub struct Deliverer {
     workers: Vec<Worker>,
-    counters: Arc<Counters>,
 }
 
 impl Deliverer {
@@ -240,11 +256,11 @@ impl Deliverer {
             queues.push(Queue { name: name.clone(), sender, health: Arc::clone(&health) });
             workers.push(Worker { name, means, queue, health, counters: Arc::clone(&counters) });
         }
-        Ok((Outbox { queues: queues.into(), counters: Arc::clone(&counters) }, Deliverer { workers, counters }))
+        Ok((Outbox { queues: queues.into(), counters }, Deliverer { workers }))
     }
 
     /// Delivers until every [`Outbox`] is dropped or `stop` completes. Then delivers what is still queued, for at most
-    /// `grace`; what remains is lost and counted.
+    /// `grace`; what remains is still [`waiting`](Outbox::waiting).
     pub async fn run(mut self, stop: impl Future<Output = ()>, grace: Duration) {
         let (stopping, stopped) = watch::channel(false);
         let work = join_all(self.workers.iter_mut().map(|worker| worker.run(stopped.clone())));
@@ -257,10 +273,12 @@ impl Deliverer {
             _ = work => {}
             () = bound => {}
         }
-        let remaining = self.workers.iter().map(Worker::waiting).sum();
+        let remaining = self.workers.iter().map(|worker| worker.health.waiting().len()).sum::<usize>();
         if remaining > 0 {
-            self.counters.add_lost(remaining);
-            tracing::warn!(remaining, "notifications were not delivered before the shutdown");
+            tracing::warn!(
+                remaining,
+                "notifications were not delivered before the shutdown; the next start tries again"
+            );
         }
     }
 }
@@ -296,14 +314,9 @@ impl Worker {
                 next = self.queue.recv() => next,
             };
             let Some(queued) = next else { return };
-            self.health.is_trying.store(true, Ordering::Relaxed);
             self.deliver(&queued).await;
-            self.health.is_trying.store(false, Ordering::Relaxed);
+            self.health.waiting().pop_front();
         }
-    }
-
-    fn waiting(&self) -> usize {
-        self.queue.len() + usize::from(self.health.is_trying.load(Ordering::Relaxed))
     }
 
     async fn deliver(&self, Queued { since, notification }: &Queued) {
@@ -329,7 +342,7 @@ impl Worker {
                     }
                     Err(error) => {
                         self.health.bad(error.to_string());
-                        self.counters.add_lost(1);
+                        self.counters.add_lost();
                         span.record("otel.status_code", "ERROR").record("otel.status_description", error.to_string());
                         span.in_scope(|| {
                             tracing::error!(rule = notification.rule, notifier = self.name, %error, "notification lost");

@@ -403,8 +403,25 @@ mod tests {
     }
 
     #[test]
+    fn absence_follows_the_interval_unless_it_is_stated() {
+        let limits = |absent_after: Option<u64>, interval: Option<i64>| {
+            let absent_after = absent_after.map(Duration::from_secs);
+            let rule = compiler().compile(&RuleSettings { absent_after, ..when("host", "load1 > 1") }).unwrap();
+            let limits = rule.limits(interval.map(|seconds| seconds * 1_000_000));
+            (limits.absent_after_us / 1_000_000, limits.silence_us_max / 1_000_000)
+        };
+        assert_eq!(
+            [limits(None, None), limits(None, Some(1)), limits(Some(2), Some(1))],
+            [(300, 60), (300, 60), (2, 60)]
+        );
+        assert_eq!([limits(None, Some(3_600)), limits(Some(2), Some(60))], [(5 * 3_600, 3 * 3_600), (120, 180)]);
+    }
+
+    #[test]
     fn each_key_that_is_wrong_is_named_with_what_would_be_right() {
         let rule = || when("cpu", "utilization > 0.5");
+        let texts: Vec<String> = (0..100).map(|number| format!("'{number}'")).collect();
+        let named = format!("mountpoint IN ({}) AND device IN ({})", texts.join(","), texts[..11].join(","));
         let cases = [
             (RuleSettings { name: " ".into(), ..rule() }, "name", "give the rule a name"),
             (RuleSettings { condition: Some("load_above".into()), ..rule() }, "condition", "beside `when`; remove"),
@@ -431,6 +448,14 @@ mod tests {
                 "resolve_after",
                 "from 0s to 168h, found 336h",
             ),
+            (
+                RuleSettings { absent_after: Some(Duration::from_millis(999)), ..rule() },
+                "absent_after",
+                "from 1s to 168h, found 999ms",
+            ),
+            (RuleSettings { absent_after: Some(HOLD_MAX * 2), ..rule() }, "absent_after", "found 336h"),
+            (RuleSettings { absent: Absent::Fire, ..when("filesystem", &named) }, "when", "names 1100 series; with"),
+            (when("alert", "value > 1"), "table", "no rule can watch it"),
             (RuleSettings { message: "{nope}".into(), ..rule() }, "message", "cpu: time, cpu, user_us, nice_us"),
             (RuleSettings { message: "x".repeat(MESSAGE_BYTES_MAX + 1), ..rule() }, "message", "the limit is 4096"),
             (

@@ -1,15 +1,16 @@
-//! The alerts that are on, as bytes that outlive the daemon.
+//! The alerts that are on, and what their notifiers were not told yet, as bytes that outlive the daemon.
 //!
-//! One line says what this is. Each alert is a line of JSON. The last line has the number of alerts and the CRC-32C of all
-//! lines before it, so that a file that was cut or changed is not believed.
+//! One line says what this is. Each alert and each notification is a line of JSON. The last line has their number and the
+//! CRC-32C of all lines before it, so that a file that was cut or changed is not believed.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::notification::Notification;
 use super::state::Transition;
 
-/// The size of all alerts that are saved. Those beyond are left out: they are told again after a restart if they go on.
+/// The size of all that is saved. Alerts beyond are left out: they are told again after a restart if they go on.
 pub const SAVED_BYTES_MAX: usize = 8 << 20;
 
 const FIRST_LINE: &str = "kymo alerts 1\n";
@@ -33,14 +34,41 @@ pub struct SavedAlert {
     pub notify: Vec<String>,
 }
 
-/// The alerts as bytes, and how many were left out as they would take more than [`SAVED_BYTES_MAX`].
+/// A notification that was not delivered yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedNotification {
+    /// The name of the notifier that it is for.
+    pub notifier: String,
+    /// What it is told.
+    pub notification: Notification,
+}
+
+/// All that is saved.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Saved {
+    /// The alerts that are on.
+    pub alerts: Vec<SavedAlert>,
+    /// The notifications that wait, for each notifier from the oldest to the newest.
+    pub waiting: Vec<SavedNotification>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Line {
+    Alert(SavedAlert),
+    Waiting(SavedNotification),
+}
+
+/// As bytes, and how many lines were left out as they would take more than [`SAVED_BYTES_MAX`].
 #[must_use]
-pub fn encode(alerts: &[SavedAlert]) -> (Vec<u8>, usize) {
+pub fn encode(saved: Saved) -> (Vec<u8>, usize) {
     let mut bytes = FIRST_LINE.as_bytes().to_vec();
     let mut kept = 0;
-    for alert in alerts {
+    let count = saved.alerts.len() + saved.waiting.len();
+    let alerts = saved.alerts.into_iter().map(Line::Alert);
+    for line in alerts.chain(saved.waiting.into_iter().map(Line::Waiting)) {
         // Maps with text keys, numbers and texts can all be written as JSON.
-        let Ok(line) = serde_json::to_vec(alert) else { continue };
+        let Ok(line) = serde_json::to_vec(&line) else { continue };
         if bytes.len() + line.len() + 1 > SAVED_BYTES_MAX {
             break;
         }
@@ -48,16 +76,16 @@ pub fn encode(alerts: &[SavedAlert]) -> (Vec<u8>, usize) {
         bytes.push(b'\n');
         kept += 1;
     }
-    let last = format!("{kept} alerts, crc32c {:08x}\n", crc32c::crc32c(&bytes));
+    let last = format!("{kept} lines, crc32c {:08x}\n", crc32c::crc32c(&bytes));
     bytes.extend(last.as_bytes());
-    (bytes, alerts.len() - kept)
+    (bytes, count - kept)
 }
 
-/// The alerts in `bytes`.
+/// What is in `bytes`.
 ///
 /// # Errors
 /// What is wrong with the bytes, in words.
-pub fn decode(bytes: &[u8]) -> Result<Vec<SavedAlert>, String> {
+pub fn decode(bytes: &[u8]) -> Result<Saved, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
     if !text.starts_with(FIRST_LINE) {
         return Err(format!("it does not begin with {:?}", FIRST_LINE.trim_end()));
@@ -65,20 +93,26 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<SavedAlert>, String> {
     let body = text.strip_suffix('\n').and_then(|text| text.rsplit_once('\n')).map_or("", |(body, _)| body);
     // With the newline that ends it.
     let (body, last) = text.split_at((body.len() + 1).min(text.len()));
-    let alerts = body.lines().skip(1).map(serde_json::from_str).collect::<Result<Vec<SavedAlert>, _>>();
     let count = body.lines().count().saturating_sub(1);
-    if last != format!("{count} alerts, crc32c {:08x}\n", crc32c::crc32c(body.as_bytes())) {
+    if last != format!("{count} lines, crc32c {:08x}\n", crc32c::crc32c(body.as_bytes())) {
         return Err("its checksum is wrong, or its end is missing".into());
     }
-    let alerts = alerts.map_err(|error| error.to_string())?;
-    match alerts.iter().find(|alert| !alert.state.is_on()) {
-        Some(alert) => Err(format!("an alert of {:?} is {}, which is over", alert.rule, alert.state.as_str())),
-        None => Ok(alerts),
+    let mut saved = Saved::default();
+    for line in body.lines().skip(1) {
+        match serde_json::from_str(line).map_err(|error| error.to_string())? {
+            Line::Alert(alert) if alert.state.is_on() => saved.alerts.push(alert),
+            Line::Alert(SavedAlert { rule, state, .. }) => {
+                return Err(format!("an alert of {rule:?} is {}, which is over", state.as_str()));
+            }
+            Line::Waiting(waiting) => saved.waiting.push(waiting),
+        }
     }
+    Ok(saved)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::notification::tests::notification;
     use super::*;
 
     fn alert(rule: &str, peak: f64) -> SavedAlert {
@@ -93,18 +127,25 @@ mod tests {
         }
     }
 
+    fn waiting(notifier: &str) -> SavedNotification {
+        let notification = notification("busy", Transition::Gone);
+        SavedNotification { notifier: notifier.into(), notification }
+    }
+
     #[test]
-    fn alerts_come_back_as_they_were() {
-        for alerts in [vec![], vec![alert("one", 0.1 + 0.2)], vec![alert("two \u{1F980}", f64::NAN), alert("", -1e300)]]
-        {
-            let (bytes, left_out) = encode(&alerts);
-            assert_eq!((decode(&bytes), left_out), (Ok(alerts), 0));
+    fn alerts_and_notifications_come_back_as_they_were() {
+        let all = [vec![], vec![alert("one", 0.1 + 0.2)], vec![alert("two \u{1F980}", f64::NAN), alert("", -1e300)]];
+        for alerts in all {
+            let waiting = alerts.iter().map(|alert| waiting(&alert.rule)).collect();
+            let saved = Saved { alerts, waiting };
+            let (bytes, left_out) = encode(saved.clone());
+            assert_eq!((decode(&bytes), left_out), (Ok(saved), 0));
         }
     }
 
     #[test]
     fn any_damage_is_noticed() {
-        let (bytes, _) = encode(&[alert("one", 1.5), alert("two", 2.5)]);
+        let (bytes, _) = encode(Saved { alerts: vec![alert("one", 1.5)], waiting: vec![waiting("hook")] });
         for len in 0..bytes.len() {
             assert!(decode(&bytes[..len]).is_err(), "cut to {len}");
         }
@@ -116,13 +157,17 @@ mod tests {
             }
         }
         assert!(decode(&[bytes.clone(), bytes].concat()).is_err());
+        let over = SavedAlert { state: Transition::Resolved, ..alert("one", 1.5) };
+        let (bytes, _) = encode(Saved { alerts: vec![over], waiting: Vec::new() });
+        assert_eq!(decode(&bytes), Err("an alert of \"one\" is resolved, which is over".to_owned()));
     }
 
     #[test]
     fn the_size_is_bounded() {
         let alerts = vec![alert(&"x".repeat(1 << 20), 1.0); 10];
-        let (bytes, left_out) = encode(&alerts);
+        let (bytes, left_out) = encode(Saved { alerts, waiting: vec![waiting("hook")] });
         assert!(bytes.len() <= SAVED_BYTES_MAX + 100);
-        assert_eq!((decode(&bytes).map(|alerts| alerts.len()), left_out), (Ok(7), 3));
+        let saved = decode(&bytes).unwrap();
+        assert_eq!((saved.alerts.len(), saved.waiting.len(), left_out), (7, 0, 4));
     }
 }

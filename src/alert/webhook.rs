@@ -298,7 +298,7 @@ mod tests {
         outbox.send("hook", &Arc::new(notification("busy", Transition::Firing)));
         outbox.send("other", &Arc::new(notification("busy", Transition::Firing)));
         deliverer.run(async {}, Duration::from_mins(1)).await;
-        assert_eq!((outbox.sent(), outbox.lost()), (0, 2));
+        assert_eq!((outbox.sent(), outbox.lost(), outbox.waiting().len()), (0, 2, 0));
         // What is refused for good is not repeated. The pauses of the other grow: 1 ms, 2 ms and so on fit six times.
         let count = |requests: &mut UnboundedReceiver<_>| std::iter::from_fn(|| requests.try_recv().ok()).count();
         let counted = (count(&mut refused), count(&mut failed));
@@ -334,8 +334,9 @@ mod tests {
             assert!(failing[0].error.contains("refused") && !failing[0].error.contains("secret"), "{failing:?}");
         };
         tokio::time::timeout(Duration::from_mins(1), deliverer.run(told, Duration::ZERO)).await.unwrap();
-        // The first try was made long ago, and the next comes after a second.
-        assert_eq!((outbox.sent(), outbox.lost()), (2, 2));
+        // They wait for the next start.
+        let waiting: Vec<_> = outbox.waiting().into_iter().map(|(name, _)| name).collect();
+        assert_eq!((outbox.sent(), outbox.lost(), waiting), (2, 0, vec!["dead".to_owned(); 2]));
         assert!(requests.try_recv().is_ok() && requests.try_recv().is_ok());
     }
 
@@ -357,7 +358,7 @@ mod tests {
         };
         let run = deliverer.run(logged, Duration::from_millis(10));
         tokio::time::timeout(Duration::from_mins(1), run).await.expect("bounded by the grace");
-        assert_eq!((outbox.sent(), outbox.lost()), (3, 3));
+        assert_eq!((outbox.sent(), outbox.lost(), outbox.waiting().len()), (3, 0, 3));
     }
 
     /// What makes settings wrong, and how the error begins.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::alert;
 use crate::alert::moment::Moment;
 use crate::alert::notify::Deliverer;
-use crate::alert::saved::SavedAlert;
+use crate::alert::saved::{Saved, SavedNotification};
 use crate::collector::{COLLECTORS_MAX, CollectorSettings};
 use crate::config::Settings;
 use crate::export::Telemetry;
@@ -43,14 +43,14 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Binds the port and connects the parts. `alerts` were on when the last daemon ended, `found` is what the start found in the data folder. Fails if the port cannot be
+    /// Binds the port and connects the parts. `saved` is what goes on from the last daemon's alerts, `found` is what the start found in the data folder. Fails if the port cannot be
     /// bound or a part does not accept its settings.
     pub(super) fn build(
         settings: Settings,
         store: Arc<Store>,
         appender: Appender,
         cpus: Arc<Cpus>,
-        alerts: Vec<SavedAlert>,
+        saved: Saved,
         found: Vec<String>,
         telemetry: &mut Telemetry,
     ) -> anyhow::Result<Parts> {
@@ -64,9 +64,12 @@ impl Parts {
         let labels: PerFamily<Arc<Labels>> = PerFamily::default();
         let now = Moment::now();
         let mut engine = alert::Engine::new(settings.rules, outbox.clone(), labels.clone(), now);
-        engine.resume(alerts, now);
+        let keeper = Arc::new(AlertKeeper::new(saved.alerts.clone(), outbox.clone()));
+        for SavedNotification { notifier, notification } in saved.waiting {
+            outbox.send(&notifier, &Arc::new(notification));
+        }
+        engine.resume(saved.alerts, now);
         let board = engine.board();
-        let keeper = Arc::new(AlertKeeper::default());
 
         let (sources, arriving) = sync_channel(COLLECTORS_MAX);
         let latest = Arc::new(LatestRows::default());

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use crate::store::Appender;
+use crate::store::{Appender, Store};
 
+use super::alert_keeper::AlertKeeper;
 use super::drain::Drain;
 use super::flusher::Requests;
 use super::operator::Daemon;
@@ -65,6 +66,11 @@ impl Threads {
         let (store, checking) = (Arc::clone(&daemon.store), Arc::clone(&upkeep));
         let check = spawn("kymo-check", move || checking.check(&store))?;
         Ok(Threads { daemon, upkeep, drain, flush, keepers: [keep, check], journal, alerts })
+    }
+
+    /// What keeps the alerts, and where.
+    pub(super) fn alerts(&self) -> (Arc<Store>, Arc<AlertKeeper>) {
+        (Arc::clone(&self.daemon.store), Arc::clone(&self.daemon.alert_keeper))
     }
 
     /// Logs changes of the collectors' health. Ends, with an error, when a thread has ended that must not.
