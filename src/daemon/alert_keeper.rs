@@ -37,9 +37,10 @@ struct State {
 }
 
 impl AlertKeeper {
-    /// Goes on with the alerts in the file. The notifications of `outbox` are kept, too.
-    pub(super) fn new(alerts: Vec<SavedAlert>, outbox: Outbox) -> AlertKeeper {
-        let state = State { newest: alerts, ..State::default() };
+    /// Goes on with what the file has: `outbox` has its notifications again, and those that come are kept, too.
+    pub(super) fn new(saved: &Saved, outbox: Outbox) -> AlertKeeper {
+        // Notifications that wait in the file must not stay there once they are delivered.
+        let state = State { newest: saved.alerts.clone(), changed: !saved.waiting.is_empty(), ..State::default() };
         AlertKeeper { outbox, state: Mutex::new(state), wake: Condvar::new() }
     }
 
@@ -177,7 +178,7 @@ mod tests {
         let obstacle = folder.path().join(format!(".{FILE}.tmp"));
         std::fs::create_dir(&obstacle).unwrap();
         let (outbox, _deliverer) = Deliverer::new(Vec::new(), "here").unwrap();
-        let keeper = Arc::new(AlertKeeper::new(Vec::new(), outbox.clone()));
+        let keeper = Arc::new(AlertKeeper::new(&Saved::default(), outbox.clone()));
         keeper.put(vec![alert("old")]);
         let (running, writes) = (Arc::clone(&keeper), Arc::clone(&store));
         let thread = thread::spawn(move || running.run(&writes));
@@ -198,7 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, ..) = Store::open(StoreSettings::unlimited(folder.path(), "here")).unwrap();
         let (outbox, deliverer) = Deliverer::new(Vec::new(), "here").unwrap();
-        let keeper = AlertKeeper::new(Vec::new(), outbox.clone());
+        let keeper = AlertKeeper::new(&Saved::default(), outbox.clone());
         let one = Notification {
             rule: "one".into(),
             state: Transition::Firing,
@@ -216,9 +217,13 @@ mod tests {
         assert!(keeper.write(&store));
         let saved = read(&store, &mut Vec::new());
         let waiting = vec![SavedNotification { notifier: LOG.into(), notification: one }];
-        assert_eq!((saved.alerts.len(), saved.waiting), (1, waiting));
+        assert_eq!((saved.alerts.len(), &saved.waiting), (1, &waiting));
+        // Another start finds and delivers it, and nothing else happens.
+        let again = AlertKeeper::new(&saved, outbox);
+        assert!(again.write(&store));
+        assert_eq!(read(&store, &mut Vec::new()).waiting.len(), 1);
         deliverer.run(async {}, Duration::from_mins(1)).await;
-        assert!(keeper.write(&store));
+        assert!(again.write(&store));
         let saved = read(&store, &mut Vec::new());
         assert_eq!((saved.alerts.len(), saved.waiting.len()), (1, 0));
     }

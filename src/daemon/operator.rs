@@ -108,7 +108,7 @@ impl Daemon {
             degraded.extend(warnings.map(|text| format!("collector {}: {text}", collector.settings.name)));
         }
         degraded.extend(self.outbox.failing().into_iter().map(|FailingNotifier { name, since_us, error, waiting }| {
-            format!("notifier {name}: fails since {:.0}: {error}; {waiting} notifications wait", timestamp(since_us))
+            format!("since {:.0}: notifier {name}: {error}; notifications that wait: {waiting}", timestamp(since_us))
         }));
         DaemonStatus {
             workers: self.workers.status(),

@@ -64,7 +64,7 @@ impl Parts {
         let labels: PerFamily<Arc<Labels>> = PerFamily::default();
         let now = Moment::now();
         let mut engine = alert::Engine::new(settings.rules, outbox.clone(), labels.clone(), now);
-        let keeper = Arc::new(AlertKeeper::new(saved.alerts.clone(), outbox.clone()));
+        let keeper = Arc::new(AlertKeeper::new(&saved, outbox.clone()));
         for SavedNotification { notifier, notification } in saved.waiting {
             outbox.send(&notifier, &Arc::new(notification));
         }
