@@ -8,10 +8,11 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use kymo::alert::Engine;
+use kymo::alert::moment::Moment;
 use kymo::alert::notify::Deliverer;
 use kymo::alert::rule::{Compiler, RuleSettings};
 use kymo::batch::to_batch;
-use kymo::family::FamilyId;
+use kymo::family::{FamilyId, PerFamily};
 use kymo::record::label::Labels;
 use kymo::record::{Record, Table};
 
@@ -80,7 +81,7 @@ fn engine(settings: &[RuleSettings]) -> Engine {
     let delivery = Deliverer::new(Vec::new(), "bench");
     match (compiled, delivery) {
         // Nothing delivers notifications here, so all are dropped: the cheapest case for the drain thread.
-        (Ok(rules), Ok((outbox, _))) => Engine::new(rules, outbox),
+        (Ok(rules), Ok((outbox, _))) => Engine::new(rules, outbox, PerFamily::default(), Moment::default()),
         (rules, _) => unreachable!("{:?}", rules.err()),
     }
 }
@@ -117,13 +118,17 @@ fn measure(
     let mut time = 0;
     let mut next = || {
         time += 5 * TICK_US;
-        rows(&labels, time)
+        (rows(&labels, time), Moment { wall_us: time + 5 * TICK_US, monotonic_us: time + 5 * TICK_US })
+    };
+    let mut drain = |(batch, now): (RecordBatch, Moment)| {
+        engine.evaluate(family, black_box(&batch), now);
+        engine.tick(now);
     };
     for _ in 0..400 {
-        engine.evaluate(family, &next());
+        drain(next());
     }
     criterion.bench_function(name, |bencher| {
-        bencher.iter_batched(&mut next, |batch| engine.evaluate(family, black_box(&batch)), BatchSize::SmallInput);
+        bencher.iter_batched(&mut next, &mut drain, BatchSize::SmallInput);
     });
     let failures = engine.board().failures();
     assert_eq!(failures, 0, "{name}: every expression can be evaluated");

@@ -4,6 +4,7 @@
 //! bound. Shutting down follows the records: sampling stops, the rings are drained, memory is flushed. Serving stops last,
 //! so that a client sees the last record. A watchdog limits the time that all this takes.
 
+mod alert_keeper;
 mod collectors;
 mod drain;
 mod flusher;
@@ -60,8 +61,9 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let hangup = signal_of(&runtime, SignalKind::hangup())?;
     let (store, appender, opened) = open(&settings)?;
     protect_from_oom();
-    let found = opened::tell(&opened);
-    let mut parts = Parts::build(settings, store, appender, Arc::clone(&cpus), found, &mut telemetry)?;
+    let mut found = opened::tell(&opened);
+    let saved = alert_keeper::read(&store, &mut found);
+    let mut parts = Parts::build(settings, store, appender, Arc::clone(&cpus), saved, found, &mut telemetry)?;
     // From here on a signal ends the daemon in order, and no longer at once.
     let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
     let signals =
@@ -140,6 +142,7 @@ async fn serve(server: Server, deliverer: Deliverer, threads: Threads, mut signa
     // Both end when their sender is dropped.
     let mut serving = tokio::spawn(server.run(async { drop(serving_stops.await) }));
     let notifying = tokio::spawn(deliverer.run(async { drop(notifying_stops.await) }, NOTIFY_GRACE));
+    let (store, alerts) = threads.alerts();
     let outcome = tokio::select! {
         () = signals.received() => Ok(()),
         served = &mut serving => Err(match served {
@@ -157,6 +160,8 @@ async fn serve(server: Server, deliverer: Deliverer, threads: Threads, mut signa
     }
     drop(stop_notifying);
     notifying.await.context("deliver the last notifications")?;
+    // What was not delivered waits for the next start.
+    tokio::task::block_in_place(|| alerts.write(&store));
     outcome.and(recorded)
 }
 

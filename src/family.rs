@@ -1,5 +1,6 @@
 //! The metric families. [`FAMILIES`] is the one list; each family has its record and its sampler in a file of its own.
 
+pub mod alert;
 pub mod cgroup;
 pub mod cpu;
 pub mod disk;
@@ -72,6 +73,7 @@ pub static FAMILIES: &[Family] = &[
     Family::internal::<Collector>(),
     Family::internal::<kymo::Kymo>(),
     Family::internal::<Gap>(),
+    Family::internal::<alert::Alert>(),
 ];
 
 impl Family {

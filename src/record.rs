@@ -128,8 +128,8 @@ impl Column {
     /// The `time` column that every table starts with.
     pub const TIME: Column = Column {
         name: "time",
-        doc: "Wall clock time when the tick began; in `gap` and `kymo`, when kymo wrote the row. All rows of one tick of a \
-              collector have the same time.",
+        doc: "Wall clock time when the tick began; in `gap` and `kymo`, when kymo wrote the row; in `alert`, when the alert \
+              changed. All rows of one tick of a collector have the same time.",
         kind: Kind::Time,
         ty: Type::Timestamp,
         unit: Unit::None,

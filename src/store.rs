@@ -18,6 +18,7 @@ mod flush;
 mod hot;
 pub mod identity;
 pub mod journal;
+mod kept;
 pub mod lake;
 mod lock;
 pub(crate) mod partition;

@@ -20,6 +20,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 
+use super::stated::{self, Stated};
 use crate::family::FamilyId;
 use crate::record::{Kind, Table};
 use crate::words;
@@ -106,6 +107,8 @@ pub(super) enum Term {
     Boolean {
         key: Expr,
         node: Node,
+        /// It depends on labels only, so it chooses series and not moments.
+        names_labels_only: bool,
     },
 }
 
@@ -137,6 +140,10 @@ pub(super) struct Condition {
     pub(super) value: Option<Expression>,
     /// What it is compared with, if that is a constant.
     pub(super) threshold: Option<f64>,
+    /// Whether lower values are worse: it is compared by "below" or "at most".
+    pub(super) falls: bool,
+    /// The texts that the condition states for labels.
+    pub(super) stated: Stated,
     /// Which counters' rates are needed, as positions in [`counters`].
     pub(super) rates: Vec<usize>,
 }
@@ -161,7 +168,7 @@ pub(super) fn compile(session: &SessionState, scope: &Scope, sql: &str) -> Resul
     }
 
     let rates = rates_used(table, &coerced);
-    let mut builder = Builder { session, scope, terms: Vec::new(), value: None };
+    let mut builder = Builder { session, scope, terms: Vec::new(), stated: Stated::default(), value: None };
     for conjunct in split_conjunction_owned(coerced) {
         for part in split_between(conjunct) {
             let simple = simplifier.simplify(part).map_err(words)?;
@@ -173,18 +180,21 @@ pub(super) fn compile(session: &SessionState, scope: &Scope, sql: &str) -> Resul
     if builder.terms.is_empty() {
         return Err("is always true; compare a column with something".into());
     }
-    let (value, threshold) = match builder.value {
-        Some((value, threshold)) => (Some(value), threshold),
-        None => (None, None),
+    let Builder { terms, stated, value, .. } = builder;
+    let (value, comparison, threshold) = match value {
+        Some((value, comparison, threshold)) => (Some(value), Some(comparison), threshold),
+        None => (None, None, None),
     };
-    Ok(Condition { terms: builder.terms, value, threshold, rates })
+    let falls = matches!(comparison, Some(Comparison::Below | Comparison::AtMost));
+    Ok(Condition { terms, value, threshold, falls, stated, rates })
 }
 
 struct Builder<'a> {
     session: &'a SessionState,
     scope: &'a Scope,
     terms: Vec<Term>,
-    value: Option<(Expression, Option<f64>)>,
+    stated: Stated,
+    value: Option<(Expression, Comparison, Option<f64>)>,
 }
 
 impl Builder<'_> {
@@ -196,16 +206,18 @@ impl Builder<'_> {
         }
         let Some((left, comparison, right)) = numeric_comparison(&term, &self.scope.schema) else {
             let node = self.node(&term)?;
-            self.terms.push(Term::Boolean { key: term, node });
+            self.stated.add(self.scope.table, &term);
+            let names_labels_only = is_of_labels(self.scope.table, &term);
+            self.terms.push(Term::Boolean { key: term, node, names_labels_only });
             return Ok(());
         };
         let left = self.expression(left)?;
         if self.value.is_none() {
-            self.value = Some((left.clone(), constant(&right)));
+            self.value = Some((left.clone(), comparison, constant(&right)));
         }
         self.terms.push(match exact(&right) {
             Some(right) => Term::Compare { left, comparison, right },
-            None => Term::Boolean { node: self.node(&term)?, key: term },
+            None => Term::Boolean { node: self.node(&term)?, key: term, names_labels_only: false },
         });
         Ok(())
     }
@@ -352,10 +364,13 @@ fn exact(expr: &Expr) -> Option<f64> {
 
 /// The node that compares a label with a text, if these are a label and a text.
 fn label_text(table: &'static Table, label: &Expr, text: &Expr) -> Option<Node> {
-    let (Expr::Column(column), Expr::Literal(literal, _)) = (label, text) else { return None };
-    let (position, _) = table.labels().find(|(_, label)| label.name == column.name)?;
-    let text = literal.try_as_str()??.to_owned();
-    Some(Node::Label { position, text })
+    Some(Node::Label { position: stated::label(table, label)?, text: stated::text(text)? })
+}
+
+/// Whether an expression refers to labels, and to nothing else of the row.
+fn is_of_labels(table: &'static Table, expr: &Expr) -> bool {
+    let columns = expr.column_refs();
+    !columns.is_empty() && columns.iter().all(|column| table.labels().any(|(_, label)| label.name == column.name))
 }
 
 fn rates_used(table: &'static Table, condition: &Expr) -> Vec<usize> {

@@ -1,12 +1,14 @@
 //! Notifying people: the drain thread fills a bounded outbox, and the deliverer empties it.
 //!
 //! Each notifier has a queue of its own. So a slow webhook delays neither the drain thread nor another notifier, and
-//! each notifier gets its notifications in order.
+//! each notifier gets its notifications in order. While a notifier fails, its newest notification waits behind the one that
+//! is tried again.
 
+use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tokio::sync::mpsc::error::TrySendError;
@@ -18,6 +20,7 @@ use tracing::field::Empty;
 use super::notification::Notification;
 use super::state::Transition;
 use super::webhook::{self, Webhook, WebhookSettings};
+use crate::sampler::wall_us;
 
 /// How many notifications can wait for one notifier. Further ones are lost and counted.
 pub const WAITING_MAX: usize = 1_024;
@@ -49,7 +52,7 @@ pub enum NotifierKind {
 pub struct NotifyError {
     /// The notifier's name.
     pub notifier: String,
-    /// The key that is wrong: `name`, `url`, `headers`, `timeout` or `retry_delay`.
+    /// The key that is wrong: `name`, `url`, `headers`, `timeout`, `retry_delay` or `give_up_after`.
     pub key: &'static str,
     /// What is wrong with it and what would be right.
     pub problem: String,
@@ -91,15 +94,72 @@ impl Counters {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn add_lost(&self, count: usize) {
-        self.lost.fetch_add(count as u64, Ordering::Relaxed);
+    fn add_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// A notifier that fails now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailingNotifier {
+    /// Its name.
+    pub name: String,
+    /// Since when, µs since the epoch.
+    pub since_us: i64,
+    /// Why its last try failed.
+    pub error: String,
+    /// How many notifications wait for it, with the one that is tried again.
+    pub waiting: usize,
+}
+
+/// How a notifier does.
+#[derive(Debug, Default)]
+struct Health {
+    /// Since when it fails and why, if it does.
+    failing: Mutex<Option<(i64, String)>>,
+    /// What is neither delivered nor lost yet, oldest first: the one that is tried, and those in the queue.
+    waiting: Mutex<VecDeque<Arc<Notification>>>,
+}
+
+impl Health {
+    fn good(&self) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn bad(&self, error: String) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let since_us = failing.as_ref().map_or_else(wall_us, |(since_us, _)| *since_us);
+        *failing = Some((since_us, error));
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Arc<Notification>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failing(&self) -> Option<(i64, String)> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A notification in a queue.
+#[derive(Debug)]
+struct Queued {
+    since: Instant,
+    notification: Arc<Notification>,
+}
+
+/// The sender's end of a notifier's queue.
+#[derive(Debug)]
+struct Queue {
+    name: String,
+    sender: Sender<Queued>,
+    health: Arc<Health>,
 }
 
 /// Where the engine puts notifications. It is bounded, and putting one in never waits.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    queues: Arc<[(String, Sender<Arc<Notification>>)]>,
+    queues: Arc<[Queue]>,
     counters: Arc<Counters>,
 }
 
@@ -107,12 +167,44 @@ impl Outbox {
     /// Queues `notification` for the notifier of this name. When its queue is full or there is no such notifier, the
     /// notification is lost and counted.
     pub fn send(&self, notifier: &str, notification: &Arc<Notification>) {
-        let queue = self.queues.iter().find(|(name, _)| name == notifier);
-        let outcome = queue.map(|(_, queue)| queue.try_send(Arc::clone(notification)));
+        let queue = self.queues.iter().find(|queue| queue.name == notifier);
+        let outcome = queue.map(|queue| {
+            // Held until both are done: the worker takes it off the list afterwards.
+            let mut waiting = queue.health.waiting();
+            queue.sender.try_send(Queued { since: Instant::now(), notification: Arc::clone(notification) })?;
+            waiting.push_back(Arc::clone(notification));
+            Ok(())
+        });
         match outcome {
             Some(Ok(())) => {}
-            Some(Err(TrySendError::Full(_) | TrySendError::Closed(_))) | None => self.counters.add_lost(1),
+            Some(Err(TrySendError::Full(_) | TrySendError::Closed(_))) | None => self.counters.add_lost(),
         }
+    }
+
+    /// Whether there is a notifier of this name.
+    #[must_use]
+    pub fn has(&self, notifier: &str) -> bool {
+        self.queues.iter().any(|queue| queue.name == notifier)
+    }
+
+    /// The notifiers whose last try failed.
+    #[must_use]
+    pub fn failing(&self) -> Vec<FailingNotifier> {
+        let failing = |queue: &Queue| {
+            let (since_us, error) = queue.health.failing()?;
+            let waiting = queue.health.waiting().len();
+            Some(FailingNotifier { name: queue.name.clone(), since_us, error, waiting })
+        };
+        self.queues.iter().filter_map(failing).collect()
+    }
+
+    /// The notifications that are neither delivered nor lost yet, with the names of their notifiers.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<(String, Arc<Notification>)> {
+        let of = |queue: &Queue| -> Vec<_> {
+            queue.health.waiting().iter().map(|one| (queue.name.clone(), Arc::clone(one))).collect()
+        };
+        self.queues.iter().flat_map(of).collect()
     }
 
     /// How many notifications were delivered. One that goes to two notifiers counts twice.
@@ -121,7 +213,7 @@ impl Outbox {
         self.counters.sent.load(Ordering::Relaxed)
     }
 
-    /// How many notifications were lost: because a queue was full, every try failed, or kymo shut down.
+    /// How many notifications were lost: because a queue was full, or every try failed.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.counters.lost.load(Ordering::Relaxed)
@@ -132,7 +224,6 @@ impl Outbox {
 #[derive(Debug)]
 pub struct Deliverer {
     workers: Vec<Worker>,
-    counters: Arc<Counters>,
 }
 
 impl Deliverer {
@@ -146,10 +237,10 @@ impl Deliverer {
             settings.push(NotifierSettings { name: LOG.into(), kind: NotifierKind::Log });
         }
         let counters = Arc::new(Counters::default());
-        let mut queues: Vec<(String, Sender<Arc<Notification>>)> = Vec::new();
+        let mut queues: Vec<Queue> = Vec::new();
         let mut workers = Vec::new();
         for NotifierSettings { name, kind } in settings {
-            if queues.iter().any(|(known, _)| *known == name) {
+            if queues.iter().any(|known| known.name == name) {
                 let problem = "is taken by another notifier; give each a name of its own".into();
                 return Err(NotifyError::of(&name, ("name", problem)));
             }
@@ -161,14 +252,15 @@ impl Deliverer {
                 }
             };
             let (sender, queue) = channel(WAITING_MAX);
-            queues.push((name.clone(), sender));
-            workers.push(Worker { name, means, queue, delivering: false, counters: Arc::clone(&counters) });
+            let health = Arc::new(Health::default());
+            queues.push(Queue { name: name.clone(), sender, health: Arc::clone(&health) });
+            workers.push(Worker { name, means, queue, health, counters: Arc::clone(&counters) });
         }
-        Ok((Outbox { queues: queues.into(), counters: Arc::clone(&counters) }, Deliverer { workers, counters }))
+        Ok((Outbox { queues: queues.into(), counters }, Deliverer { workers }))
     }
 
     /// Delivers until every [`Outbox`] is dropped or `stop` completes. Then delivers what is still queued, for at most
-    /// `grace`; what remains is lost and counted.
+    /// `grace`; what remains is still [`waiting`](Outbox::waiting).
     pub async fn run(mut self, stop: impl Future<Output = ()>, grace: Duration) {
         let (stopping, stopped) = watch::channel(false);
         let work = join_all(self.workers.iter_mut().map(|worker| worker.run(stopped.clone())));
@@ -181,10 +273,12 @@ impl Deliverer {
             _ = work => {}
             () = bound => {}
         }
-        let remaining = self.workers.iter().map(Worker::waiting).sum();
+        let remaining = self.workers.iter().map(|worker| worker.health.waiting().len()).sum::<usize>();
         if remaining > 0 {
-            self.counters.add_lost(remaining);
-            tracing::warn!(remaining, "notifications were not delivered before the shutdown");
+            tracing::warn!(
+                remaining,
+                "notifications were not delivered before the shutdown; the next start tries again"
+            );
         }
     }
 }
@@ -200,9 +294,8 @@ enum Means {
 struct Worker {
     name: String,
     means: Means,
-    queue: Receiver<Arc<Notification>>,
-    /// Whether a notification has left the queue and is neither delivered nor lost yet.
-    delivering: bool,
+    queue: Receiver<Queued>,
+    health: Arc<Health>,
     counters: Arc<Counters>,
 }
 
@@ -220,18 +313,13 @@ impl Worker {
                 }
                 next = self.queue.recv() => next,
             };
-            let Some(notification) = next else { return };
-            self.delivering = true;
-            self.deliver(&notification).await;
-            self.delivering = false;
+            let Some(queued) = next else { return };
+            self.deliver(&queued).await;
+            self.health.waiting().pop_front();
         }
     }
 
-    fn waiting(&self) -> usize {
-        self.queue.len() + usize::from(self.delivering)
-    }
-
-    async fn deliver(&self, notification: &Notification) {
+    async fn deliver(&self, Queued { since, notification }: &Queued) {
         let span = tracing::info_span!(
             "notify",
             rule = notification.rule,
@@ -245,16 +333,23 @@ impl Worker {
                 span.in_scope(|| log(notification));
                 self.counters.add_sent();
             }
-            Means::Webhook(webhook) => match webhook.post(notification).instrument(span.clone()).await {
-                Ok(()) => self.counters.add_sent(),
-                Err(error) => {
-                    self.counters.add_lost(1);
-                    span.record("otel.status_code", "ERROR").record("otel.status_description", error.to_string());
-                    span.in_scope(|| {
-                        tracing::error!(rule = notification.rule, notifier = self.name, %error, "notification lost");
-                    });
+            Means::Webhook(webhook) => {
+                let failed = |error: &webhook::PostError| self.health.bad(error.to_string());
+                match webhook.post(notification, since.elapsed(), failed).instrument(span.clone()).await {
+                    Ok(()) => {
+                        self.health.good();
+                        self.counters.add_sent();
+                    }
+                    Err(error) => {
+                        self.health.bad(error.to_string());
+                        self.counters.add_lost();
+                        span.record("otel.status_code", "ERROR").record("otel.status_description", error.to_string());
+                        span.in_scope(|| {
+                            tracing::error!(rule = notification.rule, notifier = self.name, %error, "notification lost");
+                        });
+                    }
                 }
-            },
+            }
         }
     }
 }
@@ -264,6 +359,8 @@ fn log(notification: &Notification) {
     match state {
         Transition::Firing => tracing::warn!(rule, table, time_us, value, ?labels, "alert firing: {message}"),
         Transition::Resolved => tracing::info!(rule, table, time_us, value, ?labels, "alert resolved: {message}"),
+        Transition::Gone => tracing::info!(rule, table, time_us, ?labels, "alert gone: {message}"),
+        Transition::NoData => tracing::warn!(rule, table, time_us, ?labels, "alert without data: {message}"),
     }
 }
 
@@ -275,7 +372,7 @@ pub(super) mod tests {
     /// An outbox whose notifications for `log` the test takes out itself.
     pub(in crate::alert) fn outbox() -> (Outbox, impl FnMut() -> Option<Arc<Notification>>) {
         let (outbox, mut deliverer) = Deliverer::new(Vec::new(), "here").unwrap();
-        (outbox, move || deliverer.workers[0].queue.try_recv().ok())
+        (outbox, move || deliverer.workers[0].queue.try_recv().ok().map(|queued| queued.notification))
     }
 
     #[test]

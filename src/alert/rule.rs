@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use datafusion::execution::context::{SessionContext, SessionState};
 
-use super::expression::{self, Condition, Scope};
+use super::expression::{self, Condition, Scope, Term};
+use super::machine::{Absent, Limits};
 use super::notify::LOG;
 use super::shorthand;
 use super::state::LABELS_PER_SERIES_MAX;
+use super::stated::NAMED_MAX;
 use super::template::{Names, Template};
 use crate::family::FamilyId;
-use crate::record::Table;
+use crate::family::alert::Alert;
+use crate::record::{Record, Table};
 use crate::words::{self, list, unknown};
 
 /// The most rules that one engine takes.
@@ -23,7 +26,7 @@ pub const WHEN_BYTES_MAX: usize = 4_096;
 /// The longest message template, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4_096;
 
-/// The longest `for` and `resolve_after`. Longer conditions are better queried from the stored data.
+/// The longest `for`, `resolve_after` and `absent_after`. Longer conditions are better queried from the stored data.
 pub const HOLD_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// The message of a rule that does not give one.
@@ -32,6 +35,26 @@ pub const MESSAGE_DEFAULT: &str = "{rule} is {state}: {value}";
 /// A missing `resolve_after` is this or `for`, whichever is longer. Values sampled a hundred times a second jitter around
 /// a threshold, and each crossing would send a notification.
 const RESOLVE_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+
+/// A missing `absent_after` is this or [`ABSENT_INTERVALS_DEFAULT`] intervals of the table, whichever is longer.
+pub const ABSENT_AFTER_DEFAULT: Duration = Duration::from_mins(5);
+
+const ABSENT_AFTER_DEFAULT_US: i64 = 300_000_000;
+
+/// In intervals of the table: a missing `absent_after`.
+pub const ABSENT_INTERVALS_DEFAULT: i64 = 5;
+
+/// The shortest `absent_after`.
+pub const ABSENT_AFTER_MIN: Duration = Duration::from_secs(1);
+
+/// In intervals of the table: no series is absent before. Its next row may come late.
+const ABSENT_INTERVALS_MIN: i64 = 2;
+
+/// A break of this between two rows, or of [`SILENCE_INTERVALS_MAX`] intervals of the table if that is longer, is none.
+const SILENCE_US_MAX: i64 = 60_000_000;
+
+/// In intervals of the table: two rows may be missing in a row.
+const SILENCE_INTERVALS_MAX: i64 = 3;
 
 /// A rule as it was written, unchecked. Its keys have the fields' names; `for_` is the key `for`.
 ///
@@ -52,6 +75,10 @@ pub struct RuleSettings {
     pub for_: Duration,
     /// How long the condition must fail without a break before the rule resolves; by default `for`, at least 1 s.
     pub resolve_after: Option<Duration>,
+    /// What becomes of a series that has no more rows.
+    pub absent: Absent,
+    /// How long a series must have no rows; by default [`ABSENT_AFTER_DEFAULT`] and [`ABSENT_INTERVALS_DEFAULT`].
+    pub absent_after: Option<Duration>,
     /// The notification's text, with `{value}`, `{threshold}`, `{rule}`, `{state}`, `{free_memory}` and any column of the
     /// table in braces; a literal brace is written `\{`. Empty for [`MESSAGE_DEFAULT`].
     pub message: String,
@@ -88,6 +115,11 @@ pub struct Rule {
     pub(super) condition: Condition,
     pub(super) hold_us: i64,
     pub(super) resolve_after_us: i64,
+    pub(super) absent: Absent,
+    absent_after_us: Option<i64>,
+    /// The series whose absence is told even if they never had rows, by the texts of their labels: `None` for any text. None
+    /// unless [`watches_absence`](Self::watches_absence).
+    pub(super) expected: Vec<Vec<Option<String>>>,
     pub(super) message: Template,
 }
 
@@ -107,6 +139,33 @@ impl Rule {
     #[must_use]
     pub fn condition(&self) -> &str {
         &self.text
+    }
+
+    /// Whether a series without rows fires.
+    pub(super) fn watches_absence(&self) -> bool {
+        self.absent == Absent::Fire
+    }
+
+    /// Whether its condition only names series. Rows of them are as they should be, and only their absence fires.
+    pub(super) fn is_of_presence(&self) -> bool {
+        let names = |term: &Term| matches!(term, Term::Boolean { names_labels_only: true, .. });
+        self.watches_absence() && self.condition.terms.iter().all(names)
+    }
+
+    /// Its times for a table that is sampled at this interval, if that is known.
+    pub(super) fn limits(&self, interval_us: Option<i64>) -> Limits {
+        let intervals = |count: i64| interval_us.map_or(0, |interval_us| interval_us.saturating_mul(count));
+        let absent_after_us = match self.absent_after_us {
+            Some(absent_after_us) => absent_after_us.max(intervals(ABSENT_INTERVALS_MIN)),
+            None => intervals(ABSENT_INTERVALS_DEFAULT).max(ABSENT_AFTER_DEFAULT_US),
+        };
+        Limits {
+            hold_us: self.hold_us,
+            resolve_after_us: self.resolve_after_us,
+            silence_us_max: intervals(SILENCE_INTERVALS_MAX).max(SILENCE_US_MAX),
+            absent_after_us,
+            absent: self.absent,
+        }
     }
 }
 
@@ -186,6 +245,15 @@ impl Compiler {
         let hold_us = micros(settings.for_).map_err(|problem| ("for", problem))?;
         let resolve_after = settings.resolve_after.unwrap_or(settings.for_.max(RESOLVE_AFTER_DEFAULT));
         let resolve_after_us = micros(resolve_after).map_err(|problem| ("resolve_after", problem))?;
+        let absent_after_us = absent_after(settings).map_err(|problem| ("absent_after", problem))?;
+        let expected = match (settings.absent, condition.stated.combinations(scope.table)) {
+            (Absent::Resolve | Absent::Keep, _) => Vec::new(),
+            (Absent::Fire, Ok(expected)) => expected,
+            (Absent::Fire, Err(count)) => {
+                let problem = format!("names {count} series; with absent = \"fire\", at most {NAMED_MAX} are allowed");
+                return Err((key, problem));
+            }
+        };
         let message = self.message(settings, scope.table).map_err(|problem| ("message", problem))?;
         let notify = if settings.notify.is_empty() { vec![LOG.into()] } else { settings.notify.clone() };
         Ok(Rule {
@@ -197,6 +265,9 @@ impl Compiler {
             condition,
             hold_us,
             resolve_after_us,
+            absent: settings.absent,
+            absent_after_us,
+            expected,
             message,
         })
     }
@@ -236,6 +307,9 @@ impl Compiler {
     }
 
     fn find(&self, table: &str) -> Result<&Scope, (&'static str, String)> {
+        if table == Alert::TABLE.name {
+            return Err(("table", format!("{table:?} has what the rules themselves did; no rule can watch it")));
+        }
         let Some(found) = self.scopes.iter().find(|scope| scope.table.name == table) else {
             return Err(("table", format!("{table:?} is not known; it is one of {}", self.tables())));
         };
@@ -267,6 +341,15 @@ impl std::fmt::Debug for Compiler {
         // The session would print its whole configuration and every function.
         f.debug_struct("Compiler").field("tables", &self.tables()).finish_non_exhaustive()
     }
+}
+
+fn absent_after(settings: &RuleSettings) -> Result<Option<i64>, String> {
+    let Some(absent_after) = settings.absent_after else { return Ok(None) };
+    if absent_after < ABSENT_AFTER_MIN {
+        let (min, max) = (words::duration(ABSENT_AFTER_MIN), words::duration(HOLD_MAX));
+        return Err(format!("expected a duration from {min} to {max}, found {}", words::duration(absent_after)));
+    }
+    micros(absent_after).map(Some)
 }
 
 fn micros(duration: Duration) -> Result<i64, String> {
@@ -320,8 +403,25 @@ mod tests {
     }
 
     #[test]
+    fn absence_follows_the_interval_unless_it_is_stated() {
+        let limits = |absent_after: Option<u64>, interval: Option<i64>| {
+            let absent_after = absent_after.map(Duration::from_secs);
+            let rule = compiler().compile(&RuleSettings { absent_after, ..when("host", "load1 > 1") }).unwrap();
+            let limits = rule.limits(interval.map(|seconds| seconds * 1_000_000));
+            (limits.absent_after_us / 1_000_000, limits.silence_us_max / 1_000_000)
+        };
+        assert_eq!(
+            [limits(None, None), limits(None, Some(1)), limits(Some(2), Some(1))],
+            [(300, 60), (300, 60), (2, 60)]
+        );
+        assert_eq!([limits(None, Some(3_600)), limits(Some(2), Some(60))], [(5 * 3_600, 3 * 3_600), (120, 180)]);
+    }
+
+    #[test]
     fn each_key_that_is_wrong_is_named_with_what_would_be_right() {
         let rule = || when("cpu", "utilization > 0.5");
+        let texts: Vec<String> = (0..100).map(|number| format!("'{number}'")).collect();
+        let named = format!("mountpoint IN ({}) AND device IN ({})", texts.join(","), texts[..11].join(","));
         let cases = [
             (RuleSettings { name: " ".into(), ..rule() }, "name", "give the rule a name"),
             (RuleSettings { condition: Some("load_above".into()), ..rule() }, "condition", "beside `when`; remove"),
@@ -348,6 +448,14 @@ mod tests {
                 "resolve_after",
                 "from 0s to 168h, found 336h",
             ),
+            (
+                RuleSettings { absent_after: Some(Duration::from_millis(999)), ..rule() },
+                "absent_after",
+                "from 1s to 168h, found 999ms",
+            ),
+            (RuleSettings { absent_after: Some(HOLD_MAX * 2), ..rule() }, "absent_after", "found 336h"),
+            (RuleSettings { absent: Absent::Fire, ..when("filesystem", &named) }, "when", "names 1100 series; with"),
+            (when("alert", "value > 1"), "table", "no rule can watch it"),
             (RuleSettings { message: "{nope}".into(), ..rule() }, "message", "cpu: time, cpu, user_us, nice_us"),
             (RuleSettings { message: "x".repeat(MESSAGE_BYTES_MAX + 1), ..rule() }, "message", "the limit is 4096"),
             (

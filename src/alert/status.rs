@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::machine::Absent;
 use super::rule::Rule;
 use super::state::Transition;
 
@@ -14,7 +15,7 @@ use super::state::Transition;
 pub const FIRING_LISTED_MAX: usize = 100;
 
 /// A rule and its state.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleStatus {
     /// The rule's name.
     pub name: String,
@@ -28,14 +29,29 @@ pub struct RuleStatus {
     pub notify: Vec<String>,
     /// How often it fired.
     pub fired: u64,
-    /// How often it resolved.
+    /// How often it resolved, or its series was gone.
     pub resolved: u64,
     /// How many series are pending: their condition holds, but not for long enough yet.
     pub pending: usize,
     /// How many series are firing.
     pub firing: usize,
-    /// The labels of the firing series, at most [`FIRING_LISTED_MAX`] of them, in order.
-    pub firing_series: Vec<BTreeMap<&'static str, String>>,
+    /// The firing series, at most [`FIRING_LISTED_MAX`] of them, in the order of their labels.
+    pub firing_series: Vec<FiringSeries>,
+    /// What becomes of a series that has no more rows.
+    pub absent: Absent,
+}
+
+/// A series that is firing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FiringSeries {
+    /// Its labels by name.
+    pub labels: BTreeMap<&'static str, String>,
+    /// Whether it fires because it has no rows.
+    pub has_no_data: bool,
+    /// When it fired, µs since the epoch.
+    pub since_us: i64,
+    /// The worst value since then, about a second old.
+    pub peak: Option<f64>,
 }
 
 /// All rules and their states, shared between the engine and other threads.
@@ -44,13 +60,14 @@ pub struct Board {
     posts: Vec<Arc<Post>>,
     failures: AtomicU64,
     excess: AtomicU64,
+    lost_changes: AtomicU64,
 }
 
 /// The series of one rule that are firing.
 #[derive(Debug, Default)]
 pub(super) struct Firing {
     pub(super) count: usize,
-    pub(super) listed: Vec<BTreeMap<&'static str, String>>,
+    pub(super) listed: Vec<FiringSeries>,
 }
 
 /// One rule's place on the board.
@@ -72,6 +89,7 @@ impl Post {
             condition: rule.text.clone(),
             hold: Duration::from_micros(rule.hold_us.max(0).cast_unsigned()),
             notify: rule.notify.clone(),
+            absent: rule.absent,
             ..RuleStatus::default()
         };
         Post { rule, ..Post::default() }
@@ -84,8 +102,8 @@ impl Post {
 
     pub(super) fn count(&self, transition: Transition) {
         let counter = match transition {
-            Transition::Firing => &self.fired,
-            Transition::Resolved => &self.resolved,
+            Transition::Firing | Transition::NoData => &self.fired,
+            Transition::Resolved | Transition::Gone => &self.resolved,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -98,7 +116,7 @@ impl Post {
 impl Board {
     pub(super) fn new(rules: &[Rule]) -> Self {
         let posts = rules.iter().map(|rule| Arc::new(Post::new(rule))).collect();
-        Board { posts, failures: AtomicU64::new(0), excess: AtomicU64::new(0) }
+        Board { posts, failures: AtomicU64::new(0), excess: AtomicU64::new(0), lost_changes: AtomicU64::new(0) }
     }
 
     pub(super) fn post(&self, index: usize) -> Arc<Post> {
@@ -108,6 +126,10 @@ impl Board {
     pub(super) fn add(&self, failures: u64, excess: u64) {
         self.failures.fetch_add(failures, Ordering::Relaxed);
         self.excess.fetch_add(excess, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_lost_changes(&self, count: u64) {
+        self.lost_changes.fetch_add(count, Ordering::Relaxed);
     }
 
     /// All rules, in the order that the engine was given them.
@@ -131,6 +153,12 @@ impl Board {
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// How many changes were told and are no rows of the table `alert`, because there were too many at once.
+    #[must_use]
+    pub fn lost_changes(&self) -> u64 {
+        self.lost_changes.load(Ordering::Relaxed)
     }
 
     /// How many rows were not watched, or had no rate, because too many series were known already.

@@ -10,25 +10,25 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 
+use super::absence::Absence;
 use super::expression::{Comparison, Term};
 use super::leaf::{LeafFinder, LeafNode, Leaves, Shared};
+use super::machine::{Alert, Change, Machine, Sight};
+use super::moment::{Moment, Timeline};
 use super::rate::RateColumns;
 use super::rule::Rule;
-use super::state::{GONE_AFTER_US, Machine, SeriesKey, Transition, Truth};
+use super::state::{LabelTexts, SeriesKey, Truth};
 use crate::record::Table;
+use crate::record::label::Labels;
 
-/// How often gone series are searched, in the time of the rows.
-const SWEEP_INTERVAL_US: i64 = GONE_AFTER_US / 10;
-
-/// A transition to tell, as positions in the batch that caused it.
-#[derive(Clone, Copy, Debug)]
+/// A change to tell.
+#[derive(Clone, Debug)]
 pub(super) struct Event {
     /// Position of the rule in its table.
     pub(super) rule: usize,
-    pub(super) key: SeriesKey,
-    pub(super) transition: Transition,
+    pub(super) change: Change,
     pub(super) time_us: i64,
-    /// The row that caused it; none when the series is gone.
+    /// The row of the batch that caused it; none when it was the absence of rows.
     pub(super) row: Option<usize>,
 }
 
@@ -47,8 +47,9 @@ pub(super) struct Watch {
     triggers: Vec<Trigger>,
     /// The rules themselves, at the position of their trigger.
     watched: Vec<Watched>,
-    swept_us: i64,
     keys: Vec<SeriesKey>,
+    /// When the rows were sampled, on `CLOCK_MONOTONIC`.
+    places: Vec<i64>,
     /// Failed evaluations since the last [`take_failures`](Self::take_failures).
     failures: u64,
     /// Rows not watched since the last [`take_excess`](Self::take_excess).
@@ -61,6 +62,19 @@ struct Watched {
     machine: Machine,
     /// Comparisons beyond the one in the probe.
     more: Vec<(usize, Comparison, f64)>,
+    /// The value that is told, among the left sides.
+    value: Option<usize>,
+    /// How the absence of rows is watched, if it is.
+    absence: Option<Absence>,
+    /// Whether no row makes it fire.
+    is_of_presence: bool,
+}
+
+impl Watched {
+    /// Whether the rule must see every row.
+    fn is_busy(&self) -> bool {
+        self.absence.is_some() || !self.machine.is_quiet()
+    }
 }
 
 /// A boolean expression over the leaves, and what it says about each row.
@@ -91,13 +105,13 @@ struct Trigger {
     probe: usize,
     comparison: Comparison,
     right: f64,
-    /// Whether the rule has series pending or firing.
+    /// Whether the rule has series pending or firing, or must know all series.
     busy: bool,
 }
 
 impl Watch {
-    /// Watches `table` with `rules`.
-    pub(super) fn new(table: &'static Table, rules: &[Rule]) -> Self {
+    /// Watches `table`, whose labels are interned in `interned`, with `rules`. Rows are expected from `now` on.
+    pub(super) fn new(table: &'static Table, rules: &[Rule], interned: &Labels, now: Moment) -> Self {
         let mut watch = Watch {
             labels: table.labels().map(|(position, _)| position).collect(),
             rates: RateColumns::new(table, rules.iter().flat_map(|rule| &rule.condition.rates)),
@@ -107,8 +121,8 @@ impl Watch {
             probes: Vec::new(),
             triggers: Vec::with_capacity(rules.len()),
             watched: Vec::with_capacity(rules.len()),
-            swept_us: i64::MIN,
             keys: Vec::new(),
+            places: Vec::new(),
             failures: 0,
             excess: 0,
         };
@@ -117,23 +131,32 @@ impl Watch {
         let mut filters = Shared::default();
         let mut probes = Shared::default();
         for rule in rules {
-            let mut filter = Vec::new();
+            let (mut filter, mut scope) = (Vec::new(), Vec::new());
             let mut comparisons = Vec::new();
             for term in &rule.condition.terms {
                 match term {
-                    Term::Boolean { key, node } => {
+                    Term::Boolean { key, node, names_labels_only } => {
                         let make = || Mask { node: leaves.node(node), truths: Vec::new() };
-                        filter.push(masks.place(key, &mut watch.masks, make));
+                        let mask = masks.place(key, &mut watch.masks, make);
+                        filter.push(mask);
+                        if *names_labels_only {
+                            scope.push(mask);
+                        }
                     }
                     Term::Compare { left, comparison, right } => {
                         comparisons.push((leaves.left(left), *comparison, *right));
                     }
                 }
             }
-            filter.sort_unstable();
-            filter.dedup();
-            let make = || Filter { masks: filter.clone(), truths: Vec::new() };
-            let filter = filters.place(filter.clone(), &mut watch.filters, make);
+            let mut place = |mut filter: Vec<usize>| {
+                filter.sort_unstable();
+                filter.dedup();
+                let make = || Filter { masks: filter.clone(), truths: Vec::new() };
+                filters.place(filter.clone(), &mut watch.filters, make)
+            };
+            let filter = place(filter);
+            let mut machine = Machine::new(rule.limits(None), rule.condition.falls);
+            let absence = rule.watches_absence().then(|| Absence::new(rule, place(scope), interned, &mut machine, now));
             let mut comparisons = comparisons.into_iter();
             // A rule without comparisons holds for every row that passes its filter: its probe's range is then 0…0.
             let first = comparisons.next();
@@ -141,24 +164,52 @@ impl Watch {
                 .map_or((None, Comparison::Equal, 0.0), |(left, comparison, right)| (Some(left), comparison, right));
             let make = || Probe { filter, left, low: f64::INFINITY, high: f64::NEG_INFINITY };
             let probe = probes.place((filter, left), &mut watch.probes, make);
-            watch.triggers.push(Trigger { probe, comparison, right, busy: false });
-            let machine = Machine::new(rule.hold_us, rule.resolve_after_us);
-            watch.watched.push(Watched { machine, more: comparisons.collect() });
+            let value = rule.condition.value.as_ref().map(|value| leaves.left(value));
+            let watched =
+                Watched { machine, more: comparisons.collect(), value, absence, is_of_presence: rule.is_of_presence() };
+            watch.triggers.push(Trigger { probe, comparison, right, busy: watched.is_busy() });
+            watch.watched.push(watched);
         }
         watch.leaves = leaves.leaves;
         watch
     }
 
-    /// Takes the rows of `batch` and adds transitions to `events`. Calls `settled` for each rule whose pending series may
+    /// Goes on with an alert from before the start. Returns whether the rule can.
+    pub(super) fn resume(&mut self, rule: usize, key: SeriesKey, alert: Alert, now: Moment) -> bool {
+        let watched = &mut self.watched[rule];
+        // What stands for several series goes on only if the rule still expects it.
+        if alert.labels.iter().any(Option::is_none) && !watched.machine.knows(key) {
+            return false;
+        }
+        let is_tracked = watched.absence.as_ref().is_some_and(|absence| absence.tracks(key));
+        let resumed = watched.machine.resume(key, alert, is_tracked, now.monotonic_us);
+        if let Some(absence) = &mut watched.absence {
+            absence.resume(&mut watched.machine, key);
+        }
+        self.triggers[rule].busy = watched.is_busy();
+        resumed
+    }
+
+    /// Follows the interval at which the table is sampled.
+    pub(super) fn set_interval(&mut self, rules: &[Rule], interval_us: i64) {
+        for (rule, watched) in rules.iter().zip(&mut self.watched) {
+            watched.machine.set_limits(rule.limits(Some(interval_us)));
+        }
+    }
+
+    /// Takes the rows of `batch` and adds changes to `events`. Calls `settled` for each rule whose pending series may
     /// have changed. Returns the batch that the rules' expressions refer to.
     pub(super) fn evaluate(
         &mut self,
         batch: &RecordBatch,
+        timeline: &Timeline,
         events: &mut Vec<Event>,
         mut settled: impl FnMut(usize, &Machine),
     ) -> Result<RecordBatch, ArrowError> {
         let times = batch.column(0).as_primitive::<TimestampMicrosecondType>().values();
         self.read_keys(batch);
+        self.places.clear();
+        self.places.extend(times.iter().map(|time_us| timeline.place(*time_us)));
         let batch = match &mut self.rates {
             Some(rates) => rates.extend(batch, times, &self.keys)?,
             None => batch.clone(),
@@ -170,46 +221,56 @@ impl Watch {
                 continue;
             }
             let passes = &self.filters[filter].truths;
-            let machine = &mut watched.machine;
-            for (row, (time_us, key)) in times.iter().zip(&self.keys).enumerate() {
-                let mut truth = passes[row];
+            let Watched { machine, more, value, absence, is_of_presence } = &mut *watched;
+            for (row, ((time_us, at_us), key)) in times.iter().zip(&self.places).zip(&self.keys).enumerate() {
+                let mut holds = if *is_of_presence { Truth::False } else { passes[row] };
                 if let Some(left) = left {
-                    truth = truth.min(trigger.comparison.holds(self.leaves.values(left)[row], trigger.right));
+                    holds = holds.min(trigger.comparison.holds(self.leaves.values(left)[row], trigger.right));
                 }
-                for (left, comparison, right) in &watched.more {
-                    truth = truth.min(comparison.holds(self.leaves.values(*left)[row], *right));
+                for (left, comparison, right) in &*more {
+                    holds = holds.min(comparison.holds(self.leaves.values(*left)[row], *right));
                 }
-                if let Some(transition) = machine.step(*key, *time_us, truth) {
-                    events.push(Event { rule, key: *key, transition, time_us: *time_us, row: Some(row) });
+                let value = value.map_or(f64::NAN, |left| self.leaves.values(left)[row]);
+                let in_scope =
+                    absence.as_ref().is_some_and(|absence| self.filters[absence.scope].truths[row] == Truth::True);
+                let is_tracked = in_scope && absence.as_ref().is_some_and(|absence| absence.tracks(*key));
+                let sight = Sight { key: *key, at_us: *at_us, time_us: *time_us, value, holds, is_tracked };
+                let labels = || label_texts(&self.labels, &batch, *key);
+                let mut tell = |change| events.push(Event { rule, change, time_us: *time_us, row: Some(row) });
+                if let Some(change) = machine.step(&sight, labels) {
+                    tell(change);
+                }
+                if in_scope
+                    && let Some(absence) = absence.as_mut()
+                    && let Some(change) = absence.see(machine, &sight)
+                {
+                    tell(change);
                 }
             }
             self.excess += machine.take_excess();
-            trigger.busy = !machine.is_quiet();
-            settled(rule, machine);
-        }
-        if let Some(now_us) = times.last() {
-            self.sweep(*now_us, events, settled);
+            trigger.busy = watched.is_busy();
+            settled(rule, &watched.machine);
         }
         Ok(batch)
+    }
+
+    /// Finds the series that have no rows until `now`, and adds changes to `events`. Calls `settled` for each rule whose
+    /// pending series, or peaks, may have changed.
+    pub(super) fn sweep(&mut self, now: Moment, events: &mut Vec<Event>, mut settled: impl FnMut(usize, &mut Machine)) {
+        for (rule, (trigger, watched)) in self.triggers.iter_mut().zip(&mut self.watched).enumerate() {
+            if !trigger.busy {
+                continue;
+            }
+            let changes = watched.machine.sweep(now.monotonic_us, now.wall_us).into_iter();
+            events.extend(changes.map(|change| Event { rule, change, time_us: now.wall_us, row: None }));
+            trigger.busy = watched.is_busy();
+            settled(rule, &mut watched.machine);
+        }
     }
 
     /// The rule's state machine.
     pub(super) fn machine(&self, rule: usize) -> &Machine {
         &self.watched[rule].machine
-    }
-
-    /// The texts of a series' labels, by name; `batch` is any batch of the table that is not older than the series.
-    pub(super) fn label_texts(
-        &self,
-        key: SeriesKey,
-        table: &'static Table,
-        batch: &RecordBatch,
-    ) -> Vec<(&'static str, String)> {
-        let text = |(index, position): (usize, &usize)| {
-            let text = super::template::text(batch.column(*position).as_ref(), key.label(index, self.labels.len()));
-            (table.columns[*position].name, text)
-        };
-        self.labels.iter().enumerate().map(text).collect()
     }
 
     /// Takes those of the keys away that series of rules have, and forgets the rates of the others.
@@ -269,21 +330,12 @@ impl Watch {
             }
         }
     }
+}
 
-    fn sweep(&mut self, now_us: i64, events: &mut Vec<Event>, mut settled: impl FnMut(usize, &Machine)) {
-        if now_us.saturating_sub(self.swept_us) < SWEEP_INTERVAL_US && now_us >= self.swept_us {
-            return;
-        }
-        self.swept_us = now_us;
-        for (rule, (trigger, watched)) in self.triggers.iter_mut().zip(&mut self.watched).enumerate() {
-            if !trigger.busy {
-                continue;
-            }
-            for key in watched.machine.forget_gone(now_us) {
-                events.push(Event { rule, key, transition: Transition::Resolved, time_us: now_us, row: None });
-            }
-            trigger.busy = !watched.machine.is_quiet();
-            settled(rule, &watched.machine);
-        }
-    }
+/// The texts of a series' labels, which stand at these positions of `batch`. The series has a row in it.
+fn label_texts(positions: &[usize], batch: &RecordBatch, key: SeriesKey) -> LabelTexts {
+    let text = |(index, position): (usize, &usize)| {
+        Some(super::template::text(batch.column(*position).as_ref(), key.label(index, positions.len())).into())
+    };
+    positions.iter().enumerate().map(text).collect()
 }

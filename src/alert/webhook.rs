@@ -10,8 +10,14 @@ use serde::Serialize;
 
 use super::notification::Notification;
 
-/// How often a notification is tried before it is lost.
-pub const TRIES_MAX: usize = 3;
+/// How often a notification is tried before it is lost, at any pause.
+const TRIES_MAX: usize = 1_000;
+
+/// The longest pause between two tries, apart from its random part, which may double it.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
+
+/// The longest time that a notification may be tried for.
+pub const GIVE_UP_AFTER_MAX: Duration = Duration::from_hours(24);
 
 /// The longest time that one try may take.
 pub const TIMEOUT_MAX: Duration = Duration::from_mins(1);
@@ -28,8 +34,10 @@ pub struct WebhookSettings {
     pub timeout: Duration,
     /// Headers to add, such as `Authorization`.
     pub headers: Vec<(String, String)>,
-    /// How long to wait before the second try. The wait doubles with each try, and a random part of it is added.
+    /// How long to wait before the second try. The wait doubles with each try, up to 30 s, and a random part of it is added.
     pub retry_delay: Duration,
+    /// How old a notification may be when it is tried again. Each is tried once at least.
+    pub give_up_after: Duration,
 }
 
 impl Default for WebhookSettings {
@@ -39,6 +47,7 @@ impl Default for WebhookSettings {
             timeout: Duration::from_secs(10),
             headers: Vec::new(),
             retry_delay: Duration::from_secs(1),
+            give_up_after: Duration::from_mins(10),
         }
     }
 }
@@ -70,6 +79,7 @@ pub(super) struct Webhook {
     headers: HeaderMap,
     host: String,
     retry_delay: Duration,
+    give_up_after: Duration,
 }
 
 /// Why a notification was not delivered.
@@ -103,21 +113,38 @@ impl Webhook {
             .pool_max_idle_per_host(1)
             .build()
             .map_err(|error| ("url", chain(&error)))?;
-        Ok(Webhook { client, url, headers, host: host.into(), retry_delay: settings.retry_delay })
+        Ok(Webhook {
+            client,
+            url,
+            headers,
+            host: host.into(),
+            retry_delay: settings.retry_delay,
+            give_up_after: settings.give_up_after,
+        })
     }
 
-    /// Posts `notification`, up to [`TRIES_MAX`] times.
-    pub(super) async fn post(&self, notification: &Notification) -> Result<(), PostError> {
+    /// Posts `notification`, which is `age` old, again and again until it is older than `give_up_after`. Calls `failed` after
+    /// each try that is followed by another.
+    pub(super) async fn post(
+        &self,
+        notification: &Notification,
+        age: Duration,
+        mut failed: impl FnMut(&PostError),
+    ) -> Result<(), PostError> {
         let body = serde_json::to_vec(&Body { host: &self.host, notification })?;
         let delays = ExponentialBuilder::new()
             .with_min_delay(self.retry_delay)
-            .without_max_delay()
+            .with_max_delay(RETRY_DELAY_MAX.max(self.retry_delay))
             .with_jitter()
-            .with_max_times(TRIES_MAX - 1);
+            .with_max_times(TRIES_MAX - 1)
+            .with_total_delay(Some(self.give_up_after.saturating_sub(age)));
         (|| self.post_once(body.clone()))
             .retry(delays)
             .when(PostError::may_pass)
-            .notify(|error, delay| tracing::debug!(%error, "posting again after {delay:?}"))
+            .notify(|error, delay| {
+                tracing::debug!(%error, "posting again after {delay:?}");
+                failed(error);
+            })
             .await
     }
 
@@ -155,6 +182,10 @@ fn parts(settings: &WebhookSettings) -> Result<(Url, HeaderMap), Problem> {
     }
     if settings.retry_delay > TIMEOUT_MAX {
         return Err(("retry_delay", format!("is {:?}; it must be at most {TIMEOUT_MAX:?}", settings.retry_delay)));
+    }
+    if settings.give_up_after > GIVE_UP_AFTER_MAX {
+        let found = settings.give_up_after;
+        return Err(("give_up_after", format!("is {found:?}; it must be at most {GIVE_UP_AFTER_MAX:?}")));
     }
     if settings.headers.len() > HEADERS_MAX {
         return Err(("headers", format!("are {}; at most {HEADERS_MAX} are allowed", settings.headers.len())));
@@ -230,8 +261,8 @@ mod tests {
 
     fn hook(url: &str) -> NotifierSettings {
         let headers = vec![("Authorization".into(), "Bearer s3cret".into())];
-        let retry_delay = Duration::from_millis(1);
-        let settings = WebhookSettings { url: url.into(), headers, retry_delay, ..WebhookSettings::default() };
+        let (retry_delay, give_up_after) = (Duration::from_millis(1), Duration::from_millis(100));
+        let settings = WebhookSettings { url: url.into(), headers, retry_delay, give_up_after, ..Default::default() };
         NotifierSettings { name: "hook".into(), kind: NotifierKind::Webhook(settings) }
     }
 
@@ -243,6 +274,8 @@ mod tests {
         outbox.send("hook", &Arc::new(notification("busy", Transition::Resolved)));
         deliverer.run(async {}, Duration::from_mins(1)).await;
         assert_eq!((outbox.sent(), outbox.lost()), (2, 0));
+        // It failed, and does no more.
+        assert_eq!(outbox.failing(), []);
 
         let mut states = Vec::new();
         while let Ok((head, body)) = requests.try_recv() {
@@ -265,10 +298,46 @@ mod tests {
         outbox.send("hook", &Arc::new(notification("busy", Transition::Firing)));
         outbox.send("other", &Arc::new(notification("busy", Transition::Firing)));
         deliverer.run(async {}, Duration::from_mins(1)).await;
-        assert_eq!((outbox.sent(), outbox.lost()), (0, 2));
-        // What is refused for good is not repeated.
+        assert_eq!((outbox.sent(), outbox.lost(), outbox.waiting().len()), (0, 2, 0));
+        // What is refused for good is not repeated. The pauses of the other grow: 1 ms, 2 ms and so on fit six times.
         let count = |requests: &mut UnboundedReceiver<_>| std::iter::from_fn(|| requests.try_recv().ok()).count();
-        assert_eq!((count(&mut refused), count(&mut failed)), (1, TRIES_MAX));
+        let counted = (count(&mut refused), count(&mut failed));
+        assert!(counted.0 == 1 && (5..=7).contains(&counted.1), "{counted:?}");
+        let failing = outbox.failing();
+        let said: Vec<_> = failing.iter().map(|one| (one.name.as_str(), one.error.as_str())).collect();
+        let answered = |status: &str| format!("post to the webhook: it answered {status}");
+        let (bad_request, error) = (answered("400 Bad Request"), answered("500 Internal Server Error"));
+        assert_eq!(said, [("hook", bad_request.as_str()), ("other", error.as_str())]);
+    }
+
+    #[tokio::test]
+    async fn what_is_tried_for_long_is_said_meanwhile_and_holds_back_no_other_notifier() {
+        let (working, mut requests) = receiver(&[200]).await;
+        // Nothing listens there.
+        let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let settings = |name: &str, url: &str| {
+            let settings = WebhookSettings { url: url.into(), ..WebhookSettings::default() };
+            NotifierSettings { name: name.into(), kind: NotifierKind::Webhook(settings) }
+        };
+        let notifiers = vec![settings("dead", &format!("http://{nowhere}/secret")), settings("working", &working)];
+        let (outbox, deliverer) = Deliverer::new(notifiers, "alpha").unwrap();
+        for name in ["dead", "dead", "working", "working"] {
+            outbox.send(name, &Arc::new(notification("busy", Transition::Firing)));
+        }
+        let watched = outbox.clone();
+        let told = async move {
+            while watched.sent() < 2 || watched.failing().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let failing = watched.failing();
+            assert_eq!((failing.len(), failing[0].name.as_str(), failing[0].waiting), (1, "dead", 2));
+            assert!(failing[0].error.contains("refused") && !failing[0].error.contains("secret"), "{failing:?}");
+        };
+        tokio::time::timeout(Duration::from_mins(1), deliverer.run(told, Duration::ZERO)).await.unwrap();
+        // They wait for the next start.
+        let waiting: Vec<_> = outbox.waiting().into_iter().map(|(name, _)| name).collect();
+        assert_eq!((outbox.sent(), outbox.lost(), waiting), (2, 0, vec!["dead".to_owned(); 2]));
+        assert!(requests.try_recv().is_ok() && requests.try_recv().is_ok());
     }
 
     #[tokio::test]
@@ -289,7 +358,7 @@ mod tests {
         };
         let run = deliverer.run(logged, Duration::from_millis(10));
         tokio::time::timeout(Duration::from_mins(1), run).await.expect("bounded by the grace");
-        assert_eq!((outbox.sent(), outbox.lost()), (3, 3));
+        assert_eq!((outbox.sent(), outbox.lost(), outbox.waiting().len()), (3, 0, 3));
     }
 
     /// What makes settings wrong, and how the error begins.
@@ -304,11 +373,12 @@ mod tests {
             settings.check().map_err(|error| error.to_string())
         };
         assert_eq!(problem(|_| {}), Ok(()));
-        let cases: [Case; 6] = [
+        let cases: [Case; 7] = [
             (|webhook| webhook.url = "example.org".into(), "url: relative URL without a base"),
             (|webhook| webhook.url = "ftp://example.org".into(), "url: has the scheme \"ftp\"; write http or https"),
             (|webhook| webhook.timeout = Duration::ZERO, "timeout: is 0ns"),
             (|webhook| webhook.retry_delay = Duration::from_secs(61), "retry_delay: is 61s"),
+            (|webhook| webhook.give_up_after = Duration::from_hours(25), "give_up_after: is 90000s"),
             (|webhook| webhook.headers = vec![("a b".into(), "c".into())], "headers: \"a b\" is not a header's name"),
             (|webhook| webhook.headers = vec![("a".into(), "\n".into())], "headers: the value of \"a\""),
         ];

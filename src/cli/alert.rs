@@ -46,7 +46,7 @@ pub fn run(alert: &Alert) -> anyhow::Result<()> {
             let conditions = answer.rules.iter().map(|rule| (&rule.name, &rule.condition));
             table::write_notes(["alert", "condition"], conditions, &mut out)?;
             let firing =
-                answer.rules.iter().flat_map(|rule| rule.firing_series.iter().map(|one| (&rule.name, series(one))));
+                answer.rules.iter().flat_map(|rule| rule.firing_series.iter().map(|one| (&rule.name, described(one))));
             table::write_notes(["firing", "series"], firing, &mut out)?;
         }
         Form::Json => writeln!(out, "{:#}", answer.rules.iter().map(as_json).collect::<Value>())?,
@@ -78,6 +78,24 @@ fn series(series: &AlertSeries) -> String {
     series.labels.iter().map(|(label, value)| format!("{label}={value}")).collect::<Vec<_>>().join(" ")
 }
 
+/// A series with what is known of its alert.
+fn described(one: &AlertSeries) -> String {
+    let since = one.since.as_ref().map(|since| format!("since {}", show::time(since)));
+    let peak = one.peak.map(|peak| format!("peak {peak}"));
+    let no_data = one.no_data.then(|| "no data".to_owned());
+    let labels = Some(series(one)).filter(|labels| !labels.is_empty());
+    [labels, no_data, since, peak].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn series_as_json(series: &AlertSeries) -> Value {
+    json!({
+        "labels": series.labels,
+        "no_data": series.no_data,
+        "since": series.since.as_ref().map(show::time),
+        "peak": series.peak,
+    })
+}
+
 fn as_json(rule: &AlertRule) -> Value {
     json!({
         "name": rule.name,
@@ -88,6 +106,8 @@ fn as_json(rule: &AlertRule) -> Value {
         "pending": rule.pending,
         "firing": rule.firing,
         "firing_series": rule.firing_series.iter().map(|series| json!(series.labels)).collect::<Vec<_>>(),
+        "firing_alerts": rule.firing_series.iter().map(series_as_json).collect::<Value>(),
+        "absent": rule.absent,
         "fired": rule.fired,
         "resolved": rule.resolved,
         "notify": rule.notify,
@@ -100,5 +120,19 @@ fn state(state: AlertState) -> &'static str {
         AlertState::Ok => "ok",
         AlertState::Pending => "pending",
         AlertState::Firing => "firing",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_firing_series_is_described() {
+        let labels = [("device".to_owned(), "sda".to_owned())].into();
+        let one = AlertSeries { labels, no_data: true, since: None, peak: Some(0.5) };
+        assert_eq!(described(&one), "device=sda, no data, peak 0.5");
+        let since = Some(prost_types::Timestamp { seconds: 0, nanos: 0 });
+        assert_eq!(described(&AlertSeries { since, ..AlertSeries::default() }), "since 1970-01-01T00:00:00Z");
     }
 }

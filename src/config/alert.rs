@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::alert::machine::Absent;
 use crate::alert::notify::{LOG, NotifierKind, NotifierSettings};
 use crate::alert::rule::{Compiler, RULES_MAX, Rule, RuleSettings};
-use crate::alert::webhook::{TIMEOUT_MAX, WebhookSettings};
+use crate::alert::webhook::{GIVE_UP_AFTER_MAX, TIMEOUT_MAX, WebhookSettings};
 
 use super::read::{self, Read, Section};
 use super::tree::{Entry, Node, Value};
@@ -27,10 +28,12 @@ pub(super) fn read_notifiers(root: &mut Section<'_>) -> Vec<NotifierSettings> {
         let url = section.required("url", read::some_text);
         let timeout = section.optional("timeout", read::duration(TIMEOUT_MIN..=TIMEOUT_MAX));
         let headers = section.optional("headers", headers).unwrap_or_default();
+        let give_up_after = section.optional("give_up_after", read::duration(Duration::ZERO..=GIVE_UP_AFTER_MAX));
         if let Some(url) = url {
             let default = WebhookSettings::default();
             let timeout = timeout.unwrap_or(default.timeout);
-            let webhook = WebhookSettings { url, timeout, headers, ..default };
+            let give_up_after = give_up_after.unwrap_or(default.give_up_after);
+            let webhook = WebhookSettings { url, timeout, headers, give_up_after, ..default };
             let notifier = NotifierSettings { name: entry.key.clone(), kind: NotifierKind::Webhook(webhook) };
             if let Err(error) = notifier.check() {
                 section.wrong(error.key, None, error.problem);
@@ -57,6 +60,13 @@ fn headers(node: &Node) -> Read<Vec<(String, String)>> {
     entries.iter().map(header).collect()
 }
 
+/// What becomes of series without rows.
+fn absent(node: &Node) -> Read<Absent> {
+    let text = read::text(node)?;
+    let known = Absent::ALL.into_iter().find(|absent| absent.as_str() == text);
+    known.ok_or_else(|| format!("expected \"resolve\", \"keep\" or \"fire\", found {text:?}"))
+}
+
 /// The rules, compiled. A wrong rule does not keep the others from being checked.
 pub(super) fn read_rules(root: &mut Section<'_>, notifiers: &[NotifierSettings]) -> Vec<Rule> {
     let mut compiler = Compiler::new(notifiers.iter().map(|notifier| notifier.name.as_str()));
@@ -73,6 +83,8 @@ pub(super) fn read_rules(root: &mut Section<'_>, notifiers: &[NotifierSettings])
             threshold: section.optional("threshold", read::number),
             for_: section.optional("for", any()).unwrap_or_default(),
             resolve_after: section.optional("resolve_after", any()),
+            absent: section.optional("absent", absent).unwrap_or_default(),
+            absent_after: section.optional("absent_after", any()),
             message: section.optional("message", read::text).unwrap_or_default(),
             notify: section.optional("notify", read::texts).unwrap_or_default(),
         };

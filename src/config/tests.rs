@@ -208,6 +208,9 @@ fn rules_are_compiled_and_their_notifiers_known() {
     let right = "condition = 'cpu_usage_above'\nthreshold = 50\n";
     assert_problem(&rule(&format!("{right}message = '{{none}}'")), "5:11: alert[0].message: ", "none");
     assert_problem(&rule(&format!("{right}for = '8d'")), "5:7: alert[0].for: ", "from 0s to 168h");
+    let found = "expected \"resolve\", \"keep\" or \"fire\", found \"never\"";
+    assert_problem(&rule(&format!("{right}absent = 'never'")), "5:10: alert[0].absent: ", found);
+    assert_problem(&rule(&format!("{right}absent_after = '0s'")), "5:16: alert[0].absent_after: ", "from 1s to 168h");
     let notify = rule(&format!("{right}notify = ['log', 'ops']"));
     assert_problem(&notify, "5:18: alert[0].notify[1]: ", "unknown notifier `ops`; there is `log`");
     assert_problem(&(rule(right) + &rule(right)), "7:8: alert[1].name: ", "is taken by an earlier rule");

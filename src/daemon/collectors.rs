@@ -40,6 +40,8 @@ pub(super) struct DrainSource {
     pub(super) id: SourceId,
     pub(super) family: FamilyId,
     pub(super) ring: Box<dyn Source>,
+    /// The interval of its collector.
+    pub(super) interval: Duration,
     /// The sampler was gone just before the ring was last drained: the ring has no more rows.
     pub(super) is_finished: bool,
 }
@@ -256,7 +258,8 @@ impl Collectors {
         let (gaps, gap_source) = ring::<Gap>(REPORT_RECORDS);
         let (report_family, gap_family) = (FamilyId::of::<Collector>(), FamilyId::of::<Gap>());
         let (report_labels, gap_labels) = (&self.labels[report_family], &self.labels[gap_family]);
-        let drained = |family, ring| DrainSource { id, family, ring, is_finished: false };
+        let interval = settings.interval;
+        let drained = |family, ring| DrainSource { id, family, ring, interval, is_finished: false };
         let mut sources = vec![
             drained(report_family, Box::new(RingSource::new(report_source, Arc::clone(report_labels)))),
             drained(gap_family, Box::new(RingSource::new(gap_source, Arc::clone(gap_labels)))),
@@ -415,6 +418,7 @@ mod tests {
     use std::path::Path;
     use std::sync::mpsc::{channel, sync_channel};
     use std::thread;
+    use std::time::Instant;
 
     use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 

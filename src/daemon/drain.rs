@@ -6,12 +6,16 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::AsArray;
 use arrow::datatypes::Int32Type;
 
+use super::alert_keeper::AlertKeeper;
 use super::collectors::{DrainSource, RING_RECORDS};
 use crate::alert;
+use crate::alert::changes::AlertChange;
+use crate::alert::moment::Moment;
 use crate::batch::to_batch;
+use crate::family::alert::Alert;
 use crate::family::kymo::Kymo;
 use crate::family::{FamilyId, PerFamily};
 use crate::latest::{LatestRows, SourceId};
@@ -37,6 +41,8 @@ pub(super) struct Drain {
     arriving: Receiver<Vec<DrainSource>>,
     /// `None` after an evaluation panicked. Recording goes on.
     alerts: Option<alert::Engine>,
+    /// Keeps the alerts that are on.
+    alert_keeper: Arc<AlertKeeper>,
     latest: Arc<LatestRows>,
     /// The source of the rows that this thread makes itself.
     own: SourceId,
@@ -139,7 +145,7 @@ impl Progress {
 impl Drain {
     pub(super) fn new(
         arriving: Receiver<Vec<DrainSource>>,
-        alerts: alert::Engine,
+        (alerts, alert_keeper): (alert::Engine, Arc<AlertKeeper>),
         latest: Arc<LatestRows>,
         appender: Appender,
         labels: PerFamily<Arc<Labels>>,
@@ -150,6 +156,7 @@ impl Drain {
             sources: Vec::new(),
             arriving,
             alerts: Some(alerts),
+            alert_keeper,
             own: latest.new_source(),
             latest,
             appender,
@@ -184,6 +191,7 @@ impl Drain {
             let came = self.accept();
             let fullest = self.drain();
             self.progress.end();
+            self.keep_alerts(stop);
             if stop {
                 return self.appender;
             }
@@ -197,7 +205,7 @@ impl Drain {
     fn drain(&mut self) -> usize {
         let mut appends: Vec<Append> = Vec::new();
         let now_s = monotonic_s();
-        for DrainSource { id, family, ring, is_finished } in &mut self.sources {
+        for DrainSource { id, family, ring, is_finished, .. } in &mut self.sources {
             // Asked before draining: a sampler that is gone by now publishes nothing more.
             *is_finished = ring.is_finished();
             let Some(batch) = ring.drain() else { continue };
@@ -216,9 +224,13 @@ impl Drain {
             self.release_names(now_s);
         }
         // The journal's thread writes the rows while the rules see them.
-        for (family, rows) in self.appender.submit(appends) {
-            evaluate(&mut self.alerts, *family, &rows.batch);
-        }
+        let now = Moment::now();
+        let rows = self.appender.submit(appends);
+        watched(&mut self.alerts, |engine| {
+            rows.iter().for_each(|(family, rows)| engine.evaluate(*family, &rows.batch, now));
+            engine.tick(now);
+        });
+        self.append_changes();
         self.show();
         for gone in self.sources.extract_if(.., |source| source.is_finished) {
             self.latest.remove(gone.id, gone.family);
@@ -228,13 +240,43 @@ impl Drain {
 
     /// Lets names that were not seen for long give way to others.
     fn release_names(&mut self, now_s: u32) {
-        // Collectors hold the labels of kymo's own tables as long as they run.
-        for (family, labels) in self.labels.iter().filter(|(family, _)| family.sampling().is_some()) {
+        // Collectors hold the labels of kymo's own tables as long as they run. Of `alert` they have none.
+        let may_give = |family: FamilyId| family.sampling().is_some() || family == FamilyId::of::<Alert>();
+        for (family, labels) in self.labels.iter().filter(|(family, _)| may_give(*family)) {
             let mut keys = labels.unseen(now_s);
             if let Some(alerts) = &mut self.alerts {
                 alerts.release(family, &mut keys);
             }
             labels.give_way(&keys);
+        }
+    }
+
+    /// Adds what the alert rules did to the table `alert`.
+    fn append_changes(&mut self) {
+        let changes = self.alerts.as_mut().map(alert::Engine::take_changes).unwrap_or_default();
+        if changes.is_empty() {
+            return;
+        }
+        let labels = &self.labels[FamilyId::of::<Alert>()];
+        let row = |change: &AlertChange| Alert {
+            rule: labels.intern(&change.rule),
+            labels: labels.intern(&change.labels),
+            state: labels.intern(change.transition.as_str()),
+            value: change.value,
+            peak: change.peak,
+            since_us: change.since_us,
+            ..Alert::absent(change.time_us)
+        };
+        let rows: Vec<Alert> = changes.iter().map(row).collect();
+        let rows = self.own_rows(&rows);
+        self.appender.submit(vec![rows]);
+    }
+
+    /// Hands over the alerts that are on if they changed.
+    fn keep_alerts(&mut self, at_end: bool) {
+        let taken = self.alerts.as_mut().and_then(|engine| engine.take_alerts(Moment::now(), at_end));
+        if let Some(alerts) = taken {
+            self.alert_keeper.put(alerts);
         }
     }
 
@@ -254,10 +296,22 @@ impl Drain {
     fn accept(&mut self) -> bool {
         let before = self.sources.len();
         self.sources.extend(self.arriving.try_iter().flatten());
+        if self.sources.len() == before {
+            return false;
+        }
+        let mut intervals: PerFamily<Option<Duration>> = PerFamily::default();
+        // One whose sampler is gone may only have its last rows to give.
+        for DrainSource { family, interval, .. } in self.sources.iter().filter(|source| !source.ring.is_finished()) {
+            intervals[*family] = intervals[*family].max(Some(*interval));
+        }
+        if let Some(engine) = &mut self.alerts {
+            let known = intervals.iter().filter_map(|(family, interval)| Some((family, (*interval)?)));
+            known.for_each(|(family, interval)| engine.set_interval(family, interval));
+        }
         // A report counts rows that were published before it. Reports are drained first, so those rows are drained with
         // it or were before: a query that sees a report sees all rows that it counts.
         self.sources.sort_by_key(|source| source.family != FamilyId::of::<Collector>());
-        self.sources.len() > before
+        true
     }
 
     fn own_rows<R: Record>(&self, rows: &[R]) -> Append {
@@ -292,10 +346,10 @@ fn monotonic_s() -> u32 {
     u32::try_from(monotonic_ns() / 1_000_000_000).unwrap_or_default()
 }
 
-/// Shows rows to the rules, which are gone after a panic.
-fn evaluate(alerts: &mut Option<alert::Engine>, family: FamilyId, batch: &RecordBatch) {
+/// Has the rules do some work. They are gone after a panic.
+fn watched(alerts: &mut Option<alert::Engine>, work: impl FnOnce(&mut alert::Engine)) {
     let Some(engine) = alerts else { return };
-    if catch_unwind(AssertUnwindSafe(|| engine.evaluate(family, batch))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| work(engine))).is_err() {
         tracing::error!("evaluating alert rules panicked: recording goes on, alerting is off until a restart");
         *alerts = None;
     }

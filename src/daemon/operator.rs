@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 
-use crate::alert::notify::Outbox;
+use crate::alert::notify::{FailingNotifier, Outbox};
 use crate::alert::status::{Board, RuleStatus};
 use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
 use crate::export::losses::LostExports;
@@ -18,6 +18,7 @@ use crate::serve::{DaemonStatus, Operator, OperatorError};
 use crate::store::partition::timestamp;
 use crate::store::{Flushed, Store};
 
+use super::alert_keeper::AlertKeeper;
 use super::collectors::Collectors;
 use super::drain::{FRESH_PATIENCE, Progress};
 use super::flusher::Flusher;
@@ -33,6 +34,7 @@ pub(super) struct Daemon {
     pub(super) workers: Workers,
     pub(super) board: Arc<Board>,
     pub(super) outbox: Outbox,
+    pub(super) alert_keeper: Arc<AlertKeeper>,
     pub(super) exports: LostExports,
     /// Known once the port is bound, which is before the first call.
     pub(super) address: Arc<OnceLock<SocketAddr>>,
@@ -110,6 +112,9 @@ impl Daemon {
         }
         degraded.extend(self.foreign.unseen.iter().cloned());
         degraded.extend(self.silent_rules(&collectors));
+        degraded.extend(self.outbox.failing().into_iter().map(|FailingNotifier { name, since_us, error, waiting }| {
+            format!("since {:.0}: notifier {name}: {error}; notifications that wait: {waiting}", timestamp(since_us))
+        }));
         DaemonStatus {
             workers: self.workers.status(),
             host: self.store.settings().host.clone(),

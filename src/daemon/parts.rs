@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::alert;
+use crate::alert::moment::Moment;
 use crate::alert::notify::Deliverer;
+use crate::alert::saved::{Saved, SavedNotification};
 use crate::collector::{COLLECTORS_MAX, CollectorSettings};
 use crate::config::Settings;
 use crate::export::Telemetry;
@@ -14,11 +16,13 @@ use crate::latest::LatestRows;
 use crate::query::ViewSource;
 use crate::query::workers::{Folders, Workers};
 use crate::reading::foreign::Foreign;
+use crate::record::label::Labels;
 use crate::sampler::wall_us;
 use crate::scheduling::cpus::Cpus;
 use crate::serve::Server;
 use crate::store::{Appender, Store};
 
+use super::alert_keeper::AlertKeeper;
 use super::collectors::Collectors;
 use super::drain::{Drain, FRESH_PATIENCE, Progress};
 use super::flusher::{Flusher, Requests};
@@ -40,13 +44,14 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Binds the port and connects the parts. `found` is what the start found in the data folder. Fails if the port cannot be
+    /// Binds the port and connects the parts. `saved` is what goes on from the last daemon's alerts, `found` is what the start found in the data folder. Fails if the port cannot be
     /// bound or a part does not accept its settings.
     pub(super) fn build(
         settings: Settings,
         store: Arc<Store>,
         appender: Appender,
         cpus: Arc<Cpus>,
+        saved: Saved,
         found: Vec<String>,
         telemetry: &mut Telemetry,
     ) -> anyhow::Result<Parts> {
@@ -60,11 +65,17 @@ impl Parts {
         let views = fresh_views(&store, &progress);
         let workers = Workers::new(views, settings.query, folders, batch_bytes_max, Arc::clone(&cpus));
         let (outbox, deliverer) = Deliverer::new(settings.notifiers, &store.settings().host)?;
-        let alerts = alert::Engine::new(settings.rules, outbox.clone());
-        let board = alerts.board();
+        let labels: PerFamily<Arc<Labels>> = PerFamily::default();
+        let now = Moment::now();
+        let mut engine = alert::Engine::new(settings.rules, outbox.clone(), labels.clone(), now);
+        let keeper = Arc::new(AlertKeeper::new(&saved, outbox.clone()));
+        for SavedNotification { notifier, notification } in saved.waiting {
+            outbox.send(&notifier, &Arc::new(notification));
+        }
+        engine.resume(saved.alerts, now);
+        let board = engine.board();
 
         let (sources, arriving) = sync_channel(COLLECTORS_MAX);
-        let labels = PerFamily::default();
         let latest = Arc::new(LatestRows::default());
         let collectors = Arc::new(Collectors::new(
             sources,
@@ -85,6 +96,7 @@ impl Parts {
             workers: workers.clone(),
             board,
             outbox,
+            alert_keeper: Arc::clone(&keeper),
             exports: telemetry.losses(),
             address: Arc::clone(&address),
             started_at_us,
@@ -94,6 +106,7 @@ impl Parts {
         };
         let reporter = daemon.clone();
         let report = Box::new(move |time| reporter.report(time));
+        let alerts = (engine, keeper);
         let drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, labels, report, progress);
         let server = Server::bind(settings.serve, Arc::new(daemon.clone()), Arc::new(workers.clone()))?;
         address.get_or_init(|| server.local_addr());

@@ -32,6 +32,7 @@ impl Daemon {
             query_faults: count(workers.faults),
             alerts_sent: count(self.outbox.sent()),
             alerts_lost: count(self.outbox.lost()),
+            alert_rows_lost: count(self.board.lost_changes()),
             exports_lost: count(self.exports.count()),
             overflowed_labels: count(self.collectors.overflowed_labels()),
             ..Kymo::absent(time)

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use crate::store::Appender;
+use crate::store::{Appender, Store};
 
+use super::alert_keeper::AlertKeeper;
 use super::drain::Drain;
 use super::flusher::Requests;
 use super::operator::Daemon;
@@ -33,6 +34,8 @@ pub(super) struct Threads {
     keepers: [JoinHandle<()>; 2],
     /// For writing the journal and for syncing it.
     journal: [JoinHandle<()>; 2],
+    /// For the alerts in the data folder.
+    alerts: JoinHandle<()>,
 }
 
 impl Threads {
@@ -46,6 +49,8 @@ impl Threads {
     ) -> anyhow::Result<Threads> {
         let (write_journal, sync_journal) = daemon.store.start_journal();
         let journal = [spawn("kymo-journal", write_journal)?, spawn("kymo-sync", sync_journal)?];
+        let (store, keeping) = (Arc::clone(&daemon.store), Arc::clone(&daemon.alert_keeper));
+        let alerts = spawn("kymo-alerts", move || keeping.run(&store))?;
         let drain = spawn("kymo-drain", move || drain.run(drain_interval))?;
         let (store, progress) = (Arc::clone(&daemon.store), Arc::clone(&daemon.progress));
         let flush = spawn("kymo-flush", move || {
@@ -60,7 +65,12 @@ impl Threads {
         })?;
         let (store, checking) = (Arc::clone(&daemon.store), Arc::clone(&upkeep));
         let check = spawn("kymo-check", move || checking.check(&store))?;
-        Ok(Threads { daemon, upkeep, drain, flush, keepers: [keep, check], journal })
+        Ok(Threads { daemon, upkeep, drain, flush, keepers: [keep, check], journal, alerts })
+    }
+
+    /// What keeps the alerts, and where.
+    pub(super) fn alerts(&self) -> (Arc<Store>, Arc<AlertKeeper>) {
+        (Arc::clone(&self.daemon.store), Arc::clone(&self.daemon.alert_keeper))
     }
 
     /// Logs changes of the collectors' health. Ends, with an error, when a thread has ended that must not.
@@ -68,7 +78,7 @@ impl Threads {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
             self.daemon.collectors.log_changes();
-            let threads = [&self.flush].into_iter().chain(&self.keepers).chain(&self.journal);
+            let threads = [&self.flush].into_iter().chain(&self.keepers).chain(&self.journal).chain([&self.alerts]);
             if let Some(name) = ended(&self.drain).or_else(|| threads.into_iter().find_map(ended)) {
                 return anyhow!("the thread {name} ended unexpectedly; this is a bug");
             }
@@ -77,15 +87,16 @@ impl Threads {
 
     /// Stops sampling, drains the rings and flushes memory. Fails if a thread panicked or memory could not be flushed.
     pub(super) fn stop(self) -> anyhow::Result<()> {
-        let Daemon { store, progress, collectors, flusher, .. } = self.daemon;
+        let Daemon { store, progress, collectors, flusher, alert_keeper, .. } = self.daemon;
         collectors.stop_all();
         progress.stop();
         // If the drain thread panicked, the rows left in the rings are lost.
         let drained = self.drain.join().map_err(|_| anyhow!("the drain thread panicked"));
+        alert_keeper.stop();
         flusher.stop();
         self.upkeep.stop();
         let flushed = join("flush", [self.flush]);
-        let kept = join("upkeep", self.keepers);
+        let kept = join("upkeep", self.keepers).and(join("alert", [self.alerts]));
         store.stop_journal();
         let journaled = join("journal", self.journal);
         // The appender shows the rows that it held back for the journal.

@@ -42,6 +42,8 @@ record! {
             counter alerts_sent: i64 [Count("{notification}")] => "kymo.alerts.sent" {},
             /// Notifications given up after all retries, or dropped because too many were waiting.
             counter alerts_lost: i64 [Count("{notification}")] => "kymo.alerts.lost" {},
+            /// Changes of alerts that are not in the table `alert`, because there were too many at once.
+            counter alert_rows_lost: i64 [Count("{row}")] => "kymo.alerts.rows.lost" {},
             /// Metric exports and spans that did not reach their OTLP endpoint.
             counter exports_lost: i64 [Count("{export}")] => "kymo.exports.lost" {},
             /// Label values recorded as "(too many labels)", because a table had 65,534 others at the time.

@@ -49,6 +49,12 @@ impl Label {
         self.0.cast_signed()
     }
 
+    /// Its key in dictionaries, as long as it has not given way.
+    #[must_use]
+    pub fn key(self) -> i32 {
+        i32::try_from(self.place()).unwrap_or(i32::MAX)
+    }
+
     fn place(self) -> usize {
         (self.0 & ((1 << TURN_SHIFT) - 1)) as usize
     }

@@ -116,8 +116,11 @@ impl From<RuleStatus> for AlertRule {
             (0, _) => AlertState::Pending,
             _ => AlertState::Firing,
         };
-        let series = status.firing_series.into_iter().map(|labels| AlertSeries {
-            labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        let series = status.firing_series.into_iter().map(|series| AlertSeries {
+            labels: series.labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            no_data: series.has_no_data,
+            since: Some(wire::timestamp(series.since_us)),
+            peak: series.peak,
         });
         AlertRule {
             name: status.name,
@@ -131,6 +134,7 @@ impl From<RuleStatus> for AlertRule {
             fired: status.fired,
             resolved: status.resolved,
             notify: status.notify,
+            absent: status.absent.as_str().to_owned(),
         }
     }
 }

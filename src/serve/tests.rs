@@ -31,7 +31,7 @@ use super::proto::control_collector_request::Action as Change;
 use super::proto::metrics_service_client::MetricsServiceClient;
 use super::proto::number::Value;
 use super::*;
-use crate::alert::status::RuleStatus;
+use crate::alert::status::{FiringSeries, RuleStatus};
 use crate::batch::to_batch;
 use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
 use crate::family::{FAMILIES, Family, FamilyId};
@@ -121,7 +121,12 @@ impl Operator for Fake {
             table: "cpu",
             condition: "utilization > 0.9".to_owned(),
             firing: 1,
-            firing_series: vec![BTreeMap::from([("cpu", "total".to_owned())])],
+            firing_series: vec![FiringSeries {
+                labels: BTreeMap::from([("cpu", "total".to_owned())]),
+                since_us: 1_700_000_000_000_000,
+                peak: Some(99.5),
+                ..FiringSeries::default()
+            }],
             ..Default::default()
         }])
     }
@@ -441,7 +446,10 @@ async fn metrics_status_flush_and_alerts_arrive() {
     let mut alerts = AlertServiceClient::new(server.channel().await);
     let rules = alerts.list_alerts(proto::ListAlertsRequest {}).await.unwrap().into_inner().rules;
     assert_eq!((rules[0].name.as_str(), rules[0].state()), ("busy", proto::AlertState::Firing));
-    assert_eq!(rules[0].firing_series[0].labels["cpu"], "total");
+    let series = &rules[0].firing_series[0];
+    assert_eq!((series.labels["cpu"].as_str(), series.no_data, series.peak), ("total", false, Some(99.5)));
+    assert_eq!(series.since.as_ref().map(|since| since.seconds), Some(1_700_000_000));
+    assert_eq!(rules[0].absent, "resolve");
 }
 
 fn aggregate(columns: &[&str], bucket_s: Option<i64>) -> proto::AggregateMetricsRequest {

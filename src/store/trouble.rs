@@ -23,6 +23,8 @@ pub(super) enum Part {
     Delete,
     /// Merging files.
     Compaction,
+    /// Replacing small files.
+    Kept,
     /// The data folder itself.
     Folder,
     /// The wall clock.

@@ -111,6 +111,11 @@ class Daemon:
             self.process.wait(40)
         return self.process.returncode
 
+    def kill(self):
+        """Sends SIGKILL."""
+        self.process.kill()
+        self.process.wait(40)
+
     def __enter__(self):
         return self.start()
 
@@ -165,8 +170,8 @@ def wait_for(condition, seconds, what):
 
 
 @contextlib.contextmanager
-def webhook():
-    """A web server that keeps all that is posted to it."""
+def webhook(port=0):
+    """A web server that keeps all that is posted to it. It takes any free port, or this one."""
     received = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -178,12 +183,13 @@ def webhook():
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/", received
     finally:
         server.shutdown()
+        server.server_close()
 
 
 @contextlib.contextmanager
