@@ -12,6 +12,7 @@ use crate::family::host::Host;
 use crate::family::memory::Memory;
 use crate::family::network::Network;
 use crate::record::Record;
+use crate::record::label::LABELS_MAX;
 
 fn memory(time: i64, change: impl FnOnce(&mut Memory)) -> Memory {
     let mut memory = Memory { total_bytes: 8 << 30, free_bytes: 1 << 30, ..Memory::absent(time) };
@@ -48,13 +49,15 @@ fn memory_usage_is_what_is_not_available_and_load_the_minute_s() {
 #[test]
 fn disk_usage_is_by_file_system() {
     let mut bench = Bench::new(&[says(short("disk_usage_above", 80.0), "{mountpoint} on {device}: {value}")]);
-    let row = |bench: &Bench, mountpoint, used_ratio| Filesystem {
+    let row = |bench: &Bench, mountpoint, used_ratio, read_only| Filesystem {
         mountpoint: bench.labels.intern(mountpoint),
         device: bench.labels.intern("vda"),
         used_ratio,
+        read_only,
         ..Filesystem::absent(1)
     };
-    let rows = [row(&bench, "/", 0.5), row(&bench, "/home", 0.9), row(&bench, "/var", 0.85)];
+    let rows = [("/", 0.5, 0), ("/home", 0.9, 0), ("/usr", 1.0, 1), ("/var", 0.85, 0)];
+    let rows = rows.map(|(mountpoint, used_ratio, read_only)| row(&bench, mountpoint, used_ratio, read_only));
     assert_eq!(bench.told(&rows), ["firing /home on vda: 90", "firing /var on vda: 85"]);
     let firing = bench.board.rules().remove(0).firing_series;
     let mountpoints: Vec<_> = firing.iter().map(|series| series.labels["mountpoint"].as_str()).collect();
@@ -86,6 +89,49 @@ fn network_usage_is_bytes_per_second_by_interface() {
         ("network_tx_above", Transition::Resolved, "lo"),
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn a_name_gives_way_only_after_its_series_is_let_go() {
+    let rules = [
+        says(short("network_rx_above", 1e6), "{interface} rx {value}"),
+        says(when("network", "rx_bytes > 5 AND interface = 'new'"), "{interface} has {value}"),
+    ];
+    let mut bench = Bench::new(&rules);
+    let interface = |bench: &Bench, name: &str, ms: i64, rx_bytes| bench.network(ms * 1_000, name, rx_bytes);
+    // `a` fires, `b` has a rate only.
+    for ms in [0, 500, 1_000, 1_500] {
+        let rows = [interface(&bench, "a", ms, 3_000 * ms), interface(&bench, "b", ms, 0)];
+        bench.take(&rows);
+    }
+    let firing = |bench: &Bench| -> Vec<String> {
+        let rules = bench.board.rules();
+        rules.iter().flat_map(|rule| &rule.firing_series).map(|series| series.labels["interface"].clone()).collect()
+    };
+    assert_eq!(firing(&bench), ["a"]);
+    let key = |bench: &Bench, name| bench.labels.intern(name).key();
+    let (a, b) = (key(&bench, "a"), key(&bench, "b"));
+    let mut keys = [a, b].into();
+    bench.engine.release(FamilyId::of::<Network>(), &mut keys);
+    assert_eq!(keys, [b].into());
+    // Another name in the place of `b` is a series of its own, with no rate yet, and rules find it.
+    (0..LABELS_MAX).for_each(|name| _ = bench.labels.intern(&format!("x{name}")));
+    bench.labels.give_way(&keys);
+    let rows = [interface(&bench, "a", 2_000, 6_000_000), interface(&bench, "new", 2_000, 100_000_000)];
+    assert_eq!(bench.told(&rows), ["firing new has 100000000"]);
+    assert_eq!(key(&bench, "new"), b);
+    assert_eq!(firing(&bench), ["a", "new"]);
+}
+
+/// Also while it has no rows: what is expected does not give way.
+#[test]
+fn a_name_whose_absence_is_watched_keeps_its_place() {
+    let rule = RuleSettings { absent: Absent::Fire, ..when("network", "interface = 'gone'") };
+    let mut bench = Bench::new(&[rule]);
+    let mut keys = (2..10).collect();
+    bench.engine.release(FamilyId::of::<Network>(), &mut keys);
+    assert!(!keys.contains(&bench.labels.intern("gone").key()), "{keys:?}");
+    assert_eq!(keys.len(), 7);
 }
 
 #[test]

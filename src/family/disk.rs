@@ -397,7 +397,7 @@ mod tests {
             // Another disk of the same name.
             (3, "1 0 8 1 0 0 0 0 0 1 3", "1,0,4096,0,0,0,1000,1000,0,0", 0),
         ] {
-            assert_eq!(probe.rows_with(ms, "diskstats", format!("8 0 sda {line}\n")), format!("sda,{row}\n"));
+            assert_eq!(probe.rows_with(ms, "diskstats", format!("8 0 sda {line}\n")), format!("sda,disk,,{row}\n"));
             assert_eq!(probe.impossible, impossible);
         }
     }

@@ -1,6 +1,7 @@
 //! How a daemon ends, and what it outlives: signals, a data folder that is taken away, reads and clients that hang.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -163,9 +164,13 @@ fn a_collector_that_hung_when_it_was_stopped_goes_once_it_can() {
     wait_until("status tells the hang", hung);
     let stop_it = || command(&["collector", "stop", "stuck", "--address", &daemon.address]).output().unwrap().status;
     assert!(!stop_it().success());
-    // Whoever opens it to write lets the reader go on, and gives it nothing.
-    drop(fs::File::options().write(true).open(folder.path().join("proc/loadavg")).unwrap());
-    daemon.wait_for_log("stopped, as the read that had hung has returned");
+    // Whoever opens it to write lets the reader go on, and gives it nothing. A tick may open it twice.
+    let fifo = folder.path().join("proc/loadavg");
+    wait_until("it goes once its read returns", || {
+        // This fails while nobody reads.
+        let _ = fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&fifo);
+        daemon.has_logged("stopped, as the read that had hung has returned")
+    });
     assert_eq!(daemon.status()["collectors"].as_array().map(Vec::len), Some(0));
     stop(daemon);
 }

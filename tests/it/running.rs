@@ -56,6 +56,11 @@ impl Daemon {
         daemon
     }
 
+    /// Whether the log says this.
+    pub fn has_logged(&self, text: &str) -> bool {
+        self.log.lock().unwrap().contains(text)
+    }
+
     /// Waits until the log says this.
     pub fn wait_for_log(&self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
