@@ -278,6 +278,8 @@ def own_network(interfaces: Interfaces) -> Interfaces:
 def configuration(declared: list[dict[str, Any]]) -> str:
     """Every table in a collector of its own, at 100 ms or as fast as it allows."""
     text = '[storage]\nflush_interval = "5s"\ncompaction_interval = "1m"\n[query]\ntime_max = "5m"\n'
+    # By default those of containers, and loop devices, have no rows.
+    text += "[network]\nexclude = []\n[disk]\nexclude = []\n"
     for table in declared:
         if (interval_min_us := table["interval_min_us"]) is not None:
             interval_ms = max(interval_min_us, SAMPLE_INTERVAL_US) // 1_000
