@@ -51,6 +51,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("Asking::ask::{{closure}}", "a mount does not answer"),
     ("Usages::of", "a mount does not answer"),
     ("ticking::Member::note", "a family cannot be read"),
+    ("ticking::Member::tell_lacking", "what a family lacks has changed"),
     ("ticking::Member::take::{{closure}}", "a family cannot be read"),
     ("tell_overload", "the test's build is too slow for a tick a millisecond"),
 ];

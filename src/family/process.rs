@@ -87,6 +87,8 @@ record! {
 pub struct ProcessSampler {
     choice: ProcessChoice,
     table: ProcessTable,
+    /// What was forbidden at the tick before.
+    forbidden_before: Forbidden,
     slots: Slots,
     /// Indexes in `table` of the processes that have a row.
     order: Vec<usize>,
@@ -109,6 +111,7 @@ impl Sample for ProcessSampler {
         ProcessSampler {
             choice,
             table: ProcessTable::new(context.roots.procfs.clone()),
+            forbidden_before: Forbidden::default(),
             slots: Slots::of(slots_max),
             order: Vec::new(),
             ranks: Vec::with_capacity(PROCESSES_USUAL),
@@ -125,11 +128,12 @@ impl Sample for ProcessSampler {
     }
 
     fn tell_lacking(&self, told: &mut String) {
-        self.table.forbidden.tell(u32::try_from(self.order.len()).unwrap_or(u32::MAX), told);
+        let rows = u32::try_from(self.order.len()).unwrap_or(u32::MAX);
+        self.table.forbidden.and_before(self.forbidden_before).tell(rows, told);
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Process>) -> Result<(), SampleError> {
-        self.table.forbidden = Forbidden::default();
+        self.forbidden_before = std::mem::take(&mut self.table.forbidden);
         self.table.refresh(tick.monotonic_ns, &mut rows.outcome)?;
         self.choose();
         self.hold_slots(tick);

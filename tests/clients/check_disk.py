@@ -201,7 +201,7 @@ def a_disk_that_vanishes_is_waited_for(path):
         since = time.monotonic()
         run("umount", "-l", str(path))
         reasons, after = told_within(daemon, since)
-        assert "find data folder" in str(reasons), reasons
+        assert "is gone: waiting until it is back" in str(reasons), reasons
         goes_on(daemon, received)
         # Queries see only the rows in memory.
         assert daemon.value("SELECT min(arrow_cast(time, 'Int64')) AS t FROM network") > before

@@ -88,6 +88,8 @@ pub(super) static FILES: &[File] = &[
         pressure(bytes, &mut record.io_some_us, &mut record.io_full_us)
     }),
     often(Hierarchy::Unified, "pids.current", |bytes, record| value(bytes, 1, &mut record.tasks)),
+    seldom(Hierarchy::Unified, "pids.max", tasks_max),
+    seldom(Hierarchy::Unified, "cpu.max", cpu_max),
     often(Hierarchy::Cpu, "cpu.stat", cpu_stat),
     often(Hierarchy::CpuAccounting, "cpuacct.usage", |bytes, record| value(bytes, NS_PER_US, &mut record.usage_us)),
     often(Hierarchy::CpuAccounting, "cpuacct.stat", cpuacct_stat),
@@ -105,6 +107,7 @@ pub(super) static FILES: &[File] = &[
     devices(Hierarchy::BlockIo, "blkio.bfq.io_service_bytes_recursive", Source::Scheduler, blkio_bytes),
     devices(Hierarchy::BlockIo, "blkio.bfq.io_serviced_recursive", Source::Scheduler, blkio_ops),
     often(Hierarchy::Pids, "pids.current", |bytes, record| value(bytes, 1, &mut record.tasks)),
+    seldom(Hierarchy::Pids, "pids.max", tasks_max),
 ];
 
 const NS_PER_US: i64 = 1_000;
@@ -141,6 +144,26 @@ fn memory_max(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     if limit != b"max" {
         let limit = number(limit)?;
         record.memory_max_bytes = if limit < UNLIMITED_BYTES_MIN { limit } else { ABSENT };
+    }
+    Some(())
+}
+
+/// `pids.max` of both versions.
+fn tasks_max(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    let limit = lines(bytes).next()?;
+    if limit != b"max" {
+        record.tasks_max = number(limit)?;
+    }
+    Some(())
+}
+
+/// `cpu.max`: the time on all CPUs together that the group may take in a period, or `max`, and the period.
+fn cpu_max(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    let mut words = words(lines(bytes).next()?);
+    let limit = words.next()?;
+    if limit != b"max" {
+        let (limit, period) = (number(limit)?, number(words.next()?).filter(|period| *period > 0)?);
+        record.cpus_max = limit as f64 / period as f64;
     }
     Some(())
 }
@@ -314,6 +337,23 @@ mod tests {
     fn parsed(hierarchy: Hierarchy, name: &str, bytes: &str) -> (Option<()>, Cgroup) {
         let file = FILES.iter().find(|file| file.hierarchy == hierarchy && file.name == name).unwrap();
         parsed_file(file, bytes.as_bytes())
+    }
+
+    #[test]
+    fn limits_of_tasks_and_cpus_may_be_none() {
+        for (name, bytes, outcome, tasks, cpus) in [
+            ("pids.max", "max\n", Some(()), ABSENT, f64::NAN),
+            ("pids.max", "512\n", Some(()), 512, f64::NAN),
+            ("pids.max", "many\n", None, ABSENT, f64::NAN),
+            ("cpu.max", "max 100000\n", Some(()), ABSENT, f64::NAN),
+            ("cpu.max", "150000 100000\n", Some(()), ABSENT, 1.5),
+            ("cpu.max", "150000 0\n", None, ABSENT, f64::NAN),
+            ("cpu.max", "150000\n", None, ABSENT, f64::NAN),
+        ] {
+            let (got, record) = parsed(Hierarchy::Unified, name, bytes);
+            assert_eq!((got, record.tasks_max), (outcome, tasks), "{bytes}");
+            assert!(record.cpus_max == cpus || (record.cpus_max.is_nan() && cpus.is_nan()), "{bytes}");
+        }
     }
 
     #[test]

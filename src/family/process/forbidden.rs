@@ -14,6 +14,15 @@ pub(super) struct Forbidden {
 }
 
 impl Forbidden {
+    /// What was so at the tick before, too. The kernel also refuses what is asked of a process that is ending.
+    pub(super) fn and_before(self, before: Forbidden) -> Forbidden {
+        Forbidden {
+            processes: self.processes.min(before.processes),
+            io: self.io.min(before.io),
+            files: self.files.min(before.files),
+        }
+    }
+
     /// Writes what is absent at a tick with `rows` rows, if anything is.
     pub(super) fn tell(self, rows: u32, told: &mut String) {
         let Forbidden { processes, io, files } = self;
@@ -43,6 +52,13 @@ mod tests {
         let mut told = String::new();
         Forbidden { processes, io, files }.tell(20, &mut told);
         told
+    }
+
+    #[test]
+    fn what_was_refused_once_is_not_told() {
+        let now = Forbidden { processes: 1, io: 3, files: 0 };
+        let before = Forbidden { processes: 0, io: 2, files: 5 };
+        assert_eq!(now.and_before(before), Forbidden { processes: 0, io: 2, files: 0 });
     }
 
     #[test]
