@@ -134,8 +134,16 @@ impl Sample for CgroupSampler {
                 let cause = format_args!("{}: more than {DEVICES_MAX} devices; they are not summed", group.path.text);
                 rows.outcome.fail("fs/cgroup", cause);
             }
-            record.memory_bytes = rows.outcome.possible_count(record.memory_bytes);
-            record.tasks = rows.outcome.possible_count(record.tasks);
+            for column in [
+                &mut record.memory_bytes,
+                &mut record.memory_high_events,
+                &mut record.memory_max_events,
+                &mut record.oom_events,
+                &mut record.oom_kill_events,
+                &mut record.tasks,
+            ] {
+                *column = rows.outcome.possible_count(*column);
+            }
             if some_read {
                 record.working_set_bytes = working_set(&record);
                 rows.push(record);
@@ -287,14 +295,14 @@ mod tests {
         assert_eq!(probe.check(), Ok(()));
         let rows = probe.rows(0);
         let mut rows: Vec<&str> = rows.lines().collect();
-        assert_eq!(rows[0], "/,100,60,40,,,,,,,,,,,,,,,,,,,,,,,");
+        assert_eq!(rows[0], "/,100,60,40,,,,,,,,,,,,,,,,,,,,,,,,,");
         rows.sort_unstable();
         assert_eq!(
             rows[1..],
             [
-                "/cpu,5,,,,,,,,,,,,,,,,,,,,,,,,,",
-                "/system.slice,,,,,,,,,,,,,,,,,,,,,,,,,,",
-                "/system.slice/ssh.service,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,5,2,24"
+                "/cpu,5,,,,,,,,,,,,,,,,,,,,,,,,,,,",
+                "/system.slice,,,,,,,,,,,,,,,,,,,,,,,,,,,,",
+                "/system.slice/ssh.service,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,5,2,24,,"
             ]
         );
     }
@@ -337,9 +345,9 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "/,100,,,,,,,,,,,,,,,,,,,,21,22,,,,",
-                "/x,1,20000,30000,4,5,6,7,,,10,,12,13,14,15,16,,,,,,,23,4,3,25",
-                "/y,,,,,,,1,,,,,,,,,,,,,,,,,,,"
+                "/,100,,,,,,,,,,,,,,,,,,,,21,22,,,,,,",
+                "/x,1,20000,30000,4,5,6,7,,,10,,12,13,14,15,16,,,,,,,23,4,3,25,,",
+                "/y,,,,,,,1,,,,,,,,,,,,,,,,,,,,,"
             ]
         );
     }
@@ -445,7 +453,7 @@ mod tests {
         assert_eq!(probe.rows(999), "");
         probe.write("fs/cgroup/memory/cgroup.procs", "");
         assert_eq!(probe.check(), Ok(()));
-        assert_eq!(probe.rows(1_000), "/,,,,,,,,,,,,,,,,,,,,,,,,,,\n");
+        assert_eq!(probe.rows(1_000), "/,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n");
     }
 
     #[test]

@@ -63,16 +63,8 @@ impl Sample for MemorySampler {
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Memory>) -> Result<(), SampleError> {
         let mut record = with_proc("meminfo", |meminfo| parse(meminfo, tick.time, &mut rows.outcome))?;
         let arc = rows.outcome.note(self.arcstats.with(tick, Arc::parse));
-        if let Some(Arc { size, least }) = arc.flatten().flatten() {
-            record.zfs_arc_bytes = size;
-            let reclaimable = size.saturating_sub(least).max(0);
-            // It is not part of what the kernel calls cached or available.
-            if record.available_bytes != ABSENT {
-                record.available_bytes = record.available_bytes.saturating_add(reclaimable);
-            }
-            if record.used_bytes != ABSENT {
-                record.used_bytes = record.used_bytes.saturating_sub(reclaimable).max(0);
-            }
+        if let Some(arc) = arc.flatten().flatten() {
+            arc.put(&mut record, &mut rows.outcome);
         }
         rows.push(record);
         Ok(())
@@ -88,6 +80,27 @@ struct Arc {
 }
 
 impl Arc {
+    /// Puts it into the record of the memory that it lies in. In a container `arcstats` may be the host's, beside a `meminfo` of the
+    /// container alone: a cache that does not fit into the used memory is of another memory.
+    fn put(self, record: &mut Memory, outcome: &mut Outcome) {
+        let Arc { size, least } = self;
+        let is_known = record.total_bytes != ABSENT && record.free_bytes != ABSENT;
+        let is_here = !is_known || size <= record.total_bytes - record.free_bytes;
+        record.zfs_arc_bytes = outcome.possible(size, is_here);
+        if !is_here {
+            return;
+        }
+        let reclaimable = size.saturating_sub(least).max(0);
+        // It is not part of what the kernel calls cached or available.
+        if record.available_bytes != ABSENT {
+            let available = record.available_bytes.saturating_add(reclaimable);
+            record.available_bytes = if is_known { available.min(record.total_bytes) } else { available };
+        }
+        if record.used_bytes != ABSENT {
+            record.used_bytes = record.used_bytes.saturating_sub(reclaimable).max(0);
+        }
+    }
+
     /// From `arcstats`: lines of a name, a type and a value. `None` without a size.
     fn parse(arcstats: &[u8]) -> Option<Arc> {
         let value = |name: &[u8]| {
@@ -233,6 +246,8 @@ mod tests {
         assert_eq!(probe.rows_with(0, "meminfo", meminfo), row(290, 720, "819200"));
         assert_eq!(probe.rows_with(0, "spl/kstat/zfs/arcstats", "size 4 1024\n"), row(989, 21, "1024"));
         assert_eq!(probe.rows_with(0, "spl/kstat/zfs/arcstats", "size\n"), row(990, 20, ""));
+        // The host's, which the memory of a container cannot hold.
+        assert_eq!(probe.rows_with(0, "spl/kstat/zfs/arcstats", "size 4 1013761\n"), row(990, 20, ""));
     }
 
     #[test]

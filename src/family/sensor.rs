@@ -209,12 +209,17 @@ impl SensorSampler {
             let power = chip.and_then(|_| self.powers.len().checked_sub(1));
             match Attribute::open(&found.value) {
                 Ok(value) => {
+                    let folder = found.value.parent().and_then(Path::file_name).unwrap_or_default().to_os_string();
                     let mut input = Input::new(found, value, power);
-                    let is_same = |other: &Input| {
-                        (&other.chip, &other.device, &other.sensor) == (&input.chip, &input.device, &input.sensor)
-                    };
-                    if self.inputs.iter().any(is_same) {
-                        input.sensor = format!("{} ({})", input.sensor, input.name);
+                    let by_name = format!("{} ({})", input.sensor, input.name);
+                    let by_folder = format!("{} ({}/{})", input.sensor, folder.display(), input.name);
+                    for other_name in [by_name, by_folder] {
+                        let is_same = |other: &Input| {
+                            (&other.chip, &other.device, &other.sensor) == (&input.chip, &input.device, &input.sensor)
+                        };
+                        if self.inputs.iter().any(is_same) {
+                            input.sensor = other_name;
+                        }
                     }
                     self.inputs.push(input);
                 }

@@ -103,6 +103,8 @@ class Host:
     def __init__(self, path):
         self.path = path
         shutil.copytree(ROOT / "tests/fixtures/vm/proc", path / "proc")
+        # The host's first process, which sees its network.
+        shutil.copytree(path / "proc/net", path / "proc/1/net")
         (path / "sys/class").mkdir(parents=True)
         self.set_available(90)
 

@@ -369,7 +369,8 @@ def tables() -> dict[str, dict[str, Any]]:
 
 def configuration(known: dict[str, dict[str, Any]]) -> str:
     """Every family that can be sampled, at 100 ms or as fast as it allows without force, in a collector of its own."""
-    text = ""
+    # By default, loop devices and the interfaces of containers have no rows.
+    text = "[disk]\nexclude = []\n[network]\nexclude = []\n"
     for name, table in known.items():
         if (interval_min_us := table["interval_min_us"]) is not None:
             interval_us = max(interval_min_us, SAMPLE_INTERVAL_US)
