@@ -11,6 +11,7 @@ pub mod thread;
 mod ticking;
 mod underway;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ pub struct SampleError {
 }
 
 /// Reads one family at each tick and pushes its records. Lives on the collector thread.
-pub trait Sampler: Send {
+pub trait Sampler: Any + Send {
     /// The family's name.
     fn family(&self) -> &'static str;
 
@@ -75,6 +76,10 @@ pub trait Sampler: Send {
     /// Pushes and publishes the records of `tick`. Returns their number, and an error if the source could not be read
     /// or understood; some of the tick's records may then be missing.
     fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>);
+
+    /// Goes on from what `before` knew, a sampler of the same family whose thread has ended, so that the counters that it held
+    /// do not fall. By default there is nothing to go on from.
+    fn take_over(&mut self, _before: Box<dyn Sampler>) {}
 }
 
 /// What a collector thread needs to run.
@@ -127,6 +132,15 @@ pub struct Reasons {
     pub suspended: Label,
     /// The wall clock was set.
     pub clock_step: Label,
+}
+
+/// What a collector's thread leaves behind.
+#[derive(Default)]
+pub struct Ended {
+    /// What it had done.
+    pub totals: Totals,
+    /// Its samplers, from which those of a retuned collector go on. None after a panic.
+    pub samplers: Vec<Box<dyn Sampler>>,
 }
 
 /// A collector's counts since it was started.

@@ -54,6 +54,7 @@ fn describe(status: &GetStatusResponse, out: &mut impl Write) -> io::Result<()> 
     add("data", &status.data_dir);
     status.foreign.iter().for_each(|foreign| add("not the host", foreign));
     status.found_at_start.iter().for_each(|found| add("at start", found));
+    status.silent_alerts.iter().for_each(|silent| add("silent", silent));
     if let Some(store) = &status.store {
         add("memory", &format!("{}, {}", show::counted(store.hot_rows, "row"), show::bytes(store.hot_bytes)));
         add("journal", &show::bytes(store.journal_bytes));
@@ -122,6 +123,7 @@ fn as_json(status: &GetStatusResponse) -> Value {
         "degraded_reasons": status.degraded_reasons,
         "found_at_start": status.found_at_start,
         "foreign": status.foreign,
+        "silent_alerts": status.silent_alerts,
         "query_workers": {
             "processes": workers.processes,
             "idle": workers.idle,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
@@ -20,7 +20,7 @@ use crate::ring::ring;
 use crate::sampler::health::CollectorHealth;
 use crate::sampler::report::{Collector, Gap};
 use crate::sampler::thread::CollectorThread;
-use crate::sampler::{Reasons, Setup, Totals, wall_us};
+use crate::sampler::{Ended, Reasons, Setup, Totals, wall_us};
 use crate::scheduling::cpus::Cpus;
 use crate::serve::OperatorError;
 use crate::store::Store;
@@ -83,8 +83,17 @@ struct Entry {
     totals: Totals,
     /// The health that was last logged.
     logged: CollectorHealth,
-    /// It was to stop while a read hung. It is taken off the list once its thread has ended.
-    is_leaving: bool,
+    /// What it does once its thread has ended, if it was to stop while a read hung.
+    then: Option<Then>,
+}
+
+/// What a collector does whose thread has ended.
+#[derive(Clone, Copy)]
+enum Then {
+    /// It goes off the list.
+    Leave,
+    /// It goes on with its settings, which have changed.
+    GoOn,
 }
 
 impl Collectors {
@@ -103,25 +112,26 @@ impl Collectors {
 
     /// Starts a collector of the configuration, whose collectors were checked together.
     pub(super) fn start_configured(&self, settings: CollectorSettings) -> Result<CollectorStatus, OperatorError> {
-        self.insert(self.changes()?.as_ref(), settings, Totals::default(), wall_us())
+        self.insert(self.changes()?.as_ref(), settings, Ended::default(), wall_us())
     }
 
     /// Starts a collector if there can be such a one beside the others.
     pub(super) fn start(&self, start: StartCollector) -> Result<CollectorStatus, OperatorError> {
         let changes = self.changes()?;
-        self.insert(changes.as_ref(), start.check(&self.settings())?, Totals::default(), wall_us())
+        self.insert(changes.as_ref(), start.check(&self.settings())?, Ended::default(), wall_us())
     }
 
     /// Stops a collector. Returns its last status.
     pub(super) fn stop(&self, name: &str) -> Result<CollectorStatus, OperatorError> {
         let _changes = self.changes()?;
-        let totals = self.halt(name, STOP_PATIENCE)?;
-        let entry = self.lock().remove(name, &totals)?;
+        let ended = self.halt(name, STOP_PATIENCE, Then::Leave)?;
+        let entry = self.lock().remove(name, &ended.totals)?;
         tracing::info!(collector = name, "stopped");
         Ok(entry.status(&[]))
     }
 
-    /// Gives a running collector another interval, families or scheduling. Its counts go on.
+    /// Gives a running collector another interval, families or scheduling. Its counts go on, and so do the counters of the
+    /// families that it keeps. If a read hangs, this is an error, and the collector changes once that returns.
     pub(super) fn retune(&self, retune: RetuneCollector) -> Result<CollectorStatus, OperatorError> {
         let changes = self.changes()?;
         let all = self.settings();
@@ -129,12 +139,15 @@ impl Collectors {
         let Some(running) = running else { return Err(self.lock().missing(&retune.name)) };
         let settings = retune.check(running, &all)?;
         let since_us = self.find(&settings.name)?.running_since_us;
-        let totals = self.halt(&settings.name, STOP_PATIENCE)?;
-        let name = settings.name.clone();
-        self.insert(changes.as_ref(), settings, totals, since_us).inspect_err(|_| {
-            // It runs no more; what it lost stays counted.
-            let _ = self.lock().remove(&name, &totals);
-        })
+        match self.halt(&settings.name, STOP_PATIENCE, Then::GoOn) {
+            Ok(ended) => self.go_on(changes.as_ref(), settings, ended, since_us),
+            Err(error) => {
+                if let Some(entry) = self.lock().entries.get_mut(&settings.name) {
+                    entry.settings = settings;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Stops all collectors for good. Their last records are in the rings then. Those in which a read hangs are left behind:
@@ -149,7 +162,7 @@ impl Collectors {
         self.lock().entries.values().filter_map(|entry| entry.thread.as_ref()).for_each(CollectorThread::request_stop);
         let deadline = Instant::now() + STOP_PATIENCE;
         for name in names {
-            if let Err(error) = self.halt(&name, deadline.saturating_duration_since(Instant::now())) {
+            if let Err(error) = self.halt(&name, deadline.saturating_duration_since(Instant::now()), Then::Leave) {
                 tracing::error!("{error}; stopping goes on without it");
             }
         }
@@ -174,19 +187,41 @@ impl Collectors {
         self.latest.by_source(FamilyId::of::<Collector>())
     }
 
-    /// Logs how the collectors' health has changed since the last call, and takes those off the list that had hung when they
-    /// were to stop, and have ended since.
+    /// Logs how the collectors' health has changed since the last call, and makes the changes that waited for a read that had
+    /// hung.
     pub(super) fn log_changes(&self) {
+        self.make_delayed();
         let mut state = self.lock();
-        for (name, totals) in state.left() {
-            // It was listed a moment ago.
-            let _ = state.remove(&name, &totals);
-            tracing::info!(collector = name, "stopped, as the read that had hung has returned");
-        }
         for entry in state.entries.values_mut() {
             let now = entry.health();
             log_change(&entry.settings.name, &entry.logged, &now);
             entry.logged = now;
+        }
+    }
+
+    /// Stops or goes on with the collectors that had hung when they were to do so, and whose threads have ended since.
+    fn make_delayed(&self) {
+        let changes = match self.changes.try_lock() {
+            Ok(changes) => changes,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Another change is being made. The next call tries again.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let delayed = self.lock().delayed();
+        for (settings, since_us, then, ended) in delayed {
+            let name = settings.name.clone();
+            match then {
+                Then::Leave => {
+                    // It was listed a moment ago.
+                    let _ = self.lock().remove(&name, &ended.totals);
+                    tracing::info!(collector = name, "stopped, as the read that had hung has returned");
+                }
+                Then::GoOn => {
+                    if let Err(error) = self.go_on(changes.as_ref(), settings, ended, since_us) {
+                        tracing::error!(collector = name, "stopped: {error}");
+                    }
+                }
+            }
         }
     }
 
@@ -199,29 +234,45 @@ impl Collectors {
         self.lock().entries.values().map(|entry| entry.settings.clone()).collect()
     }
 
-    /// Starts a thread for checked settings and lists it. Returns its first status.
+    /// Starts a listed collector again whose thread has ended.
+    fn go_on(
+        &self,
+        changes: Option<&SyncSender<Vec<DrainSource>>>,
+        settings: CollectorSettings,
+        ended: Ended,
+        since_us: i64,
+    ) -> Result<CollectorStatus, OperatorError> {
+        let (name, totals) = (settings.name.clone(), ended.totals);
+        self.insert(changes, settings, ended, since_us).inspect_err(|_| {
+            // It runs no more; what it lost stays counted.
+            let _ = self.lock().remove(&name, &totals);
+        })
+    }
+
+    /// Starts a thread for checked settings, which goes on from what `before` left, and lists it. Returns its first status.
     fn insert(
         &self,
         changes: Option<&SyncSender<Vec<DrainSource>>>,
         settings: CollectorSettings,
-        totals: Totals,
+        before: Ended,
         since_us: i64,
     ) -> Result<CollectorStatus, OperatorError> {
         let sources = changes.ok_or_else(stopping)?;
         let source = self.latest.new_source();
-        let thread = self.launch(sources, source, &settings, totals)?;
+        let totals = before.totals;
+        let thread = self.launch(sources, source, &settings, before)?;
         let families = list(settings.families.iter().map(|family| family.table.name));
         tracing::info!(collector = settings.name, interval = ?settings.interval, "sampling {families}");
         let name = settings.name.clone();
         let (thread, logged) = (Some(thread), CollectorHealth::default());
-        let entry = Entry { settings, since_us, thread, source, totals, logged, is_leaving: false };
+        let entry = Entry { settings, since_us, thread, source, totals, logged, then: None };
         self.lock().entries.insert(name.clone(), entry);
         self.find(&name)
     }
 
     /// Stops a collector's thread and waits for it. The collector stays listed, with its health and counts as of now. If a
-    /// read hangs in it for longer than `patience`, it stays listed until its thread has ended, and this is an error.
-    fn halt(&self, name: &str, patience: Duration) -> Result<Totals, OperatorError> {
+    /// read hangs in it for longer than `patience`, it stays listed until its thread has ended, does `then` what it is to do, and this is an error.
+    fn halt(&self, name: &str, patience: Duration, then: Then) -> Result<Ended, OperatorError> {
         let reports = self.reports();
         let thread = {
             let mut state = self.lock();
@@ -231,20 +282,26 @@ impl Collectors {
             entry.totals = entry.totals(&reports);
             entry.thread.take()
         };
-        let stopped = thread.map_or(Ok(Totals::default()), |thread| thread.stop(patience));
+        let stopped = thread.map_or_else(|| Ok(Ended::default()), |thread| thread.stop(patience));
         let mut state = self.lock();
         let missing = state.missing(name);
         let entry = state.entries.get_mut(name).ok_or(missing)?;
         match stopped {
-            Ok(totals) => entry.totals = totals,
+            Ok(ended) => {
+                entry.totals = ended.totals;
+                Ok(ended)
+            }
             Err(thread) => {
                 let hang = thread.health().hang.map_or_else(|| "a read hangs".to_owned(), |hang| hang.to_string());
-                (entry.is_leaving, entry.thread) = (true, Some(thread));
-                let text = format!("collector {name} could not be stopped: {hang}; it stops once that returns");
-                return Err(OperatorError::Unavailable(text));
+                (entry.then, entry.thread) = (Some(then), Some(thread));
+                let does = match then {
+                    Then::Leave => "stops",
+                    Then::GoOn => "goes on with its new settings",
+                };
+                let text = format!("collector {name} could not be stopped: {hang}; it {does} once that returns");
+                Err(OperatorError::Hanging(text))
             }
         }
-        Ok(entry.totals)
     }
 
     fn launch(
@@ -252,7 +309,7 @@ impl Collectors {
         arriving: &SyncSender<Vec<DrainSource>>,
         id: SourceId,
         settings: &CollectorSettings,
-        totals: Totals,
+        before: Ended,
     ) -> Result<CollectorThread, OperatorError> {
         let (reports, report_source) = ring::<Collector>(REPORT_RECORDS);
         let (gaps, gap_source) = ring::<Gap>(REPORT_RECORDS);
@@ -264,12 +321,16 @@ impl Collectors {
             drained(report_family, Box::new(RingSource::new(report_source, Arc::clone(report_labels)))),
             drained(gap_family, Box::new(RingSource::new(gap_source, Arc::clone(gap_labels)))),
         ];
+        let Ended { totals, samplers: mut before } = before;
         let mut samplers = Vec::new();
         for &family in &settings.families {
             let Some(sampling) = family.sampling() else {
                 unreachable!("checked settings list no family that kymo writes itself")
             };
-            let (sampler, ring) = (sampling.open)(&self.context, &self.labels[family], RING_RECORDS);
+            let (mut sampler, ring) = (sampling.open)(&self.context, &self.labels[family], RING_RECORDS);
+            if let Some(nth) = before.iter().position(|before| before.family() == family.name()) {
+                sampler.take_over(before.swap_remove(nth));
+            }
             samplers.push(sampler);
             sources.push(drained(family, ring));
             self.store.set_interval(family, settings.interval);
@@ -316,13 +377,15 @@ impl Collectors {
 }
 
 impl State {
-    /// The collectors that had hung when they were to stop, and have ended since, with what they had done.
-    fn left(&mut self) -> Vec<(String, Totals)> {
-        let left =
-            |entry: &&mut Entry| entry.is_leaving && entry.thread.as_ref().is_some_and(CollectorThread::has_ended);
-        let ended = self.entries.values_mut().filter(left).filter_map(|entry| {
-            let totals = entry.thread.take()?.stop(STOP_PATIENCE).unwrap_or_default();
-            Some((entry.settings.name.clone(), totals))
+    /// The collectors that had hung when they were to stop, and have ended since: their settings, when they were started, what
+    /// they do then, and what their threads left.
+    fn delayed(&mut self) -> Vec<(CollectorSettings, i64, Then, Ended)> {
+        let has_ended = |entry: &&mut Entry| entry.thread.as_ref().is_some_and(CollectorThread::has_ended);
+        let ended = self.entries.values_mut().filter(has_ended).filter_map(|entry| {
+            let then = entry.then?;
+            let ended = entry.thread.take()?.stop(STOP_PATIENCE).unwrap_or_default();
+            entry.totals = ended.totals;
+            Some((entry.settings.clone(), entry.since_us, then, ended))
         });
         ended.collect()
     }
@@ -414,9 +477,10 @@ fn log_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth) 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::fd::OwnedFd;
     use std::path::Path;
-    use std::sync::mpsc::{channel, sync_channel};
+    use std::sync::mpsc::{Receiver, channel, sync_channel};
     use std::thread;
     use std::time::Instant;
 
@@ -438,6 +502,53 @@ mod tests {
             assert!(Instant::now() < deadline, "nothing reads {}", fifo.display());
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// The last interrupts that the ring of `host` gives among the rings that come next.
+    fn interrupts(sources: &Receiver<Vec<DrainSource>>) -> impl FnMut() -> i64 + use<> {
+        let host = FamilyId::find("host").unwrap();
+        let sources = sources.recv_timeout(PATIENCE).unwrap();
+        let mut source = sources.into_iter().find(|source| source.family == host).unwrap();
+        move || {
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                if let Some(rows) = source.ring.drain() {
+                    let interrupts = rows.column_by_name("interrupts").unwrap().as_primitive::<Int64Type>();
+                    // It is null while the file is being rewritten.
+                    if let Some(last) = interrupts.iter().flatten().last() {
+                        return last;
+                    }
+                }
+                assert!(Instant::now() < deadline, "no rows come");
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    #[test]
+    fn the_counters_of_a_retuned_collector_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("loadavg", "0.50 1.00 1.50 1/2 3\n");
+        write("uptime", "1.00 0.00\n");
+        write("stat", "intr 8000000000 1 2\n");
+        let (sources, drained) = sync_channel(64);
+        let (store, ..) = Store::open(StoreSettings::unlimited(&folder.path().join("data"), "here")).unwrap();
+        let roots = Roots { procfs: folder.path().to_owned(), sysfs: folder.path().to_owned(), ..Roots::default() };
+        let context = Context { roots, ..Context::default() };
+        let cpus = Arc::new(Cpus::undivided());
+        let collectors = Collectors::new(sources, PerFamily::default(), Arc::default(), store, context, cpus);
+        let (name, families, interval) = ("a".to_owned(), vec!["host".to_owned()], Duration::from_millis(10));
+        collectors.start(StartCollector { name, interval, families, ..Default::default() }).unwrap();
+        let mut before = interrupts(&drained);
+        assert_eq!(before(), 8_000_000_000);
+        // One of its CPUs starts again at zero.
+        write("stat", "intr 3705032710 1 2\n");
+        while before() != 8_000_000_006 {}
+        let interval = Some(Duration::from_millis(20));
+        collectors.retune(RetuneCollector { name: "a".to_owned(), interval, ..Default::default() }).unwrap();
+        assert_eq!(interrupts(&drained)(), 8_000_000_006);
+        collectors.stop_all();
     }
 
     #[test]

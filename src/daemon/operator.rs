@@ -115,7 +115,9 @@ impl Daemon {
         degraded.extend(self.outbox.failing().into_iter().map(|FailingNotifier { name, since_us, error, waiting }| {
             format!("since {:.0}: notifier {name}: {error}; notifications that wait: {waiting}", timestamp(since_us))
         }));
+        let silent_alerts = self.unrecorded_rules(&collectors);
         DaemonStatus {
+            silent_alerts,
             workers: self.workers.status(),
             host: self.store.settings().host.clone(),
             started_at_us: self.started_at_us,
@@ -131,6 +133,21 @@ impl Daemon {
             lost_notifications: self.outbox.lost(),
             lost_exports: self.exports.count(),
         }
+    }
+
+    /// The alert rules that cannot fire, because no collector records their table. Whoever lists few tables, or stops a
+    /// collector, may want just that: this is no fault.
+    fn unrecorded_rules(&self, collectors: &[CollectorStatus]) -> Vec<String> {
+        let is_recorded = |table: &str| {
+            let is_sampled = FamilyId::find(table).is_some_and(|family| family.sampling().is_some());
+            let mut recorded = collectors.iter().flat_map(|collector| &collector.settings.families);
+            !is_sampled || recorded.any(|family| family.name() == table)
+        };
+        let silent = |rule: RuleStatus| {
+            let RuleStatus { name, table, .. } = rule;
+            (!is_recorded(table)).then(|| format!("alert {name} cannot fire: no collector records `{table}`"))
+        };
+        self.board.rules().into_iter().filter_map(silent).collect()
     }
 
     /// The alert rules that cannot fire, because the host lacks their table.

@@ -170,9 +170,10 @@ impl CgroupSampler {
             if group.is_new {
                 group.is_new = false;
                 group.is_left_out = !filter.takes(&group.path.text);
-                if !group.is_left_out {
-                    group.label = rows.labels.resolve(row, &group.path.text);
-                }
+            }
+            if !group.is_left_out {
+                // Also of a group that had one: labels give way.
+                group.label = rows.labels.resolve(row, &group.path.text);
             }
         }
     }

@@ -34,7 +34,7 @@ record! {
     /// it has done its first operation, so unused loop and RAM devices have none. If most devices are idle, the first
     /// row of a device can come up to 100 ms late. `[disk]` in the configuration leaves devices out; by default, those are loop
     /// and RAM devices. The kernel counts `busy_us`, `read_us` and `write_us` in 32 bits, in ms; kymo corrects for wraps that
-    /// happen while it runs.
+    /// happen while the collector runs.
     pub struct Disk("disk") {
         labels {
             /// The kernel's name of the device or partition.

@@ -33,7 +33,7 @@ record! {
             /// Context switches, over all CPUs.
             counter context_switches: i64 [Count("{switch}")] => "kymo.host.context_switches" {},
             /// Interrupts served, over all CPUs. Many kernels count them in 32 bits for each CPU; kymo corrects for wraps that
-            /// happen while it runs.
+            /// happen while the collector runs.
             counter interrupts: i64 [Count("{interrupt}")] => "kymo.host.interrupts" {},
             /// Processes and threads created.
             counter forks: i64 [Count("{process}")] => "system.process.created" {},
@@ -51,9 +51,14 @@ record! {
     }
 }
 
+/// What a `/proc/loadavg` without figures does not give, for people: some containers' runtimes have an empty one.
+const LOAD_LACKING: &str = "NULL, because /proc/loadavg has no figures: load1, load5 and load15";
+
 /// Reads the uptime through heim and the rest from `/proc/loadavg` and `/proc/stat`.
 #[derive(Debug)]
 pub struct HostSampler {
+    /// The last `/proc/loadavg` could be read and had no figures.
+    lacks_load: bool,
     interrupts: Wraps<1>,
     file_nr: Optional,
     /// The number of tracked connections and its limit.
@@ -68,16 +73,25 @@ impl Sample for HostSampler {
 
     fn open(_: &Context) -> HostSampler {
         HostSampler {
+            lacks_load: false,
             interrupts: Wraps::default(),
             file_nr: Optional::of_proc("sys/fs/file-nr"),
             conntrack: CONNTRACK.map(Optional::of_proc),
         }
     }
 
+    fn tell_lacking(&self, told: &mut String) {
+        if self.lacks_load {
+            told.push_str(LOAD_LACKING);
+        }
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Host>) -> Result<(), SampleError> {
         let mut record = Host::absent(tick.time);
         read_ahead_proc(["loadavg", "stat", "uptime"]);
-        rows.outcome.note(with_proc("loadavg", |loadavg| parse_loadavg(loadavg, &mut record)));
+        let read = rows.outcome.note(with_proc("loadavg", |loadavg| parse_loadavg(loadavg, &mut record)));
+        self.lacks_load =
+            read.is_some() && [record.load1, record.load5, record.load15].iter().all(|load| load.is_nan());
         rows.outcome.note(with_proc("stat", |stat| parse_stat(stat, &mut record)));
         self.interrupts.carry(std::array::from_mut(&mut record.interrupts), RANGE_32_BITS);
         match poll(heim::host::uptime())? {
@@ -157,12 +171,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn interrupts_go_on_after_a_retune() {
+        let mut probe = Probe::empty::<HostSampler>();
+        probe.write("loadavg", "0.50 1.00 1.50 1/2 3\n");
+        probe.write("uptime", "1.00 0.00\n");
+        probe.write("stat", "intr 8000000000 1 2\n");
+        probe.rows(0);
+        probe.write("stat", "intr 3705032710 1 2\n");
+        probe.rows(1);
+        probe.retune::<HostSampler>();
+        assert_eq!(probe.rows(2).split(',').nth(6), Some("8000000006"));
+        probe.retune::<crate::family::memory::MemorySampler>();
+        probe.write("meminfo", "");
+        assert_eq!(probe.rows(3), ",,,,,,,,,,,\n", "a sampler of another family takes nothing over");
+    }
+
     /// A count that no `i64` holds, and no `/proc/loadavg`.
     #[test]
     fn what_is_not_there_is_absent_and_told() {
         let (rows, outcome) = Probe::fixture::<HostSampler>("odd").tick(0);
         assert_eq!(rows, ",,,3,2,9223372036854775807,1,77,3155760000070000,,,,\n");
         assert_eq!(outcome.unwrap_err().what, "loadavg");
+    }
+
+    #[test]
+    fn a_file_without_loads_is_told_and_is_no_error() {
+        let mut probe = Probe::empty::<HostSampler>();
+        probe.write("stat", "ctxt 7\n");
+        probe.write("uptime", "1.00 0.00\n");
+        assert!(probe.tick(0).1.is_err());
+        assert_eq!(probe.lacking(), "", "a file that cannot be read is an error");
+        probe.rows_with(1, "loadavg", "");
+        assert_eq!(probe.lacking(), LOAD_LACKING);
+        probe.rows_with(2, "loadavg", "0.50 1.00 1.50 1/2 3\n");
+        assert_eq!(probe.lacking(), "");
     }
 
     #[test]
@@ -192,6 +235,7 @@ mod tests {
         probe.write("sys/net/netfilter/nf_conntrack_count", "12\n");
         let rows = probe.rows_with(0, "sys/net/netfilter/nf_conntrack_max", "262144\n");
         assert_eq!(rows, ",,,,,,,,1000000,1072,2466170,12,262144\n");
+        assert_eq!(probe.lacking(), LOAD_LACKING);
         let rows = probe.rows_with(1, "sys/fs/file-nr", "7\t0\t9223372036854775807\n");
         assert_eq!(rows, ",,,,,,,,1000000,7,,12,262144\n", "there is no limit");
     }

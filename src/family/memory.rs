@@ -43,10 +43,17 @@ record! {
     }
 }
 
+/// What a `/proc/meminfo` without any figure does not give, for people: some containers' runtimes have such a one.
+const ALL_LACKING: &str = "NULL, because /proc/meminfo has no figures: all columns of it";
+/// The same of one without its most important figure.
+const TOTAL_LACKING: &str = "NULL, because /proc/meminfo has no valid MemTotal: total_bytes and used_bytes";
+
 /// Reads `/proc/meminfo`, without heim, which fails if one of its keys is missing, panics on a line of less than two bytes, and
 /// would read the file again for swap.
 #[derive(Debug)]
 pub struct MemorySampler {
+    /// What the last `/proc/meminfo` lacked, for people; empty if nothing.
+    lacking: &'static str,
     arcstats: Optional,
 }
 
@@ -57,11 +64,16 @@ impl Sample for MemorySampler {
         "the kernel updates most of its figures only once a second; faster sampling repeats them";
 
     fn open(_: &Context) -> MemorySampler {
-        MemorySampler { arcstats: Optional::of_proc("spl/kstat/zfs/arcstats") }
+        MemorySampler { lacking: "", arcstats: Optional::of_proc("spl/kstat/zfs/arcstats") }
+    }
+
+    fn tell_lacking(&self, told: &mut String) {
+        told.push_str(self.lacking);
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Memory>) -> Result<(), SampleError> {
         let mut record = with_proc("meminfo", |meminfo| parse(meminfo, tick.time, &mut rows.outcome))?;
+        self.lacking = lacking(&record);
         let arc = rows.outcome.note(self.arcstats.with(tick, Arc::parse));
         if let Some(arc) = arc.flatten().flatten() {
             arc.put(&mut record, &mut rows.outcome);
@@ -148,6 +160,15 @@ fn parse(meminfo: &[u8], time: i64, outcome: &mut Outcome) -> Memory {
     }
     record.used_bytes = used(&record);
     record
+}
+
+/// What the record of a file lacks, for people; empty if nothing. What only old kernels lack is not told.
+fn lacking(record: &Memory) -> &'static str {
+    match (record.total_bytes, record.free_bytes) {
+        (ABSENT, ABSENT) => ALL_LACKING,
+        (ABSENT, _) => TOTAL_LACKING,
+        _ => "",
+    }
 }
 
 /// The kernel reads its figures one after the other, so their difference may briefly be below zero; that becomes 0.
@@ -255,6 +276,11 @@ mod tests {
         let mut probe = Probe::empty::<MemorySampler>();
         for text in ["", "MemTotal\n", "MemTotal: x kB\nSwapTotal:\n"] {
             assert_eq!(probe.rows_with(0, "meminfo", text), ",,,,,,,,,,,\n", "{text:?}");
+            assert_eq!(probe.lacking(), ALL_LACKING);
+        }
+        for (text, lacking) in [("MemFree: 1 kB\n", TOTAL_LACKING), ("MemTotal: 1 kB\n", "")] {
+            probe.rows_with(1, "meminfo", text);
+            assert_eq!(probe.lacking(), lacking);
         }
         let (rows, outcome) = Probe::empty::<MemorySampler>().tick(0);
         assert_eq!((rows.as_str(), outcome.unwrap_err().what), ("", "meminfo"));

@@ -14,7 +14,7 @@ record! {
         }
         values {
             /// How many times it ran. The kernel counts in 32 bits for each CPU; kymo corrects for
-            /// wraps that happen while it runs.
+            /// wraps that happen while the collector runs.
             counter softirqs: i64 [Count("{softirq}")] => "kymo.softirq.count" {},
         }
     }

@@ -16,7 +16,7 @@ const CPUS_MAX: usize = 8_192;
 
 record! {
     /// Packets that each online CPU passes from drivers to protocols. The kernel counts in 32 bits; kymo corrects for wraps
-    /// that happen while it runs.
+    /// that happen while the collector runs.
     pub struct Softnet("softnet") {
         labels {
             /// The logical CPU's number. Older kernels do not report it. Then this is the line's number in

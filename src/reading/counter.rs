@@ -9,6 +9,9 @@
 //! | wraps, because the kernel keeps few bits | goes on | [`wraps`] |
 //! | falls for any other reason: what it counts began anew | falls too, which means a restart from zero | – |
 //!
+//! What samplers keep lasts while their collector runs, also when it is retuned. When kymo or the collector is started again,
+//! the counter begins anew at the kernel's figure.
+//!
 //! `increase` and `rate` of the queries and of the alert rules take every fall for a restart from zero.
 
 pub(crate) mod held;

@@ -111,6 +111,17 @@ impl Probe {
         told
     }
 
+    /// Goes on with a new sampler, as a retuned collector does. For a sampler over [`Probe::empty`].
+    pub(crate) fn retune<S: Sample>(&mut self) {
+        let root = self.folder.path().to_path_buf();
+        let context =
+            Context { roots: Roots { procfs: root.clone(), sysfs: root, ..Roots::default() }, ..Context::default() };
+        let (mut sampler, source) = open::<S>(&context, &Arc::new(Labels::default()), RING_CAPACITY);
+        std::mem::swap(&mut self.sampler, &mut sampler);
+        self.sampler.take_over(sampler);
+        self.source = source;
+    }
+
     /// The rows of a tick at `ms`, as CSV without the time and with absent values empty, and its error.
     pub(crate) fn tick(&mut self, ms: i64) -> (String, Result<(), SampleError>) {
         let tick = Tick { time: ms * 1_000, monotonic_ns: ms * 1_000_000 };

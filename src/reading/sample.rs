@@ -1,5 +1,6 @@
 //! How a family is sampled: the trait that each family implements, and the ring that its records go to.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,5 +123,12 @@ impl<S: Sample> Sampler for RingSampler<S> {
 
     fn sample(&mut self, tick: &Tick) -> (Sampled, Result<(), SampleError>) {
         self.rows.take(&mut self.sample, tick)
+    }
+
+    fn take_over(&mut self, before: Box<dyn Sampler>) {
+        let before: Box<dyn Any> = before;
+        if let Ok(before) = before.downcast::<RingSampler<S>>() {
+            self.sample = before.sample;
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::health::{CollectorHealth, SharedHealth};
 use super::ticking::Ticking;
 use super::underway::Underway;
-use super::{Setup, Totals, monotonic_ns};
+use super::{Ended, Setup, monotonic_ns};
 
 /// A running collector thread.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct CollectorThread {
     underway: Underway,
     /// Disconnected once the thread has done its work.
     ended: Receiver<Infallible>,
-    thread: JoinHandle<Totals>,
+    thread: JoinHandle<Ended>,
 }
 
 impl CollectorThread {
@@ -52,7 +52,7 @@ impl CollectorThread {
     ///
     /// # Errors
     /// With the thread itself, if it has not ended within `patience`, as a read hangs. It ends once that returns.
-    pub fn stop(self, patience: Duration) -> Result<Totals, CollectorThread> {
+    pub fn stop(self, patience: Duration) -> Result<Ended, CollectorThread> {
         self.request_stop();
         match self.ended.recv_timeout(patience) {
             Err(RecvTimeoutError::Timeout) => Err(self),

@@ -15,7 +15,8 @@ use super::health::{CollectorHealth, SharedHealth, Unavailable};
 use super::report::{Collector, Gap};
 use super::underway::Underway;
 use super::{
-    INTERVAL_MAX, INTERVAL_MIN, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns, wall_us,
+    Ended, INTERVAL_MAX, INTERVAL_MIN, SECOND_NS, Sampled, Sampler, Scheduling, Setup, Tick, Totals, monotonic_ns,
+    wall_us,
 };
 use crate::record::label::Label;
 use crate::record::{ABSENT, Record};
@@ -95,7 +96,7 @@ impl Ticking {
         }
     }
 
-    pub(super) fn run(mut self, stop: &AtomicBool) -> Totals {
+    pub(super) fn run(mut self, stop: &AtomicBool) -> Ended {
         // Without this the kernel may delay each wake-up by 50 µs to batch it with others (prctl(2),
         // PR_SET_TIMERSLACK). A refusal is no error: this only improves punctuality.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
@@ -122,7 +123,8 @@ impl Ticking {
         if let Some(tick) = last.filter(|_| self.second.ticks > 0) {
             self.report(&tick);
         }
-        self.totals
+        let samplers = self.members.into_iter().map(|member| member.sampler).collect();
+        Ended { totals: self.totals, samplers }
     }
 
     fn take_scheduling(&mut self) {
@@ -479,7 +481,7 @@ mod tests {
         assert!(overload.read_us >= 25_000, "{overload:?}");
         assert_eq!(overload.shares.iter().map(|(family, _)| *family).collect::<Vec<_>>(), ["quick", "slow"]);
         assert!(overload.shares[0].1 < 0.5 && overload.shares[1].1 > 0.5, "{overload:?}");
-        let totals = running.stop(PATIENCE).unwrap();
+        let totals = running.stop(PATIENCE).unwrap().totals;
         assert!(totals.missed >= totals.ticks, "a tick of 25 ms covers two more: {totals:?}");
         assert_eq!(totals.scheduled, totals.ticks + totals.missed);
         // The reports and the gaps tell the same.
@@ -498,7 +500,7 @@ mod tests {
         let health = wait_for(&running, "the family", |health| !health.unavailable.is_empty());
         assert_eq!(health.unavailable, [Unavailable { family: "gone", reason: "no /proc/gone".to_owned() }]);
         assert_eq!((health.last_error, health.overload), (None, None));
-        let totals = running.stop(PATIENCE).unwrap();
+        let totals = running.stop(PATIENCE).unwrap().totals;
         assert_eq!((totals.pushed, totals.failed), (totals.ticks, 0));
     }
 
@@ -511,7 +513,7 @@ mod tests {
         assert_eq!((health.failing[0].family, health.failing[0].error.as_str()), ("shaky", "read shaky: not yet"));
         let health = wait_for(&running, "the recovery", |health| health.failing.is_empty());
         assert_eq!(health.last_error.as_deref(), Some("read shaky: not yet"));
-        assert!(running.stop(PATIENCE).unwrap().failed > 0);
+        assert!(running.stop(PATIENCE).unwrap().totals.failed > 0);
     }
 
     #[test]

@@ -47,6 +47,7 @@ impl From<OperatorError> for Status {
         match error {
             OperatorError::NotFound(message) => Status::not_found(message),
             OperatorError::Collector(error) => Status::invalid_argument(error.to_string()),
+            OperatorError::Hanging(message) => Status::failed_precondition(message),
             OperatorError::Unavailable(message) => Status::unavailable(message),
             OperatorError::Internal(message) => Status::internal(message),
         }
@@ -78,6 +79,7 @@ mod tests {
         let text = || "cpu: no".to_owned();
         for (error, code) in [
             (OperatorError::NotFound(text()), Code::NotFound),
+            (OperatorError::Hanging(text()), Code::FailedPrecondition),
             (OperatorError::Unavailable(text()), Code::Unavailable),
             (OperatorError::Internal(text()), Code::Internal),
         ] {

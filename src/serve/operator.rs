@@ -33,14 +33,14 @@ pub trait Operator: Send + Sync + 'static {
     /// Stops a collector, waits for its thread, and returns its last status.
     ///
     /// # Errors
-    /// [`OperatorError::NotFound`] when none of that name runs.
+    /// [`OperatorError::NotFound`] when none of that name runs; [`OperatorError::Hanging`] if it stops only once a read returns.
     fn stop_collector(&self, name: &str) -> impl Future<Output = Answer<CollectorStatus>> + Send;
 
     /// Changes interval, families or scheduling of a running collector.
     ///
     /// # Errors
-    /// [`OperatorError::NotFound`] when none of that name runs, else as for
-    /// [`start_collector`](Self::start_collector).
+    /// [`OperatorError::NotFound`] when none of that name runs; [`OperatorError::Hanging`] if it changes only once a read
+    /// returns; else as for [`start_collector`](Self::start_collector).
     fn retune_collector(&self, retune: RetuneCollector) -> impl Future<Output = Answer<CollectorStatus>> + Send;
 
     /// The collectors that run, in the order of their names.
@@ -75,6 +75,9 @@ pub enum OperatorError {
     /// A collector cannot be what it was asked to be.
     #[error(transparent)]
     Collector(#[from] CollectorError),
+    /// A read hangs in the collector. It changes once that returns.
+    #[error("{0}")]
+    Hanging(String),
     /// The daemon is busy, starting or stopping.
     #[error("{0}")]
     Unavailable(String),
@@ -108,6 +111,8 @@ pub struct DaemonStatus {
     pub found_at_start: Vec<String>,
     /// What kymo sees of its own namespaces instead of the host, in sentences.
     pub foreign: Vec<String>,
+    /// The alert rules that cannot fire, because no collector records their table, in sentences.
+    pub silent_alerts: Vec<String>,
     /// The processes that run queries.
     pub workers: WorkersStatus,
     /// Notifications given up.

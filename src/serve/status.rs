@@ -72,6 +72,7 @@ impl From<DaemonStatus> for GetStatusResponse {
             degraded_reasons: status.degraded,
             found_at_start: status.found_at_start,
             foreign: status.foreign,
+            silent_alerts: status.silent_alerts,
             losses: Some(losses),
             query_workers: Some(status.workers.into()),
         }

@@ -176,6 +176,31 @@ fn a_collector_that_hung_when_it_was_stopped_goes_once_it_can() {
 }
 
 #[test]
+fn a_collector_that_hung_when_it_was_retuned_goes_on_with_its_new_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = tree_that_hangs(folder.path());
+    let daemon = Daemon::start(folder.path(), &format!("{tree}[collector.stuck]\ninterval = '1s'\nmetrics = ['host']"));
+    let hung = || daemon.status()["degraded_reasons"].to_string().contains("has not ended for ");
+    wait_until("status tells the hang", hung);
+    let silent = || daemon.status()["silent_alerts"].to_string();
+    assert!(silent().contains("alert memory-usage cannot fire: no collector records `memory`"), "{}", silent());
+    let set = command(&["collector", "set", "stuck", "--metrics", "memory", "--address", &daemon.address]).output();
+    let told = String::from_utf8_lossy(&set.unwrap().stderr).into_owned();
+    let reason = "; it goes on with its new settings once that returns";
+    assert!(told.contains(reason) && !told.contains("no daemon answers"), "{told}");
+    assert!(hung(), "it is told until it runs");
+    let fifo = folder.path().join("proc/loadavg");
+    wait_until("it goes on once its read returns", || {
+        // This fails while nobody reads.
+        let _ = fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&fifo);
+        rows(&daemon, "memory") > 0
+    });
+    assert_eq!(daemon.status()["collectors"][0]["name"], "stuck");
+    assert!(!silent().contains("memory-usage") && silent().contains("disk-usage"), "{}", silent());
+    stop(daemon);
+}
+
+#[test]
 fn a_data_folder_that_was_moved_away_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(folder.path(), CONFIG);

@@ -8,9 +8,7 @@ record! {
     /// `[cgroup]` in the configuration leaves groups out.
     ///
     /// In version 1, groups with the same path in several hierarchies are one row. A new group has a row within a
-    /// second; the figures of a controller that is switched on later appear within 10 s. After 65,534 paths since
-    /// kymo started, new ones are recorded as "(too many labels)". Programs that create groups all the time, such as
-    /// `session-123.scope`, can reach this limit.
+    /// second; the figures of a controller that is switched on later appear within 10 s.
     pub struct Cgroup("cgroup") {
         labels {
             /// The group's path below the root of its hierarchy; the root is `/`.

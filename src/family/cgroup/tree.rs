@@ -74,7 +74,7 @@ struct Found {
 pub(super) struct Group {
     pub(super) path: GroupPath,
     pub(super) label: Label,
-    /// It has no label yet.
+    /// The filter has not seen it yet.
     pub(super) is_new: bool,
     /// The configuration leaves it out.
     pub(super) is_left_out: bool,

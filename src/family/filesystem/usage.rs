@@ -24,7 +24,7 @@ use thread_priority::{
 const PATIENCE: Patience = Patience { mount: Duration::from_millis(200), tick: Duration::from_millis(400) };
 /// With this many hung workers, no mount is asked for until one of them returns.
 const STUCK_WORKERS_MAX: usize = 8;
-/// The most workers of the process. A stopped or retuned collector abandons its workers, which stay hung.
+/// The most workers of the process. A stopped collector abandons its workers, which stay hung.
 const WORKERS_MAX: usize = 32;
 /// The nice value 0, in the scale of the crate thread-priority.
 const NICE_0: u8 = 47;
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(usages.of(b"/nowhere\xff").unwrap(), None);
     }
 
-    /// A retune starts with new usages, while the abandoned workers stay.
+    /// A collector that is started again has new usages, while the abandoned workers stay.
     #[test]
     fn workers_of_all_samplers_are_bounded() {
         let (gate, mut usages) = Gate::shut(&["/dead"]);
