@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -162,7 +163,7 @@ fn scan(root: &Path) -> Result<Scan, FolderError> {
                     };
                     scan.end_seqs[family] = scan.end_seqs[family].max(sequence.1);
                     scan.beyond.extend(partition::is_beyond(sequence.1).then(|| path.clone()));
-                    match open(&path, sequence) {
+                    match unless_panic(|| open(&path, sequence)).unwrap_or_else(|| Err(PANICKED.into())) {
                         Ok(file) => files.push(Arc::new(file)),
                         Err(reason) => scan.foreign.push((path, reason)),
                     }
@@ -196,6 +197,15 @@ fn without_superseded(mut files: Vec<Arc<DataFile>>) -> (Vec<Arc<DataFile>>, Vec
         }
         true
     })
+}
+
+/// What is told of a file for which [`unless_panic`] gives `None`.
+pub(super) const PANICKED: &str = "it is damaged: the Parquet reader panicked";
+
+/// What `read` gives. `None` if it panicked, as the Parquet reader does for some damaged files. It must not leave anything
+/// half changed.
+pub(super) fn unless_panic<T>(read: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(read)).ok()
 }
 
 /// Reads a file's footer.

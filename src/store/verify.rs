@@ -15,7 +15,7 @@ use super::data_folder::{FolderError, JOURNAL, entries};
 use super::disk::is_absent;
 use super::hot::{HotBatch, times};
 use super::journal::{end_seq_max, missing_rows, parse_path, replay};
-use super::lake::{BATCH_ROWS, DataFile, Scan, scan_read_only};
+use super::lake::{BATCH_ROWS, DataFile, PANICKED, Scan, scan_read_only, unless_panic};
 use super::partition;
 use super::view::View;
 use super::writer::SCHEMA_VERSION;
@@ -63,7 +63,7 @@ pub fn verify(data: &Path) -> Result<Report, FolderError> {
     let mut ends = Ends::new();
     for (family, files) in files.iter() {
         for file in files {
-            let found = read(file);
+            let found = unless_panic(|| read(file)).unwrap_or_else(|| Err(PANICKED.into()));
             if is_absent(&file.path) {
                 // Compaction or retention was faster: its rows are in another file, or were to be deleted.
                 continue;
