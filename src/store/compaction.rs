@@ -5,7 +5,6 @@
 //! If the process ends in between, the next start finds files whose rows another file has, and deletes them.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +17,7 @@ use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
+use super::data_folder::open_regular;
 use super::disk::DiskError;
 use super::hot::times;
 use super::lake::{BATCH_ROWS, DataFile, PANICKED, unless_panic};
@@ -113,7 +113,7 @@ fn merge_from<'a>(
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReader, WriteError> {
-    let file = File::open(path).map_err(DiskError::of("open", path))?;
+    let file = open_regular(path).map_err(DiskError::of("open", path))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map(|builder| builder.with_batch_size(BATCH_ROWS));
     reader.and_then(ParquetRecordBatchReaderBuilder::build).map_err(WriteError::parquet("read", path))
 }

@@ -9,6 +9,7 @@ use crate::sampler::report::Gap;
 use arrow::array::RecordBatch;
 use hot::row_bytes;
 use partition::SEQUENCE_MAX;
+use rustix::fs::{CWD, FileType, Mode};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -122,6 +123,34 @@ fn foreign_files_are_named_and_left_alone_and_half_written_ones_removed() {
     assert_eq!(sequence(&store.view()), [0, 1, 2]);
     assert_eq!(scan.scan.foreign.len(), 2, "{scan:?}");
     assert!(broken.exists() && stranger.exists() && !temporary.exists());
+}
+
+#[test]
+fn what_stands_in_the_place_of_files_and_hosts_is_foreign() {
+    let (folder, store, mut appender) = opened(settings("".as_ref()));
+    appender.append(vec![gaps(0..3)]);
+    let file = store.flush().unwrap().files.remove(0);
+    drop((store, appender));
+    // Nobody writes to these.
+    let fifo = file.with_file_name(partition::file_name(0, 9, 10));
+    let segment = folder.path().join(JOURNAL).join(format!("{:020}.journal", 99));
+    for path in [&fifo, &segment] {
+        rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+    let beta = folder.path().join(LAKE).join("gap/beta");
+    std::fs::create_dir_all(beta.join("date=1970-01-01")).unwrap();
+    std::fs::copy(&file, beta.join("date=1970-01-01").join(file.file_name().unwrap())).unwrap();
+
+    let report = verify::verify(folder.path()).unwrap();
+    let wrong: Vec<_> = report.wrong.iter().map(|(path, _)| path).collect();
+    assert_eq!((wrong, report.rows), (vec![&segment, &fifo], 3), "{report:?}");
+    assert!(report.wrong.iter().all(|(_, reason)| reason.contains("it is no regular file")), "{report:?}");
+    assert!(report.notes.contains(&(beta.clone(), "not a host= folder".into())), "{report:?}");
+    let (store, _, opened) = Store::open(settings(folder.path())).unwrap();
+    assert_eq!(sequence(&store.view()), [0, 1, 2]);
+    let foreign: Vec<_> = opened.scan.foreign.iter().map(|(path, _)| path).collect();
+    assert_eq!(foreign, [&beta, &fifo]);
+    assert!(opened.recovery.kept.iter().any(|(path, _)| *path == segment), "{opened:?}");
 }
 
 #[test]
