@@ -12,6 +12,7 @@ use crate::reading::filter::{Filter, Filters, PATTERNS_MAX};
 use crate::reading::roots::Roots;
 use crate::serve::ServeSettings;
 use crate::store::StoreSettings;
+use crate::store::partition::is_short;
 
 use super::read::{self, Read, Section};
 use super::tree::{Node, Value};
@@ -21,7 +22,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MIB: u64 = 1 << 20;
 const RETENTION_DAYS_MAX: u32 = 36_500;
-const HOST_LENGTH_MAX: usize = 253;
 /// No kernel gives a greater id (`proc_sys_kernel(5)`, `pid_max`).
 const PID_MAX: i32 = 1 << 22;
 
@@ -130,11 +130,9 @@ fn or_none(range: RangeInclusive<Duration>) -> impl FnOnce(&Node) -> Read<Option
 
 fn host_name(node: &Node) -> Read<String> {
     let host = read::text(node)?;
-    let right = (host.is_empty() || !host.trim().is_empty())
-        && host.len() <= HOST_LENGTH_MAX
-        && !host.chars().any(char::is_control);
-    let wanted =
-        format!("a name of 1 to {HOST_LENGTH_MAX} bytes without control characters, or \"\" for the host's first one");
+    let right = (host.is_empty() || !host.trim().is_empty()) && is_short(&host) && !host.chars().any(char::is_control);
+    let wanted = "a name of 1 to 250 bytes without control characters, where each byte that is no letter, digit, '_', '-' or \
+                  '.' of ASCII counts three times, or \"\" for the host's first one";
     if right { Ok(host) } else { Err(format!("expected {wanted}, found {host:?}")) }
 }
 

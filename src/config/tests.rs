@@ -151,6 +151,8 @@ fn values_of_the_wrong_kind_or_out_of_bounds_are_refused() {
     assert_problem("[storage]\ndrain_interval = '0s'\n", "2:18: storage.drain_interval: ", "a duration from 1ms to 1s");
     assert_problem("[storage]\nflush_interval = '2d'\n", "2:18: storage.flush_interval: ", "a duration from 1s to 24h");
     assert_problem("[storage]\nretention_days = -1\n", "2:18: storage.retention_days: ", "an integer from 0 to 36500");
+    let long = format!("[storage]\nhost = '{}'\n", "ü".repeat(42));
+    assert_problem(&long, "2:8: storage.host: ", "counts three times");
     assert_problem("[storage]\nhost = \"a\\u0007\"\n", "2:8: storage.host: ", "without control characters");
     let told = "a size from 1.0 MiB to 1.0 TiB";
     assert_problem("[query]\nmemory_bytes_max = '1KiB'\n", "2:20: query.memory_bytes_max: ", told);

@@ -3,7 +3,8 @@
 //! A wall clock that is wrong must not delete recordings, so a jump is not believed before it has lasted for a day. Until then
 //! time goes on as it would have without the jump, by `CLOCK_BOOTTIME`, which never steps and counts suspensions
 //! (`clock_gettime(2)`). What is believed is kept in the data folder, because a wrong clock often comes with a boot. How long a
-//! host was off is not known: less than [`OFF_US_MAX`] is taken as such, more counts as a jump.
+//! host was off is not known: less than [`OFF_US_MAX`] is taken as such, more counts as a jump. A host that is off for long
+//! again and again is believed to have been off as long as it was before the last day that it ran.
 
 use std::fmt::Write;
 
@@ -83,15 +84,28 @@ impl TrustedClock {
         let expected_us = known.believed_us.saturating_add(elapsed_us);
         let by_us = wall_us.saturating_sub(expected_us);
         let about = |us: i64| us.saturating_sub(JUMP_US_MIN)..=us.saturating_add(off_us_max);
+        // What a jump adds to the time once it has lasted.
+        let mut gained_us = 0;
         let jump = match known.jump {
             _ if about(0).contains(&by_us) => None,
             Some(jump) if about(jump.by_us).contains(&by_us) => {
                 Some(Jump { by_us, lasted_us: jump.lasted_us.saturating_add(elapsed_us), ..jump })
             }
+            // The host was off for long once more. That it was off before goes on to last; only what is more begins anew.
+            Some(jump) if !jump.is_step && (1..by_us).contains(&jump.by_us) => {
+                let jump = Jump { lasted_us: jump.lasted_us.saturating_add(elapsed_us), ..jump };
+                if jump.left_us() > 0 {
+                    Some(jump)
+                } else {
+                    gained_us = jump.by_us;
+                    Some(Jump { by_us: by_us - jump.by_us, lasted_us: 0, is_step: false })
+                }
+            }
             _ => Some(Jump { by_us, lasted_us: 0, is_step: !was_off }),
         };
         let jump = jump.filter(|jump| jump.left_us() > 0);
-        let now = if jump.is_some() { Known { believed_us: expected_us, jump, ..believed } } else { believed };
+        let believed_us = expected_us.saturating_add(gained_us);
+        let now = if jump.is_some() { Known { believed_us, jump, ..believed } } else { believed };
         self.known.insert(now).believed_us.min(wall_us)
     }
 
@@ -284,6 +298,31 @@ mod tests {
             host.run(8 * HOUR_US);
         }
         assert_eq!((host.error_us(), host.clock.jump()), (0, None));
+    }
+
+    #[test]
+    fn a_host_that_is_off_for_most_of_each_day_is_a_week_behind_at_most() {
+        for (on_hours, off_hours) in [(5, 19), (4, 20), (1, 23)] {
+            let mut host = Host::new();
+            host.run(HOUR_US);
+            // The most that comes together until the jump before has lasted, and once more until what is more has.
+            let behind_us_max = 2 * (24 / on_hours + 1) * off_hours * HOUR_US;
+            for day in 0..120 {
+                host.boot(off_hours * HOUR_US);
+                host.run(on_hours * HOUR_US);
+                let error_us = host.error_us();
+                assert!((-behind_us_max..=0).contains(&error_us), "{error_us} after {day} days");
+            }
+            // A clock that is wrong then, for less than a day of running, is not believed.
+            for by_us in [DAY_US, 10 * YEAR_US, -DAY_US, -10 * YEAR_US] {
+                host.wrong_by_us = by_us;
+                assert!(host.run(HOUR_US) <= 0);
+                host.boot(off_hours * HOUR_US);
+                assert!(host.run(HOUR_US) <= 0);
+                host.wrong_by_us = 0;
+                assert!(host.run(HOUR_US) <= 0);
+            }
+        }
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 //! sees each record once, and keeps the files that it began with. The others are deleted after their last reader is gone.
 //! If the process ends in between, the next start finds files whose rows another file has, and deletes them.
 
-use std::fs::File;
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +15,12 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
 
+use super::data_folder::open_regular;
 use super::disk::DiskError;
 use super::hot::times;
-use super::lake::{BATCH_ROWS, DataFile};
+use super::lake::{BATCH_ROWS, DataFile, PANICKED, unless_panic};
 use super::writer::{WriteBatch, WriteError, by_time};
 use crate::record::Table;
 
@@ -48,11 +50,26 @@ pub(super) fn due(files: &[Arc<DataFile>], now: i64, window: Duration, settle: D
 }
 
 /// Hands the rows of `files` to `write` in the order of time, a batch at a time. The files are in the order of their sequence
-/// numbers. Ends with an error once `stop` is set.
+/// numbers. Ends with an error once `stop` is set, and at a file that cannot be read.
 pub(super) fn merge(
     table: &Table,
     schema: &SchemaRef,
     files: &[Arc<DataFile>],
+    stop: &AtomicBool,
+    write: &mut WriteBatch<'_>,
+) -> Result<(), WriteError> {
+    let reading = Cell::new(Path::new(""));
+    let merged = unless_panic(|| merge_from(&reading, table, schema, files, stop, write));
+    let panicked = || Err(WriteError::parquet("read", reading.get())(ParquetError::General(PANICKED.into())));
+    merged.unwrap_or_else(panicked)
+}
+
+/// The same. `reading` tells the file that is being read.
+fn merge_from<'a>(
+    reading: &Cell<&'a Path>,
+    table: &Table,
+    schema: &SchemaRef,
+    files: &'a [Arc<DataFile>],
     stop: &AtomicBool,
     write: &mut WriteBatch<'_>,
 ) -> Result<(), WriteError> {
@@ -66,6 +83,7 @@ pub(super) fn merge(
     let mut held: Option<RecordBatch> = None;
     let mut rows = 0;
     for (file, later) in files.iter().zip(later) {
+        reading.set(&file.path);
         for batch in open(&file.path)? {
             // Relaxed: the flag guards no other data.
             if stop.load(Ordering::Relaxed) {
@@ -95,7 +113,7 @@ pub(super) fn merge(
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReader, WriteError> {
-    let file = File::open(path).map_err(DiskError::of("open", path))?;
+    let file = open_regular(path).map_err(DiskError::of("open", path))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map(|builder| builder.with_batch_size(BATCH_ROWS));
     reader.and_then(ParquetRecordBatchReaderBuilder::build).map_err(WriteError::parquet("read", path))
 }

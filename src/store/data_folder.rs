@@ -1,8 +1,11 @@
 //! What is in a data folder, and why one cannot be used.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::disk::{Disk, DiskError};
 use super::partition::BEYOND;
@@ -27,6 +30,12 @@ pub enum FolderError {
          oldest are lost once they take storage.hot_bytes_max", .0.display()
     )]
     Gone(PathBuf),
+    /// Something else has its path, or that of a folder above it.
+    #[error(
+        "data folder {} is gone: {} is no folder; move it away; rows stay in memory until then, and the oldest are lost once \
+         they take storage.hot_bytes_max", .0.display(), .1.display()
+    )]
+    NoFolder(PathBuf, PathBuf),
     /// Another daemon records into it, which wrote this text into the lock file.
     #[error("data folder {} is in use by a kymo daemon ({}); stop it, or use another folder (--data or storage.path)", .0.display(), .1)]
     Held(PathBuf, String),
@@ -52,6 +61,21 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
             Ok(paths)
         }
     }
+}
+
+/// Opens a regular file to read it. All else is an error: to open a FIFO would wait for a writer.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+    let at_once = i32::from_ne_bytes(OFlags::NONBLOCK.bits().to_ne_bytes());
+    let file = File::options().read(true).custom_flags(at_once).open(path)?;
+    let is_regular = file.metadata()?.is_file();
+    if is_regular { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")) }
+}
+
+/// The bytes of a regular file.
+pub(super) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The name at the end of a path; empty if it has none that is UTF-8.

@@ -85,7 +85,8 @@ pub(super) fn make_folders(disk: &dyn Disk, root: &Path, folder: &Path) -> Resul
 
 /// Whether no file has this path. False if that cannot be found out.
 pub(super) fn is_absent(path: &Path) -> bool {
-    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    path.symlink_metadata().is_err_and(|error| absent.contains(&error.kind()))
 }
 
 /// The disk of this host.

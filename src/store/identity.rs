@@ -7,14 +7,14 @@
 use std::fs;
 use std::path::Path;
 
+use super::partition::is_short;
+
 /// The file with the name, in the data folder.
 pub(super) const FILE: &str = "HOST";
 /// What identifies a machine (machine-id(5)).
 const MACHINE_ID: &str = "/etc/machine-id";
 /// A host without a name has this one.
 const NAMELESS: &str = "localhost";
-/// A longer name is none.
-const NAME_BYTES_MAX: usize = 253;
 
 /// Who records into a data folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Identity {
     /// What this machine says of itself.
     pub(super) fn own() -> Identity {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let is_name = name.len() <= NAME_BYTES_MAX && !name.trim().is_empty() && !name.chars().any(char::is_control);
+        let is_name = is_short(&name) && !name.trim().is_empty() && !name.chars().any(char::is_control);
         let machine = fs::read(MACHINE_ID).ok().filter(|id| !id.trim_ascii().is_empty());
         Identity {
             name: if is_name { name } else { NAMELESS.into() },
@@ -44,7 +44,7 @@ impl Identity {
 
     fn parse(text: &str) -> Option<Identity> {
         let find = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let name = find("name").filter(|name| !name.is_empty())?.to_owned();
+        let name = find("name").filter(|name| !name.is_empty() && is_short(name))?.to_owned();
         let machine = find("machine").and_then(|machine| u32::from_str_radix(machine, 16).ok());
         Some(Identity { name, machine })
     }
@@ -126,7 +126,8 @@ mod tests {
         for known in [identity("a b/ü", 7), identity("x", None), identity("x", u32::MAX)] {
             assert_eq!(Identity::parse(&known.text()), Some(known));
         }
-        for broken in ["", "name", "name \n", "machine 00000001\n", "alpha\n"] {
+        let long = format!("name {}\n", "ü".repeat(100));
+        for broken in [&*long, "", "name", "name \n", "machine 00000001\n", "alpha\n"] {
             assert_eq!(Identity::parse(broken), None, "{broken:?}");
         }
         let own = Identity::own();

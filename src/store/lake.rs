@@ -1,7 +1,7 @@
 //! The lake: the Parquet files of a data folder, found at start and kept in the view from then on.
 
 use std::cmp::Reverse;
-use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +12,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use crate::family::{FamilyId, PerFamily};
 
-use super::data_folder::{FolderError, LAKE, entries, file_name};
+use super::data_folder::{FolderError, LAKE, entries, file_name, open_regular};
 use super::disk::Disk;
 use super::hot::span;
 use super::partition;
@@ -141,7 +141,7 @@ fn scan(root: &Path) -> Result<Scan, FolderError> {
     for family in FamilyId::all() {
         let mut all = Vec::new();
         let (hosts, above): (Vec<_>, Vec<_>) =
-            entries(&root.join(family.name()))?.into_iter().partition(|path| path.is_dir());
+            entries(&root.join(family.name()))?.into_iter().partition(|path| partition::is_host_folder(path));
         scan.foreign.extend(above.into_iter().map(|path| (path, "not a host= folder".into())));
         for host in hosts {
             let mut files = Vec::new();
@@ -162,7 +162,7 @@ fn scan(root: &Path) -> Result<Scan, FolderError> {
                     };
                     scan.end_seqs[family] = scan.end_seqs[family].max(sequence.1);
                     scan.beyond.extend(partition::is_beyond(sequence.1).then(|| path.clone()));
-                    match open(&path, sequence) {
+                    match unless_panic(|| open(&path, sequence)).unwrap_or_else(|| Err(PANICKED.into())) {
                         Ok(file) => files.push(Arc::new(file)),
                         Err(reason) => scan.foreign.push((path, reason)),
                     }
@@ -198,9 +198,18 @@ fn without_superseded(mut files: Vec<Arc<DataFile>>) -> (Vec<Arc<DataFile>>, Vec
     })
 }
 
+/// What is told of a file for which [`unless_panic`] gives `None`.
+pub(super) const PANICKED: &str = "it is damaged: the Parquet reader panicked";
+
+/// What `read` gives. `None` if it panicked, as the Parquet reader does for some damaged files. It must not leave anything
+/// half changed.
+pub(super) fn unless_panic<T>(read: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(read)).ok()
+}
+
 /// Reads a file's footer.
 fn open(path: &Path, sequence: (u64, u64)) -> Result<DataFile, String> {
-    let file = File::open(path).map_err(|error| format!("open: {error}"))?;
+    let file = open_regular(path).map_err(|error| format!("open: {error}"))?;
     let bytes = file.metadata().map_err(|error| format!("stat: {error}"))?.len();
     let metadata =
         ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|error| format!("read its footer: {error}"))?;

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::fs::OFlags;
+
 use super::data_folder::{FolderError, JOURNAL, LAKE, has_recordings};
-use super::disk::{Disk, DiskError, make_folders};
+use super::disk::{Disk, DiskError, is_absent, make_folders};
 use super::partition;
 use crate::sampler::wall_us;
 
@@ -99,7 +101,12 @@ fn above(data: &Path) -> Option<(u64, u64)> {
 }
 
 fn open(data: &Path) -> Result<File, FolderError> {
-    File::open(data).map_err(|error| match error.kind() {
+    let is_folder = i32::from_ne_bytes(OFlags::DIRECTORY.bits().to_ne_bytes());
+    File::options().read(true).custom_flags(is_folder).open(data).map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory => {
+            let there = data.ancestors().find(|path| !is_absent(path)).unwrap_or(data);
+            FolderError::NoFolder(data.into(), there.into())
+        }
         io::ErrorKind::NotFound => FolderError::Gone(data.into()),
         _ => DiskError::of("open data folder", data)(error).into(),
     })
@@ -141,6 +148,12 @@ mod tests {
         fs::remove_dir_all(&data).unwrap();
         let error = ours.hold().unwrap_err().to_string();
         assert!(error.starts_with("data folder ") && error.contains("data is gone: waiting until"), "{error}");
+        // A file in its place, as a failed copy leaves it.
+        fs::write(&data, "").unwrap();
+        let error = ours.hold().unwrap_err().to_string();
+        assert!(error.contains(&format!("is gone: {} is no folder; move it away", data.display())), "{error}");
+        assert!(is_absent(&data.join("lake/a.parquet")));
+        fs::remove_file(&data).unwrap();
         fs::create_dir(&data).unwrap();
         ours.hold().unwrap();
         assert!(matches!(FolderLock::take(&data), Err(FolderError::Held { .. })));

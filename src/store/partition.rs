@@ -23,10 +23,25 @@ pub(super) fn host_name(host: &str) -> String {
     format!("host={}", escape(host))
 }
 
+/// A host's folder may have a name of this many bytes (`NAME_MAX`).
+const FOLDER_NAME_BYTES_MAX: usize = 255;
+
+/// Whether a folder can have the host's name. It has a byte for each letter, digit, `_`, `-` and `.`, and three for each other
+/// byte.
+pub(crate) fn is_short(host: &str) -> bool {
+    host_name(host).len() <= FOLDER_NAME_BYTES_MAX
+}
+
 /// The host whose rows are in the file at `path`: what the name of its `host=` folder says. Empty for a path outside of a lake.
 pub(super) fn host_of(path: &Path) -> String {
     let folder = path.parent().and_then(Path::parent).and_then(Path::file_name).and_then(OsStr::to_str);
     folder.and_then(|folder| folder.strip_prefix("host=")).map(unescape).unwrap_or_default()
+}
+
+/// Whether this is a folder of a host.
+pub(super) fn is_host_folder(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| name.starts_with("host=")) && path.is_dir()
 }
 
 /// The UTC day of a time in µs since the epoch. Times outside of jiff's years −9999…9999 fall on the nearest day.
@@ -150,6 +165,17 @@ mod tests {
         let folder = folder(Path::new("lake"), "cpu", "../a b/ü", date_of(0));
         assert_eq!(folder, Path::new("lake/cpu/host=%2E.%2Fa%20b%2F%C3%BC/date=1970-01-01"));
         assert_eq!(date_of(i64::MIN).to_string(), "-009999-01-02");
+    }
+
+    #[test]
+    fn a_host_is_short_if_a_folder_can_have_its_name() {
+        let above = tempfile::tempdir().unwrap();
+        for (host, fits) in [("a", 250), ("ü", 41), (" ", 83)].map(|(one, fits)| (one, one.repeat(fits))) {
+            let make = |host: &str| std::fs::create_dir(above.path().join(host_name(host)));
+            assert!(is_short(&fits) && make(&fits).is_ok(), "{fits}");
+            let long = fits + host;
+            assert!(!is_short(&long) && make(&long).is_err(), "{long}");
+        }
     }
 
     #[test]

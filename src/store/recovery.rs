@@ -9,12 +9,11 @@
 //! from the bound on that the segment's number and size set (`journal::end_seq_max`).
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::data_folder::{FolderError, entries};
+use super::data_folder::{FolderError, entries, read_regular};
 use super::disk::Disk;
 use super::hot::{self, HotBatch};
 use super::journal::replay::{self, Replayed};
@@ -129,7 +128,7 @@ pub(super) fn recover(disk: &dyn Disk, folder: &Path, files: Ends) -> Result<(Re
             recovery.kept.push((path, "an earlier start could not read something in it".into()));
             continue;
         }
-        let is_damaged = match fs::read(&path) {
+        let is_damaged = match read_regular(&path) {
             Ok(bytes) => recovered.take(disk, path.clone(), &bytes, end_seq_max, &mut recovery),
             Err(error) => {
                 // New rows have greater numbers than those in it, so no later start could use them.

@@ -1,9 +1,11 @@
 //! Retention: which files to delete, by age and by total size.
 //!
-//! A file's age is that of its rows, as far as their times can be true. Rows with greater sequence numbers were recorded
-//! later. So a file is no older than those before it: the clock was behind when it was written. And one with times in the
+//! A file's age is that of its rows, as far as their times can be true. Of one host's rows, those with greater sequence
+//! numbers were recorded later. So a file is no older than those before it: the clock was behind when it was written. And one with times in the
 //! future is about as old as the one after it.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +20,13 @@ pub(super) fn expired<'a>(
     age_max: Option<Duration>,
     bytes_max: Option<u64>,
 ) -> Vec<Arc<DataFile>> {
-    let mut by_age: Vec<(i64, &Arc<DataFile>)> =
-        files.flat_map(|files| ends(files, now).into_iter().zip(files)).collect();
+    let mut by_age: Vec<(i64, &Arc<DataFile>)> = files
+        .flat_map(by_host)
+        .flat_map(|files| {
+            let ends = ends(&files, now);
+            ends.into_iter().zip(files)
+        })
+        .collect();
     by_age.sort_by_key(|(end, file)| (*end, file.time_range.1));
     let oldest = age_max.map_or(i64::MIN, |age| now.saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)));
     let mut bytes: u64 = by_age.iter().map(|(_, file)| file.bytes).sum();
@@ -34,8 +41,18 @@ pub(super) fn expired<'a>(
         .collect()
 }
 
-/// When the rows of each file of a table were recorded at the latest, µs since the epoch, as of `now`.
-fn ends(files: &[Arc<DataFile>], now: i64) -> Vec<i64> {
+/// The files of a table apart by host, each in the same order.
+fn by_host(files: &[Arc<DataFile>]) -> Vec<Vec<&Arc<DataFile>>> {
+    let mut hosts: BTreeMap<Option<&Path>, Vec<&Arc<DataFile>>> = BTreeMap::new();
+    for file in files {
+        let folder = file.path.parent().and_then(Path::parent);
+        hosts.entry(folder).or_default().push(file);
+    }
+    hosts.into_values().collect()
+}
+
+/// When the rows of each file of a host's table were recorded at the latest, µs since the epoch, as of `now`.
+fn ends(files: &[&Arc<DataFile>], now: i64) -> Vec<i64> {
     let mut latest = i64::MIN;
     let believed = files.iter().map(|file| {
         let end = file.time_range.1;
@@ -94,5 +111,17 @@ mod tests {
         assert_eq!([160, 161, 171, 190, 191].map(gone), [0, 3, 4, 4, 7]);
         // The last one is new for as long as its times are to come.
         assert_eq!([8_999, 9_062, 9_063].map(gone), [7, 7, 8]);
+    }
+
+    #[test]
+    fn numbers_of_another_host_say_nothing() {
+        let of = |host: &str, first: u64, end: i64| {
+            let path = format!("lake/x/host={host}/date=1970-01-01/{end}.parquet").into();
+            Arc::new(DataFile::new(path, (first, first + 1), 1, 1, (end - 10, end)))
+        };
+        // Each host counts from 0. Their rows are years apart.
+        let files = [of("new", 0, 9_000), of("old", 0, 100), of("new", 1, 9_100), of("old", 1, 200)];
+        assert_eq!(gone(&files, 9_150, Some(Duration::from_millis(1)), None), [100, 200]);
+        assert_eq!(gone(&files, 9_150, None, Some(3)), [100]);
     }
 }

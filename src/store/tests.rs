@@ -9,6 +9,8 @@ use crate::sampler::report::Gap;
 use arrow::array::RecordBatch;
 use hot::row_bytes;
 use partition::SEQUENCE_MAX;
+use rustix::fs::{CWD, FileType, Mode};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -124,6 +126,34 @@ fn foreign_files_are_named_and_left_alone_and_half_written_ones_removed() {
 }
 
 #[test]
+fn what_stands_in_the_place_of_files_and_hosts_is_foreign() {
+    let (folder, store, mut appender) = opened(settings("".as_ref()));
+    appender.append(vec![gaps(0..3)]);
+    let file = store.flush().unwrap().files.remove(0);
+    drop((store, appender));
+    // Nobody writes to these.
+    let fifo = file.with_file_name(partition::file_name(0, 9, 10));
+    let segment = folder.path().join(JOURNAL).join(format!("{:020}.journal", 99));
+    for path in [&fifo, &segment] {
+        rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+    let beta = folder.path().join(LAKE).join("gap/beta");
+    std::fs::create_dir_all(beta.join("date=1970-01-01")).unwrap();
+    std::fs::copy(&file, beta.join("date=1970-01-01").join(file.file_name().unwrap())).unwrap();
+
+    let report = verify::verify(folder.path()).unwrap();
+    let wrong: Vec<_> = report.wrong.iter().map(|(path, _)| path).collect();
+    assert_eq!((wrong, report.rows), (vec![&segment, &fifo], 3), "{report:?}");
+    assert!(report.wrong.iter().all(|(_, reason)| reason.contains("it is no regular file")), "{report:?}");
+    assert!(report.notes.contains(&(beta.clone(), "not a host= folder".into())), "{report:?}");
+    let (store, _, opened) = Store::open(settings(folder.path())).unwrap();
+    assert_eq!(sequence(&store.view()), [0, 1, 2]);
+    let foreign: Vec<_> = opened.scan.foreign.iter().map(|(path, _)| path).collect();
+    assert_eq!(foreign, [&beta, &fifo]);
+    assert!(opened.recovery.kept.iter().any(|(path, _)| *path == segment), "{opened:?}");
+}
+
+#[test]
 fn numbers_that_leave_too_few_for_new_rows_are_refused_by_name() {
     let (folder, store, mut appender) = opened(settings("".as_ref()));
     appender.append(vec![gaps(0..1)]);
@@ -163,6 +193,34 @@ fn numbers_that_leave_too_few_for_new_rows_are_refused_by_name() {
     left.iter().for_each(|path| refused(path));
     left.iter().for_each(|path| std::fs::remove_file(path).unwrap());
     Store::open(settings(folder.path())).unwrap();
+}
+
+#[test]
+fn a_file_on_which_the_parquet_reader_panics_is_told_and_stays() {
+    let merging = StoreSettings { compaction_interval: Some(Duration::from_hours(1)), ..settings("".as_ref()) };
+    let (folder, store, mut appender) = opened(merging);
+    let mut flush = |times| {
+        appender.append(vec![gaps(times)]);
+        store.flush().unwrap().files.remove(0)
+    };
+    let (file, other) = (flush(0..3), flush(3..6));
+    // In a page header: the encoding "plain", and those of the levels. One bit makes it "dictionary", which is not there.
+    let mut bytes = std::fs::read(&file).unwrap();
+    let at = bytes.windows(6).position(|header| header == [0x15, 0x00, 0x15, 0x06, 0x15, 0x06]).unwrap();
+    bytes[at + 1] ^= 0x10;
+    std::fs::write(&file, bytes).unwrap();
+
+    let hours = 10 * 3_600_000_000;
+    let error = store.compact(hours, Duration::ZERO, &AtomicBool::new(false)).unwrap_err().to_string();
+    assert!(error.contains(&file.display().to_string()) && error.contains(lake::PANICKED), "{error}");
+    let told = store.degraded();
+    assert!(told.len() == 1 && told[0].reason.contains(lake::PANICKED), "{told:?}");
+    // It is not tried again at once, and nothing half written is left.
+    assert_eq!(store.compact(hours, Duration::ZERO, &AtomicBool::new(false)).unwrap(), Compacted::default());
+    let mut names: Vec<_> = file.parent().unwrap().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert_eq!(names, [file.clone(), other]);
+    assert_eq!(verify::verify(folder.path()).unwrap().wrong, [(file, lake::PANICKED.to_owned())]);
 }
 
 #[test]

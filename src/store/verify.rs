@@ -3,7 +3,6 @@
 //! Nothing is changed. A daemon may be running: files that it publishes meanwhile may be read or not.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +10,11 @@ use std::sync::Arc;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
 
-use super::data_folder::{FolderError, JOURNAL, entries};
+use super::data_folder::{FolderError, JOURNAL, entries, open_regular, read_regular};
 use super::disk::is_absent;
 use super::hot::{HotBatch, times};
 use super::journal::{end_seq_max, missing_rows, parse_path, replay};
-use super::lake::{BATCH_ROWS, DataFile, Scan, scan_read_only};
+use super::lake::{BATCH_ROWS, DataFile, PANICKED, Scan, scan_read_only, unless_panic};
 use super::partition;
 use super::view::View;
 use super::writer::SCHEMA_VERSION;
@@ -63,7 +62,7 @@ pub fn verify(data: &Path) -> Result<Report, FolderError> {
     let mut ends = Ends::new();
     for (family, files) in files.iter() {
         for file in files {
-            let found = read(file);
+            let found = unless_panic(|| read(file)).unwrap_or_else(|| Err(PANICKED.into()));
             if is_absent(&file.path) {
                 // Compaction or retention was faster: its rows are in another file, or were to be deleted.
                 continue;
@@ -156,7 +155,7 @@ fn host_folder(file: &DataFile) -> String {
 
 /// Reads a file whole and compares it with what its name and metadata say.
 fn read(file: &DataFile) -> Result<(), String> {
-    let opened = File::open(&file.path).map_err(|error| format!("open: {error}"))?;
+    let opened = open_regular(&file.path).map_err(|error| format!("open: {error}"))?;
     let builder =
         ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|error| format!("read its footer: {error}"))?;
     let metadata = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
@@ -224,7 +223,7 @@ fn segment(path: PathBuf, end_seqs_max: &mut Vec<u64>, report: &mut Report) -> O
         report.notes.push((path, "was set aside because something in it could not be read".into()));
         return None;
     }
-    let bytes = match fs::read(&path) {
+    let bytes = match read_regular(&path) {
         Ok(bytes) => bytes,
         // A flush was faster: files have its rows.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
