@@ -240,7 +240,8 @@ impl Engine {
     /// All rows until `now` were taken. Finds the series that have none.
     pub fn tick(&mut self, now: Moment) {
         self.timeline.set_now(now);
-        self.timeline.finish();
+        let paused_us = self.timeline.finish();
+        // After a pause this is always due.
         if now.monotonic_us - self.swept_us < SWEEP_INTERVAL_US {
             return;
         }
@@ -248,7 +249,7 @@ impl Engine {
         for family in FamilyId::all() {
             let Some(Table { watch, rules, posts }) = &mut self.tables[family] else { continue };
             let peaks_moved = &mut self.saving.peaks_moved;
-            watch.sweep(now, &mut self.events, |rule, machine| {
+            watch.sweep(now, paused_us, &mut self.events, |rule, machine| {
                 posts[rule].set_pending(machine.pending());
                 if machine.take_peaks_moved() {
                     posts[rule].set_firing(firing(machine, rules[rule].table));

@@ -109,6 +109,8 @@ struct Counts {
 struct Series {
     /// When it last had a row, on `CLOCK_MONOTONIC`. Until it has one: when it was expected first.
     seen_us: i64,
+    /// How much of the time since then kymo did not run, µs. Its absence is measured without that.
+    paused_us: i64,
     phase: Phase,
     /// Whether it stays known while it is inactive.
     is_tracked: bool,
@@ -210,7 +212,8 @@ impl Machine {
     pub(super) fn expect(&mut self, key: SeriesKey, labels: LabelTexts, now_us: i64) {
         if self.series.len() < SERIES_MAX {
             let alert = Alert { labels, is_no_data: false, since_us: 0, peak: f64::NAN };
-            self.series.insert(key, Series { seen_us: now_us, phase: Phase::Idle, is_tracked: true, alert });
+            self.series
+                .insert(key, Series { seen_us: now_us, paused_us: 0, phase: Phase::Idle, is_tracked: true, alert });
         }
     }
 
@@ -230,7 +233,9 @@ impl Machine {
             Phase::Firing { failing_since_us: None }
         };
         self.counts.add(phase);
-        if let Some(before) = self.series.insert(key, Series { seen_us: now_us, phase, is_tracked, alert }) {
+        if let Some(before) =
+            self.series.insert(key, Series { seen_us: now_us, paused_us: 0, phase, is_tracked, alert })
+        {
             self.counts.remove(before.phase);
         }
         true
@@ -259,7 +264,7 @@ impl Machine {
                 let alert = Alert { labels, is_no_data: false, since_us: sight.time_us, peak: sight.value };
                 self.counts.add(phase);
                 let is_tracked = sight.is_tracked;
-                let series = entry.insert(Series { seen_us: sight.at_us, phase, is_tracked, alert });
+                let series = entry.insert(Series { seen_us: sight.at_us, paused_us: 0, phase, is_tracked, alert });
                 return fires.then(|| Change { transition: Transition::Firing, alert: series.alert.clone() });
             }
         };
@@ -301,12 +306,17 @@ impl Machine {
         }
     }
 
-    /// Finds the series without rows. `now_us` is on `CLOCK_MONOTONIC`, `time_us` on the wall clock.
-    pub(super) fn sweep(&mut self, now_us: i64, time_us: i64) -> Vec<Change> {
+    /// Finds the series without rows. `now_us` is on `CLOCK_MONOTONIC`, `time_us` on the wall clock. kymo did not run in the
+    /// last `paused_us`, apart from a moment at the end.
+    pub(super) fn sweep(&mut self, now_us: i64, time_us: i64, paused_us: i64) -> Vec<Change> {
         let mut changes = Vec::new();
         let (limits, counts) = (&self.limits, &mut self.counts);
         self.series.retain(|_, series| {
             let before = series.phase;
+            // Those that were seen later had rows since.
+            if series.seen_us <= now_us - paused_us {
+                series.paused_us += paused_us;
+            }
             let told = series.miss(now_us, time_us, limits);
             counts.remove(before);
             counts.add(series.phase);
@@ -331,7 +341,7 @@ impl Series {
                 Phase::NoData { .. } => Phase::NoData { back_since_us: None, holding_since_us: None },
             };
         }
-        self.seen_us = at_us;
+        (self.seen_us, self.paused_us) = (at_us, 0);
         let has_held = |since_us: i64| at_us - since_us >= limits.hold_us;
         let has_failed = |since_us: i64| at_us - since_us >= limits.resolve_after_us;
         let firing = Phase::Firing { failing_since_us: None };
@@ -376,7 +386,7 @@ impl Series {
         {
             self.phase = Phase::Idle;
         }
-        if silence_us < limits.absent_after_us {
+        if silence_us - self.paused_us < limits.absent_after_us {
             return None;
         }
         let fires = limits.absent == Absent::Fire && self.is_tracked;

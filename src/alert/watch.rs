@@ -211,7 +211,7 @@ impl Watch {
         self.places.clear();
         self.places.extend(times.iter().map(|time_us| timeline.place(*time_us)));
         let batch = match &mut self.rates {
-            Some(rates) => rates.extend(batch, times, &self.keys)?,
+            Some(rates) => rates.extend(batch, &self.places, &self.keys)?,
             None => batch.clone(),
         };
         self.read_terms(&batch);
@@ -254,14 +254,20 @@ impl Watch {
         Ok(batch)
     }
 
-    /// Finds the series that have no rows until `now`, and adds changes to `events`. Calls `settled` for each rule whose
-    /// pending series, or peaks, may have changed.
-    pub(super) fn sweep(&mut self, now: Moment, events: &mut Vec<Event>, mut settled: impl FnMut(usize, &mut Machine)) {
+    /// Finds the series that have no rows until `now`, and adds changes to `events`. kymo did not run in the last `paused_us`.
+    /// Calls `settled` for each rule whose pending series, or peaks, may have changed.
+    pub(super) fn sweep(
+        &mut self,
+        now: Moment,
+        paused_us: i64,
+        events: &mut Vec<Event>,
+        mut settled: impl FnMut(usize, &mut Machine),
+    ) {
         for (rule, (trigger, watched)) in self.triggers.iter_mut().zip(&mut self.watched).enumerate() {
             if !trigger.busy {
                 continue;
             }
-            let changes = watched.machine.sweep(now.monotonic_us, now.wall_us).into_iter();
+            let changes = watched.machine.sweep(now.monotonic_us, now.wall_us, paused_us).into_iter();
             events.extend(changes.map(|change| Event { rule, change, time_us: now.wall_us, row: None }));
             trigger.busy = watched.is_busy();
             settled(rule, &mut watched.machine);

@@ -44,7 +44,7 @@ fn run(machine: &mut Machine, rows: &[(i64, Truth)]) -> Vec<(i64, Transition)> {
 
 /// The transitions of a sweep at this second.
 fn swept(machine: &mut Machine, second: i64) -> Vec<Transition> {
-    machine.sweep(second * SECOND, second * SECOND).into_iter().map(|change| change.transition).collect()
+    machine.sweep(second * SECOND, second * SECOND, 0).into_iter().map(|change| change.transition).collect()
 }
 
 #[test]
@@ -192,6 +192,8 @@ enum Happening {
     Nothing,
     /// The wall clock is set.
     Set { by_us: i64 },
+    /// kymo is stopped for all the time since the last of them. Then nothing is in the rings.
+    Paused,
     /// The daemon is stopped and started again.
     Restart,
 }
@@ -231,11 +233,13 @@ struct Model {
     on: Option<(Transition, i64, Option<f64>)>,
     /// Since when rows are expected; none while the series is not known.
     expected_us: Option<i64>,
+    /// The pauses: their ends and how long they took.
+    pauses: Vec<(i64, i64)>,
 }
 
 impl Model {
     fn new(setting: Setting, is_named: bool, start_us: i64) -> Model {
-        Model { setting, past: Vec::new(), on: None, expected_us: is_named.then_some(start_us) }
+        Model { setting, past: Vec::new(), on: None, expected_us: is_named.then_some(start_us), pauses: Vec::new() }
     }
 
     /// The rows that count for a hold or a failure that goes on: since something was told or the daemon started, without a
@@ -312,7 +316,9 @@ impl Model {
             Past::Told => None,
         };
         let seen_us = self.past.iter().rev().find_map(seen).or(self.expected_us)?;
-        if at_us - seen_us < self.setting.limits.absent_after_us {
+        let paused_us: i64 =
+            self.pauses.iter().filter(|(end_us, _)| *end_us > seen_us).map(|(_, paused_us)| *paused_us).sum();
+        if at_us - seen_us - paused_us < self.setting.limits.absent_after_us {
             return None;
         }
         let told = match (self.on, self.setting.limits.absent) {
@@ -378,10 +384,11 @@ impl Real {
         self.machine.step(&sight, || [Some(series.to_string().into())].into())
     }
 
-    fn sweep(&mut self, now: Moment) -> Vec<Change> {
+    /// Only a pause is one: otherwise the rings were emptied in between, with nothing in them.
+    fn sweep(&mut self, paused_us: i64, now: Moment) -> Vec<Change> {
         self.timeline.set_now(now);
         self.timeline.finish();
-        self.machine.sweep(now.monotonic_us, now.wall_us)
+        self.machine.sweep(now.monotonic_us, now.wall_us, paused_us)
     }
 }
 
@@ -441,7 +448,8 @@ fn happening(number: u32, limits: &Limits) -> (i64, Happening) {
             let value = pick(&[f64::NAN, 1.0, 2.0, 3.5, -4.0], number >> 12);
             Happening::Row { series: usize::from((number >> 16).is_multiple_of(4)), holds, value }
         }
-        10..13 => Happening::Nothing,
+        10..12 => Happening::Nothing,
+        12 => Happening::Paused,
         13 => Happening::Restart,
         _ => {
             Happening::Set { by_us: pick(&[86_400 * SECOND, -86_400 * SECOND, 10 * YEAR, -10 * YEAR, 7], number >> 12) }
@@ -459,6 +467,7 @@ fn compare(setting: Setting, happenings: &[(i64, Happening)]) -> Result<(), Test
         now.monotonic_us += after_us;
         now.wall_us += after_us;
         let (mut from_real, mut from_models) = (Vec::new(), Vec::new());
+        let mut paused_us = 0;
         let model_told =
             |series, (transition, since_us, peak)| Told { series, transition, time_us: now.wall_us, since_us, peak };
         match *happening {
@@ -469,6 +478,10 @@ fn compare(setting: Setting, happenings: &[(i64, Happening)]) -> Result<(), Test
             }
             Happening::Nothing => {}
             Happening::Set { by_us } => now.wall_us += by_us,
+            Happening::Paused => {
+                paused_us = *after_us;
+                models.iter_mut().for_each(|model| model.pauses.push((now.monotonic_us, paused_us)));
+            }
             Happening::Restart => {
                 real.restart(now);
                 for (model, is_named) in models.iter_mut().zip(setting.named) {
@@ -476,7 +489,7 @@ fn compare(setting: Setting, happenings: &[(i64, Happening)]) -> Result<(), Test
                 }
             }
         }
-        let mut swept: Vec<Told> = real.sweep(now).iter().map(|change| told(change, now.wall_us)).collect();
+        let mut swept: Vec<Told> = real.sweep(paused_us, now).iter().map(|change| told(change, now.wall_us)).collect();
         swept.sort_by_key(|told| told.series);
         from_real.extend(swept);
         for (series, model) in models.iter_mut().enumerate() {
