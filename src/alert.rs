@@ -223,7 +223,10 @@ impl Engine {
         self.timeline.set_now(now);
         self.free_memory.read(family, batch);
         let Some(Table { watch, posts, .. }) = &mut self.tables[family] else { return };
-        let settled = |rule: usize, machine: &machine::Machine| posts[rule].set_pending(machine.pending());
+        let settled = |rule: usize, machine: &mut machine::Machine| {
+            posts[rule].set_pending(machine.pending());
+            posts[rule].add_excess(machine.take_excess());
+        };
         let batch = match watch.evaluate(batch, &self.timeline, &mut self.events, settled) {
             Ok(batch) => batch,
             Err(error) => unreachable!("the family's rows and rates have the table's columns: {error}"),

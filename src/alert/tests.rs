@@ -533,3 +533,13 @@ fn every_change_is_a_row_and_alerts_are_saved_soon() {
     let alerts = bench.engine.take_alerts(bench.now, true).unwrap();
     assert_eq!(alerts[0].peak, Some(248.0));
 }
+
+#[test]
+fn rows_beyond_the_bound_of_series_are_told() {
+    let mut bench = Bench::new(&[when("network", "rx_bytes > 5"), when("network", "rx_bytes > 6")]);
+    assert_eq!(bench.board.troubles(), [""; 0]);
+    let rows: Vec<_> = (0..10_003).map(|name| bench.network(SECOND, &name.to_string(), 6)).collect();
+    bench.take(&rows);
+    let told = "alert network: rx_bytes > 5: more than 10000 series; rows not watched since the start: 3";
+    assert_eq!(bench.board.troubles(), [told]);
+}

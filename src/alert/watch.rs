@@ -52,8 +52,6 @@ pub(super) struct Watch {
     places: Vec<i64>,
     /// Failed evaluations since the last [`take_failures`](Self::take_failures).
     failures: u64,
-    /// Rows not watched since the last [`take_excess`](Self::take_excess).
-    excess: u64,
 }
 
 /// One rule's state.
@@ -124,7 +122,6 @@ impl Watch {
             keys: Vec::new(),
             places: Vec::new(),
             failures: 0,
-            excess: 0,
         };
         let mut leaves = LeafFinder::default();
         let mut masks = Shared::default();
@@ -204,7 +201,7 @@ impl Watch {
         batch: &RecordBatch,
         timeline: &Timeline,
         events: &mut Vec<Event>,
-        mut settled: impl FnMut(usize, &Machine),
+        mut settled: impl FnMut(usize, &mut Machine),
     ) -> Result<RecordBatch, ArrowError> {
         let times = batch.column(0).as_primitive::<TimestampMicrosecondType>().values();
         self.read_keys(batch);
@@ -247,9 +244,8 @@ impl Watch {
                     tell(change);
                 }
             }
-            self.excess += machine.take_excess();
             trigger.busy = watched.is_busy();
-            settled(rule, &watched.machine);
+            settled(rule, &mut watched.machine);
         }
         Ok(batch)
     }
@@ -293,9 +289,9 @@ impl Watch {
         std::mem::take(&mut self.failures)
     }
 
-    /// How many rows were not watched or had no rate since the last call.
+    /// How many rows had no rate since the last call.
     pub(super) fn take_excess(&mut self) -> u64 {
-        std::mem::take(&mut self.excess) + self.rates.as_mut().map_or(0, RateColumns::take_excess)
+        self.rates.as_mut().map_or(0, RateColumns::take_excess)
     }
 
     fn read_keys(&mut self, batch: &RecordBatch) {

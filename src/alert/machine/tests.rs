@@ -19,6 +19,7 @@ fn limits(hold_us: i64, resolve_after_us: i64) -> Limits {
         silence_us_max: 60 * SECOND,
         absent_after_us: 300 * SECOND,
         absent: Absent::Resolve,
+        forgotten_after_us: FORGOTTEN_AFTER_US,
     }
 }
 
@@ -181,6 +182,31 @@ fn the_number_of_series_is_bounded_and_the_excess_counted() {
     assert_eq!(machine.step(&sight(last, 1, Truth::True), labels), None);
     let alert = Alert { labels: labels(), is_no_data: false, since_us: 0, peak: 0.0 };
     assert!(!machine.resume(key(last), alert.clone(), false, 0) && machine.resume(key(0), alert, false, 0));
+}
+
+#[test]
+fn names_that_never_come_back_make_room_after_a_day() {
+    let mut machine = Machine::new(Limits { absent: Absent::Fire, ..limits(0, 0) }, false);
+    machine.expect(key(-7), labels(), 0);
+    let all = i32::try_from(SERIES_MAX).unwrap() - 1;
+    for label in 0..all {
+        assert_eq!(machine.step(&Sight { is_tracked: true, ..sight(label, 0, Truth::False) }, labels), None);
+    }
+    let new = |second: i64| Sight { is_tracked: true, ..sight(all, second * SECOND, Truth::True) };
+    assert_eq!((machine.step(&new(1), labels), machine.take_excess()), (None, 1));
+    assert_eq!(swept(&mut machine, 300), vec![Transition::NoData; SERIES_MAX]);
+    assert_eq!(swept(&mut machine, 86_699), []);
+    assert_eq!(swept(&mut machine, 86_700), vec![Transition::Gone; SERIES_MAX - 1]);
+    // The rule names the one that stays.
+    assert!(machine.knows(key(-7)) && machine.on() == 1);
+    assert_eq!(machine.step(&new(86_701), labels).unwrap().transition, Transition::Firing);
+    // Without names, one series stays.
+    let mut machine = Machine::new(Limits { absent: Absent::Fire, ..limits(0, 0) }, false);
+    for label in 0..3 {
+        machine.step(&Sight { is_tracked: true, ..sight(label, 0, Truth::False) }, labels);
+    }
+    assert_eq!(swept(&mut machine, 300).len(), 3);
+    assert_eq!((swept(&mut machine, 900_000).len(), machine.on()), (2, 1));
 }
 
 /// What happens next. Times are µs since the last of them.
@@ -420,6 +446,7 @@ fn setting(number: u32) -> Setting {
         silence_us_max: (3 * interval_us).max(60 * SECOND),
         absent_after_us: pick(&[SECOND, 10 * SECOND, 5 * interval_us, 300 * SECOND], number >> 9).max(2 * interval_us),
         absent,
+        forgotten_after_us: i64::MAX,
     };
     Setting { limits, is_tracked, named }
 }
