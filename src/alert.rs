@@ -223,7 +223,10 @@ impl Engine {
         self.timeline.set_now(now);
         self.free_memory.read(family, batch);
         let Some(Table { watch, posts, .. }) = &mut self.tables[family] else { return };
-        let settled = |rule: usize, machine: &machine::Machine| posts[rule].set_pending(machine.pending());
+        let settled = |rule: usize, machine: &mut machine::Machine| {
+            posts[rule].set_pending(machine.pending());
+            posts[rule].add_excess(machine.take_excess());
+        };
         let batch = match watch.evaluate(batch, &self.timeline, &mut self.events, settled) {
             Ok(batch) => batch,
             Err(error) => unreachable!("the family's rows and rates have the table's columns: {error}"),
@@ -240,7 +243,8 @@ impl Engine {
     /// All rows until `now` were taken. Finds the series that have none.
     pub fn tick(&mut self, now: Moment) {
         self.timeline.set_now(now);
-        self.timeline.finish();
+        let paused_us = self.timeline.finish();
+        // After a pause this is always due.
         if now.monotonic_us - self.swept_us < SWEEP_INTERVAL_US {
             return;
         }
@@ -248,7 +252,7 @@ impl Engine {
         for family in FamilyId::all() {
             let Some(Table { watch, rules, posts }) = &mut self.tables[family] else { continue };
             let peaks_moved = &mut self.saving.peaks_moved;
-            watch.sweep(now, &mut self.events, |rule, machine| {
+            watch.sweep(now, paused_us, &mut self.events, |rule, machine| {
                 posts[rule].set_pending(machine.pending());
                 if machine.take_peaks_moved() {
                     posts[rule].set_firing(firing(machine, rules[rule].table));

@@ -11,6 +11,10 @@ use super::state::{LabelTexts, SeriesKey, SeriesMap, Transition, Truth};
 /// How many series of one rule can be known at once. Rows of further ones are counted and not watched.
 pub(super) const SERIES_MAX: usize = 10_000;
 
+/// How long after it was told as having no data a series is forgotten that the rule does not name: its name may never come
+/// back.
+pub(super) const FORGOTTEN_AFTER_US: i64 = 86_400_000_000;
+
 /// What becomes of a series that has no more rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Absent {
@@ -50,6 +54,8 @@ pub(super) struct Limits {
     /// A series without a row for this long is absent.
     pub(super) absent_after_us: i64,
     pub(super) absent: Absent,
+    /// A series that the rule does not name ends when it has had no data for this long.
+    pub(super) forgotten_after_us: i64,
 }
 
 /// A row of a series.
@@ -109,9 +115,13 @@ struct Counts {
 struct Series {
     /// When it last had a row, on `CLOCK_MONOTONIC`. Until it has one: when it was expected first.
     seen_us: i64,
+    /// How much of the time since then kymo did not run, µs. Its absence is measured without that.
+    paused_us: i64,
     phase: Phase,
     /// Whether it stays known while it is inactive.
     is_tracked: bool,
+    /// Whether the rule names it.
+    is_named: bool,
     alert: Alert,
 }
 
@@ -210,7 +220,10 @@ impl Machine {
     pub(super) fn expect(&mut self, key: SeriesKey, labels: LabelTexts, now_us: i64) {
         if self.series.len() < SERIES_MAX {
             let alert = Alert { labels, is_no_data: false, since_us: 0, peak: f64::NAN };
-            self.series.insert(key, Series { seen_us: now_us, phase: Phase::Idle, is_tracked: true, alert });
+            self.series.insert(
+                key,
+                Series { seen_us: now_us, paused_us: 0, phase: Phase::Idle, is_tracked: true, is_named: true, alert },
+            );
         }
     }
 
@@ -230,7 +243,10 @@ impl Machine {
             Phase::Firing { failing_since_us: None }
         };
         self.counts.add(phase);
-        if let Some(before) = self.series.insert(key, Series { seen_us: now_us, phase, is_tracked, alert }) {
+        let before = self.series.remove(&key);
+        let is_named = before.as_ref().is_some_and(|before| before.is_named);
+        self.series.insert(key, Series { seen_us: now_us, paused_us: 0, phase, is_tracked, is_named, alert });
+        if let Some(before) = before {
             self.counts.remove(before.phase);
         }
         true
@@ -259,7 +275,14 @@ impl Machine {
                 let alert = Alert { labels, is_no_data: false, since_us: sight.time_us, peak: sight.value };
                 self.counts.add(phase);
                 let is_tracked = sight.is_tracked;
-                let series = entry.insert(Series { seen_us: sight.at_us, phase, is_tracked, alert });
+                let series = entry.insert(Series {
+                    seen_us: sight.at_us,
+                    paused_us: 0,
+                    phase,
+                    is_tracked,
+                    is_named: false,
+                    alert,
+                });
                 return fires.then(|| Change { transition: Transition::Firing, alert: series.alert.clone() });
             }
         };
@@ -301,19 +324,27 @@ impl Machine {
         }
     }
 
-    /// Finds the series without rows. `now_us` is on `CLOCK_MONOTONIC`, `time_us` on the wall clock.
-    pub(super) fn sweep(&mut self, now_us: i64, time_us: i64) -> Vec<Change> {
+    /// Finds the series without rows. `now_us` is on `CLOCK_MONOTONIC`, `time_us` on the wall clock. kymo did not run in the
+    /// last `paused_us`, apart from a moment at the end.
+    pub(super) fn sweep(&mut self, now_us: i64, time_us: i64, paused_us: i64) -> Vec<Change> {
         let mut changes = Vec::new();
         let (limits, counts) = (&self.limits, &mut self.counts);
+        let mut known = self.series.len();
         self.series.retain(|_, series| {
             let before = series.phase;
-            let told = series.miss(now_us, time_us, limits);
+            // Those that were seen later had rows since.
+            if series.seen_us <= now_us - paused_us {
+                series.paused_us += paused_us;
+            }
+            let told = series.miss(now_us, time_us, limits, known == 1);
             counts.remove(before);
             counts.add(series.phase);
             if let Some(transition) = told {
                 changes.push(Change { transition, alert: series.alert.clone() });
             }
-            series.phase != Phase::Idle || series.is_tracked
+            let stays = series.phase != Phase::Idle || series.is_tracked;
+            known -= usize::from(!stays);
+            stays
         });
         changes
     }
@@ -331,7 +362,7 @@ impl Series {
                 Phase::NoData { .. } => Phase::NoData { back_since_us: None, holding_since_us: None },
             };
         }
-        self.seen_us = at_us;
+        (self.seen_us, self.paused_us) = (at_us, 0);
         let has_held = |since_us: i64| at_us - since_us >= limits.hold_us;
         let has_failed = |since_us: i64| at_us - since_us >= limits.resolve_after_us;
         let firing = Phase::Firing { failing_since_us: None };
@@ -368,18 +399,21 @@ impl Series {
         told
     }
 
-    /// Sees that there is no row until now. Returns what is to be told.
-    fn miss(&mut self, now_us: i64, time_us: i64, limits: &Limits) -> Option<Transition> {
+    /// Sees that there is no row until now. Returns what is to be told. The only series that is known is not forgotten, as rows
+    /// of any are expected.
+    fn miss(&mut self, now_us: i64, time_us: i64, limits: &Limits, is_only: bool) -> Option<Transition> {
         let silence_us = now_us - self.seen_us;
         if let Phase::Pending { .. } = self.phase
             && silence_us > limits.silence_us_max
         {
             self.phase = Phase::Idle;
         }
-        if silence_us < limits.absent_after_us {
+        let absent_us = silence_us - self.paused_us - limits.absent_after_us;
+        if absent_us < 0 {
             return None;
         }
         let fires = limits.absent == Absent::Fire && self.is_tracked;
+        let is_forgotten = absent_us >= limits.forgotten_after_us && !self.is_named && !is_only;
         match self.phase {
             Phase::Idle | Phase::Pending { .. } | Phase::Firing { .. } if fires => {
                 if !matches!(self.phase, Phase::Firing { .. }) {
@@ -388,6 +422,10 @@ impl Series {
                 self.phase = Phase::NoData { back_since_us: None, holding_since_us: None };
                 (self.alert.is_no_data, self.alert.since_us) = (true, time_us);
                 Some(Transition::NoData)
+            }
+            Phase::NoData { .. } if is_forgotten && limits.absent == Absent::Fire => {
+                (self.phase, self.is_tracked) = (Phase::Idle, false);
+                Some(Transition::Gone)
             }
             Phase::Firing { .. } | Phase::NoData { .. } if !fires && limits.absent != Absent::Keep => {
                 self.phase = Phase::Idle;

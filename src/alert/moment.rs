@@ -8,6 +8,9 @@ use crate::sampler::{monotonic_ns, wall_us};
 /// A tick begins up to this long before its rows can be drained. If its wall clock says more, that clock was set since.
 const TICK_US_MAX: i64 = 1_000_000;
 
+/// Rings are emptied more often than this. Time beyond it is time in which kymo did not run.
+const DRAIN_US_MAX: i64 = 2_000_000;
+
 /// One moment on both clocks, µs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
@@ -29,13 +32,13 @@ impl Moment {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeline {
     /// When the rings were last emptied before `now`: later rows are newer.
-    since_us: i64,
+    before: Moment,
     now: Moment,
 }
 
 impl Timeline {
     pub(super) fn new(now: Moment) -> Timeline {
-        Timeline { since_us: now.monotonic_us, now }
+        Timeline { before: now, now }
     }
 
     /// The rings were emptied at `now`.
@@ -43,18 +46,24 @@ impl Timeline {
         self.now = now;
     }
 
-    /// The rows of the rings were taken.
-    pub(super) fn finish(&mut self) {
-        self.since_us = self.now.monotonic_us;
+    /// The rows of the rings were taken. Returns for how many of the µs since the last time kymo did not run: it was stopped,
+    /// or its host was.
+    pub(super) fn finish(&mut self) -> i64 {
+        let passed_us = self.now.monotonic_us - self.before.monotonic_us;
+        self.before = self.now;
+        (passed_us - DRAIN_US_MAX).max(0)
     }
 
-    /// When a row was sampled, in µs of `CLOCK_MONOTONIC`, by its time. A step of the wall clock between the row and now
-    /// makes the result wrong by the time between two drains and one second at most.
+    /// When a row was sampled, in µs of `CLOCK_MONOTONIC`, by its time. If the wall clock was set since the rings were last
+    /// emptied, a row may have its time from before that. A result that is wrong is so by the time between two drains and one
+    /// second at most.
     pub(super) fn place(&self, time_us: i64) -> i64 {
-        let Moment { wall_us, monotonic_us } = self.now;
-        let age_us = wall_us.saturating_sub(time_us);
-        let oldest_us = self.since_us.saturating_sub(TICK_US_MAX).min(monotonic_us);
-        monotonic_us.saturating_sub(age_us).clamp(oldest_us, monotonic_us)
+        let by = |clocks: Moment| clocks.monotonic_us.saturating_sub(clocks.wall_us.saturating_sub(time_us));
+        let (since_us, now_us) = (self.before.monotonic_us, self.now.monotonic_us);
+        let oldest_us = since_us.saturating_sub(TICK_US_MAX).min(now_us);
+        let (by_now, by_before) = (by(self.now), by(self.before));
+        let within = |from_us: i64| [by_now, by_before].into_iter().find(|at_us| (from_us..=now_us).contains(at_us));
+        within(since_us).or_else(|| within(oldest_us)).unwrap_or_else(|| by_now.clamp(oldest_us, now_us))
     }
 }
 
@@ -66,7 +75,7 @@ mod tests {
     const YEAR: i64 = 365 * 86_400 * SECOND;
 
     #[test]
-    fn a_step_of_the_wall_clock_moves_no_row_by_more_than_a_drain_and_a_second() {
+    fn a_step_of_the_wall_clock_moves_no_row() {
         let start = Moment { wall_us: 50 * YEAR, monotonic_us: 1_000 * SECOND };
         let mut timeline = Timeline::new(start);
         let drain = |seconds: i64, step_us: i64| Moment {
@@ -75,12 +84,12 @@ mod tests {
         };
         timeline.set_now(drain(10, 0));
         assert_eq!(timeline.place(start.wall_us + 7 * SECOND), start.monotonic_us + 7 * SECOND);
-        timeline.finish();
-        for step_us in [10 * YEAR, -10 * YEAR, 86_400 * SECOND, -86_400 * SECOND] {
+        assert_eq!(timeline.finish(), 8 * SECOND);
+        for step_us in [10 * YEAR, -10 * YEAR, 86_400 * SECOND, -86_400 * SECOND, 3 * SECOND, -3 * SECOND] {
             timeline.set_now(drain(12, step_us));
             // One row from before the step, one from after it.
             let before = timeline.place(start.wall_us + 11 * SECOND);
-            assert!((before - (start.monotonic_us + 11 * SECOND)).abs() <= 2 * SECOND, "{before} after {step_us}");
+            assert_eq!(before, start.monotonic_us + 11 * SECOND, "after {step_us}");
             let after = timeline.place(start.wall_us + 11 * SECOND + step_us);
             assert_eq!(after, start.monotonic_us + 11 * SECOND);
         }

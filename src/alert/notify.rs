@@ -145,6 +145,8 @@ impl Health {
 #[derive(Debug)]
 struct Queued {
     since: Instant,
+    /// How old it was then.
+    age: Duration,
     notification: Arc<Notification>,
 }
 
@@ -167,11 +169,22 @@ impl Outbox {
     /// Queues `notification` for the notifier of this name. When its queue is full or there is no such notifier, the
     /// notification is lost and counted.
     pub fn send(&self, notifier: &str, notification: &Arc<Notification>) {
+        self.queue(notifier, notification, Duration::ZERO);
+    }
+
+    /// The same with a notification from before the start. It is as old as its time says, so that a notifier gives up no later
+    /// because kymo was started again.
+    pub fn resume(&self, notifier: &str, notification: &Arc<Notification>) {
+        let age_us = u64::try_from(wall_us().saturating_sub(notification.time_us)).unwrap_or_default();
+        self.queue(notifier, notification, Duration::from_micros(age_us));
+    }
+
+    fn queue(&self, notifier: &str, notification: &Arc<Notification>, age: Duration) {
         let queue = self.queues.iter().find(|queue| queue.name == notifier);
         let outcome = queue.map(|queue| {
             // Held until both are done: the worker takes it off the list afterwards.
             let mut waiting = queue.health.waiting();
-            queue.sender.try_send(Queued { since: Instant::now(), notification: Arc::clone(notification) })?;
+            queue.sender.try_send(Queued { since: Instant::now(), age, notification: Arc::clone(notification) })?;
             waiting.push_back(Arc::clone(notification));
             Ok(())
         });
@@ -319,7 +332,7 @@ impl Worker {
         }
     }
 
-    async fn deliver(&self, Queued { since, notification }: &Queued) {
+    async fn deliver(&self, Queued { since, age, notification }: &Queued) {
         let span = tracing::info_span!(
             "notify",
             rule = notification.rule,
@@ -335,7 +348,7 @@ impl Worker {
             }
             Means::Webhook(webhook) => {
                 let failed = |error: &webhook::PostError| self.health.bad(error.to_string());
-                match webhook.post(notification, since.elapsed(), failed).instrument(span.clone()).await {
+                match webhook.post(notification, *age + since.elapsed(), failed).instrument(span.clone()).await {
                     Ok(()) => {
                         self.health.good();
                         self.counters.add_sent();
@@ -386,6 +399,20 @@ pub(super) mod tests {
         // The oldest are kept, in order.
         assert_eq!(next().unwrap().rule, "0");
         assert_eq!(std::iter::from_fn(next).count(), WAITING_MAX - 1);
+    }
+
+    #[test]
+    fn what_is_resumed_is_as_old_as_it_was() {
+        let (outbox, mut deliverer) = Deliverer::new(Vec::new(), "here").unwrap();
+        let of = |time_us| Arc::new(Notification { time_us, ..notification("x", Transition::Firing) });
+        outbox.send(LOG, &of(0));
+        for ago in [90, 0, -90] {
+            outbox.resume(LOG, &of(wall_us() - ago * 1_000_000));
+        }
+        let ages: Vec<u64> = std::iter::from_fn(|| deliverer.workers[0].queue.try_recv().ok())
+            .map(|queued| (queued.age + queued.since.elapsed()).as_secs() / 10)
+            .collect();
+        assert_eq!(ages, [0, 9, 0, 0]);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl RateColumns {
         self.rates.series.retain(|series, _| !has(series));
     }
 
-    /// `batch` with the counters' rates behind its columns.
+    /// `batch`, whose rows were sampled at these times of `CLOCK_MONOTONIC`, with the counters' rates behind its columns.
     pub(super) fn extend(
         &mut self,
         batch: &RecordBatch,
@@ -162,7 +162,7 @@ impl History {
     /// Takes the counter's `value` at `time_us`. Returns its rate if the history is long enough.
     fn advance(&mut self, time_us: i64, value: i64) -> Option<f64> {
         if time_us < self.seen_us {
-            // The wall clock was set back: times before and after cannot be compared.
+            // Rows around a step of the wall clock may be placed the other way round: nothing is known of the time between.
             self.points.clear();
         }
         if !self.points.is_empty() {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_starts_anew() {
+    fn rows_the_other_way_round_start_anew() {
         let rates = rates([(5_000, 0), (6_000, 100), (1_000, 200), (1_400, 300), (1_600, 320)]);
         assert_eq!(rates, [None, Some(100.0), None, None, Some(200.0)]);
     }

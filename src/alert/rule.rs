@@ -6,7 +6,7 @@ use std::time::Duration;
 use datafusion::execution::context::{SessionContext, SessionState};
 
 use super::expression::{self, Condition, Scope, Term};
-use super::machine::{Absent, Limits};
+use super::machine::{Absent, FORGOTTEN_AFTER_US, Limits};
 use super::notify::LOG;
 use super::shorthand;
 use super::state::LABELS_PER_SERIES_MAX;
@@ -165,6 +165,7 @@ impl Rule {
             silence_us_max: intervals(SILENCE_INTERVALS_MAX).max(SILENCE_US_MAX),
             absent_after_us,
             absent: self.absent,
+            forgotten_after_us: FORGOTTEN_AFTER_US,
         }
     }
 }

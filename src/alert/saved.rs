@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::notification::Notification;
 use super::state::Transition;
 
-/// The size of all that is saved. Alerts beyond are left out: they are told again after a restart if they go on.
+/// The size of all that is saved. What is beyond is left out, notifications first: these are not told again after a restart.
+/// Alerts that are left out are told again if they go on.
 pub const SAVED_BYTES_MAX: usize = 8 << 20;
 
 const FIRST_LINE: &str = "kymo alerts 1\n";

@@ -43,7 +43,7 @@ impl std::ops::Not for Truth {
 
 /// A series of one table: its labels' dictionary keys, packed in the order of the label columns.
 ///
-/// A key of one family stands for the same text as long as the daemon runs, so keys tell series apart.
+/// A key of one family stands for the same text as long as a series that rules know holds it, so keys tell series apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct SeriesKey(u128);
 

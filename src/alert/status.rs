@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::machine::Absent;
+use super::machine::{Absent, SERIES_MAX};
 use super::rule::Rule;
 use super::state::Transition;
 
@@ -39,6 +39,8 @@ pub struct RuleStatus {
     pub firing_series: Vec<FiringSeries>,
     /// What becomes of a series that has no more rows.
     pub absent: Absent,
+    /// How many rows were not watched, because too many series were known already.
+    pub excess: u64,
 }
 
 /// A series that is firing.
@@ -78,6 +80,7 @@ pub(super) struct Post {
     fired: AtomicU64,
     resolved: AtomicU64,
     pending: AtomicUsize,
+    excess: AtomicU64,
     firing: ArcSwap<Firing>,
 }
 
@@ -98,6 +101,10 @@ impl Post {
     pub(super) fn set_pending(&self, pending: usize) {
         // Relaxed: no other memory is read because of this figure.
         self.pending.store(pending, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_excess(&self, rows: u64) {
+        self.excess.fetch_add(rows, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self, transition: Transition) {
@@ -141,6 +148,7 @@ impl Board {
                 fired: post.fired.load(Ordering::Relaxed),
                 resolved: post.resolved.load(Ordering::Relaxed),
                 pending: post.pending.load(Ordering::Relaxed),
+                excess: post.excess.load(Ordering::Relaxed),
                 firing: firing.count,
                 firing_series: firing.listed.clone(),
                 ..post.rule.clone()
@@ -161,9 +169,27 @@ impl Board {
         self.lost_changes.load(Ordering::Relaxed)
     }
 
-    /// How many rows were not watched, or had no rate, because too many series were known already.
+    /// How many rows had no rate, because too many series were known already.
     #[must_use]
     pub fn excess(&self) -> u64 {
         self.excess.load(Ordering::Relaxed)
+    }
+
+    /// What rules could not watch since the start, as texts for people.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        let of = |rule: &RuleStatus| {
+            let RuleStatus { name, excess, .. } = rule;
+            format!("alert {name}: more than {SERIES_MAX} series; rows not watched since the start: {excess}")
+        };
+        let mut troubles: Vec<String> = self.rules().iter().filter(|rule| rule.excess > 0).map(of).collect();
+        let (excess, failures) = (self.excess(), self.failures());
+        if excess > 0 {
+            troubles.push(format!("alert rules: too many series; rows without a rate since the start: {excess}"));
+        }
+        if failures > 0 {
+            troubles.push(format!("alert rules: expressions that could not be evaluated since the start: {failures}"));
+        }
+        troubles
     }
 }

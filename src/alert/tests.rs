@@ -340,8 +340,10 @@ fn with_some_labels_stated_any_row_with_them_will_do() {
         ..Filesystem::absent(second * SECOND)
     };
     let rows = [row(&bench, 5, "/", "vda", 0.1), row(&bench, 5, "/data", "vdb", 0.95)];
+    assert_eq!(silence(&mut bench, 4), [""; 0]);
     assert_eq!(bench.take(&rows).len(), 1);
     let root = row(&bench, 14, "/", "vda", 0.1);
+    assert_eq!(silence(&mut bench, 8), [""; 0]);
     assert_eq!(bench.take(&[root]).len(), 0);
     // What fired ends, and that nothing is there fires.
     let told = ["15 gone device=vdb mountpoint=/data type=", "15 no data mountpoint=/data"];
@@ -372,6 +374,7 @@ fn a_condition_that_only_names_series_fires_for_their_absence_only() {
     let names = || absent(Absent::Fire, 10, when("network", "interface IN ('eth0', 'eth1')"));
     let mut bench = Bench::new(&[names()]);
     let row = bench.network(5 * SECOND, "eth0", 1);
+    assert_eq!(silence(&mut bench, 4), [""; 0]);
     assert_eq!(bench.take(&[row]).len(), 0);
     assert_eq!(silence(&mut bench, 20), ["10 no data interface=eth1", "15 no data interface=eth0"]);
     // Without this choice it holds for every row.
@@ -408,7 +411,9 @@ fn a_clock_that_is_set_neither_fires_nor_resolves() {
         let settings =
             RuleSettings { for_: Duration::from_secs(60), resolve_after: held(60), ..when("host", "load1 > 1") };
         let keep = RuleSettings { absent: Absent::Keep, ..short("load_above", 1.0) };
-        let mut bench = Bench::new(&[settings, keep]);
+        let rate = RuleSettings { for_: Duration::from_secs(60), ..when("network", "rate(rx_bytes) > 90") };
+        let rates = [rate, when("network", "rate(rx_bytes) < 90"), when("network", "rate(rx_bytes) > 110")];
+        let mut bench = Bench::new(&[vec![settings, keep], rates.into()].concat());
         bench.now.wall_us = 20_000 * DAY;
         let mut told = Vec::new();
         for second in 0..300 {
@@ -420,13 +425,15 @@ fn a_clock_that_is_set_neither_fires_nor_resolves() {
             let load = if second < 200 { 2.0 } else { 0.5 };
             let time = bench.now.wall_us + SECOND;
             bench.pass_until(time);
-            let one = bench.take(&[host(time, load)]);
+            let steady = bench.network(time, "eth0", 100 * second);
+            let one = [bench.take(&[host(time, load)]), bench.take(&[steady])].concat();
             told.extend(one.iter().map(|told| (second, told.rule.clone(), told.state)));
         }
         let (slow, quick) = ("host: load1 > 1".to_owned(), "load_above".to_owned());
         let expected = [
             (0, quick.clone(), Transition::Firing),
             (60, slow.clone(), Transition::Firing),
+            (61, "network: rate(rx_bytes) > 90".to_owned(), Transition::Firing),
             (200, quick, Transition::Resolved),
             (260, slow, Transition::Resolved),
         ];
@@ -435,6 +442,24 @@ fn a_clock_that_is_set_neither_fires_nor_resolves() {
         assert_eq!(bench.take(&[host(bench.now.wall_us, 2.0)]).len(), 1);
         bench.now.wall_us += step;
         assert_eq!(silence(&mut bench, 299), [""; 0]);
+    }
+}
+
+#[test]
+fn time_in_which_kymo_does_not_run_is_no_absence() {
+    for choice in [Absent::Resolve, Absent::Fire] {
+        let held = RuleSettings { for_: Duration::from_secs(90), ..when("host", "load1 >= 1") };
+        let mut bench = Bench::new(&[absent(choice, 30, when("host", "load1 > 1")), held]);
+        assert_eq!(bench.take(&[host(SECOND, 2.0)]).len(), 1);
+        assert_eq!(silence(&mut bench, 20), [""; 0]);
+        bench.pass_until(bench.now.wall_us + 3_600 * SECOND);
+        assert_eq!(bench.tick().len(), 0);
+        // The pause is not taken for time in which the condition held.
+        assert_eq!(bench.take(&[host(bench.now.wall_us + SECOND, 2.0)]).len(), 0);
+        bench.pass_until(bench.now.wall_us + 3_600 * SECOND);
+        assert_eq!(silence(&mut bench, 20), [""; 0]);
+        // The two seconds count in which a pause is not noticed.
+        assert_eq!(silence(&mut bench, 20).len(), 1);
     }
 }
 
@@ -507,4 +532,14 @@ fn every_change_is_a_row_and_alerts_are_saved_soon() {
     assert!((20..=23).contains(&saved), "{saved}");
     let alerts = bench.engine.take_alerts(bench.now, true).unwrap();
     assert_eq!(alerts[0].peak, Some(248.0));
+}
+
+#[test]
+fn rows_beyond_the_bound_of_series_are_told() {
+    let mut bench = Bench::new(&[when("network", "rx_bytes > 5"), when("network", "rx_bytes > 6")]);
+    assert_eq!(bench.board.troubles(), [""; 0]);
+    let rows: Vec<_> = (0..10_003).map(|name| bench.network(SECOND, &name.to_string(), 6)).collect();
+    bench.take(&rows);
+    let told = "alert network: rx_bytes > 5: more than 10000 series; rows not watched since the start: 3";
+    assert_eq!(bench.board.troubles(), [told]);
 }

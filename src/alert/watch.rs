@@ -52,8 +52,6 @@ pub(super) struct Watch {
     places: Vec<i64>,
     /// Failed evaluations since the last [`take_failures`](Self::take_failures).
     failures: u64,
-    /// Rows not watched since the last [`take_excess`](Self::take_excess).
-    excess: u64,
 }
 
 /// One rule's state.
@@ -124,7 +122,6 @@ impl Watch {
             keys: Vec::new(),
             places: Vec::new(),
             failures: 0,
-            excess: 0,
         };
         let mut leaves = LeafFinder::default();
         let mut masks = Shared::default();
@@ -204,14 +201,14 @@ impl Watch {
         batch: &RecordBatch,
         timeline: &Timeline,
         events: &mut Vec<Event>,
-        mut settled: impl FnMut(usize, &Machine),
+        mut settled: impl FnMut(usize, &mut Machine),
     ) -> Result<RecordBatch, ArrowError> {
         let times = batch.column(0).as_primitive::<TimestampMicrosecondType>().values();
         self.read_keys(batch);
         self.places.clear();
         self.places.extend(times.iter().map(|time_us| timeline.place(*time_us)));
         let batch = match &mut self.rates {
-            Some(rates) => rates.extend(batch, times, &self.keys)?,
+            Some(rates) => rates.extend(batch, &self.places, &self.keys)?,
             None => batch.clone(),
         };
         self.read_terms(&batch);
@@ -247,21 +244,26 @@ impl Watch {
                     tell(change);
                 }
             }
-            self.excess += machine.take_excess();
             trigger.busy = watched.is_busy();
-            settled(rule, &watched.machine);
+            settled(rule, &mut watched.machine);
         }
         Ok(batch)
     }
 
-    /// Finds the series that have no rows until `now`, and adds changes to `events`. Calls `settled` for each rule whose
-    /// pending series, or peaks, may have changed.
-    pub(super) fn sweep(&mut self, now: Moment, events: &mut Vec<Event>, mut settled: impl FnMut(usize, &mut Machine)) {
+    /// Finds the series that have no rows until `now`, and adds changes to `events`. kymo did not run in the last `paused_us`.
+    /// Calls `settled` for each rule whose pending series, or peaks, may have changed.
+    pub(super) fn sweep(
+        &mut self,
+        now: Moment,
+        paused_us: i64,
+        events: &mut Vec<Event>,
+        mut settled: impl FnMut(usize, &mut Machine),
+    ) {
         for (rule, (trigger, watched)) in self.triggers.iter_mut().zip(&mut self.watched).enumerate() {
             if !trigger.busy {
                 continue;
             }
-            let changes = watched.machine.sweep(now.monotonic_us, now.wall_us).into_iter();
+            let changes = watched.machine.sweep(now.monotonic_us, now.wall_us, paused_us).into_iter();
             events.extend(changes.map(|change| Event { rule, change, time_us: now.wall_us, row: None }));
             trigger.busy = watched.is_busy();
             settled(rule, &mut watched.machine);
@@ -287,9 +289,9 @@ impl Watch {
         std::mem::take(&mut self.failures)
     }
 
-    /// How many rows were not watched or had no rate since the last call.
+    /// How many rows had no rate since the last call.
     pub(super) fn take_excess(&mut self) -> u64 {
-        std::mem::take(&mut self.excess) + self.rates.as_mut().map_or(0, RateColumns::take_excess)
+        self.rates.as_mut().map_or(0, RateColumns::take_excess)
     }
 
     fn read_keys(&mut self, batch: &RecordBatch) {

@@ -1,9 +1,10 @@
 //! Keeping the alerts that are on, and the notifications that wait, in the data folder: on a thread of its own, as the disk
 //! may be slow or refuse.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::alert::notification::Notification;
 use crate::alert::notify::Outbox;
 use crate::alert::saved::{SAVED_BYTES_MAX, Saved, SavedAlert, SavedNotification, decode, encode};
 use crate::store::Store;
@@ -12,10 +13,15 @@ use crate::store::Store;
 const FILE: &str = "alerts";
 /// The last line comes on top of the rest.
 const FILE_BYTES_MAX: u64 = SAVED_BYTES_MAX as u64 + 4_096;
+/// The least time between two writes.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after a failed write the next one is tried.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How often it is checked whether a notification that waits in the file was delivered.
 const DELIVERY_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A notification that waits, after the name of its notifier.
+type Waiting = (String, Arc<Notification>);
 
 /// Takes alerts from the drain thread and writes the newest ones.
 #[derive(Debug)]
@@ -31,8 +37,8 @@ struct State {
     newest: Vec<SavedAlert>,
     /// Whether the file has others.
     changed: bool,
-    /// Whether notifications wait in the file, and how many were delivered or lost when it was written.
-    waiting: Option<u64>,
+    /// The notifications that wait in the file.
+    waiting: Vec<Waiting>,
     stop: bool,
 }
 
@@ -62,7 +68,7 @@ impl AlertKeeper {
         loop {
             let idle = |state: &mut State| !state.changed && !state.stop;
             let state = match self.lock() {
-                state if state.waiting.is_none() => {
+                state if state.waiting.is_empty() => {
                     self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner)
                 }
                 state => {
@@ -76,40 +82,38 @@ impl AlertKeeper {
             if stop {
                 return;
             }
-            if !written {
-                drop(self.wake.wait_timeout_while(self.lock(), RETRY_INTERVAL, |state| !state.stop));
-            }
+            let pause = if written { WRITE_INTERVAL } else { RETRY_INTERVAL };
+            drop(self.wake.wait_timeout_while(self.lock(), pause, |state| !state.stop));
         }
     }
 
     /// Writes the alerts and the notifications that wait, if the file has others. Returns `false` if that failed. The store
     /// logs a failure once an outage.
     pub(super) fn write(&self, store: &Store) -> bool {
-        let done = || self.outbox.sent() + self.outbox.lost();
         // Asked first: a notification that is delivered from now on makes another write.
-        let done_before = done();
+        let waiting = self.outbox.waiting();
         let alerts = {
             let mut state = self.lock();
-            let is_delivered = state.waiting.is_some_and(|known| known != done_before);
-            if !state.changed && !is_delivered {
+            let is_same = |(old, new): (&Waiting, &Waiting)| old.0 == new.0 && Arc::ptr_eq(&old.1, &new.1);
+            let known = &state.waiting;
+            if !state.changed && known.len() == waiting.len() && known.iter().zip(&waiting).all(is_same) {
                 return true;
             }
             state.changed = false;
             state.newest.clone()
         };
-        let waiting = self.outbox.waiting().into_iter();
-        let waiting: Vec<_> = waiting
-            .map(|(notifier, notification)| SavedNotification { notifier, notification: (*notification).clone() })
-            .collect();
-        let is_waiting = !waiting.is_empty();
-        let (bytes, left_out) = encode(Saved { alerts, waiting });
+        let saved = |(notifier, notification): &Waiting| SavedNotification {
+            notifier: notifier.clone(),
+            notification: (**notification).clone(),
+        };
+        let (bytes, left_out) = encode(Saved { alerts, waiting: waiting.iter().map(saved).collect() });
         if left_out > 0 {
-            tracing::warn!(left_out, "the file of alerts is full: these are told again after a restart");
+            tracing::warn!(left_out, "the file of alerts is full: notifications and alerts are left out");
         }
         let written = store.keep(FILE, &bytes).is_ok();
         let mut state = self.lock();
         state.changed |= !written;
-        state.waiting = is_waiting.then_some(done_before);
+        state.waiting = waiting;
         written
     }
 
@@ -150,12 +154,10 @@ pub(super) fn read(store: &Store, found: &mut Vec<String>) -> Saved {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
     use std::thread;
 
     use super::*;
     use crate::alert::Transition;
-    use crate::alert::notification::Notification;
     use crate::alert::notify::{Deliverer, LOG};
     use crate::store::StoreSettings;
 
@@ -218,6 +220,13 @@ mod tests {
         let saved = read(&store, &mut Vec::new());
         let waiting = vec![SavedNotification { notifier: LOG.into(), notification: one }];
         assert_eq!((saved.alerts.len(), &saved.waiting), (1, &waiting));
+        // What another notifier is told, or not, makes no write.
+        outbox.send("nobody", &Arc::new(saved.waiting[0].notification.clone()));
+        let file = folder.path().join(FILE);
+        std::fs::remove_file(&file).unwrap();
+        assert!(keeper.write(&store) && !file.exists());
+        keeper.put(vec![alert("one")]);
+        assert!(keeper.write(&store) && file.exists());
         // Another start finds and delivers it, and nothing else happens.
         let again = AlertKeeper::new(&saved, outbox);
         assert!(again.write(&store));

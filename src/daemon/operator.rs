@@ -112,6 +112,7 @@ impl Daemon {
         }
         degraded.extend(self.foreign.unseen.iter().cloned());
         degraded.extend(self.silent_rules(&collectors));
+        degraded.extend(self.board.troubles());
         degraded.extend(self.outbox.failing().into_iter().map(|FailingNotifier { name, since_us, error, waiting }| {
             format!("since {:.0}: notifier {name}: {error}; notifications that wait: {waiting}", timestamp(since_us))
         }));

@@ -70,7 +70,7 @@ impl Parts {
         let mut engine = alert::Engine::new(settings.rules, outbox.clone(), labels.clone(), now);
         let keeper = Arc::new(AlertKeeper::new(&saved, outbox.clone()));
         for SavedNotification { notifier, notification } in saved.waiting {
-            outbox.send(&notifier, &Arc::new(notification));
+            outbox.resume(&notifier, &Arc::new(notification));
         }
         engine.resume(saved.alerts, now);
         let board = engine.board();

@@ -19,6 +19,7 @@ fn limits(hold_us: i64, resolve_after_us: i64) -> Limits {
         silence_us_max: 60 * SECOND,
         absent_after_us: 300 * SECOND,
         absent: Absent::Resolve,
+        forgotten_after_us: FORGOTTEN_AFTER_US,
     }
 }
 
@@ -44,7 +45,7 @@ fn run(machine: &mut Machine, rows: &[(i64, Truth)]) -> Vec<(i64, Transition)> {
 
 /// The transitions of a sweep at this second.
 fn swept(machine: &mut Machine, second: i64) -> Vec<Transition> {
-    machine.sweep(second * SECOND, second * SECOND).into_iter().map(|change| change.transition).collect()
+    machine.sweep(second * SECOND, second * SECOND, 0).into_iter().map(|change| change.transition).collect()
 }
 
 #[test]
@@ -183,6 +184,31 @@ fn the_number_of_series_is_bounded_and_the_excess_counted() {
     assert!(!machine.resume(key(last), alert.clone(), false, 0) && machine.resume(key(0), alert, false, 0));
 }
 
+#[test]
+fn names_that_never_come_back_make_room_after_a_day() {
+    let mut machine = Machine::new(Limits { absent: Absent::Fire, ..limits(0, 0) }, false);
+    machine.expect(key(-7), labels(), 0);
+    let all = i32::try_from(SERIES_MAX).unwrap() - 1;
+    for label in 0..all {
+        assert_eq!(machine.step(&Sight { is_tracked: true, ..sight(label, 0, Truth::False) }, labels), None);
+    }
+    let new = |second: i64| Sight { is_tracked: true, ..sight(all, second * SECOND, Truth::True) };
+    assert_eq!((machine.step(&new(1), labels), machine.take_excess()), (None, 1));
+    assert_eq!(swept(&mut machine, 300), vec![Transition::NoData; SERIES_MAX]);
+    assert_eq!(swept(&mut machine, 86_699), []);
+    assert_eq!(swept(&mut machine, 86_700), vec![Transition::Gone; SERIES_MAX - 1]);
+    // The rule names the one that stays.
+    assert!(machine.knows(key(-7)) && machine.on() == 1);
+    assert_eq!(machine.step(&new(86_701), labels).unwrap().transition, Transition::Firing);
+    // Without names, one series stays.
+    let mut machine = Machine::new(Limits { absent: Absent::Fire, ..limits(0, 0) }, false);
+    for label in 0..3 {
+        machine.step(&Sight { is_tracked: true, ..sight(label, 0, Truth::False) }, labels);
+    }
+    assert_eq!(swept(&mut machine, 300).len(), 3);
+    assert_eq!((swept(&mut machine, 900_000).len(), machine.on()), (2, 1));
+}
+
 /// What happens next. Times are µs since the last of them.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
@@ -192,6 +218,8 @@ enum Happening {
     Nothing,
     /// The wall clock is set.
     Set { by_us: i64 },
+    /// kymo is stopped for all the time since the last of them. Then nothing is in the rings.
+    Paused,
     /// The daemon is stopped and started again.
     Restart,
 }
@@ -231,11 +259,13 @@ struct Model {
     on: Option<(Transition, i64, Option<f64>)>,
     /// Since when rows are expected; none while the series is not known.
     expected_us: Option<i64>,
+    /// The pauses: their ends and how long they took.
+    pauses: Vec<(i64, i64)>,
 }
 
 impl Model {
     fn new(setting: Setting, is_named: bool, start_us: i64) -> Model {
-        Model { setting, past: Vec::new(), on: None, expected_us: is_named.then_some(start_us) }
+        Model { setting, past: Vec::new(), on: None, expected_us: is_named.then_some(start_us), pauses: Vec::new() }
     }
 
     /// The rows that count for a hold or a failure that goes on: since something was told or the daemon started, without a
@@ -312,7 +342,9 @@ impl Model {
             Past::Told => None,
         };
         let seen_us = self.past.iter().rev().find_map(seen).or(self.expected_us)?;
-        if at_us - seen_us < self.setting.limits.absent_after_us {
+        let paused_us: i64 =
+            self.pauses.iter().filter(|(end_us, _)| *end_us > seen_us).map(|(_, paused_us)| *paused_us).sum();
+        if at_us - seen_us - paused_us < self.setting.limits.absent_after_us {
             return None;
         }
         let told = match (self.on, self.setting.limits.absent) {
@@ -378,10 +410,11 @@ impl Real {
         self.machine.step(&sight, || [Some(series.to_string().into())].into())
     }
 
-    fn sweep(&mut self, now: Moment) -> Vec<Change> {
+    /// Only a pause is one: otherwise the rings were emptied in between, with nothing in them.
+    fn sweep(&mut self, paused_us: i64, now: Moment) -> Vec<Change> {
         self.timeline.set_now(now);
         self.timeline.finish();
-        self.machine.sweep(now.monotonic_us, now.wall_us)
+        self.machine.sweep(now.monotonic_us, now.wall_us, paused_us)
     }
 }
 
@@ -413,6 +446,7 @@ fn setting(number: u32) -> Setting {
         silence_us_max: (3 * interval_us).max(60 * SECOND),
         absent_after_us: pick(&[SECOND, 10 * SECOND, 5 * interval_us, 300 * SECOND], number >> 9).max(2 * interval_us),
         absent,
+        forgotten_after_us: i64::MAX,
     };
     Setting { limits, is_tracked, named }
 }
@@ -441,7 +475,8 @@ fn happening(number: u32, limits: &Limits) -> (i64, Happening) {
             let value = pick(&[f64::NAN, 1.0, 2.0, 3.5, -4.0], number >> 12);
             Happening::Row { series: usize::from((number >> 16).is_multiple_of(4)), holds, value }
         }
-        10..13 => Happening::Nothing,
+        10..12 => Happening::Nothing,
+        12 => Happening::Paused,
         13 => Happening::Restart,
         _ => {
             Happening::Set { by_us: pick(&[86_400 * SECOND, -86_400 * SECOND, 10 * YEAR, -10 * YEAR, 7], number >> 12) }
@@ -459,6 +494,7 @@ fn compare(setting: Setting, happenings: &[(i64, Happening)]) -> Result<(), Test
         now.monotonic_us += after_us;
         now.wall_us += after_us;
         let (mut from_real, mut from_models) = (Vec::new(), Vec::new());
+        let mut paused_us = 0;
         let model_told =
             |series, (transition, since_us, peak)| Told { series, transition, time_us: now.wall_us, since_us, peak };
         match *happening {
@@ -469,6 +505,10 @@ fn compare(setting: Setting, happenings: &[(i64, Happening)]) -> Result<(), Test
             }
             Happening::Nothing => {}
             Happening::Set { by_us } => now.wall_us += by_us,
+            Happening::Paused => {
+                paused_us = *after_us;
+                models.iter_mut().for_each(|model| model.pauses.push((now.monotonic_us, paused_us)));
+            }
             Happening::Restart => {
                 real.restart(now);
                 for (model, is_named) in models.iter_mut().zip(setting.named) {
@@ -476,7 +516,7 @@ fn compare(setting: Setting, happenings: &[(i64, Happening)]) -> Result<(), Test
                 }
             }
         }
-        let mut swept: Vec<Told> = real.sweep(now).iter().map(|change| told(change, now.wall_us)).collect();
+        let mut swept: Vec<Told> = real.sweep(paused_us, now).iter().map(|change| told(change, now.wall_us)).collect();
         swept.sort_by_key(|told| told.series);
         from_real.extend(swept);
         for (series, model) in models.iter_mut().enumerate() {
