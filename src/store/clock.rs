@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_off_for_most_of_each_day_is_a_week_behind_at_most() {
+    fn a_host_that_is_off_for_most_of_each_day_does_not_fall_ever_further_behind() {
         for (on_hours, off_hours) in [(5, 19), (4, 20), (1, 23)] {
             let mut host = Host::new();
             host.run(HOUR_US);
