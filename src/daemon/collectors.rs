@@ -271,7 +271,7 @@ impl Collectors {
     }
 
     /// Stops a collector's thread and waits for it. The collector stays listed, with its health and counts as of now. If a
-    /// read hangs in it for longer than `patience`, it stays listed until its thread has ended, does `then` what it is to do, and this is an error.
+    /// read hangs in it for longer than `patience`, this is an error; once the thread has ended, the collector does `then`.
     fn halt(&self, name: &str, patience: Duration, then: Then) -> Result<Ended, OperatorError> {
         let reports = self.reports();
         let thread = {
