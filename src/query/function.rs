@@ -48,6 +48,11 @@ pub(super) fn wrong_arguments(name: &str, count: usize) -> DataFusionError {
     plan_datafusion_err!("{name} takes two arguments: write {name}(counter, time), not {count} of them")
 }
 
+/// A text as SQL writes it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// What an aggregate computes from a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Output {
@@ -141,9 +146,10 @@ impl<C: ArrowPrimitiveType<Native: Counter>> CounterAccumulator<C> {
         for host in hosts.iter().flatten() {
             let known = self.host.get_or_insert_with(|| host.into());
             if known != host {
+                let [known, host] = [known, host].map(literal);
                 return exec_err!(
-                    "a counter of host {known:?} and one of host {host:?} are not one counter; write GROUP BY host, or \
-                     WHERE host = {known:?} with single quotes"
+                    "a counter of host {known} and one of host {host} are not one counter; write GROUP BY host, for which \
+                     subqueries have to keep the column host, or WHERE host = {known} beside the table"
                 );
             }
         }

@@ -1,63 +1,88 @@
 //! Counters of different hosts are different counters, so `increase` and `rate` are told the host of each row.
 //!
 //! A statement over one host need not name it. Over several it has to: the aggregates refuse to take rows of two hosts for
-//! one counter. They are told the host where the rows that they read still have it under its name.
+//! one counter. The plan below them carries the host of each row to them (`carry.rs`).
 
+mod carry;
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchemaRef, Result};
 use datafusion::logical_expr::expr::WindowFunctionDefinition;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan};
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, Projection};
 
 use super::function;
-use crate::record;
+use carry::Carrier;
 
-/// Gives each `increase` and `rate` of a plan the column `host` of its counter's rows as a third argument.
+/// Gives each `increase` and `rate` of a plan the host of its counter's rows as a third argument.
 ///
 /// # Errors
-/// When a statement gives them a third argument of its own.
+/// When a statement gives them a third argument of its own, or their rows' host cannot be carried to them.
 pub(super) fn tell_apart(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let told = plan.transform_up_with_subqueries(|plan| match &plan {
-        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => {
-            let rows = plan.inputs().first().map(|input| input.schema().clone());
-            let Some(rows) = rows else { return Ok(Transformed::no(plan)) };
-            // What is above the plan knows its columns by their names, which arguments are a part of.
-            let names = NamePreserver::new(&plan);
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let told = expr.transform_up(|expr| told(expr, &rows))?;
-                Ok(told.update_data(|expr| name.restore(expr)))
-            })
-        }
+    let mut carrier = Carrier::default();
+    let told = plan.transform_up_with_subqueries(|plan| match plan {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => told_all(plan, &mut carrier),
         _ => Ok(Transformed::no(plan)),
     });
     Ok(told?.data)
 }
 
-/// The same call with the host, if it is one that needs it, over rows of this schema.
-fn told(mut expr: Expr, rows: &DFSchemaRef) -> Result<Transformed<Expr>> {
-    let Some((function, args)) = call(&mut expr) else { return Ok(Transformed::no(expr)) };
-    if !function::knows_counters(function) {
-        return Ok(Transformed::no(expr));
+/// The same step of a plan, all of whose calls have the host that need it.
+fn told_all(plan: LogicalPlan, carrier: &mut Carrier) -> Result<Transformed<LogicalPlan>> {
+    let [input] = plan.inputs()[..] else { return Ok(Transformed::no(plan)) };
+    let exprs = plan.expressions();
+    if !exprs.iter().any(|expr| expr.exists(|expr| Ok(of_counters(expr).is_some())).unwrap_or_default()) {
+        return Ok(Transformed::no(plan));
     }
-    let [counter, _] = args.as_slice() else {
-        return Err(function::wrong_arguments(function.name(), args.len()));
-    };
-    let host = |column: &Column| Column::new(column.relation.clone(), record::Column::HOST.name);
-    let hosts: Vec<Column> = counter.column_refs().into_iter().map(host).filter(|host| rows.has_column(host)).collect();
-    let Some(host) = hosts.into_iter().min() else { return Ok(Transformed::no(expr)) };
+    let mut input = Arc::new(input.clone());
+    // What is above the plan knows its columns by their names, which arguments are a part of.
+    let names = NamePreserver::new(&plan);
+    let mut told = Vec::with_capacity(exprs.len());
+    for expr in exprs {
+        let name = names.save(&expr);
+        let expr = expr.transform_up(|expr| tell(expr, &mut input, carrier))?;
+        told.push(name.restore(expr.data));
+    }
+    let told = plan.with_new_exprs(told, vec![Arc::unwrap_or_clone(input)])?;
+    let visible = plan.schema().columns();
+    if told.schema().columns() == visible {
+        return Ok(Transformed::yes(told));
+    }
+    // The rows of a window function have what was carried to it.
+    let visible = visible.into_iter().map(Expr::Column).collect();
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(visible, Arc::new(told))?)))
+}
+
+/// The same call with the host of its rows, if it is one that needs it, over rows of `input`, which carries it then.
+fn tell(mut expr: Expr, input: &mut Arc<LogicalPlan>, carrier: &mut Carrier) -> Result<Transformed<Expr>> {
+    let Some((name, args)) = of_counters(&expr) else { return Ok(Transformed::no(expr)) };
+    let [counter, _] = args else { return Err(function::wrong_arguments(name, args.len())) };
+    let carried = carrier.carry(input, &carry::refs(counter))?;
+    *input = carried.plan;
+    let (Some(host), Some(args)) = (carried.host, arguments(&mut expr)) else { return Ok(Transformed::no(expr)) };
     args.push(Expr::Column(host));
     Ok(Transformed::yes(expr))
 }
 
-/// The aggregate that an expression calls, and its arguments.
-fn call(expr: &mut Expr) -> Option<(&AggregateUDF, &mut Vec<Expr>)> {
-    match expr {
-        Expr::AggregateFunction(call) => Some((&call.func, &mut call.params.args)),
+/// The name and the arguments of a call of `increase` or `rate`.
+fn of_counters(expr: &Expr) -> Option<(&str, &[Expr])> {
+    let (function, args): (&AggregateUDF, &[Expr]) = match expr {
+        Expr::AggregateFunction(call) => (&call.func, &call.params.args),
         Expr::WindowFunction(call) => match &call.fun {
-            WindowFunctionDefinition::AggregateUDF(function) => Some((function, &mut call.params.args)),
-            WindowFunctionDefinition::WindowUDF(_) => None,
+            WindowFunctionDefinition::AggregateUDF(function) => (function, &call.params.args),
+            WindowFunctionDefinition::WindowUDF(_) => return None,
         },
+        _ => return None,
+    };
+    function::knows_counters(function).then_some((function.name(), args))
+}
+
+fn arguments(call: &mut Expr) -> Option<&mut Vec<Expr>> {
+    match call {
+        Expr::AggregateFunction(call) => Some(&mut call.params.args),
+        Expr::WindowFunction(call) => Some(&mut call.params.args),
         _ => None,
     }
 }

@@ -265,10 +265,130 @@ async fn counters_of_different_hosts_are_different_counters() {
         "SELECT increase(x.ticks, x.time) FROM (SELECT ticks, time, host FROM collector WHERE ticks > 1) AS x",
     ] {
         let error = refusal(&engine, sql).await.to_string();
-        assert!(error.contains("are not one counter") && error.contains("GROUP BY host"), "{sql}: {error}");
+        assert!(error.contains("are not one counter") && error.contains("WHERE host = '"), "{sql}: {error}");
     }
     let error = refusal(&engine, "SELECT increase(ticks, time, host) FROM collector GROUP BY host").await.to_string();
     assert!(error.contains("two arguments"), "{error}");
+}
+
+/// Queries whose rows have left out `host`, each with its increase over one host of [`three_hosts`].
+const WITHOUT_HOST: &[(&str, &str)] = &[
+    ("SELECT increase(ticks, time) FROM (SELECT ticks, time FROM collector)", "1999"),
+    (
+        "WITH a AS (SELECT time AS t, ticks AS c FROM collector), b AS (SELECT c, t FROM a) SELECT rate(c, t) FROM b",
+        "1000.0",
+    ),
+    (
+        "SELECT increase(x.more, x.time) FROM (SELECT ticks * 2 AS more, time FROM collector WHERE ticks >= 0) AS x",
+        "3998",
+    ),
+    ("SELECT increase(ticks, time) FROM (SELECT ticks, time FROM collector ORDER BY ticks DESC LIMIT 5000)", "1999"),
+    ("SELECT increase(ticks, time) FROM (SELECT DISTINCT ticks, time FROM collector)", "1999"),
+    (
+        "SELECT increase(ticks, time) FROM (SELECT DISTINCT ON (ticks) ticks, time FROM collector ORDER BY ticks)",
+        "1999",
+    ),
+    (
+        "SELECT increase(ticks, time) FROM (SELECT ticks, time FROM collector UNION ALL SELECT ticks, time FROM collector)",
+        "1999",
+    ),
+    (
+        "SELECT increase(ticks, time) FROM (SELECT 7 AS ticks, now() AS time WHERE false UNION SELECT ticks, time FROM collector)",
+        "1999",
+    ),
+    (
+        "SELECT increase(most, bin) FROM (SELECT max(ticks) AS most, date_bin(interval '100 ms', time) AS bin FROM collector GROUP BY bin)",
+        "1900",
+    ),
+    (
+        "SELECT increase(most, bin) FROM (SELECT max(ticks) AS most, date_bin(interval '1 s', time) AS bin, count(*) FROM collector \
+         GROUP BY GROUPING SETS ((bin), (bin, host)))",
+        "1000",
+    ),
+    (
+        "SELECT increase(ticks, time), rate(more, time) FROM (SELECT a.ticks, a.time, b.scheduled_ticks AS more FROM collector a \
+         JOIN collector b ON a.ticks = b.ticks)",
+        "1999 2000.0",
+    ),
+    (
+        "SELECT increase(ticks + before, time) FROM (SELECT time, ticks, lag(ticks) OVER (ORDER BY time) AS before FROM collector)",
+        "3996",
+    ),
+    ("SELECT DISTINCT increase(ticks, time) OVER () AS more FROM (SELECT ticks, time FROM collector)", "1999"),
+    (
+        "SELECT (SELECT increase(ticks, time) FROM (SELECT ticks, time FROM collector)) AS more FROM generate_series(1, 1)",
+        "1999",
+    ),
+    (
+        "SELECT increase(ticks, time) FROM (SELECT ticks, time FROM collector WHERE time IN (SELECT time FROM collector)) \
+         HAVING count(*) > 1 AND increase(ticks, time) > 0",
+        "1999",
+    ),
+    (
+        "SELECT increase(ticks, time) FROM (SELECT ticks, time FROM collector INTERSECT SELECT ticks, time FROM collector)",
+        "1999",
+    ),
+];
+
+#[tokio::test]
+async fn rows_without_their_host_are_still_of_one() {
+    let (mut one, three) = (Fixture::new(), three_hosts().engine(settings()));
+    [1_000, 500].into_iter().for_each(|rows| one.add_file(rows));
+    [200, 300].into_iter().for_each(|rows| one.add_hot(rows));
+    let one = one.engine(settings());
+    for (sql, expected) in WITHOUT_HOST {
+        assert_eq!(self::one(&one, sql).await, *expected, "{sql}");
+        let error = refusal(&three, sql).await.to_string();
+        assert!(error.contains("are not one counter"), "{sql}: {error}");
+        // With a condition at the table, they are right over many hosts too.
+        let filtered =
+            sql.replace("FROM collector", "FROM (SELECT * FROM collector WHERE host = 'a b/#1') AS collector");
+        if !sql.contains("collector a") {
+            assert_eq!(self::one(&three, &filtered).await, *expected, "{filtered}");
+        }
+    }
+    for (sql, expected) in [
+        // The host has another name, or is among the groups of an inner query.
+        (
+            "SELECT h, increase(c, time) FROM (SELECT host AS h, ticks AS c, time FROM collector) GROUP BY h ORDER BY h",
+            "a b/#1 1999|b 1999|c 1999",
+        ),
+        (
+            "SELECT increase(most, bin) FROM (SELECT host, max(ticks) AS most, date_bin(interval '1 s', time) AS bin \
+             FROM collector GROUP BY host, bin) WHERE host = 'b'",
+            "1000",
+        ),
+        // Rows of other hosts that a column keeps apart.
+        (
+            "SELECT ticks / 2000 AS which, increase(ticks, time), count(*) FROM (SELECT DISTINCT ticks, time FROM collector) \
+             GROUP BY which ORDER BY which",
+            "0 1999 2000|1 1999 2000|2 1999 2000",
+        ),
+        // Rows of no host.
+        ("SELECT increase(value, to_timestamp(value)) FROM generate_series(1, 5)", "4"),
+        (
+            "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 3) \
+             SELECT increase(i, to_timestamp(i)) FROM n",
+            "2",
+        ),
+        ("SELECT increase(c, t) FROM (VALUES (1, now()), (4, now() + interval '1 s')) AS v (c, t)", "3"),
+        (
+            "SELECT * FROM (SELECT ticks, increase(ticks, time) OVER (PARTITION BY ticks / 2000) FROM (SELECT ticks, time FROM collector)) ORDER BY 1 LIMIT 1",
+            "0 1999",
+        ),
+    ] {
+        assert_eq!(rows(&three, sql).await.join("|"), expected, "{sql}");
+    }
+    // What the plan cannot carry a host through is refused, with a hint that helps.
+    let recursive = |more: &str| {
+        format!(
+            "WITH RECURSIVE n AS (SELECT ticks, time{more} FROM collector WHERE host = 'b' UNION ALL \
+             SELECT ticks + 1, time{more} FROM n WHERE ticks > 4000) SELECT increase(ticks, time) FROM n"
+        )
+    };
+    let error = refusal(&three, &recursive("")).await.to_string();
+    assert!(error.contains("add the column host"), "{error}");
+    assert_eq!(self::one(&three, &recursive(", host")).await, "1999");
 }
 
 #[tokio::test]
