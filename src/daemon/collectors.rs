@@ -1,99 +1,51 @@
 //! The running collectors: started, stopped and retuned while everything else goes on.
 
-use std::collections::BTreeMap;
+mod delayed;
+mod launch;
+mod listed;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::RecordBatch;
 
-use crate::batch::{RingSource, Source};
-use crate::collector::{CollectorSettings, CollectorStatus, RetuneCollector, StartCollector, scheduling_was_refused};
+use crate::collector::{CollectorSettings, CollectorStatus, RetuneCollector, StartCollector};
 use crate::family::{FamilyId, PerFamily};
 use crate::latest::{LatestRows, SourceId};
 use crate::reading::context::Context;
-use crate::reading::snapshot::in_snapshot;
 use crate::record::label::Labels;
-use crate::ring::ring;
 use crate::sampler::health::CollectorHealth;
-use crate::sampler::report::{Collector, Gap};
+use crate::sampler::report::Collector;
 use crate::sampler::thread::CollectorThread;
-use crate::sampler::{Ended, Reasons, Setup, Totals, wall_us};
+use crate::sampler::{Ended, Totals, wall_us};
 use crate::scheduling::cpus::Cpus;
 use crate::serve::OperatorError;
 use crate::store::Store;
 use crate::words::list;
 
-/// Records that a family's ring holds. A drain comes sooner where one fills up.
-pub(super) const RING_RECORDS: usize = 16_384;
-/// Records that the rings of a collector's own reports and gaps hold. There is about one a second.
-const REPORT_RECORDS: usize = 1_024;
+pub(super) use launch::{DrainSource, RING_RECORDS};
+
+use delayed::{Delayed, Then};
+use launch::{Launcher, stopping};
+use listed::{Doing, Entry, Listed, Returned};
 
 /// How long a collector's thread is waited for that is to stop. Only a read that hangs takes longer.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The drain thread's end of one ring.
-pub(super) struct DrainSource {
-    /// Whose rows the ring has.
-    pub(super) id: SourceId,
-    pub(super) family: FamilyId,
-    pub(super) ring: Box<dyn Source>,
-    /// The interval of its collector.
-    pub(super) interval: Duration,
-    /// The sampler was gone just before the ring was last drained: the ring has no more rows.
-    pub(super) is_finished: bool,
-}
-
 /// All collectors of the daemon.
 pub(super) struct Collectors {
     /// Held for moments only, never while a thread is waited for: the drain thread and status need it.
-    state: Mutex<State>,
+    listed: Mutex<Listed>,
     /// Gives rings to the drain thread; none once the daemon stops. Held for a whole start, stop or retune, so that
     /// these come one after the other.
     changes: Mutex<Option<SyncSender<Vec<DrainSource>>>>,
     /// Set when the daemon stops, so that changes which wait for their turn are not made.
     is_stopping: AtomicBool,
-    /// A family keeps its labels when its collector is restarted.
-    labels: PerFamily<Arc<Labels>>,
+    launcher: Launcher,
     /// Has the collectors' reports.
     latest: Arc<LatestRows>,
-    store: Arc<Store>,
-    context: Context,
-    cpus: Arc<Cpus>,
-}
-
-#[derive(Default)]
-struct State {
-    entries: BTreeMap<String, Entry>,
-    /// What stopped collectors had missed and dropped.
-    retired: Totals,
-}
-
-struct Entry {
-    settings: CollectorSettings,
-    /// When it was started, µs since the epoch.
-    since_us: i64,
-    /// None while it is being stopped or retuned.
-    thread: Option<CollectorThread>,
-    /// Whose rows are its newest.
-    source: SourceId,
-    /// Its counts until it reports: zeros, or those before it was retuned.
-    totals: Totals,
-    /// The health that was last logged.
-    logged: CollectorHealth,
-    /// What it does once its thread has ended, if it was to stop while a read hung.
-    then: Option<Then>,
-}
-
-/// What a collector does whose thread has ended.
-#[derive(Clone, Copy)]
-enum Then {
-    /// It goes off the list.
-    Leave,
-    /// It goes on with its settings, which have changed.
-    GoOn,
 }
 
 impl Collectors {
@@ -106,8 +58,9 @@ impl Collectors {
         context: Context,
         cpus: Arc<Cpus>,
     ) -> Self {
-        let (state, changes, is_stopping) = (Mutex::default(), Mutex::new(Some(sources)), AtomicBool::new(false));
-        Collectors { state, changes, is_stopping, labels, latest, store, context, cpus }
+        let (listed, changes, is_stopping) = (Mutex::default(), Mutex::new(Some(sources)), AtomicBool::new(false));
+        let launcher = Launcher { labels, store, context, cpus };
+        Collectors { listed, changes, is_stopping, launcher, latest }
     }
 
     /// Starts a collector of the configuration, whose collectors were checked together.
@@ -134,17 +87,16 @@ impl Collectors {
     /// families that it keeps. If a read hangs, this is an error, and the collector changes once that returns.
     pub(super) fn retune(&self, retune: RetuneCollector) -> Result<CollectorStatus, OperatorError> {
         let changes = self.changes()?;
-        let all = self.settings();
-        let running = all.iter().find(|settings| settings.name == retune.name);
-        let Some(running) = running else { return Err(self.lock().missing(&retune.name)) };
-        let settings = retune.check(running, &all)?;
-        let since_us = self.find(&settings.name)?.running_since_us;
+        let (running, since_us) = {
+            let listed = self.lock();
+            let entry = listed.get(&retune.name)?;
+            (entry.settings.clone(), entry.since_us)
+        };
+        let settings = retune.check(&running, &self.settings())?;
         match self.halt(&settings.name, STOP_PATIENCE, Then::GoOn) {
             Ok(ended) => self.go_on(changes.as_ref(), settings, ended, since_us),
             Err(error) => {
-                if let Some(entry) = self.lock().entries.get_mut(&settings.name) {
-                    entry.settings = settings;
-                }
+                self.lock().get_mut(&running.name)?.settings = settings;
                 Err(error)
             }
         }
@@ -159,7 +111,7 @@ impl Collectors {
         *changes = None;
         let names: Vec<String> = self.lock().entries.keys().cloned().collect();
         // All are asked before any is waited for, so this takes as long as the longest tick.
-        self.lock().entries.values().filter_map(|entry| entry.thread.as_ref()).for_each(CollectorThread::request_stop);
+        self.lock().entries.values().filter_map(Entry::thread).for_each(CollectorThread::request_stop);
         let deadline = Instant::now() + STOP_PATIENCE;
         for name in names {
             if let Err(error) = self.halt(&name, deadline.saturating_duration_since(Instant::now()), Then::Leave) {
@@ -170,15 +122,14 @@ impl Collectors {
 
     pub(super) fn find(&self, name: &str) -> Result<CollectorStatus, OperatorError> {
         let reports = self.reports();
-        let state = self.lock();
-        state.entries.get(name).map(|entry| entry.status(&reports)).ok_or_else(|| state.missing(name))
+        Ok(self.lock().get(name)?.status(&reports))
     }
 
     /// The collectors, and what stopped ones had missed and dropped, as of one moment: each loss is counted once.
     pub(super) fn survey(&self) -> (Vec<CollectorStatus>, Totals) {
         let reports = self.reports();
-        let state = self.lock();
-        (state.entries.values().map(|entry| entry.status(&reports)).collect(), state.retired)
+        let listed = self.lock();
+        (listed.entries.values().map(|entry| entry.status(&reports)).collect(), listed.retired)
     }
 
     /// The collectors' last reports: about a second old. To be read before the list of collectors, so that a collector
@@ -191,12 +142,7 @@ impl Collectors {
     /// hung.
     pub(super) fn log_changes(&self) {
         self.make_delayed();
-        let mut state = self.lock();
-        for entry in state.entries.values_mut() {
-            let now = entry.health();
-            log_change(&entry.settings.name, &entry.logged, &now);
-            entry.logged = now;
-        }
+        self.lock().log_changes();
     }
 
     /// Stops or goes on with the collectors that had hung when they were to do so, and whose threads have ended since.
@@ -207,8 +153,8 @@ impl Collectors {
             // Another change is being made. The next call tries again.
             Err(TryLockError::WouldBlock) => return,
         };
-        let delayed = self.lock().delayed();
-        for (settings, since_us, then, ended) in delayed {
+        let returned = self.lock().returned();
+        for Returned { settings, since_us, then, ended } in returned {
             let name = settings.name.clone();
             match then {
                 Then::Leave => {
@@ -227,7 +173,7 @@ impl Collectors {
 
     /// How many label texts came after an interner was full.
     pub(super) fn overflowed_labels(&self) -> u64 {
-        self.labels.values().map(|labels| labels.overflowed()).sum()
+        self.launcher.labels.values().map(|labels| labels.overflowed()).sum()
     }
 
     fn settings(&self) -> Vec<CollectorSettings> {
@@ -260,12 +206,12 @@ impl Collectors {
         let sources = changes.ok_or_else(stopping)?;
         let source = self.latest.new_source();
         let totals = before.totals;
-        let thread = self.launch(sources, source, &settings, before)?;
+        let thread = self.launcher.launch(sources, source, &settings, before)?;
         let families = list(settings.families.iter().map(|family| family.table.name));
         tracing::info!(collector = settings.name, interval = ?settings.interval, "sampling {families}");
         let name = settings.name.clone();
-        let (thread, logged) = (Some(thread), CollectorHealth::default());
-        let entry = Entry { settings, since_us, thread, source, totals, logged, then: None };
+        let (doing, logged) = (Doing::Sampling(thread), CollectorHealth::default());
+        let entry = Entry { settings, since_us, doing, source, totals, logged };
         self.lock().entries.insert(name.clone(), entry);
         self.find(&name)
     }
@@ -274,94 +220,20 @@ impl Collectors {
     /// read hangs in it for longer than `patience`, this is an error; once the thread has ended, the collector does `then`.
     fn halt(&self, name: &str, patience: Duration, then: Then) -> Result<Ended, OperatorError> {
         let reports = self.reports();
-        let thread = {
-            let mut state = self.lock();
-            let missing = state.missing(name);
-            let entry = state.entries.get_mut(name).ok_or(missing)?;
-            entry.logged = entry.health();
-            entry.totals = entry.totals(&reports);
-            entry.thread.take()
-        };
-        let stopped = thread.map_or_else(|| Ok(Ended::default()), |thread| thread.stop(patience));
-        let mut state = self.lock();
-        let missing = state.missing(name);
-        let entry = state.entries.get_mut(name).ok_or(missing)?;
-        match stopped {
+        let thread = self.lock().get_mut(name)?.begin_change(&reports);
+        let stopped = thread.map(|thread| Delayed::stop(thread, patience, then, name));
+        let mut listed = self.lock();
+        let entry = listed.get_mut(name)?;
+        match stopped.unwrap_or_else(|| Ok(Ended::default())) {
             Ok(ended) => {
                 entry.totals = ended.totals;
                 Ok(ended)
             }
-            Err(thread) => {
-                let hang = thread.health().hang.map_or_else(|| "a read hangs".to_owned(), |hang| hang.to_string());
-                (entry.then, entry.thread) = (Some(then), Some(thread));
-                let does = match then {
-                    Then::Leave => "stops",
-                    Then::GoOn => "goes on with its new settings",
-                };
-                let text = format!("collector {name} could not be stopped: {hang}; it {does} once that returns");
-                Err(OperatorError::Hanging(text))
+            Err((delayed, error)) => {
+                entry.doing = Doing::Hanging(delayed);
+                Err(error)
             }
         }
-    }
-
-    fn launch(
-        &self,
-        arriving: &SyncSender<Vec<DrainSource>>,
-        id: SourceId,
-        settings: &CollectorSettings,
-        before: Ended,
-    ) -> Result<CollectorThread, OperatorError> {
-        let (reports, report_source) = ring::<Collector>(REPORT_RECORDS);
-        let (gaps, gap_source) = ring::<Gap>(REPORT_RECORDS);
-        let (report_family, gap_family) = (FamilyId::of::<Collector>(), FamilyId::of::<Gap>());
-        let (report_labels, gap_labels) = (&self.labels[report_family], &self.labels[gap_family]);
-        let interval = settings.interval;
-        let drained = |family, ring| DrainSource { id, family, ring, interval, is_finished: false };
-        let mut sources = vec![
-            drained(report_family, Box::new(RingSource::new(report_source, Arc::clone(report_labels)))),
-            drained(gap_family, Box::new(RingSource::new(gap_source, Arc::clone(gap_labels)))),
-        ];
-        let Ended { totals, samplers: mut before } = before;
-        let mut samplers = Vec::new();
-        for &family in &settings.families {
-            let Some(sampling) = family.sampling() else {
-                unreachable!("checked settings list no family that kymo writes itself")
-            };
-            let (mut sampler, ring) = (sampling.open)(&self.context, &self.labels[family], RING_RECORDS);
-            if let Some(nth) = before.iter().position(|before| before.family() == family.name()) {
-                sampler.take_over(before.swap_remove(nth));
-            }
-            samplers.push(sampler);
-            sources.push(drained(family, ring));
-            self.store.set_interval(family, settings.interval);
-            self.labels[family].note_interval(settings.interval);
-        }
-        arriving.send(sources).map_err(|_| stopping())?;
-        let setup = Setup {
-            name: settings.name.clone(),
-            interval: settings.interval,
-            scheduling: settings.scheduling,
-            cpus: Arc::clone(&self.cpus),
-            prepare: {
-                let roots = self.context.roots.clone();
-                Box::new(move || roots.apply())
-            },
-            samplers,
-            snapshot: in_snapshot,
-            reports,
-            gaps,
-            report_label: report_labels.intern(&settings.name),
-            gap_label: gap_labels.intern(&settings.name),
-            reasons: Reasons {
-                late: gap_labels.intern("late"),
-                suspended: gap_labels.intern("suspended"),
-                clock_step: gap_labels.intern("clock step"),
-            },
-            totals,
-        };
-        CollectorThread::start(setup).map_err(|error| {
-            OperatorError::Internal(format!("start a thread for collector {}: {error}", settings.name))
-        })
     }
 
     /// Waits for the turn to change something. Fails once the daemon stops.
@@ -370,108 +242,9 @@ impl Collectors {
         if self.is_stopping.load(Ordering::Relaxed) { Err(stopping()) } else { Ok(changes) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Listed> {
         // Entries are inserted and removed in one step, so a panic elsewhere leaves nothing half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// The collectors that had hung when they were to stop, and have ended since: their settings, when they were started, what
-    /// they do then, and what their threads left.
-    fn delayed(&mut self) -> Vec<(CollectorSettings, i64, Then, Ended)> {
-        let has_ended = |entry: &&mut Entry| entry.thread.as_ref().is_some_and(CollectorThread::has_ended);
-        let ended = self.entries.values_mut().filter(has_ended).filter_map(|entry| {
-            let then = entry.then?;
-            let ended = entry.thread.take()?.stop(STOP_PATIENCE).unwrap_or_default();
-            entry.totals = ended.totals;
-            Some((entry.settings.clone(), entry.since_us, then, ended))
-        });
-        ended.collect()
-    }
-
-    /// Takes a collector off the list that had done `totals`.
-    fn remove(&mut self, name: &str, totals: &Totals) -> Result<Entry, OperatorError> {
-        let entry = self.entries.remove(name).ok_or_else(|| self.missing(name))?;
-        self.retired.missed += totals.missed;
-        self.retired.dropped += totals.dropped;
-        Ok(entry)
-    }
-
-    fn missing(&self, name: &str) -> OperatorError {
-        let running =
-            if self.entries.is_empty() { "none".into() } else { list(self.entries.keys().map(String::as_str)) };
-        OperatorError::NotFound(format!("there is no collector {name}; running: {running}"))
-    }
-}
-
-fn stopping() -> OperatorError {
-    OperatorError::Unavailable("the daemon is stopping".into())
-}
-
-impl Entry {
-    fn health(&self) -> CollectorHealth {
-        self.thread.as_ref().map_or_else(|| self.logged.clone(), CollectorThread::health)
-    }
-
-    fn status(&self, reports: &[(SourceId, RecordBatch)]) -> CollectorStatus {
-        let (settings, totals, health) = (self.settings.clone(), self.totals(reports), self.health());
-        CollectorStatus { settings, running_since_us: self.since_us, totals, health }
-    }
-
-    /// Its counts as last reported.
-    fn totals(&self, reports: &[(SourceId, RecordBatch)]) -> Totals {
-        let report = reports.iter().find(|(source, _)| *source == self.source);
-        report.and_then(|(_, report)| last_totals(report)).unwrap_or(self.totals)
-    }
-}
-
-/// The counts in the last row of a batch of the table `collector`.
-fn last_totals(reports: &RecordBatch) -> Option<Totals> {
-    let row = reports.num_rows().checked_sub(1)?;
-    let value = |column: &str| -> Option<i64> {
-        Some(reports.column_by_name(column)?.as_primitive_opt::<Int64Type>()?.value(row))
-    };
-    Some(Totals {
-        scheduled: value("scheduled_ticks")?,
-        ticks: value("ticks")?,
-        missed: value("missed_ticks")?,
-        pushed: value("pushed_records")?,
-        dropped: value("dropped_records")?,
-        failed: value("failed_reads")?,
-        impossible: value("impossible_values")?,
-        read_ns: value("read_us")?.saturating_mul(1_000),
-    })
-}
-
-fn log_change(collector: &str, before: &CollectorHealth, now: &CollectorHealth) {
-    for one in now.unavailable.iter().filter(|one| !before.unavailable.contains(one)) {
-        tracing::info!(collector, family = one.family, "not recorded: unavailable on this host: {}", one.reason);
-    }
-    for one in before.unavailable.iter().filter(|one| now.unavailable.iter().all(|still| still.family != one.family)) {
-        tracing::info!(collector, family = one.family, "recorded from now on: available on this host");
-    }
-    for one in now.partial.iter().filter(|one| before.partial.iter().all(|known| known.family != one.family)) {
-        tracing::info!(collector, family = one.family, "recorded in part: {}", one.reason);
-    }
-    match (&before.overload, &now.overload) {
-        (None, Some(overload)) => tracing::warn!(collector, "{overload}"),
-        (Some(_), None) => tracing::info!(collector, "no longer overloaded"),
-        _ => (),
-    }
-    match (&before.hang, &now.hang) {
-        (None, Some(hang)) => tracing::warn!(collector, "{hang}"),
-        (Some(_), None) => tracing::info!(collector, "the tick that had hung has ended"),
-        _ => (),
-    }
-    if let (None, Some(reason)) = (&before.refused_scheduling, &now.refused_scheduling) {
-        tracing::warn!(collector, "{}", scheduling_was_refused(reason));
-    }
-    for one in now.failing.iter().filter(|one| !before.failing.contains(one)) {
-        tracing::warn!(collector, family = one.family, error = one.error, "reading failed");
-    }
-    for one in before.failing.iter().filter(|one| now.failing.iter().all(|still| still.family != one.family)) {
-        tracing::info!(collector, family = one.family, "reading succeeds again");
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -484,6 +257,8 @@ mod tests {
     use std::thread;
     use std::time::Instant;
 
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
     use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
     use super::*;
@@ -584,7 +359,7 @@ mod tests {
         let (answer, answered) = channel();
         let asked = Arc::clone(&collectors);
         thread::spawn(move || {
-            while asked.lock().entries["hanging"].thread.is_some() {
+            while asked.lock().entries["hanging"].thread().is_some() {
                 thread::sleep(Duration::from_millis(1));
             }
             asked.log_changes();
