@@ -43,7 +43,7 @@ use arc_swap::ArcSwap;
 use crate::family::PerFamily;
 pub use appender::{Append, Appender};
 use clock::TrustedClock;
-use data_folder::{CLOCK, FolderError, JOURNAL, LAKE};
+use data_folder::{CLOCK, FolderError, JOURNAL, LAKE, expect_file};
 use disk::{Disk, LocalDisk};
 pub use flush::Flushed;
 pub use hot::HotBatch;
@@ -93,7 +93,7 @@ impl Store {
         mut settings: StoreSettings,
     ) -> Result<(Arc<Store>, Appender, Opened), FolderError> {
         let lock = Arc::new(FolderLock::open(&*disk, &settings.path)?);
-        settings.host = identify(&*disk, &settings);
+        settings.host = identify(&*disk, &settings)?;
         let lake = settings.path.join(LAKE);
         let mut scan = lake::recover(&*disk, &lake)?;
         // Only views hold files: a file that is given up can then be deleted once its last reader is gone.
@@ -114,6 +114,7 @@ impl Store {
         };
         let view = View { tables: files.map(table) };
         let next_number = next_seqs.values().copied().fold(recovered.next_number, u64::max);
+        expect_file(&settings.path.join(CLOCK))?;
         let kept = fs::read_to_string(settings.path.join(CLOCK)).ok();
         let boot_id = fs::read_to_string(BOOT_ID).unwrap_or_default().trim_end().into();
         let clock = TrustedClock::new(boot_id, kept.as_deref(), recovered.last_us());
@@ -142,8 +143,8 @@ impl Store {
 }
 
 /// The name under which this process records. The folder keeps it.
-fn identify(disk: &dyn Disk, settings: &StoreSettings) -> String {
-    let (own, kept) = (Identity::own(), Identity::of_folder(&settings.path));
+fn identify(disk: &dyn Disk, settings: &StoreSettings) -> Result<String, FolderError> {
+    let (own, kept) = (Identity::own(), Identity::of_folder(&settings.path)?);
     let chosen = Identity::choose(&settings.host, own.clone(), kept.as_ref());
     if settings.host.is_empty() && chosen.name != own.name {
         let (kept, own) = (&chosen.name, own.name);
@@ -155,7 +156,7 @@ fn identify(disk: &dyn Disk, settings: &StoreSettings) -> String {
             tracing::warn!(%error, "the host's name is not kept for later starts");
         }
     }
-    chosen.name
+    Ok(chosen.name)
 }
 
 /// The files of all tables and hosts in `data`, whether or not a daemon runs there. The scan lists what else was found.

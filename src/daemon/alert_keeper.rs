@@ -249,6 +249,12 @@ mod tests {
             assert!(told.contains("alerts is damaged: ") && told.contains("it is kept as "), "{told}");
             assert_eq!(std::fs::read_to_string(folder.path().join("alerts.aside")).unwrap(), damage);
         }
-        assert_eq!((read(&store, &mut found), found), (Saved::default(), Vec::new()));
+        assert_eq!((read(&store, &mut found), found.len()), (Saved::default(), 0));
+        // Nothing ever writes to it.
+        let fifo = folder.path().join(FILE);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert_eq!(read(&store, &mut found), Saved::default());
+        assert!(found.pop().unwrap().contains("alerts is damaged: it is no regular file; it is kept as "));
+        assert!(!fifo.exists());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -42,6 +42,9 @@ pub enum FolderError {
     /// Somebody put another folder in the place of the one that is recorded into.
     #[error("data folder {} holds recordings of another kymo daemon now; restart this daemon to continue in it", .0.display())]
     Replaced(PathBuf),
+    /// Something else than a file has the name of one of its files.
+    #[error("{} is {}, but kymo needs a file of that name: move it away", .0.display(), .1)]
+    NoFile(PathBuf, &'static str),
     /// This file in it has sequence numbers that leave too few for new rows.
     #[error("{} {BEYOND}", .0.display())]
     Numbers(PathBuf),
@@ -61,6 +64,20 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
             Ok(paths)
         }
     }
+}
+
+/// An error if something else than a file has this path. Whoever opens a FIFO waits for its other end, for ever if need be.
+pub(super) fn expect_file(path: &Path) -> Result<(), FolderError> {
+    let Ok(there) = fs::metadata(path) else { return Ok(()) };
+    let kind = there.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(FolderError::NoFile(path.into(), what))
 }
 
 /// Opens a regular file to read it. All else is an error: to open a FIFO would wait for a writer.

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::data_folder::{FolderError, expect_file};
 use super::partition::is_short;
 
 /// The file with the name, in the data folder.
@@ -38,8 +39,13 @@ impl Identity {
     }
 
     /// What the data folder says; `None` if it says nothing that can be understood.
-    pub(super) fn of_folder(data: &Path) -> Option<Identity> {
-        Identity::parse(&fs::read_to_string(data.join(FILE)).ok()?)
+    ///
+    /// # Errors
+    /// When something else than a file has the name of the file that says it.
+    pub(super) fn of_folder(data: &Path) -> Result<Option<Identity>, FolderError> {
+        let path = data.join(FILE);
+        expect_file(&path)?;
+        Ok(fs::read_to_string(path).ok().and_then(|text| Identity::parse(&text)))
     }
 
     fn parse(text: &str) -> Option<Identity> {
@@ -79,7 +85,8 @@ fn is_common(name: &str) -> bool {
 /// The name under which a start would record into the folder `data`; `set` is the name of the configuration, or empty.
 #[must_use]
 pub fn name_of(data: &Path, set: &str) -> String {
-    Identity::choose(set, Identity::own(), Identity::of_folder(data).as_ref()).name
+    let kept = Identity::of_folder(data).ok().flatten();
+    Identity::choose(set, Identity::own(), kept.as_ref()).name
 }
 
 #[cfg(test)]

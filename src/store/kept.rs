@@ -1,9 +1,9 @@
 //! Small files beside the lake that outlive the daemon, each replaced as a whole.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::data_folder::open_regular;
 use super::disk::{DiskError, step};
 use super::shared::Store;
 use super::trouble::Part;
@@ -43,7 +43,7 @@ impl Store {
     /// When it cannot be read, or is larger than `bytes_max`.
     pub fn read_kept(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
-        match File::open(self.settings.path.join(name)) {
+        match open_regular(&self.settings.path.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?.take(bytes_max + 1).read_to_end(&mut bytes)?,
         };

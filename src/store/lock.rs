@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
-use super::data_folder::{FolderError, JOURNAL, LAKE, has_recordings};
+use super::data_folder::{FolderError, JOURNAL, LAKE, expect_file, has_recordings};
 use super::disk::{Disk, DiskError, is_absent, make_folders};
 use super::partition;
 use crate::sampler::wall_us;
@@ -114,6 +114,7 @@ fn open(data: &Path) -> Result<File, FolderError> {
 
 fn lock(data: &Path) -> Result<File, FolderError> {
     let path = data.join(LOCK);
+    expect_file(&path)?;
     let options = File::options().read(true).write(true).create(true).truncate(false).clone();
     let mut lock = options.open(&path).map_err(DiskError::of("open the lock", &path))?;
     match lock.try_lock() {

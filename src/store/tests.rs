@@ -385,3 +385,25 @@ fn what_is_dropped_while_it_is_written_is_lost_only_if_it_is_not_saved() {
         assert_eq!(store.stats().lost_rows, if saved { 0 } else { 6 });
     }
 }
+
+#[test]
+fn what_is_no_file_is_named_and_not_waited_for() {
+    type Make = fn(&Path);
+    let fifo: Make = |path| rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let socket: Make = |path| rustix::fs::mknodat(CWD, path, FileType::Socket, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let device: Make = |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    let folder: Make = |path| fs::create_dir(path).unwrap();
+    for name in ["LOCK", "HOST", "CLOCK"] {
+        for (what, make) in [("a FIFO", fifo), ("a socket", socket), ("a device", device), ("a folder", folder)] {
+            let data = tempfile::tempdir().unwrap();
+            let path = data.path().join(name);
+            make(&path);
+            let error = Store::open(settings(data.path())).unwrap_err().to_string();
+            let expected = format!("{} is {what}, but kymo needs a file of that name: move it away", path.display());
+            assert_eq!(error, expected);
+            // Nothing else is wrong with the folder.
+            if what == "a folder" { fs::remove_dir(&path) } else { fs::remove_file(&path) }.unwrap();
+            Store::open(settings(data.path())).unwrap();
+        }
+    }
+}
