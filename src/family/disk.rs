@@ -15,8 +15,6 @@ use crate::reading::value::bytes;
 const FILE: &str = "diskstats";
 /// While devices are read from their own files, the whole file is read at this interval.
 const WHOLE_INTERVAL_NS: i64 = 100_000_000;
-/// What a device is, is looked up anew at this interval.
-const ORIGINS_INTERVAL_NS: i64 = 60_000_000_000;
 /// After a device's own file could not be read, own files are not tried for this long.
 const OWN_PAUSE_NS: i64 = 10_000_000_000;
 /// With more devices in use than this, the whole file is read.
@@ -93,8 +91,6 @@ pub struct DiskSampler {
     own_from_ns: i64,
     times: Times,
     origins: Origins,
-    /// When the origins are forgotten next.
-    origins_until_ns: i64,
 }
 
 /// A device's file in sysfs.
@@ -122,11 +118,16 @@ impl Sample for DiskSampler {
             own_from_ns: i64::MIN,
             times: Times::default(),
             origins: Origins::new(&context.roots.sysfs),
-            origins_until_ns: i64::MIN,
         }
     }
 
+    fn forget_labels(&mut self) {
+        self.whole.forget();
+        self.stats.forget();
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Disk>) -> Result<(), SampleError> {
+        self.origins.begin(tick.monotonic_ns);
         let own = !self.own.is_empty() && tick.monotonic_ns < self.whole_at_ns;
         if own && self.compare_own() {
             push(&mut self.stats, 0, &mut self.origins, &mut self.times, tick, rows);
@@ -147,9 +148,8 @@ impl Sample for DiskSampler {
             });
             whole.compare_all(taken);
         })?;
-        if *lines_count != lines_before || tick.monotonic_ns >= self.origins_until_ns {
-            origins.forget();
-            self.origins_until_ns = tick.monotonic_ns.saturating_add(ORIGINS_INTERVAL_NS);
+        if *lines_count != lines_before {
+            origins.have_changed();
         }
         push(whole, WORDS_BEFORE_NUMBERS, origins, times, tick, rows);
         self.whole_at_ns = tick.monotonic_ns + WHOLE_INTERVAL_NS;
@@ -204,10 +204,15 @@ impl Times {
     fn carry(&mut self, row: usize, record: &mut Disk) {
         let is_it = |(device, _): &(Label, _)| *device == record.device;
         let at = if self.0.get(row).is_some_and(is_it) { Some(row) } else { self.0.iter().position(is_it) };
-        let at = at.unwrap_or_else(|| {
+        let mut at = at.unwrap_or_else(|| {
             self.0.push((record.device, Wraps::default()));
             self.0.len() - 1
         });
+        // Where the next tick looks first.
+        if row < self.0.len() {
+            self.0.swap(at, row);
+            at = row;
+        }
         let mut times = [record.busy_us, record.read_us, record.write_us];
         if let Some((_, wraps)) = self.0.get_mut(at) {
             wraps.carry(&mut times, RANGE_32_BITS * US_PER_MS);

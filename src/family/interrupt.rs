@@ -40,6 +40,10 @@ impl Sample for InterruptSampler {
         InterruptSampler::default()
     }
 
+    fn forget_labels(&mut self) {
+        self.sums.forget_labels();
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Interrupt>) -> Result<(), SampleError> {
         with_proc(FILE, |interrupts| {
             self.sums.read(FILE, interrupts, &mut rows.outcome, |line| {

@@ -61,6 +61,10 @@ impl Sample for NetworkSampler {
         NetworkSampler { lines: LineRows::of_proc(FILE, HEADINGS_TEXT), filter }
     }
 
+    fn forget_labels(&mut self) {
+        self.lines.forget();
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Network>) -> Result<(), SampleError> {
         let NetworkSampler { lines: rows_of, filter } = self;
         with_proc(FILE, |dev| {

@@ -93,6 +93,10 @@ impl Sample for PressureSampler {
         if checks.any(|check| check.is_ok()) { Ok(()) } else { first }
     }
 
+    fn forget_labels(&mut self) {
+        self.resources.iter_mut().for_each(|resource| resource.known.clear());
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Pressure>) -> Result<(), SampleError> {
         let PressureSampler { resources, root, procfs, reader, parts } = self;
         let procfs = match procfs {

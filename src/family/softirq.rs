@@ -37,6 +37,10 @@ impl Sample for SoftirqSampler {
         SoftirqSampler::default()
     }
 
+    fn forget_labels(&mut self) {
+        self.sums.forget_labels();
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Softirq>) -> Result<(), SampleError> {
         with_proc(FILE, |softirqs| {
             self.sums.read(FILE, softirqs, &mut rows.outcome, |line| rows.labels.resolve(line.row, line.name));

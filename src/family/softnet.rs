@@ -59,6 +59,10 @@ impl Sample for SoftnetSampler {
         SoftnetSampler::default()
     }
 
+    fn forget_labels(&mut self) {
+        self.lines.clear();
+    }
+
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Softnet>) -> Result<(), SampleError> {
         let SoftnetSampler { lines: known, wraps } = self;
         with_proc(FILE, |softnet| {

@@ -50,6 +50,11 @@ impl<R: Record> LineRows<R> {
         LineRows { file, headings, rows: Vec::new(), compared: 0, text: Substitute::new(file), changed: Vec::new() }
     }
 
+    /// Has all lines parsed anew at the next tick.
+    pub(crate) fn forget(&mut self) {
+        self.rows.iter_mut().for_each(|row| row.parsed = Parsed::Failed);
+    }
+
     /// Compares all lines of a tick.
     pub(crate) fn compare_all<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>) {
         self.begin();

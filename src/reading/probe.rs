@@ -1,6 +1,7 @@
 //! A sampler over a recorded or handmade tree, for the families' tests.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::roots::Roots;
 use super::sample::{Sample, open};
 use super::snapshot::in_snapshot;
 use crate::batch::Source;
-use crate::record::label::Labels;
+use crate::record::label::{LABELS_MAX, Labels};
 use crate::sampler::{SampleError, Sampler, Tick};
 
 /// More rows than any test makes in a tick.
@@ -25,6 +26,7 @@ pub(crate) struct Probe {
     sampler: Box<dyn Sampler>,
     source: Box<dyn Source>,
     folder: TempDir,
+    labels: Arc<Labels>,
     /// How many values the last tick left out because they cannot be true.
     pub(crate) impossible: u64,
 }
@@ -74,9 +76,10 @@ impl Probe {
     }
 
     fn new<S: Sample>(folder: TempDir, context: &Context) -> Probe {
-        let (sampler, source) = open::<S>(context, &Arc::new(Labels::default()), RING_CAPACITY);
+        let labels = Arc::new(Labels::default());
+        let (sampler, source) = open::<S>(context, &labels, RING_CAPACITY);
         heim_runtime::linux::set_roots(&context.roots.procfs, &context.roots.sysfs);
-        Probe { sampler, source, folder, impossible: 0 }
+        Probe { sampler, source, folder, labels, impossible: 0 }
     }
 
     /// A path in the tree of [`Probe::empty`].
@@ -116,10 +119,22 @@ impl Probe {
         let root = self.folder.path().to_path_buf();
         let context =
             Context { roots: Roots { procfs: root.clone(), sysfs: root, ..Roots::default() }, ..Context::default() };
-        let (mut sampler, source) = open::<S>(&context, &Arc::new(Labels::default()), RING_CAPACITY);
+        let (mut sampler, source) = open::<S>(&context, &self.labels, RING_CAPACITY);
         std::mem::swap(&mut self.sampler, &mut sampler);
         self.sampler.take_over(sampler);
         self.source = source;
+    }
+
+    /// Gives the place of each label to another text.
+    pub(crate) fn turn_labels_over(&self) {
+        let labels = &self.labels;
+        // The first two stay.
+        let keys = |range: Range<usize>| range.map(|key| i32::try_from(key).unwrap()).collect();
+        let known = labels.dictionary().values.len();
+        (known..LABELS_MAX).for_each(|nth| _ = labels.intern(&format!("unused {nth}")));
+        labels.give_way(&keys(2..known));
+        (2..known).for_each(|nth| _ = labels.intern(&format!("other {nth}")));
+        labels.give_way(&keys(known..LABELS_MAX));
     }
 
     /// The rows of a tick at `ms`, as CSV without the time and with absent values empty, and its error.

@@ -41,6 +41,9 @@ pub trait Sample: Sized + Send + 'static {
     /// nothing if it gave all. Asked once a second and shown by `kymo status`. Allocates nothing but the text.
     fn tell_lacking(&self, _told: &mut String) {}
 
+    /// Labels gave way: those that the sampler keeps from earlier ticks must be asked for anew, or their rows lose them.
+    fn forget_labels(&mut self) {}
+
     /// Pushes the records of `tick` into `rows`.
     ///
     /// Absent data is no error: leave those values absent and push the rest. `rows.outcome` takes what costs some rows.
@@ -56,6 +59,8 @@ pub struct Rows<R> {
     producer: Producer<R>,
     /// Resolves label texts by the row they stand at.
     pub labels: LabelCache,
+    /// How often labels had given way when the sampler last heard of it.
+    turnovers: u64,
     /// The first error of the tick.
     pub(crate) outcome: Outcome,
     sampled: Sampled,
@@ -64,7 +69,9 @@ pub struct Rows<R> {
 impl<R: Record> Rows<R> {
     /// Rows that go into `producer`, with labels interned in `labels`.
     pub(crate) fn new(producer: Producer<R>, labels: Arc<Labels>) -> Rows<R> {
-        Rows { producer, labels: LabelCache::new(labels), outcome: Outcome::default(), sampled: Sampled::default() }
+        let labels = LabelCache::new(labels);
+        let turnovers = labels.turnovers();
+        Rows { producer, labels, turnovers, outcome: Outcome::default(), sampled: Sampled::default() }
     }
 
     /// Takes and publishes the records of `tick`.
@@ -74,6 +81,10 @@ impl<R: Record> Rows<R> {
         tick: &Tick,
     ) -> (Sampled, Result<(), SampleError>) {
         (self.sampled, self.outcome) = (Sampled::default(), Outcome::default());
+        let turnovers = self.labels.turnovers();
+        if std::mem::replace(&mut self.turnovers, turnovers) != turnovers {
+            sample.forget_labels();
+        }
         let end = sample.sample(tick, self);
         self.outcome.note(end);
         self.producer.publish();
@@ -129,6 +140,8 @@ impl<S: Sample> Sampler for RingSampler<S> {
         let before: Box<dyn Any> = before;
         if let Ok(before) = before.downcast::<RingSampler<S>>() {
             self.sample = before.sample;
+            // Some may have given way meanwhile.
+            self.sample.forget_labels();
         }
     }
 }

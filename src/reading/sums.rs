@@ -16,6 +16,8 @@ pub(crate) struct Sums<L> {
     /// The first line before that one changed.
     heading_before: Vec<u8>,
     lines: Vec<Line<L>>,
+    /// The labels are to be made anew.
+    has_stale_labels: bool,
 }
 
 #[derive(Debug)]
@@ -40,11 +42,16 @@ pub(crate) struct Named<'a> {
 
 impl<L> Default for Sums<L> {
     fn default() -> Sums<L> {
-        Sums { heading: Vec::new(), heading_before: Vec::new(), lines: Vec::new() }
+        Sums { heading: Vec::new(), heading_before: Vec::new(), lines: Vec::new(), has_stale_labels: false }
     }
 }
 
 impl<L: Copy> Sums<L> {
+    /// Has the labels of all lines made anew at the next tick.
+    pub(crate) fn forget_labels(&mut self) {
+        self.has_stale_labels = true;
+    }
+
     /// Takes a tick's bytes of `file`. Calls `label` for lines whose name or rest is new.
     pub(crate) fn read(
         &mut self,
@@ -61,10 +68,14 @@ impl<L: Copy> Sums<L> {
             heading.clone_into(&mut self.heading);
         }
         let mut count = 0;
+        let has_stale_labels = std::mem::take(&mut self.has_stale_labels);
         for (row, bytes) in found.enumerate() {
             count += 1;
             if self.lines.get(row).is_none_or(|line| line.bytes != bytes) {
                 self.change(row, bytes, same_cpus, &mut label);
+            }
+            if has_stale_labels && let Some(line) = self.lines.get_mut(row) {
+                line.labels = label(line.numbers.named(row, &line.bytes));
             }
             if self.lines.get(row).is_some_and(|line| line.numbers.sum.is_none() && !line.has_words_only()) {
                 outcome.fail(file, format!("not understood: {}", text(bytes)));
@@ -86,7 +97,7 @@ impl<L: Copy> Sums<L> {
                 return;
             }
         }
-        let Sums { heading, heading_before, lines } = self;
+        let Sums { heading, heading_before, lines, .. } = self;
         if let Some(line) = lines.get_mut(row) {
             line.change(bytes, numbers, (!same_cpus).then_some((heading_before, heading)));
         }

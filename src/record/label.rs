@@ -339,6 +339,12 @@ impl LabelCache {
         LabelCache { turnover: labels.turnovers(), labels, rows: Vec::new() }
     }
 
+    /// How often labels gave way so far. Whoever keeps labels beside the cache asks for them anew when this has changed.
+    #[must_use]
+    pub fn turnovers(&self) -> u64 {
+        self.labels.turnovers()
+    }
+
     /// The label of `text`, which stands at place `row` of the source. Bytes that are not UTF-8 become replacement
     /// characters. Allocates only if another text stood there before.
     pub fn resolve(&mut self, row: usize, text: impl AsRef<[u8]>) -> Label {

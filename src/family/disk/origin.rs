@@ -12,12 +12,40 @@ const IN_MEMORY: [&str; 2] = ["ram", "zram"];
 /// Devices that lie on others, whether sysfs names these or not: on files, on devices of other hosts too, or on a ZFS pool.
 const ON_OTHERS: [&str; 5] = ["dm-", "drbd", "loop", "md", "zd"];
 
+/// An origin is looked up again after this time: a volume may lie on other disks by then.
+const VALID_NS: i64 = 60_000_000_000;
+/// Origins that are looked up again in each ms between two ticks: some 10 µs of work.
+const AGAIN_PER_MS: i64 = 1;
+/// The most that are looked up again in one tick.
+const AGAIN_MAX: i64 = 64;
+
 /// The origins of the devices that were asked for.
+///
+/// A device that is new is looked up at once. Those that are known are looked up again a few at a time: on a host with a thousand
+/// disks, all of them would take longer than a tick may.
 #[derive(Debug)]
 pub(super) struct Origins {
     /// `class/block` below sysfs' root.
     folder: PathBuf,
-    known: HashMap<Vec<u8>, Origin>,
+    known: HashMap<Vec<u8>, Known>,
+    /// The operations of all devices, by their names, as of the last time that they were needed.
+    devices: Option<Devices>,
+    /// The tick that runs, ns of `CLOCK_MONOTONIC`.
+    now_ns: i64,
+    /// How many more may be looked up again in this tick.
+    again: i64,
+    /// What was found before this is out of date, ns of `CLOCK_MONOTONIC`.
+    valid_from_ns: i64,
+}
+
+/// Reads and writes of each device.
+type Devices = HashMap<Vec<u8>, i64>;
+
+#[derive(Debug)]
+struct Known {
+    origin: Origin,
+    /// When it was looked up, ns of `CLOCK_MONOTONIC`.
+    at_ns: i64,
 }
 
 /// What a device is.
@@ -31,21 +59,47 @@ pub(super) struct Origin {
 
 impl Origins {
     pub(super) fn new(sysfs: &Path) -> Origins {
-        Origins { folder: sysfs.join("class/block"), known: HashMap::new() }
+        let folder = sysfs.join("class/block");
+        Origins { folder, known: HashMap::new(), devices: None, now_ns: 0, again: 0, valid_from_ns: i64::MIN }
     }
 
-    /// Forgets all of them: a name may now be another device's, and a volume may lie on other disks.
-    pub(super) fn forget(&mut self) {
-        self.known.clear();
+    /// A tick begins at this time.
+    pub(super) fn begin(&mut self, now_ns: i64) {
+        let passed_ms = now_ns.saturating_sub(self.now_ns) / 1_000_000;
+        self.again = passed_ms.saturating_mul(AGAIN_PER_MS).clamp(AGAIN_PER_MS, AGAIN_MAX);
+        self.now_ns = now_ns;
+        self.valid_from_ns = self.valid_from_ns.max(now_ns.saturating_sub(VALID_NS));
     }
 
-    /// Kind and parent of `device`. `diskstats` gives `/proc/diskstats`, which is needed for a device that was not asked for before.
+    /// Devices came or went: a name may now be another device's, and a volume may lie on other disks.
+    pub(super) fn have_changed(&mut self) {
+        self.valid_from_ns = self.now_ns;
+        self.devices = None;
+    }
+
+    /// Kind and parent of `device`. `diskstats` gives `/proc/diskstats`, which is needed at times to look a device up.
     pub(super) fn of(&mut self, device: &[u8], diskstats: impl FnOnce() -> Vec<u8>) -> (&'static str, &str) {
-        if !self.known.contains_key(device) {
-            let origin = find(&self.folder, &text(device), &diskstats());
-            self.known.insert(device.to_vec(), origin);
+        let (now_ns, valid_from_ns) = (self.now_ns, self.valid_from_ns);
+        let is_due = match self.known.get(device) {
+            Some(known) if known.at_ns >= valid_from_ns => false,
+            Some(_) => {
+                self.again -= 1;
+                self.again >= 0
+            }
+            None => true,
+        };
+        if is_due {
+            let known = &mut self.known;
+            let devices = self.devices.get_or_insert_with(|| {
+                let devices = operations(&diskstats());
+                // The others are gone.
+                known.retain(|device, _| devices.contains_key(device));
+                devices
+            });
+            let origin = find(&self.folder, &text(device), devices);
+            known.insert(device.to_vec(), Known { origin, at_ns: now_ns });
         }
-        self.known.get(device).map_or(("disk", ""), |origin| (origin.kind, origin.parent.as_str()))
+        self.known.get(device).map_or(("disk", ""), |known| (known.origin.kind, known.origin.parent.as_str()))
     }
 }
 
@@ -56,14 +110,14 @@ impl Origin {
 }
 
 /// The origin of a device, by sysfs in `folder`, or else by its name.
-fn find(folder: &Path, device: &str, diskstats: &[u8]) -> Origin {
+fn find(folder: &Path, device: &str, devices: &Devices) -> Origin {
     // sysfs has an exclamation mark where a name has a slash.
     let own = folder.join(device.replace('/', "!"));
     if own.join("partition").exists() {
         let disk = fs::read_link(&own)
             .ok()
             .and_then(|link| Some(link.parent()?.file_name()?.to_string_lossy().replace('!', "/")));
-        let parent = disk.or_else(|| disk_of(device, diskstats)).unwrap_or_default();
+        let parent = disk.or_else(|| disk_of(device, devices)).unwrap_or_default();
         return Origin { kind: "partition", parent };
     }
     let mut below: Vec<String> = names(&own.join("slaves")).into_iter().map(|name| name.replace('!', "/")).collect();
@@ -79,12 +133,12 @@ fn find(folder: &Path, device: &str, diskstats: &[u8]) -> Origin {
         return Origin::of_kind("memory");
     }
     if let Some(namespace) = namespace_of_path(device)
-        && operations(&namespace, diskstats) > 0
+        && devices.get(namespace.as_bytes()).is_some_and(|operations| *operations > 0)
     {
         return Origin { kind: "path", parent: namespace };
     }
     if !own.exists()
-        && let Some(parent) = disk_of(device, diskstats)
+        && let Some(parent) = disk_of(device, devices)
     {
         return Origin { kind: "partition", parent };
     }
@@ -100,15 +154,19 @@ fn namespace_of_path(device: &str) -> Option<String> {
     are_numbers.then(|| format!("nvme{subsystem}n{namespace}"))
 }
 
-/// Reads and writes of a device.
-fn operations(device: &str, diskstats: &[u8]) -> i64 {
-    let line = lines(diskstats).find(|line| name(line) == Some(device.as_bytes()));
-    let counts = line.map(|line| words(line).skip(3)).into_iter().flat_map(|counts| counts.step_by(4).take(2));
-    counts.filter_map(number).fold(0, i64::saturating_add)
+/// Reads and writes of each device in `/proc/diskstats`.
+fn operations(diskstats: &[u8]) -> Devices {
+    let of = |line| {
+        let mut words = words(line).skip(2);
+        let device = words.next()?;
+        let counts = words.step_by(4).take(2).filter_map(number);
+        Some((device.to_vec(), counts.fold(0, i64::saturating_add)))
+    };
+    lines(diskstats).filter_map(of).collect()
 }
 
 /// The disk that `device`, if it is a partition, is a part of by its name: `sda` of `sda1`, `nvme0n1` of `nvme0n1p1`.
-fn disk_of(device: &str, diskstats: &[u8]) -> Option<String> {
+fn disk_of(device: &str, devices: &Devices) -> Option<String> {
     let disk = device.trim_end_matches(|last: char| last.is_ascii_digit());
     if disk == device {
         return None;
@@ -118,12 +176,7 @@ fn disk_of(device: &str, diskstats: &[u8]) -> Option<String> {
         Some(disk) if ends_in_digit(disk) => disk,
         _ => disk,
     };
-    lines(diskstats).any(|line| name(line) == Some(disk.as_bytes())).then(|| disk.to_owned())
-}
-
-/// The name in a line of `/proc/diskstats`.
-fn name(line: &[u8]) -> Option<&[u8]> {
-    words(line).nth(2)
+    devices.contains_key(disk.as_bytes()).then(|| disk.to_owned())
 }
 
 #[cfg(test)]
@@ -135,7 +188,7 @@ mod tests {
     fn origin(folder: &Path, device: &str, devices: &[(&str, u32)]) -> (&'static str, String) {
         let line = |(name, reads): &(&str, u32)| format!("8 0 {name} {reads} 0 0 0 0 0 0 0 0 0 0\n");
         let diskstats: String = devices.iter().map(line).collect();
-        let Origin { kind, parent } = find(folder, device, diskstats.as_bytes());
+        let Origin { kind, parent } = find(folder, device, &operations(diskstats.as_bytes()));
         (kind, parent)
     }
 
@@ -162,6 +215,55 @@ mod tests {
         assert_eq!(origin("c/d0p1"), ("partition", "c/d0".to_owned()));
         assert_eq!(origin("dm-0"), ("stacked", "sda1,sdb".to_owned()));
         assert_eq!(origin("sda5"), ("disk", String::new()), "its name is no proof");
+    }
+
+    #[test]
+    fn known_devices_are_looked_up_again_a_few_a_tick() {
+        let tree = tempfile::tempdir().unwrap();
+        let mut origins = Origins::new(tree.path());
+        let line = |nth| format!("8 0 sd{nth}x 1 0 0 0 1 0 0 0 0 0 0\n");
+        let lines = (0..1_500).map(line).collect::<Vec<_>>().concat();
+        let mut tick = |ms: i64, lines: &str, has_changed| {
+            origins.begin(ms * 1_000_000);
+            if has_changed {
+                origins.have_changed();
+            }
+            for line in lines.lines() {
+                origins.of(line.split(' ').nth(2).unwrap().as_bytes(), || lines.into());
+            }
+            let known = origins.known.values();
+            (origins.known.len(), known.filter(|known| known.at_ns == origins.now_ns).count())
+        };
+        assert_eq!(tick(0, &lines, true), (1_500, 1_500));
+        assert_eq!(tick(1, &lines, false), (1_500, 0));
+        assert_eq!(tick(60_000, &lines, false), (1_500, 0));
+        let mut again = 0;
+        for ms in 60_001..61_501 {
+            let (_, looked_up) = tick(ms, &lines, false);
+            assert!(looked_up <= 1, "{looked_up} in one tick");
+            again += looked_up;
+        }
+        assert_eq!(again, 1_500);
+        // A slow collector looks more of them up, and still a bounded number.
+        assert_eq!(tick(130_000, &lines, false), (1_500, 64));
+        // Those that are gone are forgotten.
+        let few: String = lines.split_inclusive('\n').take(10).collect();
+        assert_eq!(tick(140_000, &few, true), (10, 10));
+    }
+
+    #[test]
+    fn a_device_that_lies_on_another_disk_is_noticed() {
+        let tree = tempfile::tempdir().unwrap();
+        let slaves = tree.path().join("class/block/dm-0/slaves");
+        fs::create_dir_all(slaves.join("sda")).unwrap();
+        let mut origins = Origins::new(tree.path());
+        let mut parent = |ms: i64| {
+            origins.begin(ms * 1_000_000);
+            origins.of(b"dm-0", Vec::new).1.to_owned()
+        };
+        assert_eq!(parent(0), "sda");
+        fs::rename(slaves.join("sda"), slaves.join("sdb")).unwrap();
+        assert_eq!((parent(59_999).as_str(), parent(60_001).as_str()), ("sda", "sdb"));
     }
 
     #[test]
