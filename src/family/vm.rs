@@ -2,12 +2,20 @@
 //!
 //! The kernel writes one line for each figure, always in the same order (`mm/vmstat.c`), so each figure is first looked
 //! for on the line of the last tick.
+//!
+//! Events do not step back while CPUs go offline: the kernel sums them under the lock that such a change takes, and moves what
+//! a CPU has counted to another one before it releases that (`all_vm_events`, `vm_events_fold_cpu`). Refaults are counted as
+//! pages are, per node: each CPU adds its part now and then. From Linux 4.8 to 4.20 it added some that were to come too, and
+//! took them back later.
 
+use crate::reading::counter::held::Held;
 use crate::reading::lacking::lacking;
 use crate::reading::prelude::*;
 use crate::reading::value::page_bytes;
 
 const FILE: &str = "vmstat";
+/// Each CPU may take back 62 pages of refaults, in each node. The count of a running host does not begin anew.
+const REFAULTS_RESTART_MIN_BYTES: i64 = 1 << 30;
 
 record! {
     /// Paging, reclaim and the contents of memory, for the whole host. A counter of events is NULL if the kernel lacks
@@ -134,6 +142,7 @@ pub struct VmSampler {
     line_count: usize,
     /// The columns that the file lacks, for people.
     lacking: Option<String>,
+    refaulted: Held<1>,
 }
 
 impl Sample for VmSampler {
@@ -159,7 +168,10 @@ impl Sample for VmSampler {
                 self.lacking = parsed.as_ref().and_then(|(record, _)| lacking(record));
                 parsed
             });
-            if let Some((record, outcome)) = parsed {
+            if let Some((mut record, outcome)) = parsed {
+                let mut refaulted = [record.refaulted_bytes];
+                self.refaulted.hold(&mut refaulted, REFAULTS_RESTART_MIN_BYTES);
+                [record.refaulted_bytes] = refaulted;
                 rows.push(record);
                 rows.outcome = outcome;
             }
@@ -252,6 +264,16 @@ mod tests {
             for ms in 0..2 {
                 assert_eq!(columns(&probe.rows(ms), &wanted), values, "{vmstat}");
             }
+        }
+    }
+
+    #[test]
+    fn refaults_that_are_taken_back_are_held() {
+        let mut probe = Probe::empty::<VmSampler>();
+        for (pages, held) in [(500, 500), (562, 562), (531, 562), (563, 563)] {
+            probe.write("vmstat", format!("workingset_refault {pages}\npgfault 1\n"));
+            let refaulted = columns(&probe.rows(pages), &["refaulted_bytes"]);
+            assert_eq!(refaulted, [(held * page_bytes()).to_string()]);
         }
     }
 
