@@ -19,7 +19,6 @@ pub use self::record::Cgroup;
 use self::stack::Stack;
 use self::tree::{Group, Tree};
 use crate::reading::counter::held::{CPU_TIME_RESTART_MIN_US, Held};
-use crate::reading::filter::Filter;
 use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, Reader, is_gone};
 
@@ -38,7 +37,6 @@ const WALK_INTERVAL_NS: i64 = 10_000_000_000;
 #[derive(Debug)]
 pub struct CgroupSampler {
     tree: Tree,
-    filter: Filter,
     groups: Vec<Group>,
     reader: Reader,
     stack: Stack,
@@ -52,8 +50,6 @@ pub struct CgroupSampler {
     walked_ns: i64,
     /// A file has vanished since then.
     changed: bool,
-    /// There were too many groups, and this was reported.
-    beyond: bool,
 }
 
 impl Sample for CgroupSampler {
@@ -64,8 +60,7 @@ impl Sample for CgroupSampler {
 
     fn open(context: &Context) -> CgroupSampler {
         CgroupSampler {
-            tree: Tree::new(&context.roots.sysfs, CGROUPS_MAX),
-            filter: context.filters.cgroup.clone(),
+            tree: Tree::new(&context.roots.sysfs, context.filters.cgroup.clone(), CGROUPS_MAX),
             groups: Vec::new(),
             reader: Reader::default(),
             stack: Stack::new(&context.roots.sysfs),
@@ -74,7 +69,6 @@ impl Sample for CgroupSampler {
             looked_ns: i64::MIN,
             walked_ns: i64::MIN,
             changed: false,
-            beyond: false,
         }
     }
 
@@ -90,7 +84,10 @@ impl Sample for CgroupSampler {
     }
 
     fn tell_lacking(&self, told: &mut String) {
-        told.push_str(self.tree.lacking().unwrap_or_default());
+        for lacking in [self.tree.lacking(), self.tree.beyond()].into_iter().flatten() {
+            told.push_str(if told.is_empty() { "" } else { "; " });
+            told.push_str(lacking);
+        }
     }
 
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Cgroup>) -> Result<(), SampleError> {
@@ -100,11 +97,11 @@ impl Sample for CgroupSampler {
                 self.walk(rows);
                 (self.walked_ns, self.changed) = (tick.monotonic_ns, false);
             }
-            self.read_seldom(tick, &mut rows.outcome);
+            self.read_seldom(tick, rows);
             self.looked_ns = tick.monotonic_ns;
         }
         let CgroupSampler { tree, groups, reader, stack, root_times, parts, changed, .. } = self;
-        for group in groups.iter_mut().filter(|group| !group.is_left_out) {
+        for group in groups.iter_mut() {
             let mut record = Cgroup { time: tick.time, ..group.seldom };
             let mut some_read = group.files.is_empty();
             reader.clear();
@@ -155,38 +152,30 @@ impl Sample for CgroupSampler {
 
 impl CgroupSampler {
     fn walk(&mut self, rows: &mut Rows<Cgroup>) {
-        let CgroupSampler { tree, filter, groups, stack, beyond, .. } = self;
+        let CgroupSampler { tree, groups, stack, .. } = self;
         if !tree.open() {
             rows.outcome.fail("fs/cgroup", "no control groups are mounted");
         }
-        let more = tree.walk(&mut rows.outcome);
-        if more && !*beyond {
-            rows.outcome.fail("fs/cgroup", format_args!("more than {CGROUPS_MAX} groups; the deepest have no rows"));
-        }
-        *beyond = more;
+        tree.walk(&mut rows.outcome);
         tree.adopt(groups);
         stack.forget();
-        for (row, group) in groups.iter_mut().enumerate() {
-            if group.is_new {
-                group.is_new = false;
-                group.is_left_out = !filter.takes(&group.path.text);
-            }
-            if !group.is_left_out {
-                // Also of a group that had one: labels give way.
-                group.label = rows.labels.resolve(row, &group.path.text);
-            }
-        }
     }
 
-    fn read_seldom(&mut self, tick: &Tick, outcome: &mut Outcome) {
+    /// Reads the figures that seldom change, and asks for the groups' labels, which may have given way.
+    fn read_seldom(&mut self, tick: &Tick, rows: &mut Rows<Cgroup>) {
         let CgroupSampler { tree, groups, reader, .. } = self;
-        for group in groups.iter_mut().filter(|group| !group.is_left_out) {
-            group.seldom = Cgroup { cgroup: group.label, ..Cgroup::absent(tick.time) };
+        for (row, group) in groups.iter_mut().enumerate() {
+            let cgroup = rows.labels.resolve(row, &group.path.text);
+            group.seldom = Cgroup { cgroup, ..Cgroup::absent(tick.time) };
             let has = group.has;
             for (_, file) in FILES.iter().enumerate().filter(|(at, file)| file.seldom && has & 1 << at != 0) {
                 let Some(root) = tree.root(file.hierarchy) else { continue };
                 let read = reader.read(root, |path| group.path.write(path, file.name), &mut Kept::default());
-                parse(file, &group.path.text, read, &mut group.seldom, &mut group.io, outcome);
+                parse(file, &group.path.text, read, &mut group.seldom, &mut group.io, &mut rows.outcome);
+            }
+            if group.seldom.cpus_max < 0.0 {
+                // The period of version 1, without its quota.
+                group.seldom.cpus_max = f64::NAN;
             }
         }
     }
@@ -229,7 +218,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::reading::filter::Filters;
+    use crate::reading::filter::{Filter, Filters};
     use crate::reading::roots::Roots;
     use crate::ring::ring;
 
@@ -317,6 +306,8 @@ mod tests {
             ("unified/io.pressure", &pressure(21, 22)),
             ("cpu,cpuacct/cgroup.procs", ""),
             ("cpu,cpuacct/x/cpu.stat", "nr_periods 4\nnr_throttled 5\nthrottled_time 6999\n"),
+            ("cpu,cpuacct/x/cpu.cfs_period_us", "100000\n"),
+            ("cpu,cpuacct/x/cpu.cfs_quota_us", "150000\n"),
             ("cpu,cpuacct/x/cpuacct.usage", "1999\n"),
             ("cpu,cpuacct/x/cpuacct.stat", "user 2\nsystem 3\n"),
             ("cpu,cpuacct/cpuacct.usage", "100000\n"),
@@ -347,7 +338,7 @@ mod tests {
             rows,
             [
                 "/,100,,,,,,,,,,,,,,,,,,,,21,22,,,,,,",
-                "/x,1,20000,30000,4,5,6,7,,,10,,12,13,14,15,16,,,,,,,23,4,3,25,,",
+                "/x,1,20000,30000,4,5,6,7,,,10,,12,13,14,15,16,,,,,,,23,4,3,25,,1.5",
                 "/y,,,,,,,1,,,,,,,,,,,,,,,,,,,,,"
             ]
         );
@@ -562,11 +553,46 @@ mod tests {
             probe.write(&format!("fs/cgroup/{group}/cpu.stat"), "usage_usec 1\n");
             probe.write(&format!("fs/cgroup/{group}/deeper/cpu.stat"), "usage_usec 2\n");
         }
-        let (rows, outcome) = probe.tick(0);
-        let rows = short(&rows);
-        assert_eq!(rows.len(), CGROUPS_MAX);
-        assert_eq!(rows.iter().filter(|row| row.ends_with(" 1")).count(), CGROUPS_MAX - 2);
-        assert!(outcome.unwrap_err().to_string().contains("more than 1000 groups"));
-        assert_eq!(short(&probe.rows(1_000)), rows, "it is told once");
+        for ms in [0, 1_000] {
+            let rows = short(&probe.rows(ms));
+            assert_eq!(rows.len(), CGROUPS_MAX);
+            assert_eq!(rows.iter().filter(|row| row.ends_with(" 1")).count(), CGROUPS_MAX - 2);
+            assert!(probe.lacking().starts_with("there are more than 1,000 groups"), "{}", probe.lacking());
+        }
+        for group in 0..CGROUPS_MAX - 2 {
+            probe.remove(&format!("fs/cgroup/{group}/deeper"));
+        }
+        assert_eq!((short(&probe.rows(11_000)).len(), probe.lacking()), (CGROUPS_MAX - 1, String::new()));
+    }
+
+    #[test]
+    fn groups_that_are_left_out_do_not_count() {
+        let write = |probe: &Probe| {
+            probe.write("fs/cgroup/cgroup.controllers", "");
+            for group in 0..CGROUPS_MAX {
+                probe.write(&format!("fs/cgroup/pod/{group}/cpu.stat"), "usage_usec 1\n");
+            }
+            probe.write("fs/cgroup/pod/7/kept/deep/cpu.stat", "usage_usec 2\n");
+            probe.write("fs/cgroup/last/cpu.stat", "usage_usec 3\n");
+        };
+        for (exclude, kept, lacks) in [
+            // All that is below is not looked at.
+            (&["/pod*"][..], &["/ ", "/last 3"][..], false),
+            (&["/pod/*"], &["/ ", "/last 3", "/pod "], false),
+            // These groups alone, and not those below them.
+            (
+                &["/pod", "/pod/?", "/pod/??", "/pod/???"],
+                &["/ ", "/last 3", "/pod/7/kept ", "/pod/7/kept/deep 2"],
+                false,
+            ),
+            (&["/last"], &[], true),
+        ] {
+            let filters = Filters { cgroup: Filter::new(&[] as &[&str], exclude).unwrap(), ..Filters::default() };
+            let mut probe = Probe::filtering::<CgroupSampler>(filters);
+            write(&probe);
+            let rows = short(&probe.rows(0));
+            assert!(lacks || rows == kept, "{exclude:?}: {rows:?}");
+            assert_eq!(!probe.lacking().is_empty(), lacks, "{exclude:?}: {}", probe.lacking());
+        }
     }
 }

@@ -83,6 +83,13 @@ impl Filter {
         (self.include.is_empty() || has(&self.include)) && !has(&self.exclude)
     }
 
+    /// Whether it leaves out `name` and all names that begin with it.
+    #[must_use]
+    pub fn leaves_out_all_of(&self, name: &str) -> bool {
+        let goes_on = |pattern: &&Pattern| pattern.as_str().ends_with('*');
+        self.exclude.iter().filter(goes_on).any(|pattern| pattern.matches_with(name, OPTIONS))
+    }
+
     /// Whether it takes all names.
     #[must_use]
     pub fn takes_all(&self) -> bool {

@@ -61,7 +61,7 @@ fn sources(has: Files) -> impl Iterator<Item = (usize, Source)> {
 }
 
 /// A set of files, one bit for each index in [`FILES`].
-pub(super) type Files = u32;
+pub(super) type Files = u64;
 
 /// The files in `has` that are read: without those of a worse source of I/O than the best in it.
 pub(super) fn wanted(has: Files) -> Files {
@@ -91,6 +91,9 @@ pub(super) static FILES: &[File] = &[
     seldom(Hierarchy::Unified, "pids.max", tasks_max),
     seldom(Hierarchy::Unified, "cpu.max", cpu_max),
     often(Hierarchy::Cpu, "cpu.stat", cpu_stat),
+    // The period first: the quota is divided by it.
+    seldom(Hierarchy::Cpu, "cpu.cfs_period_us", cfs_period),
+    seldom(Hierarchy::Cpu, "cpu.cfs_quota_us", cfs_quota),
     often(Hierarchy::CpuAccounting, "cpuacct.usage", |bytes, record| value(bytes, NS_PER_US, &mut record.usage_us)),
     often(Hierarchy::CpuAccounting, "cpuacct.stat", cpuacct_stat),
     often(Hierarchy::Memory, "memory.usage_in_bytes", |bytes, record| value(bytes, 1, &mut record.memory_bytes)),
@@ -164,6 +167,22 @@ fn cpu_max(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
     if limit != b"max" {
         let (limit, period) = (number(limit)?, number(words.next()?).filter(|period| *period > 0)?);
         record.cpus_max = limit as f64 / period as f64;
+    }
+    Some(())
+}
+
+/// `cpu.cfs_period_us` of version 1. Until the quota is read, it stands in the column as a number below zero.
+fn cfs_period(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    record.cpus_max = -(number(lines(bytes).next()?).filter(|period| *period > 0)? as f64);
+    Some(())
+}
+
+/// `cpu.cfs_quota_us` of version 1, which is -1 without a limit.
+fn cfs_quota(bytes: &[u8], record: &mut Cgroup) -> Option<()> {
+    let period = -std::mem::replace(&mut record.cpus_max, f64::NAN);
+    let quota = lines(bytes).next()?;
+    if quota != b"-1" && period > 0.0 {
+        record.cpus_max = number(quota)? as f64 / period;
     }
     Some(())
 }
@@ -358,6 +377,22 @@ mod tests {
             let (got, record) = parsed(Hierarchy::Unified, name, bytes);
             assert_eq!((got, record.tasks_max), (outcome, tasks), "{bytes}");
             assert_eq!(record.cpus_max.to_string(), cpus.to_string(), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn the_quota_of_version_1_is_of_its_period() {
+        for (period, quota, outcome, cpus) in [
+            ("100000\n", "150000\n", Some(()), 1.5),
+            ("50000\n", "25000\n", Some(()), 0.5),
+            ("100000\n", "-1\n", Some(()), f64::NAN),
+            ("0\n", "150000\n", Some(()), f64::NAN),
+            ("100000\n", "many\n", None, f64::NAN),
+        ] {
+            let mut record = Cgroup::absent(0);
+            let _ = cfs_period(period.as_bytes(), &mut record);
+            assert_eq!(cfs_quota(quota.as_bytes(), &mut record), outcome, "{quota}");
+            assert_eq!(record.cpus_max.to_string(), cpus.to_string(), "{period}{quota}");
         }
     }
 

@@ -73,8 +73,8 @@ record! {
             gauge swap_bytes: i64 [Bytes] => "kymo.cgroup.memory.swap" {},
             /// The most processes and threads. NULL without a limit. Read once a second.
             gauge tasks_max: i64 [Count("{task}")] => "kymo.cgroup.tasks.limit" {},
-            /// The most CPU time for each time that passes, in CPUs (`cpu.max`). NULL without a limit, and in version 1. Read once
-            /// a second.
+            /// The most CPU time for each time that passes, in CPUs (`cpu.max`, or quota and period of version 1). NULL without a
+            /// limit. Read once a second.
             gauge cpus_max: f64 [Count("{cpu}")] => "kymo.cgroup.cpu.limit" {},
         }
     }

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, Stat, fstat, fstatfs, statat};
 use super::files::{FILES, File, Files, Hierarchy, Source, source, wanted};
 use super::io::Io;
 use super::record::Cgroup;
+use crate::reading::filter::Filter;
 use crate::reading::folder::{Listing, c_path, list, listing, open_folder, open_folder_at};
 use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, is_gone};
@@ -26,9 +27,17 @@ const MOUNTS: &[(Hierarchy, &[&str], &str)] = &[
     (Hierarchy::Pids, &["pids"], "cgroup.procs"),
 ];
 
+/// The most groups that are looked at, with those that the configuration leaves out.
+const WALKED_MAX: usize = 10_000;
+
 /// The file system types that `statfs(2)` reports for version 2 and version 1. Their folders have a link for each
 /// folder in them (`fs/kernfs/inode.c`), which a recorded tree may lack.
 const CGROUP_MAGICS: &[u64] = &[0x6367_7270, 0x0027_e0eb];
+
+const TOO_MANY: &str = "there are more than 1,000 groups, and the deepest have no rows: exclude in the section [cgroup] of the \
+                        configuration leaves groups out that are not needed";
+const TOO_MANY_LEFT_OUT: &str = "there are more than 10,000 groups with those that [cgroup] leaves out, and the deepest have \
+                                 no rows: what is below an excluded group is not looked at if the pattern ends in *";
 
 /// The groups of all hierarchies, joined by their paths.
 #[derive(Debug)]
@@ -54,9 +63,12 @@ struct Groups {
     list: Vec<Found>,
     /// Their paths.
     paths: Vec<u8>,
-    len_max: usize,
-    /// There were more than `len_max`.
-    beyond: bool,
+    filter: Filter,
+    /// How many of them the filter takes.
+    taken: usize,
+    taken_max: usize,
+    /// Why there are more groups than these.
+    beyond: Option<&'static str>,
 }
 
 /// A group that was found.
@@ -67,17 +79,14 @@ struct Found {
     /// The hierarchies that it is in, one bit for each index.
     hierarchies: u8,
     files: Files,
+    /// The configuration leaves it out, and perhaps not the groups below it.
+    is_left_out: bool,
 }
 
 /// A group as it is read.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) path: GroupPath,
-    pub(super) label: Label,
-    /// The filter has not seen it yet.
-    pub(super) is_new: bool,
-    /// The configuration leaves it out.
-    pub(super) is_left_out: bool,
     /// Its files that are read at every tick.
     pub(super) files: Vec<(&'static File, Kept)>,
     /// All files that it has and that are wanted.
@@ -96,12 +105,19 @@ pub(super) struct GroupPath {
 }
 
 impl Tree {
-    /// The groups below `sysfs`, at most `groups_max`.
-    pub(super) fn new(sysfs: &Path, groups_max: usize) -> Tree {
+    /// The groups below `sysfs` that the filter takes, at most `groups_max`.
+    pub(super) fn new(sysfs: &Path, filter: Filter, groups_max: usize) -> Tree {
         Tree {
             folder: sysfs.join(FOLDER),
             hierarchies: Vec::new(),
-            found: Groups { list: Vec::new(), paths: Vec::new(), len_max: groups_max, beyond: false },
+            found: Groups {
+                list: Vec::new(),
+                paths: Vec::new(),
+                filter,
+                taken: 0,
+                taken_max: groups_max,
+                beyond: None,
+            },
             links: Vec::new(),
             has_links: false,
             magics: CGROUP_MAGICS,
@@ -154,8 +170,8 @@ impl Tree {
             })
     }
 
-    /// Looks for groups and their files; whether there are too many groups.
-    pub(super) fn walk(&mut self, outcome: &mut Outcome) -> bool {
+    /// Looks for groups and their files.
+    pub(super) fn walk(&mut self, outcome: &mut Outcome) {
         // With the CPU accounting of version 1, the CPU time of version 2 is the same figure, so it is skipped.
         let accounting = self.root(Hierarchy::CpuAccounting).is_some();
         let unwanted = |file: &File| accounting && file.hierarchy == Hierarchy::Unified && file.name == "cpu.stat";
@@ -198,14 +214,18 @@ impl Tree {
             }
             at += 1;
         }
-        found.beyond
+    }
+
+    /// Why groups have no rows that the configuration does not leave out, for people.
+    pub(super) fn beyond(&self) -> Option<&'static str> {
+        self.found.beyond
     }
 
     /// What the files of the found groups do not give, for people.
     pub(super) fn lacking(&self) -> Option<&'static str> {
         // Only hierarchies of version 1 have a controller without the files.
         self.root(Hierarchy::BlockIo)?;
-        let worst = self.found.list.iter().filter_map(|found| source(found.files)).max();
+        let worst = self.found.taken().filter_map(|found| source(found.files)).max();
         match worst {
             Some(Source::All) => None,
             Some(Source::OwnOnly) => Some(
@@ -223,9 +243,9 @@ impl Tree {
         }
     }
 
-    /// Makes `groups` the found ones, keeping what is known of each.
+    /// Makes `groups` the found ones that the configuration does not leave out, keeping what is known of each.
     pub(super) fn adopt(&self, groups: &mut Vec<Group>) {
-        for (at, found) in self.found.list.iter().enumerate() {
+        for (at, found) in self.found.taken().enumerate() {
             let path = self.found.path(&found.path);
             let known = groups.iter().skip(at).position(|group| group.path.bytes == path);
             match known {
@@ -237,13 +257,18 @@ impl Tree {
                 group.set_files(found.files);
             }
         }
-        groups.truncate(self.found.list.len());
+        groups.truncate(self.found.taken);
     }
 }
 
 #[allow(clippy::useless_conversion, reason = "st_nlink has 32 bits on some architectures")]
 fn links_of(stat: &Stat) -> u64 {
     u64::from(stat.st_nlink)
+}
+
+/// A group's path, for people.
+fn shown(path: &[u8]) -> String {
+    format!("/{}", text(path))
 }
 
 /// Writes the path of a group's folder below its hierarchy's root.
@@ -255,10 +280,20 @@ impl Groups {
     fn begin(&mut self, with_root: bool) {
         self.list.clear();
         self.paths.clear();
-        self.beyond = false;
+        (self.taken, self.beyond) = (0, None);
         if with_root {
-            self.list.push(Found { path: 0..0, hierarchies: u8::MAX, files: 0 });
+            self.push(Found { path: 0..0, hierarchies: u8::MAX, files: 0, is_left_out: !self.filter.takes("/") });
         }
+    }
+
+    fn push(&mut self, found: Found) {
+        self.taken += usize::from(!found.is_left_out);
+        self.list.push(found);
+    }
+
+    /// Those that the configuration does not leave out.
+    fn taken(&self) -> impl Iterator<Item = &Found> {
+        self.list.iter().filter(|found| !found.is_left_out)
     }
 
     fn path(&self, path: &Range<usize>) -> &[u8] {
@@ -277,25 +312,41 @@ impl Groups {
         // In the first hierarchy a group cannot be known yet.
         let mut siblings = self.list.iter().skip(if nth > 0 { first_child } else { usize::MAX });
         let known = siblings.position(|sibling| self.path(&sibling.path) == self.path(&path));
-        if known.is_none() && self.list.len() < self.len_max {
-            self.list.push(Found { path, hierarchies: 1 << nth, files: 0 });
+        if let Some(known) = known.and_then(|known| self.list.get_mut(first_child + known)) {
+            known.hierarchies |= 1 << nth;
+        } else if let Some(is_left_out) = self.admit(&path) {
+            self.push(Found { path, hierarchies: 1 << nth, files: 0, is_left_out });
             return;
         }
         self.paths.truncate(path_start);
-        match known.and_then(|known| self.list.get_mut(first_child + known)) {
-            Some(known) => known.hierarchies |= 1 << nth,
-            None => self.beyond = true,
+    }
+
+    /// Whether a group may be in the list, and if so, whether the configuration leaves it out.
+    fn admit(&mut self, path: &Range<usize>) -> Option<bool> {
+        let is_left_out = if self.filter.takes_all() {
+            false
+        } else {
+            let name = shown(self.path(path));
+            if self.filter.leaves_out_all_of(&name) {
+                return None;
+            }
+            !self.filter.takes(&name)
+        };
+        if !is_left_out && self.taken == self.taken_max {
+            self.beyond = Some(TOO_MANY);
+        } else if self.list.len() >= WALKED_MAX {
+            self.beyond = Some(TOO_MANY_LEFT_OUT);
+        } else {
+            return Some(is_left_out);
         }
+        None
     }
 }
 
 impl Group {
     fn new(path: &[u8]) -> Group {
         Group {
-            path: GroupPath { bytes: path.to_vec(), text: format!("/{}", text(path)) },
-            label: Label::EMPTY,
-            is_new: true,
-            is_left_out: false,
+            path: GroupPath { bytes: path.to_vec(), text: shown(path) },
             files: Vec::new(),
             has: 0,
             io: Io::default(),
