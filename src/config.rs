@@ -230,7 +230,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
 
     let (store, flush_interval, drain_interval) = storage?;
     Some(Settings {
-        context: Context { roots: roots?, processes: processes?, filters: filters? },
+        context: Context { roots: roots?, processes: processes?, filters: filters?, ..Context::default() },
         collectors,
         rules,
         notifiers,

@@ -14,6 +14,7 @@ pub mod network;
 pub mod power;
 pub mod pressure;
 pub mod process;
+pub mod process_state;
 pub mod sensor;
 pub mod softirq;
 pub mod softnet;
@@ -67,6 +68,7 @@ pub static FAMILIES: &[Family] = &[
     Family::sampled::<interrupt::InterruptSampler>(),
     Family::sampled::<softirq::SoftirqSampler>(),
     Family::sampled::<process::ProcessSampler>(),
+    Family::sampled::<process_state::ProcessStateSampler>(),
     Family::sampled::<cgroup::CgroupSampler>(),
     Family::sampled::<sensor::SensorSampler>(),
     Family::sampled::<power::PowerSampler>(),
@@ -253,5 +255,40 @@ mod tests {
         needs(Probe::empty::<softnet::SoftnetSampler>(), "net/softnet_stat");
         needs(Probe::empty::<interrupt::InterruptSampler>(), "interrupts");
         needs(Probe::empty::<softirq::SoftirqSampler>(), "softirqs");
+    }
+
+    /// A label whose place has another text reads as the empty text.
+    #[test]
+    fn rows_that_stay_the_same_have_their_labels_after_these_gave_way() {
+        let fixture = |mut probe: Probe| {
+            // Some fixtures also have what is an error.
+            let mut rows = |ms| probe.tick(ms).0;
+            let before = [rows(0), rows(1_000)];
+            assert!(!before[0].is_empty() && before[0] == before[1], "{before:?}");
+            probe.turn_labels_over();
+            assert_eq!(probe.tick(2_000).0, before[0]);
+        };
+        fixture(Probe::fixture::<network::NetworkSampler>("vm"));
+        fixture(Probe::fixture::<disk::DiskSampler>("vm"));
+        fixture(Probe::fixture::<cpu::CpuSampler>("vm"));
+        fixture(Probe::fixture::<pressure::PressureSampler>("vm"));
+        fixture(Probe::fixture::<ip::IpSampler>("vm"));
+        fixture(Probe::fixture::<softnet::SoftnetSampler>("vm"));
+        fixture(Probe::fixture::<softirq::SoftirqSampler>("vm"));
+        fixture(Probe::fixture::<interrupt::InterruptSampler>("vm"));
+        fixture(Probe::fixture::<cgroup::CgroupSampler>("cgroup-v2/0"));
+        fixture(Probe::fixture::<sensor::SensorSampler>("hwmon-and-rapl/0"));
+        fixture(Probe::fixture::<power::PowerSampler>("hwmon-and-rapl/0"));
+    }
+
+    /// Its row comes later than its label, which no record had until then.
+    #[test]
+    fn an_interrupt_has_its_label_when_it_is_served_at_last() {
+        let mut probe = Probe::empty::<interrupt::InterruptSampler>();
+        probe.write("interrupts", "CPU0\n 7: 0 PIC nvme\n");
+        assert_eq!(probe.rows(0), "");
+        probe.turn_labels_over();
+        probe.write("interrupts", "CPU0\n 7: 1 PIC nvme\n");
+        assert_eq!(probe.rows(1), "7,PIC nvme,1\n");
     }
 }

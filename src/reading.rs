@@ -2,6 +2,7 @@
 //! numbers.
 
 pub(crate) mod attribute;
+pub mod census;
 pub(crate) mod class;
 pub mod context;
 pub(crate) mod counter;

@@ -52,7 +52,7 @@ fn the_default_configuration_is_what_the_code_takes_by_default() {
             ("burst", ms(1), vec!["network", "disk"]),
             ("system", ms(10), vec!["cpu"]),
             ("kernel", ms(100), vec!["memory", "pressure", "vm", "tcp", "ip", "softnet", "softirq"]),
-            ("slow", ms(1000), vec!["host", "interrupt", "process", "cgroup", "sensor", "power"]),
+            ("slow", ms(1000), vec!["host", "interrupt", "process", "process_state", "cgroup", "sensor", "power"]),
             ("mounts", ms(1000), vec!["filesystem"]),
         ]
     );
@@ -292,7 +292,7 @@ fn families_that_no_collector_lists_are_known() {
     assert_eq!(unrecorded(""), [""; 0]);
     let burst = "[collector.burst]\ninterval = '1ms'\nmetrics = ['network', 'disk']\n";
     let left_out = unrecorded(burst);
-    assert_eq!((left_out.len(), left_out[0], left_out[14]), (15, "cpu", "power"));
+    assert_eq!((left_out.len(), left_out[0], left_out[15]), (16, "cpu", "power"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use self::forbidden::Forbidden;
 use self::slots::Slots;
 use self::table::{Entry, PROCESSES_USUAL, ProcessTable};
+use crate::reading::census::Census;
 use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
 use crate::reading::prelude::*;
 use crate::reading::value::{US_PER_SECOND, clock_ticks_per_second, page_bytes};
@@ -86,6 +87,7 @@ record! {
 #[derive(Debug)]
 pub struct ProcessSampler {
     choice: ProcessChoice,
+    census: Census,
     table: ProcessTable,
     /// What was forbidden at the tick before.
     forbidden_before: Forbidden,
@@ -110,6 +112,7 @@ impl Sample for ProcessSampler {
         let slots_max = choice.top_by_cpu + choice.top_by_memory + PINNED_ROWS_MAX + SLOTS_SPARE;
         ProcessSampler {
             choice,
+            census: context.census.clone(),
             table: ProcessTable::new(context.roots.procfs.clone()),
             forbidden_before: Forbidden::default(),
             slots: Slots::of(slots_max),
@@ -135,6 +138,10 @@ impl Sample for ProcessSampler {
     fn sample(&mut self, tick: &Tick, rows: &mut Rows<Process>) -> Result<(), SampleError> {
         self.forbidden_before = std::mem::take(&mut self.table.forbidden);
         self.table.refresh(tick.monotonic_ns, &mut rows.outcome)?;
+        // If none could be read, it is not known how many there are.
+        if !self.table.processes.is_empty() {
+            self.census.put(self.table.counts());
+        }
         self.choose();
         self.hold_slots(tick);
         for at in 0..self.order.len() {
@@ -250,6 +257,12 @@ fn mark_top(
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::thread;
+
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
     use super::*;
 
     /// A process' `stat`: CPU time in clock ticks, memory in pages.
@@ -373,6 +386,35 @@ mod tests {
         assert!(probe.check().unwrap_err().contains("lists no process"));
         write(&probe, 1, b"init", 1, 1, 1);
         assert_eq!(probe.check(), Ok(()));
+    }
+
+    /// Root may read all files, unless its thread has given that up.
+    #[test]
+    fn what_kymo_may_not_read_is_told_as_long_as_it_is_so() {
+        let run = || {
+            let now = capabilities(None).unwrap();
+            let given_up = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+            set_capabilities(None, CapabilitySets { effective: now.effective - given_up, ..now }).unwrap();
+
+            let mut probe = Probe::empty::<ProcessSampler>();
+            for pid in [7, 8] {
+                write(&probe, pid, b"x", 500, 40, 3);
+                probe.write(&format!("{pid}/io"), "read_bytes: 4096\nwrite_bytes: 8192\n");
+            }
+            fs::set_permissions(probe.path("8/io"), Permissions::from_mode(0o000)).unwrap();
+            let mut told = Vec::new();
+            for second in 0..4 {
+                let rows = probe.rows(second * 1_000);
+                assert_eq!(rows.lines().count(), 2);
+                told.push(probe.lacking());
+                assert_eq!(rows.matches(",4096,8192,").count(), 1, "{rows}");
+            }
+            let expected = "read_bytes and write_bytes are absent for 1 of 2 processes: kymo may not read them; ";
+            assert!(told[0].is_empty() && told[1..].iter().all(|text| text.starts_with(expected)), "{told:?}");
+            fs::set_permissions(probe.path("8/io"), Permissions::from_mode(0o400)).unwrap();
+            assert_eq!((probe.rows(4_000).matches(",4096,8192,").count(), probe.lacking()), (2, String::new()));
+        };
+        thread::spawn(run).join().unwrap();
     }
 
     /// On the `/proc` of the machine this runs on.

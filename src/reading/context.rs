@@ -1,5 +1,6 @@
 //! The context of a sampler: where the kernel's files are, and what to record of what they have.
 
+use super::census::Census;
 use super::filter::Filters;
 use super::roots::Roots;
 
@@ -17,6 +18,8 @@ pub struct Context {
     pub processes: ProcessChoice,
     /// Which devices, file systems and groups have rows.
     pub filters: Filters,
+    /// What the family that reads all processes has counted.
+    pub census: Census,
 }
 
 /// Which processes have rows.

@@ -8,6 +8,8 @@ pub(super) const COMMAND_BYTES_MAX: usize = 64;
 /// The wanted figures of `/proc/PID/stat`, in the kernel's units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stat {
+    /// The letter of its state, as `proc_pid_stat(5)` lists them.
+    pub(super) state: u8,
     /// The pid of the process that started it, or that adopted it since.
     pub(super) parent: i64,
     pub(super) minor_faults: i64,
@@ -42,9 +44,11 @@ pub(super) fn parse_stat(bytes: &[u8]) -> Option<(&[u8], Stat)> {
     let command = after_open.get(..close)?;
     // A blank follows, then the third field, the state, and the fourth, the parent.
     let rest = after_open.get(close + 1..)?.strip_prefix(b" ")?.strip_suffix(b"\n")?;
+    let state = *rest.first()?;
     let mut fields = fields(rest);
     let mut after = |skipped| fields.nth(skipped).and_then(number);
     let stat = Stat {
+        state,
         parent: after(1)?,
         minor_faults: after(5)?,
         major_faults: after(1)?,
@@ -108,6 +112,7 @@ mod tests {
         let bytes = b"4711 (sshd) S 1 4711 4711 0 -1 4194560 12 99 3 98 1500 250 97 96 20 0 7 0 12345 8192000 2048 \
             18446744073709551615 1 1 0\n";
         let expected = Stat {
+            state: b'S',
             parent: 1,
             minor_faults: 12,
             major_faults: 3,

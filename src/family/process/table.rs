@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::forbidden::Forbidden;
 use super::stat::{COMMAND_BYTES_MAX, Stat, parse_cgroup, parse_io, parse_stat, stable_command};
+use crate::reading::census::Counts;
 use crate::reading::folder::{Listing, c_path, list, listing, open_folder, open_folder_at};
 use crate::reading::prelude::*;
 use crate::reading::reader::{Kept, Reader, is_gone};
@@ -155,6 +156,13 @@ impl ProcessTable {
             processes.retain(|process| !process.is_gone);
         }
         Ok(())
+    }
+
+    /// How many of them are in which state.
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.processes.iter().for_each(|process| counts.add(process.stat.state));
+        counts
     }
 
     /// Makes `processes` the listed ones, keeping what is known. At most ticks nothing changes.
