@@ -338,8 +338,13 @@ impl Limit {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::collections::BTreeMap;
     use std::os::unix::fs::symlink;
+    use std::{fs, thread};
+
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    };
 
     use super::chip::CLASS;
     use super::*;
@@ -399,6 +404,35 @@ mod tests {
                     nvme,temp3,hwmon1,,,,\nnvme,temp4,hwmon1,,,,\nnvme,temp5,hwmon1,,,,\n";
         assert_eq!(probe.rows(0), rows);
         assert_eq!(probe.impossible, 6, "three limits and three temperatures");
+    }
+
+    /// A driver that refuses is played by the kernel: a filter of system calls has each read of a value fail.
+    #[test]
+    fn a_driver_that_refuses_is_told_once() {
+        let refuse = || {
+            let is_value = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 32).unwrap();
+            let rules = BTreeMap::from([(libc::SYS_pread64, vec![SeccompRule::new(vec![is_value]).unwrap()])]);
+            let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+            let arch = std::env::consts::ARCH.try_into().unwrap();
+            let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).unwrap();
+            seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+        };
+        let run = move || {
+            let mut probe = Probe::empty::<SensorSampler>();
+            write(&probe, "hwmon0", &[("name", "drivetemp"), ("temp1_input", "45000"), ("temp1_max", "70000")]);
+            assert_eq!(probe.rows(0), "drivetemp,temp1,hwmon0,45.0,70.0,,\n");
+            refuse();
+            let mut told = Vec::new();
+            for second in 1..4 {
+                let (rows, outcome) = probe.tick(second * 1_000);
+                assert_eq!(rows, "drivetemp,temp1,hwmon0,,70.0,,\n");
+                told.extend(outcome.err().map(|error| error.to_string()));
+            }
+            assert_eq!(told.len(), 1);
+            assert!(told[0].contains("drivetemp: temp1_input: ") && told[0].contains("not permitted"), "{told:?}");
+        };
+        // The filter stays with its thread.
+        thread::spawn(run).join().unwrap();
     }
 
     #[test]
