@@ -29,6 +29,7 @@ use crate::config::Settings;
 use crate::export;
 use crate::scheduling::cpus::Cpus;
 use crate::serve::{self, Server};
+use crate::store::identity::name_of;
 use crate::store::{Appender, Opened, Store};
 use crate::words::list;
 
@@ -52,7 +53,8 @@ const EXPORT_GRACE: Duration = Duration::from_secs(3);
 /// When the data folder, the port or a thread cannot be had (nothing was started then), or when a thread ended that must
 /// not.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
-    let mut telemetry = export::init_logging(&settings.log_filter, &settings.tracing)?;
+    let host = name_of(&settings.store.path, &settings.store.host);
+    let mut telemetry = export::init_logging(&settings.log_filter, &settings.tracing, &host)?;
     log_left_out(&settings);
     let cpus = Arc::new(Cpus::of_process());
     let runtime = start_runtime(&cpus)?;

@@ -64,14 +64,14 @@ pub struct Telemetry {
 /// Sets up the process's log, and the export of kymo's spans if `settings` has an endpoint.
 ///
 /// `filter` selects what the log on stderr shows, such as `info` or `warn,kymo::store=debug` (see [`EnvFilter`]). It does
-/// not affect the exported spans.
+/// not affect the exported spans. `host` is the name under which this host is recorded.
 ///
 /// # Errors
 /// When the filter or the endpoint is not understood, when the process has a log already, or when the export thread
 /// cannot be started.
-pub fn init_logging(filter: &str, settings: &TracingSettings) -> Result<Telemetry, ExportError> {
+pub fn init_logging(filter: &str, settings: &TracingSettings, host: &str) -> Result<Telemetry, ExportError> {
     let shown = parse_filter(filter)?;
-    let mut telemetry = Telemetry::new(&settings.service_name);
+    let mut telemetry = Telemetry::new(&settings.service_name, host);
     let traces = telemetry.start_traces(settings)?;
     let log = tracing_subscriber::fmt::layer()
         .compact()
@@ -114,8 +114,8 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, ExportError> {
 }
 
 impl Telemetry {
-    fn new(service_name: &str) -> Telemetry {
-        let resource = resource(service_name);
+    fn new(service_name: &str, host: &str) -> Telemetry {
+        let resource = resource(service_name, host);
         Telemetry { resource, losses: LostExports::default(), traces: None, metrics: None, link: None }
     }
 
@@ -182,8 +182,8 @@ fn end(work: impl FnOnce() + Send + 'static, running: mpsc::Sender<()>) {
 }
 
 /// The attributes of all of this process's telemetry.
-fn resource(service_name: &str) -> Resource {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+fn resource(service_name: &str, host: &str) -> Resource {
+    let host = host.to_owned();
     Resource::builder()
         .with_service_name(service_name.to_owned())
         .with_attributes([
@@ -259,7 +259,7 @@ mod tests {
 
     /// Starts exporting metrics.
     fn exporting(endpoint: &str, latest: &Arc<LatestRows>) -> Telemetry {
-        let mut telemetry = Telemetry::new("kymo-test");
+        let mut telemetry = Telemetry::new("kymo-test", "here");
         telemetry.start_metrics(&metrics_to(endpoint), latest).unwrap();
         telemetry
     }
@@ -318,7 +318,7 @@ mod tests {
         let has = |key: &str, value: &str| resource.contains(&(key.into(), value.into()));
         assert!(has("service.name", "kymo-test") && has("os.type", "linux"), "{resource:?}");
         assert!(has("service.version", env!("CARGO_PKG_VERSION")), "{resource:?}");
-        assert!(resource.iter().any(|(key, value)| key == "host.name" && !value.is_empty()), "{resource:?}");
+        assert!(has("host.name", "here") && has("service.instance.id", "here"), "{resource:?}");
         telemetry.shutdown(AMPLE);
     }
 
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn spans_arrive_with_their_errors_and_within_their_limits() {
         let receiver = Receiver::start();
-        let mut telemetry = Telemetry::new("kymo-test");
+        let mut telemetry = Telemetry::new("kymo-test", "here");
         record_spans(&mut telemetry, &tracing_to(&receiver.endpoint), || {
             let control = tracing::info_span!("control", method = "Flush");
             let flush = tracing::info_span!(parent: &control, "flush", otel.status_description = tracing::field::Empty);
@@ -396,7 +396,7 @@ mod tests {
 
     /// Ends `count` spans at once and shuts down; gives what was lost.
     fn spans_lost(endpoint: &str, sampling_ratio: f64, count: u64) -> u64 {
-        let mut telemetry = Telemetry::new("kymo-test");
+        let mut telemetry = Telemetry::new("kymo-test", "here");
         let settings = TracingSettings { sampling_ratio, ..tracing_to(endpoint) };
         record_spans(&mut telemetry, &settings, || (0..count).for_each(|_| drop(tracing::info_span!("query"))));
         let losses = telemetry.losses();
@@ -437,7 +437,7 @@ mod tests {
 
     #[test]
     fn without_an_endpoint_nothing_runs() {
-        let mut telemetry = Telemetry::new("kymo-test");
+        let mut telemetry = Telemetry::new("kymo-test", "here");
         let traces = TracingSettings { endpoint: None, ..tracing_to("") };
         assert!(telemetry.start_traces(&traces).unwrap().is_none());
         let metrics = MetricsSettings { endpoint: None, ..metrics_to("") };
