@@ -27,6 +27,8 @@ pub(super) struct TrustedClock {
     known: Option<Known>,
     /// The part of it that is kept for later processes.
     kept: Option<Known>,
+    /// How far the wall clock was ahead of what was believed at the last reading of this process, µs.
+    ahead_us: Option<i64>,
 }
 
 /// What was known at the last reading.
@@ -47,7 +49,8 @@ pub(super) struct Jump {
     pub(super) by_us: i64,
     /// How long that has lasted while kymo ran, µs.
     lasted_us: i64,
-    /// It was seen while the host ran. Otherwise the host may have been off.
+    /// It was seen while the host ran. Otherwise the host may have been off. A clock that is set by less than [`OFF_US_MAX`] after
+    /// a boot may have been wrong since then.
     pub(super) is_step: bool,
 }
 
@@ -65,7 +68,7 @@ impl TrustedClock {
         let of_recordings =
             || newest_us.map(|believed_us| Known { boot_id: String::new(), boot_us: 0, believed_us, jump: None });
         let kept = kept.and_then(Known::parse);
-        TrustedClock { boot_id, known: kept.clone().or_else(of_recordings), kept }
+        TrustedClock { boot_id, known: kept.clone().or_else(of_recordings), kept, ahead_us: None }
     }
 
     /// The time to go by, where the wall clock and `CLOCK_BOOTTIME` show these times. Never later than the wall clock.
@@ -83,11 +86,15 @@ impl TrustedClock {
         let off_us_max = if was_off { OFF_US_MAX } else { JUMP_US_MIN };
         let expected_us = known.believed_us.saturating_add(elapsed_us);
         let by_us = wall_us.saturating_sub(expected_us);
+        // Since the last reading it was set, and by more than a clock may be wrong after a boot.
+        let before_us = self.ahead_us.filter(|_| !is_booted);
+        let is_set = before_us.is_some_and(|before_us| by_us.saturating_sub(before_us).saturating_abs() > OFF_US_MAX);
         let about = |us: i64| us.saturating_sub(JUMP_US_MIN)..=us.saturating_add(off_us_max);
         // What a jump adds to the time once it has lasted.
         let mut gained_us = 0;
         let jump = match known.jump {
             _ if about(0).contains(&by_us) => None,
+            _ if is_set => Some(Jump { by_us, lasted_us: 0, is_step: true }),
             Some(jump) if about(jump.by_us).contains(&by_us) => {
                 Some(Jump { by_us, lasted_us: jump.lasted_us.saturating_add(elapsed_us), ..jump })
             }
@@ -106,6 +113,7 @@ impl TrustedClock {
         let jump = jump.filter(|jump| jump.left_us() > 0);
         let believed_us = expected_us.saturating_add(gained_us);
         let now = if jump.is_some() { Known { believed_us, jump, ..believed } } else { believed };
+        self.ahead_us = Some(wall_us.saturating_sub(now.believed_us));
         self.known.insert(now).believed_us.min(wall_us)
     }
 
@@ -301,6 +309,23 @@ mod tests {
     }
 
     #[test]
+    fn a_step_after_a_time_off_that_is_not_believed_is_still_a_step() {
+        for by_us in [-10 * YEAR_US, -DAY_US, DAY_US, 10 * YEAR_US] {
+            let mut host = Host::new();
+            host.run(HOUR_US);
+            host.boot(14 * DAY_US);
+            assert!(host.run(HOUR_US) <= 0 && host.clock.jump().is_some_and(|jump| !jump.is_step));
+            host.wrong_by_us = by_us;
+            assert!(host.run(20 * HOUR_US) <= 0);
+            assert!(host.clock.jump().is_some_and(|jump| jump.is_step), "{by_us}");
+            host.wrong_by_us = 0;
+            assert!(host.run(23 * HOUR_US) <= 0);
+            host.run(2 * HOUR_US);
+            assert_eq!((host.error_us(), host.clock.jump()), (0, None));
+        }
+    }
+
+    #[test]
     fn a_host_that_is_off_for_most_of_each_day_does_not_fall_ever_further_behind() {
         for (on_hours, off_hours) in [(5, 19), (4, 20), (1, 23)] {
             let mut host = Host::new();
@@ -350,7 +375,7 @@ mod tests {
         fn what_is_kept_is_read_back(boot_us: i64, believed_us: i64, by_us: i64, lasted_us: i64, is_step: bool, jumps: bool) {
             let jump = jumps.then_some(Jump { by_us, lasted_us, is_step });
             let known = Known { boot_id: "a-b".into(), boot_us, believed_us, jump };
-            let clock = TrustedClock { boot_id: "a-b".into(), known: Some(known.clone()), kept: None };
+            let clock = TrustedClock { boot_id: "a-b".into(), known: Some(known.clone()), kept: None, ahead_us: None };
             prop_assert_eq!(Known::parse(&clock.text()), Some(known));
         }
     }
