@@ -19,6 +19,7 @@ mod expression;
 #[expect(unreachable_pub, reason = "a record's fields are as public as records are elsewhere")]
 mod fixture;
 mod leaf;
+mod loss;
 pub mod machine;
 pub mod moment;
 pub mod notification;
@@ -225,16 +226,14 @@ impl Engine {
         let Some(Table { watch, posts, .. }) = &mut self.tables[family] else { return };
         let settled = |rule: usize, machine: &mut machine::Machine| {
             posts[rule].set_pending(machine.pending());
-            posts[rule].add_excess(machine.take_excess());
+            posts[rule].add_excess(machine.take_excess(), now.monotonic_us);
         };
         let batch = match watch.evaluate(batch, &self.timeline, &mut self.events, settled) {
             Ok(batch) => batch,
             Err(error) => unreachable!("the family's rows and rates have the table's columns: {error}"),
         };
         let (failures, excess) = (watch.take_failures(), watch.take_excess());
-        if failures + excess > 0 {
-            self.board.add(failures, excess);
-        }
+        self.board.add(failures, excess, now.monotonic_us);
         // Events come rule by rule. Notifications follow the order of the rows.
         self.events.sort_by_key(|event| event.row);
         self.tell(family, Some(&batch), now);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::loss::Loss;
 use super::machine::{Absent, SERIES_MAX};
 use super::rule::Rule;
 use super::state::Transition;
@@ -60,8 +61,8 @@ pub struct FiringSeries {
 #[derive(Debug)]
 pub struct Board {
     posts: Vec<Arc<Post>>,
-    failures: AtomicU64,
-    excess: AtomicU64,
+    failures: Loss,
+    excess: Loss,
     lost_changes: AtomicU64,
 }
 
@@ -80,7 +81,7 @@ pub(super) struct Post {
     fired: AtomicU64,
     resolved: AtomicU64,
     pending: AtomicUsize,
-    excess: AtomicU64,
+    excess: Loss,
     firing: ArcSwap<Firing>,
 }
 
@@ -103,8 +104,8 @@ impl Post {
         self.pending.store(pending, Ordering::Relaxed);
     }
 
-    pub(super) fn add_excess(&self, rows: u64) {
-        self.excess.fetch_add(rows, Ordering::Relaxed);
+    pub(super) fn add_excess(&self, rows: u64, now_us: i64) {
+        self.excess.add(rows, now_us);
     }
 
     pub(super) fn count(&self, transition: Transition) {
@@ -123,16 +124,16 @@ impl Post {
 impl Board {
     pub(super) fn new(rules: &[Rule]) -> Self {
         let posts = rules.iter().map(|rule| Arc::new(Post::new(rule))).collect();
-        Board { posts, failures: AtomicU64::new(0), excess: AtomicU64::new(0), lost_changes: AtomicU64::new(0) }
+        Board { posts, failures: Loss::default(), excess: Loss::default(), lost_changes: AtomicU64::new(0) }
     }
 
     pub(super) fn post(&self, index: usize) -> Arc<Post> {
         Arc::clone(&self.posts[index])
     }
 
-    pub(super) fn add(&self, failures: u64, excess: u64) {
-        self.failures.fetch_add(failures, Ordering::Relaxed);
-        self.excess.fetch_add(excess, Ordering::Relaxed);
+    pub(super) fn add(&self, failures: u64, excess: u64, now_us: i64) {
+        self.failures.add(failures, now_us);
+        self.excess.add(excess, now_us);
     }
 
     pub(super) fn add_lost_changes(&self, count: u64) {
@@ -148,7 +149,7 @@ impl Board {
                 fired: post.fired.load(Ordering::Relaxed),
                 resolved: post.resolved.load(Ordering::Relaxed),
                 pending: post.pending.load(Ordering::Relaxed),
-                excess: post.excess.load(Ordering::Relaxed),
+                excess: post.excess.count(),
                 firing: firing.count,
                 firing_series: firing.listed.clone(),
                 ..post.rule.clone()
@@ -160,7 +161,7 @@ impl Board {
     /// How often an expression could not be evaluated on a batch. To its rules the batch's rows were absent.
     #[must_use]
     pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        self.failures.count()
     }
 
     /// How many changes were told and are no rows of the table `alert`, because there were too many at once.
@@ -172,22 +173,22 @@ impl Board {
     /// How many rows had no rate, because too many series were known already.
     #[must_use]
     pub fn excess(&self) -> u64 {
-        self.excess.load(Ordering::Relaxed)
+        self.excess.count()
     }
 
-    /// What rules could not watch since the start, as texts for people.
+    /// What rules cannot watch, as texts for people; nothing once there was no more of it for ten minutes. `now_us` is on
+    /// `CLOCK_MONOTONIC`.
     #[must_use]
-    pub fn troubles(&self) -> Vec<String> {
-        let of = |rule: &RuleStatus| {
-            let RuleStatus { name, excess, .. } = rule;
-            format!("alert {name}: more than {SERIES_MAX} series; rows not watched since the start: {excess}")
+    pub fn troubles(&self, now_us: i64) -> Vec<String> {
+        let of = |post: &Arc<Post>| {
+            let (name, excess) = (&post.rule.name, post.excess.current(now_us)?);
+            Some(format!("alert {name}: more than {SERIES_MAX} series; rows not watched since the start: {excess}"))
         };
-        let mut troubles: Vec<String> = self.rules().iter().filter(|rule| rule.excess > 0).map(of).collect();
-        let (excess, failures) = (self.excess(), self.failures());
-        if excess > 0 {
+        let mut troubles: Vec<String> = self.posts.iter().filter_map(of).collect();
+        if let Some(excess) = self.excess.current(now_us) {
             troubles.push(format!("alert rules: too many series; rows without a rate since the start: {excess}"));
         }
-        if failures > 0 {
+        if let Some(failures) = self.failures.current(now_us) {
             troubles.push(format!("alert rules: expressions that could not be evaluated since the start: {failures}"));
         }
         troubles

@@ -537,9 +537,12 @@ fn every_change_is_a_row_and_alerts_are_saved_soon() {
 #[test]
 fn rows_beyond_the_bound_of_series_are_told() {
     let mut bench = Bench::new(&[when("network", "rx_bytes > 5"), when("network", "rx_bytes > 6")]);
-    assert_eq!(bench.board.troubles(), [""; 0]);
+    let troubles = |bench: &Bench, later_us: i64| bench.board.troubles(bench.now.monotonic_us + later_us);
+    assert_eq!(troubles(&bench, 0), [""; 0]);
     let rows: Vec<_> = (0..10_003).map(|name| bench.network(SECOND, &name.to_string(), 6)).collect();
     bench.take(&rows);
     let told = "alert network: rx_bytes > 5: more than 10000 series; rows not watched since the start: 3";
-    assert_eq!(bench.board.troubles(), [told]);
+    assert_eq!((troubles(&bench, 0), troubles(&bench, 599 * SECOND)), (vec![told.to_owned()], vec![told.to_owned()]));
+    // It has ended by then, and stays counted.
+    assert_eq!((troubles(&bench, 600 * SECOND), bench.board.rules()[0].excess), (Vec::new(), 3));
 }

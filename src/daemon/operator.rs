@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 
+use crate::alert::moment::Moment;
 use crate::alert::notify::{FailingNotifier, Outbox};
 use crate::alert::status::{Board, RuleStatus};
 use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
@@ -112,7 +113,7 @@ impl Daemon {
         }
         degraded.extend(self.foreign.unseen.iter().cloned());
         degraded.extend(self.silent_rules(&collectors));
-        degraded.extend(self.board.troubles());
+        degraded.extend(self.board.troubles(Moment::now().monotonic_us));
         degraded.extend(self.outbox.failing().into_iter().map(|FailingNotifier { name, since_us, error, waiting }| {
             format!("since {:.0}: notifier {name}: {error}; notifications that wait: {waiting}", timestamp(since_us))
         }));
