@@ -16,7 +16,7 @@ import duckdb
 import pandas
 import polars
 
-from harness import KYMO, ROOT, Checks, Daemon, command, folder, rows
+from harness import KYMO, ROOT, Checks, Daemon, command, folder, rows, wait_for
 
 # Compaction often, so that this check meets files before and after it.
 CONFIG = """
@@ -28,6 +28,10 @@ compaction_interval = "1m"
 TABLES = {
     "network": "rx_bytes", "disk": "write_bytes", "cpu": "user_us", "memory": "free_bytes", "vm": "page_faults",
     "softirq": "softirqs", "host": "context_switches", "process": "rss_bytes", "collector": "ticks", "kymo": "rss_bytes"}
+
+
+# Names that are escaped in a folder's name.
+HOSTS = ["a b/#1", "b=2"]
 
 
 def of_flight(daemon, table, column, until):
@@ -181,6 +185,39 @@ def daemon_less(sql, daemon):
     return row
 
 
+def hosts_are_the_same(path):
+    """A folder of two hosts: for each of them, kymo and DuckDB, which takes the host from the folders' names, find the same
+    hosts, counts, sums and growth."""
+    data = path / "hosts"
+    for host in HOSTS:
+        with Daemon(data, CONFIG + f'host = "{host}"\n') as daemon:
+            own = f"SELECT count(*) AS n FROM host WHERE host = '{host}'"
+            wait_for(lambda: daemon.value(own) > 2, 20, f"three rows of host {host}")
+            assert daemon.stop() == 0
+
+    def offline(sql):
+        return [tuple(row.values()) for row in rows(command("query", sql, "--data", str(data), "--format", "json"))]
+
+    def files(table):
+        return f"read_parquet('{data}/lake/{table}/**/*.parquet')"
+
+    for table, column in TABLES.items():
+        sql = "SELECT host, count(*) AS n, {} AS total FROM {} GROUP BY host ORDER BY host"
+        ours = offline(sql.format(f"sum({column})", table))
+        theirs = duckdb.sql(sql.format(f"sum({column})::BIGINT", files(table))).fetchall()
+        assert ours == theirs and [row[0] for row in ours] == sorted(HOSTS), f"{table}: {ours}, DuckDB: {theirs}"
+    of_each = "SELECT host, {} AS grown FROM {} GROUP BY host ORDER BY host"
+    renamed = "(SELECT host, context_switches AS c, time FROM host)"
+    ours = offline(of_each.format("increase(c, time)", renamed))
+    theirs = duckdb.sql(of_each.format("max(context_switches) - min(context_switches)", files("host"))).fetchall()
+    assert ours == theirs and all(grown > 0 for _, grown in ours), f"{ours}, DuckDB: {theirs}"
+    # The counters of one host after those of another are no counter.
+    without = "SELECT increase(c, time) AS grown FROM (SELECT context_switches AS c, time FROM host)"
+    told = command("query", without, "--data", str(data), expect=1)
+    assert "are not one counter" in told, told
+    return f"{len(TABLES)} tables of {len(HOSTS)} hosts"
+
+
 def it_verifies(daemon):
     """`kymo verify` finds nothing wrong, while the daemon runs and after it has stopped."""
     running = command("verify", str(daemon.data))
@@ -212,6 +249,7 @@ def main():
         checks.run(the_readme_holds, daemon)
         checks.run(it_verifies, daemon)
         checks.run(files_name_their_interval, daemon)
+        checks.run(hosts_are_the_same, path)
     checks.finish()
 
 
