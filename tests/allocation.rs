@@ -45,6 +45,7 @@ const CHANGES: &[(&str, &str)] = &[
     ("Origins::of", "a device does its first operation, or a minute has passed"),
     ("FilesystemSampler::follow", "a file system was mounted or unmounted"),
     ("cgroup::tree::Tree::adopt", "a control group came"),
+    ("cgroup::tree::Groups::add", "a control group came"),
     ("counter::parts::Parts", "a control group uses a device for the first time"),
     ("stack::Stack::stands_on_others", "a device is used for the first time"),
     ("Outcome::fail", "a family cannot be read"),
