@@ -44,7 +44,7 @@ def lateness(daemon, seconds):
 
 
 def hostile(daemon, seconds, seed):
-    everything = [sql for _, sql in statements() if len(sql) < LONGEST]
+    everything = [statement.sql for statement in statements() if len(statement.sql) < LONGEST]
     until = time.monotonic() + seconds
 
     def client(number):

@@ -11,6 +11,7 @@ pub mod function;
 pub mod guard;
 mod hosts;
 mod ignored;
+mod ipc;
 mod refusal;
 pub mod room;
 mod rows;

@@ -20,7 +20,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::sync::oneshot;
 use tonic::server::NamedService;
 use tonic::service::Routes;
@@ -31,12 +30,13 @@ use tonic_health::server::{HealthReporter, HealthService};
 use crate::query::statements::Statements;
 use control::Control;
 use flight::Flight;
+use flight::server::FlightServer;
 pub use operator::{DaemonStatus, Operator, OperatorError};
 use proto::alert_service_server::{AlertServiceServer, SERVICE_NAME as ALERT};
 use proto::metrics_service_server::{MetricsServiceServer, SERVICE_NAME as METRICS};
 
 /// The services that have a health status. The empty name is the server as a whole.
-const SERVICES: [&str; 4] = ["", FlightServiceServer::<Flight>::NAME, METRICS, ALERT];
+const SERVICES: [&str; 4] = ["", FlightServer::NAME, METRICS, ALERT];
 
 /// Where a server listens by default.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -234,6 +234,7 @@ fn routes<O: Operator>(
 ) -> Result<Routes, ServeError> {
     let request_bytes_max = settings.request_bytes_max;
     let flight = Flight { statements: Arc::clone(&statements), message_bytes_max: settings.batch_bytes_max };
+    let flight = FlightServer::new(Arc::new(flight), request_bytes_max);
     let control = Arc::new(Control { operator, statements });
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -241,7 +242,7 @@ fn routes<O: Operator>(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let health = HealthServer::new(HealthService::from_health_reporter(health.clone()));
-    Ok(Routes::new(FlightServiceServer::new(flight).max_decoding_message_size(request_bytes_max))
+    Ok(Routes::new(flight)
         .add_service(MetricsServiceServer::from_arc(Arc::clone(&control)).max_decoding_message_size(request_bytes_max))
         .add_service(AlertServiceServer::from_arc(control).max_decoding_message_size(request_bytes_max))
         .add_service(health)

@@ -34,6 +34,10 @@ const MESSAGE_BYTES_MAX: usize = 160 << 20;
 const BATCH_BYTES: usize = 1 << 20;
 /// Memory of an offline query.
 const OFFLINE_MEMORY_BYTES_MAX: usize = 1 << 30;
+/// Disk of an offline query, for sorts and joins.
+const OFFLINE_SPILL_BYTES_MAX: u64 = 10 << 30;
+/// Where that is, if the environment names no other folder. Unlike `/tmp`, it is never in memory (hier(7)).
+const SPILL_FOLDER: &str = "/var/tmp";
 /// A running daemon may merge files that were just listed. The query then lists them again, this many times at most.
 const TRIES_MAX: u32 = 5;
 /// Foreign files that are named one by one.
@@ -50,7 +54,9 @@ Examples:
   kymo query --format csv \"SELECT * FROM memory\" | head
 
 `kymo tables` lists the tables and their columns. --data works with or without a
-running daemon, and sees only rows that are in Parquet files.")]
+running daemon, and sees only rows that are in Parquet files. It has 1 GiB of
+memory. Sorts and joins that need more use up to 10 GiB of disk in $TMPDIR, by
+default /var/tmp, and leave a twentieth of the disk free.")]
 pub struct Query {
     /// One SQL query
     sql: String,
@@ -115,11 +121,14 @@ async fn offline(sql: &str, folder: &Path, destination: &Destination, spinner: &
         memory_bytes_max: OFFLINE_MEMORY_BYTES_MAX,
         time_max: OFFLINE_TIME_MAX,
         rows_max: None,
+        spill_bytes_max: OFFLINE_SPILL_BYTES_MAX,
         ..QuerySettings::default()
     };
     let journaled = Journaled::read(folder, &mut Report::default());
     // Without it, sorts and joins have only memory.
-    let spill = tempfile::Builder::new().prefix("kymo-").tempdir().ok();
+    let temporary = std::env::var_os("TMPDIR").filter(|folder| !folder.is_empty());
+    let temporary = temporary.unwrap_or_else(|| SPILL_FOLDER.into());
+    let spill = tempfile::Builder::new().prefix("kymo-").tempdir_in(temporary).ok();
     let mut tries = 1;
     loop {
         let (view, scan) = store::open_read_only(folder)?;

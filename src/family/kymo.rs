@@ -34,7 +34,7 @@ record! {
             counter queries: i64 [Count("{query}")] => "kymo.queries" {},
             /// Processes that run queries, or wait for one.
             gauge query_processes: i64 [Count("{process}")] => "kymo.query.processes" {},
-            /// Resident memory of these processes.
+            /// Resident memory of these processes, and of the rows in memory that they were given.
             gauge query_rss_bytes: i64 [Bytes] => "kymo.query.memory.usage" {},
             /// Such processes that died: of a query, or killed by kymo because they did not end one, or by someone else.
             counter query_faults: i64 [Count("{fault}")] => "kymo.query.faults" {},

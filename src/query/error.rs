@@ -12,6 +12,9 @@ use crate::words::unknown;
 /// A query waits this long for another one to end before it is refused.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// What an error says if the kernel refused memory to a part of the plan that can do without (`TryReserveError`).
+const NO_MEMORY: &str = "memory allocation failed because";
+
 /// Why a query gave no result, or only a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -173,7 +176,14 @@ impl QueryError {
             DataFusionError::ResourcesExhausted(detail) => {
                 QueryError::Memory { bytes_max: memory_bytes_max, detail: detail.clone() }
             }
-            root => QueryError::Failed(root.strip_backtrace()),
+            root => {
+                let text = root.strip_backtrace();
+                if text.contains(NO_MEMORY) {
+                    QueryError::Memory { bytes_max: memory_bytes_max, detail: text }
+                } else {
+                    QueryError::Failed(text)
+                }
+            }
         }
     }
 }

@@ -69,13 +69,11 @@ impl Room {
         Room { large: semaphore(large_bytes), large_bytes, small: semaphore(SMALL_BYTES), holders: Arc::default() }
     }
 
-    /// Waits until there is room for a part of so many bytes, and for its copy in the encoding of gRPC. A call that is given up
-    /// takes none.
+    /// Waits until there is room for a part of so many bytes. A call that is given up takes none.
     pub(super) async fn take(&self, bytes: usize) -> Result<Reservation, QueryError> {
         let is_large = bytes > SMALL_PART_BYTES_MAX;
         let of = if is_large { &self.large } else { &self.small };
-        let bytes = bytes.saturating_mul(2).min(self.large_bytes);
-        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        let units = u32::try_from(bytes.min(self.large_bytes).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
         let mut acquiring = pin!(Arc::clone(of).acquire_many_owned(units));
         let permits = loop {
             match timeout(PATIENCE, &mut acquiring).await {
@@ -151,9 +149,9 @@ mod tests {
     #[tokio::test]
     async fn large_parts_are_bounded_together_and_leave_room_for_small_ones() {
         let room = Room::new(16 << 20);
-        let first = room.take(8 << 20).await.unwrap();
-        assert!(!has_room(&room, 8 << 20).await);
-        let second = room.take(4 << 20).await.unwrap();
+        let first = room.take(16 << 20).await.unwrap();
+        assert!(!has_room(&room, 16 << 20).await);
+        let second = room.take(8 << 20).await.unwrap();
         assert!(!has_room(&room, SMALL_PART_BYTES_MAX + 1).await);
         assert!(has_room(&room, SMALL_PART_BYTES_MAX).await);
         drop((first, second));
@@ -172,7 +170,7 @@ mod tests {
         let closed = Arc::new(AtomicUsize::new(0));
         let mut held = Vec::new();
         for client in 1..=3 {
-            let mut reservation = room.take(4 << 20).await.unwrap();
+            let mut reservation = room.take(8 << 20).await.unwrap();
             let closed = Arc::clone(&closed);
             reservation.given(Arc::new(move || closed.store(client, Ordering::Relaxed)));
             held.push(reservation);
@@ -186,11 +184,11 @@ mod tests {
         }
         room.close_stalled(false);
         assert_eq!(closed.load(Ordering::Relaxed), 0, "none of them has room for small parts");
-        assert!(has_room(&room, 4 << 20).await);
+        assert!(has_room(&room, 8 << 20).await);
         assert_eq!(closed.load(Ordering::Relaxed), 0, "there is room");
         let other = tokio::spawn({
             let room = Arc::clone(&room);
-            async move { room.take(8 << 20).await.map(drop) }
+            async move { room.take(16 << 20).await.map(drop) }
         });
         while closed.load(Ordering::Relaxed) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;

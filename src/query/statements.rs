@@ -1,23 +1,26 @@
 //! Running statements, in this process or in workers, with results as Flight messages.
 
 use std::fmt::{self, Debug};
+use std::mem::take;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use async_trait::async_trait;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use prost::bytes::Bytes;
 use tokio::sync::mpsc;
 
 #[cfg(test)]
 use super::Engine;
 use super::error::QueryError;
+use super::ipc::{Encoded, Encoder};
 use super::room::{Close, Reservation};
 use super::stream::QueryStream;
 
@@ -52,11 +55,23 @@ pub struct Frames {
     /// The first message.
     first: Option<FlightData>,
     parts: mpsc::Receiver<Part>,
-    /// Of the last message that was given away. HTTP/2 asks for the next one when all of it was sent.
-    reservation: Option<Reservation>,
+    /// Of the last message that was given away, until the next one is asked for.
+    reservation: Option<Arc<Reservation>>,
     /// Closes the connection of the client.
     close: Option<Close>,
     ended: bool,
+}
+
+/// A message's body, which has its room until HTTP/2 has sent all of it.
+struct Body {
+    body: Bytes,
+    _reservation: Arc<Reservation>,
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 impl Frames {
@@ -65,7 +80,7 @@ impl Frames {
         let first = parts.recv().await.unwrap_or(Err(QueryError::Stopped))?;
         let ended = first.is_none();
         let (first, reservation) = first.unzip();
-        Ok(Frames { first, parts, reservation: reservation.flatten(), close: None, ended })
+        Ok(Frames { first, parts, reservation: reservation.flatten().map(Arc::new), close: None, ended })
     }
 
     /// Lets the connection of the client be closed by `close` if it does not read, and others need the room.
@@ -92,11 +107,15 @@ impl Stream for Frames {
             return Poll::Ready(None);
         }
         Poll::Ready(match ready!(self.parts.poll_recv(context)).unwrap_or(Err(QueryError::Stopped)) {
-            Ok(Some((frame, reservation))) => {
-                self.reservation = reservation;
-                let Frames { reservation, close, .. } = &mut *self;
-                if let (Some(reservation), Some(close)) = (reservation, close) {
+            Ok(Some((mut frame, mut reservation))) => {
+                if let (Some(reservation), Some(close)) = (&mut reservation, &self.close) {
                     reservation.given(Arc::clone(close));
+                }
+                self.reservation = reservation.map(Arc::new);
+                // Those that decode a result in this process may keep all of it.
+                if let (Some(reservation), Some(_)) = (&self.reservation, &self.close) {
+                    let body = take(&mut frame.data_body);
+                    frame.data_body = Bytes::from_owner(Body { body, _reservation: Arc::clone(reservation) });
                 }
                 Some(Ok(frame))
             }
@@ -138,21 +157,19 @@ pub fn query_error(error: FlightError) -> QueryError {
     }
 }
 
-/// A result as Flight messages of about `batch_bytes_max`, or of one row. The first one has the schema.
+/// A result as messages of about `batch_bytes_max`, or of one row. The first one has the schema.
 pub(super) fn frames(
     batches: QueryStream,
     batch_bytes_max: usize,
-) -> impl futures::Stream<Item = Result<FlightData, QueryError>> {
+) -> Result<impl Stream<Item = Result<Encoded, QueryError>>, QueryError> {
+    let failed = |error: ArrowError| QueryError::Failed(format!("encode the result: {error}"));
     let schema = batches.schema();
-    let parts = batches
-        .map_ok(move |batch| stream::iter(parts(&batch, batch_bytes_max)).map(Ok::<_, QueryError>))
-        .try_flatten();
-    // Flight would split by the size of all buffers, even if many batches lie in one.
-    FlightDataEncoderBuilder::new()
-        .with_schema(schema)
-        .with_max_flight_data_size(usize::MAX)
-        .build(parts.map_err(|error| FlightError::ExternalError(Box::new(error))))
-        .map_err(query_error)
+    let mut encoder = Encoder::new(&schema).map_err(failed)?;
+    // Each part is encoded when its turn comes.
+    let parts = batches.map_ok(move |batch| stream::iter(parts(&batch, batch_bytes_max)).map(Ok)).try_flatten();
+    let messages = parts.map(move |part| part.and_then(|part| encoder.encode(&part).map_err(failed)));
+    let messages = messages.map_ok(|messages| stream::iter(messages).map(Ok)).try_flatten();
+    Ok(stream::iter([Ok(Encoded::schema(&schema))]).chain(messages))
 }
 
 /// An engine in this process. The daemon uses [`Workers`].
@@ -173,12 +190,12 @@ impl Statements for InProcess {
     }
 
     async fn execute(&self, sql: &str) -> Result<Frames, QueryError> {
-        let frames = frames(self.engine.execute(sql).await?, self.batch_bytes_max);
+        let frames = frames(self.engine.execute(sql).await?, self.batch_bytes_max)?;
         let (told, received) = mpsc::channel(FRAMES_AHEAD_MAX);
         tokio::spawn(async move {
             let mut frames = std::pin::pin!(frames);
             while let Some(frame) = futures::StreamExt::next(&mut frames).await {
-                if told.send(frame.map(|frame| Some((frame, None)))).await.is_err() {
+                if told.send(frame.map(|frame| Some((frame.into(), None)))).await.is_err() {
                     return;
                 }
             }

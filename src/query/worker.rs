@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,17 +20,16 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
 use arrow::datatypes::Schema;
 use arrow::ipc::reader::StreamDecoder;
-use arrow_flight::FlightData;
 use async_trait::async_trait;
 use datafusion::common::{DataFusionError, Result};
 use futures::TryStreamExt;
-use prost::bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::error::QueryError;
 use super::file::read;
+use super::ipc::Encoded;
 use super::rows::{Found, HotRows, RowSource, Wanted};
 use super::spill::SpillSettings;
 use super::statements::{FRAMES_AHEAD_MAX, frames};
@@ -112,8 +112,8 @@ struct Worker {
     limits: Limits,
 }
 
-/// A part of a result, and the body that is attached to it.
-type Told = (reply::Kind, Bytes);
+/// A part of a result, and the pieces of the body that is attached to it.
+type Told = (reply::Kind, Vec<Buffer>);
 
 /// Asks for rows, and the place for the answer.
 type Ask = (Wanted, oneshot::Sender<Result<Found>>);
@@ -215,16 +215,16 @@ async fn answer(
     let message_bytes_max = engine.settings().message_bytes_max;
     // Telling fails if the statement was cancelled.
     if prepare {
-        let schema = message::schema_frame(&*engine.prepare(&sql).await?);
+        let schema = Encoded::schema(&*engine.prepare(&sql).await?);
         check_size(schema.len(), message_bytes_max)?;
-        let _ = told.send((reply::Kind::Schema(schema), Bytes::new())).await;
+        let _ = told.send((reply::Kind::Schema(schema.header), Vec::new())).await;
         return Ok(());
     }
     let batches = engine.execute_over(&sql, rows).await?;
-    let mut frames = frames(batches, batch_bytes_max);
-    while let Some(FlightData { data_header: header, data_body: body, .. }) = frames.try_next().await? {
-        check_size(header.len() + body.len(), message_bytes_max)?;
-        if told.send((reply::Kind::Frame(header), body)).await.is_err() {
+    let mut frames = pin!(frames(batches, batch_bytes_max)?);
+    while let Some(message) = frames.try_next().await? {
+        check_size(message.len(), message_bytes_max)?;
+        if told.send((reply::Kind::Frame(message.header), message.body)).await.is_err() {
             break;
         }
     }

@@ -29,6 +29,7 @@ use tokio::time::{sleep, timeout};
 
 use super::error::{QueryError, WAIT_MAX};
 use super::guard;
+use super::ipc;
 use super::room::Room;
 use super::statements::{FRAMES_AHEAD_MAX, Frames, Part, Statements};
 use super::worker::message::{self, Limits, Reply, Statement, order, reply};
@@ -141,7 +142,7 @@ pub struct WorkersStatus {
     pub processes: u64,
     /// Those of them without a statement.
     pub idle: u64,
-    /// Resident memory of all of them.
+    /// Resident memory of all of them, and of the rows in memory that they were given.
     pub rss_bytes: u64,
     /// Processes started since the recorder was.
     pub started: u64,
@@ -254,7 +255,7 @@ impl Statements for Workers {
         let schema = frames.try_next().await?.unwrap_or_default();
         // To the end, because leaving earlier would cancel the statement.
         while frames.try_next().await?.is_some() {}
-        message::schema_of(&schema.data_header).map_err(|error| QueryError::Failed(error.to_string()))
+        ipc::schema_of(&schema.data_header).map_err(|error| QueryError::Failed(error.to_string()))
     }
 
     async fn execute(&self, sql: &str) -> Result<Frames, QueryError> {
@@ -290,10 +291,13 @@ impl Inner {
                 // The kernel lets it read the former folder.
                 continue;
             }
-            if worker.is_alive() {
+            if worker.is_stopped() {
+                self.note_died("it was stopped by a signal while it was idle, so it was ended");
+            } else if worker.is_alive() {
                 return Ok(worker);
+            } else {
+                self.note_died("it ended while it was idle");
             }
-            self.note_died("it ended while it was idle");
         }
     }
 

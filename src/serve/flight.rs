@@ -8,6 +8,7 @@
 
 mod catalog;
 mod info;
+pub(super) mod server;
 mod ticket;
 
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 
     python3 tests/clients/check_workers.py [kills]      needs pyarrow; uses target/release/kymo, or KYMO_BIN
 
-500 kills by default, while statements, flushes and merges run. Only the statements of killed workers may fail, and every count
-stays exact. Nothing is left behind: no process, no memory file, no spilled file.
+500 kills by default, and as many more as it takes until files were merged, while statements and flushes run. Only the statements
+of killed workers may fail, and every count stays exact. Nothing is left behind: no process, no memory file, no spilled file.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import itertools
 import os
 import pathlib
 import random
+import re
 import signal
 import sys
 import threading
@@ -35,8 +36,11 @@ memory_bytes_max = "64MiB"
 TIME_MAX_S = 2.0
 TIME_SLACK_S = 0.2
 ENDS_WITHIN_S = 1.0
+# A period of files that are merged ends each minute. Its files are merged at most 12 s after that, and then within the run.
+MERGED_WITHIN_S = 180
 STALLED_CLIENTS = 12
 STALLED_S = 5.0
+MERGED = re.compile(r"compacted.*\bfiles=(\d+)")
 ENDLESS = {
     "cross join": "SELECT count(*) FROM network a, network b, network c, network d WHERE a.rx_bytes + b.rx_bytes < random()",
     "rows that match nothing": "SELECT a.time FROM network a, network b, network c WHERE a.rx_bytes * b.rx_bytes < -random()",
@@ -72,6 +76,11 @@ def memory_files(pid):
         with contextlib.suppress(OSError):
             found += "memfd:kymo-rows" in os.readlink(file)
     return found
+
+
+def merges(daemon):
+    """How many files the daemon has merged."""
+    return sum(int(match[1]) for line in daemon.log if (match := MERGED.search(line)))
 
 
 def fetch(client, sql):
@@ -121,8 +130,9 @@ def killed_workers_cost_their_own_statements_only(data, kills):
         threads = [threading.Thread(target=work) for work in (ask, ask, ask, flush)]
         for thread in threads:
             thread.start()
-        done = 0
-        while done < kills and not problems:
+        done, began = 0, time.monotonic()
+        while (done < kills or not merges(daemon)) and not problems:
+            assert merges(daemon) or time.monotonic() < began + max(MERGED_WITHIN_S, kills), "no files were merged"
             time.sleep(random.uniform(0.0, 0.25))
             if there := sorted(children(pid)):
                 with contextlib.suppress(ProcessLookupError):
@@ -132,6 +142,7 @@ def killed_workers_cost_their_own_statements_only(data, kills):
         for thread in threads:
             thread.join()
         assert not problems, problems[:5]
+        took, merged = time.monotonic() - began, merges(daemon)
         complete = ticks_are_complete(daemon)
         (counts,) = daemon.query("SELECT query_faults AS faults FROM kymo ORDER BY time DESC LIMIT 1")
         # One that is killed while it ends anyway counts once at most.
@@ -146,8 +157,8 @@ def killed_workers_cost_their_own_statements_only(data, kills):
         began = time.monotonic()
         wait_for(lambda: not any(map(runs, workers)), ENDS_WITHIN_S, "workers end with the recorder")
         ended = time.monotonic() - began
-    return (f"{done} kills: {next(answered)} statements answered, {next(failed)} failed, {counts['faults']} faults counted;"
-            f" {complete}; workers ended {ended:.2f} s after the recorder")
+    return (f"{done} kills in {took:.0f} s: {next(answered)} statements answered, {next(failed)} failed, {counts['faults']} faults counted;"
+            f" {merged} files merged; {complete}; workers ended {ended:.2f} s after the recorder")
 
 
 def time_limits_hold(data):

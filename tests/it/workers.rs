@@ -1,6 +1,7 @@
 //! Queries in processes of their own, seen from outside: what ends them, and what goes on.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -153,6 +154,59 @@ fn workers_end_with_the_recorder() {
     for client in &mut clients {
         assert!(!client.wait().unwrap().success());
     }
+}
+
+#[test]
+fn a_worker_that_was_stopped_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), &CONFIG.replace("\"2s\"", "\"60s\""));
+    // Three strikes would have the statement refused.
+    for _ in 0..4 {
+        daemon.query("SELECT 1");
+        wait_until("a worker is kept warm", || !workers(&daemon).is_empty());
+        let stopped = workers(&daemon);
+        for id in &stopped {
+            let _ = kill_process(Pid::from_raw(*id).unwrap(), Signal::STOP);
+        }
+        assert_eq!(daemon.query("SELECT 1 AS one")[0]["one"].as_i64(), Some(1));
+        wait_until("it has ended", || !stopped.iter().all(|id| runs(*id)));
+    }
+    daemon.terminate();
+}
+
+#[test]
+fn rows_in_memory_are_read_only_for_a_worker_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), &CONFIG.replace("\"2s\"", "\"60s\""));
+    wait_until("there are rows", || daemon.query("SELECT count(*) AS n FROM network")[0]["n"].as_i64() > Some(9_000));
+    let mut client = ask(&daemon, ENDLESS);
+    // Standard output of a worker is its file in memory.
+    let given = |id: &i32| fs::metadata(format!("/proc/{id}/fd/1")).ok().filter(|file| file.blocks() > 0);
+    wait_until("a worker was given rows", || workers(&daemon).iter().any(|id| given(id).is_some()));
+    for id in workers(&daemon) {
+        let flags = fs::read_to_string(format!("/proc/{id}/fdinfo/1")).unwrap();
+        let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        assert_eq!(i32::from_str_radix(flags, 8).unwrap() & libc::O_ACCMODE, libc::O_RDONLY);
+        assert_eq!(fs::metadata(format!("/proc/{id}/fd/1")).unwrap().mode() & 0o777, 0o400);
+    }
+    let resident = |id: &i32| {
+        let statm = fs::read_to_string(format!("/proc/{id}/statm")).unwrap_or_default();
+        let pages = statm.split(' ').nth(1).map_or(0, |pages| pages.parse::<u64>().unwrap());
+        pages * rustix::param::page_size() as u64
+    };
+    wait_until("its rows are counted", || {
+        let workers = workers(&daemon);
+        // So that none takes or frees memory while it is looked at.
+        for id in &workers {
+            let _ = kill_process(Pid::from_raw(*id).unwrap(), Signal::STOP);
+        }
+        let rows: u64 = workers.iter().filter_map(given).map(|file| 512 * file.blocks()).sum();
+        let told = daemon.status()["query_workers"]["rss_bytes"].as_u64().unwrap();
+        rows > 0 && told == workers.iter().map(resident).sum::<u64>() + rows
+    });
+    client.kill().unwrap();
+    client.wait().unwrap();
+    daemon.terminate();
 }
 
 #[test]

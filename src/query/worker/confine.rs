@@ -11,6 +11,7 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
     RulesetStatus,
 };
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use seccompiler::{
@@ -22,19 +23,26 @@ use crate::store::data_folder::LAKE;
 
 /// Memory beyond the limit of a query: for planning it, for its result, and for the stacks of its threads.
 const MEMORY_BYTES_MORE: u64 = 256 << 20;
-/// What a query never calls, and what somebody would who broke out of it: other programs, sockets, other processes, and
-/// parts of the kernel that few programs need.
+/// The same number on every architecture.
+const SYS_FCHMODAT2: libc::c_long = 452;
+/// What a query never calls, and what somebody would who broke out of it: other programs, sockets, other processes, files in
+/// memory, which no limit counts, rights to files that it may only read, and parts of the kernel that few programs need.
 const DENIED: &[libc::c_long] = &[
+    SYS_FCHMODAT2,
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_add_key,
     libc::SYS_bind,
     libc::SYS_bpf,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
     libc::SYS_chroot,
     libc::SYS_connect,
     libc::SYS_delete_module,
     libc::SYS_execve,
     libc::SYS_execveat,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
     libc::SYS_finit_module,
     libc::SYS_fsconfig,
     libc::SYS_fsmount,
@@ -47,6 +55,7 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_keyctl,
     libc::SYS_kill,
     libc::SYS_listen,
+    libc::SYS_memfd_create,
     libc::SYS_mount,
     libc::SYS_mount_setattr,
     libc::SYS_move_mount,
@@ -148,8 +157,15 @@ fn landlock(limits: &Limits) -> Result<RulesetStatus, RulesetError> {
     Ok(rules.restrict_self()?.ruleset)
 }
 
-/// Makes the calls in [`DENIED`] fail.
+/// Makes the calls in [`DENIED`] fail, and those that start processes.
 fn seccomp() -> anyhow::Result<()> {
+    for filter in [denied()?, processes()?, clone3()?] {
+        seccompiler::apply_filter_all_threads(&filter)?;
+    }
+    Ok(())
+}
+
+fn denied() -> anyhow::Result<BpfProgram> {
     let mut rules: BTreeMap<i64, Vec<_>> = DENIED.iter().map(|call| (*call, Vec::new())).collect();
     // These are about another process if their first argument is its id.
     let own = u64::from(std::process::id());
@@ -157,8 +173,63 @@ fn seccomp() -> anyhow::Result<()> {
         let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, itself)?;
         rules.insert(call, vec![SeccompRule::new(vec![other])?]);
     }
-    let denied = SeccompAction::Errno(rustix::io::Errno::PERM.raw_os_error().cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, std::env::consts::ARCH.try_into()?)?;
-    let program: BpfProgram = filter.try_into()?;
-    Ok(seccompiler::apply_filter_all_threads(&program)?)
+    failing(rules, Errno::PERM)
+}
+
+/// A process may start threads, and no processes.
+fn processes() -> anyhow::Result<BpfProgram> {
+    let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
+    let other = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(thread), 0)?;
+    let rules = BTreeMap::from([
+        (libc::SYS_clone, vec![SeccompRule::new(vec![other])?]),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_fork, Vec::new()),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_vfork, Vec::new()),
+    ]);
+    failing(rules, Errno::PERM)
+}
+
+/// A filter cannot see what `clone3` starts. On a kernel that lacks it, the C library calls `clone`.
+fn clone3() -> anyhow::Result<BpfProgram> {
+    failing(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), Errno::NOSYS)
+}
+
+/// A filter that makes calls fail with an error.
+fn failing(rules: BTreeMap<i64, Vec<SeccompRule>>, error: Errno) -> anyhow::Result<BpfProgram> {
+    let error = SeccompAction::Errno(error.raw_os_error().cast_unsigned());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, error, std::env::consts::ARCH.try_into()?)?;
+    Ok(filter.try_into()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn threads_start_and_processes_do_not() {
+        // Filters hold for this thread and what it starts.
+        let confined = thread::spawn(|| {
+            for filter in [processes().unwrap(), clone3().unwrap()] {
+                seccompiler::apply_filter(&filter).unwrap();
+            }
+            let process = Command::new("true").spawn().map(|mut child| child.wait());
+            (thread::spawn(|| 7).join().unwrap(), process.unwrap_err().raw_os_error())
+        });
+        assert_eq!(confined.join().unwrap(), (7, Some(libc::EPERM)));
+    }
+
+    #[test]
+    fn no_rights_change_and_no_files_in_memory() {
+        let confined = thread::spawn(|| {
+            let file = tempfile::tempfile().unwrap();
+            seccompiler::apply_filter(&denied().unwrap()).unwrap();
+            let memory = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC);
+            (rustix::fs::fchmod(&file, rustix::fs::Mode::RWXU), memory.map(drop))
+        });
+        assert_eq!(confined.join().unwrap(), (Err(Errno::PERM), Err(Errno::PERM)));
+    }
 }

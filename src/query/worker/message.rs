@@ -5,15 +5,12 @@
 //! file that the recorder writes and the worker reads.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::take;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
-use arrow::error::ArrowError;
-use arrow_flight::{FlightData, SchemaAsIpc};
+use arrow::buffer::Buffer;
 use prost::bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{Message, Oneof};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -263,17 +260,26 @@ impl Channel {
         self.send_with(message, &[]).await
     }
 
-    /// Sends a message with bytes that are not part of it.
-    pub(in crate::query) async fn send_with(&mut self, message: &impl Message, attached: &[u8]) -> io::Result<()> {
-        let length = message.encoded_len();
+    /// Sends a message with bytes that are not part of it, in pieces.
+    pub(in crate::query) async fn send_with(&mut self, message: &impl Message, attached: &[Buffer]) -> io::Result<()> {
+        let (length, attached_bytes) = (message.encoded_len(), attached.iter().map(Buffer::len).sum());
         self.write.clear();
         self.write.reserve(HEAD_BYTES + length);
-        for length in [length, attached.len()] {
+        for length in [length, attached_bytes] {
             self.write.put_u32_le(u32::try_from(length).map_err(|_| too_long(length))?);
         }
         message.encode(&mut self.write).map_err(io::Error::other)?;
-        self.stream.write_all(&self.write).await?;
-        self.stream.write_all(attached).await
+        // Together, so that the other side wakes once.
+        let pieces = attached.iter().map(|piece| IoSlice::new(piece));
+        let mut pieces: Vec<IoSlice<'_>> = [IoSlice::new(&self.write)].into_iter().chain(pieces).collect();
+        let mut left = &mut pieces[..];
+        while !left.is_empty() {
+            match self.stream.write_vectored(left).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                sent => IoSlice::advance_slices(&mut left, sent),
+            }
+        }
+        Ok(())
     }
 
     /// The length of the next message with what is attached to it; 0 once the other side has gone. None of it has been read
@@ -334,19 +340,6 @@ fn too_long(bytes: usize) -> io::Error {
     io::Error::other(format!("a message of {bytes} bytes"))
 }
 
-/// A schema as the message that Flight sends first.
-pub(in crate::query) fn schema_frame(schema: &Schema) -> Bytes {
-    let options = arrow::ipc::writer::IpcWriteOptions::default();
-    FlightData::from(SchemaAsIpc::new(schema, &options)).data_header
-}
-
-/// The schema of such a message.
-pub(in crate::query) fn schema_of(frame: &Bytes) -> Result<SchemaRef, ArrowError> {
-    let message = arrow::ipc::root_as_message(frame).map_err(|error| ArrowError::IpcError(error.to_string()))?;
-    let schema = message.header_as_schema().ok_or_else(|| ArrowError::IpcError("not a schema".into()))?;
-    Ok(Arc::new(arrow::ipc::convert::fb_to_schema(schema)))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -371,8 +364,9 @@ mod tests {
         let expected = (statement(&long), Bytes::copy_from_slice(&attached));
         let sending = tokio::spawn(async move {
             sender.send(&statement("")).await.unwrap();
-            sender.send_with(&statement(&long), &attached).await.unwrap();
-            sender.send_with(&statement("c"), b"d").await.unwrap();
+            let pieces = attached.chunks(999).map(Buffer::from).collect::<Vec<_>>();
+            sender.send_with(&statement(&long), &pieces).await.unwrap();
+            sender.send_with(&statement("c"), &[Buffer::from(b"d")]).await.unwrap();
         });
         assert_eq!(receiver.next_bytes().await.unwrap(), 0);
         assert_eq!(receiver.receive().await.unwrap(), Some((statement(""), Bytes::new())));
@@ -390,10 +384,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn it_is_known_whether_the_other_side_read_all_before_it_went() {
+        for (reads, told) in [(true, None), (false, Some(io::ErrorKind::ConnectionReset))] {
+            let (mut one, mut other) = pair(1_000);
+            one.send(&statement("SELECT 1")).await.unwrap();
+            if reads {
+                other.receive::<Statement>().await.unwrap().unwrap();
+            }
+            drop(other);
+            assert_eq!(one.next_bytes().await.err().map(|error| error.kind()), told);
+        }
+    }
+
+    #[tokio::test]
     async fn a_message_that_is_too_long_is_refused_before_it_is_read() {
         let (mut sender, mut receiver) = pair(1_000);
         let statement = statement("SELECT 1");
-        sender.send_with(&statement, &[0; 1_000]).await.unwrap();
+        sender.send_with(&statement, &[Buffer::from([0; 1_000])]).await.unwrap();
         receiver.next_bytes().await.unwrap_err();
         let error = receiver.receive::<Statement>().await.unwrap_err();
         assert_eq!(error.to_string(), format!("a message of {} bytes", 1_000 + statement.encoded_len()));

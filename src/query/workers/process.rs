@@ -1,6 +1,6 @@
 //! A worker process, as the recorder holds it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use datafusion::common::project_schema;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use socket2::SockRef;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
@@ -89,9 +90,9 @@ struct Process {
 }
 
 impl Process {
-    fn start(command: Command, all: &Processes) -> io::Result<Process> {
+    fn start(command: Command, all: &Processes, memory: &Arc<File>) -> io::Result<Process> {
         let child = spawn(command, all)?;
-        all.add(child.id());
+        all.add(child.id(), memory);
         Ok(Process { child: Some(child), all: all.clone(), permit: None })
     }
 
@@ -157,7 +158,9 @@ impl Worker {
         let (orders, its_orders) = UnixStream::pair()?;
         // A refusal only costs some context switches.
         let _ = SockRef::from(&its_orders).set_send_buffer_size(SEND_BUFFER_BYTES);
+        // Nobody can seal it, and the worker can neither write to it nor open it for writing: it may not change its rights.
         let memory = Arc::new(File::from(memfd_create("kymo-rows", MemfdFlags::CLOEXEC)?));
+        fchmod(&memory, Mode::RUSR)?;
         let its_memory = File::open(format!("/proc/self/fd/{}", memory.as_raw_fd()))?;
         // The program of this process, even if its file was replaced meanwhile.
         let mut command = Command::new("/proc/self/exe");
@@ -170,7 +173,7 @@ impl Worker {
             .stdin(Stdio::from(OwnedFd::from(its_orders)))
             .stdout(Stdio::from(its_memory))
             .stderr(Stdio::piped());
-        let child = Process::start(command, processes)?;
+        let child = Process::start(command, processes, &memory)?;
         let channel = Channel::new(orders, reply_bytes_max)?;
         Ok(Worker {
             child,
@@ -191,6 +194,13 @@ impl Worker {
 
     pub(super) fn is_alive(&mut self) -> bool {
         matches!(self.child.child().and_then(Child::try_wait), Ok(None))
+    }
+
+    /// Whether it was stopped, as by SIGSTOP, and does not go on.
+    pub(super) fn is_stopped(&self) -> bool {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let look = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        id.is_some_and(|id| matches!(waitid(WaitId::Pid(id), look), Ok(Some(status)) if status.stopped()))
     }
 
     /// Whether it has ended, or does so right now.
@@ -273,9 +283,14 @@ impl Worker {
     }
 
     /// Holds the permit for its statement until it rests or has ended.
-    pub(super) fn hold(mut self, permit: OwnedSemaphorePermit) -> Worker {
-        self.child.permit = Some(permit);
+    pub(super) fn hold(mut self, permit: Option<OwnedSemaphorePermit>) -> Worker {
+        self.child.permit = permit;
         self
+    }
+
+    /// Ends it, and returns the permit for the statement, which goes to another one.
+    pub(super) fn replace(mut self) -> Option<OwnedSemaphorePermit> {
+        self.child.permit.take()
     }
 
     /// Ends it at once.
@@ -373,7 +388,8 @@ pub(super) struct Processes {
 
 #[derive(Debug, Default)]
 struct State {
-    ids: BTreeSet<u32>,
+    /// The process of each, and its file in memory.
+    workers: BTreeMap<u32, Arc<File>>,
     /// They leave CPUs to collectors.
     apart: bool,
 }
@@ -387,20 +403,20 @@ impl Processes {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn add(&self, id: u32) {
-        self.change(|state| state.ids.insert(id));
+    fn add(&self, id: u32, memory: &Arc<File>) {
+        self.change(|state| state.workers.insert(id, Arc::clone(memory)));
         self.place(id);
     }
 
     fn remove(&self, id: u32) {
-        self.change(|state| state.ids.remove(&id));
+        self.change(|state| state.workers.remove(&id));
     }
 
     /// Has all workers leave CPUs to collectors, or ends that.
     pub(super) fn divide(&self, apart: bool) {
         let ids = self.change(|state| {
             state.apart = apart;
-            state.ids.clone()
+            state.workers.keys().copied().collect::<Vec<_>>()
         });
         // Without the lock: the kernel may take a while, and the drain thread asks for the status.
         for id in ids {
@@ -431,14 +447,15 @@ impl Processes {
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.change(|state| state.ids.len() as u64)
+        self.change(|state| state.workers.len() as u64)
     }
 
-    /// Resident memory of all of them. One that ends meanwhile counts nothing.
+    /// Resident memory of all of them, and that of their files in memory. One that ends meanwhile counts nothing.
     pub(super) fn rss_bytes(&self) -> u64 {
-        let ids = self.change(|state| state.ids.clone());
-        let pages: u64 = ids.into_iter().filter_map(|id| statm(id, RESIDENT)).sum();
-        pages * rustix::param::page_size() as u64
+        let workers = self.change(|state| state.workers.clone());
+        let pages: u64 = workers.keys().filter_map(|id| statm(*id, RESIDENT)).sum();
+        let files = workers.values().filter_map(|memory| memory.metadata().ok());
+        pages * rustix::param::page_size() as u64 + files.map(|file| file.blocks() * BLOCK_BYTES).sum::<u64>()
     }
 }
 
@@ -448,5 +465,7 @@ fn statm(id: u32, position: usize) -> Option<u64> {
     statm.split_ascii_whitespace().nth(position)?.parse().ok()
 }
 
+/// The unit of `st_blocks` (stat(2)).
+const BLOCK_BYTES: u64 = 512;
 const RESIDENT: usize = 1;
 const DATA: usize = 5;

@@ -27,7 +27,6 @@ const SMALL_MESSAGE_BYTES: usize = 4 << 10;
 
 /// A statement that runs, as its client sees it.
 struct Course {
-    sql: String,
     deadline: Instant,
     time_max: Duration,
     told: mpsc::Sender<Part>,
@@ -41,6 +40,16 @@ enum Stop {
     Failed(QueryError),
     /// Its worker is gone, or what it says cannot be understood.
     Lost,
+    /// Its worker is gone, and has not read what was sent last.
+    Unread,
+}
+
+impl Stop {
+    /// Why a worker could not be heard.
+    fn of(error: &io::Error) -> Stop {
+        // So the kernel says if a socket was closed before all in it was read (unix(7) does not mention it).
+        if error.kind() == io::ErrorKind::ConnectionReset { Stop::Unread } else { Stop::Lost }
+    }
 }
 
 impl Course {
@@ -64,23 +73,36 @@ impl Inner {
         told: mpsc::Sender<Part>,
     ) {
         let time_max = self.settings.time_max;
-        let course = Course { sql: statement.sql.clone(), deadline: Instant::now() + time_max, time_max, told };
-        let outcome = match course.within(self.hand_over(permit, statement)).await {
-            Ok(Ok(worker)) => {
-                let _running = self.allowance.begin();
-                self.converse(worker, &course).await
+        let course = Course { deadline: Instant::now() + time_max, time_max, told };
+        let (mut permit, mut tries) = (Some(permit), 1);
+        let outcome = loop {
+            let mut worker = match course.within(self.hand_over(permit, &statement, &mut tries)).await {
+                Ok(Ok(worker)) => worker,
+                Ok(Err(error)) => break Err(QueryError::Start(error.to_string())),
+                Err(Stop::Failed(error)) => break Err(error),
+                Err(Stop::Left | Stop::Lost | Stop::Unread) => return,
+            };
+            let _running = self.allowance.begin();
+            match self.hear(&mut worker, &course).await {
+                Err(Stop::Unread) if tries < TRIES_MAX => {
+                    self.note_died("it ended before it had read its statement");
+                    permit = worker.replace();
+                    tries += 1;
+                }
+                heard => break self.conclude(worker, heard, &statement.sql).await,
             }
-            Ok(Err(error)) => Err(QueryError::Start(error.to_string())),
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::Left | Stop::Lost) => return,
         };
         // This fails if the client has gone.
         let _ = course.told.send(outcome.map(|()| None)).await;
     }
 
     /// Gives a statement to a worker. A worker that dies before it has the statement costs none.
-    async fn hand_over(&self, permit: OwnedSemaphorePermit, statement: Statement) -> io::Result<Worker> {
-        let mut tries = 1;
+    async fn hand_over(
+        &self,
+        permit: Option<OwnedSemaphorePermit>,
+        statement: &Statement,
+        tries: &mut u32,
+    ) -> io::Result<Worker> {
         loop {
             let handed = async {
                 let mut worker = self.take().await?;
@@ -88,28 +110,29 @@ impl Inner {
                 io::Result::Ok(worker)
             };
             match handed.await {
-                Err(error) if tries < TRIES_MAX => {
+                Err(error) if *tries < TRIES_MAX => {
                     self.note_died(&error.to_string());
-                    tries += 1;
+                    *tries += 1;
                 }
                 handed => return handed.map(|worker| worker.hold(permit)),
             }
         }
     }
 
-    /// Runs the statement that the worker has.
-    async fn converse(&self, mut worker: Worker, course: &Course) -> Result<(), QueryError> {
-        match self.hear(&mut worker, course).await {
-            Ok(failure) => self.ended(worker, failure, &course.sql),
+    /// The outcome of a statement whose worker was heard to its end.
+    async fn conclude(&self, worker: Worker, heard: Result<Failure, Stop>, sql: &str) -> Result<(), QueryError> {
+        match heard {
+            Ok(failure) => self.ended(worker, failure, sql),
             Err(Stop::Left) => {
                 self.end(worker, None).await;
                 Ok(())
             }
             Err(Stop::Failed(error)) => {
-                self.end(worker, Some(&course.sql)).await;
+                self.end(worker, Some(sql)).await;
                 Err(error)
             }
-            Err(Stop::Lost) => Err(self.lost(worker, &course.sql).await),
+            Err(Stop::Lost) => Err(self.lost(worker, Some(sql)).await),
+            Err(Stop::Unread) => Err(self.lost(worker, None).await),
         }
     }
 
@@ -117,8 +140,14 @@ impl Inner {
     async fn hear(&self, worker: &mut Worker, course: &Course) -> Result<Failure, Stop> {
         // Taken when the plan first asks for rows, and held to the end: its files are not deleted before.
         let mut view: Option<Arc<View>> = None;
+        let mut has_begun = false;
         loop {
-            let (kind, data_body, reservation) = self.reply(worker, course).await?;
+            let (kind, data_body, reservation) = match self.reply(worker, course).await {
+                // It has read the statement, and not the rows that it asked for.
+                Err(Stop::Unread) if has_begun => return Err(Stop::Lost),
+                reply => reply?,
+            };
+            has_begun = true;
             let frame = match kind {
                 reply::Kind::Ready(_) => continue,
                 reply::Kind::Wanted(wanted) => {
@@ -157,7 +186,7 @@ impl Inner {
         worker: &mut Worker,
         course: &Course,
     ) -> Result<(reply::Kind, Bytes, Option<Reservation>), Stop> {
-        let bytes = course.within(worker.channel.next_bytes()).await?.map_err(|_| Stop::Lost)?;
+        let bytes = course.within(worker.channel.next_bytes()).await?.map_err(|error| Stop::of(&error))?;
         let reservation = if bytes > SMALL_MESSAGE_BYTES {
             match course.within(self.room.take(bytes)).await {
                 Ok(taken) => Some(taken.map_err(Stop::Failed)?),
@@ -194,6 +223,8 @@ impl Inner {
         if worker.is_killed() {
             return self.taken.notify_one();
         }
+        // No fault of its statement.
+        let is_stopped = worker.is_stopped();
         let polite = async {
             worker.send(order::Kind::Cancel(true)).await?;
             loop {
@@ -208,6 +239,8 @@ impl Inner {
         };
         if matches!(timeout(POLITE, polite).await, Ok(Ok(true))) {
             self.give_back(worker);
+        } else if is_stopped {
+            self.note_died("it was stopped by a signal");
         } else {
             self.note_died("it did not end a statement when asked to");
             if let Some(sql) = late {
@@ -216,8 +249,8 @@ impl Inner {
         }
     }
 
-    /// Why a worker is gone in the middle of a statement.
-    async fn lost(&self, worker: Worker, sql: &str) -> QueryError {
+    /// Why a worker is gone in the middle of a statement. `sql` is the statement, if it may be at fault for that.
+    async fn lost(&self, worker: Worker, sql: Option<&str>) -> QueryError {
         let Ending { status, said, killed } = worker.wait().await;
         let error = if killed {
             QueryError::Killed("by kymo, which did not understand its answer".into())
@@ -226,7 +259,9 @@ impl Inner {
         };
         self.note_died(&error.to_string());
         tracing::warn!(signal = status.and_then(|status| status.signal()), %error, "a query worker died");
-        self.strikes.strike(sql);
+        if let Some(sql) = sql {
+            self.strikes.strike(sql);
+        }
         error
     }
 }
