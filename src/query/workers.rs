@@ -20,7 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -29,10 +28,12 @@ use tokio::time::{sleep, timeout};
 
 use super::error::{QueryError, WAIT_MAX};
 use super::guard;
+use super::request::{Moment, Request};
 use super::room::Room;
 use super::statements::{FRAMES_AHEAD_MAX, Frames, Part, Statements};
 use super::worker::message::{self, Limits, Reply, Statement, order, reply};
-use super::{QuerySettings, ViewSource};
+use super::{Prepared, QuerySettings, ViewSource};
+use crate::sampler;
 use crate::scheduling::cpus::Cpus;
 use allowance::Allowance;
 use process::{Processes, Worker};
@@ -233,7 +234,8 @@ impl Workers {
     }
 
     /// Begins a statement as soon as it may run.
-    async fn begin(&self, sql: &str, prepare: bool) -> Result<mpsc::Receiver<Part>, QueryError> {
+    async fn begin(&self, request: &Request, prepare: bool) -> Result<mpsc::Receiver<Part>, QueryError> {
+        let sql = &request.sql;
         guard::check_length(sql, self.inner.settings.sql_bytes_max)?;
         self.inner.strikes.check(sql)?;
         let waiting = Arc::clone(&self.inner.running).acquire_owned();
@@ -242,25 +244,46 @@ impl Workers {
         };
         let (told, parts) = mpsc::channel(FRAMES_AHEAD_MAX);
         // A task of its own: the worker is ended in order even if the caller goes away.
-        tokio::spawn(Arc::clone(&self.inner).run(permit, Statement { sql: sql.into(), prepare }, told));
+        tokio::spawn(Arc::clone(&self.inner).run(
+            permit,
+            Statement::of(request, prepare),
+            request.moment.clone(),
+            told,
+        ));
         Ok(parts)
     }
 }
 
 #[async_trait]
 impl Statements for Workers {
-    async fn prepare(&self, sql: &str) -> Result<SchemaRef, QueryError> {
-        let mut frames = Frames::of(self.begin(sql, true).await?).await?;
-        let schema = frames.try_next().await?.unwrap_or_default();
+    async fn prepare(&self, request: &Request) -> Result<Prepared, QueryError> {
+        let mut frames = Frames::of(self.begin(request, true).await?).await?;
+        let mut schemas = Vec::with_capacity(2);
         // To the end, because leaving earlier would cancel the statement.
-        while frames.try_next().await?.is_some() {}
-        message::schema_of(&schema.data_header).map_err(|error| QueryError::Failed(error.to_string()))
+        while let Some(frame) = frames.try_next().await? {
+            let schema = message::schema_of(&frame.data_header);
+            schemas.push(schema.map_err(|error| QueryError::Failed(error.to_string()))?);
+        }
+        match <[_; 2]>::try_from(schemas) {
+            Ok([schema, parameters]) => Ok(Prepared { schema, parameters }),
+            Err(_) => Err(QueryError::Failed("its process did not tell its schema".into())),
+        }
     }
 
-    async fn execute(&self, sql: &str) -> Result<Frames, QueryError> {
-        let frames = self.begin(sql, false).await?;
+    async fn execute(&self, request: &Request) -> Result<Frames, QueryError> {
+        let frames = self.begin(request, false).await?;
         self.inner.counts.begun.fetch_add(1, Ordering::Relaxed);
         Frames::of(frames).await
+    }
+
+    async fn moment(&self) -> Result<Moment, QueryError> {
+        let views = Arc::clone(&self.inner.views);
+        let view = spawn_blocking(move || views()).await.map_err(|_| QueryError::Stopped)?;
+        Ok(Moment { view, now_us: sampler::wall_us() })
+    }
+
+    fn time_max(&self) -> Duration {
+        self.inner.settings.time_max
     }
 
     fn begun(&self) -> u64 {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::process::{Ending, Worker};
 use super::{Inner, fault};
 use crate::query::error::{ErrorKind, QueryError};
+use crate::query::request::Moment;
 use crate::query::room::Reservation;
 use crate::query::statements::Part;
 use crate::query::worker::message::{Failure, Reply, Statement, order, reply};
@@ -30,6 +31,8 @@ struct Course {
     sql: String,
     deadline: Instant,
     time_max: Duration,
+    /// The rows that it sees, if they were chosen before.
+    moment: Option<Arc<Moment>>,
     told: mpsc::Sender<Part>,
 }
 
@@ -61,10 +64,11 @@ impl Inner {
         self: Arc<Inner>,
         permit: OwnedSemaphorePermit,
         statement: Statement,
+        moment: Option<Arc<Moment>>,
         told: mpsc::Sender<Part>,
     ) {
-        let time_max = self.settings.time_max;
-        let course = Course { sql: statement.sql.clone(), deadline: Instant::now() + time_max, time_max, told };
+        let time_max = statement.options().time_max(self.settings.time_max);
+        let course = Course { sql: statement.sql.clone(), deadline: Instant::now() + time_max, time_max, moment, told };
         let outcome = match course.within(self.hand_over(permit, statement)).await {
             Ok(Ok(worker)) => {
                 let _running = self.allowance.begin();
@@ -116,7 +120,7 @@ impl Inner {
     /// Hears a worker until it has ended its statement: gives it rows, and tells the client the result.
     async fn hear(&self, worker: &mut Worker, course: &Course) -> Result<Failure, Stop> {
         // Taken when the plan first asks for rows, and held to the end: its files are not deleted before.
-        let mut view: Option<Arc<View>> = None;
+        let mut view: Option<Arc<View>> = course.moment.as_ref().map(|moment| Arc::clone(&moment.view));
         loop {
             let (kind, data_body, reservation) = self.reply(worker, course).await?;
             let frame = match kind {
