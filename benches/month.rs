@@ -131,7 +131,7 @@ fn opened(store: Arc<Store>) -> usize {
     let sql =
         format!("EXPLAIN ANALYZE SELECT avg(used_bytes) FROM memory WHERE time >= to_timestamp_micros({from_us})");
     let batches: Result<Vec<RecordBatch>, _> =
-        runtime.block_on(async { engine.execute(&sql).await.expect("a plan").try_collect().await });
+        runtime.block_on(async { engine.execute(sql.as_str()).await.expect("a plan").try_collect().await });
     let plan = arrow::util::pretty::pretty_format_batches(&batches.expect("rows")).expect("text").to_string();
     assert!(plan.contains("output_rows=1"), "{plan}");
     plan.matches(".parquet").count()

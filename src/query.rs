@@ -4,17 +4,22 @@
 //! sees each row once. Queries run on their own threads and pass batches through a short queue. The daemon has them run
 //! in other processes, its [`Workers`](workers::Workers), so neither a slow query nor a slow reader delays recording.
 
-mod course;
 mod error;
+mod existence;
 mod file;
-pub mod function;
+mod function;
 pub mod guard;
+pub mod history;
 mod hosts;
 mod ignored;
-mod ipc;
+pub mod ipc;
+mod origin;
+mod parameters;
 mod refusal;
+pub mod request;
 pub mod room;
 mod rows;
+mod series;
 mod session;
 mod spill;
 pub mod statements;
@@ -22,6 +27,7 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod vocabulary;
 mod wire;
 pub mod worker;
 pub mod workers;
@@ -30,8 +36,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
-use datafusion::common::DataFusionError;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::{DataFusionError, ParamValues};
+use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -40,12 +48,16 @@ use tokio::task::JoinSet;
 use crate::sampler;
 use crate::store::View;
 use error::WAIT_MAX;
+#[cfg(test)]
+use request::Moment;
+use request::Request;
 use rows::RowSource;
 use session::{Session, Sessions};
 use spill::SpillSettings;
 
 pub use error::{ErrorKind, QueryError};
-pub use session::{CATALOG, SCHEMA};
+pub use origin::metadata;
+pub use request::{CATALOG, INFORMATION_SCHEMA, SCHEMA};
 pub use stream::QueryStream;
 pub use wire::wire_schema;
 
@@ -181,20 +193,21 @@ impl Engine {
         self.inner.begun.load(Ordering::Relaxed)
     }
 
-    /// Plans a statement without running it. Gives the schema of its result, which is the same at each execution.
+    /// Plans a statement without running it.
     ///
     /// # Errors
     /// When the statement is refused or not valid, or planning reaches a limit.
-    pub async fn prepare(&self, sql: &str) -> Result<SchemaRef, QueryError> {
-        let (schema, told) = oneshot::channel();
-        let job = self.job(sql).await?;
+    pub async fn prepare(&self, request: impl Into<Request>) -> Result<Prepared, QueryError> {
+        let (prepared, told) = oneshot::channel();
+        let job = self.job(request.into()).await?;
         let mut task = self.spawn(async move {
             // The plan's schema does not depend on the rows there are.
             let session = job.session(Arc::new(View::empty()))?;
-            let plan = session.plan(guard::check(&job.sql, job.settings.sql_bytes_max)?).await?;
+            let plan = session.plan(guard::check(&job.request.sql, job.settings.sql_bytes_max)?).await?;
+            let result = job.prepared(&session, plan).await?;
             job.sessions.give_back(session);
             // This fails if the caller has gone.
-            let _ = schema.send(wire_schema(plan.schema().as_arrow()));
+            let _ = prepared.send(result);
             Ok(())
         });
         first(told, &mut task).await
@@ -206,16 +219,22 @@ impl Engine {
     ///
     /// # Errors
     /// When the statement is refused or not valid, or reaches a limit before its first row.
-    pub async fn execute(&self, sql: &str) -> Result<QueryStream, QueryError> {
-        self.begin(sql, None).await
+    pub async fn execute(&self, request: impl Into<Request>) -> Result<QueryStream, QueryError> {
+        self.begin(request.into(), None).await
     }
 
     /// Runs a statement over the rows that `rows` gives.
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
-    async fn execute_over(&self, sql: &str, rows: Arc<dyn RowSource>) -> Result<QueryStream, QueryError> {
-        self.begin(sql, Some(rows)).await
+    async fn execute_over(&self, request: Request, rows: Arc<dyn RowSource>) -> Result<QueryStream, QueryError> {
+        self.begin(request, Some(rows)).await
+    }
+
+    /// The rows as they are now.
+    #[cfg(test)]
+    fn moment(&self) -> Moment {
+        Moment { view: (self.inner.views)(), now_us: sampler::wall_us() }
     }
 
     /// Tasks of queries that have not ended.
@@ -223,10 +242,10 @@ impl Engine {
         self.inner.handle.metrics().num_alive_tasks()
     }
 
-    async fn begin(&self, sql: &str, rows: Option<Arc<dyn RowSource>>) -> Result<QueryStream, QueryError> {
+    async fn begin(&self, request: Request, rows: Option<Arc<dyn RowSource>>) -> Result<QueryStream, QueryError> {
         let (schema, told) = oneshot::channel();
         let (batches, received) = mpsc::channel(stream::BATCHES_AHEAD_MAX);
-        let job = self.job(sql).await?;
+        let job = self.job(request).await?;
         self.inner.begun.fetch_add(1, Ordering::Relaxed);
         let mut task = self.spawn(run(job, rows, schema, batches));
         let schema = first(told, &mut task).await?;
@@ -234,13 +253,13 @@ impl Engine {
     }
 
     /// All that a query needs, as soon as it may run.
-    async fn job(&self, sql: &str) -> Result<Job, QueryError> {
+    async fn job(&self, request: Request) -> Result<Job, QueryError> {
         let inner = &self.inner;
         let busy = QueryError::Busy(inner.settings.concurrent_max);
         let waiting = Arc::clone(&inner.running).acquire_owned();
         let Ok(Ok(place)) = tokio::time::timeout(WAIT_MAX, waiting).await else { return Err(busy) };
         Ok(Job {
-            sql: sql.into(),
+            request,
             settings: inner.settings,
             sessions: Arc::clone(&inner.sessions),
             views: Arc::clone(&inner.views),
@@ -271,14 +290,20 @@ impl Engine {
     }
 }
 
-/// The schema that a task sends first, or the error that it ended with before.
-async fn first(
-    mut told: oneshot::Receiver<SchemaRef>,
-    task: &mut JoinSet<Result<(), QueryError>>,
-) -> Result<SchemaRef, QueryError> {
+/// What is known of a statement before it runs.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The schema of its result, which is the same at each execution. A parameter without a value may change types in it.
+    pub schema: SchemaRef,
+    /// Its parameters with the types that the plan expects, `$1` first.
+    pub parameters: SchemaRef,
+}
+
+/// What a task sends first, or the error that it ended with before.
+async fn first<T>(mut told: oneshot::Receiver<T>, task: &mut JoinSet<Result<(), QueryError>>) -> Result<T, QueryError> {
     tokio::select! {
         biased;
-        Ok(schema) = &mut told => Ok(schema),
+        Ok(first) = &mut told => Ok(first),
         ended = task.join_next() => {
             stream::outcome(ended)?;
             told.try_recv().map_err(|_| QueryError::Stopped)
@@ -288,7 +313,7 @@ async fn first(
 
 /// One query with all that it needs.
 struct Job {
-    sql: String,
+    request: Request,
     settings: QuerySettings,
     sessions: Arc<Sessions>,
     views: ViewSource,
@@ -299,7 +324,48 @@ struct Job {
 impl Job {
     fn session(&self, rows: Arc<dyn RowSource>) -> Result<Session, QueryError> {
         let failed = |error: DataFusionError| QueryError::failed(&error, self.settings.memory_bytes_max);
-        self.sessions.take(rows, sampler::wall_us()).map_err(failed)
+        let now_us = self.request.moment.as_ref().map_or_else(sampler::wall_us, |moment| moment.now_us);
+        self.sessions.take(rows, now_us, self.request.options.schema_name()).map_err(failed)
+    }
+
+    /// The rows of the request's moment, or the newest ones.
+    fn view(&self) -> Arc<View> {
+        self.request.moment.as_ref().map_or_else(|| (self.views)(), |moment| Arc::clone(&moment.view))
+    }
+
+    /// The schema in which the rows of a plan are sent: an optimized one, and the one that it was made from.
+    fn schema(&self, optimized: &LogicalPlan, plan: &LogicalPlan) -> SchemaRef {
+        let nanoseconds = self.request.options.nanoseconds;
+        wire_schema(optimized.schema().as_arrow(), &origin::origins(plan), nanoseconds)
+    }
+
+    async fn prepared(&self, session: &Session, plan: LogicalPlan) -> Result<Prepared, QueryError> {
+        let types = parameters::types(&plan).map_err(QueryError::invalid)?;
+        let parameters = parameters::schema(&types);
+        if self.request.parameters.is_empty() && !types.is_empty() {
+            return Ok(Prepared { schema: self.schema_without_values(session, &plan, &types)?, parameters });
+        }
+        let bound = parameters::bind(&types, &self.request.parameters).await?;
+        let Some(values) = bound.rows.first() else {
+            return Ok(Prepared { schema: self.schema_without_values(session, &plan, &types)?, parameters });
+        };
+        let plan = with_values(&plan, values)?;
+        let optimized = session.optimize(&plan).map_err(|error| bound.blame(error))?;
+        Ok(Prepared { schema: self.schema(&optimized, &plan), parameters })
+    }
+
+    /// The schema of a plan whose parameters have no values.
+    fn schema_without_values(
+        &self,
+        session: &Session,
+        plan: &LogicalPlan,
+        types: &[Option<DataType>],
+    ) -> Result<SchemaRef, QueryError> {
+        let nulls = parameters::nulls(types).map_err(QueryError::invalid)?;
+        let plan = with_values(plan, &nulls)?;
+        // What a null is refused for, a value need not be.
+        let optimized = session.optimize(&plan);
+        Ok(self.schema(optimized.as_ref().unwrap_or(&plan), &plan))
     }
 }
 
@@ -307,39 +373,63 @@ async fn run(
     job: Job,
     rows: Option<Arc<dyn RowSource>>,
     told: oneshot::Sender<SchemaRef>,
-    batches: mpsc::Sender<arrow::array::RecordBatch>,
+    batches: mpsc::Sender<RecordBatch>,
 ) -> Result<(), QueryError> {
-    let statement = guard::check(&job.sql, job.settings.sql_bytes_max)?;
+    let statement = guard::check(&job.request.sql, job.settings.sql_bytes_max)?;
     // Held to the end: the files in it are not deleted before.
-    let rows = rows.unwrap_or_else(|| (job.views)());
+    let rows = rows.unwrap_or_else(|| job.view());
     let session = job.session(rows)?;
     let plan = session.plan(statement).await?;
-    let schema = wire_schema(plan.schema().as_arrow());
-    let mut rows = session.execute(&plan).await.map_err(|error| session.failed(&error))?;
+    let types = parameters::types(&plan).map_err(QueryError::invalid)?;
+    let bound = parameters::bind(&types, &job.request.parameters).await?;
+    let mut told = Some(told);
+    let mut schema = None;
     let mut rows_left = job.settings.rows_max;
-    // This fails if the reader has gone.
-    if told.send(Arc::clone(&schema)).is_err() {
-        return Ok(());
-    }
-    while let Some(batch) = rows.next().await {
-        let batch = batch.map_err(|error| session.failed(&error))?;
-        if batch.num_rows() == 0 {
-            continue;
+    for (at, values) in bound.rows.iter().enumerate() {
+        let plan = with_values(&plan, values)?;
+        let optimized = session.optimize(&plan).map_err(|error| bound.blame(error))?;
+        let same = schema.get_or_insert_with(|| job.schema(&optimized, &plan));
+        if at > 0 && *same != job.schema(&optimized, &plan) {
+            return Err(QueryError::Invalid(format!(
+                "row {} of the parameters gives a result of other types than the first: run it by itself",
+                at + 1
+            )));
         }
-        if let Some(left) = &mut rows_left {
-            let rows_max = job.settings.rows_max.unwrap_or_default();
-            *left = left.checked_sub(batch.num_rows() as u64).ok_or(QueryError::Rows(rows_max))?;
-        }
-        let batch = wire::to_wire(&batch, &schema)
-            .map_err(|error| QueryError::Failed(format!("convert a batch to the result's schema: {error}")))?;
-        if batches.send(batch).await.is_err() {
+        let mut rows = session.execute(&optimized).await.map_err(|error| session.failed(&error))?;
+        // This fails if the reader has gone.
+        if told.take().is_some_and(|told| told.send(Arc::clone(same)).is_err()) {
             return Ok(());
         }
+        while let Some(batch) = rows.next().await {
+            let batch = batch.map_err(|error| session.failed(&error))?;
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            if let Some(left) = &mut rows_left {
+                let rows_max = job.settings.rows_max.unwrap_or_default();
+                *left = left.checked_sub(batch.num_rows() as u64).ok_or(QueryError::Rows(rows_max))?;
+            }
+            let batch = wire::to_wire(&batch, same)
+                .map_err(|error| QueryError::Failed(format!("convert a batch to the result's schema: {error}")))?;
+            if batches.send(batch).await.is_err() {
+                return Ok(());
+            }
+        }
     }
-    // It holds what the session lent.
-    drop(rows);
+    if let Some(told) = told {
+        // No row of values was bound, so the result has none. This fails if the reader has gone.
+        let _ = told.send(job.schema_without_values(&session, &plan, &types)?);
+    }
     job.sessions.give_back(session);
     Ok(())
+}
+
+/// The plan with the values of its parameters.
+fn with_values(plan: &LogicalPlan, values: &ParamValues) -> Result<LogicalPlan, QueryError> {
+    match values {
+        ParamValues::List(none) if none.is_empty() => Ok(plan.clone()),
+        values => plan.clone().with_param_values(values.clone()).map_err(QueryError::invalid),
+    }
 }
 
 /// Starts all threads that read files. They would start when the first query needs them, which may have taken all memory then.

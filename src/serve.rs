@@ -73,7 +73,7 @@ impl ServeSettings {
             requests_per_connection_max: 64,
             request_bytes_max: 4 << 20,
             // Clients refuse messages above 4 MiB by default, and a batch's size is an estimate.
-            batch_bytes_max: 1 << 20,
+            batch_bytes_max: 2 << 20,
             stop_timeout: Duration::from_secs(5),
         }
     }
@@ -233,7 +233,7 @@ fn routes<O: Operator>(
     health: &HealthReporter,
 ) -> Result<Routes, ServeError> {
     let request_bytes_max = settings.request_bytes_max;
-    let flight = Flight { statements: Arc::clone(&statements), message_bytes_max: settings.batch_bytes_max };
+    let flight = Flight::new(Arc::clone(&statements), settings.batch_bytes_max);
     let flight = FlightServer::new(Arc::new(flight), request_bytes_max);
     let control = Arc::new(Control { operator, statements });
     let reflection = || {

@@ -58,7 +58,7 @@ use shared::{State, TableState};
 use trash::Trash;
 use trouble::Troubles;
 pub use upkeep::Compacted;
-pub use view::{TableView, View};
+pub use view::{TableView, View, hot_bytes};
 
 /// Names the host's boot (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

@@ -17,6 +17,7 @@ use indicatif::ProgressBar;
 use super::connect::{Target, block_on, spin, spinner, unless_interrupted};
 use super::output::{Destination, Format};
 use super::show;
+use crate::query::request::Request;
 use crate::query::statements::{Statements, query_error};
 use crate::query::workers::{Folders, Workers};
 use crate::query::{QueryError, QuerySettings};
@@ -161,7 +162,7 @@ async fn begin(
     workers: &Workers,
     sql: &str,
 ) -> Result<(SchemaRef, impl Stream<Item = Result<RecordBatch, QueryError>> + use<>), QueryError> {
-    let mut rows = workers.execute(sql).await?.decode();
+    let mut rows = workers.execute(&Request::new(sql)).await?.decode();
     let first = rows.try_next().await.map_err(query_error)?;
     let schema = rows.schema().map_or_else(|| Arc::new(Schema::empty()), Arc::clone);
     Ok((schema, stream::iter(first.map(Ok)).chain(rows.map_err(query_error))))

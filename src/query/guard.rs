@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::ignored;
+use super::parameters;
 use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
 
 /// Depth of the parser's recursion. One level of [`NESTING_MAX`] takes several calls.
@@ -29,6 +30,9 @@ pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError
     check_length(sql, bytes_max)?;
     count_tokens(sql)?;
     let mut statement = parse(sql)?;
+    if let Some(inner) = sql_of_mut(&mut statement) {
+        parameters::number(inner)?;
+    }
     if let Statement::Statement(inner) = &statement
         && let ControlFlow::Break(error) = ignored::in_statement(inner)
     {
@@ -139,6 +143,14 @@ pub(super) fn sql_of(statement: &Statement) -> Option<&SqlStatement> {
     }
 }
 
+fn sql_of_mut(statement: &mut Statement) -> Option<&mut SqlStatement> {
+    match statement {
+        Statement::Statement(inner) => Some(inner),
+        Statement::Explain(explain) => sql_of_mut(&mut explain.statement),
+        _ => None,
+    }
+}
+
 fn check_kind(sql: &str, statement: &Statement) -> Result<(), GuardError> {
     let query = match sql_of(statement) {
         Some(SqlStatement::Query(_)) => true,
@@ -232,7 +244,13 @@ impl Visitor for Tables {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<GuardError> {
         let name = match factor {
-            TableFactor::Table { name, args: Some(_), .. } if is_series(&name.to_string()) => {
+            TableFactor::Table { name, args: Some(args), .. } if is_series(&name.to_string()) => {
+                if args.args.visit(&mut Placeholders).is_break() {
+                    return refuse(
+                        &format!("a parameter of {name}"),
+                        "its rows are planned; write the number into the statement",
+                    );
+                }
                 return ignored::in_table(factor);
             }
             TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => name.to_string(),
@@ -248,12 +266,16 @@ impl Visitor for Tables {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<GuardError> {
         ignored::in_expression(expr, &self.windows)
     }
+}
 
-    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<GuardError> {
-        if let Value::Placeholder(name) = &value.value {
-            return refuse(&format!("the parameter {name}"), "write its value into the statement");
-        }
-        ControlFlow::Continue(())
+/// Breaks at a parameter.
+struct Placeholders;
+
+impl Visitor for Placeholders {
+    type Break = ();
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
+        if matches!(value.value, Value::Placeholder(_)) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
@@ -306,6 +328,8 @@ mod tests {
             "SELECT * FROM (VALUES (1), (2)) AS t(a)",
             "SELECT CASE WHEN a > 1 THEN 'x' ELSE 'y' END FROM cpu",
             "(SELECT 1) UNION (SELECT 2)",
+            "SELECT * FROM cpu WHERE cpu = $1",
+            "EXPLAIN SELECT * FROM cpu WHERE cpu = ? LIMIT ?",
         ] {
             check(sql, BYTES_MAX).unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
@@ -349,8 +373,8 @@ mod tests {
             ("SELECT * FROM read_csv('x')", "the table function read_csv"),
             ("SELECT * FROM cpu, LATERAL generate_series(1, 2)", "the table function generate_series"),
             ("SELECT * FROM cpu WHERE 1 IN (SELECT * FROM glob('*'))", "the table function glob"),
-            ("SELECT * FROM cpu WHERE cpu = $1", "the parameter $1"),
-            ("SELECT * FROM cpu WHERE cpu = ?", "the parameter ?"),
+            ("SELECT * FROM cpu WHERE cpu = $name", "the parameter $name"),
+            ("SELECT * FROM generate_series(1, ?)", "a parameter of generate_series"),
             ("EXPLAIN EXPLAIN SELECT 1", "EXPLAIN of an EXPLAIN"),
         ] {
             match refused(sql) {

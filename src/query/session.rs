@@ -1,5 +1,6 @@
 //! What the planner knows in one query: the tables of one view, kymo's functions, and a memory limit.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +17,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, Memory
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
@@ -29,15 +30,10 @@ use super::function;
 use super::guard;
 use super::hosts;
 use super::ignored;
+use super::request::{CATALOG, INFORMATION_SCHEMA, SCHEMA};
 use super::rows::RowSource;
 use super::spill::{Spill, SpillSettings};
 use super::table::SqlTable;
-
-/// The only catalog.
-pub const CATALOG: &str = "kymo";
-/// The only schema in it, which holds the tables.
-pub const SCHEMA: &str = "public";
-const INFORMATION_SCHEMA: &str = "information_schema";
 
 /// Memory for footers of recently read Parquet files, shared by all queries.
 const FOOTER_CACHE_BYTES_MAX: usize = 32 << 20;
@@ -95,8 +91,8 @@ impl Sessions {
         Ok(Sessions { first, memory_bytes_max, spill, spare: Mutex::default() })
     }
 
-    /// A session over the tables of `rows`. `now_us` is the value of `now()`.
-    pub(super) fn take(&self, rows: Arc<dyn RowSource>, now_us: i64) -> Result<Session> {
+    /// A session over the tables of `rows`. `now_us` is the value of `now()`, `schema` where tables without one are looked for.
+    pub(super) fn take(&self, rows: Arc<dyn RowSource>, now_us: i64, schema: &str) -> Result<Session> {
         let spare = self.lock().pop();
         let mut session = spare.map_or_else(|| self.session(), Ok)?;
         if let Some(spill) = &session.spill {
@@ -106,6 +102,7 @@ impl Sessions {
         catalog.register_schema(SCHEMA, Arc::new(Tables(rows)))?;
         catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
         let state = &mut session.state;
+        schema.clone_into(&mut state.config_mut().options_mut().catalog.default_schema);
         state.register_catalog_list(Arc::new(catalogs));
         state.mark_start_execution();
         // Whole microseconds, as in the tables: with a finer unit every time would be cast before each comparison.
@@ -126,6 +123,11 @@ impl Sessions {
         if is_free && spare.len() < SPARE_MAX {
             spare.push(session);
         }
+    }
+
+    /// The functions of one row, by their names.
+    pub(super) fn scalar_functions(&self) -> &HashMap<String, Arc<ScalarUDF>> {
+        self.first.scalar_functions()
     }
 
     fn session(&self) -> Result<Session> {
@@ -162,7 +164,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// The optimized plan of a statement that passed the guard.
+    /// The plan of a statement that passed the guard. It may have parameters.
     pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
         self.check_tables(&statement)?;
         self.check_functions(&statement)?;
@@ -171,7 +173,12 @@ impl Session {
         // The guard checks the statement, this checks the plan.
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(QueryError::invalid)?;
-        self.state.optimize(&plan).map_err(QueryError::invalid)
+        Ok(plan)
+    }
+
+    /// The optimized plan of one whose parameters have values.
+    pub(super) fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan, QueryError> {
+        self.state.optimize(plan).map_err(QueryError::invalid)
     }
 
     /// The rows of an optimized plan.
@@ -199,16 +206,17 @@ impl Session {
     /// Checks the tables here, because the planner's own error does not name the existing ones.
     fn check_tables(&self, statement: &Statement) -> Result<(), QueryError> {
         let tables = self.state.resolve_table_references(statement).map_err(QueryError::invalid)?;
-        let unknown = tables.into_iter().find(|table| !knows(table));
+        let schema = &self.state.config_options().catalog.default_schema;
+        let unknown = tables.into_iter().find(|table| !knows(table, schema));
         unknown.map_or(Ok(()), |table| Err(QueryError::UnknownTable(table.to_string())))
     }
 }
 
-fn knows(table: &TableReference) -> bool {
+fn knows(table: &TableReference, schema: &str) -> bool {
     if matches!(table, TableReference::Bare { table } if guard::is_series(table)) {
         return true;
     }
-    let table = table.clone().resolve(CATALOG, SCHEMA);
+    let table = table.clone().resolve(CATALOG, schema);
     match &*table.schema {
         INFORMATION_SCHEMA => true,
         SCHEMA => *table.catalog == *CATALOG && FamilyId::find(&table.table).is_some(),

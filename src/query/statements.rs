@@ -5,9 +5,9 @@ use std::mem::take;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -19,8 +19,10 @@ use tokio::sync::mpsc;
 
 #[cfg(test)]
 use super::Engine;
+use super::Prepared;
 use super::error::QueryError;
 use super::ipc::{Encoded, Encoder};
+use super::request::{Moment, Request};
 use super::room::{Close, Reservation};
 use super::stream::QueryStream;
 
@@ -30,17 +32,26 @@ pub(super) const FRAMES_AHEAD_MAX: usize = 1;
 /// Runs statements.
 #[async_trait]
 pub trait Statements: Debug + Send + Sync + 'static {
-    /// The schema of a statement's result.
+    /// The schema of a statement's result, and its parameters.
     ///
     /// # Errors
     /// When the statement is refused or not valid, or planning reaches a limit.
-    async fn prepare(&self, sql: &str) -> Result<SchemaRef, QueryError>;
+    async fn prepare(&self, request: &Request) -> Result<Prepared, QueryError>;
 
-    /// Runs a statement over the newest view.
+    /// Runs a statement over the rows of its moment, or the newest ones.
     ///
     /// # Errors
     /// When the statement is refused or not valid, or reaches a limit before its first row.
-    async fn execute(&self, sql: &str) -> Result<Frames, QueryError>;
+    async fn execute(&self, request: &Request) -> Result<Frames, QueryError>;
+
+    /// The rows as they are now, for several statements.
+    ///
+    /// # Errors
+    /// When kymo is shutting down.
+    async fn moment(&self) -> Result<Moment, QueryError>;
+
+    /// The time limit of every statement.
+    fn time_max(&self) -> Duration;
 
     /// Number of statements that began to run, failed ones included.
     fn begun(&self) -> u64;
@@ -185,12 +196,12 @@ pub(crate) struct InProcess {
 #[cfg(test)]
 #[async_trait]
 impl Statements for InProcess {
-    async fn prepare(&self, sql: &str) -> Result<SchemaRef, QueryError> {
-        self.engine.prepare(sql).await
+    async fn prepare(&self, request: &Request) -> Result<Prepared, QueryError> {
+        self.engine.prepare(request.clone()).await
     }
 
-    async fn execute(&self, sql: &str) -> Result<Frames, QueryError> {
-        let frames = frames(self.engine.execute(sql).await?, self.batch_bytes_max)?;
+    async fn execute(&self, request: &Request) -> Result<Frames, QueryError> {
+        let frames = frames(self.engine.execute(request.clone()).await?, self.batch_bytes_max)?;
         let (told, received) = mpsc::channel(FRAMES_AHEAD_MAX);
         tokio::spawn(async move {
             let mut frames = std::pin::pin!(frames);
@@ -202,6 +213,14 @@ impl Statements for InProcess {
             let _ = told.send(Ok(None)).await;
         });
         Frames::of(received).await
+    }
+
+    async fn moment(&self) -> Result<Moment, QueryError> {
+        Ok(self.engine.moment())
+    }
+
+    fn time_max(&self) -> Duration {
+        self.engine.settings().time_max
     }
 
     fn begun(&self) -> u64 {

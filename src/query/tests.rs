@@ -212,7 +212,7 @@ async fn every_row_has_the_host_that_recorded_it() {
     ] {
         assert_eq!(rows(&engine, sql).await.join("|"), expected, "{sql}");
     }
-    let schema = engine.prepare("SELECT * FROM collector").await.unwrap();
+    let schema = engine.prepare("SELECT * FROM collector").await.unwrap().schema;
     let last = schema.fields().last().unwrap();
     assert_eq!((last.name().as_str(), last.data_type()), ("host", &DataType::Utf8));
     let asked = "SELECT data_type, is_nullable FROM information_schema.columns WHERE table_name = 'gap' AND column_name = 'host'";
@@ -494,7 +494,7 @@ async fn every_batch_has_the_schema_that_was_prepared() {
         let mut schemas = Vec::new();
         for fixture in &fixtures {
             let engine = fixture.engine(settings());
-            schemas.push(engine.prepare(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")));
+            schemas.push(engine.prepare(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")).schema);
             let stream = engine.execute(sql).await.unwrap();
             schemas.push(stream.schema());
             for batch in stream.try_collect::<Vec<_>>().await.unwrap_or_else(|error| panic!("{sql}: {error}")) {
@@ -503,11 +503,37 @@ async fn every_batch_has_the_schema_that_was_prepared() {
         }
         assert!(schemas.iter().all(|schema| *schema == schemas[0]), "{sql}: {schemas:?}");
         for field in schemas[0].fields() {
-            assert!(field.is_nullable() && field.metadata().is_empty(), "{sql}: {field:?}");
+            assert!(field.is_nullable(), "{sql}: {field:?}");
             let ty = field.data_type();
             assert!(!matches!(ty, DataType::Dictionary(..) | DataType::Utf8View | DataType::BinaryView), "{sql}: {ty}");
         }
     }
+}
+
+/// Clients are told about a column of a table wherever it stands in a result.
+#[tokio::test]
+async fn columns_that_a_statement_keeps_are_told() {
+    let engine = Fixture::new().engine(settings());
+    for (sql, kinds) in [
+        ("SELECT * FROM collector LIMIT 1", vec!["time", "label"]),
+        ("SELECT ticks AS n, ticks + 1, 'x', collector FROM collector", vec!["counter", "", "", "label"]),
+        ("SELECT n FROM (SELECT ticks AS n FROM collector WHERE ticks > 1 ORDER BY time) AS t", vec!["counter"]),
+        ("SELECT collector, max(ticks) FROM collector GROUP BY collector", vec!["label", ""]),
+        ("SELECT a.ticks, b.collector FROM collector a JOIN collector b ON a.time = b.time", vec!["counter", "label"]),
+        ("SELECT DISTINCT host, collector FROM collector", vec!["label", "label"]),
+        ("SELECT ticks, lag(ticks) OVER (ORDER BY time) FROM collector", vec!["counter", ""]),
+        ("SELECT ticks FROM collector UNION ALL SELECT 1", vec![""]),
+        ("WITH t AS (SELECT time FROM collector) SELECT time FROM t", vec!["time"]),
+    ] {
+        let schema = engine.prepare(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")).schema;
+        let told = |at: usize| schema.field(at).metadata().get("kymo.kind").map_or("", String::as_str);
+        let found: Vec<&str> = (0..kinds.len()).map(told).collect();
+        assert_eq!(found, kinds, "{sql}");
+    }
+    let schema = engine.prepare("SELECT lateness_max_us FROM collector").await.unwrap().schema;
+    let told = schema.field(0).metadata();
+    assert_eq!(told["kymo.unit"], "µs");
+    assert!(told["kymo.doc"].len() > 10 && !told["kymo.doc"].contains('\n'), "{told:?}");
 }
 
 #[tokio::test]

@@ -3,30 +3,41 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
+use arrow::util::display::FormatOptions;
+
+use super::origin::metadata;
+use crate::record::Column;
 
 /// The schema in which rows of `schema` are sent.
 ///
 /// Dictionaries become their values, and string and binary views become plain strings and binaries, also inside lists
-/// and structs. Every field is nullable and has no metadata: clients reject a batch whose schema differs from the
-/// announced one, and nullability differs from plan to plan.
+/// and structs. Times are in nanoseconds if a client wants them so. Every field is nullable: clients reject a batch whose schema
+/// differs from the announced one, and nullability differs from plan to plan. The metadata of a field is that of the column of a
+/// table that it is, if any.
 #[must_use]
-pub fn wire_schema(schema: &Schema) -> SchemaRef {
-    let fields: Vec<Field> =
-        schema.fields().iter().map(|field| Field::new(field.name(), plain(field.data_type()), true)).collect();
-    Arc::new(Schema::new(fields))
+pub fn wire_schema(schema: &Schema, origins: &[Option<&Column>], nanoseconds: bool) -> SchemaRef {
+    let fields = schema.fields().iter().enumerate().map(|(at, field)| {
+        let ty = plain(field.data_type());
+        let ty = if nanoseconds { in_nanoseconds(&ty) } else { ty };
+        let about = origins.get(at).copied().flatten().map(metadata).unwrap_or_default();
+        Field::new(field.name(), ty, true).with_metadata(about)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The same rows with `schema`, which is the [`wire_schema`] of the batch's plan.
 ///
 /// # Errors
-/// When a column cannot be cast, which is a bug in kymo.
+/// When a time is beyond what nanoseconds can hold (the years 1678 to 2262).
 pub(super) fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    // A value that does not fit must not become a null.
+    let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
     let to_plain = |(column, field): (&ArrayRef, &FieldRef)| match field.data_type() {
         same if same == column.data_type() => Ok(Arc::clone(column)),
-        other => cast(column, other),
+        other => cast_with_options(column, other, &strict),
     };
     let columns = batch.columns().iter().zip(schema.fields()).map(to_plain).collect::<Result<Vec<_>, _>>()?;
     // A batch without columns has its number of rows nowhere else.
@@ -49,6 +60,19 @@ pub(super) fn plain(ty: &DataType) -> DataType {
     }
 }
 
+/// The same type with all times in nanoseconds.
+fn in_nanoseconds(ty: &DataType) -> DataType {
+    let item = |field: &FieldRef| Arc::new(Field::new(field.name(), in_nanoseconds(field.data_type()), true));
+    match ty {
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Nanosecond, zone.clone()),
+        DataType::List(of) => DataType::List(item(of)),
+        DataType::LargeList(of) => DataType::LargeList(item(of)),
+        DataType::FixedSizeList(of, size) => DataType::FixedSizeList(item(of), *size),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(item).collect()),
+        other => other.clone(),
+    }
+}
+
 fn plain_item(field: &FieldRef) -> FieldRef {
     Arc::new(Field::new(field.name(), plain(field.data_type()), true))
 }
@@ -56,8 +80,10 @@ fn plain_item(field: &FieldRef) -> FieldRef {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Array, AsArray, DictionaryArray, Int64Array, ListArray, StringViewArray};
-    use arrow::datatypes::Int32Type;
+    use arrow::array::{
+        Array, AsArray, DictionaryArray, Int64Array, ListArray, StringViewArray, TimestampMicrosecondArray,
+    };
+    use arrow::datatypes::{Int32Type, TimestampNanosecondType};
 
     #[test]
     fn every_encoding_becomes_its_plain_type() {
@@ -70,7 +96,7 @@ mod tests {
             ("list", Arc::new(lists) as ArrayRef, true),
         ])
         .unwrap();
-        let schema = wire_schema(&batch.schema());
+        let schema = wire_schema(&batch.schema(), &[], false);
         let wire = to_wire(&batch, &schema).unwrap();
         let types: Vec<_> = wire.columns().iter().map(|column| column.data_type().clone()).collect();
         assert_eq!(types[..3], [DataType::Utf8, DataType::Utf8, DataType::Int64]);
@@ -93,6 +119,19 @@ mod tests {
     fn rows_without_columns_keep_their_number() {
         let options = RecordBatchOptions::new().with_row_count(Some(7));
         let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
-        assert_eq!(to_wire(&batch, &wire_schema(&batch.schema())).unwrap().num_rows(), 7);
+        assert_eq!(to_wire(&batch, &wire_schema(&batch.schema(), &[], false)).unwrap().num_rows(), 7);
+    }
+
+    #[test]
+    fn times_in_nanoseconds_are_exact_or_an_error() {
+        let times = |us| {
+            RecordBatch::try_from_iter([("t", Arc::new(TimestampMicrosecondArray::from(us)) as ArrayRef)]).unwrap()
+        };
+        let batch = times(vec![Some(1_764_167_580_123_456), None]);
+        let schema = wire_schema(&batch.schema(), &[], true);
+        let wire = to_wire(&batch, &schema).unwrap();
+        let column = wire.column(0).as_primitive::<TimestampNanosecondType>();
+        assert_eq!(column.iter().collect::<Vec<_>>(), [Some(1_764_167_580_123_456_000), None]);
+        to_wire(&times(vec![Some(i64::MAX)]), &schema).unwrap_err();
     }
 }

@@ -30,10 +30,11 @@ use tokio::time::{sleep, timeout};
 use super::error::QueryError;
 use super::file::read;
 use super::ipc::Encoded;
+use super::request::{Moment, Request};
 use super::rows::{Found, HotRows, RowSource, Wanted};
 use super::spill::SpillSettings;
 use super::statements::{FRAMES_AHEAD_MAX, frames};
-use super::{Engine, QuerySettings};
+use super::{Engine, Prepared, QuerySettings};
 use crate::store::View;
 use message::{Channel, Failure, Limits, Order, Reply, Rows, Statement, order, reply};
 
@@ -204,23 +205,40 @@ fn check_size(bytes: usize, bytes_max: usize) -> Result<(), QueryError> {
     if bytes > bytes_max { Err(QueryError::TooLarge { bytes, bytes_max }) } else { Ok(()) }
 }
 
+/// The statement as the engine takes it. The rows of its moment are with the recorder.
+fn request(statement: Statement) -> Request {
+    let moment = statement.now_us.map(|now_us| Arc::new(Moment { view: Arc::new(View::empty()), now_us }));
+    Request {
+        options: statement.options(),
+        sql: statement.sql,
+        parameters: statement.parameters,
+        moment,
+        ..Request::default()
+    }
+}
+
 /// Runs a statement and tells its result, part by part.
 async fn answer(
     engine: Engine,
-    Statement { sql, prepare }: Statement,
+    statement: Statement,
     rows: Arc<dyn RowSource>,
     batch_bytes_max: usize,
     told: mpsc::Sender<Told>,
 ) -> Result<(), QueryError> {
     let message_bytes_max = engine.settings().message_bytes_max;
     // Telling fails if the statement was cancelled.
+    let prepare = statement.prepare;
+    let request = request(statement);
     if prepare {
-        let schema = Encoded::schema(&*engine.prepare(&sql).await?);
-        check_size(schema.len(), message_bytes_max)?;
-        let _ = told.send((reply::Kind::Schema(schema.header), Vec::new())).await;
+        let Prepared { schema, parameters } = engine.prepare(request).await?;
+        for schema in [schema, parameters] {
+            let schema = Encoded::schema(&schema);
+            check_size(schema.len(), message_bytes_max)?;
+            let _ = told.send((reply::Kind::Schema(schema.header), Vec::new())).await;
+        }
         return Ok(());
     }
-    let batches = engine.execute_over(&sql, rows).await?;
+    let batches = engine.execute_over(request, rows).await?;
     let mut frames = pin!(frames(batches, batch_bytes_max)?);
     while let Some(message) = frames.try_next().await? {
         check_size(message.len(), message_bytes_max)?;

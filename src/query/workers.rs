@@ -18,22 +18,24 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::error::{QueryError, WAIT_MAX};
 use super::guard;
+use super::history::{self, Cost, Ended, History};
 use super::ipc;
+use super::request::{Moment, Request};
 use super::room::Room;
 use super::statements::{FRAMES_AHEAD_MAX, Frames, Part, Statements};
 use super::worker::message::{self, Limits, Reply, Statement, order, reply};
-use super::{QuerySettings, ViewSource};
+use super::{Prepared, QuerySettings, ViewSource};
+use crate::sampler;
 use crate::scheduling::cpus::Cpus;
 use allowance::Allowance;
 use process::{Processes, Worker};
@@ -80,6 +82,7 @@ struct Inner {
     taken: Notify,
     strikes: Strikes,
     counts: Counts,
+    history: History,
     last_fault: Mutex<Option<Fault>>,
     /// What confines the workers, in words; empty before the first has started.
     in_force: Mutex<String>,
@@ -183,6 +186,7 @@ impl Workers {
             taken: Notify::new(),
             strikes: Strikes::default(),
             counts: Counts::default(),
+            history: History::default(),
             last_fault: Mutex::default(),
             in_force: Mutex::default(),
         };
@@ -233,35 +237,71 @@ impl Workers {
         }
     }
 
+    /// The statements that have ended.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.inner.history
+    }
+
     /// Begins a statement as soon as it may run.
-    async fn begin(&self, sql: &str, prepare: bool) -> Result<mpsc::Receiver<Part>, QueryError> {
+    async fn begin(&self, request: &Request, prepare: bool) -> Result<mpsc::Receiver<Part>, QueryError> {
+        let asked = Asked { sql: request.sql.clone(), client: request.client.clone(), at: Instant::now(), prepare };
+        let permit = match self.permit(&request.sql).await {
+            Ok(permit) => permit,
+            Err(error) => {
+                self.inner.note_ended(asked, history::outcome_of(&error), error.to_string(), Cost::default());
+                return Err(error);
+            }
+        };
+        let (told, parts) = mpsc::channel(FRAMES_AHEAD_MAX);
+        let (statement, moment) = (Statement::of(request, prepare), request.moment.clone());
+        // A task of its own: the worker is ended in order even if the caller goes away.
+        tokio::spawn(Arc::clone(&self.inner).run(permit, asked, statement, moment, told));
+        Ok(parts)
+    }
+
+    /// Waits until a statement may run.
+    async fn permit(&self, sql: &str) -> Result<OwnedSemaphorePermit, QueryError> {
         guard::check_length(sql, self.inner.settings.sql_bytes_max)?;
         self.inner.strikes.check(sql)?;
         let waiting = Arc::clone(&self.inner.running).acquire_owned();
-        let Ok(Ok(permit)) = timeout(WAIT_MAX, waiting).await else {
-            return Err(QueryError::Busy(self.inner.settings.concurrent_max));
-        };
-        let (told, parts) = mpsc::channel(FRAMES_AHEAD_MAX);
-        // A task of its own: the worker is ended in order even if the caller goes away.
-        tokio::spawn(Arc::clone(&self.inner).run(permit, Statement { sql: sql.into(), prepare }, told));
-        Ok(parts)
+        match timeout(WAIT_MAX, waiting).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(QueryError::Busy(self.inner.settings.concurrent_max)),
+        }
     }
 }
 
 #[async_trait]
 impl Statements for Workers {
-    async fn prepare(&self, sql: &str) -> Result<SchemaRef, QueryError> {
-        let mut frames = Frames::of(self.begin(sql, true).await?).await?;
-        let schema = frames.try_next().await?.unwrap_or_default();
+    async fn prepare(&self, request: &Request) -> Result<Prepared, QueryError> {
+        let mut frames = Frames::of(self.begin(request, true).await?).await?;
+        let mut schemas = Vec::with_capacity(2);
         // To the end, because leaving earlier would cancel the statement.
-        while frames.try_next().await?.is_some() {}
-        ipc::schema_of(&schema.data_header).map_err(|error| QueryError::Failed(error.to_string()))
+        while let Some(frame) = frames.try_next().await? {
+            let schema = ipc::schema_of(&frame.data_header);
+            schemas.push(schema.map_err(|error| QueryError::Failed(error.to_string()))?);
+        }
+        match <[_; 2]>::try_from(schemas) {
+            Ok([schema, parameters]) => Ok(Prepared { schema, parameters }),
+            Err(_) => Err(QueryError::Failed("its process did not tell its schema".into())),
+        }
     }
 
-    async fn execute(&self, sql: &str) -> Result<Frames, QueryError> {
-        let frames = self.begin(sql, false).await?;
+    async fn execute(&self, request: &Request) -> Result<Frames, QueryError> {
+        let frames = self.begin(request, false).await?;
         self.inner.counts.begun.fetch_add(1, Ordering::Relaxed);
         Frames::of(frames).await
+    }
+
+    async fn moment(&self) -> Result<Moment, QueryError> {
+        let views = Arc::clone(&self.inner.views);
+        let view = spawn_blocking(move || views()).await.map_err(|_| QueryError::Stopped)?;
+        Ok(Moment { view, now_us: sampler::wall_us() })
+    }
+
+    fn time_max(&self) -> Duration {
+        self.inner.settings.time_max
     }
 
     fn begun(&self) -> u64 {
@@ -274,7 +314,26 @@ fn reply_bytes_max(settings: &QuerySettings) -> usize {
     settings.message_bytes_max.saturating_add(REPLY_BYTES_MORE)
 }
 
+/// A statement, and who asked for it when.
+struct Asked {
+    sql: String,
+    client: String,
+    at: Instant,
+    /// Only its plan is asked for.
+    prepare: bool,
+}
+
 impl Inner {
+    /// Keeps a statement for the table `statement`. Of plans, only those that failed are kept: a statement that works is run next.
+    fn note_ended(&self, asked: Asked, outcome: &'static str, error: String, cost: Cost) {
+        if asked.prepare && error.is_empty() {
+            return;
+        }
+        let duration_us = i64::try_from(asked.at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let Asked { sql: text, client, .. } = asked;
+        self.history.push(Ended { time_us: sampler::wall_us(), client, text, outcome, error, cost, duration_us });
+    }
+
     fn note_died(&self, reason: &str) {
         self.counts.faults.fetch_add(1, Ordering::Relaxed);
         *lock(&self.last_fault) = Some(Fault::now(reason));

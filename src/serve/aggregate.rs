@@ -13,6 +13,7 @@ use super::error::invalid_field;
 use super::proto::{Aggregate, AggregateMetricsRequest, AggregateRow, LabelNames};
 use super::{rows, trace, wire};
 use crate::family::{FAMILIES, Family, FamilyId};
+use crate::query::request::Request;
 use crate::query::statements::{Statements, query_error};
 use crate::record::{Column, TIME_ZONE, Table};
 use crate::sampler;
@@ -92,7 +93,7 @@ impl Aggregation {
         let sql = self.sql();
         let span = trace::query("AggregateMetrics", &sql);
         let work = async {
-            let mut batches = statements.execute(&sql).await?.decode().map_err(query_error);
+            let mut batches = statements.execute(&Request::new(sql)).await?.decode().map_err(query_error);
             let mut answer = Vec::new();
             while let Some(batch) = batches.try_next().await? {
                 self.append(&batch, &mut answer)?;

@@ -1,54 +1,88 @@
 //! SQL over Arrow Flight: the Flight SQL commands that a read-only database answers.
 //!
-//! Tickets and prepared statements contain their statement. So the server keeps nothing between calls, and a ticket is
-//! valid as long as the tables it names. A statement sees the data of the moment when `DoGet` executes it.
+//! Tickets and prepared statements contain their statement with its values and options, and a session is a cookie. So a ticket
+//! is valid as long as the tables it names. The server keeps transactions, the queries that run, and, for clients that do not
+//! keep them, the newest values of some prepared statements. A statement sees the data of the moment when `DoGet` executes it,
+//! or of its transaction.
 //!
 //! The service is implemented on Flight itself rather than on `arrow_flight::sql::server::FlightSqlService`, which
 //! answers malformed commands as internal errors and has no `GetSchema`.
 
+mod binding;
 mod catalog;
 mod info;
+mod running;
 pub(super) mod server;
+mod session;
 mod ticket;
+mod transaction;
+mod types;
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::Schema;
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{
+    ActionBeginTransactionRequest, ActionBeginTransactionResult, ActionCancelQueryRequest, ActionCancelQueryResult,
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    Any, Command, ProstMessageExt, TicketStatementQuery,
+    ActionEndTransactionRequest, Any, Command, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
+    DoPutPreparedStatementResult, DoPutUpdateResult, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
-    HandshakeResponse, IpcMessage, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
+    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Criteria, Empty, FlightData,
+    FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, PollInfo, PutResult,
+    SchemaAsIpc, SchemaResult, Ticket,
 };
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use prost::bytes::Bytes;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::metadata::MetadataMap;
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
-use super::listener::Peer;
+use super::listener::{Peer, PeerId};
 use super::trace::{self, Reply, TracedFrames};
+use crate::query::Prepared;
+use crate::query::ipc::rows_of;
+use crate::query::request::{self, Options};
 use crate::query::statements::Statements;
-use ticket::Handle;
+use binding::Bindings;
+use running::Running;
+use session::{CloseSessionResult, SetSessionOptionsRequest};
+use ticket::{Handle, Stated};
+use transaction::Transactions;
 
 /// The type of every Flight SQL command begins with this.
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
 
-const CREATE_PREPARED_STATEMENT: &str = "CreatePreparedStatement";
-const CLOSE_PREPARED_STATEMENT: &str = "ClosePreparedStatement";
+/// What clients may ask of `DoAction`.
+const ACTIONS: &[(&str, &str)] = &[
+    ("CreatePreparedStatement", "Plans a statement, tells its parameters, and gives a handle for it."),
+    ("ClosePreparedStatement", "Forgets the values of a statement's parameters."),
+    ("BeginTransaction", "Begins a transaction, in which all statements see the rows of one moment."),
+    ("EndTransaction", "Ends a transaction. Nothing is written, so committing and rolling back are the same."),
+    ("CancelFlightInfo", "Ends the query of a FlightInfo."),
+    ("CancelQuery", "As CancelFlightInfo, for older clients."),
+    (
+        "SetSessionOptions",
+        "Sets catalog, schema, time_max and timestamps (us or ns) of the session, which is a cookie.",
+    ),
+    ("GetSessionOptions", "The options of the session."),
+    ("CloseSession", "Has the client forget the options of the session."),
+];
 
 /// Answers Flight SQL.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) statements: Arc<dyn Statements>,
+    statements: Arc<dyn Statements>,
     /// Batches are split so that a message is about this large at most.
-    pub(super) message_bytes_max: usize,
+    message_bytes_max: usize,
+    transactions: Arc<Transactions>,
+    running: Running,
+    bindings: Bindings,
 }
 
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
@@ -75,74 +109,76 @@ impl FlightService for Flight {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Reply<FlightInfo> {
-        let descriptor = request.into_inner();
-        let (schema, ticket) = match descriptor_command(&descriptor)? {
-            Command::CommandStatementQuery(query) => {
-                no_transaction(query.transaction_id.as_ref())?;
-                let schema = self.plan("GetFlightInfo", &query.query).await?;
-                let statement_handle = Handle::Query.encode(&query.query);
-                (schema, TicketStatementQuery { statement_handle }.as_any())
-            }
-            Command::CommandPreparedStatementQuery(query) => {
-                let sql = Handle::Prepared.decode(&query.prepared_statement_handle)?;
-                (self.plan("GetFlightInfo", &sql).await?, query.as_any())
-            }
-            other => (catalog::answer(other.clone())?.schema(), other.into_any()),
-        };
-        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.encode_to_vec()));
-        let info = FlightInfo::new()
-            .try_with_schema(&schema)
-            .map_err(|error| Status::internal(format!("encoding the schema: {error}")))?
-            .with_descriptor(descriptor)
-            .with_endpoint(endpoint)
-            .with_ordered(true);
-        Ok(Response::new(info))
+        let (metadata, extensions, descriptor) = request.into_parts();
+        Ok(Response::new(self.info(&metadata, &extensions, descriptor).await?))
     }
 
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Reply<PollInfo> {
-        Err(Status::unimplemented("PollFlightInfo is not offered: use GetFlightInfo and DoGet"))
+    /// A query runs when its ticket is given to `DoGet`, so there is nothing to wait for.
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Reply<PollInfo> {
+        let (metadata, extensions, descriptor) = request.into_parts();
+        let info = self.info(&metadata, &extensions, descriptor).await?;
+        Ok(Response::new(PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() }))
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Reply<SchemaResult> {
-        let schema = match descriptor_command(&request.into_inner())? {
-            Command::CommandStatementQuery(query) => {
-                no_transaction(query.transaction_id.as_ref())?;
-                self.plan("GetSchema", &query.query).await?
-            }
-            Command::CommandPreparedStatementQuery(query) => {
-                self.plan("GetSchema", &Handle::Prepared.decode(&query.prepared_statement_handle)?).await?
-            }
-            other => catalog::answer(other)?.schema(),
+        let (metadata, extensions, descriptor) = request.into_parts();
+        let (options, client) = (session::options(&metadata)?, client(&metadata));
+        let schema = match self.stated(descriptor_command(&descriptor)?, &options, peer_id(&extensions).as_ref())? {
+            Asked::Statement(stated) => self.plan("GetSchema", &stated, client).await?.schema,
+            Asked::Catalog(command) => self.catalog(command, &options)?.schema(),
         };
         Ok(Response::new(SchemaResult { schema: schema_bytes(&schema)? }))
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Reply<Self::DoGetStream> {
         let peer = request.extensions().get::<Peer>().cloned();
+        let (options, client) = (session::options(request.metadata())?, client(request.metadata()));
         let frames = match decode_command("ticket", &request.into_inner().ticket)? {
             Command::TicketStatementQuery(ticket) => {
-                self.execute(Handle::Query.decode(&ticket.statement_handle)?, peer).await?
-            }
-            Command::CommandPreparedStatementQuery(query) => {
-                self.execute(Handle::Prepared.decode(&query.prepared_statement_handle)?, peer).await?
+                self.execute("DoGet", &Handle::Query.decode(&ticket.statement_handle)?, client, peer).await?
             }
             Command::CommandStatementQuery(_) => {
                 return Err(Status::invalid_argument(
                     "this is a statement, not a ticket: send it to GetFlightInfo and give DoGet the ticket it answers",
                 ));
             }
-            other => {
-                let batch = catalog::answer(other)?;
-                self.encode(batch)
-            }
+            other => match self.stated(other, &options, peer.as_ref().and_then(Peer::id).as_ref())? {
+                Asked::Statement(stated) => self.execute("DoGet", &stated, client, peer).await?,
+                Asked::Catalog(command) => self.encode(self.catalog(command, &options)?),
+            },
         };
         Ok(Response::new(frames))
     }
 
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Reply<Self::DoPutStream> {
-        Err(Status::unimplemented(
-            "kymo answers queries only: it takes no updates and no data, and prepared statements have no parameters",
-        ))
+    /// Takes values for the parameters of a prepared statement.
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Reply<Self::DoPutStream> {
+        let (metadata, extensions, mut messages) = request.into_parts();
+        let first = messages.message().await?.unwrap_or_default();
+        let descriptor = first.flight_descriptor.clone().unwrap_or_default();
+        let app_metadata = match descriptor_command(&descriptor)? {
+            Command::CommandPreparedStatementQuery(query) => {
+                let mut stated = Handle::Prepared.decode(&query.prepared_statement_handle)?;
+                stated.parameters = binding::receive(first, messages).await?;
+                self.bindings.keep(stated.id(), stated.parameters.clone());
+                let prepared_statement_handle = Some(Handle::Prepared.encode(&stated));
+                DoPutPreparedStatementResult { prepared_statement_handle }.encode_to_vec()
+            }
+            Command::CommandPreparedStatementUpdate(CommandPreparedStatementUpdate {
+                prepared_statement_handle: handle,
+            }) => {
+                let values = binding::receive(first, messages).await?;
+                let mut query = Handle::Prepared.decode(&handle)?.query(Some(values), session::options(&metadata)?)?;
+                query.transaction = self.transactions.present(query.transaction, peer_id(&extensions).as_ref());
+                DoPutUpdateResult { record_count: self.count(&query, client(&metadata)).await? }.encode_to_vec()
+            }
+            _ => {
+                return Err(Status::unimplemented(
+                    "kymo answers queries only: DoPut takes values for the parameters of a prepared statement, no updates and \
+                     no data",
+                ));
+            }
+        };
+        Ok(Response::new(stream::iter([Ok(PutResult { app_metadata: app_metadata.into() })]).boxed()))
     }
 
     async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Reply<Self::DoExchangeStream> {
@@ -150,59 +186,221 @@ impl FlightService for Flight {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Reply<Self::DoActionStream> {
-        let action = request.into_inner();
-        match action.r#type.as_str() {
-            CREATE_PREPARED_STATEMENT => {
-                let request: ActionCreatePreparedStatementRequest = action_body(&action)?;
-                no_transaction(request.transaction_id.as_ref())?;
-                let schema = self.plan(CREATE_PREPARED_STATEMENT, &request.query).await?;
-                let result = ActionCreatePreparedStatementResult {
-                    prepared_statement_handle: Handle::Prepared.encode(&request.query),
-                    dataset_schema: schema_bytes(&schema)?,
-                    parameter_schema: schema_bytes(&Schema::empty())?,
-                };
-                let result = arrow_flight::Result { body: result.as_any().encode_to_vec().into() };
-                Ok(Response::new(stream::iter([Ok(result)]).boxed()))
-            }
-            CLOSE_PREPARED_STATEMENT => {
+        let (metadata, extensions, action) = request.into_parts();
+        let options = session::options(&metadata);
+        let mut cookie = None;
+        let answer = match action.r#type.as_str() {
+            "CreatePreparedStatement" => Some(self.create(action_body(&action)?, options?, client(&metadata)).await?),
+            "ClosePreparedStatement" => {
                 let request: ActionClosePreparedStatementRequest = action_body(&action)?;
-                Handle::Prepared.decode(&request.prepared_statement_handle)?;
-                Ok(Response::new(stream::empty().boxed()))
+                self.bindings.forget(Handle::Prepared.decode(&request.prepared_statement_handle)?.id());
+                None
             }
-            other => Err(Status::unimplemented(format!(
-                "the action {other:?} is not offered: there are {CREATE_PREPARED_STATEMENT} and \
-                 {CLOSE_PREPARED_STATEMENT}; to cancel a query, close its stream"
-            ))),
+            "BeginTransaction" => {
+                let _: ActionBeginTransactionRequest = action_body(&action)?;
+                let transaction_id = self.transactions.begin(peer_id(&extensions))?.to_vec().into();
+                Some(ActionBeginTransactionResult { transaction_id }.as_any().encode_to_vec())
+            }
+            "EndTransaction" => {
+                let request: ActionEndTransactionRequest = action_body(&action)?;
+                self.transactions.end(&request.transaction_id)?;
+                None
+            }
+            "CancelFlightInfo" => {
+                let request: CancelFlightInfoRequest = plain_body(&action)?;
+                let status = self.cancel(&request.info.unwrap_or_default())? as i32;
+                Some(CancelFlightInfoResult { status }.encode_to_vec())
+            }
+            "CancelQuery" => {
+                let request: ActionCancelQueryRequest = action_body(&action)?;
+                let info = FlightInfo::decode(request.info)
+                    .map_err(|error| Status::invalid_argument(format!("the FlightInfo cannot be read: {error}")))?;
+                // The older statuses have the same numbers.
+                let result = self.cancel(&info)? as i32;
+                Some(ActionCancelQueryResult { result }.as_any().encode_to_vec())
+            }
+            "SetSessionOptions" => {
+                let request: SetSessionOptionsRequest = plain_body(&action)?;
+                let (options, result) = session::set(options?, request, self.statements.time_max());
+                cookie = Some(session::set_cookie(Some(&options))?);
+                Some(result.encode_to_vec())
+            }
+            "GetSessionOptions" => Some(session::told(&options?, self.statements.time_max()).encode_to_vec()),
+            "CloseSession" => {
+                cookie = Some(session::set_cookie(None)?);
+                Some(CloseSessionResult::CLOSED.encode_to_vec())
+            }
+            "RenewFlightEndpoint" => {
+                return Err(Status::unimplemented("RenewFlightEndpoint is not offered: endpoints do not expire"));
+            }
+            "BeginSavepoint" | "EndSavepoint" => {
+                return Err(Status::unimplemented("savepoints are not offered: transactions only read"));
+            }
+            other => {
+                let names: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
+                return Err(Status::unimplemented(format!(
+                    "the action {other:?} is not offered: there are {}",
+                    names.join(", ")
+                )));
+            }
+        };
+        let answer = answer.map(|body| Ok(arrow_flight::Result { body: body.into() }));
+        let mut response = Response::new(stream::iter(answer).boxed() as Self::DoActionStream);
+        if let Some(cookie) = cookie {
+            response.metadata_mut().insert("set-cookie", cookie);
         }
+        Ok(response)
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Reply<Self::ListActionsStream> {
-        let action = |name: &str, description: &str| {
-            Ok(ActionType { r#type: name.to_owned(), description: description.to_owned() })
+        let action = |(name, description): &(&str, &str)| {
+            Ok(ActionType { r#type: (*name).to_owned(), description: (*description).to_owned() })
         };
-        let actions = [
-            action(CREATE_PREPARED_STATEMENT, "Plans a statement without parameters and gives a handle for it."),
-            action(CLOSE_PREPARED_STATEMENT, "Checks a handle; the server keeps nothing that could be closed."),
-        ];
-        Ok(Response::new(stream::iter(actions).boxed()))
+        Ok(Response::new(stream::iter(ACTIONS.iter().map(action)).boxed()))
     }
 }
 
+/// What a command asks for.
+enum Asked {
+    Statement(Stated),
+    Catalog(Command),
+}
+
 impl Flight {
-    /// The schema of the statement's result.
-    async fn plan(&self, method: &'static str, sql: &str) -> Result<SchemaRef, Status> {
-        let work = async { Ok(self.statements.prepare(sql).await?) };
-        trace::within(&trace::query(method, sql), work).await
+    pub(super) fn new(statements: Arc<dyn Statements>, message_bytes_max: usize) -> Flight {
+        Flight {
+            statements,
+            message_bytes_max,
+            transactions: Arc::default(),
+            running: Running::default(),
+            bindings: Bindings::default(),
+        }
+    }
+
+    /// The statement of a command, as a query of its own, or the command if it is about the catalog.
+    fn stated(&self, command: Command, options: &Options, peer: Option<&PeerId>) -> Result<Asked, Status> {
+        let stated = match command {
+            Command::CommandStatementQuery(query) => {
+                Stated::new(query.query, query.transaction_id)?.query(None, options.clone())?
+            }
+            Command::CommandPreparedStatementQuery(CommandPreparedStatementQuery {
+                prepared_statement_handle: handle,
+            }) => {
+                let mut prepared = Handle::Prepared.decode(&handle)?;
+                prepared.transaction = self.transactions.present(prepared.transaction, peer);
+                let values = if prepared.parameters.is_empty() { self.bindings.of(prepared.id()) } else { None };
+                prepared.query(values, options.clone())?
+            }
+            other => return Ok(Asked::Catalog(other)),
+        };
+        Ok(Asked::Statement(stated))
+    }
+
+    async fn info(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+        descriptor: FlightDescriptor,
+    ) -> Result<FlightInfo, Status> {
+        let options = session::options(metadata)?;
+        let (schema, ticket) =
+            match self.stated(descriptor_command(&descriptor)?, &options, peer_id(extensions).as_ref())? {
+                Asked::Statement(stated) => {
+                    let Prepared { schema, parameters } = self.plan("GetFlightInfo", &stated, client(metadata)).await?;
+                    if stated.parameters.is_empty() && !parameters.fields().is_empty() {
+                        return Err(Status::invalid_argument(
+                            "the statement has parameters: prepare it, and bind a value to each of them",
+                        ));
+                    }
+                    (schema, TicketStatementQuery { statement_handle: Handle::Query.encode(&stated) }.as_any())
+                }
+                Asked::Catalog(command) => (self.catalog(command.clone(), &options)?.schema(), command.into_any()),
+            };
+        // Exactly one endpoint, without a place: clients read from where they asked.
+        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.encode_to_vec()));
+        let info = FlightInfo::new()
+            .try_with_schema(&schema)
+            .map_err(|error| Status::internal(format!("encoding the schema: {error}")))?;
+        Ok(info.with_descriptor(descriptor).with_endpoint(endpoint).with_ordered(true))
+    }
+
+    /// The schema of the statement's result, and its parameters.
+    async fn plan(&self, method: &'static str, stated: &Stated, client: String) -> Result<Prepared, Status> {
+        if !stated.transaction.is_empty() {
+            self.transactions.check(&stated.transaction)?;
+        }
+        let work = async { Ok(self.statements.prepare(&request_of(stated, client)).await?) };
+        trace::within(&trace::query(method, &stated.sql), work).await
     }
 
     /// Begins the statement. Dropping the stream, as tonic does when the client goes away, ends it.
-    async fn execute(&self, sql: String, peer: Option<Peer>) -> Result<Answers<FlightData>, Status> {
-        let span = trace::query("DoGet", &sql);
-        let mut frames = trace::within(&span, async { Ok(self.statements.execute(&sql).await?) }).await?;
+    async fn execute(
+        &self,
+        method: &'static str,
+        stated: &Stated,
+        client: String,
+        peer: Option<Peer>,
+    ) -> Result<Answers<FlightData>, Status> {
+        let span = trace::query(method, &stated.sql);
+        let mut query = self.running.begin(stated.id())?;
+        let begin = async {
+            let mut request = request_of(stated, client);
+            if !stated.transaction.is_empty() {
+                let newest = async { Ok(self.statements.moment().await?) };
+                request.moment = Some(self.transactions.moment(&stated.transaction, newest).await?);
+            }
+            Ok(self.statements.execute(&request).await?)
+        };
+        let mut frames = trace::within(&span, query.until_cancelled(begin)).await?;
         if let Some(peer) = peer {
             frames.close_by(Arc::new(move || peer.close()));
         }
-        Ok(TracedFrames { frames: frames.map_err(Status::from).boxed(), span, rows: 0 }.boxed())
+        let frames = query.within(frames.map_err(Status::from).boxed());
+        Ok(TracedFrames { frames, span, rows: 0 }.boxed())
+    }
+
+    /// Runs a statement whose result nobody reads, as `executemany` does. Returns the number of its rows.
+    async fn count(&self, stated: &Stated, client: String) -> Result<i64, Status> {
+        let mut frames = self.execute("DoPut", stated, client, None).await?;
+        let mut count = 0;
+        while let Some(frame) = frames.try_next().await? {
+            count += rows_of(&frame.data_header);
+        }
+        Ok(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    async fn create(
+        &self,
+        request: ActionCreatePreparedStatementRequest,
+        options: Options,
+        client: String,
+    ) -> Result<Vec<u8>, Status> {
+        let stated = Stated::new(request.query, request.transaction_id)?;
+        let planned = stated.clone().query(None, options)?;
+        let prepared = self.plan("CreatePreparedStatement", &planned, client).await?;
+        let result = ActionCreatePreparedStatementResult {
+            prepared_statement_handle: Handle::Prepared.encode(&stated),
+            dataset_schema: schema_bytes(&prepared.schema)?,
+            parameter_schema: schema_bytes(&prepared.parameters)?,
+        };
+        Ok(result.as_any().encode_to_vec())
+    }
+
+    /// Ends the queries of an info's tickets. Those that do not run now will not run later.
+    fn cancel(&self, info: &FlightInfo) -> Result<CancelStatus, Status> {
+        let mut status = CancelStatus::NotCancellable;
+        for endpoint in &info.endpoint {
+            let ticket = endpoint.ticket.clone().unwrap_or_default();
+            if let Command::TicketStatementQuery(ticket) = decode_command("ticket", &ticket.ticket)? {
+                self.running.cancel(Handle::Query.decode(&ticket.statement_handle)?.id());
+                status = CancelStatus::Cancelled;
+            }
+        }
+        Ok(status)
+    }
+
+    fn catalog(&self, command: Command, options: &Options) -> Result<RecordBatch, Status> {
+        catalog::answer(command, options, self.statements.time_max())
     }
 
     fn encode(&self, batch: RecordBatch) -> Answers<FlightData> {
@@ -212,6 +410,27 @@ impl Flight {
             .build(stream::iter([Ok(batch)]))
             .map_err(Status::from)
             .boxed()
+    }
+}
+
+/// The connection of a call.
+fn peer_id(extensions: &Extensions) -> Option<PeerId> {
+    extensions.get::<Peer>().and_then(Peer::id)
+}
+
+/// The name that the client's program gives itself.
+fn client(metadata: &MetadataMap) -> String {
+    let name = metadata.get("user-agent").and_then(|name| name.to_str().ok());
+    name.unwrap_or_default().to_owned()
+}
+
+fn request_of(stated: &Stated, client: String) -> request::Request {
+    request::Request {
+        sql: stated.sql.clone(),
+        parameters: stated.parameters.clone(),
+        options: stated.options.clone().unwrap_or_default(),
+        client,
+        moment: None,
     }
 }
 
@@ -257,13 +476,11 @@ fn action_body<T: ProstMessageExt + Default>(action: &Action) -> Result<T, Statu
     message.ok_or_else(|| invalid(&format_args!("its type is {:?}", any.type_url)))
 }
 
-fn no_transaction(id: Option<&Bytes>) -> Result<(), Status> {
-    match id {
-        Some(id) if !id.is_empty() => {
-            Err(Status::invalid_argument("there are no transactions: send no transaction_id"))
-        }
-        _ => Ok(()),
-    }
+/// The message that an action of Flight itself holds.
+fn plain_body<T: Message + Default>(action: &Action) -> Result<T, Status> {
+    T::decode(&*action.body).map_err(|error| {
+        Status::invalid_argument(format!("the body of the action {} cannot be read: {error}", action.r#type))
+    })
 }
 
 fn schema_bytes(schema: &Schema) -> Result<Bytes, Status> {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -60,7 +60,34 @@ pub(super) struct Peer {
     socket: Option<Arc<OwnedFd>>,
 }
 
+/// Which connection it is, without keeping it open.
+#[derive(Clone, Debug)]
+pub(super) struct PeerId(Weak<OwnedFd>);
+
+impl PeerId {
+    /// That of a connection's socket.
+    pub(super) fn of(socket: &Arc<OwnedFd>) -> PeerId {
+        PeerId(Arc::downgrade(socket))
+    }
+
+    /// Whether the connection is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl PartialEq for PeerId {
+    fn eq(&self, other: &PeerId) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
 impl Peer {
+    /// Which connection it is, if that is known.
+    pub(super) fn id(&self) -> Option<PeerId> {
+        self.socket.as_ref().map(PeerId::of)
+    }
+
     /// Closes the connection.
     pub(super) fn close(&self) {
         if let Some(socket) = &self.socket {

@@ -1,5 +1,7 @@
 //! The server as clients see it: real sockets and queries, a fake daemon.
 
+mod flight_sql;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -11,7 +13,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
     Any, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables, CommandGetXdbcTypeInfo, CommandStatementQuery,
-    ProstMessageExt, SqlInfo, TicketStatementQuery,
+    ProstMessageExt, SqlInfo, TicketStatementQuery, XdbcDataType,
 };
 use arrow_flight::{Action, FlightDescriptor, FlightInfo, IpcMessage, Ticket};
 use futures::TryStreamExt;
@@ -251,7 +253,7 @@ async fn prepared_statements_and_schemas_agree_with_the_rows() {
     assert_eq!(Schema::try_from(schema).unwrap().field(0).name(), "lost");
     command.transaction_id = Some("t".into());
     let refused = flight.get_schema(described(&command)).await.unwrap_err();
-    assert!(refused.message().contains("there are no transactions"), "{refused}");
+    assert!(refused.message().contains("not given by BeginTransaction"), "{refused}");
 }
 
 #[tokio::test]
@@ -298,7 +300,11 @@ async fn clients_learn_what_the_server_can_do() {
     let info = client.get_sql_info(vec![]).await.unwrap();
     assert!(fetch(&mut client, info).await.num_rows() > 20);
     let info = client.get_xdbc_type_info(CommandGetXdbcTypeInfo { data_type: None }).await.unwrap();
-    assert_eq!(fetch(&mut client, info).await.num_rows(), 5);
+    assert_eq!(fetch(&mut client, info).await.num_rows(), 14);
+    let timestamps = CommandGetXdbcTypeInfo { data_type: Some(XdbcDataType::XdbcTimestamp as i32) };
+    let info = client.get_xdbc_type_info(timestamps).await.unwrap();
+    let types = fetch(&mut client, info).await;
+    assert_eq!(types.column(0).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("TIMESTAMP")]);
     let keys = CommandGetPrimaryKeys { table: "gap".to_owned(), ..CommandGetPrimaryKeys::default() };
     let info = client.get_primary_keys(keys).await.unwrap();
     assert_eq!(fetch(&mut client, info).await.num_rows(), 0);
@@ -316,14 +322,14 @@ async fn wrong_statements_are_refused_before_a_ticket_is_given() {
         ("", "empty"),
         ("SELEC", ""),
         ("DROP TABLE gap", ""),
-        ("SELECT $1", ""),
+        ("SELECT $name", "$1"),
     ] {
         let status = client.execute(sql.to_owned(), None).await.map_err(status).expect_err(sql);
         assert_eq!(status.code(), Code::InvalidArgument, "{sql}: {status}");
         assert!(status.message().contains(text), "{sql}: {status}");
         client.prepare(sql.to_owned(), None).await.map(|_| ()).expect_err(sql);
     }
-    client.execute("SELECT 1".to_owned(), Some("t1".into())).await.expect_err("there are no transactions");
+    client.execute("SELECT 1".to_owned(), Some("t1".into())).await.expect_err("no such transaction");
     assert_eq!(rows(&mut client, "SELECT count(*) FROM gap").await.num_rows(), 1, "it still answers");
 }
 

@@ -80,7 +80,7 @@ impl Stream for TracedFrames {
 }
 
 /// How many rows a message has.
-fn rows(frame: &FlightData) -> u64 {
+pub(super) fn rows(frame: &FlightData) -> u64 {
     let message = arrow::ipc::root_as_message(&frame.data_header).ok();
     let batch = message.and_then(|message| message.header_as_record_batch());
     batch.and_then(|batch| u64::try_from(batch.length()).ok()).unwrap_or(0)

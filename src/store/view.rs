@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::hot::HotBatch;
+use super::hot::{HotBatch, dictionary_bytes, row_bytes};
 use super::lake::DataFile;
 use crate::family::{FamilyId, PerFamily};
 
@@ -32,6 +32,18 @@ impl View {
         let table = |family| TableView { family, hot: Vec::new(), files: Arc::default() };
         View { tables: PerFamily::from_fn(|family| Arc::new(table(family))) }
     }
+}
+
+/// Memory that the rows in memory of several views take, each counted once.
+pub fn hot_bytes<'a>(views: impl IntoIterator<Item = &'a View> + Clone) -> u64 {
+    let of = |family: FamilyId| {
+        let mut known = HashSet::new();
+        let all = views.clone().into_iter().flat_map(|view| &view.tables[family].hot);
+        let hot: Vec<Arc<HotBatch>> = all.filter(|hot| known.insert(Arc::as_ptr(hot))).cloned().collect();
+        let rows: u64 = hot.iter().map(|hot| hot.batch.num_rows() as u64).sum();
+        rows * row_bytes(family.table) + dictionary_bytes(family.table, &hot)
+    };
+    FamilyId::all().map(of).sum()
 }
 
 impl TableView {

@@ -51,7 +51,7 @@ def statements_are_refused(daemon):
         "SELECT 1; SELECT 2": "one", "SELECT * FROM '/etc/passwd'": "", "SELECT * FROM read_csv('/etc/passwd')": "read_csv",
         "SELECT * FROM nowhere": "nowhere", "SELECT nothing FROM cpu": "nothing", "SELEC 1": "", "": "",
         "SELECT " + "(" * 100_000 + "1" + ")" * 100_000: "", "SELECT 1 WHERE " + " OR ".join(["1 = 1"] * 20_000): ""}
-    with flightsql.connect(f"grpc://{daemon.address}") as connection:
+    with flightsql.connect(f"grpc://{daemon.address}", autocommit=True) as connection:
         for sql, expected in cases.items():
             try:
                 with connection.cursor() as cursor:

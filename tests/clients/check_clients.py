@@ -52,7 +52,7 @@ def pyarrow_rows(daemon, sql):
 def same_numbers_everywhere(daemon):
     until = daemon.value("SELECT arrow_cast(max(time), 'Int64') AS t FROM network")
     sql = SQL.format(until=f"to_timestamp_micros({until})")
-    with flightsql.connect(f"grpc://{daemon.address}") as connection:
+    with flightsql.connect(f"grpc://{daemon.address}", autocommit=True) as connection:
         with connection.cursor() as cursor:
             cursor.execute(sql)
             adbc = cursor.fetch_arrow_table()
@@ -67,7 +67,7 @@ def same_numbers_everywhere(daemon):
 
 
 def adbc_sees_the_catalog(daemon):
-    with flightsql.connect(f"grpc://{daemon.address}") as connection:
+    with flightsql.connect(f"grpc://{daemon.address}", autocommit=True) as connection:
         info = connection.adbc_get_info()
         assert "kymo" in str(info.get("vendor_name", "")).lower(), info
         objects = connection.adbc_get_objects(depth="all").read_all().to_pylist()
@@ -87,7 +87,7 @@ def adbc_sees_the_catalog(daemon):
 
 
 def prepared_statements_run_again(daemon):
-    with flightsql.connect(f"grpc://{daemon.address}") as connection, connection.cursor() as cursor:
+    with flightsql.connect(f"grpc://{daemon.address}", autocommit=True) as connection, connection.cursor() as cursor:
         cursor.adbc_prepare("SELECT count(*) AS n FROM cpu")
         counts = []
         for _ in range(3):

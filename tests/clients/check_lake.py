@@ -36,7 +36,7 @@ HOSTS = ["a b/#1", "b=2"]
 
 def of_flight(daemon, table, column, until):
     sql = f"SELECT count(*), sum({column}) FROM {table} WHERE time <= to_timestamp_micros({until})"
-    with flightsql.connect(f"grpc://{daemon.address}") as connection, connection.cursor() as cursor:
+    with flightsql.connect(f"grpc://{daemon.address}", autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
         return tuple(cursor.fetchone())
 

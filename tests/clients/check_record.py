@@ -55,7 +55,7 @@ def readers_agree(daemon):
     """count and sum are the same through Flight, `kymo query --data` and DuckDB on the files."""
     command("flush", "--address", daemon.url)
     shown = []
-    with flightsql.connect(f"grpc://{daemon.address}") as connection:
+    with flightsql.connect(f"grpc://{daemon.address}", autocommit=True) as connection:
         for table, column in {"network": "rx_bytes", "disk": "write_bytes", "cpu": "user_us", "memory": "free_bytes"}.items():
             with connection.cursor() as cursor:
                 cursor.execute(f"SELECT arrow_cast(max(time), 'Int64') AS t FROM {table}")
@@ -96,7 +96,7 @@ def counts_never_go_down(daemon, loops=500):
         f" FROM network WHERE time > to_timestamp_micros({since})")
     before = (0, 0)
     try:
-        with flightsql.connect(f"grpc://{daemon.address}") as connection, connection.cursor() as cursor:
+        with flightsql.connect(f"grpc://{daemon.address}", autocommit=True) as connection, connection.cursor() as cursor:
             for loop in range(loops):
                 cursor.execute(sql)
                 found, times, interfaces, cpu_rows = cursor.fetchone()

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::query::error::QueryError;
+use crate::query::request::{Frame, Options, Request};
 use crate::store::lake::DataFile;
 
 /// No order is longer.
@@ -85,9 +86,33 @@ pub(in crate::query) struct Limits {
 pub(in crate::query) struct Statement {
     #[prost(string, tag = "1")]
     pub(in crate::query) sql: String,
-    /// Plan only, and answer with the schema.
+    /// Plan only, and answer with the schemas of the result and of the parameters.
     #[prost(bool, tag = "2")]
     pub(in crate::query) prepare: bool,
+    /// The values of its parameters.
+    #[prost(message, repeated, tag = "3")]
+    pub(in crate::query) parameters: Vec<Frame>,
+    #[prost(message, optional, tag = "4")]
+    pub(in crate::query) options: Option<Options>,
+    /// The value of `now()`, if not the worker's own.
+    #[prost(sint64, optional, tag = "5")]
+    pub(in crate::query) now_us: Option<i64>,
+}
+
+impl Statement {
+    pub(in crate::query) fn of(request: &Request, prepare: bool) -> Statement {
+        Statement {
+            sql: request.sql.clone(),
+            prepare,
+            parameters: request.parameters.clone(),
+            options: Some(request.options.clone()),
+            now_us: request.moment.as_ref().map(|moment| moment.now_us),
+        }
+    }
+
+    pub(in crate::query) fn options(&self) -> Options {
+        self.options.clone().unwrap_or_default()
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -352,7 +377,7 @@ mod tests {
     }
 
     fn statement(sql: &str) -> Statement {
-        Statement { sql: sql.into(), prepare: false }
+        Statement { sql: sql.into(), ..Statement::default() }
     }
 
     /// Longer than the socket's buffer, so that it comes in parts.

@@ -11,8 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::process::{Ending, Worker};
-use super::{Inner, fault};
+use super::{Asked, Inner, fault};
 use crate::query::error::{ErrorKind, QueryError};
+use crate::query::history::{self, Cost};
+use crate::query::ipc::rows_of;
+use crate::query::request::Moment;
 use crate::query::room::Reservation;
 use crate::query::statements::Part;
 use crate::query::worker::message::{Failure, Reply, Statement, order, reply};
@@ -29,6 +32,8 @@ const SMALL_MESSAGE_BYTES: usize = 4 << 10;
 struct Course {
     deadline: Instant,
     time_max: Duration,
+    /// The rows that it sees, if they were chosen before.
+    moment: Option<Arc<Moment>>,
     told: mpsc::Sender<Part>,
 }
 
@@ -65,35 +70,59 @@ impl Course {
 }
 
 impl Inner {
-    /// Runs a statement on a worker and tells its result.
+    /// Runs a statement on a worker, tells its result, and notes how it ended.
     pub(super) async fn run(
         self: Arc<Inner>,
         permit: OwnedSemaphorePermit,
+        asked: Asked,
         statement: Statement,
+        moment: Option<Arc<Moment>>,
         told: mpsc::Sender<Part>,
     ) {
-        let time_max = self.settings.time_max;
-        let course = Course { deadline: Instant::now() + time_max, time_max, told };
+        let time_max = statement.options().time_max(self.settings.time_max);
+        let course = Course { deadline: Instant::now() + time_max, time_max, moment, told };
+        let mut cost = Cost::default();
+        let ended = self.run_on_workers(permit, &statement, &course, &mut cost).await;
+        let (outcome, error) = match &ended {
+            None => (history::CANCELLED, String::new()),
+            Some(Ok(())) => (history::OK, String::new()),
+            Some(Err(error)) => (history::outcome_of(error), error.to_string()),
+        };
+        self.note_ended(asked, outcome, error, cost);
+        if let Some(ended) = ended {
+            // This fails if the client has gone.
+            let _ = course.told.send(ended.map(|()| None)).await;
+        }
+    }
+
+    /// Runs a statement on one worker after the other until one has read it. `None` if the client has gone.
+    async fn run_on_workers(
+        &self,
+        permit: OwnedSemaphorePermit,
+        statement: &Statement,
+        course: &Course,
+        cost: &mut Cost,
+    ) -> Option<Result<(), QueryError>> {
         let (mut permit, mut tries) = (Some(permit), 1);
-        let outcome = loop {
-            let mut worker = match course.within(self.hand_over(permit, &statement, &mut tries)).await {
+        loop {
+            let mut worker = match course.within(self.hand_over(permit, statement, &mut tries)).await {
                 Ok(Ok(worker)) => worker,
-                Ok(Err(error)) => break Err(QueryError::Start(error.to_string())),
-                Err(Stop::Failed(error)) => break Err(error),
-                Err(Stop::Left | Stop::Lost | Stop::Unread) => return,
+                Ok(Err(error)) => return Some(Err(QueryError::Start(error.to_string()))),
+                Err(Stop::Failed(error)) => return Some(Err(error)),
+                Err(Stop::Left | Stop::Lost | Stop::Unread) => return None,
             };
             let _running = self.allowance.begin();
-            match self.hear(&mut worker, &course).await {
+            let heard = self.hear(&mut worker, course, cost).await;
+            cost.peak_bytes = worker.peak_bytes();
+            match heard {
                 Err(Stop::Unread) if tries < TRIES_MAX => {
                     self.note_died("it ended before it had read its statement");
                     permit = worker.replace();
                     tries += 1;
                 }
-                heard => break self.conclude(worker, heard, &statement.sql).await,
+                heard => return self.conclude(worker, heard, &statement.sql).await,
             }
-        };
-        // This fails if the client has gone.
-        let _ = course.told.send(outcome.map(|()| None)).await;
+        }
     }
 
     /// Gives a statement to a worker. A worker that dies before it has the statement costs none.
@@ -106,6 +135,7 @@ impl Inner {
         loop {
             let handed = async {
                 let mut worker = self.take().await?;
+                worker.forget_peak();
                 worker.send(order::Kind::Statement(statement.clone())).await?;
                 io::Result::Ok(worker)
             };
@@ -119,13 +149,18 @@ impl Inner {
         }
     }
 
-    /// The outcome of a statement whose worker was heard to its end.
-    async fn conclude(&self, worker: Worker, heard: Result<Failure, Stop>, sql: &str) -> Result<(), QueryError> {
-        match heard {
+    /// The outcome of a statement whose worker was heard to its end. `None` if the client has gone.
+    async fn conclude(
+        &self,
+        worker: Worker,
+        heard: Result<Failure, Stop>,
+        sql: &str,
+    ) -> Option<Result<(), QueryError>> {
+        Some(match heard {
             Ok(failure) => self.ended(worker, failure, sql),
             Err(Stop::Left) => {
                 self.end(worker, None).await;
-                Ok(())
+                return None;
             }
             Err(Stop::Failed(error)) => {
                 self.end(worker, Some(sql)).await;
@@ -133,13 +168,13 @@ impl Inner {
             }
             Err(Stop::Lost) => Err(self.lost(worker, Some(sql)).await),
             Err(Stop::Unread) => Err(self.lost(worker, None).await),
-        }
+        })
     }
 
-    /// Hears a worker until it has ended its statement: gives it rows, and tells the client the result.
-    async fn hear(&self, worker: &mut Worker, course: &Course) -> Result<Failure, Stop> {
+    /// Hears a worker until it has ended its statement: gives it rows, and tells the client the result, which it counts.
+    async fn hear(&self, worker: &mut Worker, course: &Course, cost: &mut Cost) -> Result<Failure, Stop> {
         // Taken when the plan first asks for rows, and held to the end: its files are not deleted before.
-        let mut view: Option<Arc<View>> = None;
+        let mut view: Option<Arc<View>> = course.moment.as_ref().map(|moment| Arc::clone(&moment.view));
         let mut has_begun = false;
         loop {
             let (kind, data_body, reservation) = match self.reply(worker, course).await {
@@ -175,6 +210,8 @@ impl Inner {
                 reply::Kind::Frame(data_header) => FlightData { data_header, data_body, ..FlightData::default() },
                 reply::Kind::Ended(failure) => return Ok(failure),
             };
+            cost.rows += rows_of(&frame.data_header);
+            cost.bytes += (frame.data_header.len() + frame.data_body.len()) as u64;
             // This fails if the client has gone, which the next round sees.
             let _ = course.within(course.told.send(Ok(Some((frame, reservation))))).await?;
         }

@@ -1,6 +1,7 @@
 //! The answers to Flight SQL commands about the database: catalogs, schemas, tables, keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -8,19 +9,22 @@ use arrow_flight::error::FlightError;
 use arrow_flight::sql::{Command, CommandGetTables};
 use tonic::Status;
 
-use super::info;
+use super::{info, types};
 use crate::family::FAMILIES;
+use crate::query::request::Options;
 use crate::query::{CATALOG, SCHEMA, wire_schema};
-use crate::record::{Kind, Table};
+use crate::record::{Column, Kind, Table};
 
 /// The only type of table.
 const TABLE: &str = "TABLE";
+/// What standard SQL calls it.
+const BASE_TABLE: &str = "BASE TABLE";
 
 /// The answer to a command that is not a statement.
-pub(super) fn answer(command: Command) -> Result<RecordBatch, Status> {
+pub(super) fn answer(command: Command, options: &Options, time_max: Duration) -> Result<RecordBatch, Status> {
     match command {
-        Command::CommandGetSqlInfo(command) => info::sql().and_then(|info| command.into_builder(&info).build()),
-        Command::CommandGetXdbcTypeInfo(command) => info::types().and_then(|info| command.into_builder(&info).build()),
+        Command::CommandGetSqlInfo(command) => info::sql(time_max).and_then(|info| command.into_builder(&info).build()),
+        Command::CommandGetXdbcTypeInfo(command) => types::all().and_then(|types| command.into_builder(&types).build()),
         Command::CommandGetCatalogs(command) => {
             let mut catalogs = command.into_builder();
             catalogs.append(CATALOG);
@@ -31,7 +35,7 @@ pub(super) fn answer(command: Command) -> Result<RecordBatch, Status> {
             schemas.append(CATALOG, SCHEMA);
             schemas.build()
         }
-        Command::CommandGetTables(command) => tables(command),
+        Command::CommandGetTables(command) => tables(command, options.nanoseconds),
         Command::CommandGetTableTypes(command) => {
             let mut types = command.into_builder();
             types.append(TABLE);
@@ -54,17 +58,24 @@ pub(super) fn answer(command: Command) -> Result<RecordBatch, Status> {
     .map_err(|error| Status::internal(format!("building the answer: {error}")))
 }
 
-fn tables(command: CommandGetTables) -> Result<RecordBatch, FlightError> {
+fn tables(mut command: CommandGetTables, nanoseconds: bool) -> Result<RecordBatch, FlightError> {
+    // Clients write the types in any case, and some call a table a base table.
+    for ty in &mut command.table_types {
+        if ty.eq_ignore_ascii_case(TABLE) || ty.eq_ignore_ascii_case(BASE_TABLE) {
+            TABLE.clone_into(ty);
+        }
+    }
     let mut tables = command.into_builder();
     for family in FAMILIES {
-        tables.append(CATALOG, SCHEMA, family.name(), TABLE, &described(family.table))?;
+        tables.append(CATALOG, SCHEMA, family.name(), TABLE, &described(family.table, nanoseconds))?;
     }
     tables.build()
 }
 
-/// The table's schema as results have it. The metadata has the remarks that clients show beside a column.
-fn described(table: &Table) -> Schema {
-    let wire = wire_schema(&table.sql_schema());
+/// The table's schema as results have it. The metadata has the remarks that clients show beside a column, too.
+fn described(table: &Table, nanoseconds: bool) -> Schema {
+    let origins: Vec<Option<&Column>> = table.sql_columns().map(Some).collect();
+    let wire = wire_schema(&table.sql_schema(), &origins, nanoseconds);
     let fields = wire.fields().iter().zip(table.sql_columns()).map(|(field, column)| {
         let ty = match field.data_type() {
             DataType::Int64 => "BIGINT",
@@ -72,10 +83,11 @@ fn described(table: &Table) -> Schema {
             DataType::Timestamp(_, _) => "TIMESTAMP",
             _ => "VARCHAR",
         };
+        let doc = field.metadata().get("kymo.doc").map_or("", String::as_str);
         let remarks = match column.kind {
-            Kind::Counter => format!("{} Cumulative. [{}]", column.doc, column.unit.symbol()),
-            Kind::Gauge => format!("{} [{}]", column.doc, column.unit.symbol()),
-            Kind::Time | Kind::Label => column.doc.to_owned(),
+            Kind::Counter => format!("{doc} Cumulative. [{}]", column.unit.symbol()),
+            Kind::Gauge => format!("{doc} [{}]", column.unit.symbol()),
+            Kind::Time | Kind::Label => doc.to_owned(),
         };
         let metadata = [
             ("CATALOG_NAME", CATALOG.to_owned()),
@@ -87,7 +99,7 @@ fn described(table: &Table) -> Schema {
             ("REMARKS", remarks),
         ];
         let metadata = metadata.map(|(key, value)| (format!("ARROW:FLIGHT:SQL:{key}"), value));
-        field.as_ref().clone().with_metadata(metadata.into())
+        field.as_ref().clone().with_metadata(field.metadata().clone().into_iter().chain(metadata).collect())
     });
     Schema::new(fields.collect::<Vec<_>>())
 }

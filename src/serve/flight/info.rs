@@ -1,21 +1,24 @@
-//! Facts about kymo's SQL and types, for clients that adapt to their database.
+//! Facts about kymo's SQL, for clients that adapt to their database.
+
+use std::time::Duration;
 
 use arrow_flight::error::FlightError;
-use arrow_flight::sql::metadata::{
-    SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
-};
+use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{
-    Nullable, Searchable, SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel, SqlSupportedCaseSensitivity,
-    SqlSupportedGroupBy, SqlSupportedSubqueries, SqlSupportedTransaction, SqlSupportedUnions,
-    SqlTransactionIsolationLevel, SupportedSqlGrammar, XdbcDataType, XdbcDatetimeSubcode,
+    SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel, SqlSupportedCaseSensitivity, SqlSupportedGroupBy,
+    SqlSupportedResultSetConcurrency, SqlSupportedResultSetType, SqlSupportedSubqueries, SqlSupportedTransaction,
+    SqlSupportedUnions, SqlTransactionIsolationLevel, SupportedSqlGrammar,
 };
+
+use super::transaction;
+use crate::query::vocabulary::{Works, functions, reserved_words};
 
 /// Answers that are yes or no. JDBC treats a missing one as an error.
 const SWITCHES: &[(SqlInfo, bool)] = &[
     (SqlInfo::FlightSqlServerReadOnly, true),
     (SqlInfo::FlightSqlServerSql, true),
     (SqlInfo::FlightSqlServerSubstrait, false),
-    (SqlInfo::FlightSqlServerCancel, false),
+    (SqlInfo::FlightSqlServerCancel, true),
     (SqlInfo::FlightSqlServerBulkIngestion, false),
     (SqlInfo::FlightSqlServerIngestTransactionsSupported, false),
     (SqlInfo::SqlDdlCatalog, false),
@@ -36,7 +39,7 @@ const SWITCHES: &[(SqlInfo, bool)] = &[
     (SqlInfo::SqlStoredProceduresSupported, false),
     (SqlInfo::SqlCorrelatedSubqueriesSupported, true),
     (SqlInfo::SqlMaxRowSizeIncludesBlobs, true),
-    (SqlInfo::SqlTransactionsSupported, false),
+    (SqlInfo::SqlTransactionsSupported, true),
     (SqlInfo::SqlDataDefinitionCausesTransactionCommit, false),
     (SqlInfo::SqlDataDefinitionsInTransactionsIgnored, false),
     (SqlInfo::SqlBatchUpdatesSupported, false),
@@ -70,10 +73,8 @@ const UNLIMITED: &[SqlInfo] = &[
     SqlInfo::SqlMaxUsernameLength,
 ];
 
-const NOTHING: &[&str] = &[];
-
 /// The answers to `CommandGetSqlInfo`.
-pub(super) fn sql() -> Result<SqlInfoData, FlightError> {
+pub(super) fn sql(time_max: Duration) -> Result<SqlInfoData, FlightError> {
     let bits = |flags: &[i32]| flags.iter().fold(0_i32, |bits, flag| bits | (1 << flag));
     let mut info = SqlInfoDataBuilder::new();
     for (name, value) in SWITCHES {
@@ -93,14 +94,17 @@ pub(super) fn sql() -> Result<SqlInfoData, FlightError> {
     info.append(SqlInfo::SqlSchemaTerm, "schema");
     info.append(SqlInfo::SqlProcedureTerm, "procedure");
 
-    let functions = ["abs", "ceil", "floor", "ln", "log10", "power", "round", "sqrt"];
-    info.append(SqlInfo::SqlNumericFunctions, functions.as_slice());
-    let functions = ["concat", "length", "lower", "replace", "substr", "trim", "upper"];
-    info.append(SqlInfo::SqlStringFunctions, functions.as_slice());
-    let functions = ["date_bin", "date_part", "date_trunc", "now"];
-    info.append(SqlInfo::SqlDatetimeFunctions, functions.as_slice());
-    info.append(SqlInfo::SqlSystemFunctions, NOTHING);
-    info.append(SqlInfo::SqlKeywords, NOTHING);
+    let functions = functions().map_err(|error| FlightError::ExternalError(error.into()))?;
+    for (list, works) in [
+        (SqlInfo::SqlNumericFunctions, Works::Numbers),
+        (SqlInfo::SqlStringFunctions, Works::Texts),
+        (SqlInfo::SqlDatetimeFunctions, Works::Times),
+        (SqlInfo::SqlSystemFunctions, Works::Others),
+    ] {
+        let names = functions.iter().filter(|(_, of)| *of == works).map(|(name, _)| name.clone());
+        info.append(list, names.collect::<Vec<_>>());
+    }
+    info.append(SqlInfo::SqlKeywords, reserved_words());
 
     // Unquoted names are folded to lower case. Quoted names keep their case.
     let lower = SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase;
@@ -110,13 +114,16 @@ pub(super) fn sql() -> Result<SqlInfoData, FlightError> {
     info.append(SqlInfo::SqlNullOrdering, i64::from(SqlNullOrdering::SqlNullsSortedHigh as i32));
     let joins = SqlOuterJoinsSupportLevel::SqlFullOuterJoins;
     info.append(SqlInfo::SqlOuterJoinsSupportLevel, i64::from(joins as i32));
-    let isolation = SqlTransactionIsolationLevel::SqlTransactionNone;
-    info.append(SqlInfo::SqlDefaultTransactionIsolation, i64::from(isolation as i32));
+    // All statements of a transaction see one moment, and nothing is written.
+    let isolation = SqlTransactionIsolationLevel::SqlTransactionSerializable as i32;
+    info.append(SqlInfo::SqlDefaultTransactionIsolation, i64::from(isolation));
+    info.append(SqlInfo::SqlSupportedTransactionsIsolationLevels, bits(&[isolation]));
 
     // The values of `FLIGHT_SQL_SERVER_*` and bit masks have the 32-bit type, ordinals the 64-bit type.
-    info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
-    info.append(SqlInfo::FlightSqlServerStatementTimeout, 0_i32);
-    info.append(SqlInfo::FlightSqlServerTransactionTimeout, 0_i32);
+    info.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::Transaction as i32);
+    let milliseconds = |limit: Duration| i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    info.append(SqlInfo::FlightSqlServerStatementTimeout, milliseconds(time_max));
+    info.append(SqlInfo::FlightSqlServerTransactionTimeout, milliseconds(transaction::TIME_MAX));
     let group_by =
         [SqlSupportedGroupBy::SqlGroupByUnrelated as i32, SqlSupportedGroupBy::SqlGroupByBeyondSelect as i32];
     info.append(SqlInfo::SqlSupportedGroupBy, bits(&group_by));
@@ -134,50 +141,15 @@ pub(super) fn sql() -> Result<SqlInfoData, FlightError> {
         SqlInfo::SqlSchemasSupportedActions,
         SqlInfo::SqlCatalogsSupportedActions,
         SqlInfo::SqlSupportedPositionedCommands,
-        SqlInfo::SqlSupportedTransactionsIsolationLevels,
-        SqlInfo::SqlSupportedResultSetTypes,
+        SqlInfo::SqlSupportedConcurrenciesForResultSetUnspecified,
+        SqlInfo::SqlSupportedConcurrenciesForResultSetScrollSensitive,
+        SqlInfo::SqlSupportedConcurrenciesForResultSetScrollInsensitive,
     ] {
         info.append(nothing, 0_i32);
     }
+    let forward = bits(&[SqlSupportedResultSetType::SqlResultSetTypeForwardOnly as i32]);
+    info.append(SqlInfo::SqlSupportedResultSetTypes, forward);
+    let read_only = bits(&[SqlSupportedResultSetConcurrency::SqlResultSetConcurrencyReadOnly as i32]);
+    info.append(SqlInfo::SqlSupportedConcurrenciesForResultSetForwardOnly, read_only);
     info.build()
-}
-
-/// The answers to `CommandGetXdbcTypeInfo`.
-pub(super) fn types() -> Result<XdbcTypeInfoData, FlightError> {
-    let base = |name: &str, data_type: XdbcDataType| XdbcTypeInfo {
-        type_name: name.to_owned(),
-        data_type,
-        sql_data_type: data_type,
-        nullable: Nullable::NullabilityNullable,
-        case_sensitive: false,
-        searchable: Searchable::Full,
-        ..XdbcTypeInfo::default()
-    };
-    let number = |name, data_type, digits| XdbcTypeInfo {
-        column_size: Some(digits),
-        unsigned_attribute: Some(false),
-        auto_increment: Some(false),
-        num_prec_radix: Some(10),
-        ..base(name, data_type)
-    };
-    let quoted = |prefix: &str, info| XdbcTypeInfo {
-        literal_prefix: Some(prefix.to_owned()),
-        literal_suffix: Some("'".to_owned()),
-        ..info
-    };
-    let mut types = XdbcTypeInfoDataBuilder::new();
-    types.append(number("BIGINT", XdbcDataType::XdbcBigint, 19));
-    types.append(number("DOUBLE", XdbcDataType::XdbcDouble, 15));
-    types.append(base("BOOLEAN", XdbcDataType::XdbcBit));
-    types.append(quoted("'", XdbcTypeInfo { case_sensitive: true, ..base("VARCHAR", XdbcDataType::XdbcVarchar) }));
-    types.append(quoted(
-        "TIMESTAMP '",
-        XdbcTypeInfo {
-            column_size: Some(26),
-            sql_data_type: XdbcDataType::XdbcDatetime,
-            datetime_subcode: Some(XdbcDatetimeSubcode::XdbcSubcodeTimestamp),
-            ..base("TIMESTAMP", XdbcDataType::XdbcTimestamp)
-        },
-    ));
-    types.build()
 }
