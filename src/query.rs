@@ -6,6 +6,7 @@
 
 mod course;
 mod error;
+mod existence;
 mod file;
 pub mod function;
 pub mod guard;
@@ -14,6 +15,7 @@ mod ignored;
 mod refusal;
 pub mod room;
 mod rows;
+mod series;
 mod session;
 mod spill;
 pub mod statements;

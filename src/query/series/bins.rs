@@ -1,0 +1,90 @@
+//! `date_bin` over times that mostly follow each other: the bin of a row is mostly that of the row before.
+
+use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, FieldRef, Schema, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+
+const NAME: &str = "date_bin";
+/// 0001-01-01 to 9999-12-31. Outside, `date_bin` may overflow, which is its own to tell.
+const TIMES_US: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
+
+/// The beginning of the bin that a time lies in. All bins have the same width, and one begins at 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Bin {
+    /// What it does, for times that are not usual.
+    whole: Arc<dyn PhysicalExpr>,
+    time: Arc<dyn PhysicalExpr>,
+    width_us: i64,
+}
+
+impl Bin {
+    /// The same as `expr`, if it is a call of `date_bin` with a constant width in whole µs, no origin, and times in µs.
+    pub(super) fn of(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<Bin> {
+        let call = expr.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.name() == NAME)?;
+        let [width, time] = call.args() else { return None };
+        let is_micros = |ty: DataType| matches!(ty, DataType::Timestamp(TimeUnit::Microsecond, _));
+        if !is_micros(time.data_type(schema).ok()?) || !is_micros(call.return_type().clone()) {
+            return None;
+        }
+        let ScalarValue::IntervalMonthDayNano(Some(width)) = width.downcast_ref::<Literal>()?.value() else {
+            return None;
+        };
+        const DAY_NS: i64 = 86_400_000_000_000;
+        let width_ns = i64::from(width.days).checked_mul(DAY_NS)?.checked_add(width.nanoseconds)?;
+        let is_whole = width.months == 0 && width_ns > 0 && width_ns % 1_000 == 0;
+        is_whole.then(|| Bin { whole: Arc::clone(expr), time: Arc::clone(time), width_us: width_ns / 1_000 })
+    }
+}
+
+impl Display for Bin {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.whole.fmt(f)
+    }
+}
+
+impl PhysicalExpr for Bin {
+    fn return_field(&self, schema: &Schema) -> Result<FieldRef> {
+        self.whole.return_field(schema)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let times = self.time.evaluate(batch)?.into_array(batch.num_rows())?;
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let (mut start, mut end) = (0, 0);
+        let mut is_usual = true;
+        let bins = times.values().iter().map(|time| {
+            if *time < start || *time >= end {
+                is_usual &= TIMES_US.contains(time);
+                start = time.wrapping_sub(time.rem_euclid(self.width_us));
+                end = start.wrapping_add(self.width_us);
+            }
+            start
+        });
+        let bins: Vec<i64> = bins.collect();
+        if !is_usual {
+            return self.whole.evaluate(batch);
+        }
+        let bins = TimestampMicrosecondArray::new(bins.into(), times.nulls().cloned());
+        Ok(ColumnarValue::Array(Arc::new(bins.with_timezone_opt(times.timezone()))))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.whole, &self.time]
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        let mut children = children.into_iter();
+        let mut next = |own: &Arc<dyn PhysicalExpr>| children.next().unwrap_or_else(|| Arc::clone(own));
+        Ok(Arc::new(Bin { whole: next(&self.whole), time: next(&self.time), width_us: self.width_us }))
+    }
+
+    fn fmt_sql(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.whole.fmt_sql(f)
+    }
+}
