@@ -43,8 +43,10 @@ INTERFACES = ("docker0", "eth0", "eth1", "lo")
 DEVICES = (("nvme0n1", "disk", ""), ("nvme0n1p1", "partition", "nvme0n1"))
 STREAM_ROWS = 20_000_000
 STREAM_BATCH_ROWS = 16_384
-# A daemon that records next to nothing: one table, once a second.
+# A daemon that records next to nothing: one table, once a second. DuckDB takes as much memory as it wants.
 CONFIG = """
+[query]
+memory_bytes_max = "2GiB"
 [collector.slow]
 interval = "1s"
 metrics = ["host"]
@@ -138,7 +140,7 @@ def statements(end):
         """
     # What rate() does, in other words.
     def rate(where="", bucket=None):
-        rows = f"SELECT *, CASE WHEN rx_bytes >= before THEN rx_bytes - before ELSE rx_bytes END AS step FROM ({steps} {where})"
+        rows = f"SELECT *, CASE WHEN before IS NULL THEN 0 WHEN rx_bytes >= before THEN rx_bytes - before ELSE rx_bytes END AS step FROM ({steps} {where})"
         if bucket:
             rows = rows.replace("PARTITION BY interface", f"PARTITION BY interface, {bucket}")
         group = f", {bucket}" if bucket else ""
@@ -237,7 +239,7 @@ def compare(programs, data, end, only, turns):
     for what, (ours, theirs, count) in statements(end).items():
         if only and what not in only:
             continue
-        fetch = lambda: duck.execute(theirs).to_arrow_table()
+        fetch = lambda: duck.sql(theirs).to_arrow_table()
         for name, client in programs.items():
             same(pa.Table.from_batches(read(client, ours)), fetch(), what)
         times = {name: [] for name in ("DuckDB", *programs)}

@@ -15,7 +15,7 @@ mod steps;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use datafusion::common::Result;
@@ -23,7 +23,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::config::ConfigOptions;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
+use datafusion::physical_expr::window::{StandardWindowExpr, StandardWindowFunctionExpr, WindowExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
@@ -149,7 +149,8 @@ fn steps(plan: &Arc<dyn ExecutionPlan>, options: &ConfigOptions) -> Result<Optio
         return Ok(None);
     }
     let Some(input) = in_order(input, time.index(), options)? else { return Ok(None) };
-    let wanted: Columns = labels.iter().copied().filter(|at| schema.field(*at).name() != crate::record::Column::HOST.name).collect();
+    let wanted: Columns =
+        labels.iter().copied().filter(|at| schema.field(*at).name() != crate::record::Column::HOST.name).collect();
     if values.iter().any(|value| !used(value).is_disjoint(&wanted)) {
         return Ok(None);
     }
@@ -161,7 +162,8 @@ fn steps(plan: &Arc<dyn ExecutionPlan>, options: &ConfigOptions) -> Result<Optio
 fn value_before(expr: &Arc<dyn WindowExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
     let Some(standard) = expr.as_any().downcast_ref::<StandardWindowExpr>() else { return Ok(None) };
     let function = standard.get_standard_func_expr();
-    let Some(lag) = function.as_any().downcast_ref::<WindowUDFExpr>().filter(|window| window.fun().name() == "lag") else {
+    let Some(lag) = function.as_any().downcast_ref::<WindowUDFExpr>().filter(|window| window.fun().name() == "lag")
+    else {
         return Ok(None);
     };
     let [value] = &function.expressions()[..] else { return Ok(None) };

@@ -1,21 +1,23 @@
 //! `date_bin` over times that mostly follow each other: the bin of a row is mostly that of the row before.
 
 use std::fmt::{self, Display, Formatter};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, FieldRef, Schema, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
+const DAY_NS: i64 = 86_400_000_000_000;
 const NAME: &str = "date_bin";
 /// 0001-01-01 to 9999-12-31. Outside, `date_bin` may overflow, which is its own to tell.
 const TIMES_US: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
 
 /// The beginning of the bin that a time lies in. All bins have the same width, and one begins at 0.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub(super) struct Bin {
     /// What it does, for times that are not usual.
     whole: Arc<dyn PhysicalExpr>,
@@ -35,10 +37,23 @@ impl Bin {
         let ScalarValue::IntervalMonthDayNano(Some(width)) = width.downcast_ref::<Literal>()?.value() else {
             return None;
         };
-        const DAY_NS: i64 = 86_400_000_000_000;
         let width_ns = i64::from(width.days).checked_mul(DAY_NS)?.checked_add(width.nanoseconds)?;
         let is_whole = width.months == 0 && width_ns > 0 && width_ns % 1_000 == 0;
         is_whole.then(|| Bin { whole: Arc::clone(expr), time: Arc::clone(time), width_us: width_ns / 1_000 })
+    }
+}
+
+impl PartialEq for Bin {
+    fn eq(&self, other: &Bin) -> bool {
+        *self.whole == *other.whole
+    }
+}
+
+impl Eq for Bin {}
+
+impl Hash for Bin {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.whole.hash(state);
     }
 }
 

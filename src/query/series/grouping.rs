@@ -134,9 +134,8 @@ impl ExecutionPlan for GroupExec {
             has_ended: false,
             metrics: BaselineMetrics::new(&self.metrics, partition),
         };
-        let batches = stream::try_unfold(stage, |mut stage| async move {
-            Ok(stage.next().await?.map(|batch| (batch, stage)))
-        });
+        let batches =
+            stream::try_unfold(stage, |mut stage| async move { Ok(stage.next().await?.map(|batch| (batch, stage))) });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
     }
 
@@ -205,9 +204,9 @@ impl Stage {
         let aggregates = self.exec.aggregates.iter().zip(&self.exec.filters);
         for (accumulator, (aggregate, filter)) in self.accumulators.iter_mut().zip(aggregates) {
             let arguments = aggregate.expressions().iter().map(array).collect::<Result<Vec<ArrayRef>>>()?;
-            let filter: Option<BooleanArray> =
-                filter.as_ref().map(|filter| Ok::<_, _>(array(filter)?.as_boolean().clone())).transpose()?;
-            accumulator.update_batch(&arguments, &self.numbers, filter.as_ref(), self.groups.len())?;
+            let filter: Option<ArrayRef> = filter.as_ref().map(array).transpose()?;
+            let filter: Option<&BooleanArray> = filter.as_ref().map(AsArray::as_boolean);
+            accumulator.update_batch(&arguments, &self.numbers, filter, self.groups.len())?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, StringBuilder};
-use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
@@ -65,12 +65,15 @@ impl Groups {
     pub(super) fn size(&self) -> usize {
         let labels: usize = self.labels.iter().map(Texts::size).sum();
         let pairs: usize = self.pairs.iter().map(Pairs::size).sum();
-        labels + pairs + self.times.as_ref().map_or(0, Times::size) + 4 * (self.series.capacity() + self.more.capacity())
+        labels
+            + pairs
+            + self.times.as_ref().map_or(0, Times::size)
+            + 4 * (self.series.capacity() + self.more.capacity())
     }
 
     /// Writes the number of each row's group to `numbers`.
     pub(super) fn number(&mut self, columns: &[ArrayRef], numbers: &mut Vec<usize>) -> Result<()> {
-        let rows = columns.first().map_or(0, |column| column.len());
+        let rows = columns.first().map_or(0, Array::len);
         numbers.clear();
         self.series.clear();
         let mut labels = self.labels.iter_mut();
@@ -145,7 +148,7 @@ impl Groups {
     fn series_count(&self) -> usize {
         match (self.pairs.last(), self.labels.first()) {
             (Some(pairs), _) => pairs.parts.len(),
-            (None, Some(label)) => label.texts.len(),
+            (None, Some(label)) => label.all.len(),
             (None, None) => 1,
         }
     }
@@ -156,7 +159,7 @@ impl Groups {
 struct Texts {
     /// Null is a text of its own.
     numbers: HashMap<Option<Arc<str>>, u32, FixedState>,
-    texts: Vec<Option<Arc<str>>>,
+    all: Vec<Option<Arc<str>>>,
     bytes: usize,
     /// The texts of the last dictionary, and the number of each, as far as it is known.
     dictionary: Option<(StringArray, Vec<u32>)>,
@@ -166,7 +169,7 @@ impl Texts {
     fn size(&self) -> usize {
         let dictionary = self.dictionary.as_ref().map_or(0, |(_, numbers)| 4 * numbers.capacity());
         // Each text is in the map and in the list, and both share its bytes.
-        2 * self.texts.len() * (size_of::<Option<Arc<str>>>() + ENTRY_BYTES) + self.bytes + dictionary
+        2 * self.all.len() * (size_of::<Option<Arc<str>>>() + ENTRY_BYTES) + self.bytes + dictionary
     }
 
     fn find(&mut self, text: Option<&str>) -> Result<u32> {
@@ -175,10 +178,10 @@ impl Texts {
         if let Some(number) = self.numbers.get(&text) {
             return Ok(*number);
         }
-        let number = u32::try_from(self.texts.len()).ok().filter(|number| *number < NONE);
+        let number = u32::try_from(self.all.len()).ok().filter(|number| *number < NONE);
         let number = number.ok_or_else(|| exec_datafusion_err!("a label with more than 2^32 texts"))?;
         self.bytes += text.as_ref().map_or(0, |text| text.len());
-        self.texts.push(text.clone());
+        self.all.push(text.clone());
         self.numbers.insert(text, number);
         Ok(number)
     }
@@ -238,7 +241,7 @@ impl Texts {
     fn texts_of(&self, numbers: &[u32]) -> StringArray {
         let mut texts = StringBuilder::with_capacity(numbers.len(), 0);
         for number in numbers {
-            texts.append_option(self.texts.get(*number as usize).and_then(Option::as_deref));
+            texts.append_option(self.all.get(*number as usize).and_then(Option::as_deref));
         }
         texts.finish()
     }
@@ -249,8 +252,8 @@ fn is_same(one: &StringArray, other: &StringArray) -> bool {
     one.len() == other.len()
         && one.offsets().as_ptr() == other.offsets().as_ptr()
         && one.value_data().as_ptr() == other.value_data().as_ptr()
-        && one.nulls().map(NullBuffer::buffer).map(|nulls| nulls.as_ptr())
-            == other.nulls().map(NullBuffer::buffer).map(|nulls| nulls.as_ptr())
+        && one.nulls().map(NullBuffer::buffer).map(Buffer::as_ptr)
+            == other.nulls().map(NullBuffer::buffer).map(Buffer::as_ptr)
 }
 
 /// Numbers for pairs of numbers.
@@ -372,7 +375,8 @@ mod tests {
     fn rows_have_one_number_exactly_if_their_keys_are_equal() {
         let mut random = fastrand::Rng::with_seed(7);
         for round in 0..300 {
-            let parts = [&[Part::Label][..], &[Part::Time], &[Part::Label, Part::Label, Part::Time, Part::Label]][round % 3];
+            let parts =
+                [&[Part::Label][..], &[Part::Time], &[Part::Label, Part::Label, Part::Time, Part::Label]][round % 3];
             let texts = [2, 40, 700][random.usize(..3)];
             let mut groups = Groups::new(parts);
             let mut keys: Vec<Vec<String>> = Vec::new();
@@ -396,7 +400,8 @@ mod tests {
                 let mut numbers = Vec::new();
                 groups.number(&columns, &mut numbers).unwrap();
                 assert_eq!(numbers.len(), rows);
-                let shown: Vec<ArrayRef> = columns.iter().map(|column| cast(column, &DataType::Utf8).unwrap()).collect();
+                let shown: Vec<ArrayRef> =
+                    columns.iter().map(|column| cast(column, &DataType::Utf8).unwrap()).collect();
                 for (row, number) in numbers.into_iter().enumerate() {
                     let text = |column: &ArrayRef| {
                         let texts = column.as_string::<i32>();

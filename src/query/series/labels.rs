@@ -6,17 +6,19 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal, NotExpr};
 use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
-use datafusion::physical_plan::ExecutionPlan;
 
 use super::super::file::LabelsAsDictionaries;
 use super::steps::StepsExec;
@@ -42,7 +44,10 @@ pub(super) fn used(expr: &Arc<dyn PhysicalExpr>) -> Columns {
 
 /// A plan with the same rows whose columns at the positions `wanted` are dictionaries. `None` if some of these are anything but
 /// labels of a table, or something on the way needs their texts.
-pub(super) fn as_dictionaries(plan: &Arc<dyn ExecutionPlan>, wanted: &Columns) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+pub(super) fn as_dictionaries(
+    plan: &Arc<dyn ExecutionPlan>,
+    wanted: &Columns,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if wanted.is_empty() {
         return Ok(Some(Arc::clone(plan)));
     }
@@ -56,7 +61,8 @@ pub(super) fn as_dictionaries(plan: &Arc<dyn ExecutionPlan>, wanted: &Columns) -
         return of_projection(projection, wanted);
     }
     if let Some(union) = plan.downcast_ref::<UnionExec>() {
-        let inputs = union.inputs().iter().map(|input| as_dictionaries(input, wanted)).collect::<Result<Option<_>>>()?;
+        let inputs =
+            union.inputs().iter().map(|input| as_dictionaries(input, wanted)).collect::<Result<Option<_>>>()?;
         return inputs.map(UnionExec::try_new).transpose();
     }
     if let Some(steps) = plan.downcast_ref::<StepsExec>() {
@@ -142,7 +148,11 @@ fn of_steps(steps: &StepsExec, wanted: &Columns) -> Result<Option<Arc<dyn Execut
     Ok(Some(Arc::new(steps.with(input, schema))))
 }
 
-fn of_scan(config: &FileScanConfig, source: &ParquetSource, wanted: &Columns) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+fn of_scan(
+    config: &FileScanConfig,
+    source: &ParquetSource,
+    wanted: &Columns,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let (Some(projection), Some(factory)) = (source.projection(), source.parquet_file_reader_factory()) else {
         return Ok(None);
     };
@@ -190,10 +200,9 @@ fn of_scan(config: &FileScanConfig, source: &ParquetSource, wanted: &Columns) ->
 }
 
 fn with_dictionaries(schema: &SchemaRef, labels: &Columns) -> SchemaRef {
-    let fields = schema.fields().iter().enumerate().map(|(at, field)| match labels.contains(&at) {
-        true => Arc::new(Field::clone(field).with_data_type(dictionary())),
-        false => Arc::clone(field),
+    let fields = schema.fields().iter().enumerate().map(|(at, field)| {
+        let is_label = labels.contains(&at);
+        if is_label { Arc::new(Field::clone(field).with_data_type(dictionary())) } else { Arc::clone(field) }
     });
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
 }
-

@@ -13,9 +13,7 @@ use datafusion::datasource::physical_plan::{
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::execution_plan::{
-    ChildrenPropertiesMode, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
@@ -50,7 +48,7 @@ fn ordered(plan: &Arc<dyn ExecutionPlan>, time: usize, options: &ConfigOptions) 
         let inputs = union.inputs().iter().map(|input| ordered(input, time, options));
         let Some(inputs) = inputs.collect::<Result<Option<Vec<Ordered>>>>()? else { return Ok(None) };
         let (inputs, times): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
-        return Ok(following(&times).map(|times| UnionExec::try_new(inputs).map(|plan| (plan, times))).transpose()?);
+        return following(&times).map(|times| Ok((UnionExec::try_new(inputs)?, times))).transpose();
     }
     let Some(scan) = plan.downcast_ref::<DataSourceExec>() else { return Ok(None) };
     if let Some((config, source)) = scan.downcast_to_file_source::<ParquetSource>() {

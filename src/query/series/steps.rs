@@ -51,20 +51,24 @@ pub(super) struct StepsExec {
 
 /// Tells the end of a stretch to the next one.
 #[derive(Debug)]
-struct End(Mutex<(Option<oneshot::Sender<Newest>>, Option<oneshot::Receiver<Newest>>)>);
+struct End {
+    /// Each is taken once.
+    teller: Mutex<Option<oneshot::Sender<Newest>>>,
+    told: Mutex<Option<oneshot::Receiver<Newest>>>,
+}
 
 impl End {
     fn new() -> End {
         let (teller, told) = oneshot::channel();
-        End(Mutex::new((Some(teller), Some(told))))
+        End { teller: Mutex::new(Some(teller)), told: Mutex::new(Some(told)) }
     }
 
     fn teller(&self) -> Option<oneshot::Sender<Newest>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.take()
+        self.teller.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn told(&self) -> Option<oneshot::Receiver<Newest>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.take()
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -263,7 +267,7 @@ impl Stretch {
     fn add(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         self.check_times(batch)?;
         let rows = batch.num_rows();
-        let known = self.newest.first().map_or(0, |newest| newest.len());
+        let known = self.newest.first().map_or(0, Array::len);
         if self.exec.labels.is_empty() {
             self.numbers.clear();
             self.numbers.resize(rows, 0);
@@ -325,8 +329,8 @@ impl Stretch {
         let mut told = None;
         if self.partition > 0 && (!self.held.is_empty() || self.teller.is_some()) {
             let Newest { labels, values } = self.before().await?;
-            let own = self.newest.first().map_or(0, |newest| newest.len());
-            let rows = values.first().map_or(0, |values| values.len());
+            let own = self.newest.first().map_or(0, Array::len);
+            let rows = values.first().map_or(0, Array::len);
             if labels.is_empty() {
                 self.numbers.clear();
                 self.numbers.resize(rows, 0);
