@@ -382,3 +382,23 @@ fn existing(random: &mut Rng, table: &Table) -> Question {
     let sum = rows.iter().filter_map(|row| row.values[value]).reduce(|one, other| one + other);
     Question { sql, rows: vec![vec![count(rows.len()), int(sum)]], is_ordered: false }
 }
+
+/// Whether there are rows of the same label that are later, or greater.
+fn later(random: &mut Rng, table: &Table, label: usize, value: usize, is: bool) -> Question {
+    let (name, column, not) = (table.labels[label], table.values[value], if is { "" } else { "NOT " });
+    let by_time = random.bool();
+    let compared = if by_time { "a.time < b.time".into() } else { format!("b.{column} > a.{column}") };
+    let sql = format!(
+        "SELECT count(*) FROM {} a WHERE {not}EXISTS (SELECT 1 FROM {} b WHERE b.{name} = a.{name} AND {compared})",
+        table.name, table.name
+    );
+    let of = |row: &Row| if by_time { Some(row.time) } else { row.values[value] };
+    let mut most: BTreeMap<&str, i64> = BTreeMap::new();
+    for row in &table.rows {
+        let most = most.entry(&row.labels[label]).or_insert(i64::MIN);
+        *most = (*most).max(of(row).unwrap_or(i64::MIN));
+    }
+    let has_later = |row: &&Row| of(row).is_some_and(|own| most[row.labels[label].as_str()] > own);
+    let rows = table.rows.iter().filter(|row| has_later(row) == is).count();
+    Question { sql, rows: vec![vec![count(rows)]], is_ordered: false }
+}
