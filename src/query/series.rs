@@ -91,7 +91,7 @@ fn grouping(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPla
     let mut keys = Vec::new();
     for (expr, _) in aggregate.group_expr().expr() {
         let key = match (expr.data_type(&schema)?, expr.downcast_ref::<Column>()) {
-            (DataType::Timestamp(TimeUnit::Microsecond, _), _) => {
+            (DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _), _) => {
                 let bin = Bin::of(expr, &schema).map(|bin| Arc::new(bin) as Arc<dyn PhysicalExpr>);
                 Key { expr: bin.unwrap_or_else(|| Arc::clone(expr)), part: Part::Time }
             }
