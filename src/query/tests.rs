@@ -590,7 +590,7 @@ async fn a_query_ends_at_its_memory_limit() {
     for sql in [
         "SELECT * FROM collector ORDER BY ticks % 1000, time",
         "SELECT ticks, time, count(*) FROM collector GROUP BY ticks, time",
-        "SELECT rate(ticks, time), count(DISTINCT ticks) FROM collector GROUP BY collector",
+        "SELECT rate(ticks, time), count(DISTINCT ticks), count(DISTINCT 2 * ticks) FROM collector GROUP BY collector",
         "SELECT count(*) FROM collector a JOIN collector b ON a.ticks = b.ticks AND a.time = b.time",
     ] {
         let error = refusal(&engine, sql).await;

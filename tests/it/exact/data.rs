@@ -128,9 +128,9 @@ impl Data {
 /// A row after that of `course`, which its values follow. Some are absent, and some counters begin anew.
 fn row(random: &mut Rng, time: i64, labels: &[&str], course: &mut [i64; 3]) -> Row {
     for value in &mut course[..2] {
-        *value = if random.u8(..60) == 0 { random.i64(..9) } else { *value + random.i64(..3) * random.i64(..1_000) };
+        *value = if random.u8(..60) == 0 { random.i64(0..9) } else { *value + random.i64(0..3) * random.i64(0..1_000) };
     }
-    course[2] = random.i64(..7);
+    course[2] = random.i64(0..7);
     let values = course.iter().map(|value| (random.u8(..12) > 0).then_some(*value)).collect();
     Row { time, labels: labels.iter().map(|label| (*label).into()).collect(), values }
 }

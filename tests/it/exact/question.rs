@@ -112,7 +112,7 @@ fn condition(random: &mut Rng, table: &Table, prefix: &str, depth: u32) -> Condi
             Condition(sql, Box::new(move |row| Some(row.values[value].is_none() == is)))
         }
         5 => {
-            let (from, to) = (some.time, some.time + random.i64(..100_000));
+            let (from, to) = (some.time, some.time + random.i64(0..100_000));
             let sql = format!("{prefix}time BETWEEN {} AND {}", at_us(from), at_us(to));
             Condition(sql, Box::new(move |row| Some((from..=to).contains(&row.time))))
         }
