@@ -218,7 +218,7 @@ def same(ours, theirs, name):
     assert ours.num_rows == theirs.num_rows, f"{name}: {ours.num_rows} rows, not {theirs.num_rows}"
     if ours.num_rows > 100_000 or name == "newest rows":
         return
-    plain = lambda value: value.timestamp() if isinstance(value, datetime.datetime) else value
+    plain = lambda value: round(1e6 * value.timestamp()) if isinstance(value, datetime.datetime) else value
     key = lambda row: [str(value) for value in row if not isinstance(value, float)]
     rows = lambda table: sorted(([plain(value) for value in row.values()] for row in table.rename_columns([str(at) for at in range(table.num_columns)]).to_pylist()), key=key)
     tolerance = 0.01 if name == "p99" else 1e-9
