@@ -13,6 +13,9 @@ use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use crate::record;
 
+/// The aggregate of a column that decides: its greatest or its least value.
+type Extreme = fn(Expr) -> Expr;
+
 #[derive(Debug)]
 pub(super) struct DistinctRows;
 
@@ -60,7 +63,7 @@ fn grouped(join: &Join, keys: BTreeSet<Column>, aggregates: Vec<Expr>) -> Result
 
 /// If the condition is a comparison of one column: of all rows with equal keys, the one with the greatest or the least value
 /// decides.
-fn farthest(join: &Join) -> Option<(Column, fn(Expr) -> Expr)> {
+fn farthest(join: &Join) -> Option<(Column, Extreme)> {
     let Some(Expr::BinaryExpr(BinaryExpr { left, op, right })) = &join.filter else { return None };
     let is_other = |column: &Column| join.right.schema().has_column(column);
     let is_free = |expr: &Expr| !expr.column_refs().into_iter().any(is_other);
@@ -69,7 +72,7 @@ fn farthest(join: &Join) -> Option<(Column, fn(Expr) -> Expr)> {
         (other, Expr::Column(column)) if is_other(column) && is_free(other) => (column, op.swap()?),
         _ => return None,
     };
-    let extreme: fn(Expr) -> Expr = match op {
+    let extreme: Extreme = match op {
         Operator::Gt | Operator::GtEq => max,
         Operator::Lt | Operator::LtEq => min,
         _ => return None,
@@ -78,7 +81,7 @@ fn farthest(join: &Join) -> Option<(Column, fn(Expr) -> Expr)> {
 }
 
 /// Of all rows with equal keys, one with the extreme value of a column under its name.
-fn with_extreme(join: &Join, keys: BTreeSet<Column>, column: Column, extreme: fn(Expr) -> Expr) -> Result<LogicalPlan> {
+fn with_extreme(join: &Join, keys: BTreeSet<Column>, column: Column, extreme: Extreme) -> Result<LogicalPlan> {
     let mut told: Vec<Expr> = keys.iter().cloned().map(Expr::Column).collect();
     let value = extreme(Expr::Column(column.clone()));
     told.push(
