@@ -53,7 +53,9 @@ fn at_us(time: i64) -> String {
 // --- Conditions ------------------------------------------------------------------------------------------------------
 
 /// A condition in SQL, and what it says of a row: true, false or unknown.
-struct Condition(String, Box<dyn Fn(&Row) -> Option<bool>>);
+struct Condition(String, Holds);
+
+type Holds = Box<dyn Fn(&Row) -> Option<bool>>;
 
 impl Condition {
     fn holds(&self, row: &Row) -> bool {
@@ -135,11 +137,12 @@ fn filtered<'a>(random: &mut Rng, table: &'a Table) -> (String, Vec<&'a Row>) {
 
 // --- Groupings -------------------------------------------------------------------------------------------------------
 
+type Key = Box<dyn Fn(&Row) -> Value>;
 type Function = Box<dyn Fn(&[&Row]) -> Value>;
 
 fn grouped(random: &mut Rng, table: &Table) -> Question {
     let (filter, rows) = filtered(random, table);
-    let mut keys: Vec<(String, Box<dyn Fn(&Row) -> Value>)> = Vec::new();
+    let mut keys: Vec<(String, Key)> = Vec::new();
     for (at, label) in table.labels.iter().enumerate() {
         if random.u8(..5) > 1 {
             keys.push(((*label).into(), Box::new(move |row| text(&row.labels[at]))));
