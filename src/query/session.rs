@@ -26,12 +26,15 @@ use crate::family::{FAMILIES, FamilyId};
 use crate::record::TIME_ZONE;
 
 use super::error::QueryError;
+use super::existence::DistinctRows;
+use super::file::LabelFooters;
 use super::function;
 use super::guard;
 use super::hosts;
 use super::ignored;
 use super::request::{CATALOG, INFORMATION_SCHEMA, SCHEMA};
 use super::rows::RowSource;
+use super::series;
 use super::spill::{Spill, SpillSettings};
 use super::table::SqlTable;
 
@@ -62,7 +65,8 @@ impl Sessions {
             .with_create_default_catalog_and_schema(false)
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_information_schema(true)
-            .with_target_partitions(threads);
+            .with_target_partitions(threads)
+            .with_extension(Arc::new(LabelFooters::new(FOOTER_CACHE_BYTES_MAX)));
         let options = config.options_mut();
         options.execution.time_zone = Some(TIME_ZONE.into());
         // For reading spilled rows back. A sort that cannot spill needs none.
@@ -84,6 +88,8 @@ impl Sessions {
             // `generate_series` and `range`. The guard refuses all others too.
             .with_table_function_list(datafusion::functions_table::all_default_table_functions())
             .with_file_formats(Vec::new())
+            .with_optimizer_rule(Arc::new(DistinctRows))
+            .with_physical_optimizer_rules(series::rules())
             .build();
         for aggregate in function::aggregates() {
             datafusion::execution::FunctionRegistry::register_udaf(&mut first, Arc::new(aggregate))?;

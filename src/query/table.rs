@@ -31,7 +31,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 use object_store::path::Path as ObjectPath;
 
-use super::file::Files;
+use super::file::{Files, LabelFooters};
 use super::rows::{self, Found, HotRows, RowSource, Wanted};
 use crate::family::FamilyId;
 use crate::record::{self, TIME_ZONE};
@@ -100,7 +100,8 @@ impl SqlTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let url = ObjectStoreUrl::local_filesystem();
         let runtime = state.runtime_env();
-        let readers = Files::new(runtime.cache_manager.get_file_metadata_cache());
+        let labels = state.config().get_extension::<LabelFooters>().unwrap_or_default();
+        let readers = Files::new(runtime.cache_manager.get_file_metadata_cache(), labels);
         let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.table_options().parquet.clone())
             .with_parquet_file_reader_factory(Arc::new(readers));

@@ -102,6 +102,8 @@ impl Ticking {
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         std::mem::replace(&mut self.setup.prepare, Box::new(|| ()))();
         self.setup.cpus.begin_to_collect();
+        let cpus = std::sync::Arc::clone(&self.setup.cpus);
+        let _fast = (self.interval_ns <= FAST_NS).then(|| cpus.run_fast());
         self.take_scheduling();
         let mut now = monotonic_ns();
         let mut due = now + self.interval_ns;

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::Pid;
@@ -22,8 +22,21 @@ pub struct Cpus {
     /// None if there is nothing to divide.
     division: Option<Division>,
     apart: AtomicBool,
+    /// Fast collectors that run. Without any, there is nobody to keep a CPU for.
+    fast: AtomicUsize,
     /// The threads of this process that serve queries.
     servers: Mutex<HashSet<Pid>>,
+}
+
+/// A fast collector that runs.
+#[derive(Debug)]
+#[must_use]
+pub struct Fast<'a>(&'a Cpus);
+
+impl Drop for Fast<'_> {
+    fn drop(&mut self) {
+        self.0.fast.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -45,7 +58,19 @@ impl Cpus {
     /// CPUs that are never divided.
     #[must_use]
     pub fn undivided() -> Cpus {
-        Cpus { division: None, apart: AtomicBool::new(false), servers: Mutex::default() }
+        Cpus { division: None, apart: AtomicBool::new(false), fast: AtomicUsize::new(0), servers: Mutex::default() }
+    }
+
+    /// A fast collector runs until what this returns is dropped.
+    pub fn run_fast(&self) -> Fast<'_> {
+        self.fast.fetch_add(1, Ordering::Relaxed);
+        Fast(self)
+    }
+
+    /// Whether fast collectors run.
+    #[must_use]
+    pub fn has_fast(&self) -> bool {
+        self.fast.load(Ordering::Relaxed) > 0
     }
 
     /// Whether queries leave CPUs to fast collectors.
@@ -248,6 +273,16 @@ mod tests {
             end.send(()).unwrap();
         });
         assert!(cpus.servers().is_empty());
+    }
+
+    #[test]
+    fn fast_collectors_are_counted_while_they_run() {
+        let cpus = Cpus::undivided();
+        let one = cpus.run_fast();
+        drop(cpus.run_fast());
+        assert!(cpus.has_fast());
+        drop(one);
+        assert!(!cpus.has_fast());
     }
 
     #[test]

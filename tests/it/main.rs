@@ -12,6 +12,7 @@ mod bad_input;
 mod crash;
 mod daemon;
 mod ends;
+mod exact;
 mod fixtures;
 mod fuzz;
 mod layers;

@@ -412,8 +412,10 @@ impl Processes {
         self.change(|state| state.workers.remove(&id));
     }
 
-    /// Has all workers leave CPUs to collectors, or ends that.
+    /// Has all workers leave CPUs to fast collectors, if any run, or ends that. A collector that starts later waits for the next
+    /// call.
     pub(super) fn divide(&self, apart: bool) {
+        let apart = apart && self.cpus.has_fast();
         let ids = self.change(|state| {
             state.apart = apart;
             state.workers.keys().copied().collect::<Vec<_>>()
