@@ -4,10 +4,9 @@
 //! sees each row once. Queries run on their own threads and pass batches through a short queue. The daemon has them run
 //! in other processes, its [`Workers`](workers::Workers), so neither a slow query nor a slow reader delays recording.
 
-mod course;
 mod error;
 mod file;
-pub mod function;
+mod function;
 pub mod guard;
 mod hosts;
 mod ignored;

@@ -9,7 +9,7 @@ use datafusion::logical_expr::expr::WindowFunctionDefinition;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan};
 
-use super::function;
+use super::function::counter;
 use crate::record;
 
 /// Gives each `increase` and `rate` of a plan the column `host` of its counter's rows as a third argument.
@@ -37,11 +37,11 @@ pub(super) fn tell_apart(plan: LogicalPlan) -> Result<LogicalPlan> {
 /// The same call with the host, if it is one that needs it, over rows of this schema.
 fn told(mut expr: Expr, rows: &DFSchemaRef) -> Result<Transformed<Expr>> {
     let Some((function, args)) = call(&mut expr) else { return Ok(Transformed::no(expr)) };
-    if !function::knows_counters(function) {
+    if !counter::knows_counters(function) {
         return Ok(Transformed::no(expr));
     }
     let [counter, _] = args.as_slice() else {
-        return Err(function::wrong_arguments(function.name(), args.len()));
+        return Err(counter::wrong_arguments(function.name(), args.len()));
     };
     let host = |column: &Column| Column::new(column.relation.clone(), record::Column::HOST.name);
     let hosts: Vec<Column> = counter.column_refs().into_iter().map(host).filter(|host| rows.has_column(host)).collect();
