@@ -5,33 +5,40 @@
 
 mod arithmetic;
 mod bucket;
-mod choice;
 mod clock;
 pub(super) mod counter;
 mod course;
+mod digest;
+mod exact;
 mod field;
 mod format;
 mod instant;
 mod linked;
 mod measure;
 mod moment;
+mod ordered;
 mod pattern;
 mod planner;
+mod printf;
 mod rewrite;
 mod roots;
 mod round;
 mod scalar;
 pub(super) mod series;
+mod several;
 mod shorthand;
 mod sliding;
 mod span;
 mod synonyms;
+mod whole;
+pub(super) mod written;
 
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
+use datafusion::functions_aggregate::{approx_percentile_cont, bool_and_or, variance};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
@@ -48,6 +55,9 @@ const SCALARS: &[Scalar] = &[
     arithmetic::DIVIDED,
     bucket::DATE_BIN,
     bucket::TIME_BUCKET,
+    digest::DIGEST,
+    digest::MD5,
+    digest::SHA256,
     format::STRFTIME,
     format::TEXT,
     format::TO_CHAR,
@@ -64,7 +74,13 @@ const SCALARS: &[Scalar] = &[
     moment::MONTH_NAME,
     moment::STRPTIME,
     moment::TO_TIMESTAMP,
+    printf::BYTES,
+    printf::FORMAT,
+    printf::PRINTF,
+    printf::SIZE,
     round::EVEN,
+    whole::BIT_COUNT,
+    whole::WIDTH_BUCKET,
 ];
 
 /// The planner of operators, which a session has before those of DataFusion.
@@ -90,5 +106,12 @@ fn scalars() -> impl Iterator<Item = ScalarUDF> {
 }
 
 fn aggregates() -> impl Iterator<Item = AggregateUDF> {
-    counter::aggregates().into_iter().chain(choice::aggregates())
+    let renamed = [
+        (bool_and_or::bool_and_udaf(), "every"),
+        (variance::var_samp_udaf(), "variance"),
+        (approx_percentile_cont::approx_percentile_cont_udaf(), "approx_quantile"),
+    ];
+    let renamed = renamed.into_iter().map(|(aggregate, alias)| aggregate.as_ref().clone().with_aliases([alias]));
+    let own = counter::aggregates().into_iter().chain(exact::aggregates());
+    own.chain(ordered::aggregates()).chain(renamed)
 }

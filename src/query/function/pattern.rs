@@ -353,7 +353,10 @@ impl Field {
             Field::MonthShort(case) => return to.push_str(&case.of(&time.format("%b").to_string())),
             Field::DayShort(case) => return to.push_str(&case.of(&time.format("%a").to_string())),
             Field::Half(case) => return to.push_str(&case.of(if time.hour() < 12 { "AM" } else { "PM" })),
-            Field::ZoneName => return to.push_str(&time.format("%Z").to_string()),
+            Field::ZoneName => {
+                let name = time.format("%Z").to_string();
+                return to.push_str(if name == "+00:00" { "UTC" } else { &name });
+            }
             Field::ZoneOffset => return offset_to(to, time.offset().fix().local_minus_utc()),
         };
         number_to(to, number, if short { 1 } else { width });

@@ -13,7 +13,7 @@ use super::arithmetic::{self, DIVIDED, LENGTH, TIMES};
 use super::format::TEXT;
 use super::instant::Instant;
 use super::span::Span;
-use super::{choice, field};
+use super::{field, several};
 use crate::record::TIME_ZONE;
 
 /// The rules, to be registered with a session before DataFusion's own.
@@ -33,7 +33,7 @@ impl ExprPlanner for Operators {
     }
 
     fn plan_aggregate(&self, raw: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
-        choice::planned(raw)
+        several::planned(raw)
     }
 }
 

@@ -163,8 +163,10 @@ fn comparable(left: (Expr, &DataType), right: (Expr, &DataType), equality: bool)
              extract(epoch FROM time)"
         );
     }
-    let left = label_number(left, left_type, right_type, equality)?;
-    let right = label_number(right, right_type, left_type, equality)?;
+    if !equality {
+        no_label_order(&left, left_type, right_type)?;
+        no_label_order(&right, right_type, left_type)?;
+    }
     Ok((left, right))
 }
 
@@ -194,17 +196,16 @@ fn timestamp(text: &str, zone: Option<&str>) -> Result<ScalarValue> {
     Ok(ScalarValue::TimestampMicrosecond(Some(us), zone.map(Into::into)))
 }
 
-/// A number that is compared with a text, such as a label, as a text.
-fn label_number(expr: Expr, own: &DataType, other: &DataType, equality: bool) -> Result<Expr> {
+/// Refuses to order a text, such as a label, and a number.
+fn no_label_order(expr: &Expr, own: &DataType, other: &DataType) -> Result<()> {
     let is_text = other.is_string() || matches!(other, DataType::Dictionary(_, value) if value.is_string());
-    match &expr {
+    match expr {
         Expr::Literal(value, _) if own.is_numeric() && is_text && !value.is_null() => {
-            if equality && own.is_integer() {
-                return Ok(lit(value.to_string()));
-            }
-            plan_err!("a text cannot be compared with the number {value}: cast the text to a number, such as x::double")
+            plan_err!(
+                "a text is neither less nor more than the number {value}: cast the text to a number, such as x::double"
+            )
         }
-        _ => Ok(expr),
+        _ => Ok(()),
     }
 }
 

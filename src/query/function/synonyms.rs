@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::functions::{core, datetime, math, regex, string};
 use datafusion::functions_nested::expr_fn::{array_element, string_to_array};
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator, ScalarUDF, cast, lit, when};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, ScalarUDF, cast, lit};
 
 use super::arithmetic::TIMES;
 use super::bucket::DATE_BIN;
@@ -38,9 +38,6 @@ pub(super) const ALL: &[Shorthand] = &[
     short!("sign", "sign(x)", [x] => math::signum().call(vec![x.clone()])),
     short!("ceiling", "ceiling(x)", [x] => math::ceil().call(vec![x.clone()])),
     short!("xor", "xor(5, 3)", [a, b] => binary(a, Operator::BitwiseXor, b)),
-    short!("if" or "iif", "if(condition, a, b)", [condition, a, b] => {
-        when(condition.clone(), a.clone()).otherwise(b.clone()).ok()?
-    }),
     // Fields of times.
     short!("epoch", "epoch(time)", [time] => field_of("epoch", time)),
     short!("year", "year(time)", [time] => field_of("year", time)),
