@@ -14,8 +14,8 @@ A line of battery.tsv has five columns, separated by tabs; in them, \\n is a new
     other
 
 Rows are compared in their order if the statement orders them. Floats may differ by 1e-12 of their size, or by what follows
-`same` as in same~1e-6, for what is an estimate, or is computed as a small difference of large numbers. Times are compared as
-moments, whatever their unit. Numbers are compared by value, whatever their type. `now()` and the like are replaced by the end
+`same` as in same~1e-6, for what is an estimate, or is computed as a small difference of large numbers. Times are compared by
+what a clock of their zone shows, whatever their unit. Numbers are compared by value, whatever their type. `now()` and the like are replaced by the end
 of the recording, in both, for the comparison; as it stands, the statement has to run.
 
 The check fails on a wrong value, on a statement that takes longer than the limit, on an error that hints at nothing or is a
@@ -122,7 +122,8 @@ def plain(value):
     if isinstance(value, bool) or value is None or isinstance(value, str | bytes):
         return value
     if isinstance(value, datetime.datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
+        # A time of another zone is compared by what its clock shows, as a time without zone is.
+        aware = value.replace(tzinfo=datetime.UTC)
         nanoseconds = getattr(value, "nanosecond", 0)
         since = aware - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
         return ("time", (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000 + nanoseconds)
