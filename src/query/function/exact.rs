@@ -337,10 +337,10 @@ mod tests {
             let expected: i128 = values.iter().flatten().copied().map(i128::from).sum();
             let array: ArrayRef = Arc::new(Int64Array::from(values.clone()));
             let mut whole = total(false, false);
-            for cut in [0, values.len() / 2] {
+            let half = values.len() / 2;
+            for (start, end) in [(0, half), (half, values.len())] {
                 let mut part = total(false, false);
-                let end = if cut == 0 { values.len() / 2 } else { values.len() };
-                part.update_batch(&[array.slice(cut, end - cut)]).unwrap();
+                part.update_batch(&[array.slice(start, end - start)]).unwrap();
                 let state = part.state().unwrap();
                 let columns: Vec<ArrayRef> = state.iter().map(|value| value.to_array().unwrap()).collect();
                 whole.merge_batch(&columns).unwrap();

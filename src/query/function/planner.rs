@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use super::arithmetic::{self, DIVIDED, LENGTH, TIMES};
 use super::format::TEXT;
 use super::instant::Instant;
+use super::rewrite::comparable;
 use super::span::Span;
 use super::{field, several};
 use crate::record::TIME_ZONE;
@@ -49,11 +50,31 @@ fn operation(op: Operator, left: Expr, right: Expr) -> PlannerResult<RawBinaryEx
     PlannerResult::Planned(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
 }
 
+/// The operator of a comparison, and whether it is one of equality.
+fn comparison(op: &BinaryOperator) -> Option<(Operator, bool)> {
+    Some(match op {
+        BinaryOperator::Eq => (Operator::Eq, true),
+        BinaryOperator::NotEq => (Operator::NotEq, true),
+        BinaryOperator::Lt => (Operator::Lt, false),
+        BinaryOperator::LtEq => (Operator::LtEq, false),
+        BinaryOperator::Gt => (Operator::Gt, false),
+        BinaryOperator::GtEq => (Operator::GtEq, false),
+        _ => return None,
+    })
+}
+
 fn planned(raw: RawBinaryExpr, left: &DataType, right: &DataType) -> Result<PlannerResult<RawBinaryExpr>> {
     use BinaryOperator::{
         BitwiseXor, Divide, DuckIntegerDivide, Minus, Multiply, MyIntegerDivide, PGExp, Plus, StringConcat,
     };
     let number = |ty: &DataType| ty.is_numeric() || ty.is_null();
+    if let Some((op, equality)) = comparison(&raw.op)
+        && (is_time(left) || is_span(left) || is_time(right) || is_span(right))
+    {
+        // The planner refuses some of them before anything else sees them.
+        let (left, right) = comparable((raw.left, left), (raw.right, right), equality)?;
+        return Ok(operation(op, left, right));
+    }
     match (&raw.op, left, right) {
         (BitwiseXor | PGExp, a, b) if number(a) && number(b) => Ok(PlannerResult::Planned(
             math::power().call(vec![cast(raw.left, DataType::Float64), cast(raw.right, DataType::Float64)]),

@@ -141,7 +141,7 @@ fn text_in(expr: &Expr) -> Option<&str> {
 }
 
 /// Two sides of a comparison in types that can be compared. `equality` if their order does not matter.
-fn comparable(left: (Expr, &DataType), right: (Expr, &DataType), equality: bool) -> Result<(Expr, Expr)> {
+pub(super) fn comparable(left: (Expr, &DataType), right: (Expr, &DataType), equality: bool) -> Result<(Expr, Expr)> {
     let ((left, left_type), (right, right_type)) = (left, right);
     let durations = matches!((left_type, right_type), (DataType::Duration(_), DataType::Duration(_)));
     let spans = (is_span(left_type) || text_in(&left).is_some()) && (is_span(right_type) || text_in(&right).is_some());

@@ -1,10 +1,28 @@
 //! Functions, casts and operators in whole statements, with the values that PostgreSQL or DuckDB gives.
 
-use super::{Fixture, one, refusal, rows, settings};
+use super::{Engine, Fixture, TryStreamExt, one, refusal, rows, settings};
+
+/// Notes a statement that gives another row, or none.
+async fn check(engine: &Engine, sql: &str, expected: &str, wrong: &mut Vec<String>) {
+    let ran = match engine.execute(sql).await {
+        Ok(batches) => batches.try_collect::<Vec<_>>().await,
+        Err(error) => Err(error),
+    };
+    match ran {
+        Err(error) => wrong.push(format!("{sql}: {error}")),
+        Ok(_) => {
+            let told = rows(engine, sql).await.join("|");
+            if told != expected {
+                wrong.push(format!("{sql}: {told}, not {expected}"));
+            }
+        }
+    }
+}
 
 #[tokio::test]
 async fn times_have_the_fields_differences_and_texts_of_postgresql() {
     let engine = Fixture::of(&[], &[10]).engine(settings());
+    let mut wrong = Vec::new();
     for (sql, expected) in [
         (
             "SELECT extract(epoch FROM timestamptz '2026-11-25 14:45:17.179718Z' - timestamptz '2026-11-25 14:42:21.179922Z')",
@@ -78,7 +96,7 @@ async fn times_have_the_fields_differences_and_texts_of_postgresql() {
             "2 true",
         ),
     ] {
-        assert_eq!(one(&engine, sql).await, expected, "{sql}");
+        check(&engine, sql, expected, &mut wrong).await;
     }
     for (sql, text) in [
         ("SELECT count(*) FROM collector WHERE time > 1795617780", "to_timestamp(1795617780)"),
@@ -92,15 +110,19 @@ async fn times_have_the_fields_differences_and_texts_of_postgresql() {
         ("SELECT extract(fortnight FROM time) FROM collector", "fortnight"),
     ] {
         let error = refusal(&engine, sql).await.to_string();
-        assert!(error.contains(text), "{sql}: {error}");
+        if !error.contains(text) {
+            wrong.push(format!("{sql}: {error}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test]
 async fn numbers_are_rounded_and_never_wrap() {
     let engine = Fixture::of(&[], &[10]).engine(settings());
+    let mut wrong = Vec::new();
     for (sql, expected) in [
-        ("SELECT (0.5::float8)::int, (1.5::float8)::int, (x)::bigint FROM (SELECT 2.5::float8 AS x)", "1 2 2"),
+        ("SELECT (0.5::float8)::int, (1.5::float8)::int, (x)::bigint FROM (SELECT 2.5::float8 AS x)", "0 2 2"),
         ("SELECT 2.7::int, (-2.7)::bigint, CAST(0.999 AS bigint), 2.5::numeric(4,1)::int", "3 -3 1 3"),
         ("SELECT mod(7, 3), div(7, 2), sign(-3), ceiling(1.2), xor(5, 3), bit_count(255)", "1 3 -1 2.0 6 8"),
         ("SELECT sum(ticks), sum(DISTINCT ticks), avg(ticks) FROM collector", "45 45 4.5"),
@@ -124,8 +146,9 @@ async fn numbers_are_rounded_and_never_wrap() {
             "abc abc true 9.166666666666666",
         ),
     ] {
-        assert_eq!(one(&engine, sql).await, expected, "{sql}");
+        check(&engine, sql, expected, &mut wrong).await;
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(rows(&engine, "SELECT generate_series(1, 3) AS n").await, ["1", "2", "3"]);
     for sql in [
         "SELECT 9223372036854775807 + 1",
@@ -189,7 +212,7 @@ async fn counters_have_increases_over_moving_windows() {
             "1 99",
         ),
         (
-            "SELECT max(r) FROM (SELECT rate(ticks, time) OVER (PARTITION BY collector ORDER BY time RANGE INTERVAL '30 ms' PRECEDING) AS r FROM collector)",
+            "SELECT round(max(r), 6) FROM (SELECT rate(ticks, time) OVER (PARTITION BY collector ORDER BY time RANGE INTERVAL '30 ms' PRECEDING) AS r FROM collector)",
             "1000.0",
         ),
         (
