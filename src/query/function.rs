@@ -100,18 +100,20 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
     state.register_function_rewrite(meaning)
 }
 
-fn scalars() -> impl Iterator<Item = ScalarUDF> {
+/// All functions of one row that DataFusion lacks, or has with another meaning.
+fn scalars() -> Vec<ScalarUDF> {
     let declared = SCALARS.iter().map(|scalar| scalar.function());
-    declared.chain(synonyms::functions()).chain([clock::function(), field::function()])
+    declared.chain(synonyms::functions()).chain([clock::function(), field::function()]).collect()
 }
 
-fn aggregates() -> impl Iterator<Item = AggregateUDF> {
+/// All aggregates that DataFusion lacks, or has with another meaning.
+pub(super) fn aggregates() -> Vec<AggregateUDF> {
     let renamed = [
         (bool_and_or::bool_and_udaf(), "every"),
         (variance::var_samp_udaf(), "variance"),
         (approx_percentile_cont::approx_percentile_cont_udaf(), "approx_quantile"),
     ];
     let renamed = renamed.into_iter().map(|(aggregate, alias)| aggregate.as_ref().clone().with_aliases([alias]));
-    let own = counter::aggregates().into_iter().chain(exact::aggregates());
-    own.chain(ordered::aggregates()).chain(renamed)
+    let own = counter::aggregates().into_iter().chain(exact::aggregates()).chain(ordered::aggregates());
+    own.chain(renamed).collect()
 }

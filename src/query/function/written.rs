@@ -73,11 +73,16 @@ fn plain_interval(interval: &mut Interval) {
     if interval.leading_field.is_some() {
         return;
     }
+    // The bound of a frame may be a number.
     if let Expr::Value(value) = &mut *interval.value
         && let Value::SingleQuotedString(text) = &mut value.value
+        && text.contains(|c: char| c.is_alphabetic() || c == ':')
         && let Some(Span { months, days, us }) = Span::parse(text)
     {
-        *text = format!("{months} months {days} days {us} microseconds");
+        let parts = [(months, "months"), (days, "days"), (us, "microseconds")];
+        let parts =
+            parts.into_iter().filter(|(number, unit)| *number != 0 || (months | days) == 0 && *unit == "microseconds");
+        *text = parts.map(|(number, unit)| format!("{number} {unit}")).collect::<Vec<_>>().join(" ");
     }
 }
 
@@ -124,10 +129,12 @@ mod tests {
     #[test]
     fn what_the_planner_would_not_understand_is_written_so_that_it_does() {
         for (sql, expected) in [
-            ("SELECT INTERVAL '1h30m'", "SELECT INTERVAL '0 months 0 days 5400000000 microseconds'"),
-            ("SELECT INTERVAL 'PT5M'", "SELECT INTERVAL '0 months 0 days 300000000 microseconds'"),
+            ("SELECT INTERVAL '1h30m'", "SELECT INTERVAL '5400000000 microseconds'"),
+            ("SELECT INTERVAL 'PT5M'", "SELECT INTERVAL '300000000 microseconds'"),
             ("SELECT INTERVAL '5' MINUTE", "SELECT INTERVAL '5' MINUTE"),
             ("SELECT INTERVAL 'soon'", "SELECT INTERVAL 'soon'"),
+            ("SELECT INTERVAL '1 month -2 days'", "SELECT INTERVAL '1 months -2 days'"),
+            ("SELECT INTERVAL '-5'", "SELECT INTERVAL '-5'"),
             ("SELECT CAST(x AS VARCHAR(3))", "SELECT left(CAST(x AS VARCHAR), 3)"),
             ("SELECT 'x'::CHAR", "SELECT left('x'::VARCHAR, 1)"),
             ("SELECT x::VARCHAR", "SELECT x::VARCHAR"),

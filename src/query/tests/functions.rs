@@ -124,7 +124,7 @@ async fn numbers_are_rounded_and_never_wrap() {
     for (sql, expected) in [
         ("SELECT (0.5::float8)::int, (1.5::float8)::int, (x)::bigint FROM (SELECT 2.5::float8 AS x)", "0 2 2"),
         ("SELECT 2.7::int, (-2.7)::bigint, CAST(0.999 AS bigint), 2.5::numeric(4,1)::int", "3 -3 1 3"),
-        ("SELECT mod(7, 3), div(7, 2), sign(-3), ceiling(1.2), xor(5, 3), bit_count(255)", "1 3 -1 2.0 6 8"),
+        ("SELECT mod(7, 3), div(7, 2), sign(-3), ceiling(1.2), xor(5, 3), bit_count(255)", "1 3 -1.0 2.0 6 8"),
         ("SELECT sum(ticks), sum(DISTINCT ticks), avg(ticks) FROM collector", "45 45 4.5"),
         ("SELECT sum(ticks) FROM collector WHERE ticks < 0", "null"),
         ("SELECT max(s) FROM (SELECT sum(ticks) OVER (ORDER BY time ROWS 2 PRECEDING) AS s FROM collector)", "24"),
