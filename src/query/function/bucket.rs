@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
-use arrow::datatypes::{DataType, IntervalUnit, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit, TimestampMicrosecondType};
 use chrono::Datelike;
 use datafusion::common::{Result, ScalarValue, exec_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::ColumnarValue;
@@ -156,6 +156,12 @@ fn width(call: &Call<'_>) -> Result<Width> {
         Span { months, days: 0, us: 0 } if months > 0 => Ok(Width::Months(months)),
         _ => plan_err!("the width of buckets is in months or in days and hours, not in both"),
     }
+}
+
+/// Whether buckets of this width begin on Mondays.
+pub(super) fn is_weeks(width: IntervalMonthDayNano) -> bool {
+    let length = Span::of_interval(width).length_us();
+    width.months == 0 && length.is_some_and(|us| us > 0 && us % (7 * DAY_US) == 0)
 }
 
 /// The beginning of the bucket.

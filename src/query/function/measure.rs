@@ -51,10 +51,16 @@ pub(super) fn one_host(known: &mut Option<String>, host: &str) -> Result<()> {
     if known == host {
         return Ok(());
     }
+    let [known, host] = [known.as_str(), host].map(literal);
     exec_err!(
-        "a counter of host {known:?} and one of host {host:?} are not one counter; write GROUP BY host, or WHERE host = \
-         {known:?} with single quotes"
+        "a counter of host {known} and one of host {host} are not one counter; write GROUP BY host, for which subqueries have \
+         to keep the column host, or WHERE host = {known} beside the table"
     )
+}
+
+/// A text as SQL writes it.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Hands each row that has a counter and a time to `take`, and checks the hosts.

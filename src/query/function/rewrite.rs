@@ -13,12 +13,14 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, cast, lit};
 
 use super::arithmetic::{self, ADD, LENGTH, MULTIPLY, SUBTRACT, TIMES};
+use super::bucket::{self, DATE_BIN};
 use super::format::TEXT;
 use super::instant::{self, Instant};
 use super::moment;
 use super::scalar::Scalar;
 use super::shorthand;
 use super::span::{DAY_US, Span};
+use crate::record::TIME_ZONE;
 
 /// The rules, to be registered with a session.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 let expanded = expanded?.transform_up(|expr| rewritten(expr, schema))?;
                 Ok(Transformed::yes(expanded.data))
             }
+            None if call.func.name() == DATE_BIN.name => with_origin(call, schema),
             None => Ok(joined_texts(call, schema)),
         },
         Expr::Cast(Cast { expr, field }) => {
@@ -284,6 +287,33 @@ fn bytes_of(digits: &str) -> Option<Vec<u8>> {
     pairs
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
         .collect()
+}
+
+/// Says where buckets begin if that is not 1970-01-01 in UTC, so that nobody has to know it who sees the call.
+fn with_origin(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let origin = match call.args.as_slice() {
+        [width, time] => {
+            let days = match width {
+                Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(width)), _) if bucket::is_weeks(*width) => 4,
+                _ => 0,
+            };
+            match time.get_type(schema)? {
+                DataType::Timestamp(_, Some(zone)) if days > 0 || &*zone != TIME_ZONE => {
+                    let us = instant::utc_us(instant::zone(&zone)?, days * DAY_US);
+                    Some(ScalarValue::TimestampMicrosecond(Some(us), Some(zone)))
+                }
+                DataType::Timestamp(_, None) if days > 0 => {
+                    Some(ScalarValue::TimestampMicrosecond(Some(days * DAY_US), None))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    let changed = origin.is_some();
+    call.args.extend(origin.map(lit));
+    let call = Expr::ScalarFunction(call);
+    Ok(if changed { Transformed::yes(call) } else { Transformed::no(call) })
 }
 
 /// Times in a text that is put together.

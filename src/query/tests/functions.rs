@@ -88,6 +88,10 @@ async fn times_have_the_fields_differences_and_texts_of_postgresql() {
             "2026-11-26 00:00:00+01",
         ),
         (
+            "SELECT date_bin(INTERVAL '7 days', timestamptz '2026-11-25 14:42Z')::text, date_bin(INTERVAL '1 month', timestamp '2026-11-25')::text",
+            "2026-11-23 00:00:00+00 2026-11-01 00:00:00",
+        ),
+        (
             "SELECT date_trunc('milliseconds', timestamp '2026-11-25 14:42:21.179922')::text, epoch_ms(timestamp '2026-11-25 14:42:21.179')",
             "2026-11-25 14:42:21.179 1795617741179",
         ),
