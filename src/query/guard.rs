@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use super::function::written;
 use super::ignored;
 use super::parameters;
 use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
@@ -63,7 +64,10 @@ fn parse(sql: &str) -> Result<Statement, GuardError> {
         .and_then(|mut parser| parser.parse_statements())
         .map_err(syntax)?;
     match (statements.pop_front(), statements.len()) {
-        (Some(statement), 0) => Ok(statement),
+        (Some(mut statement), 0) => {
+            written::rewrite(&mut statement);
+            Ok(statement)
+        }
         (None, _) => Err(GuardError::Empty),
         (Some(_), more) => Err(GuardError::Several(more + 1)),
     }

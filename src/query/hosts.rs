@@ -13,7 +13,7 @@ use datafusion::logical_expr::expr::WindowFunctionDefinition;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, Projection};
 
-use super::function;
+use super::function::counter;
 use carry::Carrier;
 
 /// Gives each `increase` and `rate` of a plan the host of its counter's rows as a third argument.
@@ -58,7 +58,7 @@ fn told_all(plan: LogicalPlan, carrier: &mut Carrier) -> Result<Transformed<Logi
 /// The same call with the host of its rows, if it is one that needs it, over rows of `input`, which carries it then.
 fn tell(mut expr: Expr, input: &mut Arc<LogicalPlan>, carrier: &mut Carrier) -> Result<Transformed<Expr>> {
     let Some((name, args)) = of_counters(&expr) else { return Ok(Transformed::no(expr)) };
-    let [counter, _] = args else { return Err(function::wrong_arguments(name, args.len())) };
+    let [counter, _] = args else { return Err(counter::wrong_arguments(name, args.len())) };
     let carried = carrier.carry(input, &carry::refs(counter))?;
     *input = carried.plan;
     let (Some(host), Some(args)) = (carried.host, arguments(&mut expr)) else { return Ok(Transformed::no(expr)) };
@@ -76,7 +76,7 @@ fn of_counters(expr: &Expr) -> Option<(&str, &[Expr])> {
         },
         _ => return None,
     };
-    function::knows_counters(function).then_some((function.name(), args))
+    counter::knows_counters(function).then_some((function.name(), args))
 }
 
 fn arguments(call: &mut Expr) -> Option<&mut Vec<Expr>> {

@@ -430,7 +430,6 @@ mod tests {
             ("SELECT corr(DISTINCT user_us, nice_us) FROM cpu", "DISTINCT in corr"),
             ("SELECT lag(DISTINCT user_us) OVER (ORDER BY time) FROM cpu", "DISTINCT in lag"),
             ("SELECT TRIM('xay', 'x', 'y')", "TRIM with a list of characters"),
-            ("SELECT CAST('abc' AS VARCHAR(2))", "the length in VARCHAR(2)"),
             ("SELECT CAST(1 AS FLOAT(53))", "the precision in FLOAT(53)"),
             (
                 "SELECT sum(user_us) OVER (ORDER BY time RANGE INTERVAL '1' HOUR TO SECOND PRECEDING) FROM cpu",

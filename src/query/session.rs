@@ -84,6 +84,7 @@ impl Sessions {
         let mut first = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)
+            .with_expr_planners(function::planners())
             .with_default_features()
             // `generate_series` and `range`. The guard refuses all others too.
             .with_table_function_list(datafusion::functions_table::all_default_table_functions())
@@ -91,9 +92,7 @@ impl Sessions {
             .with_optimizer_rule(Arc::new(DistinctRows))
             .with_physical_optimizer_rules(series::rules())
             .build();
-        for aggregate in function::aggregates() {
-            datafusion::execution::FunctionRegistry::register_udaf(&mut first, Arc::new(aggregate))?;
-        }
+        function::register(&mut first)?;
         Ok(Sessions { first, memory_bytes_max, spill, spare: Mutex::default() })
     }
 
@@ -175,7 +174,7 @@ impl Session {
         self.check_tables(&statement)?;
         self.check_functions(&statement)?;
         let plan = self.state.statement_to_plan(statement).await.map_err(QueryError::invalid)?;
-        let plan = hosts::tell_apart(plan).map_err(QueryError::invalid)?;
+        let plan = hosts::tell_apart(plan).and_then(function::series::tell).map_err(QueryError::invalid)?;
         // The guard checks the statement, this checks the plan.
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(QueryError::invalid)?;

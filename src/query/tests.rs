@@ -1,5 +1,7 @@
 //! The engine over views made by hand: rows in memory, and in files as the store writes them.
 
+mod functions;
+
 use std::fs::File;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

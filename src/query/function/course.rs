@@ -50,7 +50,7 @@ impl Counter for f64 {
 }
 
 /// How much a counter grew from `before` to `after`.
-fn step<C: Counter>(before: C, after: C) -> C {
+pub(super) fn step<C: Counter>(before: C, after: C) -> C {
     if after >= before {
         // Only values that are no counters saturate: a real counter never spans half of the integers.
         after.sub_checked(before).unwrap_or(C::MAX_TOTAL_ORDER)
@@ -62,14 +62,14 @@ fn step<C: Counter>(before: C, after: C) -> C {
 }
 
 /// The sum of two increases.
-fn add<C: Counter>(a: C, b: C) -> C {
+pub(super) fn add<C: Counter>(a: C, b: C) -> C {
     a.add_checked(b).unwrap_or(C::MAX_TOTAL_ORDER)
 }
 
 /// A time (µs) and the counter's value at it.
-type Point<C> = (i64, C);
+pub(super) type Point<C> = (i64, C);
 
-fn order<C: Counter>(a: Point<C>, b: Point<C>) -> Ordering {
+pub(super) fn order<C: Counter>(a: Point<C>, b: Point<C>) -> Ordering {
     a.0.cmp(&b.0).then_with(|| a.1.compare(b.1))
 }
 
@@ -82,22 +82,41 @@ pub(super) struct Growth<C> {
     pub(super) last: Point<C>,
     /// The sum of the steps between its points.
     pub(super) increase: C,
+    /// Number of points.
+    pub(super) count: u64,
+    /// A time at which the points have two values: they are of several counters.
+    pub(super) clash: Option<i64>,
 }
 
 impl<C: Counter> Growth<C> {
+    /// The summary of one point.
+    fn begin(point: Point<C>) -> Growth<C> {
+        Growth { first: point, last: point, increase: C::ZERO, count: 1, clash: None }
+    }
+
     /// The summary of ordered points; `None` without points.
-    fn of(points: &[Point<C>]) -> Option<Growth<C>> {
-        let (first, last) = (*points.first()?, *points.last()?);
-        let steps = points.windows(2).map(|pair| step(pair[0].1, pair[1].1));
-        Some(Growth { first, last, increase: steps.fold(C::ZERO, add) })
+    pub(super) fn of(points: &[Point<C>]) -> Option<Growth<C>> {
+        let (first, rest) = points.split_first()?;
+        Some(rest.iter().fold(Growth::begin(*first), |growth, point| growth.then(Growth::begin(*point))))
     }
 
     /// The summary of both, where `later` begins after this.
-    fn then(self, later: Growth<C>) -> Growth<C> {
+    pub(super) fn then(self, later: Growth<C>) -> Growth<C> {
         let between = step(self.last.1, later.first.1);
         let increase = add(add(self.increase, between), later.increase);
-        Growth { first: self.first, last: later.last, increase }
+        let clash = clash(self.last, later.first).or(self.clash).or(later.clash);
+        Growth { first: self.first, last: later.last, increase, count: self.count + later.count, clash }
     }
+
+    /// Whether `later` begins before this ends.
+    pub(super) fn overlaps(&self, later: &Growth<C>) -> bool {
+        order(later.first, self.last).is_lt()
+    }
+}
+
+/// The time of two neighbours that have the same one, and two values.
+pub(super) fn clash<C: Counter>(before: Point<C>, after: Point<C>) -> Option<i64> {
+    (before.0 == after.0 && before.1.compare(after.1).is_ne()).then_some(after.0)
 }
 
 /// Points in order, packed.
@@ -134,10 +153,11 @@ impl<C: Counter> Run<C> {
     }
 
     fn write(&self, to: &mut Vec<u8>) {
-        let Growth { first, last, increase } = self.growth;
-        let times = [first.0, last.0].map(i64::cast_unsigned);
+        let Growth { first, last, increase, count, clash } = self.growth;
+        let times = [first.0, last.0, clash.unwrap_or_default()].map(i64::cast_unsigned);
         let values = [first.1, last.1, increase].map(C::bits);
-        for word in [times[0], times[1], values[0], values[1], values[2], self.packed.len() as u64] {
+        let rest = [count, u64::from(clash.is_some()), self.packed.len() as u64];
+        for word in [times, values, rest].as_flattened() {
             to.extend_from_slice(&word.to_le_bytes());
         }
         to.extend_from_slice(&self.packed);
@@ -151,12 +171,15 @@ impl<C: Counter> Run<C> {
             Some(u64::from_le_bytes(*word))
         };
         let times = (word()?.cast_signed(), word()?.cast_signed());
+        let clash = word()?.cast_signed();
         let values = (C::of_bits(word()?), C::of_bits(word()?));
         let increase = C::of_bits(word()?);
+        let count = word()?;
+        let clash = (word()? != 0).then_some(clash);
         let length = usize::try_from(word()?).ok()?;
         let (packed, rest) = bytes.split_at_checked(length)?;
         *bytes = rest;
-        let growth = Growth { first: (times.0, values.0), last: (times.1, values.1), increase };
+        let growth = Growth { first: (times.0, values.0), last: (times.1, values.1), increase, count, clash };
         Some(Run { growth, packed: packed.into() })
     }
 }
@@ -190,6 +213,9 @@ pub(super) struct Course<C> {
     packed_bytes: usize,
     /// The newest points, at most [`RUN_POINTS_MAX`].
     loose: Vec<Point<C>>,
+    /// The summary of all points, as long as they come in order.
+    ordered: Option<Growth<C>>,
+    disordered: bool,
 }
 
 impl<C: Counter> Course<C> {
@@ -201,11 +227,25 @@ impl<C: Counter> Course<C> {
                 self.pack();
             }
             self.loose.push((time, value));
+            self.follow(Growth::begin((time, value)));
+        }
+    }
+
+    /// Takes what comes behind all others into the summary.
+    fn follow(&mut self, later: Growth<C>) {
+        match self.ordered {
+            _ if self.disordered => {}
+            None => self.ordered = Some(later),
+            Some(growth) if growth.overlaps(&later) => self.disordered = true,
+            Some(growth) => self.ordered = Some(growth.then(later)),
         }
     }
 
     /// What all points together say; `None` without points.
     pub(super) fn growth(&mut self) -> Option<Growth<C>> {
+        if !self.disordered {
+            return self.ordered;
+        }
         self.pack();
         self.runs.sort_by(|a, b| order(a.growth.first, b.growth.first));
         let mut whole: Option<Growth<C>> = None;
@@ -243,14 +283,32 @@ impl<C: Counter> Course<C> {
     /// Adds the points that [`Course::write`] gave; `None` when the bytes are not from there.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Option<()> {
         while !bytes.is_empty() {
-            self.push_run(Run::read(&mut bytes)?);
+            let run = Run::read(&mut bytes)?;
+            self.follow(run.growth);
+            self.push_run(run);
         }
         Some(())
     }
 
-    /// Whether there are two points or more: one point shows no growth.
-    pub(super) fn has_steps(&self) -> bool {
-        self.runs.len() + self.loose.len() > 1 || self.runs.iter().any(|run| !run.packed.is_empty())
+    /// What all points together say, as bytes that [`Course::read`] takes for the two ends without what is between.
+    pub(super) fn write_ends(&mut self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        Run { growth: self.growth()?, packed: Box::default() }.write(&mut bytes);
+        Some(bytes)
+    }
+
+    /// All points, in any order; `None` if those between the ends are missing.
+    pub(super) fn points(&mut self) -> Option<Vec<Point<C>>> {
+        self.pack();
+        let mut points = Vec::new();
+        for run in &self.runs {
+            let before = points.len();
+            run.unpack(&mut points);
+            if (points.len() - before) as u64 != run.growth.count {
+                return None;
+            }
+        }
+        Some(points)
     }
 
     /// Memory it takes.

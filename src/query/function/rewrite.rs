@@ -1,0 +1,344 @@
+//! What a statement means where DataFusion's own reading of it would give another answer than PostgreSQL and DuckDB:
+//! casts, comparisons of times and lengths of time, arithmetic of integers, and functions that stand for an expression.
+//!
+//! It runs before types are coerced, on each expression of a plan, from its leaves to its root.
+
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::functions::math;
+use datafusion::logical_expr::expr::{AggregateFunction, Between, BinaryExpr, Cast, InList, ScalarFunction, TryCast};
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator, cast, lit};
+
+use super::arithmetic::{self, ADD, LENGTH, MULTIPLY, SUBTRACT, TIMES};
+use super::bucket::{self, DATE_BIN};
+use super::format::TEXT;
+use super::instant::{self, Instant};
+use super::moment;
+use super::scalar::Scalar;
+use super::shorthand;
+use super::span::{DAY_US, Span};
+use crate::record::TIME_ZONE;
+
+/// The rules, to be registered with a session.
+#[derive(Debug)]
+pub(super) struct Meaning;
+
+impl FunctionRewrite for Meaning {
+    fn name(&self) -> &'static str {
+        "meaning"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        rewritten(expr, schema)
+    }
+}
+
+fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let type_of = |expr: &Expr| expr.get_type(schema).ok();
+    match expr {
+        Expr::ScalarFunction(call) => match shorthand::expanded(&call.func, &call.args) {
+            Some(expanded) => {
+                let expanded = expanded?.transform_up(|expr| rewritten(expr, schema))?;
+                Ok(Transformed::yes(expanded.data))
+            }
+            None if call.func.name() == DATE_BIN.name => with_origin(call, schema),
+            None => Ok(joined_texts(call, schema)),
+        },
+        Expr::Cast(Cast { expr, field }) => {
+            let from = type_of(&expr);
+            match cast_to(*expr, from.as_ref(), field.data_type(), false)? {
+                Transformed { data, transformed: false, .. } => {
+                    Ok(Transformed::no(Expr::Cast(Cast::new_from_field(Box::new(data), field))))
+                }
+                changed => Ok(changed),
+            }
+        }
+        Expr::TryCast(TryCast { expr, field }) => {
+            let from = type_of(&expr);
+            match cast_to(*expr, from.as_ref(), field.data_type(), true)? {
+                Transformed { data, transformed: false, .. } => {
+                    Ok(Transformed::no(Expr::TryCast(TryCast::new_from_field(Box::new(data), field))))
+                }
+                changed => Ok(changed),
+            }
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let (Some(left_type), Some(right_type)) = (type_of(&left), type_of(&right)) else {
+                return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr::new(left, op, right))));
+            };
+            if let Some(function) = checked(op, &left_type, &right_type) {
+                return Ok(Transformed::yes(function.function().call(vec![*left, *right])));
+            }
+            let order = matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+            let equality =
+                matches!(op, Operator::Eq | Operator::NotEq | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom);
+            if order || equality {
+                let (left, right) = comparable((*left, &left_type), (*right, &right_type), equality)?;
+                return Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))));
+            }
+            Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr::new(left, op, right))))
+        }
+        Expr::Between(Between { expr, negated, low, high }) => {
+            let (Some(ty), Some(low_type), Some(high_type)) = (type_of(&expr), type_of(&low), type_of(&high)) else {
+                return Ok(Transformed::no(Expr::Between(Between::new(expr, negated, low, high))));
+            };
+            let (whole, low) = comparable((*expr.clone(), &ty), (*low, &low_type), false)?;
+            let (_, high) = comparable((*expr, &ty), (*high, &high_type), false)?;
+            let between = Between::new(Box::new(whole), negated, Box::new(low), Box::new(high));
+            Ok(Transformed::yes(Expr::Between(between)))
+        }
+        Expr::InList(InList { expr, list, negated }) => {
+            let Some(ty) = type_of(&expr) else {
+                return Ok(Transformed::no(Expr::InList(InList::new(expr, list, negated))));
+            };
+            let mut whole = *expr;
+            let mut comparables = Vec::with_capacity(list.len());
+            for item in list {
+                let Some(item_type) = type_of(&item) else {
+                    comparables.push(item);
+                    continue;
+                };
+                let (left, right) = comparable((whole.clone(), &ty), (item, &item_type), true)?;
+                comparables.push(right);
+                if type_of(&left) != type_of(&whole) {
+                    whole = left;
+                }
+            }
+            Ok(Transformed::yes(Expr::InList(InList::new(Box::new(whole), comparables, negated))))
+        }
+        Expr::Negative(inner) if !matches!(*inner, Expr::Literal(..)) => match type_of(&inner) {
+            Some(integer) if integer.is_integer() => {
+                Ok(Transformed::yes(SUBTRACT.function().call(vec![lit(0_i64), *inner])))
+            }
+            Some(DataType::Duration(_)) => Ok(Transformed::yes(TIMES.function().call(vec![*inner, lit(-1.0)]))),
+            _ => Ok(Transformed::no(Expr::Negative(inner))),
+        },
+        Expr::AggregateFunction(call) => Ok(lengths_in(call, schema)),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// The exact function for an operator between integers.
+fn checked(op: Operator, left: &DataType, right: &DataType) -> Option<Scalar> {
+    let function = match op {
+        Operator::Plus => ADD,
+        Operator::Minus => SUBTRACT,
+        Operator::Multiply => MULTIPLY,
+        _ => return None,
+    };
+    (left.is_integer() && right.is_integer()).then_some(function)
+}
+
+fn is_span(ty: &DataType) -> bool {
+    matches!(ty, DataType::Interval(_) | DataType::Duration(_))
+}
+
+fn text_in(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Literal(value, _) => value.try_as_str().flatten(),
+        _ => None,
+    }
+}
+
+/// Two sides of a comparison in types that can be compared. `equality` if their order does not matter.
+pub(super) fn comparable(left: (Expr, &DataType), right: (Expr, &DataType), equality: bool) -> Result<(Expr, Expr)> {
+    let ((left, left_type), (right, right_type)) = (left, right);
+    let durations = matches!((left_type, right_type), (DataType::Duration(_), DataType::Duration(_)));
+    let spans = (is_span(left_type) || text_in(&left).is_some()) && (is_span(right_type) || text_in(&right).is_some());
+    if spans && !durations && (is_span(left_type) || is_span(right_type)) {
+        let length = |expr: Expr, ty: &DataType| match ty {
+            DataType::Duration(TimeUnit::Microsecond) => expr,
+            _ => LENGTH.function().call(vec![expr]),
+        };
+        return Ok((length(left, left_type), length(right, right_type)));
+    }
+    let left = time_literal(left, right_type)?;
+    let right = time_literal(right, left_type)?;
+    let time_and_number = |time: &DataType, number: &DataType| {
+        matches!(time, DataType::Timestamp(..) | DataType::Date32) && number.is_numeric()
+    };
+    if time_and_number(left_type, right_type) || time_and_number(right_type, left_type) {
+        return plan_err!(
+            "a time cannot be compared with a number: write to_timestamp(1795617780) for seconds since 1970, or \
+             extract(epoch FROM time)"
+        );
+    }
+    if !equality {
+        no_label_order(&left, left_type, right_type)?;
+        no_label_order(&right, right_type, left_type)?;
+    }
+    Ok((left, right))
+}
+
+/// A text that is compared with a time, as a time.
+fn time_literal(expr: Expr, other: &DataType) -> Result<Expr> {
+    let Some(text) = text_in(&expr) else { return Ok(expr) };
+    match other {
+        DataType::Timestamp(_, zone) => Ok(lit(timestamp(text, zone.as_deref())?)),
+        DataType::Date32 => {
+            let Some(instant) = Instant::parse(text) else { return Err(moment::no_time(text)) };
+            let us = instant.utc_us();
+            Ok(match i32::try_from(us / DAY_US) {
+                Ok(days) if us % DAY_US == 0 && !instant.has_zone() => lit(ScalarValue::Date32(Some(days))),
+                _ => lit(ScalarValue::TimestampMicrosecond(Some(us), None)),
+            })
+        }
+        _ => Ok(expr),
+    }
+}
+
+fn timestamp(text: &str, zone: Option<&str>) -> Result<ScalarValue> {
+    let Some(instant) = Instant::parse(text) else { return Err(moment::no_time(text)) };
+    let us = match zone {
+        Some(name) => instant.utc_us_in(instant::zone(name)?),
+        None => instant.utc_us(),
+    };
+    Ok(ScalarValue::TimestampMicrosecond(Some(us), zone.map(Into::into)))
+}
+
+/// Refuses to order a text, such as a label, and a number.
+fn no_label_order(expr: &Expr, own: &DataType, other: &DataType) -> Result<()> {
+    let is_text = other.is_string() || matches!(other, DataType::Dictionary(_, value) if value.is_string());
+    match expr {
+        Expr::Literal(value, _) if own.is_numeric() && is_text && !value.is_null() => {
+            plan_err!(
+                "a text is neither less nor more than the number {value}: cast the text to a number, such as x::double"
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a cast means, if that is not what DataFusion does. `lenient` if what cannot be cast is null.
+fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) -> Result<Transformed<Expr>> {
+    if let Some(text) = text_in(&expr) {
+        return literal_to(&expr, text, to, lenient);
+    }
+    let Some(from) = from else { return Ok(Transformed::no(expr)) };
+    let again = |expr: Expr, to: &DataType| {
+        Transformed::yes(if lenient {
+            Expr::TryCast(TryCast::new(Box::new(expr), to.clone()))
+        } else {
+            cast(expr, to.clone())
+        })
+    };
+    match (from, to) {
+        (number, DataType::Timestamp(..)) if number.is_numeric() => {
+            plan_err!("a number is no time: write to_timestamp(x) for seconds since 1970")
+        }
+        // Both others round. A literal is a decimal for them, and halves of decimals go away from zero.
+        (number, integer) if number.is_floating() && integer.is_integer() => Ok(match expr {
+            Expr::Literal(ScalarValue::Float64(Some(number)), metadata) => {
+                again(Expr::Literal(ScalarValue::Float64(Some(number.round())), metadata), to)
+            }
+            other => again(super::round::EVEN.function().call(vec![other]), to),
+        }),
+        (number, integer) if number.is_decimal() && integer.is_integer() => {
+            Ok(again(math::round().call(vec![expr]), to))
+        }
+        (DataType::Timestamp(..) | DataType::Duration(_) | DataType::Interval(_), text) if text.is_string() => {
+            Ok(again(TEXT.function().call(vec![expr]), to))
+        }
+        (_, DataType::Timestamp(TimeUnit::Nanosecond, zone)) => {
+            Ok(again(expr, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone())))
+        }
+        _ => Ok(Transformed::no(expr)),
+    }
+}
+
+fn literal_to(expr: &Expr, text: &str, to: &DataType, lenient: bool) -> Result<Transformed<Expr>> {
+    let value = match to {
+        DataType::Timestamp(_, zone) => timestamp(text, zone.as_deref()),
+        DataType::Interval(IntervalUnit::MonthDayNano) => match Span::parse(text).and_then(Span::interval) {
+            Some(interval) => Ok(ScalarValue::IntervalMonthDayNano(Some(interval))),
+            None => Err(arithmetic::no_span(text)),
+        },
+        DataType::Date32 => {
+            match Instant::parse(text).map(|instant| i32::try_from(instant.utc_us().div_euclid(DAY_US))) {
+                Some(Ok(days)) => Ok(ScalarValue::Date32(Some(days))),
+                _ => Err(moment::no_time(text)),
+            }
+        }
+        DataType::Time64(TimeUnit::Nanosecond) => match instant::clock_us(text) {
+            Some(us) => Ok(ScalarValue::Time64Nanosecond(Some(us * 1_000))),
+            None => return Ok(Transformed::no(expr.clone())),
+        },
+        DataType::Binary => match text.strip_prefix("\\x") {
+            Some(digits) => match bytes_of(digits) {
+                Some(bytes) => Ok(ScalarValue::Binary(Some(bytes))),
+                None => plan_err!("'{text}' is no list of bytes: write two hexadecimal digits a byte behind \\x"),
+            },
+            None => return Ok(Transformed::no(expr.clone())),
+        },
+        _ => return Ok(Transformed::no(expr.clone())),
+    };
+    match value {
+        Ok(value) => Ok(Transformed::yes(lit(value))),
+        Err(_) if lenient => Ok(Transformed::yes(lit(ScalarValue::try_from(to)?))),
+        Err(error) => Err(error),
+    }
+}
+
+fn bytes_of(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
+        .collect()
+}
+
+/// Says where buckets begin if that is not 1970-01-01 in UTC, so that nobody has to know it who sees the call.
+fn with_origin(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let origin = match call.args.as_slice() {
+        [width, time] => {
+            let days = match width {
+                Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(width)), _) if bucket::is_weeks(*width) => 4,
+                _ => 0,
+            };
+            match time.get_type(schema)? {
+                DataType::Timestamp(_, Some(zone)) if days > 0 || &*zone != TIME_ZONE => {
+                    let us = instant::utc_us(instant::zone(&zone)?, days * DAY_US);
+                    Some(ScalarValue::TimestampMicrosecond(Some(us), Some(zone)))
+                }
+                DataType::Timestamp(_, None) if days > 0 => {
+                    Some(ScalarValue::TimestampMicrosecond(Some(days * DAY_US), None))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    let changed = origin.is_some();
+    call.args.extend(origin.map(lit));
+    let call = Expr::ScalarFunction(call);
+    Ok(if changed { Transformed::yes(call) } else { Transformed::no(call) })
+}
+
+/// Times in a text that is put together.
+fn joined_texts(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
+    let mut changed = false;
+    if ["concat", "concat_ws"].contains(&call.func.name()) {
+        for arg in &mut call.args {
+            if arg.get_type(schema).is_ok_and(|ty| matches!(ty, DataType::Timestamp(..)) || is_span(&ty)) {
+                *arg = TEXT.function().call(vec![std::mem::take(arg)]);
+                changed = true;
+            }
+        }
+    }
+    let call = Expr::ScalarFunction(call);
+    if changed { Transformed::yes(call) } else { Transformed::no(call) }
+}
+
+/// The least and the greatest interval are those of the least and the greatest length.
+fn lengths_in(mut call: AggregateFunction, schema: &DFSchema) -> Transformed<Expr> {
+    if ["min", "max"].contains(&call.func.name())
+        && let Some(arg) = call.params.args.first_mut()
+        && arg.get_type(schema).is_ok_and(|ty| matches!(ty, DataType::Interval(_)))
+    {
+        *arg = LENGTH.function().call(vec![std::mem::take(arg)]);
+        return Transformed::yes(Expr::AggregateFunction(call));
+    }
+    Transformed::no(Expr::AggregateFunction(call))
+}

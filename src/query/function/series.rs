@@ -1,0 +1,161 @@
+//! What `increase` and `rate` have to know of the rows that they are given: whether the column is a counter, which labels its
+//! rows may still differ by, and whether their groups are stretches of time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Result, plan_err};
+use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionDefinition};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, Window, WindowUDF};
+
+use super::counter;
+use super::linked;
+use super::measure::Output;
+use super::roots::{grows_with, recorded, roots};
+use crate::record::{Kind, Table};
+
+/// Checks each `increase` and `rate` of a plan, tells it the labels for its errors, and gives stretches of time the steps into
+/// them.
+///
+/// # Errors
+/// When the column is a gauge.
+pub(in crate::query) fn tell(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let told = plan.transform_up_with_subqueries(|plan| match plan {
+        LogicalPlan::Aggregate(aggregate) => {
+            let aggregate = Aggregate::try_new(
+                Arc::clone(&aggregate.input),
+                aggregate.group_expr.clone(),
+                named(&aggregate.input, aggregate.aggr_expr, &aggregate.group_expr)?,
+            )?;
+            linked_groups(aggregate)
+        }
+        LogicalPlan::Window(Window { input, window_expr, .. }) => {
+            let window_expr = named(&input, window_expr, &[])?;
+            Ok(Transformed::yes(LogicalPlan::Window(Window::try_new(window_expr, input)?)))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    Ok(told?.data)
+}
+
+/// The same expressions, in which the functions know the labels that are not in `keys`.
+fn named(input: &LogicalPlan, exprs: Vec<Expr>, keys: &[Expr]) -> Result<Vec<Expr>> {
+    let names = NamePreserver::new_for_projection();
+    exprs
+        .into_iter()
+        .map(|expr| {
+            let name = names.save(&expr);
+            let told = expr.transform_up(|expr| {
+                Ok(match expr {
+                    Expr::AggregateFunction(mut call) => match counter::output_of(&call.func) {
+                        Some(output) => {
+                            let labels = labels(input, call.func.name(), &call.params.args, keys)?;
+                            call.func = Arc::new(counter::with_labels(output, labels));
+                            Transformed::yes(Expr::AggregateFunction(call))
+                        }
+                        None => Transformed::no(Expr::AggregateFunction(call)),
+                    },
+                    Expr::WindowFunction(mut call) => {
+                        let output = match &call.fun {
+                            WindowFunctionDefinition::AggregateUDF(function) => counter::output_of(function),
+                            WindowFunctionDefinition::WindowUDF(_) => None,
+                        };
+                        if let Some(output) = output {
+                            let labels = labels(input, call.fun.name(), &call.params.args, &call.params.partition_by)?;
+                            let function = Arc::new(counter::with_labels(output, labels));
+                            call.fun = WindowFunctionDefinition::AggregateUDF(function);
+                        }
+                        Transformed::yes(Expr::WindowFunction(call))
+                    }
+                    other => Transformed::no(other),
+                })
+            })?;
+            Ok(name.restore(told.data))
+        })
+        .collect()
+}
+
+/// The labels of the counter's table that rows of one group may differ by.
+fn labels(input: &LogicalPlan, function: &str, args: &[Expr], keys: &[Expr]) -> Result<Vec<String>> {
+    let Some(counter) = args.first() else { return Ok(Vec::new()) };
+    let columns = recorded(input, counter);
+    if let Some((table, gauge)) = columns.iter().find(|(_, column)| column.kind == Kind::Gauge) {
+        let (table, gauge) = (table.name, gauge.name);
+        return plan_err!(
+            "{table}.{gauge} is a gauge, so its {function} says nothing: write avg({gauge}), max({gauge}) or last({gauge}, \
+             time) - first({gauge}, time); `kymo tables {table}` lists the counters"
+        );
+    }
+    let tables: Vec<&Table> = columns.iter().map(|(table, _)| *table).collect();
+    let fixed: BTreeSet<&str> =
+        keys.iter().flat_map(|key| recorded(input, key)).map(|(_, column)| column.name).collect();
+    let free = tables.first().into_iter().flat_map(|table| table.labels()).map(|(_, label)| label.name);
+    Ok(free.filter(|label| !fixed.contains(label)).map(str::to_owned).collect())
+}
+
+/// The call of a counter's function that an expression is, whatever name it was given.
+fn call_in(expr: &Expr) -> Option<(&AggregateFunction, Output)> {
+    match expr {
+        Expr::Alias(alias) => call_in(&alias.expr),
+        Expr::AggregateFunction(call) => counter::output_of(&call.func).map(|output| (call, output)),
+        _ => None,
+    }
+}
+
+/// Gives groups that are stretches of time the steps into them.
+fn linked_groups(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
+    let input = Arc::clone(&aggregate.input);
+    let schema = Arc::clone(&aggregate.schema);
+    let keys = &aggregate.group_expr;
+    let mut exprs = aggregate.aggr_expr.clone();
+    let mut windows = Vec::new();
+    // The columns above the aggregate: its keys, and then its results.
+    let outputs: Vec<Column> = schema.iter().map(Column::from).collect();
+    let mut shown: Vec<Expr> = outputs.iter().cloned().map(Expr::Column).collect();
+    let key_count = outputs.len().saturating_sub(exprs.len());
+    for (position, expr) in aggregate.aggr_expr.iter().enumerate() {
+        let Some((call, output)) = call_in(expr) else { continue };
+        let [value, time, ..] = call.params.args.as_slice() else { continue };
+        let time = roots(&input, time);
+        let of_time = |key: &Expr| !roots(&input, key).is_disjoint(&time);
+        if !keys.iter().any(of_time) {
+            continue;
+        }
+        if keys.iter().any(|key| matches!(key, Expr::GroupingSet(_))) {
+            return plan_err!(
+                "{} in stretches of time takes no ROLLUP, CUBE or GROUPING SETS: write GROUP BY with one list",
+                call.func.name()
+            );
+        }
+        let stretches: Vec<&Expr> = keys.iter().filter(|key| of_time(key)).collect();
+        let points = !matches!(stretches.as_slice(), [one] if grows_with(&input, one, &time));
+        let series =
+            outputs.iter().zip(keys).filter(|(_, key)| !of_time(key)).map(|(column, _)| Expr::Column(column.clone()));
+        let labels = labels(&input, call.func.name(), &call.params.args, keys)?;
+        let counter_type = value.get_type(input.schema())?;
+        let float = !(counter_type.is_integer() || counter_type == DataType::Null);
+
+        let course_name = format!("course {position}");
+        let mut course = call.clone();
+        course.func = Arc::new(counter::with_labels(Output::Course { points }, labels.clone()));
+        exprs[position] = Expr::AggregateFunction(course).alias(&course_name);
+        let function: Arc<WindowUDF> = Arc::new(linked::function(output, float, labels));
+        let mut window = WindowFunction::new(function, vec![Expr::Column(Column::new_unqualified(course_name))]);
+        window.params.partition_by = series.collect();
+        let linked_name = format!("linked {position}");
+        windows.push(Expr::WindowFunction(Box::new(window)).alias(&linked_name));
+        let result = Expr::Column(Column::new_unqualified(linked_name));
+        let name = &outputs[key_count + position];
+        shown[key_count + position] = result.alias_qualified(name.relation.clone(), &name.name);
+    }
+    if windows.is_empty() {
+        return Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)));
+    }
+    let courses = Aggregate::try_new(input, aggregate.group_expr, exprs)?;
+    let linked = Window::try_new(windows, Arc::new(LogicalPlan::Aggregate(courses)))?;
+    let projection = Projection::try_new(shown, Arc::new(LogicalPlan::Window(linked)))?;
+    Ok(Transformed::yes(LogicalPlan::Projection(projection)))
+}
