@@ -18,6 +18,7 @@ pub mod process_state;
 pub mod sensor;
 pub mod softirq;
 pub mod softnet;
+pub mod statement;
 pub mod tcp;
 pub mod vm;
 
@@ -76,6 +77,7 @@ pub static FAMILIES: &[Family] = &[
     Family::internal::<kymo::Kymo>(),
     Family::internal::<Gap>(),
     Family::internal::<alert::Alert>(),
+    Family::internal::<statement::Statement>(),
 ];
 
 impl Family {

@@ -129,7 +129,7 @@ impl Column {
     pub const TIME: Column = Column {
         name: "time",
         doc: "Wall clock time when the tick began; in `gap` and `kymo`, when kymo wrote the row; in `alert`, when the alert \
-              changed. All rows of one tick of a collector have the same time.",
+              changed; in `statement`, when it ended. All rows of one tick of a collector have the same time.",
         kind: Kind::Time,
         ty: Type::Timestamp,
         unit: Unit::None,

@@ -14,6 +14,7 @@ use super::stated::NAMED_MAX;
 use super::template::{Names, Template};
 use crate::family::FamilyId;
 use crate::family::alert::Alert;
+use crate::family::statement::Statement;
 use crate::record::{Record, Table};
 use crate::words::{self, list, unknown};
 
@@ -310,6 +311,10 @@ impl Compiler {
     fn find(&self, table: &str) -> Result<&Scope, (&'static str, String)> {
         if table == Alert::TABLE.name {
             return Err(("table", format!("{table:?} has what the rules themselves did; no rule can watch it")));
+        }
+        if table == Statement::TABLE.name {
+            let instead = "watch `query_faults` or `queries` of the table \"kymo\"";
+            return Err(("table", format!("{table:?} has rows of single statements and no series; {instead}")));
         }
         let Some(found) = self.scopes.iter().find(|scope| scope.table.name == table) else {
             return Err(("table", format!("{table:?} is not known; it is one of {}", self.tables())));

@@ -17,10 +17,12 @@ use crate::alert::moment::Moment;
 use crate::batch::to_batch;
 use crate::family::alert::Alert;
 use crate::family::kymo::Kymo;
+use crate::family::statement::Statement;
 use crate::family::{FamilyId, PerFamily};
 use crate::latest::{LatestRows, SourceId};
-use crate::record::Record;
+use crate::query::history::Ended;
 use crate::record::label::Labels;
+use crate::record::{ABSENT, Record};
 use crate::sampler::report::{Collector, Gap};
 use crate::sampler::{monotonic_ns, wall_us};
 use crate::store::recovery::Recovery;
@@ -47,11 +49,19 @@ pub(super) struct Drain {
     /// The source of the rows that this thread makes itself.
     own: SourceId,
     appender: Appender,
-    /// Makes a row of the table `kymo`, with the daemon's figures and the given time.
-    report: Box<dyn FnMut(i64) -> Kymo + Send>,
+    /// What the daemon tells of itself.
+    told: Own,
     labels: PerFamily<Arc<Labels>>,
     next_report: Instant,
     progress: Arc<Progress>,
+}
+
+/// Where the rows of kymo's own tables come from.
+pub(super) struct Own {
+    /// Makes a row of the table `kymo`, with the daemon's figures and the given time.
+    pub(super) report: Box<dyn FnMut(i64) -> Kymo + Send>,
+    /// The statements that have ended since the last drain.
+    pub(super) ended: Box<dyn FnMut() -> Vec<Ended> + Send>,
 }
 
 /// Lets other threads wait for a drain, and end the drain thread.
@@ -149,7 +159,7 @@ impl Drain {
         latest: Arc<LatestRows>,
         appender: Appender,
         labels: PerFamily<Arc<Labels>>,
-        report: Box<dyn FnMut(i64) -> Kymo + Send>,
+        told: Own,
         progress: Arc<Progress>,
     ) -> Drain {
         Drain {
@@ -160,7 +170,7 @@ impl Drain {
             own: latest.new_source(),
             latest,
             appender,
-            report,
+            told,
             labels,
             next_report: Instant::now() + REPORT_INTERVAL,
             progress,
@@ -219,7 +229,7 @@ impl Drain {
         let fullest = appends.iter().map(|append| append.batch.num_rows()).max().unwrap_or(0);
         if Instant::now() >= self.next_report {
             self.next_report = (self.next_report + REPORT_INTERVAL).max(Instant::now());
-            let record = (self.report)(wall_us());
+            let record = (self.told.report)(wall_us());
             appends.push(self.own_rows(&[record]));
             self.release_names(now_s);
         }
@@ -231,6 +241,7 @@ impl Drain {
             engine.tick(now);
         });
         self.append_changes();
+        self.append_statements();
         self.show();
         for gone in self.sources.extract_if(.., |source| source.is_finished) {
             self.latest.remove(gone.id, gone.family);
@@ -269,6 +280,31 @@ impl Drain {
         };
         let rows: Vec<Alert> = changes.iter().map(row).collect();
         let rows = self.own_rows(&rows);
+        self.appender.submit(vec![rows]);
+    }
+
+    /// Adds the statements that have ended to the table `statement`.
+    fn append_statements(&mut self) {
+        let ended = (self.told.ended)();
+        if ended.is_empty() {
+            return;
+        }
+        // No text comes back for sure, so these labels go with their rows.
+        let labels = Labels::default();
+        let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let row = |one: &Ended| Statement {
+            client: labels.intern(&one.client),
+            text: labels.intern(&one.text),
+            outcome: labels.intern(one.outcome),
+            error: labels.intern(&one.error),
+            rows: count(one.cost.rows),
+            bytes: count(one.cost.bytes),
+            duration_us: one.duration_us,
+            peak_bytes: one.cost.peak_bytes.map_or(ABSENT, count),
+            ..Statement::absent(one.time_us)
+        };
+        let rows: Vec<Statement> = ended.iter().map(row).collect();
+        let rows = self.own_rows_with(&rows, &labels);
         self.appender.submit(vec![rows]);
     }
 
@@ -315,8 +351,12 @@ impl Drain {
     }
 
     fn own_rows<R: Record>(&self, rows: &[R]) -> Append {
+        self.own_rows_with(rows, &self.labels[FamilyId::of::<R>()])
+    }
+
+    fn own_rows_with<R: Record>(&self, rows: &[R], labels: &Labels) -> Append {
         let family = FamilyId::of::<R>();
-        let batch = to_batch(&[rows], &self.labels[family], &R::TABLE.schema());
+        let batch = to_batch(&[rows], labels, &R::TABLE.schema());
         self.latest.put(self.own, family, batch.clone());
         Append { family, batch }
     }

@@ -24,7 +24,7 @@ use crate::store::{Appender, Store};
 
 use super::alert_keeper::AlertKeeper;
 use super::collectors::Collectors;
-use super::drain::{Drain, FRESH_PATIENCE, Progress};
+use super::drain::{Drain, FRESH_PATIENCE, Own, Progress};
 use super::flusher::{Flusher, Requests};
 use super::operator::Daemon;
 
@@ -107,7 +107,12 @@ impl Parts {
         let reporter = daemon.clone();
         let report = Box::new(move |time| reporter.report(time));
         let alerts = (engine, keeper);
-        let drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, labels, report, progress);
+        let ended = {
+            let workers = workers.clone();
+            Box::new(move || workers.history().take())
+        };
+        let own = Own { report, ended };
+        let drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, labels, own, progress);
         let server = Server::bind(settings.serve, Arc::new(daemon.clone()), Arc::new(workers.clone()))?;
         address.get_or_init(|| server.local_addr());
         telemetry.start_metrics(&settings.metrics, &latest)?;

@@ -30,6 +30,7 @@ impl Daemon {
             query_processes: count(workers.processes),
             query_rss_bytes: count(workers.rss_bytes),
             query_faults: count(workers.faults),
+            statement_rows_lost: count(self.workers.history().lost()),
             alerts_sent: count(self.outbox.sent()),
             alerts_lost: count(self.outbox.lost()),
             alert_rows_lost: count(self.board.lost_changes()),

@@ -36,6 +36,8 @@ record! {
             gauge query_processes: i64 [Count("{process}")] => "kymo.query.processes" {},
             /// Resident memory of these processes, and of the rows in memory that they were given.
             gauge query_rss_bytes: i64 [Bytes] => "kymo.query.memory.usage" {},
+            /// Statements that have no row in the table `statement`, because too many ended at once.
+            counter statement_rows_lost: i64 [Count("{row}")] => "kymo.statements.rows.lost" {},
             /// Such processes that died: of a query, or killed by kymo because they did not end one, or by someone else.
             counter query_faults: i64 [Count("{fault}")] => "kymo.query.faults" {},
             /// Notifications delivered.

@@ -13,9 +13,13 @@ use arrow::ipc::MessageHeader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamEncoder};
 use arrow_flight::{FlightData, SchemaAsIpc};
 use prost::bytes::Bytes;
+use prost::encoding::{encoded_len_varint, key_len};
 
 /// In a stream, a message begins with four bytes `ff` and the length of its header.
 const PREFIX_BYTES: usize = 8;
+/// The numbers of `FlightData.data_header` and `FlightData.data_body` in Flight's protocol.
+const DATA_HEADER: u32 = 2;
+const DATA_BODY: u32 = 1_000;
 
 /// A message as Flight sends it.
 #[derive(Debug, Default)]
@@ -32,8 +36,13 @@ impl Encoded {
         Encoded { header, body: Vec::new() }
     }
 
+    /// Its size as the client counts it, with what the protocol adds.
     pub(super) fn len(&self) -> usize {
-        self.header.len() + self.body.iter().map(Buffer::len).sum::<usize>()
+        let field = |number, bytes| match bytes {
+            0 => 0,
+            _ => key_len(number) + encoded_len_varint(bytes as u64) + bytes,
+        };
+        field(DATA_HEADER, self.header.len()) + field(DATA_BODY, self.body.iter().map(Buffer::len).sum())
     }
 }
 
@@ -42,6 +51,14 @@ pub(super) fn schema_of(header: &Bytes) -> Result<SchemaRef, ArrowError> {
     let message = arrow::ipc::root_as_message(header).map_err(|error| ArrowError::IpcError(error.to_string()))?;
     let schema = message.header_as_schema().ok_or_else(|| ArrowError::IpcError("not a schema".into()))?;
     Ok(Arc::new(arrow::ipc::convert::fb_to_schema(schema)))
+}
+
+/// How many rows the message with this header has.
+#[must_use]
+pub fn rows_of(header: &[u8]) -> u64 {
+    let message = arrow::ipc::root_as_message(header).ok();
+    let batch = message.and_then(|message| message.header_as_record_batch());
+    batch.and_then(|batch| u64::try_from(batch.length()).ok()).unwrap_or(0)
 }
 
 /// Encodes the batches of one result.
@@ -139,7 +156,10 @@ mod tests {
             messages.extend(encoder.encode(batch).unwrap());
         }
         assert_eq!(*schema_of(&messages[0].header).unwrap(), *whole.schema());
-        let frames: Vec<_> = messages.into_iter().map(|message| Ok(message.into())).collect();
+        let lengths: Vec<usize> = messages.iter().map(Encoded::len).collect();
+        let frames: Vec<FlightData> = messages.into_iter().map(FlightData::from).collect();
+        assert_eq!(lengths, frames.iter().map(prost::Message::encoded_len).collect::<Vec<_>>());
+        let frames: Vec<_> = frames.into_iter().map(Ok).collect();
         let decoded = FlightRecordBatchStream::new_from_flight_data(stream::iter(frames));
         assert_eq!(decoded.try_collect::<Vec<_>>().await.unwrap(), batches);
     }

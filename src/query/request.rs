@@ -23,6 +23,8 @@ pub struct Request {
     pub parameters: Vec<Frame>,
     /// Its deadline, tables and times.
     pub options: Options,
+    /// Who asks, for the table `statement`.
+    pub client: String,
     /// Its rows and `now()` are of this moment, else of the moment when it asks for rows.
     pub moment: Option<Arc<Moment>>,
 }

@@ -22,6 +22,8 @@ use crate::words::list;
 /// The most aggregates of an answer, rows times columns: about 3 MiB. Clients refuse messages above 4 MiB by default.
 const AGGREGATES_MAX: usize = 25_000;
 
+/// The call, for spans and for the table `statement`.
+const METHOD: &str = "AggregateMetrics";
 /// The widest time bucket.
 const BUCKET_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
@@ -91,9 +93,10 @@ impl Aggregation {
     /// Runs the statement and checks that the answer is small enough to send.
     pub(super) async fn run(&self, statements: &dyn Statements) -> Result<Vec<AggregateRow>, Status> {
         let sql = self.sql();
-        let span = trace::query("AggregateMetrics", &sql);
+        let span = trace::query(METHOD, &sql);
         let work = async {
-            let mut batches = statements.execute(&Request::new(sql)).await?.decode().map_err(query_error);
+            let request = Request { client: METHOD.into(), ..Request::new(sql) };
+            let mut batches = statements.execute(&request).await?.decode().map_err(query_error);
             let mut answer = Vec::new();
             while let Some(batch) = batches.try_next().await? {
                 self.append(&batch, &mut answer)?;

@@ -10,6 +10,8 @@ use tonic::{Response, Status};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
+use crate::query::ipc::rows_of;
+
 /// What a call is answered with.
 pub(super) type Reply<T> = Result<Response<T>, Status>;
 
@@ -71,19 +73,12 @@ impl Stream for TracedFrames {
         let item = ready!(this.frames.as_mut().poll_next(context));
         drop(entered);
         match &item {
-            Some(Ok(frame)) => this.rows += rows(frame),
+            Some(Ok(frame)) => this.rows += rows_of(&frame.data_header),
             Some(Err(status)) => fail(&this.span, status),
             None => {}
         }
         Poll::Ready(item)
     }
-}
-
-/// How many rows a message has.
-pub(super) fn rows(frame: &FlightData) -> u64 {
-    let message = arrow::ipc::root_as_message(&frame.data_header).ok();
-    let batch = message.and_then(|message| message.header_as_record_batch());
-    batch.and_then(|batch| u64::try_from(batch.length()).ok()).unwrap_or(0)
 }
 
 impl Drop for TracedFrames {

@@ -53,8 +53,8 @@ pub(super) fn one_host(known: &mut Option<String>, host: &str) -> Result<()> {
     }
     let [known, host] = [known.as_str(), host].map(literal);
     exec_err!(
-        "a counter of host {known} and one of host {host} are not one counter; write GROUP BY host, for which subqueries have \
-         to keep the column host, or WHERE host = {known} beside the table"
+        "a counter of host {known} and one of host {host} are not one counter; write GROUP BY host, for which subqueries have to \
+         keep the column host, or WHERE host = {known} beside the table"
     )
 }
 

@@ -239,6 +239,21 @@ impl Worker {
         pages * rustix::param::page_size() as u64
     }
 
+    /// Counts its peak of resident memory anew (`proc_pid_clear_refs(5)`).
+    pub(super) fn forget_peak(&self) {
+        if let Some(id) = self.child.id() {
+            // If the kernel refuses, the peak is that of all its statements.
+            let _ = fs::write(format!("/proc/{id}/clear_refs"), "5");
+        }
+    }
+
+    /// The most resident memory that it had since then, unless it is gone (`proc_pid_status(5)`).
+    pub(super) fn peak_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+    }
+
     /// How it ended, and what it wrote to stderr. It is killed if it has not ended.
     pub(super) async fn wait(mut self) -> Ending {
         let Ok(child) = self.child.child() else { return Ending::default() };
