@@ -4,13 +4,19 @@
 //! sees each row once. Queries run on their own threads and pass batches through a short queue. The daemon has them run
 //! in other processes, its [`Workers`](workers::Workers), so neither a slow query nor a slow reader delays recording.
 
+mod about;
+mod catalog;
 mod course;
+mod dialect;
 mod error;
 mod file;
 pub mod function;
 pub mod guard;
+mod hint;
 mod hosts;
 mod ignored;
+mod operator;
+mod place;
 mod refusal;
 pub mod room;
 mod rows;
@@ -21,6 +27,7 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tool;
 mod wire;
 pub mod worker;
 pub mod workers;
@@ -44,7 +51,7 @@ use session::{Session, Sessions};
 use spill::SpillSettings;
 
 pub use error::{ErrorKind, QueryError};
-pub use session::{CATALOG, SCHEMA};
+pub use place::{CATALOG, SCHEMA};
 pub use stream::QueryStream;
 pub use wire::wire_schema;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use datafusion::common::DataFusionError;
 
+use super::hint;
 use super::refusal::GuardError;
 use crate::family::{FAMILIES, Family};
 use crate::words::unknown;
@@ -165,7 +166,7 @@ impl QueryError {
     }
 
     pub(super) fn invalid(error: DataFusionError) -> QueryError {
-        QueryError::Invalid(error.strip_backtrace())
+        QueryError::Invalid(hint::of_error(&error))
     }
 
     pub(super) fn failed(error: &DataFusionError, memory_bytes_max: usize) -> QueryError {
@@ -173,7 +174,7 @@ impl QueryError {
             DataFusionError::ResourcesExhausted(detail) => {
                 QueryError::Memory { bytes_max: memory_bytes_max, detail: detail.clone() }
             }
-            root => QueryError::Failed(root.strip_backtrace()),
+            _ => QueryError::Failed(hint::of_error(error)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The form in which results are sent: plain Arrow types that every client can read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -9,14 +10,29 @@ use arrow::error::ArrowError;
 
 /// The schema in which rows of `schema` are sent.
 ///
-/// Dictionaries become their values, and string and binary views become plain strings and binaries, also inside lists
+/// Dictionaries become their values, unsigned numbers signed ones, and string and binary views become plain strings and binaries, also inside lists
 /// and structs. Every field is nullable and has no metadata: clients reject a batch whose schema differs from the
 /// announced one, and nullability differs from plan to plan.
 #[must_use]
 pub fn wire_schema(schema: &Schema) -> SchemaRef {
-    let fields: Vec<Field> =
-        schema.fields().iter().map(|field| Field::new(field.name(), plain(field.data_type()), true)).collect();
-    Arc::new(Schema::new(fields))
+    let names = unique_names(schema);
+    let fields =
+        schema.fields().iter().zip(names).map(|(field, name)| Field::new(name, plain(field.data_type()), true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The columns' names. Of several with one name, the later ones are numbered, because clients find columns by their names.
+fn unique_names(schema: &Schema) -> Vec<String> {
+    let mut taken: HashSet<String> = HashSet::new();
+    let mut names = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let plain = field.name().clone();
+        let numbered = (1..).map(|number| format!("{plain}_{number}"));
+        let unique = std::iter::once(plain.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or(plain);
+        taken.insert(unique.clone());
+        names.push(unique);
+    }
+    names
 }
 
 /// The same rows with `schema`, which is the [`wire_schema`] of the batch's plan.
@@ -39,6 +55,8 @@ pub(super) fn plain(ty: &DataType) -> DataType {
     match ty {
         DataType::Dictionary(_, values) => plain(values),
         DataType::RunEndEncoded(_, values) => plain(values.data_type()),
+        // Most clients' languages have no unsigned numbers.
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => DataType::Int64,
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,
         DataType::List(item) | DataType::ListView(item) => DataType::List(plain_item(item)),
@@ -87,6 +105,21 @@ mod tests {
         let DataType::Struct(fields) = plain(&nested) else { panic!("a struct stays a struct") };
         let DataType::List(item) = fields[0].data_type() else { panic!("a list stays a list") };
         assert_eq!(item.data_type(), &DataType::Utf8);
+    }
+
+    #[test]
+    fn names_are_told_apart_and_numbers_are_signed() {
+        let field = |name, ty| Field::new(name, ty, true);
+        let schema = Schema::new(vec![
+            field("a", DataType::UInt64),
+            field("a", DataType::Utf8),
+            field("a_1", DataType::Utf8),
+            field("a", DataType::Utf8),
+        ]);
+        let wire = wire_schema(&schema);
+        let names: Vec<_> = wire.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["a", "a_1", "a_1_1", "a_2"]);
+        assert_eq!(wire.field(0).data_type(), &DataType::Int64);
     }
 
     #[test]
