@@ -11,6 +11,7 @@ pub mod flush;
 pub mod output;
 pub mod query;
 pub mod show;
+pub mod sql;
 pub mod status;
 pub mod table;
 pub mod tables;
@@ -24,7 +25,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ADDRESS_VARIABLE, ConfigError, Flag, Sources};
 use crate::serve::DEFAULT_ADDRESS;
-use connect::{ConnectError, UsageError};
+use connect::{ConnectError, InterruptedError, UsageError};
 
 /// The command failed; or the daemon is degraded, or the data folder damaged.
 pub const EXIT_FAILURE: u8 = 1;
@@ -32,6 +33,8 @@ pub const EXIT_FAILURE: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// No daemon answers (`EX_UNAVAILABLE` of sysexits.h).
 pub const EXIT_UNAVAILABLE: u8 = 69;
+/// Ctrl-C ended the command: 128 and the number of SIGINT, as shells have it.
+pub const EXIT_INTERRUPTED: u8 = 130;
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -49,7 +52,8 @@ Exit codes:
       `verify`: the data folder is damaged
    2  the arguments are wrong
   69  no daemon answers
-  78  the configuration is wrong";
+  78  the configuration is wrong
+ 130  Ctrl-C ended a query";
 
 /// A flight recorder for Linux hosts
 ///
@@ -72,6 +76,8 @@ pub enum Command {
     Check(Configured),
     /// Run a SQL query on a daemon or a data folder
     Query(query::Query),
+    /// Type SQL at a prompt, with history and completion
+    Sql(sql::Sql),
     /// Show the state of the daemon and what it has lost
     Status(status::Status),
     /// List the tables, or the columns of one table
@@ -139,18 +145,9 @@ pub fn exit(outcome: anyhow::Result<()>) -> ExitCode {
     if let Some(ConfigError::Wrong(problems)) = error.downcast_ref() {
         problems.iter().for_each(|problem| eprintln!("kymo: {problem}"));
     } else {
-        eprintln!("kymo: {}", in_one_line(&error));
+        eprintln!("kymo: {}", show::in_one_line(&error));
     }
     ExitCode::from(exit_code(&error))
-}
-
-/// The error and its causes, without those whose text an outer one already has.
-fn in_one_line(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
-        "" => cause,
-        _ if told.contains(&cause) => told,
-        _ => format!("{told}: {cause}"),
-    })
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
@@ -160,6 +157,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         EXIT_USAGE
     } else if error.is::<ConnectError>() {
         EXIT_UNAVAILABLE
+    } else if error.is::<InterruptedError>() {
+        EXIT_INTERRUPTED
     } else {
         EXIT_FAILURE
     }
@@ -187,8 +186,8 @@ mod tests {
 
     #[test]
     fn causes_are_told_once() {
-        assert_eq!(in_one_line(&unread()), "read configuration k: no luck");
-        assert_eq!(in_one_line(&anyhow!("why").context("what")), "what: why");
+        assert_eq!(show::in_one_line(&unread()), "read configuration k: no luck");
+        assert_eq!(show::in_one_line(&anyhow!("why").context("what")), "what: why");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reaching the daemon.
 
 use std::env;
+use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -63,6 +64,17 @@ pub struct UsageError(pub(super) String);
 pub struct ConnectError {
     address: String,
     reason: String,
+}
+
+/// Somebody pressed Ctrl-C.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct InterruptedError;
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address().unwrap_or_else(|error| error.to_string()))
+    }
 }
 
 impl Target {
@@ -128,6 +140,21 @@ pub(super) fn request<T>(message: T) -> tonic::Request<T> {
 /// Runs a client to its end on this thread.
 pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the client")?.block_on(work)
+}
+
+/// Does `work` unless Ctrl-C comes before its end.
+///
+/// # Errors
+/// That of `work`, or [`InterruptedError`].
+pub(super) async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        biased;
+        outcome = tokio::signal::ctrl_c() => {
+            outcome.context("wait for Ctrl-C")?;
+            Err(InterruptedError.into())
+        }
+        done = work => done,
+    }
 }
 
 /// A spinner for [`spin`]. Nothing is shown yet.

@@ -14,7 +14,7 @@ use clap::Args;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 
-use super::connect::{Target, block_on, spin, spinner};
+use super::connect::{Target, block_on, spin, spinner, unless_interrupted};
 use super::output::{Destination, Format};
 use super::show;
 use crate::query::statements::{Statements, query_error};
@@ -55,16 +55,23 @@ pub struct Query {
     /// One SQL query
     sql: String,
     #[command(flatten)]
-    target: Target,
-    /// Read the files of this data folder instead of asking a daemon
-    #[arg(long, value_name = "DIR", conflicts_with = "address")]
-    data: Option<PathBuf>,
+    source: Source,
     /// Output format [default: from FILE's extension, else table]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Write to this file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+/// What is queried.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Source {
+    #[command(flatten)]
+    target: Target,
+    /// Read the files of this data folder instead of asking a daemon
+    #[arg(long, value_name = "DIR", conflicts_with = "address")]
+    data: Option<PathBuf>,
 }
 
 /// Runs the query and writes its result.
@@ -74,17 +81,36 @@ pub struct Query {
 /// be written. An existing output file then stays as it was.
 pub fn run(query: &Query) -> anyhow::Result<()> {
     let destination = Destination::new(query.format, query.output.as_deref())?;
-    let spinner = spinner("waiting for rows");
-    let work = async {
-        match &query.data {
-            Some(folder) => offline(&query.sql, folder, &destination, &spinner).await,
-            None => online(&query.sql, &query.target, &destination, &spinner).await,
-        }
-    };
-    block_on(async { if destination.is_live() { work.await } else { spin(&spinner, work).await } })
+    query.source.run(&query.sql, &destination).map(drop)
 }
 
-async fn offline(sql: &str, folder: &Path, destination: &Destination, spinner: &ProgressBar) -> anyhow::Result<()> {
+impl Source {
+    /// Runs one statement and writes its result. Ctrl-C ends it, on the daemon, too. Returns the number of rows.
+    ///
+    /// # Errors
+    /// As [`run`], and when it was interrupted.
+    pub(super) fn run(&self, sql: &str, destination: &Destination) -> anyhow::Result<u64> {
+        let spinner = spinner("waiting for rows");
+        let work = unless_interrupted(async {
+            match &self.data {
+                Some(folder) => offline(sql, folder, destination, &spinner).await,
+                None => online(sql, &self.target, destination, &spinner).await,
+            }
+        });
+        block_on(async { if destination.is_live() { work.await } else { spin(&spinner, work).await } })
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.data {
+            Some(folder) => write!(f, "the files of {}", folder.display()),
+            None => write!(f, "{}", self.target),
+        }
+    }
+}
+
+async fn offline(sql: &str, folder: &Path, destination: &Destination, spinner: &ProgressBar) -> anyhow::Result<u64> {
     let settings = QuerySettings {
         memory_bytes_max: OFFLINE_MEMORY_BYTES_MAX,
         time_max: OFFLINE_TIME_MAX,
@@ -156,7 +182,7 @@ fn warn_of_journal(journaled: Result<Journaled, FolderError>, view: &View) {
     }
 }
 
-async fn online(sql: &str, target: &Target, destination: &Destination, spinner: &ProgressBar) -> anyhow::Result<()> {
+async fn online(sql: &str, target: &Target, destination: &Destination, spinner: &ProgressBar) -> anyhow::Result<u64> {
     let failed = |error: FlightError| match error {
         FlightError::Tonic(status) => target.failed(&status),
         other => anyhow::Error::from(other),
@@ -171,18 +197,23 @@ async fn online(sql: &str, target: &Target, destination: &Destination, spinner: 
     write(&schema, rows.map(|batch| batch.map_err(failed)), destination, spinner).await
 }
 
-/// Writes rows as they come; the spinner counts them.
+/// Writes rows as they come, and gives their number. The spinner counts them and the memory that they take.
 async fn write(
     schema: &SchemaRef,
     rows: impl Stream<Item = anyhow::Result<RecordBatch>>,
     destination: &Destination,
     spinner: &ProgressBar,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     let mut output = destination.open(schema)?;
     let mut rows = std::pin::pin!(rows);
+    let mut bytes = 0;
     while let Some(batch) = rows.next().await {
-        spinner.suspend(|| output.write(&batch?))?;
-        spinner.set_message(show::counted(output.rows, "row"));
+        let batch = batch?;
+        spinner.suspend(|| output.write(&batch))?;
+        bytes += batch.get_array_memory_size() as u64;
+        spinner.set_message(format!("{}, {}", show::counted(output.rows, "row"), show::bytes(bytes)));
     }
-    spinner.suspend(|| output.finish())
+    let count = output.rows;
+    spinner.suspend(|| output.finish())?;
+    Ok(count)
 }

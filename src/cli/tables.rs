@@ -29,6 +29,13 @@ pub struct Tables {
     format: Form,
 }
 
+impl Tables {
+    /// For people: all tables, or this one.
+    pub(super) fn for_people(name: Option<String>) -> Tables {
+        Tables { name, format: Form::Table }
+    }
+}
+
 /// Lists all tables, or the columns of one.
 ///
 /// # Errors

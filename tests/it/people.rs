@@ -1,12 +1,13 @@
 //! What people see: widths, numbers, colors, and how commands end.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tempfile::TempDir;
@@ -154,4 +155,97 @@ fn a_degraded_daemon_and_an_unflushed_journal_are_told() {
     let degraded = ask(&["status"]);
     assert!(String::from_utf8_lossy(&degraded.stdout).contains("DEGRADED"), "{degraded:?}");
     assert_eq!(String::from_utf8_lossy(&degraded.stderr), "kymo: the daemon is degraded\n");
+}
+
+#[test]
+fn statements_that_are_piped_in_run_up_to_the_first_error() {
+    let folder = empty_folder();
+    let script = "SELECT 1 AS one; -- a comment;\nSELECT 'x;y'\nAS text;\nSELECT nothing; SELECT 4";
+    let mut running = in_folder(folder.path(), &["sql", "--data", "data", "--format", "csv"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    running.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one\n1\ntext\nx;y\n");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.starts_with("kymo: statement 3: ") && stderr.contains("nothing"), "{stderr}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_person_types_statements_and_commands_at_the_prompt() {
+    let folder = empty_folder();
+    let (mut ours, theirs) = terminal(100);
+    let state = folder.path().join("state");
+    let mut running = in_folder(folder.path(), &["sql", "--data", "data"])
+        .env("XDG_STATE_HOME", &state)
+        .env("TERM", "xterm")
+        .stdin(theirs.try_clone().unwrap())
+        .stdout(theirs.try_clone().unwrap())
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    let mut until = {
+        let mut read = ours.try_clone().unwrap();
+        move |wanted: &str| {
+            let (mut text, mut bytes) = (String::new(), [0; 4096]);
+            while !text.contains(wanted) {
+                let length = read.read(&mut bytes).unwrap();
+                text += &String::from_utf8_lossy(&bytes[..length]);
+            }
+            text
+        }
+    };
+    until("kymo> ");
+    // The statement goes on in the next line, and Tab completes a name.
+    ours.write_all(b"SELECT 40 + 2\rAS answer;\r").unwrap();
+    let text = until("1 row in ");
+    assert!(text.contains("answer") && text.contains("42"), "{text}");
+    ours.write_all(b"\\d softn\t\r").unwrap();
+    until("time_squeezed");
+    ours.write_all(b"SELECT nope;\r").unwrap();
+    until("kymo: the query is not valid");
+    ours.write_all(b"\\q\r").unwrap();
+    assert!(running.wait().unwrap().success());
+    let history = fs::read_to_string(state.join("kymo/sql_history")).unwrap();
+    assert!(history.contains("SELECT 40 + 2") && history.contains("softnet"), "{history}");
+}
+
+#[test]
+fn ctrl_c_ends_a_query_here_and_on_the_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), "[collector.quiet]\ninterval = \"1s\"\nmetrics = [\"memory\"]\n");
+    let out = folder.path().join("out.csv");
+    let slow =
+        "SELECT max(a.value * b.value % 7) FROM generate_series(1, 1000000) AS a, generate_series(1, 1000000) AS b";
+    let mut asking = command(&["query", "--address", &daemon.address, "-o", out.to_str().unwrap(), slow]);
+    let running = asking.stderr(Stdio::piped()).spawn().unwrap();
+    let busy = || {
+        let status = daemon.status();
+        let count = |key: &str| status["query_workers"][key].as_u64().unwrap_or_default();
+        count("processes") - count("idle")
+    };
+    let until = |wanted: u64| {
+        let deadline = Instant::now() + PATIENCE;
+        while busy() != wanted {
+            assert!(Instant::now() < deadline, "{wanted} busy workers: {}", daemon.status());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until(1);
+    kill_process(Pid::from_child(&running), Signal::INT).unwrap();
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "kymo: interrupted\n");
+    assert_eq!(output.status.code(), Some(130));
+    until(0);
+    assert_eq!(
+        fs::read_dir(folder.path())
+            .unwrap()
+            .filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("out")))
+            .count(),
+        0
+    );
 }
