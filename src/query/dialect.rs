@@ -23,7 +23,7 @@ mod show;
 mod tests;
 mod window;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 
 use datafusion::common::DataFusionError;
@@ -65,11 +65,13 @@ pub(super) fn substitute(statement: &mut SqlStatement, name: &str) -> bool {
 
 /// Writes a statement in the planner's words.
 pub(super) fn rewrite(statement: &mut SqlStatement) -> ControlFlow<GuardError> {
-    statement.visit(&mut Rewriter::default())
+    let declared = call::declared(statement);
+    VisitMut::visit(statement, &mut Rewriter { declared, named: Named::default(), around: Vec::new() })
 }
 
-#[derive(Default)]
 struct Rewriter {
+    /// Names that the statement gives to columns, among those that also stand for functions.
+    declared: HashSet<String>,
     named: Named,
     /// The number of names around each query that is being visited.
     around: Vec<usize>,
@@ -87,6 +89,7 @@ impl VisitorMut for Rewriter {
             names::name_columns(select);
             select::rename_columns(select, &self.named)?;
             lateral::rewrite(select);
+            conditions_as_values(select);
             domain::rewrite(select);
         }
         order::by_input(query, &self.named)?;
@@ -106,15 +109,10 @@ impl VisitorMut for Rewriter {
         for table in &mut select.from {
             table.joins.iter_mut().try_for_each(select::join_by_name)?;
         }
+        conditions_as_values(select);
         for item in &mut select.projection {
-            match item {
-                SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                    let _ = expr.visit(&mut Values { queries: 0 });
-                }
-                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(table), _) => {
-                    self.shorten(&mut table.0);
-                }
-                _ => {}
+            if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(table), _) = item {
+                self.shorten(&mut table.0);
             }
         }
         ControlFlow::Continue(())
@@ -154,7 +152,7 @@ impl VisitorMut for Rewriter {
             self.shorten_column(parts);
         }
         window::power(expr);
-        call::rewrite(expr);
+        call::rewrite(expr, &self.declared);
         window::rewrite(expr);
         pattern::rewrite(expr)
     }
@@ -215,6 +213,14 @@ fn count_tables(expr: &Expr) -> usize {
 }
 
 /// Rewrites conditions that are values: columns of a result.
+fn conditions_as_values(select: &mut Select) {
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let _ = expr.visit(&mut Values { queries: 0 });
+        }
+    }
+}
+
 struct Values {
     queries: usize,
 }

@@ -92,13 +92,13 @@ impl Sessions {
             .with_table_function_list(datafusion::functions_table::all_default_table_functions())
             .with_file_formats(Vec::new())
             .build();
-        for aggregate in function::aggregates() {
-            datafusion::execution::FunctionRegistry::register_udaf(&mut first, Arc::new(aggregate))?;
-        }
         for function in tool::functions() {
             datafusion::execution::FunctionRegistry::register_udf(&mut first, Arc::new(function))?;
         }
         datafusion::execution::FunctionRegistry::register_function_rewrite(&mut first, Arc::new(Meaning))?;
+        for aggregate in function::aggregates() {
+            datafusion::execution::FunctionRegistry::register_udaf(&mut first, Arc::new(aggregate))?;
+        }
         Ok(Sessions { first, memory_bytes_max, spill, spare: Mutex::default() })
     }
 

@@ -1,12 +1,15 @@
 //! Functions that other databases have under other names or in other forms.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::functions_aggregate::all_default_aggregate_functions;
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArguments, Ident, OrderByExpr, OrderByOptions, SelectItem, UnaryOperator,
+    FunctionArguments, Ident, OrderByExpr, OrderByOptions, Query, Select, SelectItem, Statement, TableAlias,
+    TableFactor, UnaryOperator, Visit, Visitor,
 };
 
 use super::super::function;
@@ -35,7 +38,7 @@ const BARE: &[&str] = &["current_catalog", "current_role", "current_schema", "cu
 /// The names of all aggregates.
 static AGGREGATES: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let known = all_default_aggregate_functions();
-    let own = function::aggregates();
+    let own: Vec<AggregateUDF> = function::aggregates().into_iter().collect();
     let named = known.iter().map(|known| &**known).chain(&own);
     let names = named.flat_map(|known| std::iter::once(known.name()).chain(known.aliases().iter().map(String::as_str)));
     names.chain(REWRITTEN.iter().copied()).map(str::to_owned).collect()
@@ -65,9 +68,6 @@ pub(super) fn is_aggregate_item(item: &SelectItem) -> bool {
 }
 
 fn has_aggregate(expr: &Expr) -> bool {
-    use datafusion::sql::sqlparser::ast::{Query, Visit, Visitor};
-    use std::ops::ControlFlow;
-
     struct Finder {
         queries: usize,
     }
@@ -98,19 +98,75 @@ fn has_aggregate(expr: &Expr) -> bool {
     expr.visit(&mut Finder { queries: 0 }).is_break()
 }
 
+/// Whether a name stands for a function where no column has it.
+pub(super) fn is_function(name: &Ident) -> bool {
+    name.quote_style.is_none() && BARE.contains(&&*name.value.to_lowercase())
+}
+
+/// The names that a statement gives to columns, among those that stand for a function, too: there they are columns.
+pub(super) fn declared(statement: &Statement) -> HashSet<String> {
+    let mut finder = Declared::default();
+    let _ = statement.visit(&mut finder);
+    finder.0
+}
+
+#[derive(Default)]
+struct Declared(HashSet<String>);
+
+impl Declared {
+    fn add(&mut self, name: &Ident) {
+        let name = name.value.to_lowercase();
+        if BARE.contains(&&*name) {
+            self.0.insert(name);
+        }
+    }
+
+    fn add_alias(&mut self, alias: &TableAlias) {
+        alias.columns.iter().for_each(|column| self.add(&column.name));
+    }
+}
+
+impl Visitor for Declared {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        query.with.iter().flat_map(|with| &with.cte_tables).for_each(|cte| self.add_alias(&cte.alias));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        for item in &select.projection {
+            if let SelectItem::ExprWithAlias { alias, .. } = item {
+                self.add(alias);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } = factor
+        {
+            self.add_alias(alias);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 /// Rewrites a name that stands for a function, or a call of one that has another name here.
-pub(super) fn rewrite(expr: &mut Expr) {
+pub(super) fn rewrite(expr: &mut Expr, declared: &HashSet<String>) {
     match expr {
         Expr::Identifier(Ident { value, quote_style: None, .. }) => {
             let name = value.to_lowercase();
-            if BARE.contains(&&*name) {
+            if BARE.contains(&&*name) && !declared.contains(&name) {
                 *expr = build::call(&name, Vec::new());
             }
         }
         Expr::Function(function)
             if matches!(function.args, FunctionArguments::None) && BARE.contains(&&*name(function)) =>
         {
-            *expr = build::call(&name(function), Vec::new());
+            let name = name(function);
+            let is_column = declared.contains(&name);
+            *expr = if is_column { Expr::Identifier(Ident::new(name)) } else { build::call(&name, Vec::new()) };
         }
         Expr::Function(function) => {
             if let Some(rewritten) = rewritten(function) {

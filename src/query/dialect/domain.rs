@@ -15,7 +15,9 @@ use super::names::folded;
 use super::quantified::first_row;
 use super::scope::{factors, qualifier};
 
-const VALUE: &str = "value";
+/// Names that no table has.
+const VALUE: &str = "__value";
+const KEY: &str = "__key";
 
 /// Rewrites the inner queries behind SELECT for which the planner needs it.
 pub(super) fn rewrite(select: &mut Select) {
@@ -92,14 +94,14 @@ impl Rewriter {
             return None;
         }
         let number = self.joins.len() + 1;
-        let (domain, result) = (build::name(format!("domain_{number}")), build::name(format!("result_{number}")));
+        let (domain, result) = (build::name(format!("__domain_{number}")), build::name(format!("__result_{number}")));
         let mut renaming = Renaming { table: &table, domain: &domain, columns: Vec::new() };
         let mut condition = build::all(conditions);
         let mut aggregate = Expr::Function(aggregate.clone());
         let _ = condition.visit(&mut renaming);
         let _ = aggregate.visit(&mut renaming);
         let columns = renaming.columns;
-        let keys: Vec<Ident> = (1..=columns.len()).map(|number| build::name(format!("key_{number}"))).collect();
+        let keys: Vec<Ident> = (1..=columns.len()).map(|number| build::name(format!("{KEY}_{number}"))).collect();
 
         let values =
             columns.iter().zip(&keys).map(|(column, key)| build::item(build::column(&self.outer, column), key.clone()));
@@ -210,7 +212,7 @@ impl VisitorMut for Renaming<'_> {
             if known.is_none() {
                 self.columns.push(column.clone());
             }
-            let key = build::name(format!("key_{}", position + 1));
+            let key = build::name(format!("{KEY}_{}", position + 1));
             *expr = build::column(std::slice::from_ref(self.domain), &key);
         }
         ControlFlow::Continue(())

@@ -106,7 +106,7 @@ fn first_rows(factor: &mut TableFactor) -> Option<Joined> {
         window_frame: None,
     }));
     inner.qualify = Some(build::binary(Expr::Function(number), BinaryOperator::LtEq, limit));
-    let keys: Vec<Ident> = (1..=pairs.len()).map(|number| build::name(format!("key_{number}"))).collect();
+    let keys: Vec<Ident> = (1..=pairs.len()).map(|number| build::name(format!("__key_{number}"))).collect();
     for ((own, _), key) in pairs.iter().zip(&keys) {
         inner.projection.push(build::item(own.clone(), key.clone()));
     }

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::build;
+use super::call::is_function;
 
 /// Longer texts are cut.
 const NAME_CHARS_MAX: usize = 200;
@@ -22,11 +23,11 @@ pub(super) fn name_columns(select: &mut Select) {
         let is_taken = taken.contains(&name) || wildcards.iter().any(|wildcard| has(wildcard, item, &name));
         let unique = if is_taken { numbered(&name, &taken) } else { name };
         taken.insert(unique.clone());
-        let is_plain = matches!(
-            item,
-            SelectItem::UnnamedExpr(Expr::Identifier(_) | Expr::CompoundIdentifier(_))
-                | SelectItem::ExprWithAlias { .. }
-        );
+        let is_plain = match item {
+            SelectItem::UnnamedExpr(Expr::Identifier(name)) => !is_function(name),
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(_)) | SelectItem::ExprWithAlias { .. } => true,
+            _ => false,
+        };
         if is_taken || !is_plain {
             rename(item, build::name(unique));
         }

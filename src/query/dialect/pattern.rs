@@ -155,7 +155,7 @@ fn regex(pattern: &str, escape: Option<char>) -> Option<String> {
 }
 
 fn push_literal(regex: &mut String, one: char) {
-    if one.is_ascii_punctuation() && one != '_' {
+    if r"\.+*?()|[]{}^$#&-~".contains(one) {
         regex.push('\\');
     }
     regex.push(one);
@@ -172,8 +172,8 @@ mod tests {
             ("a_c", "(?s)^(?:a.c)$"),
             ("(eth|en)[0-9]+", "(?s)^(?:(eth|en)[0-9]+)$"),
             ("a.b$", "(?s)^(?:a\\.b\\$)$"),
-            ("100\\%", "(?s)^(?:100\\%)$"),
-            ("[^a%_]", "(?s)^(?:[^a\\%_])$"),
+            ("100\\%", "(?s)^(?:100%)$"),
+            ("[^a%_]", "(?s)^(?:[^a%_])$"),
             ("x{2,3}", "(?s)^(?:x{2,3})$"),
         ] {
             assert_eq!(regex(pattern, Some('\\')).as_deref(), Some(expected), "{pattern}");

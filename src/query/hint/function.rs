@@ -7,7 +7,7 @@ use datafusion::functions_aggregate::all_default_aggregate_functions;
 use datafusion::functions_nested::all_default_nested_functions;
 use datafusion::functions_window::all_default_window_functions;
 
-use super::text::between;
+use super::text::{between, first_line};
 use crate::words::shortened;
 
 /// What to write instead of a function that kymo does not have.
@@ -16,12 +16,14 @@ const INSTEAD: &[(&str, &str)] = &[
     ("derivative", "use rate(counter, time) GROUP BY its labels"),
     ("deriv", "use rate(counter, time) GROUP BY its labels"),
     ("difference", "use x - lag(x) OVER (PARTITION BY label ORDER BY time)"),
+    ("first", "use first_value(x ORDER BY time), or first(x, time)"),
     ("fill", "join with generate_series(…), or use last_value(x) IGNORE NULLS OVER (ORDER BY time)"),
     ("histogram_quantile", "use percentile_cont(0.99) WITHIN GROUP (ORDER BY x)"),
     ("irate", "use rate(counter, time) over the rows of the last second"),
     ("json_agg", "use array_agg(x): a list is sent as one; kymo query --format json prints JSON"),
     ("json_build_object", "use named_struct('name', x): it is sent as a struct; kymo query --format json prints JSON"),
     ("json_object", "use named_struct('name', x): it is sent as a struct; kymo query --format json prints JSON"),
+    ("last", "use last_value(x ORDER BY time), or last(x, time)"),
     ("mean", "use avg(x)"),
     ("non_negative_derivative", "use rate(counter, time) GROUP BY its labels"),
     ("non_negative_difference", "use increase(counter, time) GROUP BY its labels; it accounts for resets"),
@@ -65,6 +67,11 @@ pub(super) fn unknown_function(name: &str) -> String {
 
 /// The hint for a function that is called with arguments which it does not take.
 pub(super) fn wrong_arguments(message: &str) -> String {
+    // What the function itself says.
+    if let Some((_, said)) = message.split_once("coercion failed with: ") {
+        let said = said.split(" No function matches").next().unwrap_or(said);
+        return first_line(said).trim_end_matches('.').to_owned();
+    }
     if let Some(call) = between(message, "argument types '", "'") {
         let name = call.split('(').next().unwrap_or(call);
         return format!(
