@@ -92,6 +92,7 @@ impl VisitorMut for Rewriter {
             conditions_as_values(select);
             domain::rewrite(select);
         }
+        order::by_output(query);
         order::by_input(query, &self.named)?;
         join::rewrite(query, &self.named)
     }

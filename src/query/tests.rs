@@ -506,6 +506,7 @@ async fn statements_have_the_meaning_that_people_expect() {
              LATERAL (SELECT ticks FROM collector c WHERE c.collector = d.collector ORDER BY ticks DESC LIMIT 1) l",
             "17 18 19",
         ),
+        ("SELECT DISTINCT length('ab') FROM collector ORDER BY length('ab')", "2"),
         ("SELECT current_schema, version() LIKE 'kymo %', pg_typeof(1.5)", "public true double precision"),
         ("SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relname = 'cpu'", "1"),
         ("SELECT min(ordinal_position) FROM information_schema.columns", "1"),

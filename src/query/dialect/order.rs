@@ -12,6 +12,26 @@ use super::call::is_aggregate_item;
 use super::names::{folded, item_name};
 use super::scope::{Named, factors};
 
+/// Names what is ordered by if it is a column of a SELECT DISTINCT: the planner would not find it under the column's name.
+pub(super) fn by_output(query: &mut Query) {
+    let SetExpr::Select(select) = &*query.body else { return };
+    if select.distinct.is_none() {
+        return;
+    }
+    let Some(OrderByKind::Expressions(orders)) = query.order_by.as_mut().map(|order_by| &mut order_by.kind) else {
+        return;
+    };
+    for order in orders.iter_mut().filter(|order| !is_output(&order.expr)) {
+        let column = select.projection.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } if *expr == order.expr => Some(alias.clone()),
+            _ => None,
+        });
+        if let Some(column) = column {
+            order.expr = build::column(&[], &column);
+        }
+    }
+}
+
 /// Lets a column in an expression of ORDER BY be that of the table which is read, also where a column of the result has its name:
 /// what is ordered by becomes a column of an inner query, in which the columns have other names.
 pub(super) fn by_input(query: &mut Query, named: &Named) -> ControlFlow<GuardError> {

@@ -85,6 +85,14 @@ fn short_forms_are_written_out() {
 }
 
 #[test]
+fn distinct_columns_are_ordered_by_their_names() {
+    assert_rewritten(&[(
+        "SELECT DISTINCT length(cpu) FROM cpu ORDER BY length(cpu) DESC",
+        "SELECT DISTINCT length(cpu) AS \"length(cpu)\" FROM cpu ORDER BY \"length(cpu)\" DESC",
+    )]);
+}
+
+#[test]
 fn names_of_functions_stay_names_of_columns() {
     assert_rewritten(&[
         ("SELECT current_user AS u, user", "SELECT current_user() AS u, user() AS \"user\""),
