@@ -4,17 +4,23 @@
 //! sees each row once. Queries run on their own threads and pass batches through a short queue. The daemon has them run
 //! in other processes, its [`Workers`](workers::Workers), so neither a slow query nor a slow reader delays recording.
 
+mod about;
+mod catalog;
+mod dialect;
 mod error;
 mod existence;
 mod file;
 mod function;
 pub mod guard;
+mod hint;
 pub mod history;
 mod hosts;
 mod ignored;
 pub mod ipc;
+mod operator;
 mod origin;
 mod parameters;
+mod place;
 mod refusal;
 pub mod request;
 pub mod room;
@@ -27,6 +33,7 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tool;
 pub mod vocabulary;
 mod wire;
 pub mod worker;
@@ -57,7 +64,7 @@ use spill::SpillSettings;
 
 pub use error::{ErrorKind, QueryError};
 pub use origin::metadata;
-pub use request::{CATALOG, INFORMATION_SCHEMA, SCHEMA};
+pub use place::{CATALOG, INFORMATION_SCHEMA, SCHEMA};
 pub use stream::QueryStream;
 pub use wire::wire_schema;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use datafusion::common::DataFusionError;
 
+use super::hint;
 use super::refusal::GuardError;
 use crate::family::{FAMILIES, Family};
 use crate::words::unknown;
@@ -168,7 +169,7 @@ impl QueryError {
     }
 
     pub(super) fn invalid(error: DataFusionError) -> QueryError {
-        QueryError::Invalid(error.strip_backtrace())
+        QueryError::Invalid(hint::of_error(&error))
     }
 
     pub(super) fn failed(error: &DataFusionError, memory_bytes_max: usize) -> QueryError {
@@ -181,7 +182,7 @@ impl QueryError {
                 if text.contains(NO_MEMORY) {
                     QueryError::Memory { bytes_max: memory_bytes_max, detail: text }
                 } else {
-                    QueryError::Failed(text)
+                    QueryError::Failed(hint::of_error(error))
                 }
             }
         }

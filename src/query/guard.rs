@@ -6,16 +6,17 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Expr, ObjectName, Query, Select, SetExpr, Statement as SqlStatement, TableFactor, Value, ValueWithSpan, Visit,
     Visitor,
 };
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::dialect;
 use super::function::written;
+use super::hint;
 use super::ignored;
 use super::parameters;
 use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
@@ -29,8 +30,9 @@ const PARSER_RECURSION_MAX: usize = 6 * NESTING_MAX;
 /// What is wrong, and what is allowed.
 pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError> {
     check_length(sql, bytes_max)?;
-    count_tokens(sql)?;
-    let mut statement = parse(sql)?;
+    let tokens = dialect::tokens(sql).map_err(|error| GuardError::Syntax(error.to_string()))?;
+    count_tokens(&tokens)?;
+    let mut statement = parse(sql, tokens)?;
     if let Some(inner) = sql_of_mut(&mut statement) {
         parameters::number(inner)?;
     }
@@ -40,14 +42,29 @@ pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError
         return Err(error);
     }
     if let Statement::Statement(inner) = &statement
-        && let SqlStatement::ExplainTable { table_name, .. } = &**inner
+        && let Some(query) = answering(inner)
     {
-        // The planner has no DESCRIBE. SHOW COLUMNS gives the same answer.
-        statement = parse(&format!("SHOW COLUMNS FROM {table_name}"))?;
+        statement = parse_text(&query)?;
     }
     check_kind(sql, &statement)?;
+    if let Some(inner) = sql_of_mut(&mut statement)
+        && let ControlFlow::Break(error) = dialect::rewrite(inner)
+    {
+        return Err(error);
+    }
+    // After the columns got their names from the user's own words.
+    written::rewrite(&mut statement);
     check_tables(&statement)?;
     Ok(statement)
+}
+
+/// The query that answers a statement which the planner does not know.
+fn answering(statement: &SqlStatement) -> Option<String> {
+    match statement {
+        // The planner has no DESCRIBE. SHOW COLUMNS gives the same answer.
+        SqlStatement::ExplainTable { table_name, .. } => Some(format!("SHOW COLUMNS FROM {table_name}")),
+        other => dialect::shown(other),
+    }
 }
 
 /// Whether the statement is at most `bytes_max` long.
@@ -55,31 +72,26 @@ pub(super) fn check_length(sql: &str, bytes_max: usize) -> Result<(), GuardError
     if sql.len() > bytes_max { Err(GuardError::TooLong { bytes: sql.len(), bytes_max }) } else { Ok(()) }
 }
 
-fn parse(sql: &str) -> Result<Statement, GuardError> {
-    let syntax = |error: datafusion::common::DataFusionError| GuardError::Syntax(error.strip_backtrace());
-    let mut statements = DFParserBuilder::new(sql)
-        .with_dialect(&GenericDialect {})
-        .with_recursion_limit(PARSER_RECURSION_MAX)
-        .build()
-        .and_then(|mut parser| parser.parse_statements())
-        .map_err(syntax)?;
+fn parse_text(sql: &str) -> Result<Statement, GuardError> {
+    let tokens = dialect::tokens(sql).map_err(|error| GuardError::Syntax(error.to_string()))?;
+    parse(sql, tokens)
+}
+
+fn parse(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, GuardError> {
+    let mut statements = dialect::parse(tokens, PARSER_RECURSION_MAX)
+        .map_err(|error| GuardError::Syntax(hint::of_syntax(sql, &error)))?;
     match (statements.pop_front(), statements.len()) {
-        (Some(mut statement), 0) => {
-            written::rewrite(&mut statement);
-            Ok(statement)
-        }
+        (Some(statement), 0) => Ok(statement),
         (None, _) => Err(GuardError::Empty),
         (Some(_), more) => Err(GuardError::Several(more + 1)),
     }
 }
 
-fn count_tokens(sql: &str) -> Result<(), GuardError> {
-    let tokens =
-        Tokenizer::new(&GenericDialect {}, sql).tokenize().map_err(|error| GuardError::Syntax(error.to_string()))?;
+fn count_tokens(tokens: &[TokenWithSpan]) -> Result<(), GuardError> {
     let mut depth = 0_usize;
     let mut operators = 0;
     let mut explains = 0;
-    for token in &tokens {
+    for TokenWithSpan { token, .. } in tokens {
         match token {
             Token::LParen | Token::LBracket | Token::LBrace => depth += 1,
             Token::RParen | Token::RBracket | Token::RBrace => depth = depth.saturating_sub(1),
@@ -100,7 +112,10 @@ fn count_tokens(sql: &str) -> Result<(), GuardError> {
     }
     // The parser recurses from one EXPLAIN into the next without counting the depth.
     if explains > 1 {
-        return Err(GuardError::Refused { what: "EXPLAIN of an EXPLAIN".into(), instead: "explain the query itself" });
+        return Err(GuardError::Refused {
+            what: "EXPLAIN of an EXPLAIN".into(),
+            instead: "explain the query itself".into(),
+        });
     }
     Ok(())
 }
@@ -147,7 +162,8 @@ pub(super) fn sql_of(statement: &Statement) -> Option<&SqlStatement> {
     }
 }
 
-fn sql_of_mut(statement: &mut Statement) -> Option<&mut SqlStatement> {
+/// The statement of SQL, which may stand in an EXPLAIN.
+pub(super) fn sql_of_mut(statement: &mut Statement) -> Option<&mut SqlStatement> {
     match statement {
         Statement::Statement(inner) => Some(inner),
         Statement::Explain(explain) => sql_of_mut(&mut explain.statement),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::{Distinct, Expr, JoinType, LogicalPlan};
 
-use super::request::SCHEMA;
+use super::place::SCHEMA;
 use crate::family::FamilyId;
 use crate::record::{Column, Kind};
 

@@ -1,6 +1,9 @@
 //! Why a statement is not planned.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
+
+use super::hint;
 
 /// Depth of nested parentheses, brackets and `CASE`.
 pub(super) const NESTING_MAX: usize = 50;
@@ -44,7 +47,7 @@ pub enum GuardError {
     #[error("the statement reads {0} tables, counting each use; at most {TABLES_MAX} are allowed")]
     TooManyTables(usize),
     /// The statement is not a query.
-    #[error("{0} is refused: kymo only runs queries (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE)")]
+    #[error("{0} is refused: kymo only runs queries (SELECT, WITH, VALUES, EXPLAIN, SHOW, DESCRIBE){instead}", instead = hint::of_word(.0))]
     NoQuery(String),
     /// The query does more than read the tables.
     #[error("{what} is refused: {instead}")]
@@ -52,10 +55,10 @@ pub enum GuardError {
         /// The refused part.
         what: String,
         /// Why, and what to do instead.
-        instead: &'static str,
+        instead: Cow<'static, str>,
     },
 }
 
 pub(super) fn refuse(what: &str, instead: &'static str) -> ControlFlow<GuardError> {
-    ControlFlow::Break(GuardError::Refused { what: what.into(), instead })
+    ControlFlow::Break(GuardError::Refused { what: what.into(), instead: instead.into() })
 }

@@ -5,14 +5,8 @@ use std::time::Duration;
 
 use prost::bytes::Bytes;
 
+use super::place::SCHEMA;
 use crate::store::{View, hot_bytes};
-
-/// The only catalog.
-pub const CATALOG: &str = "kymo";
-/// The schema that holds the tables.
-pub const SCHEMA: &str = "public";
-/// The schema that describes them.
-pub const INFORMATION_SCHEMA: &str = "information_schema";
 
 /// A statement as a client wants it run.
 #[derive(Clone, Debug, Default)]

@@ -25,18 +25,23 @@ use datafusion::sql::parser::Statement;
 use crate::family::{FAMILIES, FamilyId};
 use crate::record::TIME_ZONE;
 
+use super::catalog::Description;
+use super::dialect;
 use super::error::QueryError;
 use super::existence::DistinctRows;
 use super::file::LabelFooters;
 use super::function;
 use super::guard;
+use super::hint;
 use super::hosts;
 use super::ignored;
-use super::request::{CATALOG, INFORMATION_SCHEMA, SCHEMA};
+use super::operator::Meaning;
+use super::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
 use super::rows::RowSource;
 use super::series;
 use super::spill::{Spill, SpillSettings};
 use super::table::SqlTable;
+use super::tool;
 
 /// Memory for footers of recently read Parquet files, shared by all queries.
 const FOOTER_CACHE_BYTES_MAX: usize = 32 << 20;
@@ -44,6 +49,8 @@ const FOOTER_CACHE_BYTES_MAX: usize = 32 << 20;
 const FOOTER_BYTES_HINT: usize = 64 << 10;
 /// A sort that may spill keeps this share of its memory, on each thread, for reading spilled rows back.
 const SPILL_READ_SHARE: usize = 16;
+/// Names of a statement's own columns that are replaced by what they stand for. Each may double the statement.
+const SUBSTITUTIONS_MAX: usize = 8;
 /// Sessions that are kept for later queries.
 const SPARE_MAX: usize = 4;
 
@@ -64,7 +71,6 @@ impl Sessions {
         let mut config = SessionConfig::new()
             .with_create_default_catalog_and_schema(false)
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
-            .with_information_schema(true)
             .with_target_partitions(threads)
             .with_extension(Arc::new(LabelFooters::new(FOOTER_CACHE_BYTES_MAX)));
         let options = config.options_mut();
@@ -74,6 +80,8 @@ impl Sessions {
         options.execution.sort_spill_reservation_bytes = reserved.min(options.execution.sort_spill_reservation_bytes);
         options.execution.parquet.metadata_size_hint = Some(FOOTER_BYTES_HINT);
         options.sql_parser.map_string_types_to_utf8view = false;
+        // As in DuckDB. PostgreSQL has nulls first if the order descends.
+        options.sql_parser.default_null_ordering = "nulls_last".into();
         // SQL lets an inner ORDER BY go, and people expect that a LIMIT around it keeps to it.
         options.sql_parser.enable_subquery_sort_elimination = false;
 
@@ -92,6 +100,11 @@ impl Sessions {
             .with_optimizer_rule(Arc::new(DistinctRows))
             .with_physical_optimizer_rules(series::rules())
             .build();
+        for function in tool::functions() {
+            datafusion::execution::FunctionRegistry::register_udf(&mut first, Arc::new(function))?;
+        }
+        // Before the functions' own: `cpu = 0` compares texts.
+        datafusion::execution::FunctionRegistry::register_function_rewrite(&mut first, Arc::new(Meaning))?;
         function::register(&mut first)?;
         Ok(Sessions { first, memory_bytes_max, spill, spare: Mutex::default() })
     }
@@ -105,6 +118,8 @@ impl Sessions {
         }
         let (catalogs, catalog) = (MemoryCatalogProviderList::new(), MemoryCatalogProvider::new());
         catalog.register_schema(SCHEMA, Arc::new(Tables(rows)))?;
+        catalog.register_schema(INFORMATION_SCHEMA, Arc::new(Description::standard()))?;
+        catalog.register_schema(PG_CATALOG, Arc::new(Description::postgres()))?;
         catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
         let state = &mut session.state;
         schema.clone_into(&mut state.config_mut().options_mut().catalog.default_schema);
@@ -173,7 +188,7 @@ impl Session {
     pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
         self.check_tables(&statement)?;
         self.check_functions(&statement)?;
-        let plan = self.state.statement_to_plan(statement).await.map_err(QueryError::invalid)?;
+        let plan = self.first_plan(statement).await.map_err(QueryError::invalid)?;
         let plan = hosts::tell_apart(plan).and_then(function::series::tell).map_err(QueryError::invalid)?;
         // The guard checks the statement, this checks the plan.
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -184,6 +199,22 @@ impl Session {
     /// The optimized plan of one whose parameters have values.
     pub(super) fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan, QueryError> {
         self.state.optimize(plan).map_err(QueryError::invalid)
+    }
+
+    /// The plan as the statement has it. Where the planner misses a column, the statement may mean one of its own.
+    async fn first_plan(&self, mut statement: Statement) -> Result<LogicalPlan> {
+        for _ in 0..SUBSTITUTIONS_MAX {
+            let error = match self.state.statement_to_plan(statement.clone()).await {
+                Ok(plan) => return Ok(plan),
+                Err(error) => error,
+            };
+            let missing = hint::missing_column(&error);
+            let inner = guard::sql_of_mut(&mut statement);
+            if !missing.zip(inner).is_some_and(|(name, inner)| dialect::substitute(inner, name)) {
+                return Err(error);
+            }
+        }
+        self.state.statement_to_plan(statement).await
     }
 
     /// The rows of an optimized plan.
@@ -223,7 +254,7 @@ fn knows(table: &TableReference, schema: &str) -> bool {
     }
     let table = table.clone().resolve(CATALOG, schema);
     match &*table.schema {
-        INFORMATION_SCHEMA => true,
+        INFORMATION_SCHEMA | PG_CATALOG => true,
         SCHEMA => *table.catalog == *CATALOG && FamilyId::find(&table.table).is_some(),
         _ => false,
     }

@@ -1,5 +1,6 @@
 //! The form in which results are sent: plain Arrow types that every client can read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -13,19 +14,34 @@ use crate::record::Column;
 
 /// The schema in which rows of `schema` are sent.
 ///
-/// Dictionaries become their values, and string and binary views become plain strings and binaries, also inside lists
-/// and structs. Times are in nanoseconds if a client wants them so. Every field is nullable: clients reject a batch whose schema
-/// differs from the announced one, and nullability differs from plan to plan. The metadata of a field is that of the column of a
-/// table that it is, if any.
+/// Dictionaries become their values, unsigned numbers signed ones, and string and binary views become plain strings and binaries,
+/// also inside lists and structs. Times are in nanoseconds if a client wants them so. Every field is nullable: clients reject a
+/// batch whose schema differs from the announced one, and nullability differs from plan to plan. The metadata of a field is that of
+/// the column of a table that it is, if any.
 #[must_use]
 pub fn wire_schema(schema: &Schema, origins: &[Option<&Column>], nanoseconds: bool) -> SchemaRef {
-    let fields = schema.fields().iter().enumerate().map(|(at, field)| {
+    let names = unique_names(schema);
+    let fields = schema.fields().iter().zip(names).enumerate().map(|(at, (field, name))| {
         let ty = plain(field.data_type());
         let ty = if nanoseconds { in_nanoseconds(&ty) } else { ty };
         let about = origins.get(at).copied().flatten().map(metadata).unwrap_or_default();
-        Field::new(field.name(), ty, true).with_metadata(about)
+        Field::new(name, ty, true).with_metadata(about)
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The columns' names. Of several with one name, the later ones are numbered, because clients find columns by their names.
+fn unique_names(schema: &Schema) -> Vec<String> {
+    let mut taken: HashSet<String> = HashSet::new();
+    let mut names = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let plain = field.name().clone();
+        let numbered = (1..).map(|number| format!("{plain}_{number}"));
+        let unique = std::iter::once(plain.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or(plain);
+        taken.insert(unique.clone());
+        names.push(unique);
+    }
+    names
 }
 
 /// The same rows with `schema`, which is the [`wire_schema`] of the batch's plan.
@@ -50,6 +66,8 @@ pub(super) fn plain(ty: &DataType) -> DataType {
     match ty {
         DataType::Dictionary(_, values) => plain(values),
         DataType::RunEndEncoded(_, values) => plain(values.data_type()),
+        // Most clients' languages have no unsigned numbers.
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => DataType::Int64,
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,
         DataType::List(item) | DataType::ListView(item) => DataType::List(plain_item(item)),
@@ -113,6 +131,21 @@ mod tests {
         let DataType::Struct(fields) = plain(&nested) else { panic!("a struct stays a struct") };
         let DataType::List(item) = fields[0].data_type() else { panic!("a list stays a list") };
         assert_eq!(item.data_type(), &DataType::Utf8);
+    }
+
+    #[test]
+    fn names_are_told_apart_and_numbers_are_signed() {
+        let field = |name, ty| Field::new(name, ty, true);
+        let schema = Schema::new(vec![
+            field("a", DataType::UInt64),
+            field("a", DataType::Utf8),
+            field("a_1", DataType::Utf8),
+            field("a", DataType::Utf8),
+        ]);
+        let wire = wire_schema(&schema, &[], false);
+        let names: Vec<_> = wire.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["a", "a_1", "a_1_1", "a_2"]);
+        assert_eq!(wire.field(0).data_type(), &DataType::Int64);
     }
 
     #[test]

@@ -77,7 +77,7 @@ class Statement:
 
 
 def unescaped(text):
-    return re.sub(r"\\(.)", lambda match: {"n": "\n"}.get(match[1], match[1]), text)
+    return re.sub(r"\\([n\\])", lambda match: "\n" if match[1] == "n" else "\\", text)
 
 
 def statements(groups):
@@ -114,7 +114,7 @@ class DuckDB:
 
     def rows(self, sql):
         result = self.connection.execute(sql)
-        return result.to_arrow_table() if hasattr(result, "to_arrow_table") else result.fetch_arrow_table()
+        return result.to_arrow_table()
 
 
 def plain(value):
@@ -155,7 +155,9 @@ def sortable(value):
     """A key by which values of any types sort. Floats that differ by less than the tolerance nearly always sort alike."""
     if isinstance(value, tuple):
         return ("tuple", str([sortable(item) for item in value]))
-    if isinstance(value, int | float | decimal.Decimal) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return ("integer", f"{value:+050d}")
+    if isinstance(value, float | decimal.Decimal):
         return ("number", f"{float(value):+.9e}")
     return (type(value).__name__, str(value))
 

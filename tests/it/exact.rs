@@ -64,7 +64,7 @@ fn ask(seed: u64) {
         let _end = OnDrop(&ends);
         for _ in 0..STATEMENTS_A_RECORDING {
             let Question { sql, rows, is_ordered } = question(&mut random, &data);
-            let answer = runtime.block_on(async { engine.execute(&sql).await?.try_collect::<Vec<_>>().await });
+            let answer = runtime.block_on(async { engine.execute(&*sql).await?.try_collect::<Vec<_>>().await });
             let told = match answer {
                 Ok(batches) => batches.iter().flat_map(values).collect::<Vec<_>>(),
                 Err(error) => panic!("KYMO_EXACT_SEED={seed} KYMO_SEEDS=1: {sql}: {error}"),

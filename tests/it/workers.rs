@@ -233,10 +233,11 @@ fn a_statement_that_has_failed_computes_no_longer() {
     let said = error(
         &daemon,
         &format!(
-            "SELECT 1 / (value - 1) FROM generate_series(1, 9) UNION ALL SELECT {long} FROM generate_series(1, 100)"
+            "SELECT CAST(concat('x', value) AS BIGINT) FROM generate_series(1, 9) UNION ALL \
+             SELECT {long} FROM generate_series(1, 100)"
         ),
     );
-    assert!(said.to_lowercase().contains("divide by zero"), "{said}");
+    assert!(said.contains("'x"), "{said}");
     wait_until("nothing computes", || {
         let ticks = || workers(&daemon).into_iter().map(cpu_ticks).sum::<u64>();
         let before = ticks();

@@ -111,7 +111,7 @@ pub(super) fn sql(time_max: Duration) -> Result<SqlInfoData, FlightError> {
     info.append(SqlInfo::SqlIdentifierCase, i64::from(lower as i32));
     let kept = SqlSupportedCaseSensitivity::SqlCaseSensitivityCaseInsensitive;
     info.append(SqlInfo::SqlQuotedIdentifierCase, i64::from(kept as i32));
-    info.append(SqlInfo::SqlNullOrdering, i64::from(SqlNullOrdering::SqlNullsSortedHigh as i32));
+    info.append(SqlInfo::SqlNullOrdering, i64::from(SqlNullOrdering::SqlNullsSortedAtEnd as i32));
     let joins = SqlOuterJoinsSupportLevel::SqlFullOuterJoins;
     info.append(SqlInfo::SqlOuterJoinsSupportLevel, i64::from(joins as i32));
     // All statements of a transaction see one moment, and nothing is written.

@@ -1,0 +1,249 @@
+//! SQL as people write it, in the words that the planner knows.
+//!
+//! kymo takes what PostgreSQL and DuckDB take, as far as it can, with their meaning. [`parse`] reads a text with their operators
+//! and precedences. [`rewrite`] then writes parts of the statement otherwise: those that the planner does not know, and those
+//! that it knows with another meaning. What is left is refused, with a hint.
+
+mod alias;
+mod build;
+mod call;
+mod domain;
+mod grammar;
+mod join;
+mod lateral;
+mod names;
+mod order;
+mod pattern;
+mod quantified;
+mod scope;
+mod select;
+mod set;
+mod show;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::collections::{HashSet, VecDeque};
+use std::ops::ControlFlow;
+
+use datafusion::common::DataFusionError;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    Statement as SqlStatement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+};
+use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer, TokenizerError};
+
+use super::place::{CATALOG, PG_CATALOG, SCHEMA};
+use super::refusal::{GuardError, TABLES_MAX};
+use scope::Named;
+
+/// The tokens of a text.
+pub(super) fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
+    Tokenizer::new(&grammar::Kymo, sql).tokenize_with_location()
+}
+
+/// The statements that the tokens are. The parser's recursion is limited.
+pub(super) fn parse(tokens: Vec<TokenWithSpan>, recursion_max: usize) -> Result<VecDeque<Statement>, DataFusionError> {
+    DFParserBuilder::new(grammar::prepared(tokens))
+        .with_dialect(&grammar::Kymo)
+        .with_recursion_limit(recursion_max)
+        .build()?
+        .parse_statements()
+}
+
+/// The query that answers a SHOW, as text; `None` for statements that the planner answers.
+pub(super) fn shown(statement: &SqlStatement) -> Option<String> {
+    show::query(statement)
+}
+
+/// Puts what a column of a SELECT is computed from in the place of its name, in that SELECT, as DuckDB does where no column that is
+/// read has the name. Says whether there was such a column.
+pub(super) fn substitute(statement: &mut SqlStatement, name: &str) -> bool {
+    alias::substitute(statement, name)
+}
+
+/// Writes a statement in the planner's words.
+pub(super) fn rewrite(statement: &mut SqlStatement) -> ControlFlow<GuardError> {
+    let declared = call::declared(statement);
+    VisitMut::visit(statement, &mut Rewriter { declared, named: Named::default(), around: Vec::new() })
+}
+
+struct Rewriter {
+    /// Names that the statement gives to columns, among those that also stand for functions.
+    declared: HashSet<String>,
+    named: Named,
+    /// The number of names around each query that is being visited.
+    around: Vec<usize>,
+}
+
+impl VisitorMut for Rewriter {
+    type Break = GuardError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<GuardError> {
+        self.around.push(self.named.len());
+        self.named.add(query);
+        select::limit_by_fetch(query)?;
+        if let SetExpr::Select(select) = &mut *query.body {
+            select::complete(select)?;
+            names::name_columns(select);
+            select::rename_columns(select, &self.named)?;
+            lateral::rewrite(select);
+            conditions_as_values(select);
+            domain::rewrite(select);
+        }
+        order::by_output(query);
+        order::by_input(query, &self.named)?;
+        join::rewrite(query, &self.named)
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<GuardError> {
+        set::rewrite(&mut query.body, &self.named)?;
+        self.named.forget(self.around.pop().unwrap_or_default());
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<GuardError> {
+        // One that is no query of its own, such as a side of a UNION.
+        select::complete(select)?;
+        names::name_columns(select);
+        for table in &mut select.from {
+            table.joins.iter_mut().try_for_each(select::join_by_name)?;
+        }
+        conditions_as_values(select);
+        for item in &mut select.projection {
+            if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(table), _) = item {
+                self.shorten(&mut table.0);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<GuardError> {
+        if let TableFactor::Table { name, .. } = factor {
+            self.shorten(&mut name.0);
+        }
+        if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
+            table_with_joins.joins.iter_mut().try_for_each(select::join_by_name)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<GuardError> {
+        quantified::exists(expr);
+        if let Expr::Subquery(query) = expr {
+            quantified::first_row(query);
+        }
+        quantified::in_first_row(expr)
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<GuardError> {
+        if let Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } = &*expr {
+            let tables = count_tables(right);
+            match quantified::compare(expr) {
+                // Comparisons within comparisons would multiply.
+                Ok(copies) if tables.saturating_mul(copies) > TABLES_MAX => {
+                    return ControlFlow::Break(GuardError::TooManyTables(tables.saturating_mul(copies)));
+                }
+                Ok(_) => {}
+                Err(error) => return ControlFlow::Break(error),
+            }
+        }
+        if let Expr::CompoundIdentifier(parts) = expr {
+            self.shorten_column(parts);
+        }
+        window::power(expr);
+        call::rewrite(expr, &self.declared);
+        window::rewrite(expr);
+        pattern::rewrite(expr)
+    }
+}
+
+impl Rewriter {
+    /// Leaves the catalog and the schema of the tables out, as a query cannot read others. `main` is that schema in DuckDB.
+    fn shorten(&self, parts: &mut Vec<ObjectNamePart>) {
+        let names: Vec<String> = parts.iter().filter_map(|part| part.as_ident().map(names::folded)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let prefix = prefix(&names);
+        if prefix > 0 && names.last().is_some_and(|table| !self.named.has(table)) {
+            parts.drain(..prefix);
+        }
+        // PostgreSQL looks for tables there, too.
+        if let [table] = names.as_slice()
+            && table.starts_with("pg_")
+            && !self.named.has(table)
+        {
+            parts.insert(0, ObjectNamePart::Identifier(Ident::new(PG_CATALOG)));
+        }
+    }
+
+    fn shorten_column(&self, parts: &mut Vec<Ident>) {
+        let names: Vec<String> = parts.iter().map(names::folded).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let [table @ .., _] = names.as_slice() else { return };
+        let prefix = prefix(table);
+        if prefix > 0 && table.last().is_some_and(|table| !self.named.has(table)) {
+            parts.drain(..prefix);
+        }
+    }
+}
+
+/// How many names in front of a table's say where all tables are.
+fn prefix(names: &[&str]) -> usize {
+    match names {
+        [SCHEMA | "main", _] => 1,
+        [CATALOG, SCHEMA | "main", _] => 2,
+        _ => 0,
+    }
+}
+
+/// The tables that an expression reads.
+fn count_tables(expr: &Expr) -> usize {
+    struct Counter(usize);
+    impl Visitor for Counter {
+        type Break = ();
+
+        fn pre_visit_relation(&mut self, _: &ObjectName) -> ControlFlow<()> {
+            self.0 += 1;
+            ControlFlow::Continue(())
+        }
+    }
+    let mut counter = Counter(0);
+    let _ = expr.visit(&mut counter);
+    counter.0.max(1)
+}
+
+/// Rewrites conditions that are values: columns of a result.
+fn conditions_as_values(select: &mut Select) {
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let _ = expr.visit(&mut Values { queries: 0 });
+        }
+    }
+}
+
+struct Values {
+    queries: usize,
+}
+
+impl VisitorMut for Values {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.queries == 0 {
+            quantified::exists(expr);
+            quantified::exists_as_value(expr);
+        }
+        ControlFlow::Continue(())
+    }
+}

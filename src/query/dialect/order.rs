@@ -1,0 +1,130 @@
+//! ORDER BY: a name alone is a column of the result, and in an expression it is one of the tables that are read.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, GroupByExpr, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Visit, Visitor,
+};
+
+use super::super::refusal::GuardError;
+use super::build;
+use super::call::is_aggregate_item;
+use super::names::{folded, item_name};
+use super::scope::{Named, factors};
+
+/// Names what is ordered by if it is a column of a SELECT DISTINCT: the planner would not find it under the column's name.
+pub(super) fn by_output(query: &mut Query) {
+    let SetExpr::Select(select) = &*query.body else { return };
+    if select.distinct.is_none() {
+        return;
+    }
+    let Some(OrderByKind::Expressions(orders)) = query.order_by.as_mut().map(|order_by| &mut order_by.kind) else {
+        return;
+    };
+    for order in orders.iter_mut().filter(|order| !is_output(&order.expr)) {
+        let column = select.projection.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } if *expr == order.expr => Some(alias.clone()),
+            _ => None,
+        });
+        if let Some(column) = column {
+            order.expr = build::column(&[], &column);
+        }
+    }
+}
+
+/// Lets a column in an expression of ORDER BY be that of the table which is read, also where a column of the result has its name:
+/// what is ordered by becomes a column of an inner query, in which the columns have other names.
+pub(super) fn by_input(query: &mut Query, named: &Named) -> ControlFlow<GuardError> {
+    let SetExpr::Select(select) = &mut *query.body else { return ControlFlow::Continue(()) };
+    // Beside groups a column that is read is no value.
+    let is_grouped = match &select.group_by {
+        GroupByExpr::All(_) => true,
+        GroupByExpr::Expressions(keys, _) => !keys.is_empty() || select.projection.iter().any(is_aggregate_item),
+    };
+    let Some(OrderByKind::Expressions(orders)) = query.order_by.as_mut().map(|order_by| &mut order_by.kind) else {
+        return ControlFlow::Continue(());
+    };
+    let hidden: Vec<String> = select.projection.iter().filter_map(|item| hiding(item, select, named)).collect();
+    let is_hidden = |order: &OrderByExpr| !is_output(&order.expr) && mentions(&order.expr, &hidden);
+    if is_grouped || !orders.iter().any(is_hidden) {
+        return ControlFlow::Continue(());
+    }
+    let names: Option<Vec<String>> = select.projection.iter().map(item_name).collect();
+    let Some(names) = names.filter(|_| select.distinct.is_none()) else {
+        return ControlFlow::Break(GuardError::Refused {
+            what: format!("ORDER BY an expression of {}", hidden.join(", ")),
+            instead: "this is a column that is read and one of the result; give the latter another name".into(),
+        });
+    };
+    let mut outputs = Vec::new();
+    for (number, (item, name)) in (1..).zip(select.projection.iter_mut().zip(names)) {
+        let inner = build::name(format!("column_{number}"));
+        outputs.push(build::item(build::column(&[], &inner), build::name(name)));
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            *item = build::item(expr.clone(), inner);
+        }
+    }
+    for (number, order) in (1..).zip(orders.iter_mut()) {
+        let is_of_result = match &order.expr {
+            Expr::Identifier(column) => outputs.iter().any(|item| item_name(item) == Some(folded(column))),
+            other => is_output(other),
+        };
+        if !is_of_result {
+            let inner = build::name(format!("order_{number}"));
+            let by = std::mem::replace(&mut order.expr, build::column(&[], &inner));
+            select.projection.push(build::item(by, inner));
+        }
+    }
+    let inner = std::mem::replace(&mut **select, build::select(outputs, Vec::new()));
+    select.from = vec![build::derived(build::query(SetExpr::Select(Box::new(inner))), "ordered", Vec::new())];
+    ControlFlow::Continue(())
+}
+
+/// The name of a column of the result, if one that is read has it, too, and is another.
+fn hiding(item: &SelectItem, select: &Select, named: &Named) -> Option<String> {
+    let SelectItem::ExprWithAlias { expr, alias } = item else { return None };
+    let name = folded(alias);
+    let is_itself = match expr {
+        Expr::Identifier(column) => folded(column) == name,
+        Expr::CompoundIdentifier(parts) => parts.last().map(folded).as_ref() == Some(&name),
+        _ => false,
+    };
+    let is_read = factors(&select.from).any(|factor| named.of_factor(factor).is_some_and(|of| of.contains(&name)));
+    (!is_itself && is_read).then_some(name)
+}
+
+/// Whether what is ordered by is a column of the result, by its name or position.
+fn is_output(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(_) | Expr::Value(_))
+}
+
+/// Whether an expression has one of these names outside of inner queries.
+fn mentions(expr: &Expr, names: &[String]) -> bool {
+    expr.visit(&mut Finder { names, queries: 0 }).is_break()
+}
+
+struct Finder<'a> {
+    names: &'a [String],
+    queries: usize,
+}
+
+impl Visitor for Finder<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.queries += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.queries -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Identifier(name) if self.queries == 0 && self.names.contains(&folded(name)) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}

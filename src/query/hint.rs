@@ -1,0 +1,221 @@
+//! What the planner's errors mean for the person who wrote the statement, and what to write instead.
+
+mod function;
+mod syntax;
+mod text;
+
+use arrow::error::ArrowError;
+use datafusion::common::{Column, DataFusionError, SchemaError};
+
+use crate::words::{shortened, unknown};
+
+pub(super) use syntax::{of_syntax, of_word};
+use text::{between, first_line};
+
+/// What the error says of the statement.
+pub(super) fn of_error(error: &DataFusionError) -> String {
+    match root(error) {
+        DataFusionError::SchemaError(error, _) => of_schema(error),
+        DataFusionError::Plan(message) | DataFusionError::Internal(message) => of_plan(message),
+        DataFusionError::NotImplemented(message) => of_missing(message),
+        DataFusionError::Execution(message) => of_execution(message),
+        DataFusionError::ArrowError(error, _) => of_arrow(error),
+        other => other.strip_backtrace(),
+    }
+}
+
+/// The column that the planner misses.
+pub(super) fn missing_column(error: &DataFusionError) -> Option<&str> {
+    match root(error) {
+        DataFusionError::SchemaError(error, _) => match &**error {
+            SchemaError::FieldNotFound { field, .. } if field.relation.is_none() => Some(&field.name),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The innermost error, of several the first.
+fn root(error: &DataFusionError) -> &DataFusionError {
+    match error.find_root() {
+        DataFusionError::Collection(errors) => errors.first().map_or(error, root),
+        root => root,
+    }
+}
+
+fn of_schema(error: &SchemaError) -> String {
+    match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            if valid_fields.is_empty() {
+                let name = shortened(&field.name);
+                return format!(
+                    "there is no column `{name}` here, as no table is read: a text stands in single quotes, '{name}'"
+                );
+            }
+            let known = || valid_fields.iter().map(Column::name);
+            let unknown = unknown("column", &field.name, known());
+            format!("{unknown}. A text stands in single quotes: '{}'", shortened(&field.name))
+        }
+        SchemaError::AmbiguousReference { field } => {
+            let name = shortened(&field.name);
+            format!("several tables have the column `{name}`: write the table in front of it, as in t.{name}")
+        }
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            format!("two columns have the name `{}`: give one of them another with AS", shortened(name))
+        }
+    }
+}
+
+/// Parts of the planner's messages, and what to do.
+const PLAN: &[(&str, &str)] = &[
+    (
+        "Aggregate function calls cannot be nested",
+        "an aggregate of an aggregate needs an inner query: SELECT sum(r) FROM (SELECT rate(rx_bytes, time) AS r FROM network \
+         GROUP BY interface)",
+    ),
+    ("Projections require unique", "two columns have the same name: give one of them another with AS"),
+    (
+        "SELECT DISTINCT ON expressions must match",
+        "ORDER BY has to begin with the columns of DISTINCT ON: DISTINCT ON (a) … ORDER BY a, time DESC",
+    ),
+    (
+        "WITHIN GROUP is only supported",
+        "this function takes its order among its arguments: write last_value(load1 ORDER BY time)",
+    ),
+    (
+        "OVER and WITHIN GROUP clause cannot be used together",
+        "percentile_cont is no window function: compute it in an inner query that joins each row with those around it, or \
+         group by date_bin(interval '10 seconds', time)",
+    ),
+    (
+        "Correlated scalar subquery must be aggregated",
+        "the inner query may give more than one row: take max(…) or avg(…) of it, or end it with ORDER BY … LIMIT 1",
+    ),
+    (
+        "Correlated scalar subquery can only be used",
+        "an inner query that names columns of the outer one can stand behind SELECT and WHERE only: join with it instead",
+    ),
+    (
+        "Unary operator '-' only supports",
+        "a sign stands in front of a number: -2::text is -(2::text), so write (-2)::text",
+    ),
+    (
+        "is not a variable which can be viewed with 'SHOW'",
+        "there is no such setting: SHOW ALL lists the settings, SHOW TABLES the tables, and SHOW COLUMNS FROM cpu the columns of \
+         one",
+    ),
+    ("HAVING clause references", "HAVING needs GROUP BY or an aggregate; use WHERE for single rows"),
+];
+
+fn of_plan(message: &str) -> String {
+    if let Some((_, hint)) = PLAN.iter().find(|(part, _)| message.contains(part)) {
+        return (*hint).into();
+    }
+    if let Some(name) = between(message, "Invalid function '", "'") {
+        return function::unknown_function(name);
+    }
+    if message.contains("must appear in the GROUP BY clause")
+        && let Some(column) = between(message, "column \"", "\"")
+    {
+        let column = column.rsplit('.').next().unwrap_or(column);
+        return format!(
+            "`{column}` is neither in GROUP BY nor in an aggregate: group by it, too, or write max({column}) or \
+                        any_value({column})"
+        );
+    }
+    if let Some(table) = message.strip_prefix("Invalid qualifier ") {
+        return format!("no table of this query is named `{}`: use the name or alias behind FROM", shortened(table));
+    }
+    if let Some(types) = message.split("Cannot infer common argument type for ").nth(1) {
+        return format!(
+            "these types do not go together: {}; cast one side, as in x::text or x::bigint",
+            first_line(types)
+        );
+    }
+    if message.contains("failed to match any signature") || message.contains("No function matches the given name") {
+        return function::wrong_arguments(message);
+    }
+    first_line(message).into_owned()
+}
+
+/// Parts of messages about what the planner lacks.
+const MISSING: &[(&str, &str)] = &[
+    (
+        "Physical plan does not support logical expression",
+        "an inner query can compare with columns of the outer one by = only: join with the table, and group by the outer row",
+    ),
+    (
+        "sliding accumulator",
+        "this aggregate cannot slide over rows: let its frame begin with UNBOUNDED PRECEDING, or group by date_bin(interval \
+         '1 second', time)",
+    ),
+    (
+        " SQL type JSON",
+        "there is no type JSON: columns are numbers, texts and times, and array_agg and struct nest them",
+    ),
+    ("Pivot", "PIVOT is not offered: write avg(x) FILTER (WHERE cpu = '0') AS cpu_0 for each column"),
+    ("GROUP BY clause", "group by the columns or expressions themselves"),
+    ("only support Literal types", "the default has to be a constant: use coalesce(lag(x) OVER (…), y)"),
+    ("LIKE with escape_char", "escape with a backslash, which needs no ESCAPE"),
+];
+
+fn of_missing(message: &str) -> String {
+    if let Some((_, hint)) = MISSING.iter().find(|(part, _)| message.contains(part)) {
+        return (*hint).into();
+    }
+    format!("kymo does not offer this: {}", first_line(message))
+}
+
+fn of_execution(message: &str) -> String {
+    if message.contains("more than one row") {
+        return "an inner query in the place of a value gave more than one row: take max(…) or avg(…) of it, or end it with \
+                LIMIT 1"
+            .into();
+    }
+    first_line(message).into_owned()
+}
+
+fn of_arrow(error: &ArrowError) -> String {
+    match error {
+        ArrowError::DivideByZero => "division by zero: write a / nullif(b, 0), which gives null then".into(),
+        ArrowError::CastError(message) => {
+            format!("{}: write a value of that type, or compare as texts with x::text", first_line(message))
+        }
+        ArrowError::ParseError(message)
+        | ArrowError::ComputeError(message)
+        | ArrowError::InvalidArgumentError(message)
+        | ArrowError::ArithmeticOverflow(message)
+        | ArrowError::NotYetImplemented(message) => first_line(message).into_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_to_write() {
+        for (error, expected) in [
+            (DataFusionError::Plan("Invalid function 'mode'.\nDid you mean 'cot'?".into()), "no function `mode`"),
+            (DataFusionError::Plan("Aggregate function calls cannot be nested: x".into()), "inner query"),
+            (
+                DataFusionError::NotImplemented("Unsupported ast node Pivot { table: Derived { lateral: false".into()),
+                "FILTER (WHERE",
+            ),
+            (DataFusionError::NotImplemented("Unsupported SQL thing Thing { a: 1 }".into()), "this: Unsupported SQL"),
+            (DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None), "nullif(b, 0)"),
+            (
+                DataFusionError::Plan(
+                    "While expanding wildcard, column \"host.load1\" must appear in the GROUP BY clause".into(),
+                ),
+                "`load1` is neither in GROUP BY",
+            ),
+        ] {
+            let error = DataFusionError::Context("type_coercion".into(), Box::new(error));
+            let hint = of_error(&error);
+            assert!(hint.contains(expected), "{hint}");
+            assert!(!hint.contains(" { ") && !hint.contains("type_coercion"), "{hint}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Functions that people know from elsewhere.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use datafusion::functions_aggregate::all_default_aggregate_functions;
+use datafusion::functions_nested::all_default_nested_functions;
+use datafusion::functions_window::all_default_window_functions;
+
+use super::text::{between, first_line};
+use crate::words::shortened;
+
+/// What to write instead of a function that kymo does not have.
+const INSTEAD: &[(&str, &str)] = &[
+    ("delta", "use max(x) - min(x), or x - lag(x) OVER (ORDER BY time)"),
+    ("derivative", "use rate(counter, time) GROUP BY its labels"),
+    ("deriv", "use rate(counter, time) GROUP BY its labels"),
+    ("difference", "use x - lag(x) OVER (PARTITION BY label ORDER BY time)"),
+    ("first", "use first_value(x ORDER BY time), or first(x, time)"),
+    ("fill", "join with generate_series(…), or use last_value(x) IGNORE NULLS OVER (ORDER BY time)"),
+    ("histogram_quantile", "use percentile_cont(0.99) WITHIN GROUP (ORDER BY x)"),
+    ("irate", "use rate(counter, time) over the rows of the last second"),
+    ("json_agg", "use array_agg(x): a list is sent as one; kymo query --format json prints JSON"),
+    ("json_build_object", "use named_struct('name', x): it is sent as a struct; kymo query --format json prints JSON"),
+    ("json_object", "use named_struct('name', x): it is sent as a struct; kymo query --format json prints JSON"),
+    ("last", "use last_value(x ORDER BY time), or last(x, time)"),
+    ("mean", "use avg(x)"),
+    ("non_negative_derivative", "use rate(counter, time) GROUP BY its labels"),
+    ("non_negative_difference", "use increase(counter, time) GROUP BY its labels; it accounts for resets"),
+    ("obj_description", "SHOW COLUMNS FROM cpu lists columns, and kymo tables cpu says what they mean"),
+    ("pg_sleep", "a statement that waits would only reach its time limit; let the client wait"),
+    ("row_to_json", "select the columns themselves: kymo query --format json prints JSON"),
+    ("selector_first", "use first_value(x ORDER BY time)"),
+    ("selector_last", "use last_value(x ORDER BY time)"),
+    ("sleep", "a statement that waits would only reach its time limit; let the client wait"),
+    ("to_json", "select the columns themselves: kymo query --format json prints JSON"),
+];
+
+/// A suggestion is at least this similar (Jaro-Winkler, 0…1).
+const SIMILARITY_MIN: f64 = 0.88;
+
+static KNOWN: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let scalar = datafusion::functions::all_default_functions().into_iter().chain(all_default_nested_functions());
+    let scalar = scalar.map(|known| known.name().to_owned());
+    let aggregate = all_default_aggregate_functions().into_iter().map(|known| known.name().to_owned());
+    let window = all_default_window_functions().into_iter().map(|known| known.name().to_owned());
+    scalar.chain(aggregate).chain(window).chain(["increase".to_owned(), "rate".to_owned()]).collect()
+});
+
+/// The hint for a function that does not exist.
+pub(super) fn unknown_function(name: &str) -> String {
+    let name = shortened(name);
+    let lower = name.to_lowercase();
+    if let Some((_, instead)) = INSTEAD.iter().find(|(other, _)| *other == lower) {
+        return format!("there is no function `{name}`: {instead}");
+    }
+    let similarity = |other: &&String| match strsim::damerau_levenshtein(&lower, other) {
+        0 | 1 => 1.0,
+        _ => strsim::jaro_winkler(&lower, other),
+    };
+    let closest = KNOWN.iter().max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
+    match closest.filter(|other| similarity(other) >= SIMILARITY_MIN) {
+        Some(other) => format!("there is no function `{name}`; did you mean `{other}`?"),
+        None => format!("there is no function `{name}`: SHOW FUNCTIONS lists those that there are"),
+    }
+}
+
+/// The hint for a function that is called with arguments which it does not take.
+pub(super) fn wrong_arguments(message: &str) -> String {
+    // What the function itself says.
+    if let Some((_, said)) = message.split_once("coercion failed with: ") {
+        let said = said.split(" No function matches").next().unwrap_or(said);
+        return first_line(said).trim_end_matches('.').to_owned();
+    }
+    if let Some(call) = between(message, "argument types '", "'") {
+        let name = call.split('(').next().unwrap_or(call);
+        return format!(
+            "{name} does not take these arguments: {call}. SHOW FUNCTIONS LIKE '{name}' says what it takes"
+        );
+    }
+    match between(message, "Function '", "'") {
+        Some(name) => {
+            let received = between(message, "but received ", " (").unwrap_or("this type");
+            format!(
+                "{name} does not take {received}: cast it, as in x::bigint; SHOW FUNCTIONS LIKE '{name}' says what it takes"
+            )
+        }
+        None => "the function does not take these arguments: SHOW FUNCTIONS says what it takes".into(),
+    }
+}

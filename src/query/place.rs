@@ -1,0 +1,10 @@
+//! Where tables are: the names in front of theirs.
+
+/// The only catalog.
+pub const CATALOG: &str = "kymo";
+/// The only schema in it, which holds the tables.
+pub const SCHEMA: &str = "public";
+/// The schema that describes the tables as the SQL standard does.
+pub const INFORMATION_SCHEMA: &str = "information_schema";
+/// The schema that describes the tables as PostgreSQL does.
+pub const PG_CATALOG: &str = "pg_catalog";
