@@ -47,9 +47,7 @@ use scalar::Scalar;
 
 /// Functions of one row, by what they compute.
 const SCALARS: &[Scalar] = &[
-    arithmetic::ADD,
-    arithmetic::SUBTRACT,
-    arithmetic::MULTIPLY,
+    arithmetic::CALCULATE,
     arithmetic::LENGTH,
     arithmetic::TIMES,
     arithmetic::DIVIDED,
