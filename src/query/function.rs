@@ -40,16 +40,14 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::functions_aggregate::{approx_percentile_cont, bool_and_or, variance};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 use scalar::Scalar;
 
 /// Functions of one row, by what they compute.
 const SCALARS: &[Scalar] = &[
-    arithmetic::ADD,
-    arithmetic::SUBTRACT,
-    arithmetic::MULTIPLY,
+    arithmetic::CALCULATE,
     arithmetic::LENGTH,
     arithmetic::TIMES,
     arithmetic::DIVIDED,
@@ -86,6 +84,11 @@ const SCALARS: &[Scalar] = &[
 /// The planner of operators, which a session has before those of DataFusion.
 pub(super) fn planners() -> Vec<Arc<dyn ExprPlanner>> {
     vec![Arc::new(planner::Operators)]
+}
+
+/// The planner of types.
+pub(super) fn types() -> Arc<dyn TypePlanner> {
+    Arc::new(planner::Types)
 }
 
 /// Gives a session all functions, in place of those of the same name.

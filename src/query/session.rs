@@ -93,6 +93,7 @@ impl Sessions {
             .with_config(config)
             .with_runtime_env(runtime)
             .with_expr_planners(function::planners())
+            .with_type_planner(function::types())
             .with_default_features()
             // `generate_series` and `range`. The guard refuses all others too.
             .with_table_function_list(datafusion::functions_table::all_default_table_functions())

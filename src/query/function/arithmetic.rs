@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, DurationMicrosecondArray, Int64Array, IntervalMonthDayNanoArray};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     DataType, DurationMicrosecondType, Float64Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use arrow::error::ArrowError;
-use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_datafusion_err};
-use datafusion::logical_expr::ColumnarValue;
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::{ColumnarValue, Expr, lit};
 
 use super::scalar::{Call, Scalar};
 use super::span::{Span, whole};
@@ -16,40 +17,58 @@ use super::span::{Span, whole};
 pub(super) const DURATION: DataType = DataType::Duration(TimeUnit::Microsecond);
 const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
-/// `a + b` of integers.
-pub(super) const ADD: Scalar = Scalar {
-    name: "add",
+/// Sums, differences and products of integers, from left to right: `calculate('+*', a, b, c)` is `(a + b) * c`.
+///
+/// A chain of operators is one call, because the planner's work grows with the cube of how deep calls nest.
+pub(super) const CALCULATE: Scalar = Scalar {
+    name: "calculate",
     aliases: &[],
-    usage: "add(integer, integer)",
-    types: integers,
-    body: |call| each(call, "+", |a, b| (a.wrapping_add(b), (a ^ a.wrapping_add(b)) & (b ^ a.wrapping_add(b)))),
-    grows_with: None,
-};
-
-/// `a - b` of integers.
-pub(super) const SUBTRACT: Scalar = Scalar {
-    name: "subtract",
-    aliases: &[],
-    usage: "subtract(integer, integer)",
-    types: integers,
-    body: |call| each(call, "-", |a, b| (a.wrapping_sub(b), (a ^ b) & (a ^ a.wrapping_sub(b)))),
-    grows_with: None,
-};
-
-/// `a * b` of integers.
-pub(super) const MULTIPLY: Scalar = Scalar {
-    name: "multiply",
-    aliases: &[],
-    usage: "multiply(integer, integer)",
-    types: integers,
-    body: |call| {
-        each(call, "*", |a, b| {
-            let (product, overflows) = a.overflowing_mul(b);
-            (product, -i64::from(overflows))
-        })
+    usage: "calculate('+*', a, b, c)",
+    types: |types| {
+        let (operators, numbers) = types.split_first()?;
+        let integers = numbers.len() > 1 && numbers.iter().all(|ty| ty.is_integer() || ty.is_null());
+        let taken = std::iter::once(DataType::Utf8).chain(numbers.iter().map(|_| DataType::Int64));
+        (operators.is_string() && integers).then(|| (taken.collect(), DataType::Int64))
     },
+    body: calculate,
     grows_with: None,
 };
+
+/// `left operator right`, of which the left side may be such a call.
+pub(super) fn calculation(operator: char, left: Expr, right: Expr) -> Expr {
+    if let Expr::ScalarFunction(mut call) = left {
+        let before = match call.args.first() {
+            Some(Expr::Literal(ScalarValue::Utf8(Some(operators)), _)) if call.func.name() == CALCULATE.name => {
+                Some(format!("{operators}{operator}"))
+            }
+            _ => None,
+        };
+        let Some(operators) = before else {
+            return CALCULATE.function().call(vec![lit(operator.to_string()), Expr::ScalarFunction(call), right]);
+        };
+        call.args[0] = lit(operators);
+        call.args.push(right);
+        return Expr::ScalarFunction(call);
+    }
+    CALCULATE.function().call(vec![lit(operator.to_string()), left, right])
+}
+
+/// An integer with the other sign, by such a call.
+pub(super) fn negated(number: Expr) -> Expr {
+    if let Expr::ScalarFunction(call) = &number
+        && let [operators, zero, inner] = call.args.as_slice()
+        && is_calculation(&number)
+        && (operators, zero) == (&lit("-"), &lit(0_i64))
+    {
+        return inner.clone();
+    }
+    calculation('-', lit(0_i64), number)
+}
+
+/// Whether an expression is such a call, which is an integer.
+pub(super) fn is_calculation(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.name() == CALCULATE.name)
+}
 
 /// The length of an interval or a difference of times, by which they are compared: a month is 30 days, and a day 24 hours.
 pub(super) const LENGTH: Scalar = Scalar {
@@ -101,41 +120,72 @@ pub(super) const DIVIDED: Scalar = Scalar {
     grows_with: None,
 };
 
-fn integers(types: &[DataType]) -> Option<(Vec<DataType>, DataType)> {
-    let fits = |ty: &DataType| ty.is_integer() || ty.is_null();
-    (types.len() == 2 && types.iter().all(fits)).then(|| (vec![DataType::Int64; 2], DataType::Int64))
+fn calculate(call: &Call<'_>) -> Result<ColumnarValue> {
+    let operators = call.text(0).unwrap_or_default();
+    if operators.chars().count() + 2 != call.args.len() {
+        return plan_err!("an operator stands between two numbers: {}", CALCULATE.usage);
+    }
+    let mut result = call.array(1)?.as_primitive::<Int64Type>().clone();
+    for (operator, position) in operators.chars().zip(2..) {
+        let right = match call.constant(position) {
+            Some(ScalarValue::Int64(Some(number))) => Right::One(*number),
+            _ => Right::Each(call.array(position)?.as_primitive::<Int64Type>().clone()),
+        };
+        result = match operator {
+            '+' => each(&result, &right, '+', |a, b| {
+                let sum = a.wrapping_add(b);
+                (sum, (a ^ sum) & (b ^ sum))
+            })?,
+            '-' => each(&result, &right, '-', |a, b| {
+                let difference = a.wrapping_sub(b);
+                (difference, (a ^ b) & (a ^ difference))
+            })?,
+            '*' => each(&result, &right, '*', |a, b| {
+                let (product, overflows) = a.overflowing_mul(b);
+                (product, -i64::from(overflows))
+            })?,
+            other => return plan_err!("{other} is no operator here: {}", CALCULATE.usage),
+        };
+    }
+    call.give(Arc::new(result))
+}
+
+/// The right side of an operator.
+enum Right {
+    One(i64),
+    Each(Int64Array),
 }
 
 /// Computes each row by `step`, which gives the wrapped result, and a number below zero if it is wrong.
-fn each(call: &Call<'_>, symbol: &str, step: impl Fn(i64, i64) -> (i64, i64)) -> Result<ColumnarValue> {
-    let constant = |position| call.constant(position).filter(|value| !value.is_null());
+fn each(left: &Int64Array, right: &Right, operator: char, step: impl Fn(i64, i64) -> (i64, i64)) -> Result<Int64Array> {
     let mut wrong = 0;
     let mut checked = |a: i64, b: i64| {
         let (result, sign) = step(a, b);
         wrong |= sign;
         result
     };
-    let (left, right) = (call.array(0)?, call.array(1)?);
-    let (left, right) = (left.as_primitive::<Int64Type>(), right.as_primitive::<Int64Type>());
-    let nulls = arrow::buffer::NullBuffer::union(left.nulls(), right.nulls());
-    let values = match (constant(0), constant(1)) {
-        (None, Some(_)) if !right.is_empty() => {
-            let b = right.value(0);
-            left.values().iter().map(|a| checked(*a, b)).collect()
+    let (values, nulls) = match right {
+        Right::One(b) => (left.values().iter().map(|a| checked(*a, *b)).collect(), left.nulls().cloned()),
+        Right::Each(right) => {
+            let pairs = left.values().iter().zip(right.values());
+            (pairs.map(|(a, b)| checked(*a, *b)).collect(), NullBuffer::union(left.nulls(), right.nulls()))
         }
-        _ => left.values().iter().zip(right.values()).map(|(a, b)| checked(*a, *b)).collect(),
     };
     let result = Int64Array::new(values, nulls);
     if wrong < 0 {
         // What stands at a null is no result.
-        let rows = left.iter().zip(right).filter_map(|(a, b)| a.zip(b));
-        if let Some((a, b)) = rows.into_iter().find(|(a, b)| step(*a, *b).1 < 0) {
+        let sides = |row: usize| match right {
+            Right::One(b) => (left.value(row), *b),
+            Right::Each(right) => (left.value(row), right.value(row)),
+        };
+        let mut valid = (0..result.len()).filter(|row| result.is_valid(*row)).map(sides);
+        if let Some((a, b)) = valid.find(|(a, b)| step(*a, *b).1 < 0) {
             return exec_err!(
-                "{a} {symbol} {b} is beyond what a 64-bit integer holds: cast one of them to DOUBLE or DECIMAL(38, 0)"
+                "{a} {operator} {b} is beyond what a 64-bit integer holds: cast one of them to DOUBLE or DECIMAL(38, 0)"
             );
         }
     }
-    call.give(Arc::new(result))
+    Ok(result)
 }
 
 fn scaled(types: &[DataType]) -> Option<(Vec<DataType>, DataType)> {
@@ -188,43 +238,53 @@ mod tests {
     use super::super::scalar::called;
     use super::*;
 
-    fn of(scalar: Scalar, left: ArrayRef, right: ScalarValue) -> Result<ArrayRef> {
+    fn of(operators: &str, left: ArrayRef, right: &[ScalarValue]) -> Result<ArrayRef> {
         let rows = left.len();
-        let args = [ColumnarValue::Array(left), ColumnarValue::Scalar(right)];
-        called(scalar, &args, &DataType::Int64)?.into_array(rows)
+        let mut args = vec![ColumnarValue::Scalar(ScalarValue::from(operators)), ColumnarValue::Array(left)];
+        args.extend(right.iter().cloned().map(ColumnarValue::Scalar));
+        called(CALCULATE, &args, &DataType::Int64)?.into_array(rows)
     }
 
     #[test]
     fn integers_are_exact_or_an_error() {
         let left: ArrayRef = Arc::new(Int64Array::from(vec![Some(3)]));
-        for (scalar, expected) in [(ADD, 10), (SUBTRACT, -4), (MULTIPLY, 21)] {
-            let result = of(scalar, Arc::clone(&left), ScalarValue::Int64(Some(7))).unwrap();
-            assert_eq!(result.as_primitive::<Int64Type>().value(0), expected, "{}", scalar.name);
-            assert!(of(scalar, Arc::clone(&left), ScalarValue::Int64(None)).unwrap().is_null(0));
+        let (seven, null) = (ScalarValue::from(7_i64), ScalarValue::Int64(None));
+        for (operators, expected) in [("+", 10), ("-", -4), ("*", 21), ("+*", 70), ("*-", 14), ("", 3)] {
+            let right = vec![seven.clone(); operators.len()];
+            let result = of(operators, Arc::clone(&left), &right).unwrap();
+            assert_eq!(result.as_primitive::<Int64Type>().value(0), expected, "{operators}");
         }
-        for (scalar, left, right) in [
-            (ADD, i64::MAX, 1),
-            (ADD, i64::MIN, -1),
-            (SUBTRACT, i64::MIN, 1),
-            (SUBTRACT, 0, i64::MIN),
-            (MULTIPLY, 1 << 40, 1 << 40),
-            (MULTIPLY, i64::MIN, -1),
+        assert!(of("+-", Arc::clone(&left), &[seven.clone(), null]).unwrap().is_null(0));
+        assert!(of("+", Arc::clone(&left), &[]).is_err());
+        assert!(of("/", left, &[seven]).is_err());
+        for (operator, left, right) in [
+            ("+", i64::MAX, 1),
+            ("+", i64::MIN, -1),
+            ("-", i64::MIN, 1),
+            ("-", 0, i64::MIN),
+            ("*", 1 << 40, 1 << 40),
+            ("*", i64::MIN, -1),
         ] {
-            let error =
-                of(scalar, Arc::new(Int64Array::from(vec![left])), ScalarValue::Int64(Some(right))).unwrap_err();
+            let error = of(operator, Arc::new(Int64Array::from(vec![left])), &[right.into()]).unwrap_err();
             assert!(error.to_string().contains("DECIMAL(38, 0)"), "{error}");
         }
     }
 
     #[test]
     fn what_stands_at_a_null_is_no_error() {
-        let nulls = arrow::buffer::NullBuffer::from(vec![false, true]);
+        let nulls = NullBuffer::from(vec![false, true]);
         let left: ArrayRef = Arc::new(Int64Array::new(vec![i64::MAX, 1].into(), Some(nulls)));
-        let sums = of(ADD, left, ScalarValue::Int64(Some(1))).unwrap();
+        let sums = of("+", left, &[1_i64.into()]).unwrap();
         assert_eq!(sums.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [None, Some(2)]);
-        assert_eq!(
-            of(MULTIPLY, Arc::new(Int64Array::from(vec![0_i64; 0])), ScalarValue::Int64(Some(1))).unwrap().len(),
-            0
-        );
+        assert_eq!(of("*", Arc::new(Int64Array::from(vec![0_i64; 0])), &[1_i64.into()]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_chain_is_one_call() {
+        let sum = calculation('*', calculation('+', lit(1_i64), lit(2_i64)), calculation('-', lit(3_i64), lit(4_i64)));
+        let Expr::ScalarFunction(call) = &sum else { panic!("{sum}") };
+        assert_eq!((call.args.len(), &call.args[0]), (4, &lit("+*")));
+        assert!(is_calculation(&call.args[3]) && !is_calculation(&call.args[1]));
+        assert_eq!(negated(negated(lit(5_i64))), lit(5_i64));
     }
 }

@@ -89,7 +89,8 @@ pub(super) const EPOCH_MS: Scalar = Scalar {
     body: |call| {
         let array = call.array(0)?;
         if array.data_type() != &DataType::Int64 {
-            return us_of(call, |us| us.div_euclid(1_000));
+            // Rounded, as in DuckDB.
+            return us_of(call, |us| us / 1_000 + us % 1_000 / 500);
         }
         let times: TimestampMicrosecondArray = array
             .as_primitive::<Int64Type>()
@@ -497,7 +498,7 @@ mod tests {
         assert_eq!(text(DAY_NAME), "Wednesday".into());
         assert_eq!(text(MONTH_NAME), "November".into());
         let number = |scalar| of(scalar, &time, &DataType::Int64).unwrap();
-        assert_eq!(number(EPOCH_MS), 1_795_617_741_179_i64.into());
+        assert_eq!(number(EPOCH_MS), 1_795_617_741_180_i64.into());
         assert_eq!(number(EPOCH_US), 1_795_617_741_179_922_i64.into());
         assert_eq!(number(IS_FINITE), ScalarValue::Boolean(Some(true)));
         let date = ScalarValue::Date32(Some(Date32Type::from_naive_date(NaiveDate::from_ymd_opt(2024, 2, 5).unwrap())));

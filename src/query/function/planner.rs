@@ -2,12 +2,13 @@
 //!
 //! Their types have to be right while a statement is planned, so this runs earlier than [`rewrite`](super::rewrite).
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, TimeUnit};
+use datafusion::common::datatype::DataTypeExt;
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::functions::math;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, TypePlanner};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
-use datafusion::sql::sqlparser::ast::BinaryOperator;
+use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType, TimezoneInfo};
 
 use super::arithmetic::{self, DIVIDED, LENGTH, TIMES};
 use super::format::TEXT;
@@ -23,6 +24,9 @@ pub(super) struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        if matches!(raw.op, BinaryOperator::And | BinaryOperator::Or) {
+            return Ok(PlannerResult::Original(raw));
+        }
         let (Ok(left), Ok(right)) = (raw.left.get_type(schema), raw.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(raw));
         };
@@ -35,6 +39,19 @@ impl ExprPlanner for Operators {
 
     fn plan_aggregate(&self, raw: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
         several::planned(raw)
+    }
+}
+
+/// The types that SQL names: times are whole microseconds, as in the tables.
+#[derive(Debug)]
+pub(super) struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql_type: &SqlType) -> Result<Option<FieldRef>> {
+        let SqlType::Timestamp(None, zone) = sql_type else { return Ok(None) };
+        let has_zone = matches!(zone, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone);
+        let us = DataType::Timestamp(TimeUnit::Microsecond, has_zone.then(|| TIME_ZONE.into()));
+        Ok(Some(us.into_nullable_field_ref()))
     }
 }
 

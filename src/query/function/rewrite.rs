@@ -12,12 +12,11 @@ use datafusion::logical_expr::expr::{AggregateFunction, Between, BinaryExpr, Cas
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, cast, lit};
 
-use super::arithmetic::{self, ADD, LENGTH, MULTIPLY, SUBTRACT, TIMES};
+use super::arithmetic::{self, LENGTH, TIMES};
 use super::bucket::{self, DATE_BIN};
 use super::format::TEXT;
 use super::instant::{self, Instant};
 use super::moment;
-use super::scalar::Scalar;
 use super::shorthand;
 use super::span::{DAY_US, Span};
 use crate::record::TIME_ZONE;
@@ -65,22 +64,7 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 changed => Ok(changed),
             }
         }
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            let (Some(left_type), Some(right_type)) = (type_of(&left), type_of(&right)) else {
-                return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr::new(left, op, right))));
-            };
-            if let Some(function) = checked(op, &left_type, &right_type) {
-                return Ok(Transformed::yes(function.function().call(vec![*left, *right])));
-            }
-            let order = matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
-            let equality =
-                matches!(op, Operator::Eq | Operator::NotEq | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom);
-            if order || equality {
-                let (left, right) = comparable((*left, &left_type), (*right, &right_type), equality)?;
-                return Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))));
-            }
-            Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr::new(left, op, right))))
-        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => operation(*left, op, *right, schema),
         Expr::Between(Between { expr, negated, low, high }) => {
             let (Some(ty), Some(low_type), Some(high_type)) = (type_of(&expr), type_of(&low), type_of(&high)) else {
                 return Ok(Transformed::no(Expr::Between(Between::new(expr, negated, low, high))));
@@ -110,9 +94,7 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(Transformed::yes(Expr::InList(InList::new(Box::new(whole), comparables, negated))))
         }
         Expr::Negative(inner) if !matches!(*inner, Expr::Literal(..)) => match type_of(&inner) {
-            Some(integer) if integer.is_integer() => {
-                Ok(Transformed::yes(SUBTRACT.function().call(vec![lit(0_i64), *inner])))
-            }
+            Some(integer) if integer.is_integer() => Ok(Transformed::yes(arithmetic::negated(*inner))),
             Some(DataType::Duration(_)) => Ok(Transformed::yes(TIMES.function().call(vec![*inner, lit(-1.0)]))),
             _ => Ok(Transformed::no(Expr::Negative(inner))),
         },
@@ -121,15 +103,38 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     }
 }
 
-/// The exact function for an operator between integers.
-fn checked(op: Operator, left: &DataType, right: &DataType) -> Option<Scalar> {
-    let function = match op {
-        Operator::Plus => ADD,
-        Operator::Minus => SUBTRACT,
-        Operator::Multiply => MULTIPLY,
-        _ => return None,
+/// What an operator means between these sides.
+fn operation(left: Expr, op: Operator, right: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let plain = |left, right| Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
+    let sign = match op {
+        Operator::Plus => Some('+'),
+        Operator::Minus => Some('-'),
+        Operator::Multiply => Some('*'),
+        _ => None,
     };
-    (left.is_integer() && right.is_integer()).then_some(function)
+    let order = matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+    let equality =
+        matches!(op, Operator::Eq | Operator::NotEq | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom);
+    if sign.is_none() && !order && !equality {
+        return Ok(Transformed::no(plain(left, right)));
+    }
+    // Types of long chains take long to find.
+    let type_of = |expr: &Expr| {
+        if arithmetic::is_calculation(expr) { Some(DataType::Int64) } else { expr.get_type(schema).ok() }
+    };
+    let (Some(left_type), Some(right_type)) = (type_of(&left), type_of(&right)) else {
+        return Ok(Transformed::no(plain(left, right)));
+    };
+    match sign {
+        Some(sign) if left_type.is_integer() && right_type.is_integer() => {
+            Ok(Transformed::yes(arithmetic::calculation(sign, left, right)))
+        }
+        Some(_) => Ok(Transformed::no(plain(left, right))),
+        None => {
+            let (left, right) = comparable((left, &left_type), (right, &right_type), equality)?;
+            Ok(Transformed::yes(plain(left, right)))
+        }
+    }
 }
 
 fn is_span(ty: &DataType) -> bool {
