@@ -666,7 +666,7 @@ async fn mistakes_are_told_with_what_would_be_right() {
         ("SELECT tick FROM collector", vec!["tick", "ticks"]),
         ("SELECT foo(1)", vec!["foo"]),
         ("SELECT CAST(collector AS BIGINT) FROM collector", vec!["burst", "write a value of that type"]),
-        ("SELECT mode(ticks) FROM collector", vec!["no function `mode`"]),
+        ("SELECT nothing_like_it(ticks) FROM collector", vec!["no function `nothing_like_it`"]),
         ("SELECT collector FROM collector WHERE collector = \"slow\"", vec!["'slow'"]),
         ("SELECT ticks, count(*) FROM collector", vec!["GROUP BY"]),
         ("SELECT * FROM read_csv('x')", vec!["read_csv is refused", "generate_series(…)"]),

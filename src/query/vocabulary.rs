@@ -1,8 +1,10 @@
 //! The names that SQL has here: functions and reserved words, for clients that complete or check what people type.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use datafusion::common::Result;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_TABLE_ALIAS};
 
 use super::session::Sessions;
@@ -40,13 +42,18 @@ impl Works {
 /// When a session cannot be made, which is a bug in kymo.
 pub fn functions() -> Result<Vec<(String, Works)>> {
     let sessions = Sessions::new(1, 1 << 20, None)?;
-    let mut functions: Vec<_> = sessions
-        .scalar_functions()
+    let sections: HashMap<String, &str> = SessionStateDefaults::default_scalar_functions()
         .iter()
-        .map(|(name, function)| {
-            (name.clone(), Works::of(function.documentation().map(|about| about.doc_section.label)))
-        })
+        .filter_map(|function| Some((function.name().to_owned(), function.documentation()?.doc_section.label)))
         .collect();
+    let section = |name: &str, function: &ScalarUDF| match function.documentation() {
+        Some(about) => Some(about.doc_section.label),
+        // One that kymo has in place of another of its name.
+        None => sections.get(name).copied(),
+    };
+    let functions = sessions.scalar_functions().iter();
+    let mut functions: Vec<_> =
+        functions.map(|(name, function)| (name.clone(), Works::of(section(name, function)))).collect();
     functions.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(functions)
 }
