@@ -665,7 +665,7 @@ async fn mistakes_are_told_with_what_would_be_right() {
         ("DESCRIBE nothing", vec!["nothing"]),
         ("SELECT tick FROM collector", vec!["tick", "ticks"]),
         ("SELECT foo(1)", vec!["foo"]),
-        ("SELECT CAST(collector AS BIGINT) FROM collector", vec!["burst", "write a value of that type"]),
+        ("SELECT CAST(collector AS BIGINT) FROM collector", vec!["Cannot cast string '", "write a value of that type"]),
         ("SELECT nothing_like_it(ticks) FROM collector", vec!["no function `nothing_like_it`"]),
         ("SELECT collector FROM collector WHERE collector = \"slow\"", vec!["'slow'"]),
         ("SELECT ticks, count(*) FROM collector", vec!["GROUP BY"]),

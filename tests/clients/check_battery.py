@@ -59,6 +59,7 @@ TODAY = "DATE '2026-11-25'"
 MOMENT = re.compile(r"\bnow\(\)|\bcurrent_timestamp\b", re.IGNORECASE)
 DAY = re.compile(r"\bcurrent_date\b|\btoday\(\)", re.IGNORECASE)
 ORDERED = re.compile(r"\bORDER\s+BY\b(?!.*\))", re.IGNORECASE | re.DOTALL)
+LIMITED = re.compile(r"\bLIMIT\s+(\d+)\s*;?\s*$", re.IGNORECASE)
 # What the planner says, rather than kymo.
 RAW = re.compile(
     r"Error during planning|Internal error|not implemented|type_coercion|Arrow error|ParserError|Optimizer rule|Physical plan"
@@ -188,6 +189,16 @@ def differ(found, wanted, ordered, tolerance):
     return None
 
 
+def strangers(found, wanted, count, tolerance):
+    """Why rows are not `count` of those wanted, or nothing."""
+    if len(found) != count:
+        return f"{len(found)} rows, not {count}"
+    for row in found:
+        if not any(equal(row, other, tolerance) for other in wanted):
+            return f"{row} is none of {len(wanted)} rows"
+    return None
+
+
 def from_json(value):
     """Values as JSON has them: a text that is a time is compared as one."""
     if isinstance(value, list):
@@ -231,14 +242,20 @@ def verdict(statement, kymo, other):
     if statement.expected == "like":
         text = json.dumps([table.column_names, table.slice(0, 20).to_pylist()], default=str, ensure_ascii=False)
         return ("right", "") if re.search(statement.other, text, re.DOTALL) else ("wrong", text[:500])
+    # Which rows come is open. They have to be some of all.
+    limit = None if ORDERED.search(statement.sql) else LIMITED.search(statement.other or statement.sql)
     if statement.expected == "value":
         wanted = [tuple(map(from_json, row)) for row in json.loads(statement.other)]
     else:
         try:
-            wanted = plain_rows(other.rows(fixed(statement.other or statement.sql)))
+            text = statement.other or statement.sql
+            wanted = plain_rows(other.rows(fixed(text[:limit.start()] if limit else text)))
         except Exception as error:
             return "no comparison", f"DuckDB: {error}; kymo: {found[:1]}"
-    difference = differ(found, wanted, bool(ORDERED.search(statement.sql)), statement.tolerance)
+    if limit and statement.expected == "same":
+        difference = strangers(found, wanted, min(int(limit[1]), len(wanted)), statement.tolerance)
+    else:
+        difference = differ(found, wanted, bool(ORDERED.search(statement.sql)), statement.tolerance)
     return ("wrong", difference) if difference else ("right", "")
 
 

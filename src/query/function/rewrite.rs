@@ -3,7 +3,7 @@
 //!
 //! It runs before types are coerced, on each expression of a plan, from its leaves to its root.
 
-use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
@@ -247,11 +247,31 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
         (DataType::Timestamp(..) | DataType::Duration(_) | DataType::Interval(_), text) if text.is_string() => {
             Ok(again(TEXT.function().call(vec![expr]), to))
         }
+        (DataType::Timestamp(TimeUnit::Microsecond, _), DataType::Timestamp(unit @ TimeUnit::Millisecond, _))
+        | (
+            DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Millisecond, _),
+            DataType::Timestamp(unit @ TimeUnit::Second, _),
+        ) => Ok(match rounding(unit) {
+            half if is_sum_with(&expr, &half) => Transformed::no(expr),
+            half => again(expr + lit(half), to),
+        }),
         (_, DataType::Timestamp(TimeUnit::Nanosecond, zone)) => {
             Ok(again(expr, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone())))
         }
         _ => Ok(Transformed::no(expr)),
     }
+}
+
+/// Half of a unit, which a time gets before it is cut off to that unit.
+fn rounding(unit: &TimeUnit) -> ScalarValue {
+    let half_ns = if *unit == TimeUnit::Second { 500_000_000 } else { 500_000 };
+    ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 0, half_ns)))
+}
+
+/// Whether `expr` is a sum with this literal, as plans may be rewritten twice.
+fn is_sum_with(expr: &Expr, literal: &ScalarValue) -> bool {
+    matches!(expr, Expr::BinaryExpr(BinaryExpr { op: Operator::Plus, right, .. })
+        if matches!(&**right, Expr::Literal(value, _) if value == literal))
 }
 
 fn literal_to(expr: &Expr, text: &str, to: &DataType, lenient: bool) -> Result<Transformed<Expr>> {

@@ -30,6 +30,10 @@ async fn times_have_the_fields_differences_and_texts_of_postgresql() {
         ),
         ("SELECT extract(epoch FROM max(time) - min(time)) FROM collector", "0.009"),
         (
+            "SELECT t::timestamp(3), t::timestamp(3)::timestamp(0), t::timestamp(0) FROM (SELECT timestamp '2026-11-25 14:42:21.579722' AS t)",
+            "2026-11-25T14:42:21.580 2026-11-25T14:42:22 2026-11-25T14:42:22",
+        ),
+        (
             "SELECT extract(minute FROM a - b), extract(second FROM a - b) FROM (SELECT timestamp '2026-11-25 14:45:17' AS a, timestamp '2026-11-25 14:42:21' AS b)",
             "2 56",
         ),
