@@ -15,6 +15,8 @@ use tonic::{Code, Response, Status};
 use crate::config::{ADDRESS_VARIABLE, OLD_ADDRESS_VARIABLE};
 use crate::serve::{DEFAULT_ADDRESS, without_scheme};
 
+/// What the daemon's table `statement` calls these commands.
+const USER_AGENT: &str = concat!("kymo/", env!("CARGO_PKG_VERSION"));
 /// A daemon that has not accepted a connection after this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A control call without an answer after this time has failed.
@@ -85,6 +87,7 @@ impl Target {
     pub async fn connect(&self) -> anyhow::Result<Channel> {
         let address = self.address()?;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).context("read the daemon's address")?;
+        let endpoint = endpoint.user_agent(USER_AGENT).context("set the name of this client")?;
         let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
         connected.map_err(|error| ConnectError { address, reason: Error::from(error).root_cause().to_string() }.into())
     }

@@ -197,7 +197,10 @@ impl FlightService for Flight {
                 None
             }
             "BeginTransaction" => {
-                let _: ActionBeginTransactionRequest = action_body(&action)?;
+                // The request has no fields, and some clients send nothing at all.
+                if !action.body.is_empty() {
+                    let _: ActionBeginTransactionRequest = action_body(&action)?;
+                }
                 let transaction_id = self.transactions.begin(peer_id(&extensions))?.to_vec().into();
                 Some(ActionBeginTransactionResult { transaction_id }.as_any().encode_to_vec())
             }

@@ -251,7 +251,7 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
         | (
             DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Millisecond, _),
             DataType::Timestamp(unit @ TimeUnit::Second, _),
-        ) => Ok(match rounding(unit) {
+        ) => Ok(match rounding(*unit) {
             half if is_sum_with(&expr, &half) => Transformed::no(expr),
             half => again(expr + lit(half), to),
         }),
@@ -263,8 +263,8 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
 }
 
 /// Half of a unit, which a time gets before it is cut off to that unit.
-fn rounding(unit: &TimeUnit) -> ScalarValue {
-    let half_ns = if *unit == TimeUnit::Second { 500_000_000 } else { 500_000 };
+fn rounding(unit: TimeUnit) -> ScalarValue {
+    let half_ns = if unit == TimeUnit::Second { 500_000_000 } else { 500_000 };
     ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 0, half_ns)))
 }
 

@@ -147,6 +147,9 @@ async fn statements_of_a_transaction_share_their_moment() {
     let error = client.execute("SELECT 1".to_owned(), Some(id)).await.map_err(status).unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     assert!(error.message().contains("autocommit"), "{error}");
+    // Some clients send no body.
+    let mut flight = FlightServiceClient::new(server.channel().await);
+    flight.do_action(Action::new("BeginTransaction", "")).await.unwrap();
 }
 
 #[tokio::test]
