@@ -30,7 +30,7 @@ use datafusion::common::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    Statement as SqlStatement, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    Statement as SqlStatement, TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer, TokenizerError};
 
@@ -113,15 +113,15 @@ impl VisitorMut for Rewriter {
         conditions_as_values(select);
         for item in &mut select.projection {
             if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(table), _) = item {
-                self.shorten(&mut table.0);
+                self.shorten_table(&mut table.0);
             }
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<GuardError> {
-        if let TableFactor::Table { name, .. } = factor {
-            self.shorten(&mut name.0);
+        if let TableFactor::Table { name, alias, .. } = factor {
+            self.place(&mut name.0, alias);
         }
         if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
             table_with_joins.joins.iter_mut().try_for_each(select::join_by_name)?;
@@ -160,13 +160,19 @@ impl VisitorMut for Rewriter {
 }
 
 impl Rewriter {
-    /// Leaves the catalog and the schema of the tables out, as a query cannot read others. `main` is that schema in DuckDB.
-    fn shorten(&self, parts: &mut Vec<ObjectNamePart>) {
+    /// Names the place of a table in full, and the table by its own name, by which its columns are called. The schema of the tables
+    /// is `main` in DuckDB.
+    fn place(&self, parts: &mut Vec<ObjectNamePart>, alias: &mut Option<TableAlias>) {
         let names: Vec<String> = parts.iter().filter_map(|part| part.as_ident().map(names::folded)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let prefix = prefix(&names);
-        if prefix > 0 && names.last().is_some_and(|table| !self.named.has(table)) {
-            parts.drain(..prefix);
+        if prefix > 0
+            && names.last().is_some_and(|table| !self.named.has(table))
+            && let Some(ObjectNamePart::Identifier(table)) = parts.last().cloned()
+        {
+            let place = [CATALOG, SCHEMA].map(|name| ObjectNamePart::Identifier(Ident::new(name)));
+            parts.splice(..prefix, place);
+            alias.get_or_insert(TableAlias { explicit: true, name: table, columns: Vec::new(), at: None });
         }
         // PostgreSQL looks for tables there, too.
         if let [table] = names.as_slice()
@@ -177,14 +183,23 @@ impl Rewriter {
         }
     }
 
+    /// Leaves out the place of the table in `table.*`.
+    fn shorten_table(&self, parts: &mut Vec<ObjectNamePart>) {
+        let names: Vec<String> = parts.iter().filter_map(|part| part.as_ident().map(names::folded)).collect();
+        parts.drain(..self.place_before(&names));
+    }
+
+    /// Leaves out the place of the table in `table.column`.
     fn shorten_column(&self, parts: &mut Vec<Ident>) {
         let names: Vec<String> = parts.iter().map(names::folded).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let [table @ .., _] = names.as_slice() else { return };
-        let prefix = prefix(table);
-        if prefix > 0 && table.last().is_some_and(|table| !self.named.has(table)) {
-            parts.drain(..prefix);
-        }
+        parts.drain(..self.place_before(table));
+    }
+
+    /// How many names in front of a table's say where it is.
+    fn place_before(&self, names: &[String]) -> usize {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if names.last().is_some_and(|table| !self.named.has(table)) { prefix(&names) } else { 0 }
     }
 }
 
