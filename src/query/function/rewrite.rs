@@ -251,10 +251,14 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
         | (
             DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Millisecond, _),
             DataType::Timestamp(unit @ TimeUnit::Second, _),
-        ) => Ok(match rounding(*unit) {
-            half if is_sum_with(&expr, &half) => Transformed::no(expr),
-            half => again(expr + lit(half), to),
-        }),
+        ) => {
+            let (width, half) = rounding(*unit);
+            // Bins are whole already. So is what was rewritten before.
+            if is_bin_of(&expr, &width) {
+                return Ok(Transformed::no(expr));
+            }
+            Ok(again(DATE_BIN.function().call(vec![lit(width), expr + lit(half)]), to))
+        }
         (_, DataType::Timestamp(TimeUnit::Nanosecond, zone)) => {
             Ok(again(expr, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone())))
         }
@@ -262,21 +266,37 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
     }
 }
 
-/// Half of a unit, which a time gets before it is cut off to that unit.
-fn rounding(unit: TimeUnit) -> ScalarValue {
-    let half_ns = if unit == TimeUnit::Second { 500_000_000 } else { 500_000 };
-    ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 0, half_ns)))
+/// A unit of times, and half of it, by which times are rounded.
+fn rounding(unit: TimeUnit) -> (ScalarValue, ScalarValue) {
+    let interval = |us: i64| ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 0, us * 1_000)));
+    let us = unit_us(unit);
+    (interval(us), interval(us / 2))
 }
 
-/// Whether `expr` is a sum with this literal, as plans may be rewritten twice.
-fn is_sum_with(expr: &Expr, literal: &ScalarValue) -> bool {
-    matches!(expr, Expr::BinaryExpr(BinaryExpr { op: Operator::Plus, right, .. })
-        if matches!(&**right, Expr::Literal(value, _) if value == literal))
+fn unit_us(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1_000_000,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond | TimeUnit::Nanosecond => 1,
+    }
+}
+
+/// Whether `expr` is a bin of this width.
+fn is_bin_of(expr: &Expr, width: &ScalarValue) -> bool {
+    let Expr::ScalarFunction(call) = expr else { return false };
+    call.func.name() == DATE_BIN.name && matches!(call.args.first(), Some(Expr::Literal(value, _)) if value == width)
 }
 
 fn literal_to(expr: &Expr, text: &str, to: &DataType, lenient: bool) -> Result<Transformed<Expr>> {
     let value = match to {
-        DataType::Timestamp(_, zone) => timestamp(text, zone.as_deref()),
+        DataType::Timestamp(unit, zone) => timestamp(text, zone.as_deref()).map(|time| match time {
+            ScalarValue::TimestampMicrosecond(Some(us), zone) => {
+                let unit_us = unit_us(*unit);
+                let whole = (us + unit_us / 2).div_euclid(unit_us) * unit_us;
+                ScalarValue::TimestampMicrosecond(Some(whole), zone)
+            }
+            other => other,
+        }),
         DataType::Interval(IntervalUnit::MonthDayNano) => match Span::parse(text).and_then(Span::interval) {
             Some(interval) => Ok(ScalarValue::IntervalMonthDayNano(Some(interval))),
             None => Err(arithmetic::no_span(text)),

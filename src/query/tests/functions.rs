@@ -34,6 +34,11 @@ async fn times_have_the_fields_differences_and_texts_of_postgresql() {
             "2026-11-25T14:42:21.580 2026-11-25T14:42:22 2026-11-25T14:42:22",
         ),
         (
+            "SELECT (t + INTERVAL '500 ms')::timestamp(0), (t - INTERVAL '60 years')::timestamp(0) FROM (SELECT timestamp '2026-11-25 14:42:21.179922' AS t)",
+            "2026-11-25T14:42:22 1966-11-25T14:42:21",
+        ),
+        ("SELECT ('2026-11-25 14:42:21.679922'::timestamp(0))::text", "2026-11-25 14:42:22"),
+        (
             "SELECT extract(minute FROM a - b), extract(second FROM a - b) FROM (SELECT timestamp '2026-11-25 14:45:17' AS a, timestamp '2026-11-25 14:42:21' AS b)",
             "2 56",
         ),
