@@ -156,6 +156,15 @@ fn workers_end_with_the_recorder() {
     }
 }
 
+/// Whether all threads of a process have stopped, or it is gone.
+fn has_stopped(id: i32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{id}/task")) else { return true };
+    let state = |stat: String| stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    threads
+        .filter_map(|thread| state(fs::read_to_string(thread.ok()?.path().join("stat")).ok()?))
+        .all(|state| matches!(state, 'T' | 'Z' | 'X'))
+}
+
 #[test]
 fn a_worker_that_was_stopped_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
@@ -168,6 +177,8 @@ fn a_worker_that_was_stopped_is_replaced() {
         for id in &stopped {
             let _ = kill_process(Pid::from_raw(*id).unwrap(), Signal::STOP);
         }
+        // The signal takes effect when each of its threads runs, which may take long on a busy machine.
+        wait_until("they have stopped", || stopped.iter().all(|id| has_stopped(*id)));
         assert_eq!(daemon.query("SELECT 1 AS one")[0]["one"].as_i64(), Some(1));
         wait_until("it has ended", || !stopped.iter().all(|id| runs(*id)));
     }

@@ -30,6 +30,10 @@ use futures::{StreamExt, stream};
 
 use super::groups::{Groups, Part};
 
+/// With so much memory, the groups of a thread go to the second stage. Those on their way are in nobody's account, so they may not
+/// be many.
+const GROUPS_BYTES_MAX: usize = 32 << 20;
+
 /// A key, as it is computed from the rows.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
@@ -184,8 +188,9 @@ impl Stage {
                     let _timer = time.timer();
                     self.add(&batch)?;
                     let bytes: usize = self.accumulators.iter().map(|accumulator| accumulator.size()).sum();
+                    let bytes = bytes + self.groups.size();
                     // The second stage takes a group in several parts, too.
-                    if self.reservation.try_resize(bytes + self.groups.size()).is_err() {
+                    if bytes > GROUPS_BYTES_MAX || self.reservation.try_resize(bytes).is_err() {
                         self.emit()?;
                     }
                 }
