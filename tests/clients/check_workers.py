@@ -43,7 +43,7 @@ STALLED_S = 5.0
 MERGED = re.compile(r"compacted.*\bfiles=(\d+)")
 ENDLESS = {
     "cross join": "SELECT count(*) FROM network a, network b, network c, network d WHERE a.rx_bytes + b.rx_bytes < random()",
-    "rows that match nothing": "SELECT a.time FROM network a, network b, network c WHERE a.rx_bytes * b.rx_bytes < -random()",
+    "rows that match nothing": "SELECT a.time FROM network a, network b, network c WHERE a.rx_bytes::double * b.rx_bytes < -random()",
     "recursion": "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n FROM t) SELECT count(*) FROM t",
     "distances": "SELECT max(levenshtein(repeat('ab', 100000), concat(repeat('ba', 100000), rx_bytes))) FROM network",
     "patterns": "SELECT count(*) FROM network WHERE regexp_like(repeat(concat('a', rx_bytes), 50000), '(a|b|ab)*c{1,50}d')",
