@@ -195,7 +195,8 @@ def statements():
         aggregate = aggregate.replace("DISTINCT time", "DISTINCT a.time")
         yield Hostile(f"{aggregate} of a cross join", f"SELECT {aggregate} FROM network a CROSS JOIN network b")
     for step in ("n + 1", "n * 2", "n"):
-        yield Hostile(f"recursion {step}", f"WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT {step} FROM t) SELECT count(*) FROM t", ENDLESS)
+        yield Hostile(f"recursion {step}", f"WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT {step} FROM t) SELECT count(*) FROM t",
+            WRONG if step == "n * 2" else ENDLESS)
     yield Hostile("recursion that doubles",
         "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT a.n + b.n FROM t a CROSS JOIN t b) SELECT count(*) FROM t", WRONG)
     yield Hostile("recursion of texts",
@@ -232,19 +233,18 @@ def statements():
         yield Hostile(frame, f"SELECT max(s) FROM (SELECT array_agg(rx_bytes) OVER (ORDER BY time {frame}) AS s FROM network)", answers)
         yield Hostile(f"sum {frame}",
             f"SELECT sum(rx_bytes) OVER (ORDER BY rx_bytes {frame}) FROM network a CROSS JOIN (VALUES (1),(2),(3)) b", answers, equal_rows)
-    for sql in ("SELECT 1/0", "SELECT CAST('x' AS bigint)", "SELECT CAST(1e300 AS bigint)", "SELECT 1 % 0", "SELECT factorial(1000000)",
+    for sql in ("SELECT 9223372036854775807 + 1", "SELECT CAST('x' AS bigint)", "SELECT CAST(1e300 AS bigint)", "SELECT factorial(1000000)",
                 "SELECT -9223372036854775808 / -1", "SELECT to_timestamp(9223372036854775807)", "SELECT date_bin(interval '0 seconds', now())",
                 "SELECT interval '99999999999 years'", "SELECT now() + interval '9999999 years'", "SELECT chr(1114112)",
                 "SELECT make_date(999999, 1, 1)", "SELECT arrow_cast(1, 'Decimal256(76, 76)')",
                 "SELECT * FROM '/etc/passwd'", "SELECT * FROM read_csv('/etc/passwd')", "COPY cpu TO '/tmp/x'", "DROP TABLE cpu",
                 "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'", "INSERT INTO cpu VALUES (1)", "SET x = 1",
                 "SHOW FUNCTIONS LIKE 'x''; SELECT 1; --'", "SHOW \"datafusion.runtime.x'; SELECT 1; --\"",
-                "EXPLAIN " * 1000 + "SELECT 1", "SELECT * FROM cpu TABLESAMPLE BERNOULLI (10)", "FROM cpu", "SELECT sha999(time) FROM cpu",
+                "EXPLAIN " * 1000 + "SELECT 1", "SELECT * FROM cpu TABLESAMPLE BERNOULLI (10)", "SELECT sha999(time) FROM cpu",
                 "SELECT DISTINCT time, rx_bytes, random() FROM network a CROSS JOIN cpu b"):
         yield Hostile(sql[:60], sql, WRONG)
     for sql, right in (
-            # Whole numbers wrap around, as in Rust and Go.
-            ("SELECT 9223372036854775807 + 1", one(-(2**63))),
+            ("SELECT 1/0", one(None)), ("SELECT 1 % 0", one(None)), ("FROM cpu", None),
             ("SELECT power(10, 400)", one(float("inf"))), ("SELECT encode(repeat('x', 1000000), 'hex')", one("78" * 1_000_000)),
             ("SELECT substr('abc', 9223372036854775807, 9223372036854775807)", one("")),
             ("SELECT arrow_typeof(make_array(make_array(make_array(1))))", one("List(List(List(Int64)))")),
