@@ -48,8 +48,6 @@ ENDLESS = {
     "distances": "SELECT max(levenshtein(repeat('ab', 100000), concat(repeat('ba', 100000), rx_bytes))) FROM network",
     "patterns": "SELECT count(*) FROM network WHERE regexp_like(repeat(concat('a', rx_bytes), 50000), '(a|b|ab)*c{1,50}d')",
     "a sort that spills": "SELECT value FROM generate_series(1, 10000000000) ORDER BY random()",
-    "planning": "SELECT 1 WHERE " + " AND ".join(f"EXISTS (SELECT 1 FROM network a, network b WHERE a.rx_bytes = b.rx_bytes + {n})"
-                                                 for n in range(40)),
     "a client that reads all": "SELECT a.* FROM network a, network b, network c",
 }
 
