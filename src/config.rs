@@ -30,6 +30,7 @@ use crate::family::FamilyId;
 use crate::query::QuerySettings;
 use crate::reading::context::Context;
 use crate::serve::ServeSettings;
+use crate::serve::http::HttpSettings;
 use crate::store::StoreSettings;
 use read::{Report, Section};
 use tree::{Node, nest};
@@ -83,6 +84,8 @@ pub struct Settings {
     pub query: QuerySettings,
     /// Where Flight SQL and gRPC are served.
     pub serve: ServeSettings,
+    /// Where HTTP is offered.
+    pub http: HttpSettings,
     /// Traces of kymo's own operations.
     pub tracing: TracingSettings,
     /// Metrics over OTLP.
@@ -223,6 +226,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
     let storage = section::storage(&mut root);
     let query = section::query(&mut root);
     let serve = section::server(&mut root);
+    let http = section::http(&mut root);
     let tracing = section::tracing(&mut root);
     let metrics = section::metrics(&mut root);
     let log_filter = section::log(&mut root);
@@ -239,6 +243,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
         drain_interval,
         query: query?,
         serve: serve?,
+        http: http?,
         tracing: tracing?,
         metrics: metrics?,
         log_filter: log_filter?,

@@ -59,6 +59,8 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
         rest.add_row(["", &format!("not usable on this host: {error}")]);
     }
     rest.add_row(["address", &settings.serve.address.to_string()]);
+    let http = settings.http.address.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    rest.add_row(["HTTP", &http]);
     let off = |endpoint: &Option<String>| endpoint.clone().unwrap_or_else(|| "off".to_owned());
     let (traces, metrics) = (off(&settings.tracing.endpoint), off(&settings.metrics.endpoint));
     rest.add_row(["OTLP", &format!("traces {traces}, metrics {metrics}")]);

@@ -1,6 +1,7 @@
 //! The server as clients see it: real sockets and queries, a fake daemon.
 
 mod flight_sql;
+mod http;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -36,6 +37,7 @@ use super::*;
 use crate::alert::status::{FiringSeries, RuleStatus};
 use crate::batch::to_batch;
 use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
+use crate::export::prometheus::Format;
 use crate::family::{FAMILIES, Family, FamilyId};
 use crate::query::statements::InProcess;
 use crate::query::{Engine, QuerySettings};
@@ -107,6 +109,10 @@ impl Operator for Fake {
             return Ok(vec![(FamilyId::of::<Gap>(), gaps())]);
         }
         Err(unknown(collector))
+    }
+
+    async fn metrics(&self, format: Format) -> Result<String, OperatorError> {
+        Ok(format!("{format:?}\n"))
     }
 
     async fn status(&self) -> Result<DaemonStatus, OperatorError> {
