@@ -7,6 +7,7 @@ mod plan;
 mod scan;
 mod schema;
 mod statement;
+mod views;
 
 use std::fs::File;
 use std::sync::Arc;

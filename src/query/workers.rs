@@ -31,6 +31,7 @@ use super::history::{self, Cost, Ended, History};
 use super::ipc;
 use super::request::{Moment, Request};
 use super::room::Room;
+use super::sql_view::SqlViews;
 use super::statements::{FRAMES_AHEAD_MAX, Frames, Part, Statements};
 use super::worker::message::Statement;
 use super::{Prepared, QuerySettings, ViewSource};
@@ -63,6 +64,8 @@ struct Inner {
     folders: Folders,
     /// Results are split so that a message is about this large at most.
     batch_bytes_max: usize,
+    /// What statements may use like tables.
+    sql_views: SqlViews,
     /// The longest idle one is the first.
     idle: Mutex<Vec<Worker>>,
     running: Arc<Semaphore>,
@@ -112,7 +115,7 @@ impl fmt::Debug for Workers {
 }
 
 impl Workers {
-    /// Workers for statements over the views that `views` gives. None is started yet.
+    /// Workers for statements over the rows that `views` gives, which may use `sql_views` like tables. None is started yet.
     #[must_use]
     pub fn new(
         views: ViewSource,
@@ -120,12 +123,14 @@ impl Workers {
         folders: Folders,
         batch_bytes_max: usize,
         cpus: Arc<Cpus>,
+        sql_views: SqlViews,
     ) -> Workers {
         let inner = Inner {
             views,
             settings,
             folders,
             batch_bytes_max,
+            sql_views,
             idle: Mutex::default(),
             running: Arc::new(Semaphore::new(settings.concurrent_max)),
             room: Room::new(reply_bytes_max(&settings)),
@@ -250,6 +255,10 @@ impl Statements for Workers {
 
     fn time_max(&self) -> Duration {
         self.inner.settings.time_max
+    }
+
+    fn sql_views(&self) -> &SqlViews {
+        &self.inner.sql_views
     }
 
     fn begun(&self) -> u64 {

@@ -23,7 +23,7 @@ mod types;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{
@@ -119,7 +119,7 @@ impl FlightService for Flight {
         let schema =
             match self.queries.stated(descriptor_command(&descriptor)?, &options, peer_id(&extensions).as_ref())? {
                 Asked::Statement(stated) => self.queries.plan("GetSchema", &stated, client).await?.schema,
-                Asked::Catalog(command) => self.catalog(command, &options)?.schema(),
+                Asked::Catalog(command) => self.catalog_schema(command, &options)?,
             };
         Ok(Response::new(SchemaResult { schema: schema_bytes(&schema)? }))
     }
@@ -138,7 +138,7 @@ impl FlightService for Flight {
             }
             other => match self.queries.stated(other, &options, peer.as_ref().and_then(Peer::id).as_ref())? {
                 Asked::Statement(stated) => self.queries.execute("DoGet", &stated, client, peer).await?,
-                Asked::Catalog(command) => self.encode(self.catalog(command, &options)?),
+                Asked::Catalog(command) => self.encode(self.catalog(command, &options, client).await?),
             },
         };
         Ok(Response::new(frames))
@@ -281,7 +281,7 @@ impl Flight {
                     }
                     (schema, TicketStatementQuery { statement_handle: Handle::Query.encode(&stated) }.as_any())
                 }
-                Asked::Catalog(command) => (self.catalog(command.clone(), &options)?.schema(), command.into_any()),
+                Asked::Catalog(command) => (self.catalog_schema(command.clone(), &options)?, command.into_any()),
             };
         // Exactly one endpoint, without a place: clients read from where they asked.
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.encode_to_vec()));
@@ -321,8 +321,18 @@ impl Flight {
         Ok(status)
     }
 
-    fn catalog(&self, command: Command, options: &Options) -> Result<RecordBatch, Status> {
-        catalog::answer(command, options, self.queries.statements.time_max())
+    /// The answer to a command about the catalog.
+    async fn catalog(&self, command: Command, options: &Options, client: String) -> Result<RecordBatch, Status> {
+        let views = match &command {
+            Command::CommandGetTables(asked) => self.queries.views(asked.include_schema, client).await,
+            _ => Vec::new(),
+        };
+        catalog::answer(command, options, self.queries.statements.time_max(), views)
+    }
+
+    /// The schema of that answer, which does not depend on the views.
+    fn catalog_schema(&self, command: Command, options: &Options) -> Result<SchemaRef, Status> {
+        Ok(catalog::answer(command, options, self.queries.statements.time_max(), Vec::new())?.schema())
     }
 
     fn encode(&self, batch: RecordBatch) -> Answers<FlightData> {

@@ -25,6 +25,7 @@ use crate::alert::status::{FiringSeries, RuleStatus};
 use crate::batch::to_batch;
 use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
 use crate::family::FamilyId;
+use crate::query::sql_view::SqlView;
 use crate::query::statements::InProcess;
 use crate::query::{Engine, QuerySettings};
 use crate::record::Record;
@@ -56,7 +57,8 @@ fn engine(settings: QuerySettings) -> Arc<InProcess> {
     let table = TableView { hot: vec![Arc::new(hot)], ..TableView::clone(&view.tables[family]) };
     view.tables[family] = Arc::new(table);
     let view = Arc::new(view);
-    let engine = Engine::new(Arc::new(move || Arc::clone(&view)), settings).expect("an engine");
+    let lost = SqlView { name: "lost".into(), sql: "SELECT time, lost FROM gap".into(), doc: "What was lost.".into() };
+    let engine = Engine::with_sql_views(Arc::new(move || Arc::clone(&view)), settings, [lost].into());
     Arc::new(InProcess { engine, batch_bytes_max: any_port().batch_bytes_max })
 }
 

@@ -58,6 +58,7 @@ impl Inner {
             folder: message::path_bytes(&self.folders.data),
             spill_folder: spill.map(|folder| message::path_bytes(folder)).unwrap_or_default(),
             spill_bytes_max: spill.map_or(0, |_| self.settings.spill_bytes_max),
+            views: self.sql_views.iter().map(Into::into).collect(),
             // Not what the worker may use now: it may have to leave some CPUs, and is too confined to see a quota.
             cpus: available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
         };

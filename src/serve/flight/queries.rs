@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use arrow_flight::FlightData;
 use arrow_flight::sql::{Command, CommandPreparedStatementQuery};
 use futures::stream::BoxStream;
@@ -13,10 +14,11 @@ use super::binding::Bindings;
 use super::running::Running;
 use super::ticket::{Handle, Stated};
 use super::transaction::Transactions;
-use crate::query::Prepared;
+use crate::query::about::rows::Described;
 use crate::query::ipc::rows_of;
 use crate::query::request::{Options, Request};
 use crate::query::statements::Statements;
+use crate::query::{Prepared, SCHEMA};
 use crate::serve::listener::{Peer, PeerId};
 use crate::serve::trace::{self, TracedFrames};
 
@@ -57,6 +59,18 @@ impl Queries {
             other => return Ok(Asked::Catalog(other)),
         };
         Ok(Asked::Statement(stated))
+    }
+
+    /// The views. They have their columns if these are asked for, and can be planned.
+    pub(super) async fn views(&self, with_columns: bool, client: String) -> Vec<Described> {
+        let mut described = Vec::new();
+        for view in self.statements.sql_views().iter() {
+            let sql = format!("SELECT * FROM {SCHEMA}.{}", view.name);
+            let request = Request { client: client.clone(), ..Request::new(sql) };
+            let planned = if with_columns { self.statements.prepare(&request).await.ok() } else { None };
+            described.push(Described::view(view, planned.map_or_else(|| Schema::empty().into(), |plan| plan.schema)));
+        }
+        described
     }
 
     /// The schema of the statement's result, and its parameters.

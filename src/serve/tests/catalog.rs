@@ -19,11 +19,12 @@ async fn the_catalog_lists_every_family_with_its_columns() {
     let info = client.get_db_schemas(CommandGetDbSchemas::default()).await.unwrap();
     assert_eq!(fetch(&mut client, info).await.column(1).as_string::<i32>().value(0), "public");
     let info = client.get_table_types().await.unwrap();
-    assert_eq!(fetch(&mut client, info).await.column(0).as_string::<i32>().value(0), "TABLE");
+    let types = fetch(&mut client, info).await;
+    assert_eq!(types.column(0).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["TABLE", "VIEW"]);
 
     let info = client.get_tables(CommandGetTables::default()).await.unwrap();
     let tables = fetch(&mut client, info).await;
-    let mut expected: Vec<_> = FAMILIES.iter().map(Family::name).collect();
+    let mut expected: Vec<_> = FAMILIES.iter().map(Family::name).chain(["lost"]).collect();
     expected.sort_unstable();
     assert_eq!(tables.column(2).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), expected);
 
@@ -43,6 +44,17 @@ async fn the_catalog_lists_every_family_with_its_columns() {
     };
     assert_eq!(types(&schema), types(&selected));
     assert!(schema.field(1).metadata()["ARROW:FLIGHT:SQL:REMARKS"].contains("collector"));
+
+    let views =
+        CommandGetTables { table_types: vec!["view".to_owned()], include_schema: true, ..CommandGetTables::default() };
+    let info = client.get_tables(views).await.unwrap();
+    let views = fetch(&mut client, info).await;
+    assert_eq!(views.column(2).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["lost"]);
+    let schema = IpcMessage(views.column(4).as_binary::<i32>().value(0).to_vec().into());
+    let schema = Schema::try_from(schema).unwrap();
+    let selected = rows(&mut client, "SELECT * FROM lost").await.schema();
+    assert_eq!(types(&schema), types(&selected));
+    assert!(schema.field(1).metadata()["ARROW:FLIGHT:SQL:REMARKS"].ends_with("[tick]"));
 }
 
 #[tokio::test]
