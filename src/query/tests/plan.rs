@@ -31,6 +31,61 @@ async fn groupings_by_labels_and_times_keep_dictionaries() {
 }
 
 #[tokio::test]
+async fn conditions_on_labels_compare_keys_of_dictionaries() {
+    let engine = Fixture::of(&[3_000, 2_500], &[300]).engine(settings());
+    for (condition, count) in [
+        ("collector = 'slow'", 1_933),
+        ("'slow' = collector AND ticks < 300", 100),
+        ("NOT collector = 'slow' AND collector > 'c'", 1_933),
+        ("collector = 'burst' OR collector = 'nobody'", 1_934),
+    ] {
+        let sql = format!("SELECT ticks, collector FROM collector WHERE {condition}");
+        let plan = rows(&engine, &format!("EXPLAIN {sql}")).await.join("\n");
+        // The texts of those rows only that pass.
+        let (above, _) = plan.split_once("FilterExec").unwrap();
+        assert!(above.contains("CAST(collector"), "{plan}");
+        assert_eq!(one(&engine, &format!("SELECT count(*) FROM ({sql})")).await, count.to_string(), "{sql}");
+    }
+    let sql = "SELECT collector, ticks FROM collector WHERE collector = 'system' AND ticks >= 5798 ORDER BY 2";
+    assert_eq!(rows(&engine, sql).await, ["system 5798"]);
+}
+
+#[tokio::test]
+async fn the_newest_rows_are_read_first() {
+    let engine = Fixture::of(&[3_000, 7_000], &[200, 100]).engine(settings());
+    for (sql, newest) in [
+        ("SELECT ticks FROM collector ORDER BY time DESC LIMIT 2", "10299 10298"),
+        ("SELECT ticks FROM collector WHERE ticks < 9990 ORDER BY time DESC LIMIT 2", "9989 9988"),
+        (
+            "SELECT ticks FROM collector WHERE collector = 'slow' AND ticks < 9990 ORDER BY time DESC LIMIT 2",
+            "9988 9985",
+        ),
+        (
+            "SELECT t FROM (SELECT ticks AS t, time AS at FROM collector) WHERE t % 1000 = 7 ORDER BY at DESC, t LIMIT 2",
+            "10007 9007",
+        ),
+    ] {
+        assert_eq!(rows(&engine, sql).await.join(" "), newest, "{sql}");
+        let plan = rows(&engine, &format!("EXPLAIN {sql}")).await.join("\n");
+        assert!(plan.contains("reverse_row_groups=true"), "{plan}");
+        let oldest = rows(&engine, &sql.replace("DESC", "ASC")).await;
+        assert!(oldest.iter().all(|row| row.parse::<i64>().unwrap() < 3_000), "{sql}: {oldest:?}");
+    }
+    // What was found rules out the row groups before it, also where a condition chooses rows.
+    let engine = Fixture::of(&[10_000], &[]).engine(settings());
+    let sql = "SELECT ticks FROM collector WHERE collector = 'slow' ORDER BY time DESC LIMIT 2";
+    let plan = rows(&engine, &format!("EXPLAIN ANALYZE {sql}")).await.join("\n");
+    let (_, pruned) = plan.split_once("row_groups_pruned_dynamic_filter=").unwrap();
+    let pruned: String = pruned.chars().take_while(char::is_ascii_digit).collect();
+    assert!(pruned.parse::<u32>().unwrap() > 5, "{plan}");
+    // What is sorted by something else is read as it is.
+    let plan = rows(&engine, "EXPLAIN SELECT time FROM collector WHERE ticks > 3 ORDER BY ticks DESC LIMIT 2")
+        .await
+        .join("\n");
+    assert!(!plan.contains("reverse_row_groups"), "{plan}");
+}
+
+#[tokio::test]
 async fn the_row_before_is_found_without_a_sort() {
     let lag = "lag(ticks) OVER (PARTITION BY collector ORDER BY time)";
     let steps = format!(
