@@ -15,6 +15,7 @@ mod collector;
 mod read;
 mod section;
 mod tree;
+mod view;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,6 +29,7 @@ use crate::collector::CollectorSettings;
 use crate::export::{MetricsSettings, TracingSettings};
 use crate::family::FamilyId;
 use crate::query::QuerySettings;
+use crate::query::sql_view::SqlViews;
 use crate::reading::context::Context;
 use crate::serve::ServeSettings;
 use crate::serve::http::HttpSettings;
@@ -82,6 +84,8 @@ pub struct Settings {
     pub drain_interval: Duration,
     /// What a query may take.
     pub query: QuerySettings,
+    /// What queries may use like tables.
+    pub views: SqlViews,
     /// Where Flight SQL and gRPC are served.
     pub serve: ServeSettings,
     /// Where HTTP is offered.
@@ -225,6 +229,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
     let rules = alert::read_rules(&mut root, &notifiers);
     let storage = section::storage(&mut root);
     let query = section::query(&mut root);
+    let views = view::read(&mut root);
     let serve = section::server(&mut root);
     let http = section::http(&mut root);
     let tracing = section::tracing(&mut root);
@@ -242,6 +247,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
         flush_interval,
         drain_interval,
         query: query?,
+        views,
         serve: serve?,
         http: http?,
         tracing: tracing?,

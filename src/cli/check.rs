@@ -38,6 +38,15 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
         table::wrap(&mut rules, [2, 3]);
         table::write(&rules, out)?;
     }
+    if !settings.views.is_empty() {
+        writeln!(out)?;
+        let mut views = table::with_headers(["view", "query"]);
+        for view in settings.views.iter() {
+            views.add_row([&view.name, &view.sql.split_whitespace().collect::<Vec<_>>().join(" ")]);
+        }
+        table::wrap(&mut views, [1]);
+        table::write(&views, out)?;
+    }
     writeln!(out)?;
     let mut rest = table::without_headers();
     let unrecorded = list(settings.unrecorded().iter().map(|family| family.table.name));

@@ -65,7 +65,7 @@ impl Parts {
         let folders = Folders::of_daemon(std::path::absolute(&store.settings().path)?);
         let batch_bytes_max = settings.serve.batch_bytes_max;
         let views = fresh_views(&store, &progress);
-        let workers = Workers::new(views, settings.query, folders, batch_bytes_max, Arc::clone(&cpus));
+        let workers = Workers::new(views, settings.query, folders, batch_bytes_max, Arc::clone(&cpus), settings.views);
         let (outbox, deliverer) = Deliverer::new(settings.notifiers, &store.settings().host)?;
         let labels: PerFamily<Arc<Labels>> = PerFamily::default();
         let now = Moment::now();
