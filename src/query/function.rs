@@ -24,6 +24,7 @@ mod rewrite;
 mod roots;
 mod round;
 mod scalar;
+pub(super) mod sections;
 pub(super) mod series;
 mod several;
 mod shorthand;

@@ -2,11 +2,13 @@
 //!
 //! Plans are changed where that saves most of the work:
 //! - a grouping by labels, or by one time, keeps labels as dictionaries (`series/grouping.rs`);
-//! - `lag` over the rows of each series needs no sort (`series/steps.rs`).
+//! - `lag` over the rows of each series needs no sort (`series/steps.rs`);
+//! - `increase` and `rate` are told where rows come in order, so that they need not keep them (`series/counters.rs`).
 //!
 //! A plan with anything else stays as it is.
 
 mod bins;
+mod counters;
 mod grouping;
 mod groups;
 mod labels;
@@ -31,20 +33,22 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr};
 
 use bins::Bin;
+use counters::CountersRule;
 use grouping::{GroupExec, Key};
 use groups::Part;
 use labels::{Columns, as_dictionaries, used};
 use order::in_order;
 use steps::StepsExec;
 
-/// The rule of DataFusion before which plans are changed. It adds sorts and divides rows between threads.
-const BEFORE: &str = "EnsureRequirements";
+/// The rule of DataFusion that adds sorts and divides rows between threads. Plans are changed before it, but for counters.
+const DIVIDE: &str = "EnsureRequirements";
 
-/// All rules for plans: DataFusion's, and the one for series.
+/// All rules for plans: DataFusion's, and those for series.
 pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
-    let place = rules.iter().position(|rule| rule.name() == BEFORE).unwrap_or(rules.len());
+    let place = rules.iter().position(|rule| rule.name() == DIVIDE).unwrap_or(rules.len());
     rules.insert(place, Arc::new(SeriesRule));
+    rules.insert((place + 2).min(rules.len()), Arc::new(CountersRule));
     rules
 }
 

@@ -1,15 +1,21 @@
-//! The course of a counter over time: points in any order, kept in few bytes.
+//! The course of a counter over time: points in any order, kept in little memory.
 //!
-//! A late point may lie between any two others, so all points are kept. Points mostly come in the order of time. A run
-//! of such points is packed into a few bytes per point, and its increase is computed at once. The increase holds if no
+//! Where the plan knows that rows come in the order of time and that no other thread has rows in between
+//! ([`Sections`]), a run of points is kept as its first and last point, its increase and its count. Elsewhere a late point may
+//! lie between any two others, so all points are kept, packed into a few bytes each. The increase of such a run holds if no
 //! other run overlaps, which is checked at the end.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use arrow::array::ArrowNativeTypeOp;
 
-/// Points in a run: so many that the size of its head does not matter.
+use super::sections::Sections;
+
+/// Points in a packed run: so many that the size of its head does not matter.
 const RUN_POINTS_MAX: usize = 4_096;
+/// The first byte of a course as bytes. Another version is another layout.
+const STATE_VERSION: u8 = 1;
 
 /// A type of counters.
 pub(super) trait Counter: ArrowNativeTypeOp {
@@ -108,10 +114,29 @@ impl<C: Counter> Growth<C> {
         Growth { first: self.first, last: later.last, increase, count: self.count + later.count, clash }
     }
 
-    /// Whether `later` begins before this ends.
+    /// Whether `later` begins before this ends. Rows of one time only touch: if their values differ, they clash.
     pub(super) fn overlaps(&self, later: &Growth<C>) -> bool {
-        order(later.first, self.last).is_lt()
+        later.first.0 < self.last.0
     }
+
+    /// The order of their first times. Of two that begin together, the shorter one comes first, so that it does not overlap the
+    /// other if it has that time only.
+    pub(super) fn by_time(&self, other: &Growth<C>) -> Ordering {
+        (self.first.0, self.last.0).cmp(&(other.first.0, other.last.0))
+    }
+}
+
+/// Runs overlap of which only the ends are known: some rows were not in the order in which the plan expected them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Disorder;
+
+/// Why bytes are no course.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("the state of a counter has version {0}, and this program reads version {STATE_VERSION}")]
+    Version(u8),
+    #[error("the state of a counter is broken")]
+    Broken,
 }
 
 /// The time of two neighbours that have the same one, and two values.
@@ -119,15 +144,25 @@ pub(super) fn clash<C: Counter>(before: Point<C>, after: Point<C>) -> Option<i64
     (before.0 == after.0 && before.1.compare(after.1).is_ne()).then_some(after.0)
 }
 
-/// Points in order, packed.
+/// Points in order.
 #[derive(Debug)]
 struct Run<C> {
     growth: Growth<C>,
-    /// The points after the first, as differences of time and value to the point before.
+    /// The points after the first, as differences of time and value to the point before. Empty if only the ends are kept.
     packed: Box<[u8]>,
 }
 
 impl<C: Counter> Run<C> {
+    /// Keeps the ends only.
+    fn of_ends(growth: Growth<C>) -> Run<C> {
+        Run { growth, packed: Box::default() }
+    }
+
+    /// Whether all its points are known.
+    fn has_points(&self) -> bool {
+        self.growth.count <= 2 || !self.packed.is_empty()
+    }
+
     /// Packs ordered points; `None` without points.
     fn pack(points: &[Point<C>]) -> Option<Run<C>> {
         let growth = Growth::of(points)?;
@@ -145,6 +180,9 @@ impl<C: Counter> Run<C> {
         let mut bits = value.bits();
         points.push((time, value));
         let mut packed = &*self.packed;
+        if packed.is_empty() && self.growth.count == 2 {
+            points.push(self.growth.last);
+        }
         while let (Some(later), Some(zigzag)) = (take_number(&mut packed), take_number(&mut packed)) {
             time = time.wrapping_add(later.cast_signed());
             bits = bits.wrapping_add((zigzag >> 1) ^ (zigzag & 1).wrapping_neg());
@@ -206,109 +244,145 @@ fn take_number(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
+/// Points in order that follow each other within one section.
+#[derive(Debug)]
+struct Stretch<C> {
+    growth: Growth<C>,
+    /// The last time of the section.
+    end_us: i64,
+}
+
 /// The points of one counter seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Course<C> {
+    /// Where rows come in order; `None` if that is known of none.
+    sections: Option<Arc<Sections>>,
+    /// The run that the next point mostly continues, where rows come in order.
+    stretch: Option<Stretch<C>>,
     runs: Vec<Run<C>>,
     packed_bytes: usize,
-    /// The newest points, at most [`RUN_POINTS_MAX`].
+    /// The newest points of those that are all kept, at most [`RUN_POINTS_MAX`].
     loose: Vec<Point<C>>,
-    /// The summary of all points, as long as they come in order.
-    ordered: Option<Growth<C>>,
-    disordered: bool,
+    /// The summary of all points, unless it `is_unsummed`.
+    sum: Option<Growth<C>>,
+    /// Not all points came in order, or the summary is left to the end.
+    is_unsummed: bool,
 }
 
 impl<C: Counter> Course<C> {
+    /// Takes points that come in order in these sections, and keeps only the ends of their runs.
+    pub(super) fn in_sections(sections: Arc<Sections>) -> Course<C>
+    where
+        C: Default,
+    {
+        Course { sections: Some(sections), is_unsummed: true, ..Course::default() }
+    }
+
     /// Adds a point, which may be of any time. NaN is left out.
     pub(super) fn push(&mut self, time: i64, value: C) {
         // NaN alone does not compare with itself.
-        if value.partial_cmp(&value).is_some() {
-            if self.loose.len() == RUN_POINTS_MAX {
-                self.pack();
-            }
-            self.loose.push((time, value));
-            self.follow(Growth::begin((time, value)));
+        if value.partial_cmp(&value).is_none() {
+            return;
         }
+        match &mut self.stretch {
+            Some(Stretch { growth, end_us }) if time >= growth.last.0 && time <= *end_us => {
+                *growth = growth.then(Growth::begin((time, value)));
+            }
+            _ => self.begin(time, value),
+        }
+    }
+
+    /// Adds a point that does not continue the current stretch.
+    fn begin(&mut self, time: i64, value: C) {
+        let point = Growth::begin((time, value));
+        let section = self.sections.as_ref().map(|sections| sections.of(time));
+        if let Some(section) = section.filter(|section| section.is_ordered) {
+            let stretch = self.stretch.replace(Stretch { growth: point, end_us: section.end_us });
+            self.runs.extend(stretch.map(|ended| Run::of_ends(ended.growth)));
+            return;
+        }
+        if self.loose.len() == RUN_POINTS_MAX {
+            self.pack();
+        }
+        self.loose.push((time, value));
+        self.follow(point);
     }
 
     /// Takes what comes behind all others into the summary.
     fn follow(&mut self, later: Growth<C>) {
-        match self.ordered {
-            _ if self.disordered => {}
-            None => self.ordered = Some(later),
-            Some(growth) if growth.overlaps(&later) => self.disordered = true,
-            Some(growth) => self.ordered = Some(growth.then(later)),
+        match self.sum {
+            _ if self.is_unsummed => {}
+            None => self.sum = Some(later),
+            Some(growth) if growth.overlaps(&later) => self.is_unsummed = true,
+            Some(growth) => self.sum = Some(growth.then(later)),
         }
     }
 
     /// What all points together say; `None` without points.
-    pub(super) fn growth(&mut self) -> Option<Growth<C>> {
-        if !self.disordered {
-            return self.ordered;
+    pub(super) fn growth(&mut self) -> Result<Option<Growth<C>>, Disorder> {
+        if !self.is_unsummed {
+            return Ok(self.sum);
         }
-        self.pack();
-        self.runs.sort_by(|a, b| order(a.growth.first, b.growth.first));
+        self.sort();
         let mut whole: Option<Growth<C>> = None;
-        let mut runs = self.runs.iter().peekable();
-        while let Some(run) = runs.next() {
-            let mut last = run.growth.last;
-            let mut tangled: Vec<Point<C>> = Vec::new();
-            while let Some(next) = runs.next_if(|next| order(next.growth.first, last).is_lt()) {
-                if tangled.is_empty() {
-                    run.unpack(&mut tangled);
-                }
-                next.unpack(&mut tangled);
-                if order(next.growth.last, last).is_gt() {
-                    last = next.growth.last;
-                }
-            }
-            tangled.sort_by(|a, b| order(*a, *b));
-            let part = Growth::of(&tangled).unwrap_or(run.growth);
-            whole = Some(whole.map_or(part, |whole| whole.then(part)));
+        let mut rest = &*self.runs;
+        while let Some((tangle, later)) = split_tangle(rest) {
+            let part = match tangle {
+                [run] => Some(run.growth),
+                runs => Growth::of(&untangle(runs)?),
+            };
+            whole = whole.zip(part).map(|(whole, part)| whole.then(part)).or(whole).or(part);
+            rest = later;
         }
-        whole
+        Ok(whole)
+    }
+
+    /// All points in the order of time, of which a few are unpacked at a time.
+    pub(super) fn points(&mut self) -> Points<'_, C> {
+        self.sort();
+        self.points_of_sorted()
+    }
+
+    /// The same once more, if no point was added since.
+    pub(super) fn points_of_sorted(&self) -> Points<'_, C> {
+        Points { runs: &self.runs, points: Vec::new().into_iter() }
     }
 
     /// All points as bytes, leaving none here.
     pub(super) fn write(&mut self) -> Vec<u8> {
-        self.pack();
-        let mut bytes = Vec::with_capacity(self.packed_bytes + self.runs.len() * size_of::<Run<C>>());
+        self.close();
+        let mut bytes = Vec::with_capacity(1 + self.packed_bytes + self.runs.len() * size_of::<Run<C>>());
+        bytes.push(STATE_VERSION);
         for run in &self.runs {
             run.write(&mut bytes);
         }
-        *self = Course::default();
+        self.runs.clear();
+        self.packed_bytes = 0;
+        self.sum = None;
+        self.is_unsummed = self.sections.is_some();
         bytes
     }
 
-    /// Adds the points that [`Course::write`] gave; `None` when the bytes are not from there.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Option<()> {
+    /// Adds the points that [`Course::write`] gave.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), Unreadable> {
+        let (version, mut bytes) = bytes.split_first().ok_or(Unreadable::Broken)?;
+        if *version != STATE_VERSION {
+            return Err(Unreadable::Version(*version));
+        }
         while !bytes.is_empty() {
-            let run = Run::read(&mut bytes)?;
+            let run = Run::read(&mut bytes).ok_or(Unreadable::Broken)?;
             self.follow(run.growth);
             self.push_run(run);
         }
-        Some(())
+        Ok(())
     }
 
     /// What all points together say, as bytes that [`Course::read`] takes for the two ends without what is between.
-    pub(super) fn write_ends(&mut self) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
-        Run { growth: self.growth()?, packed: Box::default() }.write(&mut bytes);
-        Some(bytes)
-    }
-
-    /// All points, in any order; `None` if those between the ends are missing.
-    pub(super) fn points(&mut self) -> Option<Vec<Point<C>>> {
-        self.pack();
-        let mut points = Vec::new();
-        for run in &self.runs {
-            let before = points.len();
-            run.unpack(&mut points);
-            if (points.len() - before) as u64 != run.growth.count {
-                return None;
-            }
-        }
-        Some(points)
+    pub(super) fn write_ends(&mut self) -> Result<Option<Vec<u8>>, Disorder> {
+        let Some(growth) = self.growth()? else { return Ok(None) };
+        let mut bytes = vec![STATE_VERSION];
+        Run::of_ends(growth).write(&mut bytes);
+        Ok(Some(bytes))
     }
 
     /// Memory it takes.
@@ -316,13 +390,34 @@ impl<C: Counter> Course<C> {
         self.packed_bytes + self.runs.capacity() * size_of::<Run<C>>() + self.loose.capacity() * size_of::<Point<C>>()
     }
 
-    fn pack(&mut self) {
-        // Fast where they are in order already, as a whole or in stretches.
-        self.loose.sort_by(|a, b| order(*a, *b));
-        if let Some(run) = Run::pack(&self.loose) {
-            self.push_run(run);
+    /// Turns all that it has into runs, in the order of time.
+    fn sort(&mut self) {
+        self.close();
+        self.runs.sort_by(|one, other| one.growth.by_time(&other.growth));
+    }
+
+    /// Turns all that it has into runs.
+    fn close(&mut self) {
+        if let Some(ended) = self.stretch.take() {
+            self.runs.push(Run::of_ends(ended.growth));
         }
-        self.loose.clear();
+        self.pack();
+    }
+
+    fn pack(&mut self) {
+        let mut loose = std::mem::take(&mut self.loose);
+        // Fast where they are in order already, as a whole or in stretches.
+        loose.sort_by(|a, b| order(*a, *b));
+        let sections = self.sections.clone();
+        // Between two sections whose points are all kept, there may be one of which only the ends are.
+        let section = |point: &Point<C>| sections.as_ref().map(|sections| sections.of(point.0));
+        for points in loose.chunk_by(|a, b| sections.is_none() || section(a) == section(b)) {
+            if let Some(run) = Run::pack(points) {
+                self.push_run(run);
+            }
+        }
+        loose.clear();
+        self.loose = loose;
     }
 
     fn push_run(&mut self, run: Run<C>) {
@@ -331,10 +426,64 @@ impl<C: Counter> Course<C> {
     }
 }
 
+/// Of sorted runs: the first ones, up to where no run overlaps the ones before, and the rest. `None` without runs.
+fn split_tangle<C: Counter>(runs: &[Run<C>]) -> Option<(&[Run<C>], &[Run<C>])> {
+    let mut end_us = runs.first()?.growth.last.0;
+    let overlapping = runs.iter().skip(1).take_while(|run| {
+        let overlaps = run.growth.first.0 < end_us;
+        end_us = end_us.max(run.growth.last.0);
+        overlaps
+    });
+    let count = 1 + overlapping.count();
+    Some(runs.split_at(count))
+}
+
+/// The points of runs that overlap, in order.
+fn untangle<C: Counter>(runs: &[Run<C>]) -> Result<Vec<Point<C>>, Disorder> {
+    if !runs.iter().all(Run::has_points) {
+        return Err(Disorder);
+    }
+    let mut points = Vec::new();
+    runs.iter().for_each(|run| run.unpack(&mut points));
+    points.sort_by(|a, b| order(*a, *b));
+    Ok(points)
+}
+
+/// The points of a course in the order of time.
+#[derive(Debug)]
+pub(super) struct Points<'a, C> {
+    /// Not unpacked yet.
+    runs: &'a [Run<C>],
+    points: std::vec::IntoIter<Point<C>>,
+}
+
+impl<C: Counter> Iterator for Points<'_, C> {
+    /// An error if only the ends of some run are known.
+    type Item = Result<Point<C>, Disorder>;
+
+    fn next(&mut self) -> Option<Result<Point<C>, Disorder>> {
+        loop {
+            if let Some(point) = self.points.next() {
+                return Some(Ok(point));
+            }
+            let (tangle, rest) = split_tangle(self.runs)?;
+            self.runs = rest;
+            match untangle(tangle) {
+                Ok(points) => self.points = points.into_iter(),
+                Err(disorder) => return Some(Err(disorder)),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::super::sections::Piece;
+    use super::*;
+
+    const HOUR_US: i64 = 3_600_000_000;
 
     /// The increase as the documentation defines it.
     fn naive(points: &[(i64, i64)]) -> Option<(i64, i64, i64)> {
@@ -346,7 +495,18 @@ mod tests {
     }
 
     fn told<C: Counter>(course: &mut Course<C>) -> Option<(i64, i64, C)> {
-        course.growth().map(|growth| (growth.first.0, growth.last.0, growth.increase))
+        course.growth().unwrap().map(|growth| (growth.first.0, growth.last.0, growth.increase))
+    }
+
+    fn clashes(points: &[(i64, i64)]) -> bool {
+        let mut points = points.to_vec();
+        points.sort_unstable();
+        points.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1)
+    }
+
+    fn config() -> ProptestConfig {
+        let cases = std::env::var("KYMO_COURSES").ok().and_then(|cases| cases.parse().ok());
+        ProptestConfig::with_cases(cases.unwrap_or(200))
     }
 
     /// Points that mostly go up, with resets, in any order.
@@ -367,6 +527,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(config())]
+
         #[test]
         fn the_increase_depends_on_neither_order_nor_parts(
             points in points(),
@@ -385,12 +547,76 @@ mod tests {
             }
             let (mut whole, mut floating) = (Course::<i64>::default(), Course::<f64>::default());
             for (part, float) in parts.iter_mut().zip(&mut floats) {
-                prop_assert!(whole.read(&part.write()).is_some());
-                prop_assert!(floating.read(&float.write()).is_some());
+                prop_assert!(whole.read(&part.write()).is_ok());
+                prop_assert!(floating.read(&float.write()).is_ok());
             }
-            prop_assert_eq!(told(&mut whole), naive(&points));
-            let expected = naive(&points).map(|(from, to, increase)| (from, to, increase as f64));
-            prop_assert_eq!(told(&mut floating), expected);
+            prop_assert_eq!(whole.growth().unwrap().is_some_and(|growth| growth.clash.is_some()), clashes(&points));
+            if !clashes(&points) {
+                prop_assert_eq!(told(&mut whole), naive(&points));
+                let expected = naive(&points).map(|(from, to, increase)| (from, to, increase as f64));
+                prop_assert_eq!(told(&mut floating), expected);
+            }
+            let mut sorted = points;
+            sorted.sort_unstable();
+            prop_assert_eq!(whole.points().collect::<Result<Vec<_>, _>>().unwrap(), sorted);
+        }
+
+        /// Files in order, which may overlap and lie in any order, shared by threads whose states come in any order.
+        #[test]
+        fn the_ends_of_runs_suffice_where_files_do_not_overlap(
+            points in points(),
+            sizes in prop::collection::vec(1..25_usize, 60),
+            overlapping in prop::collection::vec(prop::bool::weighted(0.2), 60),
+            places in prop::collection::vec(0..60_usize, 60),
+            (threads, swapped) in (1..5_usize, prop::bool::ANY),
+        ) {
+            let mut sorted = points.clone();
+            sorted.sort_unstable();
+            // A file has the points of some time, and perhaps some of the file before.
+            let mut files: Vec<Vec<(i64, i64)>> = Vec::new();
+            let mut rest = &*sorted;
+            for (size, overlaps) in sizes.iter().zip(&overlapping) {
+                let (mut file, later) = rest.split_at(*size.min(&rest.len()));
+                rest = later;
+                if let Some(before) = files.last_mut().filter(|before| *overlaps && before.len() > 2) {
+                    let taken = before.split_off(before.len() / 2);
+                    let (kept, given) = taken.into_iter().enumerate().partition::<Vec<_>, _>(|(at, _)| at % 2 == 0);
+                    before.extend(kept.into_iter().map(|(_, point)| point));
+                    let mut mixed: Vec<_> = given.into_iter().map(|(_, point)| point).chain(file.iter().copied()).collect();
+                    mixed.sort_unstable();
+                    files.push(mixed);
+                    file = &[];
+                }
+                if !file.is_empty() {
+                    files.push(file.to_vec());
+                }
+            }
+            if swapped {
+                for (at, to) in places.iter().enumerate().take(files.len()) {
+                    let to = to % files.len();
+                    files.swap(at, to);
+                }
+            }
+            let pieces: Vec<Piece> = files.iter().enumerate().map(|(place, file)| {
+                Piece { host: None, place, times: (file[0].0, file[file.len() - 1].0) }
+            }).collect();
+            let sections = Arc::new(Sections::of_pieces(&pieces));
+            // Each thread reads some files one after the other, and the first and last of them perhaps in part.
+            let rows: Vec<(i64, i64)> = files.concat();
+            let mut states: Vec<Vec<u8>> = rows.chunks(rows.len().div_ceil(threads).max(1)).map(|rows| {
+                let mut course = Course::in_sections(Arc::clone(&sections));
+                rows.iter().for_each(|(time, value)| course.push(*time, *value));
+                course.write()
+            }).collect();
+            states.reverse();
+            let mut whole = Course::<i64>::default();
+            states.iter().for_each(|state| whole.read(state).unwrap());
+            let growth = whole.growth();
+            prop_assert!(growth.is_ok());
+            prop_assert_eq!(growth.unwrap().is_some_and(|growth| growth.clash.is_some()), clashes(&points));
+            if !clashes(&points) {
+                prop_assert_eq!(told(&mut whole), naive(&points));
+            }
         }
 
         #[test]
@@ -410,7 +636,41 @@ mod tests {
             let mut course = Course::<i64>::default();
             let _ = course.read(&bytes);
             let _ = course.growth();
+            let _ = course.points().take(1_000).count();
         }
+    }
+
+    #[test]
+    fn a_day_in_order_has_a_small_state() {
+        let pieces: Vec<Piece> = (0..24_i64)
+            .map(|hour| Piece { host: None, place: hour as usize, times: (hour * HOUR_US, (hour + 1) * HOUR_US) })
+            .collect();
+        let mut course = Course::in_sections(Arc::new(Sections::of_pieces(&pieces)));
+        let ticks = 864_000;
+        for tick in 0..ticks {
+            course.push(tick * 24 * HOUR_US / ticks, 7 * tick);
+        }
+        let state = course.write();
+        assert!(state.len() <= 1_024, "{} bytes", state.len());
+        let mut read = Course::<i64>::default();
+        read.read(&state).unwrap();
+        let growth = read.growth().unwrap().unwrap();
+        assert_eq!((growth.increase, growth.count), (7 * (ticks - 1), ticks as u64));
+    }
+
+    #[test]
+    fn rows_in_an_order_that_they_should_not_have_are_told() {
+        let mut course = Course::in_sections(Arc::new(Sections::of_pieces(&[])));
+        for (time, value) in [(1, 1), (2, 2), (9, 3), (3, 4), (4, 5), (5, 6)] {
+            course.push(time, value);
+        }
+        assert_eq!(course.growth().err(), Some(Disorder));
+    }
+
+    #[test]
+    fn a_state_of_another_version_is_refused() {
+        assert_eq!(Course::<i64>::default().read(&[9, 0]), Err(Unreadable::Version(9)));
+        assert_eq!(Course::<i64>::default().read(&[]), Err(Unreadable::Broken));
     }
 
     #[test]
@@ -420,7 +680,7 @@ mod tests {
         for tick in 0..many {
             course.push(1_704_067_200_000_000 + 1_000 * tick + tick % 50, 1_500 * tick);
         }
-        let growth = course.growth().unwrap();
+        let growth = course.growth().unwrap().unwrap();
         assert_eq!(growth.increase, 1_500 * (many - 1));
         assert!(course.size() < 5 * 1_000_000, "{} bytes", course.size());
     }
@@ -431,7 +691,7 @@ mod tests {
         for (time, value) in [(1, 5.0), (2, f64::NAN), (3, 7.5)] {
             course.push(time, value);
         }
-        let growth = course.growth().unwrap();
+        let growth = course.growth().unwrap().unwrap();
         assert_eq!((growth.increase, growth.last.0), (2.5, 3));
     }
 }

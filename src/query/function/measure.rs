@@ -45,6 +45,11 @@ pub(super) fn several_counters(time_us: i64, labels: &[String]) -> DataFusionErr
     exec_datafusion_err!("rows of several counters are not one counter: there are two values at {time}; {way}")
 }
 
+/// The error for rows that are not in the order that the plan expected.
+pub(super) fn disorder() -> DataFusionError {
+    exec_datafusion_err!("a file has rows that are not in the order of time; kymo verify says which")
+}
+
 /// Checks that rows are of the same host as those before.
 pub(super) fn one_host(known: &mut Option<String>, host: &str) -> Result<()> {
     let known = known.get_or_insert_with(|| host.into());
