@@ -5,6 +5,7 @@
 
 mod arithmetic;
 mod bucket;
+pub(super) mod burst;
 mod clock;
 pub(super) mod counter;
 mod course;
@@ -12,12 +13,14 @@ mod digest;
 mod exact;
 mod field;
 mod format;
+mod held;
 mod instant;
 mod linked;
 mod measure;
 mod moment;
 mod ordered;
 mod pattern;
+mod peak;
 mod planner;
 mod printf;
 mod rewrite;
@@ -119,5 +122,5 @@ pub(super) fn aggregates() -> Vec<AggregateUDF> {
     ];
     let renamed = renamed.into_iter().map(|(aggregate, alias)| aggregate.as_ref().clone().with_aliases([alias]));
     let own = counter::aggregates().into_iter().chain(exact::aggregates()).chain(ordered::aggregates());
-    own.chain(renamed).collect()
+    own.chain(burst::aggregates()).chain(renamed).collect()
 }

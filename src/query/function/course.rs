@@ -337,15 +337,10 @@ impl<C: Counter> Course<C> {
         Ok(whole)
     }
 
-    /// All points in the order of time, of which a few are unpacked at a time.
-    pub(super) fn points(&mut self) -> Points<'_, C> {
+    /// All points in the order of time.
+    pub(super) fn sorted(&mut self) -> Sorted<'_, C> {
         self.sort();
-        self.points_of_sorted()
-    }
-
-    /// The same once more, if no point was added since.
-    pub(super) fn points_of_sorted(&self) -> Points<'_, C> {
-        Points { runs: &self.runs, points: Vec::new().into_iter() }
+        Sorted { runs: &self.runs }
     }
 
     /// All points as bytes, leaving none here.
@@ -426,8 +421,11 @@ impl<C: Counter> Course<C> {
     }
 }
 
+/// Runs that overlap each other, and the later ones.
+type Parted<'a, C> = (&'a [Run<C>], &'a [Run<C>]);
+
 /// Of sorted runs: the first ones, up to where no run overlaps the ones before, and the rest. `None` without runs.
-fn split_tangle<C: Counter>(runs: &[Run<C>]) -> Option<(&[Run<C>], &[Run<C>])> {
+fn split_tangle<C: Counter>(runs: &[Run<C>]) -> Option<Parted<'_, C>> {
     let mut end_us = runs.first()?.growth.last.0;
     let overlapping = runs.iter().skip(1).take_while(|run| {
         let overlaps = run.growth.first.0 < end_us;
@@ -447,6 +445,19 @@ fn untangle<C: Counter>(runs: &[Run<C>]) -> Result<Vec<Point<C>>, Disorder> {
     runs.iter().for_each(|run| run.unpack(&mut points));
     points.sort_by(|a, b| order(*a, *b));
     Ok(points)
+}
+
+/// A course in the order of time.
+#[derive(Debug)]
+pub(super) struct Sorted<'a, C> {
+    runs: &'a [Run<C>],
+}
+
+impl<'a, C: Counter> Sorted<'a, C> {
+    /// Its points, of which a few are unpacked at a time.
+    pub(super) fn points(&self) -> Points<'a, C> {
+        Points { runs: self.runs, points: Vec::new().into_iter() }
+    }
 }
 
 /// The points of a course in the order of time.
@@ -477,7 +488,7 @@ impl<C: Counter> Iterator for Points<'_, C> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::super::sections::Piece;
@@ -504,7 +515,8 @@ mod tests {
         points.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1)
     }
 
-    fn config() -> ProptestConfig {
+    /// So many random courses as `KYMO_COURSES` says, or 200.
+    pub(in super::super) fn config() -> ProptestConfig {
         let cases = std::env::var("KYMO_COURSES").ok().and_then(|cases| cases.parse().ok());
         ProptestConfig::with_cases(cases.unwrap_or(200))
     }
@@ -558,7 +570,10 @@ mod tests {
             }
             let mut sorted = points;
             sorted.sort_unstable();
-            prop_assert_eq!(whole.points().collect::<Result<Vec<_>, _>>().unwrap(), sorted);
+            let mut told = whole.sorted().points().collect::<Result<Vec<_>, _>>().unwrap();
+            prop_assert!(told.is_sorted_by_key(|point| point.0));
+            told.sort_unstable();
+            prop_assert_eq!(told, sorted);
         }
 
         /// Files in order, which may overlap and lie in any order, shared by threads whose states come in any order.
@@ -636,15 +651,14 @@ mod tests {
             let mut course = Course::<i64>::default();
             let _ = course.read(&bytes);
             let _ = course.growth();
-            let _ = course.points().take(1_000).count();
+            let _ = course.sorted().points().take(1_000).count();
         }
     }
 
     #[test]
     fn a_day_in_order_has_a_small_state() {
-        let pieces: Vec<Piece> = (0..24_i64)
-            .map(|hour| Piece { host: None, place: hour as usize, times: (hour * HOUR_US, (hour + 1) * HOUR_US) })
-            .collect();
+        let piece = |(place, start)| Piece { host: None, place, times: (start, start + HOUR_US) };
+        let pieces: Vec<Piece> = (0..24_i64).map(|hour| hour * HOUR_US).enumerate().map(piece).collect();
         let mut course = Course::in_sections(Arc::new(Sections::of_pieces(&pieces)));
         let ticks = 864_000;
         for tick in 0..ticks {
@@ -655,7 +669,7 @@ mod tests {
         let mut read = Course::<i64>::default();
         read.read(&state).unwrap();
         let growth = read.growth().unwrap().unwrap();
-        assert_eq!((growth.increase, growth.count), (7 * (ticks - 1), ticks as u64));
+        assert_eq!((growth.increase, growth.count), (7 * (ticks - 1), ticks.cast_unsigned()));
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn link<C: Counter>(courses: &mut [Option<Course<C>>]) -> Result<Vec<Step<C>>, U
 fn merge<C: Counter>(courses: &mut [Option<Course<C>>]) -> Result<Vec<Step<C>>, Unlinked> {
     let mut points: Vec<(Point<C>, usize)> = Vec::new();
     for (row, course) in courses.iter_mut().enumerate() {
-        for point in course.iter_mut().flat_map(Course::points) {
+        for point in course.iter_mut().flat_map(|course| course.sorted().points()) {
             points.push((point?, row));
         }
     }
