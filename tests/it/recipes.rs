@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use kymo::batch::to_batch;
@@ -143,8 +143,7 @@ fn first_questions_have_the_answers_that_readme_promises() {
     };
     let moment = |us: i64| {
         let time = TimestampMicrosecondArray::from(vec![us]).with_timezone("UTC");
-        let text = ArrayFormatter::try_new(&time, &FormatOptions::default()).unwrap().value(0).to_string();
-        text
+        texts(&[RecordBatch::try_from_iter([("time", Arc::new(time) as ArrayRef)]).unwrap()]).remove(0)
     };
     let recipes = recipes();
     let [burst, process, stall, cgroup, cost] = &recipes[..] else { panic!("{} recipes", recipes.len()) };

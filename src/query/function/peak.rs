@@ -141,8 +141,8 @@ mod tests {
 
         #[test]
         fn no_window_has_more_growth_than_the_peak(
-            steps in prop::collection::vec((1..40_i64, 0..50_i64, prop::bool::weighted(0.1), 0..1_000_u16), 1..40),
-            (width, doubled) in (1..200_i64, prop::bool::ANY),
+            steps in prop::collection::vec((1..12_i64, 0..50_i64, prop::bool::weighted(0.1), 0..1_000_u16), 1..30),
+            (width, doubled) in (1..60_i64, prop::bool::ANY),
         ) {
             let (mut time, mut value) = (0, 0);
             let mut keyed: Vec<(u16, (i64, i64))> = steps.iter().map(|(later, more, reset, key)| {
