@@ -16,9 +16,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array};
-use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Field, FieldRef, Float64Type, Int64Type, IntervalUnit, TimeUnit,
-};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Float64Type, Int64Type, IntervalUnit, TimeUnit};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, not_impl_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
@@ -198,7 +196,11 @@ impl AggregateUDFImpl for BurstAggregate {
                     DataType::Interval(IntervalUnit::MonthDayNano)
                 }
                 text if text.is_string() => DataType::Utf8,
-                other => return plan_err!("{name}: the interval must be a length of time, not {other}: write interval '100 ms'"),
+                other => {
+                    return plan_err!(
+                        "{name}: the interval must be a length of time, not {other}: write interval '100 ms'"
+                    );
+                }
             });
             // A statement does not write it.
             coerced.extend(hosts.iter().map(|_| DataType::Utf8));

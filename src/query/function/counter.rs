@@ -188,7 +188,9 @@ impl<C: ArrowPrimitiveType<Native: Counter> + Debug> Accumulator for CounterAccu
             return Err(several_counters(time, &self.labels));
         }
         if let Output::Course { points } = self.output {
-            let Some(ends) = self.course.write_ends().map_err(|_| disorder())? else { return Ok(ScalarValue::Binary(None)) };
+            let Some(ends) = self.course.write_ends().map_err(|_| disorder())? else {
+                return Ok(ScalarValue::Binary(None));
+            };
             let host = self.host.as_deref();
             return Ok(ScalarValue::Binary(Some(told(host, &if points { self.course.write() } else { ends }))));
         }

@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn a_burst_is_found_with_its_beginning() {
         // 10 a tick, and 500 in one.
-        let points: Vec<(i64, i64)> = (0..100).map(|at| (1_000 * at, 10 * at + if at > 60 { 490 } else { 0 })).collect();
+        let points: Vec<(i64, i64)> =
+            (0..100).map(|at| (1_000 * at, 10 * at + if at > 60 { 490 } else { 0 })).collect();
         assert_eq!(peak_of(&points, 1_000), Ok(Some(Peak { growth: 500.0, start_us: 60_000 })));
         assert_eq!(peak_of(&points, 10_000), Ok(Some(Peak { growth: 590.0, start_us: 51_000 })));
         assert_eq!(peak_of(&points, 99_000), Ok(Some(Peak { growth: 1_480.0, start_us: 0 })));

@@ -9,7 +9,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result, plan_err};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionDefinition};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, Projection, Window, WindowUDF};
+use datafusion::logical_expr::{
+    Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, Projection, Window, WindowUDF,
+};
 
 use super::burst;
 use super::counter;
@@ -92,8 +94,11 @@ fn told(
         return Ok(Some(Arc::new(counter::with_labels(output, labels))));
     }
     let Some(burst) = burst::burst_of(function) else { return Ok(None) };
-    let labels =
-        if burst.is_of_counter() { labels(input, function.name(), args, keys)? } else { free_labels(input, args, keys) };
+    let labels = if burst.is_of_counter() {
+        labels(input, function.name(), args, keys)?
+    } else {
+        free_labels(input, args, keys)
+    };
     Ok(Some(Arc::new(burst::with_labels(burst, labels))))
 }
 

@@ -52,7 +52,12 @@ static KNOWN: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let scalar = scalar.map(|known| known.name().to_owned());
     let aggregate = all_default_aggregate_functions().into_iter().map(|known| known.name().to_owned());
     let window = all_default_window_functions().into_iter().map(|known| known.name().to_owned());
-    scalar.chain(aggregate).chain(window).chain(OWN.map(str::to_owned)).chain(burst::names().map(str::to_owned)).collect()
+    scalar
+        .chain(aggregate)
+        .chain(window)
+        .chain(OWN.map(str::to_owned))
+        .chain(burst::names().map(str::to_owned))
+        .collect()
 });
 
 /// The hint for a function that does not exist.

@@ -67,11 +67,7 @@ impl GroupExec {
     }
 
     /// The same over another input, with other aggregates of the same types.
-    pub(super) fn with(
-        &self,
-        aggregates: Vec<Arc<AggregateFunctionExpr>>,
-        input: Arc<dyn ExecutionPlan>,
-    ) -> GroupExec {
+    pub(super) fn with(&self, aggregates: Vec<Arc<AggregateFunctionExpr>>, input: Arc<dyn ExecutionPlan>) -> GroupExec {
         GroupExec { properties: properties(self.schema(), &input), aggregates, input, ..self.clone() }
     }
 
