@@ -25,7 +25,8 @@ use datafusion::physical_expr::expressions::Literal;
 
 use crate::record::TIME_ZONE;
 
-use super::course::{Counter, Course};
+use super::course::Course;
+use super::growth::Counter;
 use super::held::held;
 use super::measure::{disorder, one_host, rows, several_counters, several_series};
 use super::peak::{Unclear, peak};

@@ -31,7 +31,8 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Sign
 
 use crate::record::TIME_ZONE;
 
-use super::course::{Counter, Course};
+use super::course::Course;
+use super::growth::Counter;
 use super::measure::{Output, disorder, one_host, rows, several_counters, told};
 use super::sections::Sections;
 use super::sliding::Sliding;

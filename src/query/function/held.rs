@@ -4,8 +4,9 @@
 //! a limit, a row says nothing beyond that length of time, so a gap in the rows is not taken for more than that, and it ends a
 //! run.
 
-use super::course::{Counter, Sorted};
+use super::growth::Counter;
 use super::peak::Unclear;
+use super::run::Sorted;
 
 /// How long a condition held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

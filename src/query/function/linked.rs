@@ -14,8 +14,10 @@ use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldA
 use datafusion::logical_expr::{LimitEffect, PartitionEvaluator, Signature, Volatility, WindowUDF, WindowUDFImpl};
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::course::{Counter, Course, Disorder, Growth, Point, add, clash, order, step};
+use super::course::Course;
+use super::growth::{Counter, Growth, Point, add, clash, order, step};
 use super::measure::{Output, disorder, one_host, several_counters, understood};
+use super::run::Disorder;
 
 /// The window function that makes this of a column of courses. `float` if the counter is of floats.
 pub(super) fn function(output: Output, float: bool, labels: Vec<String>) -> WindowUDF {

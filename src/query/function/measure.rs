@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{ArrowPrimitiveType, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
 
-use super::course::Counter;
+use super::growth::Counter;
 use super::instant;
 
 /// What an aggregate computes from a counter.

@@ -4,7 +4,8 @@
 //! growth of a moving window then changes evenly, too, until one of its ends meets a row. So it is greatest in one of the windows
 //! that begin or end at a row.
 
-use super::course::{Counter, Disorder, Points, Sorted, add, clash, step};
+use super::growth::{Counter, add, clash, step};
+use super::run::{Disorder, Points, Sorted};
 
 /// A window.
 #[derive(Clone, Copy, Debug, PartialEq)]
