@@ -18,9 +18,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Float64Type, Int64Type, IntervalUnit, TimeUnit};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, not_impl_err, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::aggregate_doc_sections::DOC_SECTION_GENERAL;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, Volatility};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, Signature, Volatility,
+};
 use datafusion::physical_expr::expressions::Literal;
 
 use crate::record::TIME_ZONE;
@@ -70,6 +73,21 @@ impl Burst {
         }
     }
 
+    fn description(self) -> &'static str {
+        match self {
+            Burst::PeakRate => {
+                "The greatest rate of a counter per second over any window of this length between the first and the last row. \
+                 Between two rows it is taken to grow evenly."
+            }
+            Burst::PeakRateAt => "When the window of peak_rate begins, and the first one of several.",
+            Burst::TimeAbove => "For how many seconds a condition held. Each row counts until the next one.",
+            Burst::LongestRun => "For how many seconds a condition held without a break, at most.",
+            Burst::LongestRunAt => {
+                "When the longest run began in which a condition held, and the first one of several."
+            }
+        }
+    }
+
     fn returns(self) -> DataType {
         match self {
             Burst::PeakRateAt | Burst::LongestRunAt => moment_type(),
@@ -99,7 +117,8 @@ pub(super) fn burst_of(function: &AggregateUDF) -> Option<Burst> {
 
 /// A function that computes this, and whose errors name the labels.
 pub(super) fn with_labels(burst: Burst, labels: Vec<String>) -> AggregateUDF {
-    BurstAggregate { burst, labels, signature: Signature::user_defined(Volatility::Immutable) }.into()
+    let documentation = Documentation::builder(DOC_SECTION_GENERAL, burst.description(), burst.usage()).build();
+    BurstAggregate { burst, labels, documentation, signature: Signature::user_defined(Volatility::Immutable) }.into()
 }
 
 /// The arguments in front of the host, if a function is one of these: all three, of which a statement may leave out the last.
@@ -128,6 +147,7 @@ struct BurstAggregate {
     burst: Burst,
     /// By which the rows of a group may still differ.
     labels: Vec<String>,
+    documentation: Documentation,
     signature: Signature,
 }
 
@@ -213,6 +233,10 @@ impl AggregateUDFImpl for BurstAggregate {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(self.burst.returns())
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {

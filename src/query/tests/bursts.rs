@@ -49,6 +49,10 @@ async fn bursts_are_found_in_files_and_in_memory() {
              GROUP BY date_bin(interval '100 ms', time))",
             "15 1000.0",
         ),
+        (
+            "SELECT syntax_example FROM information_schema.routines WHERE routine_name = 'peak_rate'",
+            "peak_rate(counter, time, interval '100 ms')",
+        ),
     ] {
         assert_eq!(rows(&engine, sql).await.join("|"), expected, "{sql}");
     }
