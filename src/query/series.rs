@@ -4,11 +4,13 @@
 //! - a grouping by labels, or by one time, keeps labels as dictionaries (`series/grouping.rs`);
 //! - a condition on a label compares keys of its dictionary (`series/labels.rs`);
 //! - `lag` over the rows of each series needs no sort (`series/steps.rs`);
-//! - the newest or oldest rows are read first where few rows are asked for (`series/first.rs`).
+//! - the newest or oldest rows are read first where few rows are asked for (`series/first.rs`);
+//! - `increase` and `rate` are told where rows come in order, so that they need not keep them (`series/counters.rs`).
 //!
 //! A plan with anything else stays as it is.
 
 mod bins;
+mod counters;
 mod first;
 mod grouping;
 mod groups;
@@ -34,6 +36,7 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr};
 
 use bins::Bin;
+use counters::CountersRule;
 use first::first_rows;
 use grouping::{GroupExec, Key};
 use groups::Part;
@@ -41,8 +44,8 @@ use labels::{Columns, as_dictionaries, filter_of_dictionaries, used};
 use order::in_order;
 use steps::StepsExec;
 
-/// The rule of DataFusion before which plans are changed. It adds sorts and divides rows between threads.
-const BEFORE: &str = "EnsureRequirements";
+/// The rule of DataFusion that adds sorts and divides rows between threads. Plans are changed before it, but for counters.
+const DIVIDE: &str = "EnsureRequirements";
 
 /// The rule of DataFusion that asks scans for an order, after which they are asked again.
 const AFTER: &str = "PushdownSort";
@@ -50,8 +53,9 @@ const AFTER: &str = "PushdownSort";
 /// All rules for plans: DataFusion's, and those for series.
 pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
-    let place = rules.iter().position(|rule| rule.name() == BEFORE).unwrap_or(rules.len());
+    let place = rules.iter().position(|rule| rule.name() == DIVIDE).unwrap_or(rules.len());
     rules.insert(place, Arc::new(SeriesRule));
+    rules.insert((place + 2).min(rules.len()), Arc::new(CountersRule));
     let place = rules.iter().position(|rule| rule.name() == AFTER).map_or(rules.len(), |place| place + 1);
     rules.insert(place, Arc::new(FirstRule));
     rules

@@ -7,6 +7,7 @@ use datafusion::functions_aggregate::all_default_aggregate_functions;
 use datafusion::functions_nested::all_default_nested_functions;
 use datafusion::functions_window::all_default_window_functions;
 
+use super::super::function::burst;
 use super::text::{between, first_line};
 use crate::words::shortened;
 
@@ -20,10 +21,12 @@ const INSTEAD: &[(&str, &str)] = &[
     ("fill", "join with generate_series(…), or use last_value(x) IGNORE NULLS OVER (ORDER BY time)"),
     ("histogram_quantile", "use percentile_cont(0.99) WITHIN GROUP (ORDER BY x)"),
     ("irate", "use rate(counter, time) over the rows of the last second"),
+    ("instant_rate", "use rate(counter, time) over the rows of the last second"),
     ("json_agg", "use array_agg(x): a list is sent as one; kymo query --format json prints JSON"),
     ("json_build_object", "use named_struct('name', x): it is sent as a struct; kymo query --format json prints JSON"),
     ("json_object", "use named_struct('name', x): it is sent as a struct; kymo query --format json prints JSON"),
     ("last", "use last_value(x ORDER BY time), or last(x, time)"),
+    ("max_rate", "use peak_rate(counter, time, interval '100 ms') GROUP BY its labels"),
     ("mean", "use avg(x)"),
     ("non_negative_derivative", "use rate(counter, time) GROUP BY its labels"),
     ("non_negative_difference", "use increase(counter, time) GROUP BY its labels; it accounts for resets"),
@@ -33,8 +36,13 @@ const INSTEAD: &[(&str, &str)] = &[
     ("selector_first", "use first_value(x ORDER BY time)"),
     ("selector_last", "use last_value(x ORDER BY time)"),
     ("sleep", "a statement that waits would only reach its time limit; let the client wait"),
+    ("state_duration", "use time_above(condition, time) or longest_run(condition, time) GROUP BY the labels"),
+    ("time_below", "use time_above(NOT condition, time) GROUP BY the labels"),
     ("to_json", "select the columns themselves: kymo query --format json prints JSON"),
 ];
+
+/// Functions of kymo that are neither DataFusion's nor of bursts.
+const OWN: [&str; 2] = ["increase", "rate"];
 
 /// A suggestion is at least this similar (Jaro-Winkler, 0…1).
 const SIMILARITY_MIN: f64 = 0.88;
@@ -44,7 +52,12 @@ static KNOWN: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let scalar = scalar.map(|known| known.name().to_owned());
     let aggregate = all_default_aggregate_functions().into_iter().map(|known| known.name().to_owned());
     let window = all_default_window_functions().into_iter().map(|known| known.name().to_owned());
-    scalar.chain(aggregate).chain(window).chain(["increase".to_owned(), "rate".to_owned()]).collect()
+    scalar
+        .chain(aggregate)
+        .chain(window)
+        .chain(OWN.map(str::to_owned))
+        .chain(burst::names().map(str::to_owned))
+        .collect()
 });
 
 /// The hint for a function that does not exist.
