@@ -217,8 +217,7 @@ impl Session {
 
     /// The plan of a statement whose views are planned.
     async fn whole_plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
-        let plan = self.checked_plan(&self.state, statement).await?;
-        let plan = hosts::tell_apart(plan).and_then(function::series::tell).map_err(QueryError::invalid)?;
+        let plan = told(self.checked_plan(&self.state, statement).await?)?;
         // The guard checks the statement, this checks the plan.
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(QueryError::invalid)?;
@@ -270,6 +269,11 @@ impl Session {
         let told = |table: TableReference| words::unknown("table", &table.to_string(), names());
         unknown.map_or(Ok(()), |table| Err(QueryError::UnknownTable(told(table))))
     }
+}
+
+/// The plan whose functions of counters know whose rows they get.
+fn told(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+    hosts::tell_apart(plan).and_then(function::series::tell).map_err(QueryError::invalid)
 }
 
 /// The plan as the statement has it. Where the planner misses a column, the statement may mean one of its own.
