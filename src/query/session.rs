@@ -24,7 +24,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 
-use crate::family::{FAMILIES, FamilyId};
+use crate::family::{FAMILIES, Family, FamilyId};
 use crate::record::TIME_ZONE;
 use crate::words;
 
@@ -263,11 +263,10 @@ impl Session {
         let tables = state.resolve_table_references(statement).map_err(QueryError::invalid)?;
         let schema = &state.config_options().catalog.default_schema;
         let is_known = |table: &TableReference| knows(table, schema) || self.view_of(table, schema).is_some();
-        let unknown = tables.into_iter().find(|table| !is_known(table));
-        let names =
-            || FAMILIES.iter().map(|family| family.name()).chain(self.views.iter().map(|view| view.name.as_str()));
-        let told = |table: TableReference| words::unknown("table", &table.to_string(), names());
-        unknown.map_or(Ok(()), |table| Err(QueryError::UnknownTable(told(table))))
+        let Some(unknown) = tables.into_iter().find(|table| !is_known(table)) else { return Ok(()) };
+        let mut names: Vec<&str> = FAMILIES.iter().map(Family::name).collect();
+        names.extend(self.views.iter().map(|view| view.name.as_str()));
+        Err(QueryError::UnknownTable(words::unknown("table", &unknown.to_string(), names.into_iter())))
     }
 }
 
