@@ -244,8 +244,12 @@ impl Engine {
 
     /// An engine for tests whose queries may use views.
     #[cfg(test)]
-    pub(crate) fn with_sql_views(views: ViewSource, settings: QuerySettings, sql_views: SqlViews) -> Engine {
-        Engine::whole(views, settings, None, THREADS_MIN, sql_views).expect("an engine")
+    pub(crate) fn with_sql_views(
+        views: ViewSource,
+        settings: QuerySettings,
+        sql_views: SqlViews,
+    ) -> Result<Engine, QueryError> {
+        Engine::whole(views, settings, None, THREADS_MIN, sql_views)
     }
 
     /// The views that statements may use like tables.

@@ -24,7 +24,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 
-use crate::family::{FAMILIES, FamilyId};
+use crate::family::{FAMILIES, Family, FamilyId};
 use crate::record::TIME_ZONE;
 use crate::words;
 
@@ -217,8 +217,7 @@ impl Session {
 
     /// The plan of a statement whose views are planned.
     async fn whole_plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
-        let plan = self.checked_plan(&self.state, statement).await?;
-        let plan = hosts::tell_apart(plan).and_then(function::series::tell).map_err(QueryError::invalid)?;
+        let plan = told(self.checked_plan(&self.state, statement).await?)?;
         // The guard checks the statement, this checks the plan.
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(QueryError::invalid)?;
@@ -264,12 +263,16 @@ impl Session {
         let tables = state.resolve_table_references(statement).map_err(QueryError::invalid)?;
         let schema = &state.config_options().catalog.default_schema;
         let is_known = |table: &TableReference| knows(table, schema) || self.view_of(table, schema).is_some();
-        let unknown = tables.into_iter().find(|table| !is_known(table));
-        let names =
-            || FAMILIES.iter().map(|family| family.name()).chain(self.views.iter().map(|view| view.name.as_str()));
-        let told = |table: TableReference| words::unknown("table", &table.to_string(), names());
-        unknown.map_or(Ok(()), |table| Err(QueryError::UnknownTable(told(table))))
+        let Some(unknown) = tables.into_iter().find(|table| !is_known(table)) else { return Ok(()) };
+        let mut names: Vec<&str> = FAMILIES.iter().map(Family::name).collect();
+        names.extend(self.views.iter().map(|view| view.name.as_str()));
+        Err(QueryError::UnknownTable(words::unknown("table", &unknown.to_string(), names.into_iter())))
     }
+}
+
+/// The plan whose functions of counters know whose rows they get.
+fn told(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+    hosts::tell_apart(plan).and_then(function::series::tell).map_err(QueryError::invalid)
 }
 
 /// The plan as the statement has it. Where the planner misses a column, the statement may mean one of its own.

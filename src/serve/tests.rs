@@ -60,7 +60,8 @@ fn engine(settings: QuerySettings) -> Arc<InProcess> {
     view.tables[family] = Arc::new(table);
     let view = Arc::new(view);
     let lost = SqlView { name: "lost".into(), sql: "SELECT time, lost FROM gap".into(), doc: "What was lost.".into() };
-    let engine = Engine::with_sql_views(Arc::new(move || Arc::clone(&view)), settings, [lost].into());
+    let engine =
+        Engine::with_sql_views(Arc::new(move || Arc::clone(&view)), settings, [lost].into()).expect("an engine");
     Arc::new(InProcess { engine, batch_bytes_max: any_port().batch_bytes_max })
 }
 

@@ -6,9 +6,10 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 
-use crate::family::{FAMILIES, Family};
+use crate::family::FAMILIES;
 use crate::query::origin::metadata;
 use crate::query::sql_view::SqlView;
+use crate::record::Table;
 
 /// A table about tables: its name, and what gives its rows, which describe these tables.
 pub(in crate::query) type Describing = (&'static str, fn(&[Described]) -> Result<RecordBatch>);
@@ -28,8 +29,8 @@ pub struct Described {
 
 impl Described {
     /// A table.
-    pub(in crate::query) fn table(family: &Family) -> Described {
-        let (table, plain) = (family.table, family.table.sql_schema());
+    pub(in crate::query) fn table(table: &Table) -> Described {
+        let plain = table.sql_schema();
         let told = plain.fields().iter().zip(table.sql_columns());
         let told = told.map(|(field, column)| Field::clone(field).with_metadata(metadata(column)));
         let schema = Arc::new(Schema::new(told.collect::<Vec<_>>()));
@@ -52,7 +53,7 @@ impl Described {
 
 /// All tables, in the order in which they are listed.
 pub fn tables() -> impl Iterator<Item = Described> {
-    FAMILIES.iter().map(Described::table)
+    FAMILIES.iter().map(|family| Described::table(family.table))
 }
 
 /// All columns, with the position of each, which begins at 1, in its table.

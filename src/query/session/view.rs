@@ -10,7 +10,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
-use super::Session;
+use super::{Session, told};
 use crate::query::about::rows::Described;
 use crate::query::error::QueryError;
 use crate::query::guard::{self, Size};
@@ -108,6 +108,8 @@ impl Session {
         }
         let size = self.plan_used(&state, &statement, &view.sql, path).await?;
         let plan = self.checked_plan(&state, statement).await?;
+        // Statements tell their whole plan, of which this is a part. Here it shows which view is wrong.
+        told(plan.clone())?;
         if !parameters::types(&plan).map_err(QueryError::invalid)?.is_empty() {
             return invalid("a view has no parameters; write the value");
         }

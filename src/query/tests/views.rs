@@ -23,7 +23,7 @@ fn engine(sql_views: &[(&str, &str)]) -> Engine {
         let _kept = Arc::clone(&folder);
         Arc::clone(&view)
     };
-    Engine::with_sql_views(Arc::new(rows), settings(), views(sql_views))
+    Engine::with_sql_views(Arc::new(rows), settings(), views(sql_views)).unwrap()
 }
 
 #[tokio::test]
