@@ -21,6 +21,7 @@ mod set;
 mod show;
 #[cfg(test)]
 mod tests;
+mod visit;
 mod window;
 
 use std::collections::{HashSet, VecDeque};
@@ -232,33 +233,10 @@ fn count_tables(expr: &Expr) -> usize {
 fn conditions_as_values(select: &mut Select) {
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            let _ = expr.visit(&mut Values { queries: 0 });
+            visit::change(expr, |expr| {
+                quantified::exists(expr);
+                quantified::exists_as_value(expr);
+            });
         }
-    }
-}
-
-struct Values {
-    queries: usize,
-}
-
-impl VisitorMut for Values {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.queries == 0 {
-            quantified::exists(expr);
-            quantified::exists_as_value(expr);
-        }
-        ControlFlow::Continue(())
     }
 }

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::super::function;
 use super::build;
+use super::visit;
 
 /// Aggregates that this module turns into others.
 const REWRITTEN: &[&str] = &[
@@ -68,34 +69,10 @@ pub(super) fn is_aggregate_item(item: &SelectItem) -> bool {
 }
 
 fn has_aggregate(expr: &Expr) -> bool {
-    struct Finder {
-        queries: usize,
-    }
-    impl Visitor for Finder {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.queries += 1;
-            ControlFlow::Continue(())
-        }
-
-        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.queries -= 1;
-            ControlFlow::Continue(())
-        }
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Function(function)
-                    if self.queries == 0 && function.over.is_none() && AGGREGATES.contains(&name(function)) =>
-                {
-                    ControlFlow::Break(())
-                }
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    expr.visit(&mut Finder { queries: 0 }).is_break()
+    visit::has(expr, |expr| match expr {
+        Expr::Function(function) => function.over.is_none() && AGGREGATES.contains(&name(function)),
+        _ => false,
+    })
 }
 
 /// Whether a name stands for a function where no column has it.

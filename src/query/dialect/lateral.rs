@@ -12,6 +12,7 @@ use super::call::is_aggregate_item;
 use super::join::split;
 use super::names::folded;
 use super::scope::{factors, qualifier};
+use super::visit;
 
 /// Rewrites the inner queries of a SELECT for which this is possible.
 pub(super) fn rewrite(select: &mut Select) {
@@ -176,16 +177,5 @@ fn is_column(expr: &Expr) -> bool {
 }
 
 fn mentions_outer(expr: &Expr, own: &[String]) -> bool {
-    use datafusion::sql::sqlparser::ast::{Visit, Visitor};
-    use std::ops::ControlFlow;
-
-    struct Finder<'a>(&'a [String]);
-    impl Visitor for Finder<'_> {
-        type Break = ();
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            if is_outer(expr, self.0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        }
-    }
-    expr.visit(&mut Finder(own)).is_break()
+    visit::has_anywhere(expr, |expr| is_outer(expr, own))
 }

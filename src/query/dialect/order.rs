@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Visit, Visitor,
+    Expr, GroupByExpr, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
 };
 
 use super::super::refusal::GuardError;
@@ -11,6 +11,7 @@ use super::build;
 use super::call::is_aggregate_item;
 use super::names::{folded, item_name};
 use super::scope::{Named, factors};
+use super::visit;
 
 /// Names what is ordered by if it is a column of a SELECT DISTINCT: the planner would not find it under the column's name.
 pub(super) fn by_output(query: &mut Query) {
@@ -100,31 +101,5 @@ fn is_output(expr: &Expr) -> bool {
 
 /// Whether an expression has one of these names outside of inner queries.
 fn mentions(expr: &Expr, names: &[String]) -> bool {
-    expr.visit(&mut Finder { names, queries: 0 }).is_break()
-}
-
-struct Finder<'a> {
-    names: &'a [String],
-    queries: usize,
-}
-
-impl Visitor for Finder<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        match expr {
-            Expr::Identifier(name) if self.queries == 0 && self.names.contains(&folded(name)) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        }
-    }
+    visit::has(expr, |expr| matches!(expr, Expr::Identifier(name) if names.contains(&folded(name))))
 }
