@@ -16,6 +16,7 @@ mod instant;
 mod linked;
 mod measure;
 mod moment;
+pub(super) mod normal;
 mod ordered;
 mod pattern;
 mod planner;
@@ -26,6 +27,7 @@ mod round;
 mod scalar;
 pub(super) mod series;
 mod several;
+mod shape;
 mod shorthand;
 mod sliding;
 mod span;
@@ -41,7 +43,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::functions_aggregate::{approx_percentile_cont, bool_and_or, variance};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF};
 
 use scalar::Scalar;
 
@@ -49,6 +51,8 @@ use scalar::Scalar;
 const SCALARS: &[Scalar] = &[
     arithmetic::CALCULATE,
     arithmetic::LENGTH,
+    arithmetic::NORMAL,
+    arithmetic::NULLABLE,
     arithmetic::TIMES,
     arithmetic::DIVIDED,
     bucket::DATE_BIN,
@@ -103,6 +107,11 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
     state.register_function_rewrite(meaning)
 }
 
+/// A value as it is, which the planner does not take for one that is never null.
+pub(super) fn nullable(value: Expr) -> Expr {
+    arithmetic::NULLABLE.function().call(vec![value])
+}
+
 /// All functions of one row that DataFusion lacks, or has with another meaning.
 fn scalars() -> Vec<ScalarUDF> {
     let declared = SCALARS.iter().map(|scalar| scalar.function());
@@ -118,5 +127,5 @@ pub(super) fn aggregates() -> Vec<AggregateUDF> {
     ];
     let renamed = renamed.into_iter().map(|(aggregate, alias)| aggregate.as_ref().clone().with_aliases([alias]));
     let own = counter::aggregates().into_iter().chain(exact::aggregates()).chain(ordered::aggregates());
-    own.chain(renamed).collect()
+    own.chain(shape::aggregates()).chain(renamed).collect()
 }

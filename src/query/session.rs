@@ -27,6 +27,7 @@ use crate::record::TIME_ZONE;
 
 use super::catalog::Description;
 use super::dialect;
+use super::emptiness;
 use super::error::QueryError;
 use super::existence::DistinctRows;
 use super::file::LabelFooters;
@@ -35,6 +36,7 @@ use super::guard;
 use super::hint;
 use super::hosts;
 use super::ignored;
+use super::membership;
 use super::operator::Meaning;
 use super::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
 use super::rows::RowSource;
@@ -190,7 +192,9 @@ impl Session {
         self.check_tables(&statement)?;
         self.check_functions(&statement)?;
         let plan = self.first_plan(statement).await.map_err(QueryError::invalid)?;
-        let plan = hosts::tell_apart(plan).and_then(function::series::tell).map_err(QueryError::invalid)?;
+        let plan = hosts::tell_apart(plan).and_then(function::series::tell).and_then(function::normal::keys);
+        let plan = plan.and_then(membership::everywhere).and_then(emptiness::may_be_null);
+        let plan = plan.map_err(QueryError::invalid)?;
         // The guard checks the statement, this checks the plan.
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(QueryError::invalid)?;

@@ -1,5 +1,6 @@
 //! The engine over views made by hand: rows in memory, and in files as the store writes them.
 
+mod comparisons;
 mod functions;
 
 use std::fs::File;

@@ -35,6 +35,10 @@ impl Side {
 /// Rewrites the joins of a query whose body is one SELECT.
 pub(super) fn rewrite(query: &mut Query, named: &Named) -> Checked {
     let SetExpr::Select(select) = &mut *query.body else { return ControlFlow::Continue(()) };
+    if select.from.iter().any(|table| !table.joins.is_empty()) {
+        // The columns of two inner queries without names would be the same ones.
+        name_derived(&mut select.from);
+    }
     for table in &mut select.from {
         name_common_columns(table, named)?;
     }
@@ -42,7 +46,6 @@ pub(super) fn rewrite(query: &mut Query, named: &Named) -> Checked {
     if !select.from.iter().any(needs_both_keys) {
         return ControlFlow::Continue(());
     }
-    name_derived(&mut select.from);
     let mut keys = BTreeMap::new();
     let mut sides = Vec::new();
     for table in &mut select.from {

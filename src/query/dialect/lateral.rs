@@ -11,6 +11,7 @@ use super::build;
 use super::call::is_aggregate_item;
 use super::join::split;
 use super::names::folded;
+use super::order::by_computation;
 use super::scope::{factors, qualifier};
 use super::visit;
 
@@ -74,11 +75,12 @@ fn first_rows(factor: &mut TableFactor) -> Option<Joined> {
         return None;
     };
     let limit = literal_limit(subquery)?;
-    let order_by = plain_order(subquery)?;
+    let mut order_by = plain_order(subquery)?;
     let SetExpr::Select(inner) = &mut *subquery.body else { return None };
     if !is_plain(inner) {
         return None;
     }
+    by_computation(&mut order_by, &inner.projection);
     let own: Vec<String> = factors(&inner.from).filter_map(|factor| qualifier(factor)?.last().map(folded)).collect();
     let mut conditions = Vec::new();
     split(inner.selection.clone()?, &mut conditions);
