@@ -7,6 +7,7 @@
 pub mod about;
 mod catalog;
 mod dialect;
+mod emptiness;
 mod error;
 mod existence;
 mod file;
@@ -17,6 +18,7 @@ pub mod history;
 mod hosts;
 mod ignored;
 pub mod ipc;
+mod membership;
 mod operator;
 mod origin;
 mod parameters;

@@ -30,6 +30,7 @@ use crate::words;
 
 use super::catalog::Description;
 use super::dialect;
+use super::emptiness;
 use super::error::QueryError;
 use super::existence::DistinctRows;
 use super::file::LabelFooters;
@@ -38,6 +39,7 @@ use super::guard;
 use super::hint;
 use super::hosts;
 use super::ignored;
+use super::membership;
 use super::operator::Meaning;
 use super::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
 use super::rows::RowSource;
@@ -270,9 +272,11 @@ impl Session {
     }
 }
 
-/// The plan whose functions of counters know whose rows they get.
+/// The plan with what the planner does not know: functions of counters are told whose rows they get, and comparisons that may be
+/// unknown stay so.
 fn told(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
-    hosts::tell_apart(plan).and_then(function::series::tell).map_err(QueryError::invalid)
+    let plan = hosts::tell_apart(plan).and_then(function::series::tell).and_then(function::normal::keys);
+    plan.and_then(membership::everywhere).and_then(emptiness::may_be_null).map_err(QueryError::invalid)
 }
 
 /// The plan as the statement has it. Where the planner misses a column, the statement may mean one of its own.

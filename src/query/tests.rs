@@ -1,6 +1,7 @@
 //! The engine over views made by hand: rows in memory, and in files as the store writes them.
 
 mod bursts;
+mod comparisons;
 mod functions;
 mod hosts;
 mod limits;

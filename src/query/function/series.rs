@@ -17,7 +17,7 @@ use super::burst;
 use super::counter;
 use super::linked;
 use super::measure::Output;
-use super::roots::{grows_with, recorded, roots};
+use super::roots::{add_equal, grows_with, recorded, roots};
 use crate::record::{Kind, Table};
 
 /// Checks each `increase`, `rate` and aggregate of bursts of a plan, tells it the labels for its errors, and gives stretches of
@@ -149,7 +149,11 @@ fn linked_groups(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     for (position, expr) in aggregate.aggr_expr.iter().enumerate() {
         let Some((call, output)) = call_in(expr) else { continue };
         let [value, time, ..] = call.params.args.as_slice() else { continue };
-        let time = roots(&input, time);
+        // The time of another table is the same where a join says so.
+        let mut certain = roots(&input, time);
+        add_equal(&input, &mut certain, false);
+        let mut time = certain.clone();
+        add_equal(&input, &mut time, true);
         let of_time = |key: &Expr| !roots(&input, key).is_disjoint(&time);
         if !keys.iter().any(of_time) {
             continue;
@@ -161,7 +165,7 @@ fn linked_groups(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
             );
         }
         let stretches: Vec<&Expr> = keys.iter().filter(|key| of_time(key)).collect();
-        let points = !matches!(stretches.as_slice(), [one] if grows_with(&input, one, &time));
+        let points = !matches!(stretches.as_slice(), [one] if grows_with(&input, one, &certain));
         let series =
             outputs.iter().zip(keys).filter(|(_, key)| !of_time(key)).map(|(column, _)| Expr::Column(column.clone()));
         let labels = labels(&input, call.func.name(), &call.params.args, keys)?;

@@ -1,6 +1,7 @@
 //! `peak_rate`, `time_above` and `longest_run` in whole statements.
 
-use super::{Fixture, QuerySettings, one, refusal, rows, settings, three_hosts};
+use super::hosts::three_hosts;
+use super::{Fixture, QuerySettings, one, refusal, rows, settings};
 
 /// Row n of `collector` is of the collector n % 3, n ms after the start, and has n ticks.
 #[tokio::test]

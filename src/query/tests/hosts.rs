@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use super::{Fixture, HOST, collect, one, refusal, rows, settings};
 
 /// Rows of [`HOST`], and then of the hosts `b` and `c`: each has 1,500 in files and 500 in memory.
-fn three_hosts() -> Fixture {
+pub(super) fn three_hosts() -> Fixture {
     let mut fixture = Fixture::new();
     for host in [HOST, "b", "c"] {
         fixture.host = host;
