@@ -108,6 +108,10 @@ const PLAN: &[(&str, &str)] = &[
          one",
     ),
     ("Cannot coerce arithmetic expression", "these types cannot be computed with: cast one side, as in x::bigint"),
+    (
+        "Fail to find the coerced type",
+        "these types do not go together: cast one side, as in x::text or TIMESTAMPTZ '2026-11-25'",
+    ),
     ("HAVING clause references", "HAVING needs GROUP BY or an aggregate; use WHERE for single rows"),
 ];
 

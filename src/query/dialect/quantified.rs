@@ -26,28 +26,36 @@ pub(super) fn bare(expr: &mut Expr) {
 
 /// `(a, b) IN (SELECT x, y …)` as a condition asks whether such a row exists, which the planner knows for one column only.
 pub(super) fn rows_in(condition: &mut Expr) {
-    match condition {
-        Expr::Nested(inner) => rows_in(inner),
-        Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
-            rows_in(left);
-            rows_in(right);
+    let mut rest = condition;
+    loop {
+        match rest {
+            Expr::Nested(inner) => rest = inner,
+            // A chain is as deep as it is long.
+            Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
+                rows_in(right);
+                rest = left;
+            }
+            part => return row_in(part),
         }
-        Expr::InSubquery { expr, subquery, negated: false } if !is_correlated(subquery) => {
-            let Expr::Tuple(parts) = &**expr else { return };
-            let columns: Vec<Ident> =
-                (1..=parts.len()).map(|number| build::name(format!("__{VALUE}_{number}"))).collect();
-            let same = |(part, column): (&Expr, &Ident)| {
-                build::binary(build::column(&[], column), BinaryOperator::Eq, Expr::Nested(Box::new(part.clone())))
-            };
-            let same = build::all(parts.iter().zip(&columns).map(same));
-            let rows = build::derived((**subquery).clone(), "__compared", columns);
-            let mut select = build::select(vec![SelectItem::UnnamedExpr(build::number(1))], vec![rows]);
-            select.selection = Some(same);
-            let subquery = Box::new(build::query(SetExpr::Select(Box::new(select))));
-            *condition = Expr::Exists { subquery, negated: false };
-        }
-        _ => {}
     }
+}
+
+fn row_in(condition: &mut Expr) {
+    let Expr::InSubquery { expr, subquery, negated: false } = &*condition else { return };
+    let Expr::Tuple(parts) = &**expr else { return };
+    if is_correlated(subquery) {
+        return;
+    }
+    let columns: Vec<Ident> = (1..=parts.len()).map(|number| build::name(format!("__{VALUE}_{number}"))).collect();
+    let same = |(part, column): (&Expr, &Ident)| {
+        build::binary(build::column(&[], column), BinaryOperator::Eq, Expr::Nested(Box::new(part.clone())))
+    };
+    let same = build::all(parts.iter().zip(&columns).map(same));
+    let rows = build::derived((**subquery).clone(), "__compared", columns);
+    let mut select = build::select(vec![SelectItem::UnnamedExpr(build::number(1))], vec![rows]);
+    select.selection = Some(same);
+    let subquery = Box::new(build::query(SetExpr::Select(Box::new(select))));
+    *condition = Expr::Exists { subquery, negated: false };
 }
 
 /// Refuses the others.
