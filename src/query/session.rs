@@ -267,7 +267,7 @@ impl Session {
         let is_known = |table: &TableReference| knows(table, schema) || self.view_of(table, schema).is_some();
         let Some(unknown) = tables.into_iter().find(|table| !is_known(table)) else { return Ok(()) };
         let mut names: Vec<&str> = FAMILIES.iter().map(Family::name).collect();
-        names.extend(self.views.iter().map(|view| view.name.as_str()));
+        names.extend(self.views.iter().map(|known| known.name.as_str()));
         Err(QueryError::UnknownTable(words::unknown("table", &unknown.to_string(), names.into_iter())))
     }
 }
@@ -323,7 +323,7 @@ impl SchemaProvider for Tables {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         Ok(match FamilyId::find(name) {
             Some(family) => Some(Arc::new(SqlTable::new(family, Arc::clone(&self.rows)))),
-            None => self.views.table(name).map(|view| view as Arc<dyn TableProvider>),
+            None => self.views.table(name).map(|known| known as Arc<dyn TableProvider>),
         })
     }
 

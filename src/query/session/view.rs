@@ -38,7 +38,7 @@ impl Session {
             let mut described = Vec::new();
             for view in self.views.iter() {
                 // One that cannot be planned fails only the statements that use it.
-                described.extend(self.describe(view).await.ok());
+                described.extend(Box::pin(self.describe(view)).await.ok());
             }
             self.planned.set_described(described);
         }
@@ -50,7 +50,7 @@ impl Session {
     /// # Errors
     /// When the view, one that it uses, or a statement that uses it cannot be planned.
     pub(in crate::query) async fn describe(&self, view: &SqlView) -> Result<Described, QueryError> {
-        self.view(view, &mut Vec::new()).await?;
+        Box::pin(self.view(view, &mut Vec::new())).await?;
         let plan = self.whole_plan(guard::check(&format!("SELECT * FROM {SCHEMA}.{}", view.name), usize::MAX)?).await?;
         let optimized = self.optimize(&plan)?;
         Ok(Described::view(view, wire_schema(optimized.schema().as_arrow(), &origins(&plan), false)))
