@@ -17,7 +17,7 @@ use crate::query::about::rows::Described;
 use crate::query::sql_view::check::describe as describe_all;
 use crate::record::{Column, Kind, Type};
 use crate::sampler::INTERVAL_MIN;
-use crate::words::{duration, list, unknown};
+use crate::words::{duration, list, one_line, unknown};
 
 /// `kymo tables`.
 #[derive(Args, Clone, Debug)]
@@ -231,9 +231,4 @@ fn kind_name(column: &Column) -> &'static str {
 fn first_sentence(doc: &str) -> String {
     let doc = one_line(doc);
     doc.split_once(". ").map_or(doc.clone(), |(first, _)| format!("{first}."))
-}
-
-/// Docs are written over several lines in the source.
-fn one_line(doc: &str) -> String {
-    doc.split_whitespace().collect::<Vec<_>>().join(" ")
 }

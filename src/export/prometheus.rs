@@ -14,6 +14,7 @@ use super::newest::{self, INTEGER_ATTRIBUTE};
 use crate::family::FamilyId;
 use crate::latest::LatestRows;
 use crate::record::{Column, Kind, Table, Unit};
+use crate::words::one_line;
 
 /// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +162,7 @@ impl Page {
             // Here a name is a family's, and only samples end in `_total`.
             Format::OpenMetrics => ("", true),
         };
-        let doc = Escaped { text: doc, quotes: is_open };
+        let doc = Escaped { text: &one_line(doc), quotes: is_open };
         self.line(format_args!("# HELP {name}{total} {doc}"));
         self.line(format_args!("# TYPE {name}{total} {kind}"));
         if let Some(unit) = unit.filter(|_| is_open) {
@@ -289,8 +290,9 @@ kymo_recorder_rss_bytes 1048576
         assert_eq!(write(&latest(), 1, Format::Text), expected);
     }
 
-    fn doc(table: &'static Table, column: &str) -> &'static str {
-        table.columns.iter().find(|one| one.name == column).unwrap().doc
+    fn doc(table: &Table, column: &str) -> String {
+        let doc = table.columns.iter().find(|one| one.name == column).unwrap().doc;
+        doc.replace("\n", "")
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::family::FAMILIES;
 use crate::query::origin::metadata;
 use crate::query::sql_view::SqlView;
 use crate::record::Table;
+use crate::words::one_line;
 
 /// A table about tables: its name, and what gives its rows, which describe these tables.
 pub(in crate::query) type Describing = (&'static str, fn(&[Described]) -> Result<RecordBatch>);
@@ -123,11 +124,6 @@ pub(super) fn type_name(ty: &DataType) -> &'static TypeName {
         _ => 1,
     };
     &TYPES[at]
-}
-
-/// A text on one line. Docs are written over several lines in the source.
-pub(super) fn one_line(doc: &str) -> String {
-    doc.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A column of texts.
