@@ -236,7 +236,7 @@ fn several(function: &Function, count: usize, ascending: bool) -> Option<Expr> {
     if let FunctionArguments::List(list) = &mut list.args {
         list.clauses.push(FunctionArgumentClause::OrderBy(vec![ordered(by.clone(), ascending)]));
     }
-    list.filter = function.filter.clone();
+    list.filter.clone_from(&function.filter);
     filter(&mut list, build::all([known(value.clone()), known(by.clone())]));
     Some(build::call("array_slice", vec![Expr::Function(list), build::number(1), number.clone()]))
 }

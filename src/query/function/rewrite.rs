@@ -49,7 +49,7 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             None if call.func.name() == DATE_BIN.name => with_origin(call, schema),
             None => Ok(by_length(call, schema).unwrap_or_else(|call| joined_texts(call, schema))),
         },
-        Expr::Case(case) if case.expr.is_some() => case_of_lengths(case, schema),
+        Expr::Case(case) if case.expr.is_some() => Ok(case_of_lengths(case, schema)),
         Expr::Cast(Cast { expr, field }) => {
             let from = type_of(&expr);
             match cast_to(*expr, from.as_ref(), field.data_type(), false)? {
@@ -397,15 +397,15 @@ fn by_length(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<
 }
 
 /// `CASE x WHEN y` of intervals compares their lengths.
-fn case_of_lengths(mut case: Case, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn case_of_lengths(mut case: Case, schema: &DFSchema) -> Transformed<Expr> {
     let Some(value) = case.expr.take_if(|value| is_interval(value, schema)) else {
-        return Ok(Transformed::no(Expr::Case(case)));
+        return Transformed::no(Expr::Case(case));
     };
     for (condition, _) in &mut case.when_then_expr {
         let other = std::mem::take(&mut **condition);
         **condition = length((*value).clone()).eq(length(other));
     }
-    Ok(Transformed::yes(Expr::Case(case)))
+    Transformed::yes(Expr::Case(case))
 }
 
 /// The least and the greatest interval are those of the least and the greatest length.

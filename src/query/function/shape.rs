@@ -126,7 +126,7 @@ struct Moments {
 
 impl Accumulator for Moments {
     fn update_batch(&mut self, columns: &[ArrayRef]) -> Result<()> {
-        for value in columns.iter().flat_map(|values| values.as_primitive::<Float64Type>()).flatten() {
+        for value in columns.iter().flat_map(AsArray::as_primitive::<Float64Type>).flatten() {
             self.sums = self.sums.with(Sums { count: 1.0, mean: value, ..Sums::default() });
         }
         Ok(())
@@ -149,7 +149,7 @@ impl Accumulator for Moments {
         let [count, mean, second, third, fourth] = states else {
             return Err(exec_datafusion_err!("the sums of {:?} are {} columns, not 5", self.figure, states.len()));
         };
-        let columns = [count, mean, second, third, fourth].map(|column| column.as_primitive::<Float64Type>());
+        let columns = [count, mean, second, third, fourth].map(AsArray::as_primitive::<Float64Type>);
         for row in 0..count.len() {
             let [count, mean, second, third, fourth] = columns.map(|column| column.value(row));
             self.sums = self.sums.with(Sums { count, mean, second, third, fourth });
