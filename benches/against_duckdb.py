@@ -138,13 +138,16 @@ def statements(end):
     steps = """
         SELECT time, interface, rx_bytes, lag(rx_bytes) OVER (PARTITION BY interface ORDER BY time) AS before FROM network
         """
-    # What rate() does, in other words.
+    # What rate() does, in other words. A bucket has the step into it, and the time of that step.
     def rate(where="", bucket=None):
-        rows = f"SELECT *, CASE WHEN before IS NULL THEN 0 WHEN rx_bytes >= before THEN rx_bytes - before ELSE rx_bytes END AS step FROM ({steps} {where})"
+        passed = "epoch_us(max(time)) - epoch_us(min(time))"
+        rows = f"{steps} {where}"
         if bucket:
-            rows = rows.replace("PARTITION BY interface", f"PARTITION BY interface, {bucket}")
+            passed = "sum(epoch_us(time) - epoch_us(time_before))"
+            rows = rows.replace(" AS before", " AS before, lag(time) OVER (PARTITION BY interface ORDER BY time) AS time_before")
+        rows = f"SELECT *, CASE WHEN before IS NULL THEN 0 WHEN rx_bytes >= before THEN rx_bytes - before ELSE rx_bytes END AS step FROM ({rows})"
         group = f", {bucket}" if bucket else ""
-        return f"SELECT interface{group}, sum(step) / (epoch_us(max(time)) - epoch_us(min(time))) * 1e6 FROM ({rows}) GROUP BY interface{group}"
+        return f"SELECT interface{group}, sum(step) / ({passed}) * 1e6 FROM ({rows}) GROUP BY interface{group}"
 
     def bins(form, width):
         rows = lambda table, column: (
