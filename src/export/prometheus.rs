@@ -292,7 +292,7 @@ kymo_recorder_rss_bytes 1048576
 
     fn doc(table: &Table, column: &str) -> String {
         let doc = table.columns.iter().find(|one| one.name == column).unwrap().doc;
-        doc.replace("\n", "")
+        doc.replace('\n', "")
     }
 
     #[test]
