@@ -17,6 +17,7 @@ pub mod history;
 mod hosts;
 mod ignored;
 pub mod ipc;
+pub mod named;
 mod operator;
 mod origin;
 mod parameters;

@@ -12,6 +12,7 @@ mod absent;
 mod appender;
 mod clock;
 mod compaction;
+mod conform;
 pub mod data_folder;
 pub mod disk;
 mod flush;
@@ -20,6 +21,7 @@ pub mod identity;
 pub mod journal;
 mod kept;
 pub mod lake;
+pub mod last;
 mod lock;
 pub(crate) mod partition;
 mod postponed;
@@ -50,6 +52,7 @@ pub use hot::HotBatch;
 use identity::Identity;
 use journal::Journal;
 use lake::Scan;
+use last::LastRows;
 use lock::FolderLock;
 use recovery::{Ends, Recovery};
 pub use settings::StoreSettings;
@@ -108,9 +111,10 @@ impl Store {
             table.count(family, &recovered.hot[family]);
             table
         });
-        let table = |family, files| {
+        let table = |family, files: Vec<_>| {
             let hot = std::mem::take(&mut recovered.hot[family]);
-            Arc::new(TableView { family, hot, files: Arc::new(files) })
+            let last = Some(Arc::new(LastRows::of(family, &files, &hot)));
+            Arc::new(TableView { family, hot, files: Arc::new(files), last })
         };
         let view = View { tables: files.map(table) };
         let next_number = next_seqs.values().copied().fold(recovered.next_number, u64::max);

@@ -10,8 +10,10 @@ use super::connect::UsageError;
 use super::show::Form;
 use super::table;
 use crate::family::{FAMILIES, Family, FamilyId};
+use crate::query::named::{Named, Which};
 use crate::record::{Column, Kind, Type};
 use crate::sampler::INTERVAL_MIN;
+use crate::store::last::has_last;
 use crate::words::{duration, list, unknown};
 
 /// `kymo tables`.
@@ -41,25 +43,34 @@ impl Tables {
 /// # Errors
 /// When there is no such table, or stdout cannot be written.
 pub fn run(tables: &Tables) -> anyhow::Result<()> {
-    let families: Vec<FamilyId> = match &tables.name {
-        None => FamilyId::all().collect(),
-        Some(name) => match FamilyId::find(name) {
-            Some(family) => vec![family],
+    let named: Vec<Named> = match &tables.name {
+        None => FamilyId::all().map(Named::of).collect(),
+        Some(name) => match Named::find(name) {
+            Some(named) => vec![named],
             None => bail!(UsageError(unknown("table", name, FAMILIES.iter().map(Family::name)))),
         },
     };
     let mut out = io::stdout().lock();
     match (tables.format, &tables.name) {
-        (Form::Json, _) => writeln!(out, "{:#}", families.iter().map(|family| as_json(family)).collect::<Value>())?,
-        (Form::Table, None) => table::write(&overview(&families), &mut out)?,
-        (Form::Table, Some(_)) => families.iter().try_for_each(|family| describe(family, &mut out))?,
+        (Form::Json, _) => writeln!(out, "{:#}", named.iter().map(as_json).collect::<Value>())?,
+        (Form::Table, None) => {
+            table::write(&overview(&named), &mut out)?;
+            writeln!(out, "\n{}", derived())?;
+        }
+        (Form::Table, Some(_)) => named.iter().try_for_each(|named| describe(named, &mut out))?,
     }
     Ok(out.flush()?)
 }
 
-fn overview(families: &[FamilyId]) -> comfy_table::Table {
+/// Tables that are made of others, in a line each.
+fn derived() -> String {
+    let without = FamilyId::all().filter(|family| !has_last(*family)).map(|family| family.name());
+    format!("<table>_last has the newest row of each series. All tables but {} have one.", list(without))
+}
+
+fn overview(named: &[Named]) -> comfy_table::Table {
     let mut rows = table::with_headers(["table", "labels", "interval", "content"]);
-    for family in families {
+    for Named { family, .. } in named {
         rows.add_row([
             family.name().to_owned(),
             list(family.table.labels().map(|(_, column)| column.name)),
@@ -72,10 +83,11 @@ fn overview(families: &[FamilyId]) -> comfy_table::Table {
     rows
 }
 
-fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
+fn describe(Named { family, rows: which, table: of }: &Named, out: &mut impl Write) -> io::Result<()> {
     let mut head = table::without_headers();
-    head.add_row([family.name(), &one_line(family.table.doc)]);
+    head.add_row([of.name, &one_line(of.doc)]);
     match family.sampling() {
+        _ if *which != Which::All => head.add_row(["made of", family.name()]),
         Some(sampling) => {
             head.add_row(["true resolution", sampling.resolution]);
             let (forced, interval) = (duration(INTERVAL_MIN), duration(sampling.interval_min));
@@ -88,14 +100,16 @@ fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
     table::write(&head, out)?;
     writeln!(out)?;
     let mut rows = table::with_headers(["column", "type", "unit", "kind", "meaning"]);
-    for column in family.table.sql_columns() {
+    for column in of.sql_columns() {
         rows.add_row([column.name, type_name(column), column.unit.symbol(), kind_name(column), &one_line(column.doc)]);
     }
     table::wrap(&mut rows, [4]);
     table::write(&rows, out)
 }
 
-fn as_json(family: &Family) -> Value {
+fn as_json(named: &Named) -> Value {
+    let Named { family, rows, table } = named;
+    let sampling = family.sampling().filter(|_| *rows == Which::All);
     let column = |column: &Column| {
         json!({
             "name": column.name,
@@ -107,11 +121,12 @@ fn as_json(family: &Family) -> Value {
         })
     };
     json!({
-        "name": family.name(),
-        "doc": one_line(family.table.doc),
-        "resolution": family.sampling().map(|sampling| sampling.resolution),
-        "interval_min_us": family.sampling().map(|sampling| sampling.interval_min.as_micros()),
-        "columns": family.table.sql_columns().map(column).collect::<Vec<_>>(),
+        "name": table.name,
+        "doc": one_line(table.doc),
+        "last": Named::last(*family).filter(|_| *rows == Which::All).as_ref().map(as_json),
+        "resolution": sampling.map(|sampling| sampling.resolution),
+        "interval_min_us": sampling.map(|sampling| sampling.interval_min.as_micros()),
+        "columns": table.sql_columns().map(column).collect::<Vec<_>>(),
     })
 }
 

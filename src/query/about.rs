@@ -1,4 +1,4 @@
-//! Tables about tables, made of [`FAMILIES`](crate::family::FAMILIES).
+//! Tables about tables, made of the list of tables ([`Named`](super::named::Named)).
 
 pub(super) mod postgres;
 pub(super) mod rows;

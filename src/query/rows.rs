@@ -9,19 +9,20 @@ use async_trait::async_trait;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 
-use crate::family::FamilyId;
+use super::named::{Named, Which};
 use crate::record::Column;
-use crate::store::View;
 use crate::store::lake::DataFile;
+use crate::store::last::LastRows;
+use crate::store::{HotBatch, View};
 
 /// All times.
 const EVER: (i64, i64) = (i64::MIN, i64::MAX);
 
 /// What a scan asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
     /// The table.
-    pub family: FamilyId,
+    pub table: Named,
     /// The positions of the columns that it reads, as in batches. The host is none of them: it comes with each part.
     pub columns: Vec<usize>,
     /// The first and the last time of rows that may match, µs.
@@ -65,7 +66,10 @@ impl RowSource for View {
 impl View {
     /// The files and batches that may hold wanted rows.
     pub(super) fn find(&self, wanted: &Wanted) -> std::result::Result<Found, ArrowError> {
-        let table = &self.tables[wanted.family];
+        let table = &self.tables[wanted.table.family];
+        if wanted.table.rows == Which::Last {
+            return last(&table.last(), &wanted.columns);
+        }
         let (from, to) = wanted.times;
         let overlaps = |(first, last): (i64, i64)| first <= to && last >= from;
         let files = table.files.iter().filter(|file| overlaps(file.time_range)).map(Arc::clone).collect();
@@ -75,6 +79,14 @@ impl View {
         });
         Ok(Found { files, hot: hot.collect::<std::result::Result<_, ArrowError>>()? })
     }
+}
+
+fn last(rows: &LastRows, columns: &[usize]) -> std::result::Result<Found, ArrowError> {
+    let hot = rows.batches().map(|(host, batch)| {
+        let rows = HotBatch::new(Arc::clone(host), 0, batch.clone());
+        Ok(HotRows { host: rows.host, batch: rows.batch.project(columns)?, time_range: rows.time_range })
+    });
+    Ok(Found { files: Vec::new(), hot: hot.collect::<std::result::Result<_, ArrowError>>()? })
 }
 
 /// The times between which a row must be to pass all of `filters`. A filter that says nothing about the time lets all pass.

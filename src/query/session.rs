@@ -22,7 +22,6 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 
-use crate::family::{FAMILIES, FamilyId};
 use crate::record::TIME_ZONE;
 
 use super::catalog::Description;
@@ -35,6 +34,7 @@ use super::guard;
 use super::hint;
 use super::hosts;
 use super::ignored;
+use super::named::Named;
 use super::operator::Meaning;
 use super::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
 use super::rows::RowSource;
@@ -256,7 +256,7 @@ fn knows(table: &TableReference, schema: &str) -> bool {
     let table = table.clone().resolve(CATALOG, schema);
     match &*table.schema {
         INFORMATION_SCHEMA | PG_CATALOG => true,
-        SCHEMA => *table.catalog == *CATALOG && FamilyId::find(&table.table).is_some(),
+        SCHEMA => *table.catalog == *CATALOG && Named::find(&table.table).is_some(),
         _ => false,
     }
 }
@@ -268,15 +268,15 @@ struct Tables(Arc<dyn RowSource>);
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
-        FAMILIES.iter().map(|family| family.name().to_owned()).collect()
+        Named::all().map(|named| named.table.name.to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let table = |family| Arc::new(SqlTable::new(family, Arc::clone(&self.0))) as Arc<dyn TableProvider>;
-        Ok(FamilyId::find(name).map(table))
+        let table = |named| Arc::new(SqlTable::new(named, Arc::clone(&self.0))) as Arc<dyn TableProvider>;
+        Ok(Named::find(name).map(table))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        FamilyId::find(name).is_some()
+        Named::find(name).is_some()
     }
 }

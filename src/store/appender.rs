@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 
 use super::hot::{HotBatch, merge_tail};
 use super::shared::{Dropped, Loss, State, Store};
-use super::view::View;
+use super::view::{TableView, View};
 use crate::family::{FamilyId, PerFamily};
 
 /// Rows that the journal cannot take are shown after this time.
@@ -126,8 +126,9 @@ impl Store {
         self.change(|view, state| {
             for (family, rows) in rows {
                 let table = &mut state.tables[family];
-                let hot = &mut Arc::make_mut(&mut view.tables[family]).hot;
+                let TableView { hot, last, .. } = Arc::make_mut(&mut view.tables[family]);
                 table.end_seq = rows.end_seq();
+                Arc::make_mut(last.get_or_insert_default()).take(family, &rows.host, &rows.batch);
                 hot.push(Arc::new(rows));
                 merge_tail(hot, table.frozen_seq);
                 table.count(family, hot);

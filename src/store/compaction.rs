@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, new_null_array};
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
+use super::conform::conform;
 use super::data_folder::open_regular;
 use super::disk::DiskError;
 use super::hot::times;
@@ -116,15 +117,6 @@ fn open(path: &Path) -> Result<ParquetRecordBatchReader, WriteError> {
     let file = open_regular(path).map_err(DiskError::of("open", path))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map(|builder| builder.with_batch_size(BATCH_ROWS));
     reader.and_then(ParquetRecordBatchReaderBuilder::build).map_err(WriteError::parquet("read", path))
-}
-
-/// The rows with all columns of `schema`. Columns that an older file lacks are null.
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
-        Some(column) => column.clone(),
-        None => new_null_array(field.data_type(), batch.num_rows()),
-    });
-    RecordBatch::try_new(Arc::clone(schema), columns.collect())
 }
 
 #[cfg(test)]

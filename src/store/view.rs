@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::hot::{HotBatch, dictionary_bytes, row_bytes};
 use super::lake::DataFile;
+use super::last::LastRows;
 use crate::family::{FamilyId, PerFamily};
 
 /// Everything that can be queried at one moment.
@@ -23,13 +24,15 @@ pub struct TableView {
     pub hot: Vec<Arc<HotBatch>>,
     /// Rows on disk, in the order of their sequence numbers.
     pub files: Arc<Vec<Arc<DataFile>>>,
+    /// The newest row of each series, if a store keeps it.
+    pub last: Option<Arc<LastRows>>,
 }
 
 impl View {
     /// A view without rows.
     #[must_use]
     pub fn empty() -> View {
-        let table = |family| TableView { family, hot: Vec::new(), files: Arc::default() };
+        let table = |family| TableView { family, hot: Vec::new(), files: Arc::default(), last: None };
         View { tables: PerFamily::from_fn(|family| Arc::new(table(family))) }
     }
 }
@@ -47,6 +50,13 @@ pub fn hot_bytes<'a>(views: impl IntoIterator<Item = &'a View> + Clone) -> u64 {
 }
 
 impl TableView {
+    /// The newest row of each series. Those of a folder that is only read are looked for at each call.
+    #[must_use]
+    pub fn last(&self) -> Arc<LastRows> {
+        let found = || Arc::new(LastRows::of(self.family, &self.files, &self.hot));
+        self.last.as_ref().map_or_else(found, Arc::clone)
+    }
+
     /// Takes files out and puts others in. Returns those that it took out.
     pub(super) fn exchange_files(
         &mut self,
