@@ -32,6 +32,7 @@ mod spill;
 pub mod statements;
 mod stream;
 mod table;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 mod tool;

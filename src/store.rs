@@ -38,7 +38,7 @@ pub mod writer;
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 
@@ -139,6 +139,7 @@ impl Store {
             state: Mutex::new(State { tables, ..State::default() }),
             absent: Mutex::default(),
             postponed: Mutex::default(),
+            listener: OnceLock::new(),
             flushing: Mutex::default(),
         });
         let appender = Appender::new(Arc::clone(&store), next_seqs);

@@ -5,9 +5,12 @@
 
 mod allowance;
 mod fault;
+mod follow;
+mod look;
 mod process;
 mod run;
 mod strikes;
+mod tails;
 
 use std::fmt;
 use std::fs;
@@ -20,8 +23,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use arrow_flight::FlightData;
 use async_trait::async_trait;
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -31,8 +36,9 @@ use super::guard;
 use super::history::{self, Cost, Ended, History};
 use super::ipc;
 use super::request::{Moment, Request};
-use super::room::Room;
+use super::room::{Close, Room};
 use super::statements::{FRAMES_AHEAD_MAX, Frames, Part, Statements};
+use super::tail::TailRequest;
 use super::worker::message::{self, Limits, Reply, Statement, order, reply};
 use super::{Prepared, QuerySettings, ViewSource};
 use crate::sampler;
@@ -40,6 +46,7 @@ use crate::scheduling::cpus::Cpus;
 use allowance::Allowance;
 use process::{Processes, Worker};
 use strikes::Strikes;
+use tails::Tails;
 
 pub use fault::Fault;
 
@@ -81,6 +88,7 @@ struct Inner {
     /// Wakes the task that keeps a worker warm.
     taken: Notify,
     strikes: Strikes,
+    tails: Arc<Tails>,
     counts: Counts,
     history: History,
     last_fault: Mutex<Option<Fault>>,
@@ -185,6 +193,7 @@ impl Workers {
             allowance: Allowance::new(),
             taken: Notify::new(),
             strikes: Strikes::default(),
+            tails: Arc::default(),
             counts: Counts::default(),
             history: History::default(),
             last_fault: Mutex::default(),
@@ -245,7 +254,7 @@ impl Workers {
 
     /// Begins a statement as soon as it may run.
     async fn begin(&self, request: &Request, prepare: bool) -> Result<mpsc::Receiver<Part>, QueryError> {
-        let asked = Asked { sql: request.sql.clone(), client: request.client.clone(), at: Instant::now(), prepare };
+        let asked = Asked::of(request, prepare);
         let permit = match self.permit(&request.sql).await {
             Ok(permit) => permit,
             Err(error) => {
@@ -294,6 +303,14 @@ impl Statements for Workers {
         Frames::of(frames).await
     }
 
+    async fn tail(
+        &self,
+        request: &TailRequest,
+        close: Option<Close>,
+    ) -> Result<BoxStream<'static, Result<FlightData, QueryError>>, QueryError> {
+        self.follow(request, close).await
+    }
+
     async fn moment(&self) -> Result<Moment, QueryError> {
         let views = Arc::clone(&self.inner.views);
         let view = spawn_blocking(move || views()).await.map_err(|_| QueryError::Stopped)?;
@@ -321,6 +338,12 @@ struct Asked {
     at: Instant,
     /// Only its plan is asked for.
     prepare: bool,
+}
+
+impl Asked {
+    fn of(request: &Request, prepare: bool) -> Asked {
+        Asked { sql: request.sql.clone(), client: request.client.clone(), at: Instant::now(), prepare }
+    }
 }
 
 impl Inner {

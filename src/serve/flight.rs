@@ -14,6 +14,7 @@ mod info;
 mod running;
 pub(super) mod server;
 mod session;
+mod tail;
 mod ticket;
 mod transaction;
 mod types;
@@ -48,7 +49,9 @@ use super::trace::{self, Reply, TracedFrames};
 use crate::query::Prepared;
 use crate::query::ipc::rows_of;
 use crate::query::request::{self, Options};
+use crate::query::room::Close;
 use crate::query::statements::Statements;
+use crate::query::tail::TailRequest;
 use binding::Bindings;
 use running::Running;
 use session::{CloseSessionResult, SetSessionOptionsRequest};
@@ -133,7 +136,11 @@ impl FlightService for Flight {
     async fn do_get(&self, request: Request<Ticket>) -> Reply<Self::DoGetStream> {
         let peer = request.extensions().get::<Peer>().cloned();
         let (options, client) = (session::options(request.metadata())?, client(request.metadata()));
-        let frames = match decode_command("ticket", &request.into_inner().ticket)? {
+        let ticket = request.into_inner().ticket;
+        if let Some(tail) = tail::request(&ticket, &options, &client) {
+            return Ok(Response::new(self.follow(&tail?, peer).await?));
+        }
+        let frames = match decode_command("ticket", &ticket)? {
             Command::TicketStatementQuery(ticket) => {
                 self.execute("DoGet", &Handle::Query.decode(&ticket.statement_handle)?, client, peer).await?
             }
@@ -306,6 +313,13 @@ impl Flight {
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
         let options = session::options(metadata)?;
+        if let Some(tail) = tail::request(&descriptor.cmd, &options, &client(metadata)) {
+            let tail = tail?;
+            let stated = Stated::new(tail.sql()?, None)?.query(None, options)?;
+            let schema = self.plan("GetFlightInfo", &stated, tail.client).await?.schema;
+            let ticket = descriptor.cmd.clone();
+            return told(descriptor, &schema, ticket);
+        }
         let (schema, ticket) =
             match self.stated(descriptor_command(&descriptor)?, &options, peer_id(extensions).as_ref())? {
                 Asked::Statement(stated) => {
@@ -319,12 +333,16 @@ impl Flight {
                 }
                 Asked::Catalog(command) => (self.catalog(command.clone(), &options)?.schema(), command.into_any()),
             };
-        // Exactly one endpoint, without a place: clients read from where they asked.
-        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.encode_to_vec()));
-        let info = FlightInfo::new()
-            .try_with_schema(&schema)
-            .map_err(|error| Status::internal(format!("encoding the schema: {error}")))?;
-        Ok(info.with_descriptor(descriptor).with_endpoint(endpoint).with_ordered(true))
+        told(descriptor, &schema, ticket.encode_to_vec().into())
+    }
+
+    /// Begins a tail. Dropping the stream ends it.
+    async fn follow(&self, tail: &TailRequest, peer: Option<Peer>) -> Result<Answers<FlightData>, Status> {
+        let span = trace::query("DoGet", &tail.sql()?);
+        let close = peer.map(|peer| Arc::new(move || peer.close()) as Close);
+        let begin = async { Ok(self.statements.tail(tail, close).await?) };
+        let frames = trace::within(&span, begin).await?.map_err(Status::from).boxed();
+        Ok(TracedFrames { frames, span, rows: 0 }.boxed())
     }
 
     /// The schema of the statement's result, and its parameters.
@@ -414,6 +432,16 @@ impl Flight {
             .map_err(Status::from)
             .boxed()
     }
+}
+
+/// What a client is told of the result that it gets for a ticket.
+fn told(descriptor: FlightDescriptor, schema: &Schema, ticket: Bytes) -> Result<FlightInfo, Status> {
+    // Exactly one endpoint, without a place: clients read from where they asked.
+    let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
+    let info = FlightInfo::new()
+        .try_with_schema(schema)
+        .map_err(|error| Status::internal(format!("encoding the schema: {error}")))?;
+    Ok(info.with_descriptor(descriptor).with_endpoint(endpoint).with_ordered(true))
 }
 
 /// The connection of a call.

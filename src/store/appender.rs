@@ -123,18 +123,24 @@ impl Drop for Appender {
 impl Store {
     /// Shows new rows, and drops the oldest where memory is full.
     fn show(&self, rows: Vec<(FamilyId, HotBatch)>) {
+        let rows: Vec<_> = rows.into_iter().map(|(family, rows)| (family, Arc::new(rows))).collect();
         self.change(|view, state| {
-            for (family, rows) in rows {
+            for (family, rows) in &rows {
+                let family = *family;
                 let table = &mut state.tables[family];
                 let TableView { hot, last, .. } = Arc::make_mut(&mut view.tables[family]);
                 table.end_seq = rows.end_seq();
                 Arc::make_mut(last.get_or_insert_default()).take(family, &rows.host, &rows.batch);
-                hot.push(Arc::new(rows));
+                hot.push(Arc::clone(rows));
                 merge_tail(hot, table.frozen_seq);
                 table.count(family, hot);
             }
             drop_excess(view, state, self.settings.hot_bytes_max);
         });
+        // After that: whoever listens before it takes a view misses none.
+        if let Some(listener) = self.listener.get() {
+            (listener.0)(&rows);
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The store as its threads share it.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -57,6 +58,17 @@ pub struct Loss {
     pub time_range: (i64, i64),
 }
 
+/// Told of rows, after views have them and on the thread that shows them. It must not wait.
+pub(super) struct Listener(pub(super) Box<Listen>);
+
+type Listen = dyn Fn(&[(FamilyId, Arc<HotBatch>)]) + Send + Sync;
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").finish_non_exhaustive()
+    }
+}
+
 /// The store of a running daemon. Shared by its threads.
 #[derive(Debug)]
 pub struct Store {
@@ -77,6 +89,8 @@ pub struct Store {
     pub(super) absent: Mutex<Vec<Absent>>,
     /// Held for moments only.
     pub(super) postponed: Mutex<Postponed>,
+    /// Told of rows that are shown.
+    pub(super) listener: OnceLock<Listener>,
     /// Held by a flush: two at a time would write the same rows twice.
     pub(super) flushing: Mutex<()>,
 }
@@ -138,6 +152,11 @@ impl Store {
     #[must_use]
     pub fn settings(&self) -> &StoreSettings {
         &self.settings
+    }
+
+    /// Calls `listener` with rows after they are shown, on the drain thread. It must not wait. Only the first one is called.
+    pub fn listen(&self, listener: impl Fn(&[(FamilyId, Arc<HotBatch>)]) + Send + Sync + 'static) {
+        self.listener.get_or_init(|| Listener(Box::new(listener)));
     }
 
     /// Notes the interval at which a table is sampled, for the metadata of its files.

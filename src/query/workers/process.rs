@@ -20,7 +20,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use socket2::SockRef;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use crate::query::ViewSource;
@@ -284,7 +284,7 @@ impl Worker {
     ) -> Result<Arc<View>, QueryError> {
         let failed = |error: io::Error| QueryError::Failed(format!("give rows to the query's process: {error}"));
         let (memory, start) = (Arc::clone(&self.memory), self.given_bytes);
-        let packed = tokio::task::spawn_blocking(move || {
+        let packed = spawn_blocking(move || {
             let view = view.unwrap_or_else(|| views());
             pack(&view, &wanted, &memory, start, bytes_max as u64).map(|rows| (view, rows))
         });
@@ -295,6 +295,16 @@ impl Worker {
         self.given_bytes = rows.hot.last().map_or(start, |hot| hot.end);
         self.send(order::Kind::Rows(rows)).await.map_err(failed)?;
         Ok(view)
+    }
+
+    /// Writes rows into its file in memory, in the place of those of the batch before.
+    pub(super) async fn give_batch(&mut self, table: Named, rows: HotRows, bytes_max: usize) -> io::Result<Rows> {
+        let memory = Arc::clone(&self.memory);
+        let scan = Wanted { table, columns: (0..table.table.columns.len()).collect(), times: rows.time_range };
+        let written = spawn_blocking(move || write(&scan, &[rows], &memory, 0, bytes_max as u64));
+        let hot = written.await.map_err(io::Error::other)??.ok_or_else(|| io::Error::other("the rows have no room"))?;
+        self.given_bytes = hot.last().map_or(0, |hot| hot.end);
+        Ok(Rows { number: 0, files: Vec::new(), start: 0, hot })
     }
 
     /// Holds the permit for its statement until it rests or has ended.
