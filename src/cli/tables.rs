@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::connect::UsageError;
 use super::show::Form;
 use super::table;
+use crate::family::tables::TableId;
 use crate::family::{FAMILIES, Family, FamilyId};
 use crate::record::{Column, Kind, Type};
 use crate::sampler::INTERVAL_MIN;
@@ -20,6 +21,7 @@ use crate::words::{duration, list, unknown};
 Examples:
   kymo tables            all tables
   kymo tables disk       the columns of `disk`
+  kymo tables disk_1s    those of its seconds
   kymo tables --format json | jq '.[].name'")]
 pub struct Tables {
     /// Table whose columns to list
@@ -41,25 +43,33 @@ impl Tables {
 /// # Errors
 /// When there is no such table, or stdout cannot be written.
 pub fn run(tables: &Tables) -> anyhow::Result<()> {
-    let families: Vec<FamilyId> = match &tables.name {
-        None => FamilyId::all().collect(),
-        Some(name) => match FamilyId::find(name) {
-            Some(family) => vec![family],
+    let chosen: Vec<TableId> = match &tables.name {
+        None => FamilyId::all().map(TableId::raw).collect(),
+        Some(name) => match TableId::find(name) {
+            Some(table) => vec![table],
             None => bail!(UsageError(unknown("table", name, FAMILIES.iter().map(Family::name)))),
         },
     };
     let mut out = io::stdout().lock();
     match (tables.format, &tables.name) {
-        (Form::Json, _) => writeln!(out, "{:#}", families.iter().map(|family| as_json(family)).collect::<Value>())?,
-        (Form::Table, None) => table::write(&overview(&families), &mut out)?,
-        (Form::Table, Some(_)) => families.iter().try_for_each(|family| describe(family, &mut out))?,
+        (Form::Json, _) => writeln!(out, "{:#}", chosen.into_iter().map(as_json).collect::<Value>())?,
+        (Form::Table, None) => {
+            table::write(&overview(&chosen), &mut out)?;
+            writeln!(out)?;
+            writeln!(out, "{TIERS}")?;
+        }
+        (Form::Table, Some(_)) => chosen.into_iter().try_for_each(|table| describe(table, &mut out))?,
     }
     Ok(out.flush()?)
 }
 
-fn overview(families: &[FamilyId]) -> comfy_table::Table {
+/// Below the list of tables, which has no line for each tier.
+const TIERS: &str = "Each table that is sampled has its minutes in <table>_1m, and its seconds in <table>_1s if it is sampled more \
+                     often: `kymo tables network_1s`.";
+
+fn overview(tables: &[TableId]) -> comfy_table::Table {
     let mut rows = table::with_headers(["table", "labels", "interval", "content"]);
-    for family in families {
+    for family in tables.iter().map(|table| table.family()) {
         rows.add_row([
             family.name().to_owned(),
             list(family.table.labels().map(|(_, column)| column.name)),
@@ -72,10 +82,15 @@ fn overview(families: &[FamilyId]) -> comfy_table::Table {
     rows
 }
 
-fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
+fn describe(id: TableId, out: &mut impl Write) -> io::Result<()> {
+    let family = id.family();
     let mut head = table::without_headers();
-    head.add_row([family.name(), &one_line(family.table.doc)]);
+    head.add_row([id.name(), &one_line(id.table().doc)]);
+    if id.tier().is_none() && family.has_tiers {
+        head.add_row(["tiers", &list(TableId::tiers(family).map(TableId::name))]);
+    }
     match family.sampling() {
+        _ if id.tier().is_some() => head.add_row(["made of", family.name()]),
         Some(sampling) => {
             head.add_row(["true resolution", sampling.resolution]);
             let (forced, interval) = (duration(INTERVAL_MIN), duration(sampling.interval_min));
@@ -88,14 +103,15 @@ fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
     table::write(&head, out)?;
     writeln!(out)?;
     let mut rows = table::with_headers(["column", "type", "unit", "kind", "meaning"]);
-    for column in family.table.sql_columns() {
+    for column in id.table().sql_columns() {
         rows.add_row([column.name, type_name(column), column.unit.symbol(), kind_name(column), &one_line(column.doc)]);
     }
     table::wrap(&mut rows, [4]);
     table::write(&rows, out)
 }
 
-fn as_json(family: &Family) -> Value {
+fn as_json(id: TableId) -> Value {
+    let family = id.family();
     let column = |column: &Column| {
         json!({
             "name": column.name,
@@ -107,11 +123,12 @@ fn as_json(family: &Family) -> Value {
         })
     };
     json!({
-        "name": family.name(),
-        "doc": one_line(family.table.doc),
+        "name": id.name(),
+        "doc": one_line(id.table().doc),
+        "tiers": TableId::tiers(family).filter(|_| id.tier().is_none()).map(TableId::name).collect::<Vec<_>>(),
         "resolution": family.sampling().map(|sampling| sampling.resolution),
         "interval_min_us": family.sampling().map(|sampling| sampling.interval_min.as_micros()),
-        "columns": family.table.sql_columns().map(column).collect::<Vec<_>>(),
+        "columns": id.table().sql_columns().map(column).collect::<Vec<_>>(),
     })
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 
-use crate::family::FamilyId;
+use crate::family::tables::TableId;
 use crate::record::Column;
 use crate::store::View;
 use crate::store::lake::DataFile;
@@ -21,7 +21,7 @@ const EVER: (i64, i64) = (i64::MIN, i64::MAX);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The table.
-    pub family: FamilyId,
+    pub table: TableId,
     /// The positions of the columns that it reads, as in batches. The host is none of them: it comes with each part.
     pub columns: Vec<usize>,
     /// The first and the last time of rows that may match, µs.
@@ -65,10 +65,16 @@ impl RowSource for View {
 impl View {
     /// The files and batches that may hold wanted rows.
     pub(super) fn find(&self, wanted: &Wanted) -> std::result::Result<Found, ArrowError> {
-        let table = &self.tables[wanted.family];
+        let table = &self.tables[wanted.table.family()];
         let (from, to) = wanted.times;
         let overlaps = |(first, last): (i64, i64)| first <= to && last >= from;
-        let files = table.files.iter().filter(|file| overlaps(file.time_range)).map(Arc::clone).collect();
+        let files = table.files_of(wanted.table.tier());
+        let files = files.iter().filter(|file| overlaps(file.time_range)).map(Arc::clone).collect();
+        if wanted.table.tier().is_some() {
+            let parts = self.open_buckets(wanted.table, &wanted.columns)?;
+            let hot = parts.into_iter().map(|(host, batch, time_range)| HotRows { host, batch, time_range });
+            return Ok(Found { files, hot: hot.filter(|hot| overlaps(hot.time_range)).collect() });
+        }
         let hot = table.hot.iter().filter(|hot| overlaps(hot.time_range)).map(|hot| {
             let batch = hot.batch.project(&wanted.columns)?;
             Ok(HotRows { host: Arc::clone(&hot.host), batch, time_range: hot.time_range })

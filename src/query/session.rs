@@ -22,7 +22,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 
-use crate::family::{FAMILIES, FamilyId};
+use crate::family::tables::TableId;
 use crate::record::TIME_ZONE;
 
 use super::catalog::Description;
@@ -256,7 +256,7 @@ fn knows(table: &TableReference, schema: &str) -> bool {
     let table = table.clone().resolve(CATALOG, schema);
     match &*table.schema {
         INFORMATION_SCHEMA | PG_CATALOG => true,
-        SCHEMA => *table.catalog == *CATALOG && FamilyId::find(&table.table).is_some(),
+        SCHEMA => *table.catalog == *CATALOG && TableId::find(&table.table).is_some(),
         _ => false,
     }
 }
@@ -268,15 +268,15 @@ struct Tables(Arc<dyn RowSource>);
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
-        FAMILIES.iter().map(|family| family.name().to_owned()).collect()
+        TableId::all().map(|table| table.name().to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let table = |family| Arc::new(SqlTable::new(family, Arc::clone(&self.0))) as Arc<dyn TableProvider>;
-        Ok(FamilyId::find(name).map(table))
+        let table = |id| Arc::new(SqlTable::new(id, Arc::clone(&self.0))) as Arc<dyn TableProvider>;
+        Ok(TableId::find(name).map(table))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        FamilyId::find(name).is_some()
+        TableId::find(name).is_some()
     }
 }

@@ -17,7 +17,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::batch::columns::columns;
-use crate::family::{FAMILIES, FamilyId};
+use crate::family::FamilyId;
+use crate::family::tables::TableId;
 use crate::record::Record;
 use crate::record::label::Labels;
 use crate::sampler::report::Collector;
@@ -687,8 +688,7 @@ async fn clients_find_the_tables_in_the_information_schema() {
     let engine = Fixture::new().engine(settings());
     let sql = "SELECT table_catalog, table_schema, table_name, table_type FROM information_schema.tables \
                WHERE table_schema = 'public' ORDER BY table_name";
-    let mut expected: Vec<_> =
-        FAMILIES.iter().map(|family| format!("kymo public {} BASE TABLE", family.name())).collect();
+    let mut expected: Vec<_> = TableId::all().map(|table| format!("kymo public {} BASE TABLE", table.name())).collect();
     expected.sort();
     assert_eq!(rows(&engine, sql).await, expected);
     let columns = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'gap'";

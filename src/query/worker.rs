@@ -193,7 +193,7 @@ impl Worker {
 fn told_of(number: u64, wanted: &Wanted) -> message::Wanted {
     message::Wanted {
         number,
-        table: wanted.family.name().into(),
+        table: wanted.table.name().into(),
         columns: wanted.columns.iter().map(|column| u32::try_from(*column).unwrap_or(u32::MAX)).collect(),
         from_us: wanted.times.0,
         to_us: wanted.times.1,

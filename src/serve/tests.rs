@@ -36,7 +36,8 @@ use super::*;
 use crate::alert::status::{FiringSeries, RuleStatus};
 use crate::batch::to_batch;
 use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
-use crate::family::{FAMILIES, Family, FamilyId};
+use crate::family::FamilyId;
+use crate::family::tables::TableId;
 use crate::query::statements::InProcess;
 use crate::query::{Engine, QuerySettings};
 use crate::record::Record;
@@ -269,7 +270,7 @@ async fn the_catalog_lists_every_family_with_its_columns() {
 
     let info = client.get_tables(CommandGetTables::default()).await.unwrap();
     let tables = fetch(&mut client, info).await;
-    let mut expected: Vec<_> = FAMILIES.iter().map(Family::name).collect();
+    let mut expected: Vec<_> = TableId::all().map(TableId::name).collect();
     expected.sort_unstable();
     assert_eq!(tables.column(2).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), expected);
 

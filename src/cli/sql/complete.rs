@@ -8,6 +8,7 @@ use rustyline::{Context, Helper};
 
 use super::command::command;
 use super::split::split;
+use crate::family::tables::TableId;
 use crate::family::{FAMILIES, Family, FamilyId};
 
 /// Words that begin clauses or are often used.
@@ -78,7 +79,7 @@ impl Prompt {
             return (start, matching(FAMILIES.iter().map(Family::name), begun));
         }
         let last_word = before.split_whitespace().next_back().unwrap_or_default().to_ascii_uppercase();
-        let tables = matching(FAMILIES.iter().map(Family::name), begun);
+        let tables = matching(TableId::all().map(TableId::name), begun);
         if matches!(&*last_word, "FROM" | "JOIN") {
             return (start, tables);
         }
@@ -104,9 +105,9 @@ impl Prompt {
 /// The columns of the tables that a text names, or of all tables if it names none.
 fn columns(text: &str) -> Vec<&'static str> {
     let words = || text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
-    let named: Vec<FamilyId> = words().filter_map(FamilyId::find).collect();
-    let tables = if named.is_empty() { FamilyId::all().collect() } else { named };
-    tables.iter().flat_map(|table| table.table.sql_columns()).map(|column| column.name).collect()
+    let named: Vec<TableId> = words().filter_map(TableId::find).collect();
+    let tables = if named.is_empty() { FamilyId::all().map(TableId::raw).collect() } else { named };
+    tables.iter().flat_map(|table| table.table().sql_columns()).map(|column| column.name).collect()
 }
 
 fn matching<'a>(names: impl Iterator<Item = &'a str>, begun: &str) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use datafusion::common::Result;
 
-use crate::family::FAMILIES;
+use crate::family::tables::TableId;
 use crate::record::{Column, Table, Type};
 
 /// A table about tables: its name, and what gives its rows.
@@ -13,7 +13,7 @@ pub(in crate::query) type Describing = (&'static str, fn() -> Result<RecordBatch
 
 /// All tables, in the order in which they are listed.
 pub(super) fn tables() -> impl Iterator<Item = &'static Table> {
-    FAMILIES.iter().map(|family| family.table)
+    TableId::all().map(TableId::table)
 }
 
 /// All columns, with the position of each, which begins at 1, in its table.

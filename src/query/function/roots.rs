@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-use crate::family::FamilyId;
+use crate::family::tables::TableId;
 use crate::record::{self, Table};
 
 /// A column where it is read or computed. Two uses of one table are different places.
@@ -64,10 +64,10 @@ pub(super) fn recorded(plan: &LogicalPlan, expr: &Expr) -> Vec<(&'static Table, 
     let mut found = Vec::new();
     gather(plan, expr, &mut |plan, column| {
         if let LogicalPlan::TableScan(scan) = plan
-            && let Some(family) = FamilyId::find(scan.table_name.table())
-            && let Some(known) = family.table.sql_columns().find(|known| known.name == column.name)
+            && let Some(table) = TableId::find(scan.table_name.table()).map(TableId::table)
+            && let Some(known) = table.sql_columns().find(|known| known.name == column.name)
         {
-            found.push((family.table, known));
+            found.push((table, known));
         }
     });
     found

@@ -23,7 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 use tokio::time::{sleep, timeout};
 
-use crate::family::FamilyId;
+use crate::family::tables::TableId;
 use crate::query::ViewSource;
 use crate::query::error::QueryError;
 use crate::query::rows::{HotRows, Wanted};
@@ -355,9 +355,9 @@ fn not_packed(error: JoinError) -> QueryError {
 /// The answer to a worker that asks for rows. Rows in memory go into the file `memory`, from the byte `start` to `end` at most;
 /// `None` if they do not fit.
 fn pack(view: &View, wanted: &message::Wanted, memory: &File, start: u64, end: u64) -> io::Result<Option<Rows>> {
-    let family = FamilyId::find(&wanted.table).ok_or_else(|| io::Error::other("an unknown table"))?;
+    let table = TableId::find(&wanted.table).ok_or_else(|| io::Error::other("an unknown table"))?;
     let columns = wanted.columns.iter().map(|column| *column as usize).collect();
-    let scan = Wanted { family, columns, times: (wanted.from_us, wanted.to_us) };
+    let scan = Wanted { table, columns, times: (wanted.from_us, wanted.to_us) };
     let found = view.find(&scan).map_err(io::Error::other)?;
     let files = found.files.iter().map(|file| (&**file).into()).collect();
     let hot = match &found.hot[..] {
@@ -376,7 +376,7 @@ fn pack(view: &View, wanted: &message::Wanted, memory: &File, start: u64, end: u
 fn write(scan: &Wanted, rows: &[HotRows], mut memory: &File, start: u64, end: u64) -> io::Result<Option<Vec<Hot>>> {
     let failed = |error: ArrowError| io::Error::other(error);
     memory.seek(SeekFrom::Start(start))?;
-    let schema = project_schema(&scan.family.table.schema(), Some(&scan.columns)).map_err(io::Error::other)?;
+    let schema = project_schema(&scan.table.table().schema(), Some(&scan.columns)).map_err(io::Error::other)?;
     let mut writer = StreamWriter::try_new(memory, &schema).map_err(failed)?;
     let mut hot = Vec::with_capacity(rows.len());
     for rows in rows {

@@ -10,7 +10,7 @@ use arrow_flight::sql::{Command, CommandGetTables};
 use tonic::Status;
 
 use super::{info, types};
-use crate::family::FAMILIES;
+use crate::family::tables::TableId;
 use crate::query::request::Options;
 use crate::query::{CATALOG, SCHEMA, wire_schema};
 use crate::record::{Column, Kind, Table};
@@ -66,8 +66,8 @@ fn tables(mut command: CommandGetTables, nanoseconds: bool) -> Result<RecordBatc
         }
     }
     let mut tables = command.into_builder();
-    for family in FAMILIES {
-        tables.append(CATALOG, SCHEMA, family.name(), TABLE, &described(family.table, nanoseconds))?;
+    for table in TableId::all() {
+        tables.append(CATALOG, SCHEMA, table.name(), TABLE, &described(table.table(), nanoseconds))?;
     }
     tables.build()
 }
