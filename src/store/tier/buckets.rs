@@ -194,7 +194,7 @@ impl Buckets {
     }
 
     /// Ends buckets that no row comes to any more, as of `now` (µs), and forgets series that are gone.
-    pub(super) fn end_stale(&mut self, now: i64) {
+    pub(in crate::store) fn end_stale(&mut self, now: i64) {
         self.end_where(|start, tier| {
             let end = start.saturating_add(tier.width_us());
             end.saturating_add(OVERLAP_US_MAX) <= now || start >= now.saturating_add(OVERLAP_US_MAX)

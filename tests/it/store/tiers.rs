@@ -120,11 +120,11 @@ fn expected(rows: &[Given], tier: Tier) -> Buckets {
             let sums = run.chunk_by(|one, next| Tier::Second.bucket(one.time) == Tier::Second.bucket(next.time));
             let sums = sums.filter_map(|second| second.iter().filter_map(|row| row.gauge).reduce(|sum, one| sum + one));
             let bucket = Bucket {
-                ticks: run.len() as i64,
+                ticks: i64::try_from(run.len()).unwrap(),
                 increase,
                 rates: bounds(&rates),
                 gauge: bounds(&gauges),
-                count: gauges.len() as i64,
+                count: i64::try_from(gauges.len()).unwrap(),
                 once: Some([
                     counters.first().map(|value| value.cast_unsigned()),
                     counters.last().map(|value| value.cast_unsigned()),
