@@ -64,8 +64,9 @@ pub fn run(tables: &Tables) -> anyhow::Result<()> {
 }
 
 /// Below the list of tables, which has no line for each tier.
-const TIERS: &str = "Each table that is sampled has its minutes in <table>_1m, and its seconds in <table>_1s if it is sampled more \
-                     often: `kymo tables network_1s`.";
+const TIERS: &str = "\
+Each sampled table has its minutes in <table>_1m, and its seconds in
+<table>_1s if it is sampled every 50 ms or more often: kymo tables disk_1s";
 
 fn overview(tables: &[TableId]) -> comfy_table::Table {
     let mut rows = table::with_headers(["table", "labels", "interval", "content"]);
@@ -125,7 +126,7 @@ fn as_json(id: TableId) -> Value {
     json!({
         "name": id.name(),
         "doc": one_line(id.table().doc),
-        "tiers": TableId::tiers(family).filter(|_| id.tier().is_none()).map(TableId::name).collect::<Vec<_>>(),
+        "tiers": TableId::tiers(family).filter(|_| id.tier().is_none()).map(as_json).collect::<Vec<_>>(),
         "resolution": family.sampling().map(|sampling| sampling.resolution),
         "interval_min_us": family.sampling().map(|sampling| sampling.interval_min.as_micros()),
         "columns": id.table().sql_columns().map(column).collect::<Vec<_>>(),

@@ -128,6 +128,11 @@ class Daemon:
         return rows(out)
 
     @staticmethod
+    def declared_with_tiers():
+        """All tables, each followed by its tiers."""
+        return [one for table in Daemon.declared() for one in [table, *table["tiers"]]]
+
+    @staticmethod
     def declared():
         """The tables and columns that `kymo tables` lists."""
         return json.loads(command("tables", "--format", "json"))
