@@ -71,6 +71,7 @@ impl Running {
     }
 
     /// Appends rows of any tables, and waits until they are shown.
+    #[allow(dead_code, reason = "the kills have no use for it")]
     pub fn append_all(&self, appends: Vec<Append>) {
         let mut appender = self.appender.lock().unwrap();
         appender.append(appends);
@@ -138,7 +139,7 @@ pub fn in_tiers(view: &View) -> [(i64, i64); 2] {
         }
         let sum = |name: &str| {
             let column = |batch: &RecordBatch| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().clone();
-            batches.iter().filter_map(|batch| arrow::compute::sum(&column(batch))).sum()
+            batches.iter().filter_map(|batch| arrow::compute::sum(&column(batch))).sum::<i64>()
         };
         (sum("ticks"), sum("ticks_increase"))
     })
