@@ -9,7 +9,7 @@
 //!
 //! A query sees the buckets that files have, those of TIERS, and what rows in memory add to them.
 
-mod buckets;
+pub(super) mod buckets;
 mod cell;
 mod column;
 mod saved;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use buckets::{Buckets, Part};
+pub use buckets::Buckets;
 
 use super::data_folder::{FolderError, expect_file, read_regular};
 use super::disk::{Disk, DiskError, is_absent, step};

@@ -7,7 +7,7 @@ use arrow::error::ArrowError;
 
 use super::hot::{HotBatch, dictionary_bytes, row_bytes};
 use super::lake::DataFile;
-use super::tier::{Buckets, Part};
+use super::tier::buckets::{Buckets, Part};
 use crate::family::tables::TableId;
 use crate::family::{FamilyId, PerFamily};
 use crate::record::tier::Tier;
