@@ -22,6 +22,7 @@ use crate::words::{duration, list, unknown};
 Examples:
   kymo tables            all tables
   kymo tables disk       the columns of `disk`
+  kymo tables disk_1s    those of its seconds
   kymo tables --format json | jq '.[].name'")]
 pub struct Tables {
     /// Table whose columns to list
@@ -62,10 +63,14 @@ pub fn run(tables: &Tables) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// Tables that are made of others, in a line each.
+/// Tables that are made of others.
 fn derived() -> String {
     let without = FamilyId::all().filter(|family| !has_last(*family)).map(|family| family.name());
-    format!("<table>_last has the newest row of each series. All tables but {} have one.", list(without))
+    format!(
+        "Each sampled table has its minutes in <table>_1m, and its seconds in\n<table>_1s if it is sampled every 50 ms or more often: \
+         kymo tables disk_1s\n<table>_last has the newest row of each series. All tables but {} have one.",
+        list(without)
+    )
 }
 
 fn overview(named: &[Named]) -> comfy_table::Table {
@@ -86,6 +91,9 @@ fn overview(named: &[Named]) -> comfy_table::Table {
 fn describe(Named { family, rows: which, table: of }: &Named, out: &mut impl Write) -> io::Result<()> {
     let mut head = table::without_headers();
     head.add_row([of.name, &one_line(of.doc)]);
+    if *which == Which::All && family.has_tiers {
+        head.add_row(["tiers", &list(Named::tiers(*family).map(|tier| tier.table.name))]);
+    }
     match family.sampling() {
         _ if *which != Which::All => head.add_row(["made of", family.name()]),
         Some(sampling) => {
@@ -123,6 +131,7 @@ fn as_json(named: &Named) -> Value {
     json!({
         "name": table.name,
         "doc": one_line(table.doc),
+        "tiers": Named::tiers(*family).filter(|_| *rows == Which::All).map(|tier| as_json(&tier)).collect::<Vec<_>>(),
         "last": Named::last(*family).filter(|_| *rows == Which::All).as_ref().map(as_json),
         "resolution": sampling.map(|sampling| sampling.resolution),
         "interval_min_us": sampling.map(|sampling| sampling.interval_min.as_micros()),

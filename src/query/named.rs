@@ -1,8 +1,9 @@
-//! The tables that SQL has: one for each family, and those that are made of their rows.
+//! The tables that SQL has: one for each family, its tiers, and its newest rows.
 
 use std::sync::LazyLock;
 
 use crate::family::FamilyId;
+use crate::family::tables::TableId;
 use crate::record::Table;
 use crate::store::last::has_last;
 
@@ -22,6 +23,8 @@ pub struct Named {
 pub enum Which {
     /// All.
     All,
+    /// Those of a tier.
+    Tier(TableId),
     /// The newest row of each series: `<table>_last`.
     Last,
 }
@@ -29,7 +32,8 @@ pub enum Which {
 static TABLES: LazyLock<Vec<Named>> = LazyLock::new(|| {
     let of = |family: FamilyId| {
         let last = has_last(family).then(|| Named { family, rows: Which::Last, table: last(family.table) });
-        [Named { family, rows: Which::All, table: family.table }].into_iter().chain(last)
+        let tiers = TableId::tiers(family).map(|id| Named { family, rows: Which::Tier(id), table: id.table() });
+        [Named::of(family)].into_iter().chain(tiers).chain(last).collect::<Vec<_>>()
     };
     FamilyId::all().flat_map(of).collect()
 });
@@ -44,6 +48,11 @@ impl Named {
     #[must_use]
     pub fn find(name: &str) -> Option<Named> {
         Named::all().find(|named| named.table.name == name)
+    }
+
+    /// The tiers of a family.
+    pub fn tiers(family: FamilyId) -> impl Iterator<Item = Named> {
+        Named::all().filter(move |named| named.family == family && matches!(named.rows, Which::Tier(_)))
     }
 
     /// The table of the newest rows of a family, if it has one.

@@ -10,6 +10,7 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 
 use super::named::{Named, Which};
+use crate::family::tables::TableId;
 use crate::record::Column;
 use crate::store::lake::DataFile;
 use crate::store::last::LastRows;
@@ -67,12 +68,20 @@ impl View {
     /// The files and batches that may hold wanted rows.
     pub(super) fn find(&self, wanted: &Wanted) -> std::result::Result<Found, ArrowError> {
         let table = &self.tables[wanted.table.family];
-        if wanted.table.rows == Which::Last {
-            return last(&table.last(), &wanted.columns);
-        }
         let (from, to) = wanted.times;
         let overlaps = |(first, last): (i64, i64)| first <= to && last >= from;
-        let files = table.files.iter().filter(|file| overlaps(file.time_range)).map(Arc::clone).collect();
+        let tier = match wanted.table.rows {
+            Which::Last => return last(&table.last(), &wanted.columns),
+            Which::Tier(tier) => Some(tier),
+            Which::All => None,
+        };
+        let files = table.files_of(tier.and_then(TableId::tier));
+        let files = files.iter().filter(|file| overlaps(file.time_range)).map(Arc::clone).collect();
+        if let Some(tier) = tier {
+            let parts = self.open_buckets(tier, &wanted.columns)?;
+            let hot = parts.into_iter().map(|(host, batch, time_range)| HotRows { host, batch, time_range });
+            return Ok(Found { files, hot: hot.filter(|hot| overlaps(hot.time_range)).collect() });
+        }
         let hot = table.hot.iter().filter(|hot| overlaps(hot.time_range)).map(|hot| {
             let batch = hot.batch.project(&wanted.columns)?;
             Ok(HotRows { host: Arc::clone(&hot.host), batch, time_range: hot.time_range })

@@ -102,9 +102,11 @@ impl Fixture {
     fn view(&self) -> Arc<View> {
         let mut view = View::empty();
         let family = FamilyId::of::<Collector>();
-        let empty = TableView::clone(&view.tables[family]);
-        view.tables[family] =
-            Arc::new(TableView { hot: self.hot.clone(), files: Arc::new(self.files.clone()), ..empty });
+        view.tables[family] = Arc::new(TableView {
+            hot: self.hot.clone(),
+            files: Arc::new(self.files.clone()),
+            ..TableView::clone(&view.tables[family])
+        });
         Arc::new(view)
     }
 

@@ -128,9 +128,9 @@ class Daemon:
         return rows(out)
 
     @staticmethod
-    def declared_with_last():
-        """All tables, each followed by that of its newest rows."""
-        return [one for table in Daemon.declared() for one in [table, table["last"]] if one]
+    def declared_with_more():
+        """All tables, each followed by those that are made of it: its tiers, and its newest rows."""
+        return [one for table in Daemon.declared() for one in [table, *table["tiers"], table["last"]] if one]
 
     @staticmethod
     def declared():

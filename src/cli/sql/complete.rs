@@ -8,6 +8,7 @@ use rustyline::{Context, Helper};
 
 use super::command::command;
 use super::split::split;
+use crate::family::FamilyId;
 use crate::query::named::{Named, Which};
 
 /// Words that begin clauses or are often used.
@@ -111,7 +112,7 @@ fn tables(begun: &str) -> impl Iterator<Item = &'static str> {
 fn columns(text: &str) -> Vec<&'static str> {
     let words = || text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
     let named: Vec<Named> = words().filter_map(Named::find).collect();
-    let tables = if named.is_empty() { Named::all().collect() } else { named };
+    let tables = if named.is_empty() { FamilyId::all().map(Named::of).collect() } else { named };
     tables.iter().flat_map(|table| table.table.sql_columns()).map(|column| column.name).collect()
 }
 
@@ -165,7 +166,10 @@ mod tests {
     fn names_are_completed_by_what_stands_before_them() {
         assert_eq!(completed("sel"), ["select"]);
         assert_eq!(completed("SELECT 1 FROM netw"), ["SELECT 1 FROM network"]);
-        assert_eq!(completed("SELECT 1 FROM network_"), ["SELECT 1 FROM network_last"]);
+        assert_eq!(
+            completed("SELECT 1 FROM network_"),
+            ["SELECT 1 FROM network_1s", "SELECT 1 FROM network_1m", "SELECT 1 FROM network_last"]
+        );
         assert_eq!(completed("select 1 from cpu join mem"), ["select 1 from cpu join memory"]);
         assert_eq!(completed("\\d sof"), ["\\d softnet", "\\d softirq"]);
         // Only the columns of the table that is named.
