@@ -17,6 +17,7 @@ pub mod table;
 pub mod tables;
 pub mod tail;
 pub mod verify;
+mod views;
 
 use std::io;
 use std::path::PathBuf;

@@ -9,7 +9,9 @@ mod build;
 mod call;
 mod domain;
 mod grammar;
+mod inline;
 mod join;
+mod kept;
 mod lateral;
 mod names;
 mod order;
@@ -19,8 +21,10 @@ mod scope;
 mod select;
 mod set;
 mod show;
+mod symbol;
 #[cfg(test)]
 mod tests;
+mod visit;
 mod window;
 
 use std::collections::{HashSet, VecDeque};
@@ -29,14 +33,16 @@ use std::ops::ControlFlow;
 use datafusion::common::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    Statement as SqlStatement, TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    Expr, Ident, ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    Statement as SqlStatement, TableAlias, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer, TokenizerError};
 
 use super::place::{CATALOG, PG_CATALOG, SCHEMA};
-use super::refusal::{GuardError, TABLES_MAX};
+use super::refusal::GuardError;
 use scope::Named;
+
+pub(super) use names::folded;
 
 /// The tokens of a text.
 pub(super) fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
@@ -84,6 +90,7 @@ impl VisitorMut for Rewriter {
         self.around.push(self.named.len());
         self.named.add(query);
         select::limit_by_fetch(query)?;
+        inline::rewrite(query, &self.named);
         if let SetExpr::Select(select) = &mut *query.body {
             select::complete(select)?;
             names::name_columns(select);
@@ -91,7 +98,9 @@ impl VisitorMut for Rewriter {
             lateral::rewrite(select);
             conditions_as_values(select);
             domain::rewrite(select);
+            kept::rewrite(select);
         }
+        order::by_all(query);
         order::by_output(query);
         order::by_input(query, &self.named)?;
         join::rewrite(query, &self.named)
@@ -111,6 +120,7 @@ impl VisitorMut for Rewriter {
             table.joins.iter_mut().try_for_each(select::join_by_name)?;
         }
         conditions_as_values(select);
+        [&mut select.selection, &mut select.having].into_iter().flatten().for_each(quantified::rows_in);
         for item in &mut select.projection {
             if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(table), _) = item {
                 self.shorten_table(&mut table.0);
@@ -130,6 +140,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<GuardError> {
+        quantified::refuse_rows(expr)?;
         quantified::exists(expr);
         if let Expr::Subquery(query) = expr {
             quantified::first_row(query);
@@ -138,21 +149,11 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<GuardError> {
-        if let Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } = &*expr {
-            let tables = count_tables(right);
-            match quantified::compare(expr) {
-                // Comparisons within comparisons would multiply.
-                Ok(copies) if tables.saturating_mul(copies) > TABLES_MAX => {
-                    return ControlFlow::Break(GuardError::TooManyTables(tables.saturating_mul(copies)));
-                }
-                Ok(_) => {}
-                Err(error) => return ControlFlow::Break(error),
-            }
-        }
+        quantified::bare(expr);
         if let Expr::CompoundIdentifier(parts) = expr {
             self.shorten_column(parts);
         }
-        window::power(expr);
+        symbol::rewrite(expr);
         call::rewrite(expr, &self.declared);
         window::rewrite(expr);
         pattern::rewrite(expr)
@@ -212,53 +213,14 @@ fn prefix(names: &[&str]) -> usize {
     }
 }
 
-/// The tables that an expression reads.
-fn count_tables(expr: &Expr) -> usize {
-    struct Counter(usize);
-    impl Visitor for Counter {
-        type Break = ();
-
-        fn pre_visit_relation(&mut self, _: &ObjectName) -> ControlFlow<()> {
-            self.0 += 1;
-            ControlFlow::Continue(())
-        }
-    }
-    let mut counter = Counter(0);
-    let _ = expr.visit(&mut counter);
-    counter.0.max(1)
-}
-
 /// Rewrites conditions that are values: columns of a result.
 fn conditions_as_values(select: &mut Select) {
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            let _ = expr.visit(&mut Values { queries: 0 });
+            visit::change(expr, |expr| {
+                quantified::exists(expr);
+                quantified::exists_as_value(expr);
+            });
         }
-    }
-}
-
-struct Values {
-    queries: usize,
-}
-
-impl VisitorMut for Values {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.queries == 0 {
-            quantified::exists(expr);
-            quantified::exists_as_value(expr);
-        }
-        ControlFlow::Continue(())
     }
 }

@@ -5,6 +5,7 @@
 
 mod arithmetic;
 mod bucket;
+pub(super) mod burst;
 mod clock;
 pub(super) mod counter;
 mod course;
@@ -12,20 +13,27 @@ mod digest;
 mod exact;
 mod field;
 mod format;
+mod growth;
+mod held;
 mod instant;
 mod linked;
 mod measure;
 mod moment;
+pub(super) mod normal;
 mod ordered;
 mod pattern;
+mod peak;
 mod planner;
 mod printf;
 mod rewrite;
 mod roots;
 mod round;
+mod run;
 mod scalar;
+pub(super) mod sections;
 pub(super) mod series;
 mod several;
+mod shape;
 mod shorthand;
 mod sliding;
 mod span;
@@ -41,7 +49,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::functions_aggregate::{approx_percentile_cont, bool_and_or, variance};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF};
 
 use scalar::Scalar;
 
@@ -49,6 +57,8 @@ use scalar::Scalar;
 const SCALARS: &[Scalar] = &[
     arithmetic::CALCULATE,
     arithmetic::LENGTH,
+    arithmetic::NORMAL,
+    arithmetic::NULLABLE,
     arithmetic::TIMES,
     arithmetic::DIVIDED,
     bucket::DATE_BIN,
@@ -103,6 +113,11 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
     state.register_function_rewrite(meaning)
 }
 
+/// A value as it is, which the planner does not take for one that is never null.
+pub(super) fn nullable(value: Expr) -> Expr {
+    arithmetic::NULLABLE.function().call(vec![value])
+}
+
 /// All functions of one row that DataFusion lacks, or has with another meaning.
 fn scalars() -> Vec<ScalarUDF> {
     let declared = SCALARS.iter().map(|scalar| scalar.function());
@@ -118,5 +133,5 @@ pub(super) fn aggregates() -> Vec<AggregateUDF> {
     ];
     let renamed = renamed.into_iter().map(|(aggregate, alias)| aggregate.as_ref().clone().with_aliases([alias]));
     let own = counter::aggregates().into_iter().chain(exact::aggregates()).chain(ordered::aggregates());
-    own.chain(renamed).collect()
+    own.chain(burst::aggregates()).chain(shape::aggregates()).chain(renamed).collect()
 }

@@ -20,7 +20,10 @@ pub(super) fn of_error(error: &DataFusionError) -> String {
         DataFusionError::NotImplemented(message) => of_missing(message),
         DataFusionError::Execution(message) => of_execution(message),
         DataFusionError::ArrowError(error, _) => of_arrow(error),
-        other => other.strip_backtrace(),
+        other => {
+            let text = other.strip_backtrace();
+            of_function(&text).unwrap_or(text)
+        }
     }
 }
 
@@ -104,6 +107,11 @@ const PLAN: &[(&str, &str)] = &[
         "there is no such setting: SHOW ALL lists the settings, SHOW TABLES the tables, and SHOW COLUMNS FROM cpu the columns of \
          one",
     ),
+    ("Cannot coerce arithmetic expression", "these types cannot be computed with: cast one side, as in x::bigint"),
+    (
+        "Fail to find the coerced type",
+        "these types do not go together: cast one side, as in x::text or TIMESTAMPTZ '2026-11-25'",
+    ),
     ("HAVING clause references", "HAVING needs GROUP BY or an aggregate; use WHERE for single rows"),
 ];
 
@@ -141,6 +149,10 @@ fn of_plan(message: &str) -> String {
 /// Parts of messages about what the planner lacks.
 const MISSING: &[(&str, &str)] = &[
     (
+        "logical expression WindowFunction",
+        "a window function stands behind SELECT, ORDER BY and QUALIFY only: compute it in an inner query, and group by its result",
+    ),
+    (
         "Physical plan does not support logical expression",
         "an inner query can compare with columns of the outer one by = only: join with the table, and group by the outer row",
     ),
@@ -148,6 +160,10 @@ const MISSING: &[(&str, &str)] = &[
         "sliding accumulator",
         "this aggregate cannot slide over rows: let its frame begin with UNBOUNDED PRECEDING, or group by date_bin(interval \
          '1 second', time)",
+    ),
+    (
+        "are supported in tuples",
+        "two stretches of time overlap where each begins before the other ends: a.begins < b.ends AND b.begins < a.ends",
     ),
     (
         " SQL type JSON",
@@ -166,26 +182,48 @@ fn of_missing(message: &str) -> String {
     format!("kymo does not offer this: {}", first_line(message))
 }
 
+/// Parts of errors of functions, and what to do.
+const EXECUTION: &[(&str, &str)] = &[
+    (
+        "more than one row",
+        "an inner query in the place of a value gave more than one row: take max(…) or avg(…) of it, or end it with LIMIT 1",
+    ),
+    (
+        "look-around",
+        "regular expressions have no look-ahead and no look-behind: write two conditions, such as command ~ '^k' AND command !~ \
+         '^kworker'",
+    ),
+    (
+        "Cannot cast timezone to different timezone",
+        "a clock of this zone skips one of these times, as it is put forward: add INTERVAL '1 hour' to it, or leave it out",
+    ),
+    (
+        "backreferences are not supported",
+        "regular expressions have no back references such as \\1: compare the parts by =, with \
+         regexp_extract(text, pattern, 1)",
+    ),
+];
+
 fn of_execution(message: &str) -> String {
-    if message.contains("more than one row") {
-        return "an inner query in the place of a value gave more than one row: take max(…) or avg(…) of it, or end it with \
-                LIMIT 1"
-            .into();
-    }
-    first_line(message).into_owned()
+    of_function(message).unwrap_or_else(|| first_line(message).into_owned())
+}
+
+/// What to do about an error of a function.
+fn of_function(message: &str) -> Option<String> {
+    EXECUTION.iter().find(|(part, _)| message.contains(part)).map(|(_, hint)| (*hint).to_owned())
 }
 
 fn of_arrow(error: &ArrowError) -> String {
     match error {
         ArrowError::DivideByZero => "division by zero: write a / nullif(b, 0), which gives null then".into(),
-        ArrowError::CastError(message) => {
+        ArrowError::CastError(message) => of_function(message).unwrap_or_else(|| {
             format!("{}: write a value of that type, or compare as texts with x::text", first_line(message))
-        }
+        }),
         ArrowError::ParseError(message)
         | ArrowError::ComputeError(message)
         | ArrowError::InvalidArgumentError(message)
         | ArrowError::ArithmeticOverflow(message)
-        | ArrowError::NotYetImplemented(message) => first_line(message).into_owned(),
+        | ArrowError::NotYetImplemented(message) => of_execution(message),
         other => other.to_string(),
     }
 }

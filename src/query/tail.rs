@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::error::QueryError;
 use super::named::{Named, Which};
 use super::request::Options;
+use crate::family::{FAMILIES, Family};
 use crate::record::Column;
 use crate::words::unknown;
 
@@ -64,7 +65,9 @@ impl TailRequest {
     }
 
     pub(super) fn check(&self) -> Result<Tail, QueryError> {
-        let table = Named::find(&self.table).ok_or_else(|| QueryError::UnknownTable(self.table.clone()))?;
+        let table = Named::find(&self.table).ok_or_else(|| {
+            QueryError::UnknownTable(unknown("table", &self.table, FAMILIES.iter().map(Family::name)))
+        })?;
         if table.rows != Which::All {
             let (name, of) = (table.table.name, table.family.name());
             return Err(QueryError::Invalid(format!("{name} is made of other rows; follow {of}")));

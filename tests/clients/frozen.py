@@ -23,7 +23,7 @@ LABELS = {
     "network": (10_000, [{"interface": name} for name in ("lo", "eth0", "ifb0", "ifb1")]),
     "cpu": (20_000, [{"cpu": name} for name in ("0", "1", "total")]),
     "disk": (100_000, [
-        {"device": "sda", "kind": "disk", "parent": None}, {"device": "sda1", "kind": "partition", "parent": "sda"},
+        {"device": "sda", "kind": "disk", "parent": ""}, {"device": "sda1", "kind": "partition", "parent": "sda"},
         {"device": "dm-0", "kind": "stacked", "parent": "sda1"}]),
     "memory": (100_000, [{}]),
     "vm": (100_000, [{}]),

@@ -18,6 +18,7 @@ mod fuzz;
 mod layers;
 mod newest;
 mod people;
+mod recipes;
 mod running;
 mod schema;
 mod store;

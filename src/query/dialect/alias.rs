@@ -2,11 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Query, Select, SelectItem, Statement, Visit, VisitMut, Visitor, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Expr, GroupByExpr, Select, SelectItem, Statement, VisitMut, VisitorMut};
 
 use super::names::folded;
+use super::visit;
 
 /// Puts what a name stands for in its place, in each SELECT that gives a column this name. Says whether there was one.
 pub(super) fn substitute(statement: &mut Statement, name: &str) -> bool {
@@ -34,68 +33,32 @@ impl VisitorMut for Substitution<'_> {
         };
         let meaning = Expr::Nested(Box::new(expr.clone()));
         // Its own name would stay.
-        if meaning.visit(&mut Finder { name: self.name }).is_break() {
+        if visit::has_anywhere(&meaning, |expr| is_name(expr, self.name)) {
             return ControlFlow::Continue(());
         }
-        let mut replacer = Replacer { name: self.name, meaning: &meaning, queries: 0, done: false };
-        let _ = VisitMut::visit(&mut select.selection, &mut replacer);
+        let (name, mut done) = (self.name, false);
+        let mut replace = |expr: &mut Expr| {
+            if is_name(expr, name) {
+                *expr = meaning.clone();
+                done = true;
+            }
+        };
+        visit::change(&mut select.selection, &mut replace);
         if let GroupByExpr::Expressions(keys, _) = &mut select.group_by {
-            let _ = VisitMut::visit(keys, &mut replacer);
+            visit::change(keys, &mut replace);
         }
         for (other, item) in select.projection.iter_mut().enumerate() {
             if let SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr) = item
                 && other != position
             {
-                let _ = VisitMut::visit(expr, &mut replacer);
+                visit::change(expr, &mut replace);
             }
         }
-        self.done |= replacer.done;
+        self.done |= done;
         ControlFlow::Continue(())
     }
 }
 
 fn is_name(expr: &Expr, name: &str) -> bool {
     matches!(expr, Expr::Identifier(other) if folded(other) == name)
-}
-
-struct Finder<'a> {
-    name: &'a str,
-}
-
-impl Visitor for Finder<'_> {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if is_name(expr, self.name) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-}
-
-/// Replaces a name outside of inner queries.
-struct Replacer<'a> {
-    name: &'a str,
-    meaning: &'a Expr,
-    queries: usize,
-    done: bool,
-}
-
-impl VisitorMut for Replacer<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.queries == 0 && is_name(expr, self.name) {
-            *expr = self.meaning.clone();
-            self.done = true;
-        }
-        ControlFlow::Continue(())
-    }
 }

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::super::function;
 use super::build;
+use super::visit;
 
 /// Aggregates that this module turns into others.
 const REWRITTEN: &[&str] = &[
@@ -68,34 +69,10 @@ pub(super) fn is_aggregate_item(item: &SelectItem) -> bool {
 }
 
 fn has_aggregate(expr: &Expr) -> bool {
-    struct Finder {
-        queries: usize,
-    }
-    impl Visitor for Finder {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.queries += 1;
-            ControlFlow::Continue(())
-        }
-
-        fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            self.queries -= 1;
-            ControlFlow::Continue(())
-        }
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Function(function)
-                    if self.queries == 0 && function.over.is_none() && AGGREGATES.contains(&name(function)) =>
-                {
-                    ControlFlow::Break(())
-                }
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    expr.visit(&mut Finder { queries: 0 }).is_break()
+    visit::has(expr, |expr| match expr {
+        Expr::Function(function) => function.over.is_none() && AGGREGATES.contains(&name(function)),
+        _ => false,
+    })
 }
 
 /// Whether a name stands for a function where no column has it.
@@ -195,8 +172,14 @@ fn rewritten(function: &mut Function) -> Option<Expr> {
         }
         "group_concat" | "listagg" => return text_of_group(function),
         "list" => function.name = build::object("array_agg"),
-        "arg_max" | "argmax" | "max_by" | "last" => return at_extreme(function, "last_value"),
-        "arg_min" | "argmin" | "min_by" | "first" => return at_extreme(function, "first_value"),
+        "arg_max" | "argmax" | "max_by" | "last" => {
+            return several(function, 3, false).or_else(|| at_extreme(function, "last_value"));
+        }
+        "arg_min" | "argmin" | "min_by" | "first" => {
+            return several(function, 3, true).or_else(|| at_extreme(function, "first_value"));
+        }
+        "max" => return several(function, 2, false),
+        "min" => return several(function, 2, true),
         "sum" | "avg" => {
             let FunctionArguments::List(list) = &mut function.args else { return None };
             let [FunctionArg::Unnamed(FunctionArgExpr::Expr(summand))] = list.args.as_mut_slice() else { return None };
@@ -238,6 +221,34 @@ fn text_of_group(function: &mut Function) -> Option<Expr> {
     None
 }
 
+/// `max(x, 3)` and `arg_max(v, t, 3)`: the list of so many values. `count` is how many arguments they have.
+fn several(function: &Function, count: usize, ascending: bool) -> Option<Expr> {
+    let called_with = arguments(function)?;
+    let (value, by, number) = match called_with.as_slice() {
+        [value, number] => (*value, *value, *number),
+        [value, by, number] => (*value, *by, *number),
+        _ => return None,
+    };
+    if called_with.len() != count || function.over.is_some() {
+        return None;
+    }
+    let mut list = build::function_of("array_agg", vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(value.clone()))]);
+    if let FunctionArguments::List(list) = &mut list.args {
+        list.clauses.push(FunctionArgumentClause::OrderBy(vec![ordered(by.clone(), ascending)]));
+    }
+    list.filter = function.filter.clone();
+    filter(&mut list, build::all([known(value.clone()), known(by.clone())]));
+    Some(build::call("array_slice", vec![Expr::Function(list), build::number(1), number.clone()]))
+}
+
+fn ordered(expr: Expr, ascending: bool) -> OrderByExpr {
+    OrderByExpr { expr, options: OrderByOptions { asc: Some(ascending), nulls_first: Some(false) }, with_fill: None }
+}
+
+fn known(expr: Expr) -> Expr {
+    Expr::IsNotNull(Box::new(Expr::Nested(Box::new(expr))))
+}
+
 /// `arg_max(v, t)`: the value of the row with the greatest `t`, among rows where neither is null.
 fn at_extreme(function: &mut Function, with: &str) -> Option<Expr> {
     let called_with = arguments(function)?;
@@ -251,14 +262,8 @@ fn at_extreme(function: &mut Function, with: &str) -> Option<Expr> {
         return None;
     }
     list.args.truncate(1);
-    let ascending = OrderByOptions { asc: Some(true), nulls_first: Some(false) };
-    list.clauses.push(FunctionArgumentClause::OrderBy(vec![OrderByExpr {
-        expr: by.clone(),
-        options: ascending,
-        with_fill: None,
-    }]));
+    list.clauses.push(FunctionArgumentClause::OrderBy(vec![ordered(by.clone(), true)]));
     function.name = build::object(with);
-    let known = |expr: Expr| Expr::IsNotNull(Box::new(Expr::Nested(Box::new(expr))));
     filter(function, build::all([known(value), known(by)]));
     None
 }

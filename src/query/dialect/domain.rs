@@ -14,6 +14,7 @@ use super::join::split;
 use super::names::folded;
 use super::quantified::first_row;
 use super::scope::{factors, qualifier};
+use super::visit;
 
 /// Names that no table has.
 const VALUE: &str = "__value";
@@ -30,10 +31,16 @@ pub(super) fn rewrite(select: &mut Select) {
     if is_grouped || has_wildcard || !joins.is_empty() {
         return;
     }
-    let mut rewriter = Rewriter { outer, relation: relation.clone(), joins: Vec::new(), queries: 0 };
+    let mut rewriter = Rewriter { outer, relation: relation.clone(), joins: Vec::new() };
     for item in &mut select.projection {
         if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-            let _ = expr.visit(&mut rewriter);
+            visit::change(expr, |expr| {
+                let Expr::Subquery(query) = expr else { return };
+                first_row(query);
+                if let Some(value) = rewriter.joined(query) {
+                    *expr = value;
+                }
+            });
         }
     }
     if let Some(table) = select.from.first_mut() {
@@ -46,33 +53,6 @@ struct Rewriter {
     outer: Vec<Ident>,
     relation: TableFactor,
     joins: Vec<Join>,
-    queries: usize,
-}
-
-impl VisitorMut for Rewriter {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.queries == 0
-            && let Expr::Subquery(query) = expr
-        {
-            first_row(query);
-            if let Some(value) = self.joined(query) {
-                *expr = value;
-            }
-        }
-        ControlFlow::Continue(())
-    }
 }
 
 impl Rewriter {
@@ -177,17 +157,7 @@ fn is_of(expr: &Expr, table: &str) -> bool {
 }
 
 fn mentions(expr: &Expr, table: &str) -> bool {
-    use datafusion::sql::sqlparser::ast::{Visit, Visitor};
-
-    struct Finder<'a>(&'a str);
-    impl Visitor for Finder<'_> {
-        type Break = ();
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            if is_of(expr, self.0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        }
-    }
-    expr.visit(&mut Finder(table)).is_break()
+    visit::has_anywhere(expr, |expr| is_of(expr, table))
 }
 
 /// Lets columns of the outer table be those of its values.

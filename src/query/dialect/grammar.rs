@@ -161,6 +161,14 @@ pub(super) fn prepared(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut prepared: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut rest = tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).peekable();
     while let Some(token) = rest.next() {
+        // 1_000 is 1000. The parser would take _000 for an alias.
+        if let Some(digits) = more_digits(prepared.last(), &token)
+            && let Some(TokenWithSpan { token: Token::Number(number, _), span }) = prepared.last_mut()
+        {
+            number.push_str(&digits);
+            span.end = token.span.end;
+            continue;
+        }
         let before = prepared.last().map(|token| &token.token);
         let next = rest.peek().map(|token| &token.token);
         match keyword(&token.token) {
@@ -173,10 +181,32 @@ pub(super) fn prepared(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
                     prepared.push(TokenWithSpan { token: word, span: token.span });
                 }
             }
+            // 2 ** 10 is 2 ^ 10.
+            _ if token.token == Token::Mul && stands_at(prepared.last(), &token) => {
+                prepared.pop();
+                prepared.push(TokenWithSpan { token: Token::Caret, span: token.span });
+            }
             _ => prepared.push(token),
         }
     }
     prepared
+}
+
+/// The digits that a token adds to a number immediately before it.
+fn more_digits(before: Option<&TokenWithSpan>, token: &TokenWithSpan) -> Option<String> {
+    let (TokenWithSpan { token: Token::Number(..), span }, Token::Word(word)) = (before?, &token.token) else {
+        return None;
+    };
+    let groups = word.value.strip_prefix('_').filter(|_| word.quote_style.is_none() && span.end == token.span.start)?;
+    groups
+        .split('_')
+        .all(|group| !group.is_empty() && group.bytes().all(|digit| digit.is_ascii_digit()))
+        .then(|| groups.replace('_', ""))
+}
+
+/// Whether a star stands immediately before another one.
+fn stands_at(before: Option<&TokenWithSpan>, star: &TokenWithSpan) -> bool {
+    before.is_some_and(|before| before.token == Token::Mul && before.span.end == star.span.start)
 }
 
 fn keyword(token: &Token) -> Option<Keyword> {

@@ -7,13 +7,14 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, ExcludeSelectItem, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName,
     OrderByKind, Query, ReplaceSelectElement, ReplaceSelectItem, Select, SelectItem, SelectItemQualifiedWildcardKind,
-    SetExpr, TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    SetExpr, TableAlias, TableFactor, TableWithJoins, Visit, Visitor, WildcardAdditionalOptions,
 };
 
 use super::super::refusal::{GuardError, refuse};
 use super::build;
 use super::names::{folded, item_name};
 use super::scope::{Named, qualifier};
+use super::visit;
 
 type Checked = ControlFlow<GuardError>;
 
@@ -34,6 +35,10 @@ impl Side {
 /// Rewrites the joins of a query whose body is one SELECT.
 pub(super) fn rewrite(query: &mut Query, named: &Named) -> Checked {
     let SetExpr::Select(select) = &mut *query.body else { return ControlFlow::Continue(()) };
+    if select.from.iter().any(|table| !table.joins.is_empty()) {
+        // The columns of two inner queries without names would be the same ones.
+        name_derived(&mut select.from);
+    }
     for table in &mut select.from {
         name_common_columns(table, named)?;
     }
@@ -41,7 +46,6 @@ pub(super) fn rewrite(query: &mut Query, named: &Named) -> Checked {
     if !select.from.iter().any(needs_both_keys) {
         return ControlFlow::Continue(());
     }
-    name_derived(&mut select.from);
     let mut keys = BTreeMap::new();
     let mut sides = Vec::new();
     for table in &mut select.from {
@@ -49,7 +53,14 @@ pub(super) fn rewrite(query: &mut Query, named: &Named) -> Checked {
     }
     let outputs: Vec<String> = select.projection.iter().filter_map(item_name).collect();
     expand_wildcards(select, &sides, &keys)?;
-    let mut replacer = Replacer { keys: &keys, queries: 0 };
+    // The key of both sides in the place of its name.
+    let mut replace = |expr: &mut Expr| {
+        if let Expr::Identifier(name) = &*expr
+            && let Some(both) = keys.get(&folded(name))
+        {
+            *expr = both.clone();
+        }
+    };
     for item in &mut select.projection {
         match item {
             SelectItem::UnnamedExpr(Expr::Identifier(name)) if keys.contains_key(&folded(name)) => {
@@ -58,17 +69,17 @@ pub(super) fn rewrite(query: &mut Query, named: &Named) -> Checked {
                 *item = SelectItem::ExprWithAlias { expr, alias };
             }
             SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-                let _ = expr.visit(&mut replacer);
+                visit::change(expr, &mut replace);
             }
             _ => {}
         }
     }
-    let _ = select.selection.visit(&mut replacer);
-    let _ = select.having.visit(&mut replacer);
-    let _ = select.qualify.visit(&mut replacer);
-    let _ = select.named_window.visit(&mut replacer);
+    visit::change(&mut select.selection, &mut replace);
+    visit::change(&mut select.having, &mut replace);
+    visit::change(&mut select.qualify, &mut replace);
+    visit::change(&mut select.named_window, &mut replace);
     if let GroupByExpr::Expressions(groups, _) = &mut select.group_by {
-        let _ = groups.visit(&mut replacer);
+        visit::change(groups, &mut replace);
     }
     if let Some(order_by) = &mut query.order_by
         && let OrderByKind::Expressions(orders) = &mut order_by.kind
@@ -78,7 +89,7 @@ pub(super) fn rewrite(query: &mut Query, named: &Named) -> Checked {
             let is_output = matches!(&order.expr, Expr::Identifier(name)
                 if outputs.contains(&folded(name)) || outputs.is_empty());
             if !is_output {
-                let _ = order.expr.visit(&mut replacer);
+                visit::change(&mut order.expr, &mut replace);
             }
         }
     }
@@ -273,36 +284,6 @@ fn expand_wildcards(select: &mut Select, sides: &[Side], keys: &BTreeMap<String,
     ControlFlow::Continue(())
 }
 
-/// Puts the key of both sides in the place of its name, outside of inner queries.
-struct Replacer<'a> {
-    keys: &'a BTreeMap<String, Expr>,
-    queries: usize,
-}
-
-impl VisitorMut for Replacer<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-        self.queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Identifier(name) = &*expr
-            && self.queries == 0
-            && let Some(both) = self.keys.get(&folded(name))
-        {
-            *expr = both.clone();
-        }
-        ControlFlow::Continue(())
-    }
-}
-
 /// Moves the conditions of inner joins that have inner queries behind WHERE, where the planner takes them.
 fn lift_subqueries(select: &mut Select) {
     let [table] = select.from.as_mut_slice() else { return };
@@ -342,8 +323,6 @@ pub(super) fn split(condition: Expr, parts: &mut Vec<Expr>) {
 }
 
 fn has_query(expr: &Expr) -> bool {
-    use datafusion::sql::sqlparser::ast::{Visit, Visitor};
-
     struct Finder;
     impl Visitor for Finder {
         type Break = ();

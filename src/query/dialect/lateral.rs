@@ -11,7 +11,9 @@ use super::build;
 use super::call::is_aggregate_item;
 use super::join::split;
 use super::names::folded;
+use super::order::by_computation;
 use super::scope::{factors, qualifier};
+use super::visit;
 
 /// Rewrites the inner queries of a SELECT for which this is possible.
 pub(super) fn rewrite(select: &mut Select) {
@@ -73,11 +75,12 @@ fn first_rows(factor: &mut TableFactor) -> Option<Joined> {
         return None;
     };
     let limit = literal_limit(subquery)?;
-    let order_by = plain_order(subquery)?;
+    let mut order_by = plain_order(subquery)?;
     let SetExpr::Select(inner) = &mut *subquery.body else { return None };
     if !is_plain(inner) {
         return None;
     }
+    by_computation(&mut order_by, &inner.projection);
     let own: Vec<String> = factors(&inner.from).filter_map(|factor| qualifier(factor)?.last().map(folded)).collect();
     let mut conditions = Vec::new();
     split(inner.selection.clone()?, &mut conditions);
@@ -176,16 +179,5 @@ fn is_column(expr: &Expr) -> bool {
 }
 
 fn mentions_outer(expr: &Expr, own: &[String]) -> bool {
-    use datafusion::sql::sqlparser::ast::{Visit, Visitor};
-    use std::ops::ControlFlow;
-
-    struct Finder<'a>(&'a [String]);
-    impl Visitor for Finder<'_> {
-        type Break = ();
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            if is_outer(expr, self.0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        }
-    }
-    expr.visit(&mut Finder(own)).is_break()
+    visit::has_anywhere(expr, |expr| is_outer(expr, own))
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Visit, Visitor,
+    Expr, GroupByExpr, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
 };
 
 use super::super::refusal::GuardError;
@@ -11,13 +11,12 @@ use super::build;
 use super::call::is_aggregate_item;
 use super::names::{folded, item_name};
 use super::scope::{Named, factors};
+use super::visit;
 
-/// Names what is ordered by if it is a column of a SELECT DISTINCT: the planner would not find it under the column's name.
+/// Names what is ordered by if a column of the result is computed in the same way: the planner would not find it under the column's
+/// name if all rows are distinct, or if a column that is read has that name.
 pub(super) fn by_output(query: &mut Query) {
     let SetExpr::Select(select) = &*query.body else { return };
-    if select.distinct.is_none() {
-        return;
-    }
     let Some(OrderByKind::Expressions(orders)) = query.order_by.as_mut().map(|order_by| &mut order_by.kind) else {
         return;
     };
@@ -29,6 +28,22 @@ pub(super) fn by_output(query: &mut Query) {
         if let Some(column) = column {
             order.expr = build::column(&[], &column);
         }
+    }
+}
+
+/// `ORDER BY ALL` orders by each column of the result.
+pub(super) fn by_all(query: &mut Query) {
+    let SetExpr::Select(select) = &*query.body else { return };
+    let is_named = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+    let Some(OrderByKind::Expressions(orders)) = query.order_by.as_mut().map(|order_by| &mut order_by.kind) else {
+        return;
+    };
+    if let [order] = orders.as_slice()
+        && matches!(&order.expr, Expr::Identifier(all) if all.quote_style.is_none() && folded(all) == "all")
+        && select.projection.iter().all(is_named)
+    {
+        let by = |number| OrderByExpr { expr: build::number(number), ..order.clone() };
+        *orders = (1..=select.projection.len()).map(by).collect();
     }
 }
 
@@ -80,6 +95,21 @@ pub(super) fn by_input(query: &mut Query, named: &Named) -> ControlFlow<GuardErr
     ControlFlow::Continue(())
 }
 
+/// Puts what a column of the result is computed from in the place of its name, for where the order is needed before the result is
+/// there: the name alone might be that of a column which is read.
+pub(super) fn by_computation(orders: &mut [OrderByExpr], items: &[SelectItem]) {
+    for order in orders {
+        let Expr::Identifier(name) = &order.expr else { continue };
+        let computed = items.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } if folded(alias) == folded(name) => Some(expr.clone()),
+            _ => None,
+        });
+        if let Some(computed) = computed {
+            order.expr = Expr::Nested(Box::new(computed));
+        }
+    }
+}
+
 /// The name of a column of the result, if one that is read has it, too, and is another.
 fn hiding(item: &SelectItem, select: &Select, named: &Named) -> Option<String> {
     let SelectItem::ExprWithAlias { expr, alias } = item else { return None };
@@ -100,31 +130,5 @@ fn is_output(expr: &Expr) -> bool {
 
 /// Whether an expression has one of these names outside of inner queries.
 fn mentions(expr: &Expr, names: &[String]) -> bool {
-    expr.visit(&mut Finder { names, queries: 0 }).is_break()
-}
-
-struct Finder<'a> {
-    names: &'a [String],
-    queries: usize,
-}
-
-impl Visitor for Finder<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.queries += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.queries -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        match expr {
-            Expr::Identifier(name) if self.queries == 0 && self.names.contains(&folded(name)) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        }
-    }
+    visit::has(expr, |expr| matches!(expr, Expr::Identifier(name) if names.contains(&folded(name))))
 }

@@ -1,11 +1,12 @@
-//! Patterns of texts: SIMILAR TO, LIKE with another escape character, and LIKE ANY.
+//! Patterns of texts: SIMILAR TO, LIKE with another escape character, LIKE ANY and LIKE ALL.
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Array, BinaryOperator, Expr, UnaryOperator, Value, ValueWithSpan};
+use datafusion::sql::sqlparser::ast::{Array, BinaryOperator, Expr, Value, ValueWithSpan};
 
 use super::super::refusal::{GuardError, refuse};
 use super::build;
+use super::call::{arguments, name};
 
 /// Rewrites an expression that compares with a pattern.
 pub(super) fn rewrite(expr: &mut Expr) -> ControlFlow<GuardError> {
@@ -25,8 +26,14 @@ pub(super) fn rewrite(expr: &mut Expr) -> ControlFlow<GuardError> {
             let op = if *negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
             *expr = Expr::Nested(Box::new(build::binary((**text).clone(), op, build::text(regex))));
         }
-        Expr::Like { any: true, .. } | Expr::ILike { any: true, .. } => return any(expr),
+        Expr::Like { any: true, pattern, .. } | Expr::ILike { any: true, pattern, .. } => {
+            let patterns = (**pattern).clone();
+            return each(expr, &patterns, BinaryOperator::Or);
+        }
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
+            if let Some(patterns) = all_of(pattern) {
+                return each(expr, &patterns, BinaryOperator::And);
+            }
             return escape(pattern, escape_char);
         }
         _ => {}
@@ -63,38 +70,65 @@ fn escape(pattern: &mut Expr, escape_char: &mut Option<ValueWithSpan>) -> Contro
     ControlFlow::Continue(())
 }
 
-/// `x LIKE ANY (a, b)` is `x LIKE a OR x LIKE b`.
-fn any(expr: &mut Expr) -> ControlFlow<GuardError> {
-    let (negated, pattern) = match &*expr {
-        Expr::Like { negated, pattern, .. } | Expr::ILike { negated, pattern, .. } => (*negated, pattern),
-        _ => return ControlFlow::Continue(()),
-    };
-    let mut patterns = &**pattern;
-    while let Expr::Nested(inner) = patterns {
-        patterns = inner;
-    }
-    let one = |pattern: &Expr| {
+/// `x LIKE ANY (a, b)` is `x LIKE a OR x LIKE b`, and `x NOT LIKE ALL (a, b)` is `x NOT LIKE a AND x NOT LIKE b`.
+fn each(expr: &mut Expr, patterns: &Expr, joined: BinaryOperator) -> ControlFlow<GuardError> {
+    let one = |given: Expr| {
         let mut one = expr.clone();
-        if let Expr::Like { any, negated, pattern: of_one, .. } | Expr::ILike { any, negated, pattern: of_one, .. } =
-            &mut one
-        {
-            (*any, *negated) = (false, false);
-            **of_one = pattern.clone();
+        if let Expr::Like { any, pattern, .. } | Expr::ILike { any, pattern, .. } = &mut one {
+            *any = false;
+            **pattern = given;
         }
         one
     };
-    let each: Vec<Expr> = match patterns {
-        Expr::Tuple(patterns) | Expr::Array(Array { elem: patterns, .. }) => patterns.iter().map(one).collect(),
-        Expr::Value(_) => vec![one(patterns)],
-        _ => return refuse("LIKE ANY with a pattern that is no list", "write x LIKE ANY ('a%', 'b%')"),
+    let patterns: Vec<Expr> = match unnested(patterns) {
+        Expr::Tuple(patterns) | Expr::Array(Array { elem: patterns, .. }) => patterns.clone(),
+        pattern @ Expr::Value(_) => array_in_text(pattern).unwrap_or_else(|| vec![pattern.clone()]),
+        _ => return refuse("LIKE ANY or ALL with a pattern that is no list", "write x LIKE ANY ('a%', 'b%')"),
     };
-    let either = |one, other| build::binary(one, BinaryOperator::Or, other);
-    let Some(either) = each.into_iter().reduce(either) else {
-        return refuse("LIKE ANY of no pattern", "write x LIKE ANY ('a%', 'b%')");
+    let Some(all) = patterns.into_iter().map(one).reduce(|one, other| build::binary(one, joined.clone(), other)) else {
+        return refuse("LIKE ANY or ALL of no pattern", "write x LIKE ANY ('a%', 'b%')");
     };
-    let either = Expr::Nested(Box::new(either));
-    *expr = if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(either) } } else { either };
+    *expr = Expr::Nested(Box::new(all));
     ControlFlow::Continue(())
+}
+
+fn unnested(mut expr: &Expr) -> &Expr {
+    while let Expr::Nested(inner) = expr {
+        expr = inner;
+    }
+    expr
+}
+
+/// The patterns in `LIKE ALL (…)`, which the parser takes for a call of a function.
+fn all_of(pattern: &Expr) -> Option<Expr> {
+    match pattern {
+        Expr::Function(function) if name(function) == "all" => match arguments(function)?.as_slice() {
+            [one] => Some((*one).clone()),
+            several => Some(Expr::Tuple(several.iter().map(|&one| one.clone()).collect())),
+        },
+        _ => None,
+    }
+}
+
+/// The elements of an expression that is an array written as text.
+pub(super) fn array_in_text(expr: &Expr) -> Option<Vec<Expr>> {
+    Some(elements(&literal(expr)?)?.into_iter().map(build::text).collect())
+}
+
+/// The elements of an array that is written as text, as in `'{a,"b c"}'`; `None` for other texts.
+fn elements(text: &str) -> Option<Vec<String>> {
+    let mut rest = text.trim().strip_prefix('{')?.strip_suffix('}')?.chars();
+    let mut elements = vec![String::new()];
+    let mut is_quoted = false;
+    while let Some(one) = rest.next() {
+        match one {
+            '"' => is_quoted = !is_quoted,
+            '\\' => elements.last_mut()?.push(rest.next()?),
+            ',' if !is_quoted => elements.push(String::new()),
+            one => elements.last_mut()?.push(one),
+        }
+    }
+    (!is_quoted).then_some(elements)
 }
 
 fn literal(expr: &Expr) -> Option<String> {
@@ -178,6 +212,8 @@ mod tests {
         ] {
             assert_eq!(regex(pattern, Some('\\')).as_deref(), Some(expected), "{pattern}");
         }
+        assert_eq!(elements(r#"{a%,"b c",d\,e}"#).unwrap(), ["a%", "b c", "d,e"]);
+        assert_eq!(elements("a%"), None);
         assert_eq!(regex("a\\", Some('\\')), None);
         assert_eq!(regex("a\\", None).as_deref(), Some("(?s)^(?:a\\\\)$"));
     }

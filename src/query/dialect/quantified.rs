@@ -1,97 +1,76 @@
-//! Comparisons with an inner query: `= ANY`, `>= ALL`, EXISTS and IN, where the planner does not know them or answers wrongly.
+//! Comparisons with an inner query: ANY, ALL, EXISTS and IN, where the planner does not know them or answers wrongly.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArguments, GroupByExpr, LimitClause, OrderByKind, Query, Select, SelectItem, SetExpr,
-    Value,
+    BinaryOperator, Expr, FunctionArguments, GroupByExpr, Ident, LimitClause, OrderByKind, Query, Select, SelectItem,
+    SetExpr, Value,
 };
 
 use super::super::refusal::{GuardError, refuse};
 use super::build;
 use super::call::is_aggregate_item;
+use super::order::by_computation;
 use super::scope::is_correlated;
 
-/// The name of the compared column, and of its rows.
+/// The name of the compared column.
 const VALUE: &str = "value";
-const ROWS: &str = "compared";
 
-/// Rewrites a comparison with any or all rows of an inner query. Says how many copies of the query it has then.
-pub(super) fn compare(expr: &mut Expr) -> Result<usize, GuardError> {
-    let (left, op, right, all) = match &*expr {
-        Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, false),
-        Expr::AllOp { left, compare_op, right } => (left, compare_op, right, true),
-        _ => return Ok(1),
-    };
-    let Some(subquery) = subquery(right) else { return Ok(1) };
-    let (left, op) = (left.clone(), op.clone());
-    let is_in = match (&op, all) {
-        (BinaryOperator::Eq, false) => Some(false),
-        (BinaryOperator::NotEq, true) => Some(true),
-        _ => None,
-    };
-    if let Some(negated) = is_in {
-        *expr = Expr::InSubquery { expr: left, subquery: Box::new(subquery.clone()), negated };
-        return Ok(1);
-    }
-    *expr = against_extremes(&left, op, subquery, all)?;
-    Ok(4)
-}
-
-fn subquery(expr: &Expr) -> Option<&Query> {
-    match expr {
-        Expr::Subquery(query) => Some(query),
-        Expr::Nested(inner) => subquery(inner),
-        _ => None,
+/// Takes the parentheses off an inner query behind ANY or ALL, which the planner would not know behind them.
+pub(super) fn bare(expr: &mut Expr) {
+    let (Expr::AnyOp { right, .. } | Expr::AllOp { right, .. }) = expr else { return };
+    while let Expr::Nested(inner) = &mut **right {
+        *right = std::mem::replace(inner, Box::new(build::null()));
     }
 }
 
-/// A comparison with the least and the greatest value of a query decides what one with each value would. Nulls are among the
-/// values that could be anything, and without values ALL holds and ANY does not.
-fn against_extremes(left: &Expr, op: BinaryOperator, query: &Query, all: bool) -> Result<Expr, GuardError> {
-    use BinaryOperator::{And, Eq, Gt, GtEq, Lt, LtEq, NotEq, Or};
-
-    let aggregate = |expr: Expr| {
-        let column = build::name(VALUE);
-        let rows = build::derived(query.clone(), ROWS, vec![column]);
-        let select = build::select(vec![SelectItem::UnnamedExpr(expr)], vec![rows]);
-        Expr::Subquery(Box::new(build::query(SetExpr::Select(Box::new(select)))))
-    };
-    let value = || build::column(&[], &build::name(VALUE));
-    let extreme = |function: &str| aggregate(build::call(function, vec![value()]));
-    let compared = |op: BinaryOperator, function: &str| build::binary(left.clone(), op, extreme(function));
-    let both = |op: BinaryOperator, joined: BinaryOperator| {
-        build::binary(compared(op.clone(), "min"), joined, compared(op, "max"))
-    };
-    let decided = match (&op, all) {
-        (Gt | GtEq, true) | (Lt | LtEq, false) => compared(op, "max"),
-        (Lt | LtEq, true) | (Gt | GtEq, false) => compared(op, "min"),
-        (Eq, true) => both(Eq, And),
-        (NotEq, false) => both(NotEq, Or),
-        _ => {
-            return Err(GuardError::Refused {
-                what: format!("{op} with ANY or ALL"),
-                instead: "use =, <>, <, <=, > or >=".into(),
-            });
+/// `(a, b) IN (SELECT x, y …)` as a condition asks whether such a row exists, which the planner knows for one column only.
+pub(super) fn rows_in(condition: &mut Expr) {
+    let mut rest = condition;
+    loop {
+        match rest {
+            Expr::Nested(inner) => rest = inner,
+            // A chain is as deep as it is long.
+            Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
+                rows_in(right);
+                rest = left;
+            }
+            part => return row_in(part),
         }
+    }
+}
+
+fn row_in(condition: &mut Expr) {
+    let Expr::InSubquery { expr, subquery, negated: false } = &*condition else { return };
+    let Expr::Tuple(parts) = &**expr else { return };
+    if is_correlated(subquery) {
+        return;
+    }
+    let columns: Vec<Ident> = (1..=parts.len()).map(|number| build::name(format!("__{VALUE}_{number}"))).collect();
+    let same = |(part, column): (&Expr, &Ident)| {
+        build::binary(build::column(&[], column), BinaryOperator::Eq, Expr::Nested(Box::new(part.clone())))
     };
-    let decided = || Expr::Nested(Box::new(decided.clone()));
-    let rows = aggregate(Expr::Function(build::count()));
-    let nulls = aggregate(build::binary(
-        Expr::Function(build::count()),
-        BinaryOperator::Minus,
-        build::call("count", vec![value()]),
-    ));
-    let early = if all { Expr::IsFalse(Box::new(decided())) } else { Expr::IsTrue(Box::new(decided())) };
-    let unknown = build::cast(build::null(), datafusion::sql::sqlparser::ast::DataType::Boolean);
-    Ok(build::case(
-        vec![
-            (build::binary(rows, Eq, build::number(0)), build::truth(all)),
-            (early, build::truth(!all)),
-            (build::binary(nulls, Gt, build::number(0)), unknown),
-        ],
-        decided(),
-    ))
+    let same = build::all(parts.iter().zip(&columns).map(same));
+    let rows = build::derived((**subquery).clone(), "__compared", columns);
+    let mut select = build::select(vec![SelectItem::UnnamedExpr(build::number(1))], vec![rows]);
+    select.selection = Some(same);
+    let subquery = Box::new(build::query(SetExpr::Select(Box::new(select))));
+    *condition = Expr::Exists { subquery, negated: false };
+}
+
+/// Refuses the others.
+pub(super) fn refuse_rows(expr: &Expr) -> ControlFlow<GuardError> {
+    match expr {
+        Expr::InSubquery { expr, negated, .. } if matches!(**expr, Expr::Tuple(_)) => {
+            let (what, instead) = if *negated {
+                ("NOT IN", "write NOT EXISTS (SELECT 1 FROM … WHERE x = a AND y = b) behind WHERE")
+            } else {
+                ("IN", "write EXISTS (SELECT 1 FROM … WHERE x = a AND y = b) behind WHERE")
+            };
+            refuse(&format!("{what} with several columns and an inner query here"), instead)
+        }
+        _ => ControlFlow::Continue(()),
+    }
 }
 
 /// Rewrites EXISTS over a query that always has one row, or that has no columns.
@@ -186,13 +165,14 @@ pub(super) fn first_row(query: &mut Query) {
     {
         return;
     }
-    let order = match query.order_by.as_ref().map(|order_by| &order_by.kind) {
+    let mut order = match query.order_by.as_ref().map(|order_by| &order_by.kind) {
         None => Vec::new(),
         Some(OrderByKind::Expressions(order)) if !order.iter().any(|order| matches!(order.expr, Expr::Value(_))) => {
             order.clone()
         }
         Some(_) => return,
     };
+    by_computation(&mut order, &select.projection);
     let mut first = build::function_of("first_value", Vec::new());
     if let FunctionArguments::List(list) = &mut first.args {
         use datafusion::sql::sqlparser::ast::{FunctionArg, FunctionArgExpr, FunctionArgumentClause};

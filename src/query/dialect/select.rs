@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::super::refusal::{GuardError, refuse};
 use super::names::folded;
+use super::order::by_computation;
 use super::scope::{Named, factors};
 use super::{build, call};
 
@@ -38,7 +39,7 @@ pub(super) fn limit_by_fetch(query: &mut Query) -> Checked {
 fn limit_by_rank(query: &mut Query, quantity: Expr) -> Checked {
     const INSTEAD: &str = "use rank() OVER (ORDER BY …) in an inner query, and WHERE on its result";
 
-    let order_by = match query.order_by.as_ref().map(|order_by| &order_by.kind) {
+    let mut order_by = match query.order_by.as_ref().map(|order_by| &order_by.kind) {
         Some(OrderByKind::Expressions(order_by)) => order_by.clone(),
         _ => return refuse("FETCH … WITH TIES without ORDER BY", "say by what the rows are ordered"),
     };
@@ -50,6 +51,7 @@ fn limit_by_rank(query: &mut Query, quantity: Expr) -> Checked {
                 && !by_position
                 && query.limit_clause.is_none() =>
         {
+            by_computation(&mut order_by, &select.projection);
             let mut rank = build::function_of("rank", Vec::new());
             let window = WindowSpec { window_name: None, partition_by: Vec::new(), order_by, window_frame: None };
             rank.over = Some(WindowType::WindowSpec(window));

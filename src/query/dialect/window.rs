@@ -1,7 +1,7 @@
 //! Window functions: numbers of rows are signed, and `lag` and `lead` take any default.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator,
+    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator,
 };
 
 use super::build;
@@ -52,13 +52,5 @@ fn is_constant(expr: &Expr) -> bool {
         | Expr::Cast { expr: inner, .. }
         | Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr: inner } => is_constant(inner),
         _ => false,
-    }
-}
-
-/// `x ^ y` is a float, whatever its operands are.
-pub(super) fn power(expr: &mut Expr) {
-    if let Expr::BinaryOp { left, op: BinaryOperator::PGExp, right } = &*expr {
-        let float = |operand: &Expr| build::cast(operand.clone(), DataType::DoublePrecision);
-        *expr = build::call("power", vec![float(left), float(right)]);
     }
 }

@@ -100,6 +100,39 @@ pub(super) const LENGTH: Scalar = Scalar {
     grows_with: None,
 };
 
+/// The interval of the same length in whole days and the rest: intervals of one length are one value then, and fields are in order.
+pub(super) const NORMAL: Scalar = Scalar {
+    name: "normal_interval",
+    aliases: &[],
+    usage: "normal_interval(INTERVAL '36 hours')",
+    types: |types| match types {
+        [DataType::Interval(_)] => Some((vec![INTERVAL], INTERVAL)),
+        _ => None,
+    },
+    body: |call| {
+        let normal: IntervalMonthDayNanoArray =
+            call.array(0)?.as_primitive::<IntervalMonthDayNanoType>().try_unary(|interval| {
+                let length = Span::of_interval(interval).length_us().map(Span::of_us);
+                length.and_then(Span::interval).ok_or_else(|| too_long(interval))
+            })?;
+        call.give(Arc::new(normal))
+    },
+    grows_with: None,
+};
+
+/// A value as it is, which the planner does not take for one that is never null.
+pub(super) const NULLABLE: Scalar = Scalar {
+    name: "nullable",
+    aliases: &[],
+    usage: "nullable(x)",
+    types: |types| match types {
+        [value] => Some((vec![value.clone()], value.clone())),
+        _ => None,
+    },
+    body: |call| call.give(call.array(0)?),
+    grows_with: None,
+};
+
 /// A length of time times a number.
 pub(super) const TIMES: Scalar = Scalar {
     name: "times",

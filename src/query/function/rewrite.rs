@@ -8,7 +8,9 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::functions::math;
-use datafusion::logical_expr::expr::{AggregateFunction, Between, BinaryExpr, Cast, InList, ScalarFunction, TryCast};
+use datafusion::logical_expr::expr::{
+    AggregateFunction, Between, BinaryExpr, Case, Cast, InList, ScalarFunction, TryCast,
+};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, cast, lit};
 
@@ -17,6 +19,7 @@ use super::bucket::{self, DATE_BIN};
 use super::format::TEXT;
 use super::instant::{self, Instant};
 use super::moment;
+use super::normal::{self, is_interval, length};
 use super::shorthand;
 use super::span::{DAY_US, Span};
 use crate::record::TIME_ZONE;
@@ -44,8 +47,9 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 Ok(Transformed::yes(expanded.data))
             }
             None if call.func.name() == DATE_BIN.name => with_origin(call, schema),
-            None => Ok(joined_texts(call, schema)),
+            None => Ok(by_length(call, schema).unwrap_or_else(|call| joined_texts(call, schema))),
         },
+        Expr::Case(case) if case.expr.is_some() => case_of_lengths(case, schema),
         Expr::Cast(Cast { expr, field }) => {
             let from = type_of(&expr);
             match cast_to(*expr, from.as_ref(), field.data_type(), false)? {
@@ -374,6 +378,34 @@ fn joined_texts(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr
     }
     let call = Expr::ScalarFunction(call);
     if changed { Transformed::yes(call) } else { Transformed::no(call) }
+}
+
+/// `nullif`, `greatest` and `least` of intervals, which take them for equal if they have the same length.
+fn by_length(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>, ScalarFunction> {
+    let name = call.func.name();
+    if !["nullif", "greatest", "least"].contains(&name) || !call.args.iter().any(|arg| is_interval(arg, schema)) {
+        return Err(call);
+    }
+    if name == "nullif" {
+        let [value, other] = call.args.as_slice() else { return Err(call) };
+        let equal = length(value.clone()).eq(length(other.clone()));
+        let cases = vec![(Box::new(equal), Box::new(lit(ScalarValue::Null)))];
+        return Ok(Transformed::yes(Expr::Case(Case::new(None, cases, Some(Box::new(value.clone()))))));
+    }
+    call.args = call.args.into_iter().map(|arg| normal::key(arg, schema)).collect();
+    Ok(Transformed::yes(Expr::ScalarFunction(call)))
+}
+
+/// `CASE x WHEN y` of intervals compares their lengths.
+fn case_of_lengths(mut case: Case, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Some(value) = case.expr.take_if(|value| is_interval(value, schema)) else {
+        return Ok(Transformed::no(Expr::Case(case)));
+    };
+    for (condition, _) in &mut case.when_then_expr {
+        let other = std::mem::take(&mut **condition);
+        **condition = length((*value).clone()).eq(length(other));
+    }
+    Ok(Transformed::yes(Expr::Case(case)))
 }
 
 /// The least and the greatest interval are those of the least and the greatest length.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use datafusion::common::Column;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::common::{Column, JoinType};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 
 use crate::query::named::Named;
 use crate::record::{self, Table};
@@ -57,6 +58,70 @@ pub(super) fn roots(plan: &LogicalPlan, expr: &Expr) -> BTreeSet<Root> {
         found.insert((std::ptr::from_ref(plan), column.name));
     });
     found
+}
+
+/// Adds the columns that are equal to one of these in all rows of `plan`, by its joins and conditions. `nulls` if they may also be
+/// absent, as the other side of an outer join is.
+pub(super) fn add_equal(plan: &LogicalPlan, roots: &mut BTreeSet<Root>, nulls: bool) {
+    let mut equal = Vec::new();
+    gather_equal(plan, nulls, &mut equal);
+    let mut before = 0;
+    while before < roots.len() {
+        before = roots.len();
+        for (left, right) in &equal {
+            if roots.contains(left) {
+                roots.insert(right.clone());
+            }
+            if roots.contains(right) {
+                roots.insert(left.clone());
+            }
+        }
+    }
+}
+
+/// The pairs of columns that joins and conditions below a plan make equal.
+fn gather_equal(plan: &LogicalPlan, nulls: bool, equal: &mut Vec<(Root, Root)>) {
+    let mut add = |at: &[&LogicalPlan], left: &Expr, right: &Expr| {
+        equal.extend(at.iter().find_map(|plan| root(plan, left)).zip(at.iter().find_map(|plan| root(plan, right))));
+    };
+    match plan {
+        LogicalPlan::Join(join) if nulls || join.join_type == JoinType::Inner => {
+            let sides = [&*join.left, &*join.right];
+            join.on.iter().for_each(|(left, right)| add(&sides, left, right));
+            join.filter.iter().flat_map(equalities).for_each(|(left, right)| add(&sides, left, right));
+        }
+        LogicalPlan::Filter(filter) => {
+            equalities(&filter.predicate).into_iter().for_each(|(left, right)| add(&[&filter.input], left, right));
+        }
+        // Their rows are not those above them.
+        LogicalPlan::Join(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Union(_) => return,
+        _ => {}
+    }
+    plan.inputs().into_iter().for_each(|input| gather_equal(input, nulls, equal));
+}
+
+/// The equal sides of a condition's parts.
+fn equalities(condition: &Expr) -> Vec<(&Expr, &Expr)> {
+    split_conjunction(condition).into_iter().filter_map(sides).collect()
+}
+
+fn sides(condition: &Expr) -> Option<(&Expr, &Expr)> {
+    match condition {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => Some((left, right)),
+        _ => None,
+    }
+}
+
+/// The column that an expression over the rows of `plan` is, if it is one as it was read.
+fn root(plan: &LogicalPlan, expr: &Expr) -> Option<Root> {
+    match expr {
+        Expr::Alias(alias) => root(plan, &alias.expr),
+        Expr::Column(column) if plan.schema().has_column(column) => match source(plan, column) {
+            Source::Computed(expr, input) => root(input, expr),
+            Source::Root(plan, column) => Some((std::ptr::from_ref(plan), column.name)),
+        },
+        _ => None,
+    }
 }
 
 /// The columns of tables that an expression over the rows of `plan` is made of, with their tables.

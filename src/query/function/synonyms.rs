@@ -109,6 +109,12 @@ pub(super) const ALL: &[Shorthand] = &[
             _ => None,
         },
     },
+    short!("regexp_full_match", "regexp_full_match(text, pattern)", [text, pattern] => {
+        let whole = string::concat().call(vec![lit("^(?:"), pattern.clone(), lit(")$")]);
+        regex::regexp_like().call(vec![text.clone(), whole])
+    }),
+    short!("unicode" or "ord", "unicode(text)", [text] => string::ascii().call(vec![text.clone()])),
+    short!("strlen", "strlen(text)", [text] => string::octet_length().call(vec![text.clone()])),
     short!("regexp_substr", "regexp_substr(text, pattern)", [text, pattern] => matched(text, pattern, lit(1_i64))),
     Shorthand {
         name: "regexp_extract",

@@ -7,34 +7,63 @@ use datafusion::functions_aggregate::all_default_aggregate_functions;
 use datafusion::functions_nested::all_default_nested_functions;
 use datafusion::functions_window::all_default_window_functions;
 
+use super::super::function::burst;
 use super::text::{between, first_line};
 use crate::words::shortened;
 
 /// What to write instead of a function that kymo does not have.
 const INSTEAD: &[(&str, &str)] = &[
+    ("approx_count_distinct", "use approx_distinct(x)"),
+    ("arg_max", "over windows, use first_value(x) OVER (PARTITION BY label ORDER BY y DESC)"),
+    ("arg_min", "over windows, use first_value(x) OVER (PARTITION BY label ORDER BY y)"),
+    ("columns", "name the columns; SHOW COLUMNS FROM cpu lists them"),
     ("delta", "use max(x) - min(x), or x - lag(x) OVER (ORDER BY time)"),
     ("derivative", "use rate(counter, time) GROUP BY its labels"),
     ("deriv", "use rate(counter, time) GROUP BY its labels"),
     ("difference", "use x - lag(x) OVER (PARTITION BY label ORDER BY time)"),
     ("first", "use first_value(x ORDER BY time), or first(x, time)"),
     ("fill", "join with generate_series(…), or use last_value(x) IGNORE NULLS OVER (ORDER BY time)"),
+    (
+        "equi_width_bins",
+        "the bins of width_bucket(x, 0, 1, 10) have equal widths; generate_series(0, 10) lists numbers",
+    ),
+    ("geomean", "use exp(avg(ln(x)))"),
+    ("histogram", "group by width_bucket(x, 0, 1, 10), or by x, and count"),
     ("histogram_quantile", "use percentile_cont(0.99) WITHIN GROUP (ORDER BY x)"),
     ("irate", "use rate(counter, time) over the rows of the last second"),
+    ("instant_rate", "use rate(counter, time) over the rows of the last second"),
     ("json_agg", "use array_agg(x): a list is sent as one; kymo query --format json prints JSON"),
     ("json_build_object", "use named_struct('name', x): it is sent as a struct; kymo query --format json prints JSON"),
     ("json_object", "use named_struct('name', x): it is sent as a struct; kymo query --format json prints JSON"),
     ("last", "use last_value(x ORDER BY time), or last(x, time)"),
+    ("len", "use length(x) for a text and cardinality(x) for a list"),
+    ("list_aggregate", "use SELECT sum(x) FROM (SELECT unnest(list) AS x)"),
+    ("list_sum", "use SELECT sum(x) FROM (SELECT unnest(list) AS x)"),
+    ("list_value", "write ARRAY[1, 2]"),
+    ("mad", "use median(abs(x - m)) with the median m of an inner query"),
+    ("max_rate", "use peak_rate(counter, time, interval '100 ms') GROUP BY its labels"),
     ("mean", "use avg(x)"),
     ("non_negative_derivative", "use rate(counter, time) GROUP BY its labels"),
     ("non_negative_difference", "use increase(counter, time) GROUP BY its labels; it accounts for resets"),
     ("obj_description", "SHOW COLUMNS FROM cpu lists columns, and kymo tables cpu says what they mean"),
     ("pg_sleep", "a statement that waits would only reach its time limit; let the client wait"),
+    ("product", "use exp(sum(ln(x)))"),
+    ("regexp_extract_all", "use regexp_extract(text, pattern), which gives the first"),
+    ("regexp_split_to_array", "use string_to_array(text, ','), or regexp_replace(text, pattern, ',', 'g') within it"),
     ("row_to_json", "select the columns themselves: kymo query --format json prints JSON"),
     ("selector_first", "use first_value(x ORDER BY time)"),
     ("selector_last", "use last_value(x ORDER BY time)"),
+    ("sem", "use stddev(x) / sqrt(count(x))"),
     ("sleep", "a statement that waits would only reach its time limit; let the client wait"),
+    ("state_duration", "use time_above(condition, time) or longest_run(condition, time) GROUP BY the labels"),
+    ("struct_pack", "use named_struct('name', x)"),
+    ("time_below", "use time_above(NOT condition, time) GROUP BY the labels"),
+    ("typeof", "use pg_typeof(x) or arrow_typeof(x)"),
     ("to_json", "select the columns themselves: kymo query --format json prints JSON"),
 ];
+
+/// Functions of kymo that are neither DataFusion's nor of bursts.
+const OWN: [&str; 2] = ["increase", "rate"];
 
 /// A suggestion is at least this similar (Jaro-Winkler, 0…1).
 const SIMILARITY_MIN: f64 = 0.88;
@@ -44,7 +73,12 @@ static KNOWN: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let scalar = scalar.map(|known| known.name().to_owned());
     let aggregate = all_default_aggregate_functions().into_iter().map(|known| known.name().to_owned());
     let window = all_default_window_functions().into_iter().map(|known| known.name().to_owned());
-    scalar.chain(aggregate).chain(window).chain(["increase".to_owned(), "rate".to_owned()]).collect()
+    scalar
+        .chain(aggregate)
+        .chain(window)
+        .chain(OWN.map(str::to_owned))
+        .chain(burst::names().map(str::to_owned))
+        .collect()
 });
 
 /// The hint for a function that does not exist.

@@ -43,7 +43,7 @@ impl Engine {
     pub(in crate::query) async fn tail(&self, request: Request) -> Result<Plan, QueryError> {
         let job = self.job(request).await?;
         let session = job.session(Arc::new(View::empty()))?;
-        let plan = session.plan(guard::check(&job.request.sql, job.settings.sql_bytes_max)?).await?;
+        let plan = session.plan(guard::check(&job.request.sql, job.settings.sql_bytes_max)?, &job.request.sql).await?;
         let optimized = session.optimize(&plan)?;
         let schema = job.schema(&optimized, &plan);
         let mut steps = Vec::new();

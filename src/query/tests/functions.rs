@@ -3,7 +3,7 @@
 use super::{Engine, Fixture, TryStreamExt, one, refusal, rows, settings};
 
 /// Notes a statement that gives another row, or none.
-async fn check(engine: &Engine, sql: &str, expected: &str, wrong: &mut Vec<String>) {
+pub(super) async fn check(engine: &Engine, sql: &str, expected: &str, wrong: &mut Vec<String>) {
     let ran = match engine.execute(sql).await {
         Ok(batches) => batches.try_collect::<Vec<_>>().await,
         Err(error) => Err(error),
@@ -206,6 +206,14 @@ async fn increases_of_buckets_add_up_to_the_whole() {
             format!("SELECT collector, {bucket} AS b, increase(ticks, time) AS more FROM collector GROUP BY 1, 2");
         let sql = format!("SELECT collector, sum(more) FROM ({each}) GROUP BY collector ORDER BY 1");
         assert_eq!(rows(&engine, &sql).await, ["burst 3999", "slow 3996", "system 3996"], "{sql}");
+    }
+    // The time of another table is the same one where a join says so.
+    for joined in ["collector a JOIN collector b ON a.time = b.time", "collector a, collector b WHERE b.time = a.time"]
+    {
+        let each = format!(
+            "SELECT date_bin(INTERVAL '300 ms', b.time) AS t, increase(a.ticks, a.time) AS more FROM {joined} GROUP BY 1"
+        );
+        assert_eq!(one(&engine, &format!("SELECT sum(more) FROM ({each})")).await, "3999", "{each}");
     }
     for (sql, expected) in [
         // The first bucket has no step into it, and each later one has one.

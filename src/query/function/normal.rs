@@ -1,0 +1,159 @@
+//! Intervals of one length are one value: '24 hours' is '1 day'. The engine compares intervals field by field, so whatever is
+//! grouped, joined, sorted or made distinct by an interval takes its normal form.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{
+    Aggregate, Distinct, DistinctOn, Expr, ExprSchemable, Join, LogicalPlan, Projection, Sort, SortExpr, Window, cast,
+};
+
+use super::arithmetic::{LENGTH, NORMAL};
+
+/// Puts the keys of a plan that are intervals in their normal form.
+///
+/// # Errors
+/// When a type is unknown.
+pub(in crate::query) fn keys(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let told = plan.transform_up_with_subqueries(|plan| match plan {
+        LogicalPlan::Aggregate(aggregate)
+            if has_key(aggregate.group_expr.iter().chain(&aggregate.aggr_expr), &aggregate.input) =>
+        {
+            let schema = Arc::clone(aggregate.input.schema());
+            let groups = aggregate.group_expr.into_iter().map(|expr| named(expr, |expr| group(expr, &schema)));
+            let results = aggregate.aggr_expr.into_iter().map(|expr| within(expr, &schema));
+            let (groups, results) = (groups.collect::<Result<_>>()?, results.collect::<Result<_>>()?);
+            Ok(Transformed::yes(LogicalPlan::Aggregate(Aggregate::try_new(aggregate.input, groups, results)?)))
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+            if !has_key(&columns, &input) {
+                return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::All(input))));
+            }
+            let columns = columns.into_iter().map(|column| named(column, |column| Ok(key(column, input.schema()))));
+            let rows = Projection::try_new(columns.collect::<Result<_>>()?, input)?;
+            Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::All(Arc::new(LogicalPlan::Projection(rows))))))
+        }
+        LogicalPlan::Distinct(Distinct::On(DistinctOn { on_expr, select_expr, sort_expr, input, .. }))
+            if has_key(&on_expr, &input) =>
+        {
+            let on = on_expr.into_iter().map(|expr| key(expr, input.schema())).collect();
+            let sorts = sort_expr.map(|sorts| sorted(sorts, input.schema()));
+            Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(DistinctOn::try_new(
+                on,
+                select_expr,
+                sorts,
+                input,
+            )?))))
+        }
+        LogicalPlan::Sort(Sort { expr, input, fetch }) if has_key(expr.iter().map(|sort| &sort.expr), &input) => {
+            let expr = sorted(expr, input.schema());
+            Ok(Transformed::yes(LogicalPlan::Sort(Sort { expr, input, fetch })))
+        }
+        LogicalPlan::Window(Window { input, window_expr, .. }) if has_key(&window_expr, &input) => {
+            let schema = Arc::clone(input.schema());
+            let results = window_expr.into_iter().map(|expr| within(expr, &schema)).collect::<Result<_>>()?;
+            Ok(Transformed::yes(LogicalPlan::Window(Window::try_new(results, input)?)))
+        }
+        LogicalPlan::Join(join) if !join.on.is_empty() => {
+            let pair = |(left, right)| {
+                let is_key = is_interval(&left, join.left.schema()) || is_interval(&right, join.right.schema());
+                if is_key { (length(left), length(right)) } else { (left, right) }
+            };
+            let on = join.on.iter().cloned().map(pair).collect();
+            Ok(Transformed::yes(LogicalPlan::Join(Join { on, ..join })))
+        }
+        other => Ok(Transformed::no(other)),
+    });
+    Ok(told?.data)
+}
+
+/// The length of an interval, a difference of times or a text that is one.
+pub(in crate::query) fn length(expr: Expr) -> Expr {
+    LENGTH.function().call(vec![expr])
+}
+
+/// Whether one of the expressions over the rows of `input` has a key that is an interval.
+fn has_key<'a>(exprs: impl IntoIterator<Item = &'a Expr>, input: &LogicalPlan) -> bool {
+    let schema = input.schema();
+    let is = |expr: &Expr| is_interval(expr, schema);
+    let sorts = |sorts: &[SortExpr]| sorts.iter().any(|sort| is(&sort.expr));
+    exprs.into_iter().any(|expr| match expr.clone().unalias() {
+        Expr::GroupingSet(sets) => sets.distinct_expr().into_iter().any(is),
+        Expr::AggregateFunction(AggregateFunction { params, .. }) => {
+            params.args.iter().any(is) || sorts(&params.order_by)
+        }
+        Expr::WindowFunction(call) => {
+            let is_length = |sort: &SortExpr| is(&sort.expr) || is_duration(&sort.expr, schema);
+            call.params.partition_by.iter().any(is) || call.params.order_by.iter().any(is_length)
+        }
+        other => is(&other),
+    })
+}
+
+pub(super) fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|ty| matches!(ty, DataType::Interval(_)))
+}
+
+fn is_duration(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|ty| matches!(ty, DataType::Duration(_)))
+}
+
+/// An expression in its normal form, if it is an interval.
+pub(super) fn key(expr: Expr, schema: &DFSchema) -> Expr {
+    if is_interval(&expr, schema) { NORMAL.function().call(vec![expr]) } else { expr }
+}
+
+/// What is above a step knows its columns by their names.
+fn named(expr: Expr, change: impl FnOnce(Expr) -> Result<Expr>) -> Result<Expr> {
+    let name = NamePreserver::new_for_projection().save(&expr);
+    Ok(name.restore(change(expr)?))
+}
+
+fn group(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    match expr {
+        Expr::GroupingSet(_) => {
+            Ok(expr.map_children(|child| Ok(Transformed::yes(named(child, |child| Ok(key(child, schema)))?)))?.data)
+        }
+        other => Ok(key(other, schema)),
+    }
+}
+
+fn sorted(sorts: Vec<SortExpr>, schema: &DFSchema) -> Vec<SortExpr> {
+    sorts.into_iter().map(|sort| SortExpr { expr: key(sort.expr, schema), ..sort }).collect()
+}
+
+/// The keys within a call of an aggregate or a window function.
+fn within(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let all = |exprs: Vec<Expr>| exprs.into_iter().map(|expr| key(expr, schema)).collect();
+    named(expr, |expr| {
+        let told = expr.transform_up(|expr| {
+            Ok(Transformed::yes(match expr {
+                Expr::AggregateFunction(AggregateFunction { func, mut params }) => {
+                    params.order_by = sorted(params.order_by, schema);
+                    if params.distinct || func.name() == "mode" {
+                        params.args = all(params.args);
+                    }
+                    Expr::AggregateFunction(AggregateFunction { func, params })
+                }
+                Expr::WindowFunction(call) => {
+                    let WindowFunction { fun, mut params } = *call;
+                    for sort in &mut params.order_by {
+                        // The engine has no frames over lengths of time.
+                        if is_interval(&sort.expr, schema) || is_duration(&sort.expr, schema) {
+                            sort.expr = cast(length(std::mem::take(&mut sort.expr)), DataType::Int64);
+                        }
+                    }
+                    params.partition_by = all(params.partition_by);
+                    Expr::WindowFunction(Box::new(WindowFunction { fun, params }))
+                }
+                other => other,
+            }))
+        })?;
+        Ok(told.data)
+    })
+}
