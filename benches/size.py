@@ -43,6 +43,9 @@ SETTLED_SECONDS = 120
 # Groups of tables, each with the limit of bytes a sample.
 LIMITS = {("network", "disk"): 0.15, ("cpu",): 0.35, (): 0.25}
 PROMETHEUS_RATIO_MAX = 0.6
+# What tiers add. Footers do not count: files of tiers become one a day.
+TIERS_RATIO_MAX = 1.1
+TIERS = ("_1s", "_1m")
 
 
 def load(seconds, file):
@@ -98,7 +101,7 @@ def record(folder, minutes):
 
 class Size:
     def __init__(self):
-        self.files, self.rows, self.samples, self.bytes = 0, 0, 0, 0
+        self.files, self.rows, self.samples, self.bytes, self.chunk_bytes = 0, 0, 0, 0, 0
 
     def add(self, other):
         for name, value in vars(other).items():
@@ -125,6 +128,8 @@ def sizes(data, whole_only):
         if whole_only and end - begin < 0.8 * WINDOW_SECONDS:
             continue
         size.files, size.rows, size.bytes = 1, metadata.num_rows, path.stat().st_size
+        groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+        size.chunk_bytes = sum(group.column(at).total_compressed_size for group in groups for at in range(group.num_columns))
         size.samples = size.rows * sum(map(is_value, parquet.read_schema(path)))
         found[path.relative_to(data / "lake").parts[0]].add(size)
     return found
@@ -135,7 +140,7 @@ def prometheus_bytes(data, folder):
     promtool = shutil.which("promtool") or debian.fetch("prometheus", folder).program("promtool")
     text, samples = folder / "samples.txt", 0
     with open(text, "w", encoding="utf-8") as out:
-        for table in sorted(path.name for path in (data / "lake").iterdir()):
+        for table in sorted(path.name for path in (data / "lake").iterdir() if not path.name.endswith(TIERS)):
             rows = pyarrow.concat_tables(
                 [parquet.read_table(path, partitioning=None) for path in (data / "lake" / table).rglob("*.parquet")]).sort_by("time")
             labels = [field.name for field in rows.schema if pyarrow.types.is_string(field.type)]
@@ -167,7 +172,13 @@ def main():
     with tempfile.TemporaryDirectory(prefix="kymo-size-") as path:
         folder = pathlib.Path(path)
         data = asked.data or record(folder, asked.minutes)
-        found = sizes(data, whole_only=asked.data is None)
+        every = sizes(data, whole_only=False)
+        rows, tiers = (
+            sum(size.chunk_bytes for table, size in every.items() if table.endswith(TIERS) == is_tier) for is_tier in (False, True))
+        ratio = (rows + tiers) / rows
+        kept = "kept" if ratio <= TIERS_RATIO_MAX else "exceeded"
+        print(f"size: with tiers ÷ without = {ratio:.3f} ({rows}, {tiers} bytes), limit {TIERS_RATIO_MAX} {kept}")
+        found = {table: size for table, size in sizes(data, whole_only=asked.data is None).items() if not table.endswith(TIERS)}
         for table, size in sorted(found.items()):
             print(f"{table}: {size}")
         total = Size()

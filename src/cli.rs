@@ -15,6 +15,7 @@ pub mod sql;
 pub mod status;
 pub mod table;
 pub mod tables;
+pub mod tail;
 pub mod verify;
 mod views;
 
@@ -77,6 +78,8 @@ pub enum Command {
     Check(Configured),
     /// Run a SQL query on a daemon or a data folder
     Query(query::Query),
+    /// Follow the new rows of a table
+    Tail(tail::Tail),
     /// Type SQL at a prompt, with history and completion
     Sql(sql::Sql),
     /// Show the state of the daemon and what it has lost

@@ -111,6 +111,10 @@ fn open(settings: &Settings) -> anyhow::Result<(Arc<Store>, Appender, Opened)> {
     serve::check_address(&settings.serve)?;
     settings.context.roots.check()?;
     let (store, appender, opened) = Store::open(settings.store.clone())?;
+    // Before the first flush, which may be that of recovered rows.
+    for collector in &settings.collectors {
+        collector.families.iter().for_each(|family| store.set_source(*family, &collector.name, collector.interval));
+    }
     // Much recovered data leaves little room in memory, and rows would be dropped before the first regular flush.
     if store.stats().hot_bytes > store.settings().hot_bytes_max / 2 {
         // The store logs a failure once an outage.

@@ -19,6 +19,7 @@ pub mod sensor;
 pub mod softirq;
 pub mod softnet;
 pub mod statement;
+pub mod tables;
 pub mod tcp;
 pub mod vm;
 
@@ -40,6 +41,8 @@ pub struct Family {
     pub table: &'static Table,
     /// How it is sampled; `None` for a table that kymo writes about itself, which no collector can list.
     pub sampling: Option<Sampling>,
+    /// Whether it has tiers: one row a second or minute for each series.
+    pub has_tiers: bool,
 }
 
 /// How a family is sampled.
@@ -75,9 +78,9 @@ pub static FAMILIES: &[Family] = &[
     Family::sampled::<power::PowerSampler>(),
     Family::internal::<Collector>(),
     Family::internal::<kymo::Kymo>(),
-    Family::internal::<Gap>(),
-    Family::internal::<alert::Alert>(),
-    Family::internal::<statement::Statement>(),
+    Family::event::<Gap>(),
+    Family::event::<alert::Alert>(),
+    Family::event::<statement::Statement>(),
 ];
 
 impl Family {
@@ -85,13 +88,19 @@ impl Family {
     #[must_use]
     pub const fn sampled<S: Sample>() -> Family {
         let sampling = Sampling { open: open::<S>, interval_min: S::INTERVAL_MIN, resolution: S::RESOLUTION };
-        Family { table: S::Record::TABLE, sampling: Some(sampling) }
+        Family { table: S::Record::TABLE, sampling: Some(sampling), has_tiers: true }
     }
 
-    /// A family that kymo writes about itself.
+    /// A family that kymo writes about itself once a second.
     #[must_use]
     pub const fn internal<R: Record>() -> Family {
-        Family { table: R::TABLE, sampling: None }
+        Family { table: R::TABLE, sampling: None, has_tiers: true }
+    }
+
+    /// A table that gets a row when something happens.
+    #[must_use]
+    pub const fn event<R: Record>() -> Family {
+        Family { table: R::TABLE, sampling: None, has_tiers: false }
     }
 
     /// The family's name, which is its table's.

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Run(run) => config::load(&run.sources()).map_err(anyhow::Error::from).and_then(daemon::run),
         Command::Check(check) => cli::check::run(&check),
         Command::Query(query) => cli::query::run(&query),
+        Command::Tail(tail) => cli::tail::run(&tail),
         Command::Sql(sql) => cli::sql::run(&sql),
         Command::Status(status) => cli::status::run(&status),
         Command::Tables(tables) => cli::tables::run(&tables),

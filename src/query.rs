@@ -19,6 +19,7 @@ mod hosts;
 mod ignored;
 pub mod ipc;
 mod membership;
+pub mod named;
 mod operator;
 mod origin;
 mod parameters;
@@ -34,6 +35,7 @@ pub mod sql_view;
 pub mod statements;
 mod stream;
 mod table;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 mod tool;

@@ -6,6 +6,7 @@
 
 pub mod gather;
 pub mod label;
+pub mod tier;
 
 use std::sync::Arc;
 
@@ -64,6 +65,8 @@ pub enum Unit {
     Number,
     /// A count of the thing named, in UCUM's annotation form (`{packet}`).
     Count(&'static str),
+    /// So much a second, with its symbol (`bytes/s`).
+    PerSecond(&'static str),
 }
 
 impl Unit {
@@ -79,6 +82,7 @@ impl Unit {
             Unit::Microjoules => "µJ",
             Unit::Number => "1",
             Unit::Count(thing) => thing.trim_matches(|c| c == '{' || c == '}'),
+            Unit::PerSecond(symbol) => symbol,
         }
     }
 
@@ -91,8 +95,14 @@ impl Unit {
             Unit::Micros => ("s", 1e-6),
             Unit::Celsius => ("Cel", 1.0),
             Unit::Microjoules => ("J", 1e-6),
-            Unit::Count(thing) => (thing, 1.0),
+            Unit::Count(thing) | Unit::PerSecond(thing) => (thing, 1.0),
         }
+    }
+
+    /// So much of this a second. Its symbol stays for the rest of the process.
+    #[must_use]
+    pub fn per_second(self) -> Unit {
+        Unit::PerSecond(format!("{}/s", self.symbol()).leak())
     }
 }
 

@@ -12,6 +12,7 @@ mod absent;
 mod appender;
 mod clock;
 mod compaction;
+mod conform;
 pub mod data_folder;
 pub mod disk;
 mod flush;
@@ -20,6 +21,7 @@ pub mod identity;
 pub mod journal;
 mod kept;
 pub mod lake;
+pub mod last;
 mod lock;
 pub(crate) mod partition;
 mod postponed;
@@ -27,6 +29,7 @@ pub mod recovery;
 mod retention;
 mod settings;
 mod shared;
+mod tier;
 mod trash;
 mod trouble;
 mod upkeep;
@@ -36,7 +39,7 @@ pub mod writer;
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 
@@ -50,11 +53,13 @@ pub use hot::HotBatch;
 use identity::Identity;
 use journal::Journal;
 use lake::Scan;
+use last::LastRows;
 use lock::FolderLock;
 use recovery::{Ends, Recovery};
 pub use settings::StoreSettings;
 pub use shared::{Loss, Store, StoreStats};
 use shared::{State, TableState};
+pub use tier::Buckets;
 use trash::Trash;
 use trouble::Troubles;
 pub use upkeep::Compacted;
@@ -96,11 +101,17 @@ impl Store {
         settings.host = identify(&*disk, &settings)?;
         let lake = settings.path.join(LAKE);
         let mut scan = lake::recover(&*disk, &lake)?;
+        let (buckets, interrupted) = tier::recover(tier::load(&settings.path), &mut scan);
+        // The next flush tries again.
+        let unconfirmed = tier::delete(&*disk, &interrupted);
+        let mut tiers = std::mem::take(&mut scan.tiers);
         // Only views hold files: a file that is given up can then be deleted once its last reader is gone.
         let files = std::mem::take(&mut scan.files);
         let journal = settings.path.join(JOURNAL);
         let (mut recovered, recovery) = recovery::recover(&*disk, &journal, Ends::of_files(&files))?;
-        let next_seqs = PerFamily::from_fn(|family| recovered.next_seq(family).max(scan.end_seqs[family]));
+        let next_seqs = PerFamily::from_fn(|family| {
+            recovered.next_seq(family).max(scan.end_seqs[family]).max(buckets[family].end_seq())
+        });
         let tables = PerFamily::from_fn(|family| {
             let end_seq = next_seqs[family];
             let mut table =
@@ -108,9 +119,12 @@ impl Store {
             table.count(family, &recovered.hot[family]);
             table
         });
-        let table = |family, files| {
+        let table = |family, files: Vec<_>| {
             let hot = std::mem::take(&mut recovered.hot[family]);
-            Arc::new(TableView { family, hot, files: Arc::new(files) })
+            let last = Some(Arc::new(LastRows::of(family, &files, &hot)));
+            let tiers = std::mem::take(&mut tiers[family]).map(Arc::new);
+            let buckets = Arc::clone(&buckets[family]);
+            Arc::new(TableView { family, hot, files: Arc::new(files), last, tiers, buckets })
         };
         let view = View { tables: files.map(table) };
         let next_number = next_seqs.values().copied().fold(recovered.next_number, u64::max);
@@ -132,11 +146,13 @@ impl Store {
             settings,
             clock: Mutex::new(clock),
             view: ArcSwap::from_pointee(view),
-            state: Mutex::new(State { tables, ..State::default() }),
+            state: Mutex::new(State { tables, unconfirmed, ..State::default() }),
             absent: Mutex::default(),
             postponed: Mutex::default(),
+            listener: OnceLock::new(),
             flushing: Mutex::default(),
         });
+        store.begin_tiers()?;
         let appender = Appender::new(Arc::clone(&store), next_seqs);
         Ok((store, appender, Opened { scan, recovery }))
     }
@@ -164,10 +180,13 @@ fn identify(disk: &dyn Disk, settings: &StoreSettings) -> Result<String, FolderE
 /// # Errors
 /// When the folder has no lake, or cannot be read.
 pub fn open_read_only(data: &Path) -> Result<(View, Scan), FolderError> {
-    let scan = lake::scan_read_only(data)?;
+    let (scan, buckets) = tier::scan_read_only(data)?;
     let mut view = View::empty();
     for (family, table) in view.tables.iter_mut() {
-        Arc::make_mut(table).files = Arc::new(scan.files[family].clone());
+        let table = Arc::make_mut(table);
+        table.files = Arc::new(scan.files[family].clone());
+        table.tiers = scan.tiers[family].clone().map(Arc::new);
+        table.buckets = Arc::clone(&buckets[family]);
     }
     Ok((view, scan))
 }

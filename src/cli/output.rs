@@ -242,6 +242,15 @@ impl Output {
         or_gone(&self.reader_gone, self.sink.write(batch))
     }
 
+    /// Hands on what was written so far. The writer of CSV does so by itself.
+    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+        let flushed = match &mut self.sink {
+            Sink::Json(writer) => writer.get_mut().flush(),
+            Sink::Table { .. } | Sink::Csv(_) | Sink::Arrow(_) | Sink::Parquet(_) => Ok(()),
+        };
+        or_gone(&self.reader_gone, flushed.map_err(anyhow::Error::from))
+    }
+
     /// Writes the remaining bytes and gives a file its name.
     pub(super) fn finish(self) -> anyhow::Result<()> {
         or_gone(&self.reader_gone, self.sink.finish(self.width))?;

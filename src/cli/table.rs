@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Schema};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, TableComponent};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, TableComponent, Width};
 
 use super::show;
 
@@ -14,6 +14,8 @@ use super::show;
 const PROSE_WIDTH: u16 = 120;
 /// Blanks between two columns.
 const GAP: usize = 2;
+/// Of these, the ones that belong to the column before.
+const GAP_AFTER: u16 = 1;
 /// A text is not broken into narrower pieces than this.
 const WRAPPED_WIDTH_MIN: u16 = 16;
 
@@ -139,6 +141,37 @@ pub(super) fn write_within(table: &Table, width: Option<u16>, out: &mut dyn Writ
         }
         for (name, cell) in headers.iter().zip(row.cell_iter()) {
             writeln!(out, "{}", format!("{name:name_width$}  {}", cell.content()).trim_end())?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes rows below those that were written before, with the head again if `has_head`. Columns are at least as wide as `widths`,
+/// which grow. Where a line is too long for the terminal, each row is a block.
+pub(super) fn write_part(
+    batch: &RecordBatch,
+    has_head: bool,
+    widths: &mut Vec<u16>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let mut table = with_columns(batch.schema_ref());
+    add_rows(&mut table, batch)?;
+    let found = table.column_max_content_widths();
+    widths.resize(found.len(), 0);
+    for ((known, found), column) in widths.iter_mut().zip(found).zip(table.column_iter_mut()) {
+        *known = found.max(*known);
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*known + GAP_AFTER)));
+    }
+    let line_width: usize = widths.iter().map(|width| usize::from(*width) + GAP).sum();
+    match terminal_width() {
+        Some(width) if line_width > usize::from(width) + GAP => {
+            write_within(&table, Some(width), out)?;
+            writeln!(out)?;
+        }
+        _ => {
+            // Its names and the line below them.
+            let head = if has_head { 0 } else { 2 };
+            table.lines().skip(head).try_for_each(|line| writeln!(out, "{}", line.trim_end()))?;
         }
     }
     Ok(())

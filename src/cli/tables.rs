@@ -12,11 +12,13 @@ use super::connect::UsageError;
 use super::show::Form;
 use super::table;
 use super::views::Views;
-use crate::family::{Family, FamilyId};
+use crate::family::FamilyId;
 use crate::query::about::rows::Described;
+use crate::query::named::{Named, Which};
 use crate::query::sql_view::check::describe as describe_all;
 use crate::record::{Column, Kind, Type};
 use crate::sampler::INTERVAL_MIN;
+use crate::store::last::has_last;
 use crate::words::{duration, list, one_line, unknown};
 
 /// `kymo tables`.
@@ -25,6 +27,7 @@ use crate::words::{duration, list, one_line, unknown};
 Examples:
   kymo tables            all tables
   kymo tables disk       the columns of `disk`
+  kymo tables disk_1s    those of its seconds
   kymo tables -c kymo.toml               with the views of a configuration
   kymo tables --format json | jq '.[].name'")]
 pub struct Tables {
@@ -51,9 +54,11 @@ impl Tables {
 pub fn run(tables: &Tables) -> anyhow::Result<()> {
     let views = tables.views.load()?;
     let views = if views.is_empty() { Vec::new() } else { describe_all(&views)? };
-    let all = FamilyId::all().map(Listed::Table).chain(views.into_iter().map(Listed::View));
+    let all = FamilyId::all().map(|family| Listed::Table(Named::of(family))).chain(views.into_iter().map(Listed::View));
     let mut listed: Vec<Listed> = all.collect();
-    if let Some(name) = &tables.name {
+    if let Some(named) = tables.name.as_deref().and_then(Named::find) {
+        listed = vec![Listed::Table(named)];
+    } else if let Some(name) = &tables.name {
         let unknown = || UsageError(unknown("table", name, listed.iter().map(Listed::name)));
         let at = listed.iter().position(|one| one.name() == name).ok_or_else(unknown)?;
         listed = vec![listed.swap_remove(at)];
@@ -61,32 +66,45 @@ pub fn run(tables: &Tables) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match (tables.format, &tables.name) {
         (Form::Json, _) => writeln!(out, "{:#}", listed.iter().map(Listed::as_json).collect::<Value>())?,
-        (Form::Table, None) => table::write(&overview(&listed), &mut out)?,
+        (Form::Table, None) => {
+            table::write(&overview(&listed), &mut out)?;
+            writeln!(out, "\n{}", derived())?;
+        }
         (Form::Table, Some(_)) => listed.iter().try_for_each(|one| match one {
-            Listed::Table(family) => describe(family, &mut out),
+            Listed::Table(named) => describe(named, &mut out),
             Listed::View(view) => describe_view(view, &mut out),
         })?,
     }
     Ok(out.flush()?)
 }
 
+/// Tables that are made of others.
+fn derived() -> String {
+    let without = FamilyId::all().filter(|family| !has_last(*family)).map(|family| family.name());
+    format!(
+        "Each sampled table has its minutes in <table>_1m, and its seconds in\n<table>_1s if it is sampled every 50 ms or more often: \
+         kymo tables disk_1s\n<table>_last has the newest row of each series. All tables but {} have one.",
+        list(without)
+    )
+}
+
 /// What is listed.
 enum Listed {
-    Table(FamilyId),
+    Table(Named),
     View(Described),
 }
 
 impl Listed {
     fn name(&self) -> &str {
         match self {
-            Listed::Table(family) => family.name(),
+            Listed::Table(named) => named.table.name,
             Listed::View(view) => &view.name,
         }
     }
 
     fn as_json(&self) -> Value {
         match self {
-            Listed::Table(family) => as_json(family),
+            Listed::Table(named) => as_json(named),
             Listed::View(view) => view_as_json(view),
         }
     }
@@ -96,7 +114,7 @@ fn overview(listed: &[Listed]) -> comfy_table::Table {
     let mut rows = table::with_headers(["table", "labels", "interval", "content"]);
     for one in listed {
         rows.add_row(match one {
-            Listed::Table(family) => [
+            Listed::Table(Named { family, .. }) => [
                 family.name().to_owned(),
                 list(family.table.labels().map(|(_, column)| column.name)),
                 family.sampling().map_or("-".to_owned(), |one| format!("≥ {}", duration(one.interval_min))),
@@ -167,10 +185,14 @@ fn arrow_name(ty: &DataType) -> Cow<'static, str> {
     }
 }
 
-fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
+fn describe(Named { family, rows: which, table: of }: &Named, out: &mut impl Write) -> io::Result<()> {
     let mut head = table::without_headers();
-    head.add_row([family.name(), &one_line(family.table.doc)]);
+    head.add_row([of.name, &one_line(of.doc)]);
+    if *which == Which::All && family.has_tiers {
+        head.add_row(["tiers", &list(Named::tiers(*family).map(|tier| tier.table.name))]);
+    }
     match family.sampling() {
+        _ if *which != Which::All => head.add_row(["made of", family.name()]),
         Some(sampling) => {
             head.add_row(["true resolution", sampling.resolution]);
             let (forced, interval) = (duration(INTERVAL_MIN), duration(sampling.interval_min));
@@ -183,14 +205,16 @@ fn describe(family: &Family, out: &mut impl Write) -> io::Result<()> {
     table::write(&head, out)?;
     writeln!(out)?;
     let mut rows = table::with_headers(["column", "type", "unit", "kind", "meaning"]);
-    for column in family.table.sql_columns() {
+    for column in of.sql_columns() {
         rows.add_row([column.name, type_name(column), column.unit.symbol(), kind_name(column), &one_line(column.doc)]);
     }
     table::wrap(&mut rows, [4]);
     table::write(&rows, out)
 }
 
-fn as_json(family: &Family) -> Value {
+fn as_json(named: &Named) -> Value {
+    let Named { family, rows, table } = named;
+    let sampling = family.sampling().filter(|_| *rows == Which::All);
     let column = |column: &Column| {
         json!({
             "name": column.name,
@@ -202,11 +226,13 @@ fn as_json(family: &Family) -> Value {
         })
     };
     json!({
-        "name": family.name(),
-        "doc": one_line(family.table.doc),
-        "resolution": family.sampling().map(|sampling| sampling.resolution),
-        "interval_min_us": family.sampling().map(|sampling| sampling.interval_min.as_micros()),
-        "columns": family.table.sql_columns().map(column).collect::<Vec<_>>(),
+        "name": table.name,
+        "doc": one_line(table.doc),
+        "tiers": Named::tiers(*family).filter(|_| *rows == Which::All).map(|tier| as_json(&tier)).collect::<Vec<_>>(),
+        "last": Named::last(*family).filter(|_| *rows == Which::All).as_ref().map(as_json),
+        "resolution": sampling.map(|sampling| sampling.resolution),
+        "interval_min_us": sampling.map(|sampling| sampling.interval_min.as_micros()),
+        "columns": table.sql_columns().map(column).collect::<Vec<_>>(),
     })
 }
 

@@ -112,13 +112,18 @@ pub(super) fn storage(root: &mut Section<'_>) -> Option<(StoreSettings, Duration
                 .value("journal_sync_interval", read::duration(Duration::from_millis(10)..=SECOND * 3600)),
             journal_bytes_max: storage.value("journal_bytes_max", read::bytes(JOURNAL_BYTES_MIN..=u64::MAX)),
             compaction_interval: storage.value("compaction_interval", or_none(MINUTE..=DAY)),
-            retention_age_max: Some(DAY * storage.value("retention_days", read::integer(0..=RETENTION_DAYS_MAX)))
-                .filter(|age| !age.is_zero()),
+            retention_age_max: days(storage, "retention_days"),
+            retention_tier_ages_max: [days(storage, "retention_days_1s"), days(storage, "retention_days_1m")],
             retention_bytes_max: Some(storage.value("retention_bytes", read::bytes(0..=u64::MAX)))
                 .filter(|bytes| *bytes > 0),
         };
         (settings, flush_interval, drain_interval)
     })
+}
+
+/// A number of days; 0 reads as none.
+fn days(storage: &mut Section<'_>, key: &'static str) -> Option<Duration> {
+    Some(DAY * storage.value(key, read::integer(0..=RETENTION_DAYS_MAX))).filter(|age| !age.is_zero())
 }
 
 /// A duration within `range`; "0s" reads as none.

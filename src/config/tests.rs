@@ -116,11 +116,18 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 #[test]
 fn zero_and_empty_stand_for_without() {
     let settings = from_environment(
-        &[("KYMO_STORAGE__RETENTION_DAYS", "0"), ("KYMO_STORAGE__RETENTION_BYTES", "0"), ("KYMO_QUERY__ROWS_MAX", "0")],
+        &[
+            ("KYMO_STORAGE__RETENTION_DAYS", "0"),
+            ("KYMO_STORAGE__RETENTION_DAYS_1S", "0"),
+            ("KYMO_STORAGE__RETENTION_BYTES", "0"),
+            ("KYMO_QUERY__ROWS_MAX", "0"),
+        ],
         &[],
     )
     .unwrap();
     assert_eq!((settings.store.retention_age_max, settings.store.retention_bytes_max), (None, None));
+    let two_years = Some(Duration::from_hours(730 * 24));
+    assert_eq!(settings.store.retention_tier_ages_max, [None, two_years]);
     assert_eq!(settings.query.rows_max, None);
 }
 

@@ -68,7 +68,7 @@ impl Requests {
         let mut due = Instant::now() + interval;
         // Recovered rows go to disk at once: a kymo that is killed again and again may never reach `due`.
         if store.stats().hot_rows > 0 {
-            let _ = flush(store, progress);
+            let _ = flush(store, progress, Store::flush_by_interval);
         }
         let mut begun = Instant::now();
         let mut retry = RETRY_INTERVAL;
@@ -78,7 +78,7 @@ impl Requests {
             match self.0.recv_timeout(patience) {
                 Ok(Request::Flush(reply)) => {
                     let (replies, stops) = self.waiting(reply);
-                    let flushed = flush(store, progress).map_err(|error| error.to_string());
+                    let flushed = flush(store, progress, Store::flush).map_err(|error| error.to_string());
                     // Callers may be gone by now.
                     replies.iter().for_each(|reply| _ = reply.try_send(flushed.clone()));
                     if stops {
@@ -93,7 +93,7 @@ impl Requests {
             if Instant::now() >= due || soon {
                 wanted = false;
                 begun = Instant::now();
-                let outcome = flush(store, progress);
+                let outcome = flush(store, progress, Store::flush_by_interval);
                 due = Instant::now() + if outcome.is_ok() { interval } else { interval.min(retry) };
                 // Each try writes one file for each table that can be written, so tries become rarer.
                 retry = if outcome.is_ok() { RETRY_INTERVAL } else { (2 * retry).min(RETRY_INTERVAL_MAX) };
@@ -123,7 +123,11 @@ fn is_filling(store: &Store) -> bool {
 }
 
 /// Flushes all rows sampled until now.
-fn flush(store: &Store, progress: &Progress) -> Result<Flushed, WriteError> {
+fn flush(
+    store: &Store,
+    progress: &Progress,
+    flush: impl FnOnce(&Store) -> Result<Flushed, WriteError>,
+) -> Result<Flushed, WriteError> {
     let span = tracing::info_span!(
         "flush",
         rows = tracing::field::Empty,
@@ -133,7 +137,7 @@ fn flush(store: &Store, progress: &Progress) -> Result<Flushed, WriteError> {
     );
     let _entered = span.enter();
     progress.wait_for_drain(DRAIN_PATIENCE);
-    let result = store.flush();
+    let result = flush(store);
     match &result {
         Ok(flushed) => {
             span.record("rows", flushed.rows);

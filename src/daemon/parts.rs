@@ -66,6 +66,7 @@ impl Parts {
         let batch_bytes_max = settings.serve.batch_bytes_max;
         let views = fresh_views(&store, &progress);
         let workers = Workers::new(views, settings.query, folders, batch_bytes_max, Arc::clone(&cpus), settings.views);
+        store.listen(workers.feed());
         let (outbox, deliverer) = Deliverer::new(settings.notifiers, &store.settings().host)?;
         let labels: PerFamily<Arc<Labels>> = PerFamily::default();
         let now = Moment::now();

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::{Distinct, Expr, JoinType, LogicalPlan};
 
+use super::named::Named;
 use super::place::SCHEMA;
-use crate::family::FamilyId;
 use crate::record::{Column, Kind};
 
 /// For each column of a plan's result: the column of a table that it is.
@@ -39,7 +39,7 @@ fn origin(plan: &LogicalPlan, at: usize) -> Option<&'static Column> {
         }
         LogicalPlan::TableScan(scan) => {
             let at = scan.projection.as_ref().map_or(Some(at), |columns| columns.get(at).copied())?;
-            family(&scan.table_name)?.table.sql_columns().nth(at)
+            named(&scan.table_name)?.table.sql_columns().nth(at)
         }
         _ => None,
     }
@@ -53,8 +53,8 @@ fn origin_of(expr: &Expr, input: &LogicalPlan) -> Option<&'static Column> {
     }
 }
 
-fn family(table: &TableReference) -> Option<FamilyId> {
-    table.schema().is_none_or(|schema| schema == SCHEMA).then(|| FamilyId::find(table.table())).flatten()
+fn named(table: &TableReference) -> Option<Named> {
+    table.schema().is_none_or(|schema| schema == SCHEMA).then(|| Named::find(table.table())).flatten()
 }
 
 /// What clients are told about a column, as metadata of its Arrow field.

@@ -28,7 +28,7 @@ const STALLED: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Closes the connection of a client.
-pub(super) type Close = Arc<dyn Fn() + Send + Sync>;
+pub type Close = Arc<dyn Fn() + Send + Sync>;
 
 /// The room for parts of all results.
 pub(super) struct Room {

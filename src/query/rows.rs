@@ -9,19 +9,21 @@ use async_trait::async_trait;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 
-use crate::family::FamilyId;
+use super::named::{Named, Which};
+use crate::family::tables::TableId;
 use crate::record::Column;
-use crate::store::View;
 use crate::store::lake::DataFile;
+use crate::store::last::LastRows;
+use crate::store::{HotBatch, View};
 
 /// All times.
 const EVER: (i64, i64) = (i64::MIN, i64::MAX);
 
 /// What a scan asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
     /// The table.
-    pub family: FamilyId,
+    pub table: Named,
     /// The positions of the columns that it reads, as in batches. The host is none of them: it comes with each part.
     pub columns: Vec<usize>,
     /// The first and the last time of rows that may match, µs.
@@ -65,16 +67,35 @@ impl RowSource for View {
 impl View {
     /// The files and batches that may hold wanted rows.
     pub(super) fn find(&self, wanted: &Wanted) -> std::result::Result<Found, ArrowError> {
-        let table = &self.tables[wanted.family];
+        let table = &self.tables[wanted.table.family];
         let (from, to) = wanted.times;
         let overlaps = |(first, last): (i64, i64)| first <= to && last >= from;
-        let files = table.files.iter().filter(|file| overlaps(file.time_range)).map(Arc::clone).collect();
+        let tier = match wanted.table.rows {
+            Which::Last => return last(&table.last(), &wanted.columns),
+            Which::Tier(tier) => Some(tier),
+            Which::All => None,
+        };
+        let files = table.files_of(tier.and_then(TableId::tier));
+        let files = files.iter().filter(|file| overlaps(file.time_range)).map(Arc::clone).collect();
+        if let Some(tier) = tier {
+            let parts = self.open_buckets(tier, &wanted.columns)?;
+            let hot = parts.into_iter().map(|(host, batch, time_range)| HotRows { host, batch, time_range });
+            return Ok(Found { files, hot: hot.filter(|hot| overlaps(hot.time_range)).collect() });
+        }
         let hot = table.hot.iter().filter(|hot| overlaps(hot.time_range)).map(|hot| {
             let batch = hot.batch.project(&wanted.columns)?;
             Ok(HotRows { host: Arc::clone(&hot.host), batch, time_range: hot.time_range })
         });
         Ok(Found { files, hot: hot.collect::<std::result::Result<_, ArrowError>>()? })
     }
+}
+
+fn last(rows: &LastRows, columns: &[usize]) -> std::result::Result<Found, ArrowError> {
+    let hot = rows.batches().map(|(host, batch)| {
+        let rows = HotBatch::new(Arc::clone(host), 0, batch.clone());
+        Ok(HotRows { host: rows.host, batch: rows.batch.project(columns)?, time_range: rows.time_range })
+    });
+    Ok(Found { files: Vec::new(), hot: hot.collect::<std::result::Result<_, ArrowError>>()? })
 }
 
 /// The times between which a row must be to pass all of `filters`. A filter that says nothing about the time lets all pass.

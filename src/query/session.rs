@@ -12,19 +12,20 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
     TableProvider,
 };
-use datafusion::common::{DataFusionError, Result, TableReference};
+use datafusion::common::{DFSchema, DataFusionError, Result, TableReference};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 
-use crate::family::{FAMILIES, Family, FamilyId};
+use crate::family::{FAMILIES, Family};
 use crate::record::TIME_ZONE;
 use crate::words;
 
@@ -40,6 +41,7 @@ use super::hint;
 use super::hosts;
 use super::ignored;
 use super::membership;
+use super::named::Named;
 use super::operator::Meaning;
 use super::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
 use super::rows::RowSource;
@@ -231,6 +233,11 @@ impl Session {
         self.state.optimize(plan).map_err(QueryError::invalid)
     }
 
+    /// An expression over rows of this schema, to compute it without a plan.
+    pub(super) fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        self.state.create_physical_expr(expr.clone(), schema)
+    }
+
     /// The plan as the statement has it.
     async fn checked_plan(&self, state: &SessionState, statement: Statement) -> Result<LogicalPlan, QueryError> {
         self.check_tables(state, &statement)?;
@@ -302,7 +309,7 @@ fn knows(table: &TableReference, schema: &str) -> bool {
     let table = table.clone().resolve(CATALOG, schema);
     match &*table.schema {
         INFORMATION_SCHEMA | PG_CATALOG => true,
-        SCHEMA => *table.catalog == *CATALOG && FamilyId::find(&table.table).is_some(),
+        SCHEMA => *table.catalog == *CATALOG && Named::find(&table.table).is_some(),
         _ => false,
     }
 }
@@ -317,17 +324,17 @@ struct Tables {
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
-        FAMILIES.iter().map(|family| family.name().to_owned()).collect()
+        Named::all().map(|named| named.table.name.to_owned()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(match FamilyId::find(name) {
-            Some(family) => Some(Arc::new(SqlTable::new(family, Arc::clone(&self.rows)))),
+        Ok(match Named::find(name) {
+            Some(named) => Some(Arc::new(SqlTable::new(named, Arc::clone(&self.rows)))),
             None => self.views.table(name).map(|known| known as Arc<dyn TableProvider>),
         })
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        FamilyId::find(name).is_some() || self.views.table(name).is_some()
+        Named::find(name).is_some() || self.views.table(name).is_some()
     }
 }

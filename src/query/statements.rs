@@ -13,6 +13,7 @@ use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use prost::bytes::Bytes;
 use tokio::sync::mpsc;
@@ -26,6 +27,7 @@ use super::request::{Moment, Request};
 use super::room::{Close, Reservation};
 use super::sql_view::SqlViews;
 use super::stream::QueryStream;
+use super::tail::TailRequest;
 
 /// Messages of a result that wait for the client.
 pub(super) const FRAMES_AHEAD_MAX: usize = 1;
@@ -44,6 +46,17 @@ pub trait Statements: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the statement is refused or not valid, or reaches a limit before its first row.
     async fn execute(&self, request: &Request) -> Result<Frames, QueryError>;
+
+    /// Follows a table: a schema, the first rows, and then new rows as they come, without an end. A message without rows tells in
+    /// its metadata how many rows the reader missed. `close` closes the connection of a reader that does not read.
+    ///
+    /// # Errors
+    /// When the request is not valid, or a limit is reached before the first row.
+    async fn tail(
+        &self,
+        request: &TailRequest,
+        close: Option<Close>,
+    ) -> Result<BoxStream<'static, Result<FlightData, QueryError>>, QueryError>;
 
     /// The rows as they are now, for several statements.
     ///
@@ -152,7 +165,7 @@ impl Frames {
 }
 
 /// A batch in parts of about `bytes_max`, or of one row.
-fn parts(batch: &RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
+pub(super) fn parts(batch: &RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
     let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_default();
     let bytes: usize = batch.columns().iter().map(bytes).sum();
     let rows = batch.num_rows();
@@ -217,6 +230,15 @@ impl Statements for InProcess {
             let _ = told.send(Ok(None)).await;
         });
         Frames::of(received).await
+    }
+
+    async fn tail(
+        &self,
+        request: &TailRequest,
+        _: Option<Close>,
+    ) -> Result<BoxStream<'static, Result<FlightData, QueryError>>, QueryError> {
+        self.prepare(&Request::new(request.sql()?)).await?;
+        Err(QueryError::Start("an engine in this process has no tails".into()))
     }
 
     async fn moment(&self) -> Result<Moment, QueryError> {

@@ -32,33 +32,33 @@ use datafusion::physical_plan::union::UnionExec;
 use object_store::path::Path as ObjectPath;
 
 use super::file::{Files, LabelFooters};
+use super::named::Named;
 use super::rows::{self, Found, HotRows, RowSource, Wanted};
-use crate::family::FamilyId;
 use crate::record::{self, TIME_ZONE};
 use crate::store::lake::DataFile;
 
 /// A table for the planner. It holds the source of its rows until the plan is dropped.
 #[derive(Debug)]
 pub(super) struct SqlTable {
-    family: FamilyId,
+    table: Named,
     rows: Arc<dyn RowSource>,
     /// The columns of files, and the host, which each file and each batch has one of.
     schema: TableSchema,
 }
 
 impl SqlTable {
-    pub(super) fn new(family: FamilyId, rows: Arc<dyn RowSource>) -> SqlTable {
+    pub(super) fn new(table: Named, rows: Arc<dyn RowSource>) -> SqlTable {
         // DataFusion groups and compares plain strings fast, and Parquet files hold plain strings. Only the few rows in
         // memory need a cast.
-        let sql = family.table.sql_schema();
-        let host = sql.fields()[family.table.columns.len()..].to_vec();
-        let schema = TableSchema::builder(family.table.plain_schema()).with_table_partition_cols(host).build();
-        SqlTable { family, rows, schema }
+        let sql = table.table.sql_schema();
+        let host = sql.fields()[table.table.columns.len()..].to_vec();
+        let schema = TableSchema::builder(table.table.plain_schema()).with_table_partition_cols(host).build();
+        SqlTable { table, rows, schema }
     }
 
     /// The position of the column `host`.
     fn host(&self) -> usize {
-        self.family.table.columns.len()
+        self.table.table.columns.len()
     }
 
     fn project(&self, projection: Option<&Vec<usize>>) -> Result<SchemaRef> {
@@ -132,7 +132,7 @@ impl SqlTable {
         let rows: u64 = files.iter().map(|file| file.rows).sum();
         let from = files.iter().map(|file| file.time_range.0).min();
         let to = files.iter().map(|file| file.time_range.1).max();
-        let mut columns = vec![ColumnStatistics::new_unknown(); self.family.table.columns.len()];
+        let mut columns = vec![ColumnStatistics::new_unknown(); self.table.table.columns.len()];
         if let (Some((from, to)), Some(time)) = (from.zip(to), columns.first_mut()) {
             let value = |us| ScalarValue::TimestampMicrosecond(Some(us), Some(TIME_ZONE.into()));
             time.min_value = Precision::Exact(value(from));
@@ -153,7 +153,7 @@ impl SqlTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let partitions = spread(hot, state.config().target_partitions());
-        let schema = project_schema(&self.family.table.schema(), Some(stored))?;
+        let schema = project_schema(&self.table.table.schema(), Some(stored))?;
         let source = MemorySourceConfig::try_new(&partitions, schema, None)?.with_limit(limit);
         let scan = DataSourceExec::from_data_source(source);
         // Labels are dictionaries in memory and strings in files. A plan needs one type for both.
@@ -217,7 +217,7 @@ impl TableProvider for SqlTable {
         let all = || (0..host).collect();
         let stored: Vec<usize> = projection
             .map_or_else(all, |positions| positions.iter().copied().filter(|position| *position != host).collect());
-        let wanted = Wanted { family: self.family, columns: stored.clone(), times: rows::times(filters) };
+        let wanted = Wanted { table: self.table, columns: stored.clone(), times: rows::times(filters) };
         let found = self.rows.rows(wanted).await?;
         let (files, hot) = self.select(state, filters, &found);
         let mut scans = Vec::new();

@@ -109,8 +109,11 @@ impl Fixture {
     fn view(&self) -> Arc<View> {
         let mut view = View::empty();
         let family = FamilyId::of::<Collector>();
-        view.tables[family] =
-            Arc::new(TableView { family, hot: self.hot.clone(), files: Arc::new(self.files.clone()) });
+        view.tables[family] = Arc::new(TableView {
+            hot: self.hot.clone(),
+            files: Arc::new(self.files.clone()),
+            ..TableView::clone(&view.tables[family])
+        });
         Arc::new(view)
     }
 

@@ -5,6 +5,7 @@
 
 mod confine;
 pub(super) mod message;
+mod tails;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -36,7 +37,8 @@ use super::spill::SpillSettings;
 use super::statements::{FRAMES_AHEAD_MAX, frames};
 use super::{Engine, Prepared, QuerySettings};
 use crate::store::View;
-use message::{Channel, Failure, Limits, Order, Reply, Rows, Statement, order, reply};
+use message::{Channel, Failure, Limits, Order, Reply, Rows, Statement, TailOpen, TailRows, order, reply};
+use tails::Tails;
 
 /// A statement that was cancelled or has failed, and still computes after this time, ends with its process.
 const COMPUTES_MAX: Duration = Duration::from_millis(50);
@@ -84,14 +86,27 @@ async fn serve(mut channel: Channel, memory: File) -> anyhow::Result<()> {
     let views = limits.views.iter().map(Into::into).collect();
     let engine = Engine::whole(Arc::new(|| Arc::new(View::empty())), settings, spill, threads, views)?;
     channel.send(&Reply { kind: Some(reply::Kind::Ready(in_force)) }).await?;
-    let mut worker = Worker { channel, memory, engine, limits };
+    let mut worker = Worker { channel, memory, engine, limits, tails: Tails::default() };
     while let Some((order, _)) = worker.channel.receive::<Order>().await? {
         // Anything else is about a statement that has just ended.
-        if let Some(order::Kind::Statement(statement)) = order.kind {
-            let mut ended = worker.statement(statement).await?;
-            ended.computes = timeout(COMPUTES_MAX, worker.engine.idle()).await.is_err();
-            worker.channel.send(&Reply { kind: Some(reply::Kind::Ended(ended)) }).await?;
-        }
+        let ended = match order.kind {
+            Some(order::Kind::Statement(statement)) => {
+                let mut ended = worker.statement(statement).await?;
+                ended.computes = timeout(COMPUTES_MAX, worker.engine.idle()).await.is_err();
+                ended
+            }
+            Some(order::Kind::TailOpen(tail)) => worker.open_tail(tail).await?,
+            Some(order::Kind::TailRows(rows)) => {
+                worker.look_at(rows).await?;
+                continue;
+            }
+            Some(order::Kind::TailClose(number)) => {
+                worker.tails.close(number);
+                continue;
+            }
+            _ => continue,
+        };
+        worker.channel.send(&Reply { kind: Some(reply::Kind::Ended(ended)) }).await?;
     }
     Ok(())
 }
@@ -112,6 +127,7 @@ struct Worker {
     memory: File,
     engine: Engine,
     limits: Limits,
+    tails: Tails,
 }
 
 /// A part of a result, and the pieces of the body that is attached to it.
@@ -166,6 +182,34 @@ impl Worker {
         }
     }
 
+    /// Plans a tail, and tells a message without rows.
+    async fn open_tail(&mut self, TailOpen { number, statement }: TailOpen) -> io::Result<Failure> {
+        let request = request(statement.unwrap_or_default());
+        match self.tails.open(&self.engine, number, request).await {
+            Ok(empty) => {
+                let kind = Some(reply::Kind::TailEmpty(empty.header));
+                self.channel.send_with(&Reply { kind }, &empty.body).await?;
+                Ok(Failure::default())
+            }
+            Err(error) => Ok(Failure::from(&error)),
+        }
+    }
+
+    /// Tells the rows that are in some tails, one tail after the other.
+    async fn look_at(&mut self, TailRows { table, rows, tails }: TailRows) -> io::Result<()> {
+        let rows = self.take(rows.unwrap_or_default()).map_err(io::Error::other)?;
+        let rows = tails::in_sql(&table, &rows).map_err(io::Error::other)?;
+        for number in tails {
+            let found = self.tails.look_at(number, &rows);
+            let failure = found.as_ref().err().map_or_else(Failure::default, Failure::from);
+            for (frame, body) in found.unwrap_or_default() {
+                self.channel.send_with(&Reply { kind: Some(reply::Kind::TailFrame(frame)) }, &body).await?;
+            }
+            self.channel.send(&Reply { kind: Some(reply::Kind::Ended(failure)) }).await?;
+        }
+        Ok(())
+    }
+
     /// The rows that the recorder sent.
     fn take(&self, rows: Rows) -> Result<Found> {
         let files = rows.files.into_iter().map(|file| Arc::new(file.into())).collect();
@@ -194,7 +238,7 @@ impl Worker {
 fn told_of(number: u64, wanted: &Wanted) -> message::Wanted {
     message::Wanted {
         number,
-        table: wanted.family.name().into(),
+        table: wanted.table.table.name.into(),
         columns: wanted.columns.iter().map(|column| u32::try_from(*column).unwrap_or(u32::MAX)).collect(),
         from_us: wanted.times.0,
         to_us: wanted.times.1,

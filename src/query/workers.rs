@@ -7,20 +7,25 @@ mod allowance;
 mod child;
 mod fault;
 mod folders;
+mod follow;
+mod look;
 mod pack;
 mod pool;
 mod process;
 mod processes;
 mod run;
 mod strikes;
+mod tails;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arrow_flight::FlightData;
 use async_trait::async_trait;
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -30,9 +35,10 @@ use super::guard;
 use super::history::{self, Cost, Ended, History};
 use super::ipc;
 use super::request::{Moment, Request};
-use super::room::Room;
+use super::room::{Close, Room};
 use super::sql_view::SqlViews;
 use super::statements::{FRAMES_AHEAD_MAX, Frames, Part, Statements};
+use super::tail::TailRequest;
 use super::worker::message::Statement;
 use super::{Prepared, QuerySettings, ViewSource};
 use crate::sampler;
@@ -41,6 +47,7 @@ use allowance::Allowance;
 use process::Worker;
 use processes::Processes;
 use strikes::Strikes;
+use tails::Tails;
 
 pub use fault::Fault;
 pub use folders::Folders;
@@ -75,6 +82,7 @@ struct Inner {
     /// Wakes the task that keeps a worker warm.
     taken: Notify,
     strikes: Strikes,
+    tails: Arc<Tails>,
     counts: Counts,
     history: History,
     last_fault: Mutex<Option<Fault>>,
@@ -138,6 +146,7 @@ impl Workers {
             allowance: Allowance::new(),
             taken: Notify::new(),
             strikes: Strikes::default(),
+            tails: Arc::default(),
             counts: Counts::default(),
             history: History::default(),
             last_fault: Mutex::default(),
@@ -198,7 +207,7 @@ impl Workers {
 
     /// Begins a statement as soon as it may run.
     async fn begin(&self, request: &Request, prepare: bool) -> Result<mpsc::Receiver<Part>, QueryError> {
-        let asked = Asked { sql: request.sql.clone(), client: request.client.clone(), at: Instant::now(), prepare };
+        let asked = Asked::of(request, prepare);
         let permit = match self.permit(&request.sql).await {
             Ok(permit) => permit,
             Err(error) => {
@@ -247,6 +256,14 @@ impl Statements for Workers {
         Frames::of(frames).await
     }
 
+    async fn tail(
+        &self,
+        request: &TailRequest,
+        close: Option<Close>,
+    ) -> Result<BoxStream<'static, Result<FlightData, QueryError>>, QueryError> {
+        self.follow(request, close).await
+    }
+
     async fn moment(&self) -> Result<Moment, QueryError> {
         let views = Arc::clone(&self.inner.views);
         let view = spawn_blocking(move || views()).await.map_err(|_| QueryError::Stopped)?;
@@ -278,6 +295,12 @@ struct Asked {
     at: Instant,
     /// Only its plan is asked for.
     prepare: bool,
+}
+
+impl Asked {
+    fn of(request: &Request, prepare: bool) -> Asked {
+        Asked { sql: request.sql.clone(), client: request.client.clone(), at: Instant::now(), prepare }
+    }
 }
 
 impl Inner {

@@ -16,6 +16,7 @@ mod queries;
 mod running;
 pub(super) mod server;
 mod session;
+mod tail;
 mod ticket;
 mod transaction;
 mod types;
@@ -127,7 +128,11 @@ impl FlightService for Flight {
     async fn do_get(&self, request: Request<Ticket>) -> Reply<Self::DoGetStream> {
         let peer = request.extensions().get::<Peer>().cloned();
         let (options, client) = (session::options(request.metadata())?, client(request.metadata()));
-        let frames = match decode_command("ticket", &request.into_inner().ticket)? {
+        let ticket = request.into_inner().ticket;
+        if let Some(tail) = tail::request(&ticket, &options, &client) {
+            return Ok(Response::new(self.queries.follow(&tail?, peer).await?));
+        }
+        let frames = match decode_command("ticket", &ticket)? {
             Command::TicketStatementQuery(ticket) => {
                 self.queries.execute("DoGet", &Handle::Query.decode(&ticket.statement_handle)?, client, peer).await?
             }
@@ -269,6 +274,13 @@ impl Flight {
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
         let options = session::options(metadata)?;
+        if let Some(tail) = tail::request(&descriptor.cmd, &options, &client(metadata)) {
+            let tail = tail?;
+            let stated = Stated::new(tail.sql()?, None)?.query(None, options)?;
+            let schema = self.queries.plan("GetFlightInfo", &stated, tail.client).await?.schema;
+            let ticket = descriptor.cmd.clone();
+            return told(descriptor, &schema, ticket);
+        }
         let (schema, ticket) =
             match self.queries.stated(descriptor_command(&descriptor)?, &options, peer_id(extensions).as_ref())? {
                 Asked::Statement(stated) => {
@@ -283,12 +295,7 @@ impl Flight {
                 }
                 Asked::Catalog(command) => (self.catalog_schema(command.clone(), &options)?, command.into_any()),
             };
-        // Exactly one endpoint, without a place: clients read from where they asked.
-        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.encode_to_vec()));
-        let info = FlightInfo::new()
-            .try_with_schema(&schema)
-            .map_err(|error| Status::internal(format!("encoding the schema: {error}")))?;
-        Ok(info.with_descriptor(descriptor).with_endpoint(endpoint).with_ordered(true))
+        told(descriptor, &schema, ticket.encode_to_vec().into())
     }
 
     async fn create(
@@ -343,6 +350,16 @@ impl Flight {
             .map_err(Status::from)
             .boxed()
     }
+}
+
+/// What a client is told of the result that it gets for a ticket.
+fn told(descriptor: FlightDescriptor, schema: &Schema, ticket: Bytes) -> Result<FlightInfo, Status> {
+    // Exactly one endpoint, without a place: clients read from where they asked.
+    let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket));
+    let info = FlightInfo::new()
+        .try_with_schema(schema)
+        .map_err(|error| Status::internal(format!("encoding the schema: {error}")))?;
+    Ok(info.with_descriptor(descriptor).with_endpoint(endpoint).with_ordered(true))
 }
 
 /// The connection of a call.

@@ -9,6 +9,7 @@ use super::disk::{is_absent, make_folders};
 use super::lake::DataFile;
 use super::shared::{Absent, Loss, Store};
 use super::trouble::Part;
+use crate::family::tables::TableId;
 
 /// If there are more, the oldest are forgotten.
 const ABSENT_MAX: usize = 100_000;
@@ -51,16 +52,17 @@ impl Store {
         let held = self.folder_lock.hold().is_ok();
         // Files that retention and compaction give up are there as long as this view.
         let view = self.view();
-        let files = view.tables.values().flat_map(|table| table.files.iter());
+        let files = view.tables.values().flat_map(|table| table.all_files()).flat_map(|(_, files)| files.iter());
         let gone: HashSet<_> = files.filter(|file| is_absent(&file.path)).map(Arc::as_ptr).collect();
         let (mut away, back): (Vec<Absent>, Vec<Absent>) = absent.drain(..).partition(|one| is_absent(&one.file.path));
         if !gone.is_empty() || !back.is_empty() {
             let known = away.len();
             self.change(|view, _| {
-                for (family, table) in view.tables.iter_mut() {
-                    let back = back.iter().filter(|one| one.family == family).map(|one| Arc::clone(&one.file));
-                    let taken = Arc::make_mut(table).exchange_files(&gone, back).into_iter();
-                    away.extend(taken.map(|file| Absent { family, file, is_told: false }));
+                for table in TableId::all() {
+                    let back = back.iter().filter(|one| one.table == table).map(|one| Arc::clone(&one.file));
+                    let of_family = Arc::make_mut(&mut view.tables[table.family()]);
+                    let taken = of_family.exchange_files(table.tier(), &gone, back).into_iter();
+                    away.extend(taken.map(|file| Absent { table, file, is_told: false }));
                 }
             });
             let (gone, back) = (away.len() - known, back.len());
@@ -70,7 +72,10 @@ impl Store {
         for one in away.iter_mut().filter(|one| held && !one.is_told) {
             one.is_told = true;
             let DataFile { rows, time_range, .. } = *one.file;
-            self.lock().losses.push(Loss { family: one.family, reason: "files gone", rows, time_range });
+            // A tier has no rows of its own.
+            if one.table.tier().is_none() {
+                self.lock().losses.push(Loss { family: one.table.family(), reason: "files gone", rows, time_range });
+            }
         }
         *absent = away;
     }

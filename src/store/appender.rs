@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 
 use super::hot::{HotBatch, merge_tail};
 use super::shared::{Dropped, Loss, State, Store};
-use super::view::View;
+use super::view::{TableView, View};
 use crate::family::{FamilyId, PerFamily};
 
 /// Rows that the journal cannot take are shown after this time.
@@ -123,17 +123,24 @@ impl Drop for Appender {
 impl Store {
     /// Shows new rows, and drops the oldest where memory is full.
     fn show(&self, rows: Vec<(FamilyId, HotBatch)>) {
+        let rows: Vec<_> = rows.into_iter().map(|(family, rows)| (family, Arc::new(rows))).collect();
         self.change(|view, state| {
-            for (family, rows) in rows {
+            for (family, rows) in &rows {
+                let family = *family;
                 let table = &mut state.tables[family];
-                let hot = &mut Arc::make_mut(&mut view.tables[family]).hot;
+                let TableView { hot, last, .. } = Arc::make_mut(&mut view.tables[family]);
                 table.end_seq = rows.end_seq();
-                hot.push(Arc::new(rows));
+                Arc::make_mut(last.get_or_insert_default()).take(family, &rows.host, &rows.batch);
+                hot.push(Arc::clone(rows));
                 merge_tail(hot, table.frozen_seq);
                 table.count(family, hot);
             }
             drop_excess(view, state, self.settings.hot_bytes_max);
         });
+        // After that: whoever listens before it takes a view misses none.
+        if let Some(listener) = self.listener.get() {
+            (listener.0)(&rows);
+        }
     }
 }
 

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, new_null_array};
+use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
+use super::conform::conform;
 use super::data_folder::open_regular;
 use super::disk::DiskError;
 use super::hot::times;
@@ -26,14 +27,29 @@ use crate::record::Table;
 
 /// A file may begin this much earlier than the file before it ends: several collectors may write one table. If it begins
 /// even earlier, the clock was set back, and the files are not merged.
-const OVERLAP_US_MAX: i64 = 10_000_000;
+pub(super) const OVERLAP_US_MAX: i64 = 10_000_000;
 /// The most files that are merged into one. The merge opens one at a time, but holds the list of all.
 const FILES_MAX: usize = 4_096;
+
+/// Which files are merged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Periods {
+    /// The length of a period.
+    pub(super) window: Duration,
+    /// A period's files are merged so long after its end.
+    pub(super) settle: Duration,
+    /// A file may begin this much earlier than the file before it ends.
+    pub(super) overlap_us_max: i64,
+}
 
 /// The groups of files to merge, for each period of length `window` that ended at least `settle` before `now` (µs since the
 /// epoch). A file belongs to the period in which its rows begin. A group ends where sequence numbers are missing or times
 /// go back. `files` are in the order of their sequence numbers.
-pub(super) fn due(files: &[Arc<DataFile>], now: i64, window: Duration, settle: Duration) -> Vec<Vec<Arc<DataFile>>> {
+pub(super) fn due(
+    files: &[Arc<DataFile>],
+    now: i64,
+    Periods { window, settle, overlap_us_max }: Periods,
+) -> Vec<Vec<Arc<DataFile>>> {
     let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX).max(1);
     let window = micros(window);
     let first_open = now.saturating_sub(micros(settle)).div_euclid(window);
@@ -42,7 +58,7 @@ pub(super) fn due(files: &[Arc<DataFile>], now: i64, window: Duration, settle: D
         one.end_seq == next.first_seq
             && window_of(one) == window_of(next)
             && one.path.parent() == next.path.parent()
-            && next.time_range.0.saturating_add(OVERLAP_US_MAX) >= one.time_range.1
+            && next.time_range.0.saturating_add(overlap_us_max) >= one.time_range.1
     };
     let runs = files.chunk_by(belong).flat_map(|run| run.chunks(FILES_MAX));
     let is_due = |run: &&[Arc<DataFile>]| run.len() > 1 && run.iter().all(|file| window_of(file) < first_open);
@@ -112,19 +128,11 @@ fn merge_from<'a>(
     if rows == expected { Ok(()) } else { Err(WriteError::Rows(table.name)) }
 }
 
-fn open(path: &Path) -> Result<ParquetRecordBatchReader, WriteError> {
+/// Reads a file of the lake.
+pub(super) fn open(path: &Path) -> Result<ParquetRecordBatchReader, WriteError> {
     let file = open_regular(path).map_err(DiskError::of("open", path))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map(|builder| builder.with_batch_size(BATCH_ROWS));
     reader.and_then(ParquetRecordBatchReaderBuilder::build).map_err(WriteError::parquet("read", path))
-}
-
-/// The rows with all columns of `schema`. Columns that an older file lacks are null.
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
-        Some(column) => column.clone(),
-        None => new_null_array(field.data_type(), batch.num_rows()),
-    });
-    RecordBatch::try_new(Arc::clone(schema), columns.collect())
 }
 
 #[cfg(test)]
@@ -139,7 +147,8 @@ mod tests {
     }
 
     fn firsts(files: &[Arc<DataFile>], now: i64) -> Vec<Vec<u64>> {
-        let due = due(files, now * 60_000_000, Duration::from_secs(3600), Duration::from_secs(120));
+        let (window, settle) = (Duration::from_secs(3600), Duration::from_secs(120));
+        let due = due(files, now * 60_000_000, Periods { window, settle, overlap_us_max: OVERLAP_US_MAX });
         due.iter().map(|run| run.iter().map(|file| file.first_seq).collect()).collect()
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::disk::{DiskError, step};
 use super::hot;
 use super::lake::DataFile;
-use super::shared::{Dropped, Loss, Store};
+use super::shared::{Dropped, Loss, Source, Store};
 use super::trouble::Part;
 use super::view::TableView;
 use super::writer::{WriteError, split_by_date};
@@ -28,11 +28,23 @@ pub struct Flushed {
 
 impl Store {
     /// Writes the rows in memory to Parquet files and shows these in their place. A table that cannot be written does not
-    /// keep the others from being written.
+    /// keep the others from being written. The tiers get all buckets that have ended.
     ///
     /// # Errors
     /// The first error, when the file system refuses. Rows that were not written stay in memory for the next flush.
     pub fn flush(&self) -> Result<Flushed, WriteError> {
+        self.flush_with(false)
+    }
+
+    /// The same, but buckets of tiers wait until they are worth a file.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn flush_by_interval(&self) -> Result<Flushed, WriteError> {
+        self.flush_with(true)
+    }
+
+    fn flush_with(&self, tiers_wait: bool) -> Result<Flushed, WriteError> {
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
         if let Err(error) = self.folder_lock.hold() {
@@ -41,12 +53,20 @@ impl Store {
             return Err(error.into());
         }
         self.journal.rotate();
-        let (frozen, intervals) = self.freeze();
+        let (frozen, sources) = self.freeze();
         let mut flushed = Flushed::default();
-        let mut failure = None;
+        let mut failure = match self.flush_tiers(&frozen, &sources, tiers_wait, &mut flushed) {
+            Ok(tiers) => tiers.err(),
+            Err(error) => {
+                self.settle();
+                self.troubles.bad(Part::Flush, &error);
+                self.lock().failed_flushes += 1;
+                return Err(error);
+            }
+        };
         // Memory of a table is free once its files are there, for what the next table's files need.
         frozen.map(|family, table| {
-            if let Err(error) = self.flush_table(&table, intervals[family], &mut flushed) {
+            if let Err(error) = self.flush_table(&table, sources[family].interval, &mut flushed) {
                 failure = failure.take().or(Some(error));
             }
         });
@@ -74,7 +94,7 @@ impl Store {
         // run gets its own.
         for run in table.hot.chunk_by(|one, next| one.end_seq() == next.first_seq && one.host == next.host) {
             for day in split_by_date(run) {
-                let file = self.publish_rows(table.family.table, interval, day)?;
+                let file = self.publish_rows(table.family.into(), interval, day)?;
                 flushed.rows += file.rows;
                 flushed.bytes += file.bytes;
                 flushed.files.push(file.path.clone());
@@ -93,14 +113,14 @@ impl Store {
         PerFamily::from_fn(|family| oldest(family).unwrap_or(state.tables[family].end_seq))
     }
 
-    /// Begins a flush. Returns the rows that it will write, and each table's interval.
-    pub(super) fn freeze(&self) -> (PerFamily<Arc<TableView>>, PerFamily<Option<Duration>>) {
+    /// Begins a flush. Returns the rows that it will write, and what samples each table.
+    pub(super) fn freeze(&self) -> (PerFamily<Arc<TableView>>, PerFamily<Source>) {
         let mut state = self.lock();
         state.is_flushing = true;
         for (_, table) in state.tables.iter_mut() {
             table.frozen_seq = table.end_seq;
         }
-        (self.view.load().tables.clone(), PerFamily::from_fn(|family| state.tables[family].interval))
+        (self.view.load().tables.clone(), state.sources.clone())
     }
 
     /// Shows a file in the place of its rows.

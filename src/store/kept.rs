@@ -24,7 +24,8 @@ impl Store {
         kept
     }
 
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+    /// The same, where it is the caller who tells the trouble.
+    pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
         self.folder_lock.hold()?;
         let data = &self.settings.path;
         let (path, temporary) = (data.join(name), data.join(format!(".{name}.tmp")));

@@ -10,7 +10,8 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
 
-use crate::family::{FamilyId, PerFamily};
+use crate::family::PerFamily;
+use crate::family::tables::TableId;
 
 use super::data_folder::{FolderError, LAKE, entries, file_name, open_regular};
 use super::disk::Disk;
@@ -86,9 +87,13 @@ const SCANS_MAX: u32 = 5;
 pub struct Scan {
     /// In the order of sequence numbers.
     pub files: PerFamily<Vec<Arc<DataFile>>>,
+    /// Those of each family's tiers, in the order of [`Tier::ALL`](crate::record::tier::Tier::ALL).
+    pub tiers: PerFamily<[Vec<Arc<DataFile>>; 2]>,
     /// One more than the greatest sequence number in any name, also of files that could not be read: no number is given
     /// twice.
     pub end_seqs: PerFamily<u64>,
+    /// The same for each family's tiers, of files that could not be read.
+    pub tier_end_seqs: PerFamily<[u64; 2]>,
     /// Files with numbers that leave too few for new rows. The next start refuses them.
     pub beyond: Vec<PathBuf>,
     /// Files that kymo did not write or cannot read, and why. They are left alone.
@@ -138,10 +143,10 @@ pub(super) fn recover(disk: &dyn Disk, root: &Path) -> Result<Scan, FolderError>
 
 fn scan(root: &Path) -> Result<Scan, FolderError> {
     let mut scan = Scan::default();
-    for family in FamilyId::all() {
+    for table in TableId::all() {
         let mut all = Vec::new();
         let (hosts, above): (Vec<_>, Vec<_>) =
-            entries(&root.join(family.name()))?.into_iter().partition(|path| partition::is_host_folder(path));
+            entries(&root.join(table.name()))?.into_iter().partition(|path| partition::is_host_folder(path));
         scan.foreign.extend(above.into_iter().map(|path| (path, "not a host= folder".into())));
         for host in hosts {
             let mut files = Vec::new();
@@ -160,11 +165,20 @@ fn scan(root: &Path) -> Result<Scan, FolderError> {
                         scan.foreign.push((path, "its name is not <start>_<first>-<last>.parquet".into()));
                         continue;
                     };
-                    scan.end_seqs[family] = scan.end_seqs[family].max(sequence.1);
+                    if table.tier().is_none() {
+                        let end_seq = &mut scan.end_seqs[table.family()];
+                        *end_seq = sequence.1.max(*end_seq);
+                    }
                     scan.beyond.extend(partition::is_beyond(sequence.1).then(|| path.clone()));
                     match unless_panic(|| open(&path, sequence)).unwrap_or_else(|| Err(PANICKED.into())) {
                         Ok(file) => files.push(Arc::new(file)),
-                        Err(reason) => scan.foreign.push((path, reason)),
+                        Err(reason) => {
+                            scan.foreign.push((path, reason));
+                            if let Some(tier) = table.tier() {
+                                let end_seq = &mut scan.tier_end_seqs[table.family()][tier as usize];
+                                *end_seq = sequence.1.max(*end_seq);
+                            }
+                        }
                     }
                 }
             }
@@ -173,10 +187,13 @@ fn scan(root: &Path) -> Result<Scan, FolderError> {
             scan.superseded.extend(superseded.iter().map(|file| file.path.clone()));
         }
         all.sort_by_key(|file| (file.first_seq, file.end_seq));
-        scan.files[family] = all;
+        match table.tier() {
+            None => scan.files[table.family()] = all,
+            Some(tier) => scan.tiers[table.family()][tier as usize] = all,
+        }
     }
     for path in entries(root)? {
-        if FamilyId::find(file_name(&path)).is_none() || !path.is_dir() {
+        if TableId::find(file_name(&path)).is_none() || !path.is_dir() {
             scan.foreign.push((path, "not the folder of a table".into()));
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::family::FamilyId;
+use crate::family::tables::TableId;
 use crate::words;
 
 /// The pause after the first try. It doubles with each further try.
@@ -16,7 +16,7 @@ const PAUSE_MAX: Duration = Duration::from_hours(1);
 const GROUPS_MAX: usize = 4_096;
 
 /// A group of files: its table, and the sequence number of its first row.
-pub(super) type Group = (FamilyId, u64);
+pub(super) type Group = (TableId, u64);
 
 /// The groups whose last try failed.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ mod tests {
     const SECOND_US: i64 = 1_000_000;
 
     fn group(first_seq: u64) -> Group {
-        (FamilyId::all().next().unwrap(), first_seq)
+        (TableId::all().next().unwrap(), first_seq)
     }
 
     #[test]

@@ -11,34 +11,44 @@ use std::time::Duration;
 
 use super::lake::DataFile;
 
-/// The files to delete, so that no file has only rows older than `age_max`, and all files together have at most
-/// `bytes_max`. The oldest go first. `files` are those of each table, in the order of their sequence numbers. `now` is in µs
-/// since the epoch.
-pub(super) fn expired<'a>(
-    files: impl Iterator<Item = &'a [Arc<DataFile>]>,
-    now: i64,
-    age_max: Option<Duration>,
-    bytes_max: Option<u64>,
-) -> Vec<Arc<DataFile>> {
-    let mut by_age: Vec<(i64, &Arc<DataFile>)> = files
-        .flat_map(by_host)
-        .flat_map(|files| {
-            let ends = ends(&files, now);
-            ends.into_iter().zip(files)
-        })
-        .collect();
-    by_age.sort_by_key(|(end, file)| (*end, file.time_range.1));
-    let oldest = age_max.map_or(i64::MIN, |age| now.saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX)));
-    let mut bytes: u64 = by_age.iter().map(|(_, file)| file.bytes).sum();
-    by_age
-        .into_iter()
-        .take_while(|(end, file)| {
-            let expired = *end < oldest || bytes_max.is_some_and(|max| bytes > max);
-            bytes -= file.bytes;
-            expired
-        })
-        .map(|(_, file)| Arc::clone(file))
-        .collect()
+/// Files that expire at one age.
+#[derive(Debug)]
+pub(super) struct Kind<'a> {
+    /// Those of each table, in the order of their sequence numbers.
+    pub(super) files: Vec<&'a [Arc<DataFile>]>,
+    /// Older files go.
+    pub(super) age_max: Option<Duration>,
+}
+
+/// The files to delete, so that no file has only rows older than its kind may have, and all files together have at most
+/// `bytes_max`. Of each kind the oldest go first. For the sake of `bytes_max`, all of a kind go before one of the next.
+/// `now` is in µs since the epoch.
+pub(super) fn expired(kinds: &[Kind<'_>], now: i64, bytes_max: Option<u64>) -> Vec<Arc<DataFile>> {
+    let mut expired: Vec<Arc<DataFile>> = Vec::new();
+    let mut left = Vec::new();
+    for Kind { files, age_max } in kinds {
+        let by_host = files.iter().flat_map(|files| by_host(files));
+        let mut by_age: Vec<(i64, &Arc<DataFile>)> = by_host
+            .flat_map(|files| {
+                let ends = ends(&files, now);
+                ends.into_iter().zip(files)
+            })
+            .collect();
+        by_age.sort_by_key(|(end, file)| (*end, file.time_range.1));
+        let micros = |age: Duration| i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        let oldest = age_max.map_or(i64::MIN, |age| now.saturating_sub(micros(age)));
+        let (old, young) = by_age.split_at(by_age.partition_point(|(end, _)| *end < oldest));
+        expired.extend(old.iter().map(|(_, file)| Arc::clone(file)));
+        left.extend(young.iter().map(|(_, file)| Arc::clone(file)));
+    }
+    let mut bytes: u64 = left.iter().map(|file| file.bytes).sum();
+    let beyond = left.into_iter().take_while(|file| {
+        let is_beyond = bytes_max.is_some_and(|max| bytes > max);
+        bytes -= file.bytes;
+        is_beyond
+    });
+    expired.extend(beyond);
+    expired
 }
 
 /// The files of a table apart by host, each in the same order.
@@ -79,7 +89,8 @@ mod tests {
 
     /// The last times of the files of one table that expire.
     fn gone(files: &[Arc<DataFile>], now: i64, age_max: Option<Duration>, bytes_max: Option<u64>) -> Vec<i64> {
-        expired([files].into_iter(), now, age_max, bytes_max).iter().map(|file| file.time_range.1).collect()
+        let kind = Kind { files: vec![files], age_max };
+        expired(&[kind], now, bytes_max).iter().map(|file| file.time_range.1).collect()
     }
 
     #[test]
@@ -93,13 +104,32 @@ mod tests {
     fn the_oldest_go_until_the_rest_fits() {
         let tables = [[file(100, 40), file(300, 40)], [file(200, 40), file(400, 40)]];
         let gone = |bytes_max| {
-            let tables = tables.iter().map(<[_; 2]>::as_slice);
-            expired(tables, 500, None, Some(bytes_max)).iter().map(|file| file.time_range.1).collect::<Vec<_>>()
+            let kind = Kind { files: tables.iter().map(<[_; 2]>::as_slice).collect(), age_max: None };
+            expired(&[kind], 500, Some(bytes_max)).iter().map(|file| file.time_range.1).collect::<Vec<_>>()
         };
         assert_eq!(gone(160), [0_i64; 0]);
         assert_eq!(gone(159), [100]);
         assert_eq!(gone(79), [100, 200, 300]);
         assert_eq!(gone(0), [100, 200, 300, 400]);
+    }
+
+    #[test]
+    fn rows_go_before_tiers_and_each_by_its_age() {
+        let second = |end: i64| file(end * 1_000_000, 40);
+        let (rows, tier) = ([second(300), second(400)], [second(100), second(400)]);
+        let gone = |age_s: [u64; 2], bytes_max| {
+            let [rows_age, tier_age] = age_s.map(|age| Some(Duration::from_secs(age)));
+            let kinds =
+                [Kind { files: vec![&rows], age_max: rows_age }, Kind { files: vec![&tier], age_max: tier_age }];
+            let gone = expired(&kinds, 500_000_000, Some(bytes_max));
+            gone.iter().map(|file| file.time_range.1 / 1_000_000).collect::<Vec<_>>()
+        };
+        assert_eq!(gone([1_000, 1_000], 160), [0_i64; 0]);
+        assert_eq!(gone([150, 1_000], 160), [300]);
+        assert_eq!(gone([1_000, 150], 160), [100]);
+        // The tier has the oldest file, and it stays.
+        assert_eq!(gone([1_000, 1_000], 100), [300, 400]);
+        assert_eq!(gone([1_000, 1_000], 50), [300, 400, 100]);
     }
 
     #[test]

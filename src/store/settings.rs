@@ -21,7 +21,10 @@ pub struct StoreSettings {
     pub compaction_interval: Option<Duration>,
     /// A file is deleted when all its rows are older than this.
     pub retention_age_max: Option<Duration>,
-    /// While all files together are larger than this, the oldest is deleted.
+    /// The same for the files of each tier, in the order of [`Tier::ALL`](crate::record::tier::Tier::ALL).
+    pub retention_tier_ages_max: [Option<Duration>; 2],
+    /// While all files together are larger than this, the oldest is deleted: one of rows as long as there is one, then one of
+    /// the finest tier.
     pub retention_bytes_max: Option<u64>,
 }
 
@@ -37,6 +40,7 @@ impl StoreSettings {
             journal_sync_interval: Duration::from_secs(1),
             compaction_interval: None,
             retention_age_max: None,
+            retention_tier_ages_max: [None; 2],
             retention_bytes_max: None,
         }
     }

@@ -1,8 +1,9 @@
 //! The store as its threads share it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,6 +19,7 @@ use super::settings::StoreSettings;
 use super::trash::Trash;
 use super::trouble::{Trouble, Troubles};
 use super::view::View;
+use crate::family::tables::TableId;
 use crate::family::{FamilyId, PerFamily};
 
 /// Counters and sizes, for the `kymo` table and status.
@@ -57,6 +59,17 @@ pub struct Loss {
     pub time_range: (i64, i64),
 }
 
+/// Told of rows, after views have them and on the thread that shows them. It must not wait.
+pub(super) struct Listener(pub(super) Box<Listen>);
+
+type Listen = dyn Fn(&[(FamilyId, Arc<HotBatch>)]) + Send + Sync;
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").finish_non_exhaustive()
+    }
+}
+
 /// The store of a running daemon. Shared by its threads.
 #[derive(Debug)]
 pub struct Store {
@@ -77,6 +90,8 @@ pub struct Store {
     pub(super) absent: Mutex<Vec<Absent>>,
     /// Held for moments only.
     pub(super) postponed: Mutex<Postponed>,
+    /// Told of rows that are shown.
+    pub(super) listener: OnceLock<Listener>,
     /// Held by a flush: two at a time would write the same rows twice.
     pub(super) flushing: Mutex<()>,
 }
@@ -84,10 +99,13 @@ pub struct Store {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) tables: PerFamily<TableState>,
+    pub(super) sources: PerFamily<Source>,
     /// A flush is writing the rows before the tables' `frozen_seq`.
     pub(super) is_flushing: bool,
     /// Those of them that memory had no room for meanwhile.
     pub(super) dropped: Vec<Dropped>,
+    /// Files of tiers that were published before TIERS could not be replaced.
+    pub(super) unconfirmed: BTreeSet<PathBuf>,
     pub(super) flushes: u64,
     pub(super) failed_flushes: u64,
     pub(super) lost_rows: u64,
@@ -106,8 +124,15 @@ pub(super) struct TableState {
     pub(super) hot_rows: u64,
     /// What the dictionaries of their labels take.
     pub(super) dictionary_bytes: u64,
-    /// The interval of its collector, for the files' metadata.
+}
+
+/// What samples a table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Source {
+    /// For the files' metadata; `None` for a table that no collector samples.
     pub(super) interval: Option<Duration>,
+    /// The name of its collector.
+    pub(super) collector: Arc<str>,
 }
 
 /// Rows that were dropped from memory while a flush was writing them. They are lost if the flush fails.
@@ -121,7 +146,7 @@ pub(super) struct Dropped {
 /// A file that the view does not show because it is absent. It may come back with its folder.
 #[derive(Clone, Debug)]
 pub(super) struct Absent {
-    pub(super) family: FamilyId,
+    pub(super) table: TableId,
     pub(super) file: Arc<DataFile>,
     /// It was reported as a loss.
     pub(super) is_told: bool,
@@ -140,9 +165,14 @@ impl Store {
         &self.settings
     }
 
-    /// Notes the interval at which a table is sampled, for the metadata of its files.
-    pub fn set_interval(&self, family: FamilyId, interval: Duration) {
-        self.lock().tables[family].interval = Some(interval);
+    /// Calls `listener` with rows after they are shown, on the drain thread. It must not wait. Only the first one is called.
+    pub fn listen(&self, listener: impl Fn(&[(FamilyId, Arc<HotBatch>)]) + Send + Sync + 'static) {
+        self.listener.get_or_init(|| Listener(Box::new(listener)));
+    }
+
+    /// Notes which collector samples a table, and at which interval.
+    pub fn set_source(&self, family: FamilyId, collector: &str, interval: Duration) {
+        self.lock().sources[family] = Source { interval: Some(interval), collector: collector.into() };
     }
 
     /// Sizes and counters as of now.
@@ -150,7 +180,7 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let state = self.lock();
         let view = self.view.load();
-        let files = || view.tables.values().flat_map(|table| table.files.iter());
+        let files = || view.tables.values().flat_map(|table| table.all_files()).flat_map(|(_, files)| files.iter());
         let (journal_bytes, unjournaled_rows) = self.journal.stats();
         StoreStats {
             hot_rows: state.tables.values().map(|table| table.hot_rows).sum(),

@@ -4,16 +4,27 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::compaction::{OVERLAP_US_MAX, Periods};
 use super::data_folder::{self, CLOCK};
 use super::disk::{DiskError, step};
 use super::lake::DataFile;
 use super::postponed::Postponed;
+use super::retention::Kind;
+use super::settings::StoreSettings;
 use super::shared::Store;
 use super::trouble::Part;
-use super::writer::{Target, WriteError, ZSTD_LEVEL};
+use super::writer::{Target, WriteError, ZSTD_LEVEL, is_in_order};
 use super::{compaction, hot, retention};
-use crate::family::FamilyId;
+use crate::family::tables::TableId;
+use crate::record::tier::Tier;
 use crate::words::duration;
+
+/// The files of a tier are merged into one for each period of this length.
+const TIER_WINDOW: Duration = Duration::from_hours(24);
+/// Buckets that have ended may wait so much longer for their file than rows do.
+const TIER_SETTLE: Duration = Duration::from_mins(10);
+/// The last bucket of a series that is gone ends later than those of others.
+const TIER_OVERLAP_US_MAX: i64 = 3_600_000_000;
 
 /// What a compaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,10 +48,18 @@ impl Store {
         let Some(window) = self.settings.compaction_interval else { return Ok(compacted) };
         self.folder_lock.hold()?;
         let view = self.view();
-        let tables = view.tables.iter();
-        let due = tables.flat_map(|(family, table)| {
-            let runs = compaction::due(&table.files, now, window, settle);
-            runs.into_iter().filter_map(move |run| Some(((family, run.first()?.first_seq), run)))
+        let tables = view.tables.values().flat_map(|table| table.all_files());
+        let due = tables.flat_map(|(table, files)| {
+            let mut periods = Periods { window, settle, overlap_us_max: OVERLAP_US_MAX };
+            if table.tier().is_some() {
+                periods = Periods { settle: settle + TIER_SETTLE, overlap_us_max: TIER_OVERLAP_US_MAX, ..periods };
+            }
+            let mut runs = compaction::due(files, now, periods);
+            // A tier has few rows an hour, and years of them: its hours are merged into days.
+            if runs.is_empty() && table.tier().is_some() {
+                runs = compaction::due(files, now, Periods { window: TIER_WINDOW.max(window), ..periods });
+            }
+            runs.into_iter().filter_map(move |run| Some(((table, run.first()?.first_seq), run)))
         });
         let due: Vec<_> = due.collect();
         // Replaced files cannot be deleted while a view shows them.
@@ -77,38 +96,39 @@ impl Store {
         self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn compact_run(&self, family: FamilyId, run: &[Arc<DataFile>], stop: &AtomicBool) -> Result<(), WriteError> {
+    fn compact_run(&self, id: TableId, run: &[Arc<DataFile>], stop: &AtomicBool) -> Result<(), WriteError> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
-        let interval = self.lock().tables[family].interval;
+        let interval = self.lock().sources[id.family()].interval.filter(|_| id.tier().is_none());
         let target = Target {
-            table: family.table,
+            table: id,
             host: &first.host(),
             interval,
             sequence: (first.first_seq, last.end_seq),
             time_range: hot::span(run.iter().map(|file| file.time_range)).unwrap_or_default(),
+            in_order: run.windows(2).all(|pair| pair[0].time_range.1 <= pair[1].time_range.0)
+                && run.iter().all(|file| is_in_order(&file.path)),
             zstd_level: ZSTD_LEVEL,
         };
-        let schema = family.table.plain_schema();
-        let merged =
-            self.publish(target, &schema, |write| compaction::merge(family.table, &schema, run, stop, write))?;
+        let schema = id.table().plain_schema();
+        let merged = self.publish(target, &schema, |write| compaction::merge(id.table(), &schema, run, stop, write))?;
         let merged = Arc::new(merged);
         step("compaction.published").map_err(DiskError::of("publish", &merged.path))?;
-        self.replace_files(family, run, merged);
+        self.replace_files(id, run, merged);
         step("compaction.swapped").map_err(DiskError::of("publish", &self.lake))?;
         Ok(())
     }
 
     /// Shows `merged` in the place of `run`.
-    fn replace_files(&self, family: FamilyId, run: &[Arc<DataFile>], merged: Arc<DataFile>) {
+    fn replace_files(&self, id: TableId, run: &[Arc<DataFile>], merged: Arc<DataFile>) {
         let of_run = run.iter().map(Arc::as_ptr).collect();
         self.change(|view, _| {
-            let table = Arc::make_mut(&mut view.tables[family]);
-            let before = Arc::clone(&table.files);
-            if table.exchange_files(&of_run, [Arc::clone(&merged)]).len() == run.len() {
+            let before = Arc::clone(&view.tables[id.family()]);
+            let table = Arc::make_mut(&mut view.tables[id.family()]);
+            if table.exchange_files(id.tier(), &of_run, [Arc::clone(&merged)]).len() == run.len() {
                 run.iter().for_each(|file| file.give_up(&self.trash));
             } else {
                 // Retention took some of them away meanwhile.
-                table.files = before;
+                view.tables[id.family()] = before;
                 merged.give_up(&self.trash);
             }
         });
@@ -139,13 +159,20 @@ impl Store {
     /// took out. Files that readers still have, or that cannot be deleted, are deleted by a later call. `now` is a
     /// [trusted time](Self::trusted_time).
     pub fn retain(&self, now: i64) -> usize {
-        let (age_max, bytes_max) = (self.settings.retention_age_max, self.settings.retention_bytes_max);
+        let StoreSettings { retention_age_max, retention_tier_ages_max: [second, minute], .. } = self.settings;
         let expired = self.change(|view, _| {
-            let files = view.tables.values().map(|table| table.files.as_slice());
-            let expired = retention::expired(files, now, age_max, bytes_max);
+            let of = |tier, age_max| {
+                let files = view.tables.values().map(move |table| table.files_of(tier).as_slice());
+                Kind { files: files.collect(), age_max }
+            };
+            // What is deleted first stands first.
+            let kinds = [of(None, retention_age_max), of(Some(Tier::Second), second), of(Some(Tier::Minute), minute)];
+            let expired = retention::expired(&kinds, now, self.settings.retention_bytes_max);
             if !expired.is_empty() {
                 let gone = expired.iter().map(Arc::as_ptr).collect();
-                view.tables.iter_mut().for_each(|(_, table)| _ = Arc::make_mut(table).exchange_files(&gone, []));
+                for table in TableId::all() {
+                    Arc::make_mut(&mut view.tables[table.family()]).exchange_files(table.tier(), &gone, []);
+                }
             }
             expired.iter().for_each(|file| file.give_up(&self.trash));
             expired

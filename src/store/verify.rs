@@ -2,6 +2,8 @@
 //!
 //! Nothing is changed. A daemon may be running: files that it publishes meanwhile may be read or not.
 
+mod tiers;
+
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,11 +16,13 @@ use super::data_folder::{FolderError, JOURNAL, entries, open_regular, read_regul
 use super::disk::is_absent;
 use super::hot::{HotBatch, times};
 use super::journal::{end_seq_max, missing_rows, parse_path, replay};
-use super::lake::{BATCH_ROWS, DataFile, PANICKED, Scan, scan_read_only, unless_panic};
-use super::partition;
+use super::lake::{BATCH_ROWS, DataFile, PANICKED, Scan, unless_panic};
 use super::view::View;
 use super::writer::SCHEMA_VERSION;
+use super::{partition, tier};
 use crate::family::FamilyId;
+use crate::family::tables::TableId;
+use tiers::Tiers;
 
 /// What is in a data folder, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -49,7 +53,8 @@ pub struct Report {
 pub fn verify(data: &Path) -> Result<Report, FolderError> {
     let mut report = Report::default();
     let journaled = Journaled::read(data, &mut report)?;
-    let Scan { files, foreign, temporaries, superseded, beyond, .. } = scan_read_only(data)?;
+    let (scan, buckets) = tier::scan_read_only(data)?;
+    let Scan { files, tiers, foreign, temporaries, superseded, beyond, .. } = scan;
     report.wrong.extend(beyond.into_iter().map(|path| (path, partition::BEYOND.into())));
     for (path, reason) in foreign {
         let is_ours = path.extension().is_some_and(|extension| extension == "parquet");
@@ -74,6 +79,23 @@ pub fn verify(data: &Path) -> Result<Report, FolderError> {
             note_end(&mut ends, family, file);
         }
         sequence(family.name(), files, &journaled.end_seqs_max, &mut report);
+    }
+    for id in TableId::all() {
+        let Some(tier) = id.tier() else { continue };
+        let files = &tiers[id.family()][tier as usize];
+        for file in files {
+            let found = unless_panic(|| read(file)).unwrap_or_else(|| Err(PANICKED.into()));
+            if !is_absent(&file.path) {
+                report.files += 1;
+                report.bytes += file.bytes;
+                report.wrong.extend(found.err().map(|reason| (file.path.clone(), reason)));
+            }
+        }
+        sequence(id.name(), files, &[], &mut report);
+    }
+    for family in FamilyId::all().filter(|family| family.has_tiers) {
+        let of_family = Tiers { family, files: &files[family], tiers: &tiers[family], buckets: &buckets[family] };
+        report.wrong.extend(unless_panic(|| of_family.compare()).unwrap_or_default());
     }
     journaled.count_rows(ends, &mut report);
     Ok(report)

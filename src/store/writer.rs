@@ -16,14 +16,15 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::metadata::{KeyValue, ParquetMetaDataReader, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
 use crate::batch;
-use crate::record::{Kind, Table, Type};
+use crate::family::tables::TableId;
+use crate::record::{Column, Kind, Type};
 
-use super::data_folder::FolderError;
+use super::data_folder::{FolderError, open_regular};
 use super::disk::{DiskError, DiskFile, make_folders, step};
 use super::hot::{HotBatch, span, time_range, times};
 use super::lake::DataFile;
@@ -32,6 +33,8 @@ use super::shared::Store;
 
 /// The version of the tables' layout, in every file's metadata as `kymo.schema_version`.
 pub(super) const SCHEMA_VERSION: &str = "1";
+/// In the metadata of a file whose rows were recorded in the order of their times: sorting them changed nothing.
+const IN_ORDER: &str = "kymo.in_order";
 /// For files that compaction soon replaces.
 const FLUSH_ZSTD_LEVEL: i32 = 1;
 /// For files that stay. Higher levels save a per cent of size and cost several times the CPU.
@@ -121,7 +124,7 @@ pub(super) type WriteBatch<'a> = dyn FnMut(&RecordBatch) -> Result<(), WriteErro
 /// A file that is about to be written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
-    pub(super) table: &'static Table,
+    pub(super) table: TableId,
     /// The host that recorded the rows.
     pub(super) host: &'a str,
     /// Interval of the collector that sampled the rows, if one did.
@@ -129,6 +132,8 @@ pub(super) struct Target<'a> {
     /// The sequence numbers of its rows: the first, and one past the last.
     pub(super) sequence: (u64, u64),
     pub(super) time_range: (i64, i64),
+    /// The rows were recorded in the order of their times.
+    pub(super) in_order: bool,
     pub(super) zstd_level: i32,
 }
 
@@ -137,17 +142,19 @@ impl Store {
     /// be published again.
     pub(super) fn publish_rows(
         &self,
-        table: &'static Table,
+        table: TableId,
         interval: Option<Duration>,
         Rows { host, first_seq, batches }: Rows,
     ) -> Result<DataFile, WriteError> {
         let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let sequence = (first_seq, first_seq + count as u64);
         let time_range = span(batches.iter().map(time_range)).unwrap_or_default();
-        let target = Target { table, host: &host, interval, sequence, time_range, zstd_level: FLUSH_ZSTD_LEVEL };
-        let encode = |source: ArrowError| WriteError::Sort(table.name, source.into());
+        let in_order = batches.iter().flat_map(times).is_sorted();
+        let zstd_level = FLUSH_ZSTD_LEVEL;
+        let target = Target { table, host: &host, interval, sequence, time_range, in_order, zstd_level };
+        let encode = |source: ArrowError| WriteError::Sort(table.name(), source.into());
         let sorted = sorted(batches).map_err(encode)?;
-        self.publish(target, &table.schema(), |write| sorted.iter().try_for_each(write))
+        self.publish(target, &table.table().schema(), |write| sorted.iter().try_for_each(write))
     }
 
     /// Writes the rows that `rows` hands over under a name that no glob matches, and then gives the file its name: readers see
@@ -160,7 +167,7 @@ impl Store {
     ) -> Result<DataFile, WriteError> {
         let Target { table, host, sequence, time_range, .. } = target;
         let date = partition::date_of(time_range.0);
-        let folder = partition::folder(&self.lake, table.name, host, date);
+        let folder = partition::folder(&self.lake, table.name(), host, date);
         self.make_folder(&folder)?;
         let name = partition::file_name(time_range.0, sequence.0, sequence.1);
         let temporary = folder.join(partition::temporary_name(&name));
@@ -227,6 +234,13 @@ impl Store {
     }
 }
 
+/// Whether the rows of a file were recorded in the order of their times. False if that cannot be read.
+pub(super) fn is_in_order(path: &Path) -> bool {
+    let metadata = open_regular(path).ok().and_then(|file| ParquetMetaDataReader::new().parse_and_finish(&file).ok());
+    let pairs = metadata.as_ref().and_then(|metadata| metadata.file_metadata().key_value_metadata());
+    pairs.is_some_and(|pairs| pairs.iter().any(|pair| pair.key == IN_ORDER))
+}
+
 /// For the encoder.
 impl Write for &dyn DiskFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -257,26 +271,32 @@ pub(super) fn by_time(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
 }
 
 fn properties(target: Target<'_>) -> WriterProperties {
-    let Target { table, host, interval, sequence: (first_seq, end_seq), zstd_level, .. } = target;
+    let Target { table, host, interval, sequence: (first_seq, end_seq), in_order, zstd_level, .. } = target;
     let mut metadata = vec![
         KeyValue::new("kymo.schema_version".into(), SCHEMA_VERSION.to_owned()),
         KeyValue::new("kymo.host".into(), host.to_owned()),
         KeyValue::new("kymo.first_seq".into(), first_seq.to_string()),
         KeyValue::new("kymo.last_seq".into(), end_seq.saturating_sub(1).to_string()),
     ];
+    if in_order {
+        metadata.push(KeyValue::new(IN_ORDER.into(), "true".to_owned()));
+    }
     if let Some(interval) = interval {
         metadata.push(KeyValue::new("kymo.interval_us".into(), interval.as_micros().to_string()));
     }
+    // A tier has hundreds of columns and few rows, so their statistics would take more than the values.
+    let statistics = if table.tier().is_some() { EnabledStatistics::None } else { EnabledStatistics::Page };
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("kymo version ", env!("CARGO_PKG_VERSION")).into())
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(zstd_level).unwrap_or_default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
         .set_data_page_row_count_limit(PAGE_ROWS_MAX)
-        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_statistics_enabled(statistics)
+        .set_column_statistics_enabled(ColumnPath::from(Column::TIME.name), EnabledStatistics::Page)
         .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]))
         .set_key_value_metadata(Some(metadata));
-    for column in table.columns {
+    for column in table.table().columns {
         let path = ColumnPath::from(column.name);
         // As measured (ARCHITECTURE.md, "Encodings"): rows of several series take turns, so only time grows from row to row.
         let encoding = match (column.kind, column.ty) {

@@ -76,7 +76,7 @@ def adbc_sees_the_catalog(daemon):
             for catalog in objects
             for schema in catalog["catalog_db_schemas"] or []
             for table in schema["db_schema_tables"] or []}
-        declared = {table["name"]: [column["name"] for column in table["columns"]] for table in daemon.declared()}
+        declared = {table["name"]: [column["name"] for column in table["columns"]] for table in daemon.declared_with_more()}
         assert tables == declared, (tables, declared)
         assert connection.adbc_get_table_types() != []
         schema = connection.adbc_get_table_schema("cpu")

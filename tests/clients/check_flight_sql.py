@@ -300,11 +300,11 @@ def sessions_keep_options(daemon):
         table = fetched(client, command(b"CommandStatementQuery", (1, sql)), options)
         assert abs(table.column(0).cast("int64")[0].as_py() / 1e9 - time.time()) < 60, table
         listed = fetched(client, command(b"CommandGetTables", (4, b"BASE TABLE"), (4, b"table")))
-        assert listed.num_rows == len(daemon.declared()), listed
+        assert listed.num_rows == len(daemon.declared_with_more()), listed
 
 
 def catalogs_agree(daemon):
-    declared = {table["name"]: [column["name"] for column in table["columns"]] for table in daemon.declared()}
+    declared = {table["name"]: [column["name"] for column in table["columns"]] for table in daemon.declared_with_more()}
     with connected(daemon, autocommit=True) as connection:
         objects = connection.adbc_get_objects(depth="all", table_name_filter="net%").read_all().to_pylist()
         tables = [table for schema in objects[0]["catalog_db_schemas"] for table in schema["db_schema_tables"]]

@@ -131,6 +131,34 @@ def readers_agree(daemon):
     return f"{', '.join(READERS)}: {len(TABLES)} tables, {total} rows"
 
 
+def tiers_agree(daemon):
+    """The increases and ticks of a tier's buckets, as DuckDB and polars add them up, are those of the rows in kymo."""
+    told = []
+    for table, width in {"network_1s": 1_000_000, "network_1m": 60_000_000}.items():
+        wait_for(lambda: command("flush", "--address", daemon.url) and listed(daemon, table), 130, f"a file of {table}")
+        files = f"{daemon.data}/lake/{table}/**/*.parquet"
+
+        def read():
+            until = duckdb.sql(f"SELECT epoch_us(max(time)) FROM '{files}'").fetchone()[0]
+            ours = duckdb.sql(f"SELECT sum(rx_bytes_increase)::BIGINT, sum(ticks)::BIGINT, {until} FROM '{files}'").fetchone()
+            theirs = polars.scan_parquet(files).filter(polars.col("time").dt.epoch("us") <= until)
+            theirs = theirs.select(polars.col("rx_bytes_increase").sum(), polars.col("ticks").sum()).collect().row(0)
+            assert theirs == ours[:2], (table, theirs, ours)
+            return ours
+
+        increase, ticks, until = between_compactions(daemon, table, read)
+        rows_sql = ("SELECT sum(i), sum(n) FROM (SELECT increase(rx_bytes, time) AS i, count(*) AS n FROM network"
+                    f" WHERE time < to_timestamp_micros({until + width}) GROUP BY interface)")
+        tier_sql = ("SELECT sum(rx_bytes_increase), sum(ticks)"
+                    f" FROM {table} WHERE time <= to_timestamp_micros({until})")
+        with flightsql.connect(f"grpc://{daemon.address}", autocommit=True) as connection, connection.cursor() as cursor:
+            for sql in (rows_sql, tier_sql):
+                cursor.execute(sql)
+                assert tuple(cursor.fetchone()) == (increase, ticks), (table, sql, increase, ticks)
+        told.append(f"{table}: {ticks} ticks")
+    return ", ".join(told)
+
+
 def the_readme_holds(daemon):
     """Runs each snippet of data/README.md as it stands there, in the folder above the data folder."""
     text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
@@ -246,6 +274,7 @@ def main():
         checks.run(readers_agree, daemon)
         checks.run(files_become_one, daemon)
         checks.run(readers_agree, daemon)
+        checks.run(tiers_agree, daemon)
         checks.run(the_readme_holds, daemon)
         checks.run(it_verifies, daemon)
         checks.run(files_name_their_interval, daemon)

@@ -129,6 +129,11 @@ class Daemon:
         return rows(out)
 
     @staticmethod
+    def declared_with_more():
+        """All tables, each followed by those that are made of it: its tiers, and its newest rows."""
+        return [one for table in Daemon.declared() for one in [table, *table["tiers"], table["last"]] if one]
+
+    @staticmethod
     def declared():
         """The tables and columns that `kymo tables` lists."""
         return json.loads(command("tables", "--format", "json"))

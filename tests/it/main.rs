@@ -16,6 +16,7 @@ mod exact;
 mod fixtures;
 mod fuzz;
 mod layers;
+mod newest;
 mod people;
 mod recipes;
 mod running;

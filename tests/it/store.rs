@@ -2,6 +2,8 @@
 //!
 //! - `KYMO_SEEDS`: how many power losses are simulated; 30 unless set. `KYMO_POWER_SEED` is the seed of the first; printed,
 //!   and another in each run unless set.
+//! - `KYMO_TIERS`: how many random courses of rows the tiers are compared with; 20 unless set. `KYMO_TIERS_SEED` is the seed of
+//!   the first.
 //! - `KYMO_FUZZ_SECONDS`: for how long the journal's reader gets damaged segments; 2,000 iterations unless set.
 //!   `KYMO_FUZZ_SEED` is the seed of the first.
 
@@ -12,3 +14,4 @@ mod journal;
 mod power;
 mod recovery;
 mod rows;
+mod tiers;

@@ -8,7 +8,8 @@ use rustyline::{Context, Helper};
 
 use super::command::command;
 use super::split::split;
-use crate::family::{FAMILIES, Family, FamilyId};
+use crate::family::FamilyId;
+use crate::query::named::{Named, Which};
 
 /// Words that begin clauses or are often used.
 const WORDS: &[&str] = &[
@@ -75,10 +76,10 @@ impl Prompt {
             .map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
         let (before, begun) = text.split_at(start);
         if before.trim_end().starts_with('\\') {
-            return (start, matching(FAMILIES.iter().map(Family::name), begun));
+            return (start, matching(tables(begun), begun));
         }
         let last_word = before.split_whitespace().next_back().unwrap_or_default().to_ascii_uppercase();
-        let tables = matching(FAMILIES.iter().map(Family::name), begun);
+        let tables = matching(tables(begun), begun);
         if matches!(&*last_word, "FROM" | "JOIN") {
             return (start, tables);
         }
@@ -101,11 +102,17 @@ impl Prompt {
     }
 }
 
+/// Tables that are made of others are offered once the name of the other one is written.
+fn tables(begun: &str) -> impl Iterator<Item = &'static str> {
+    let is_offered = |named: &Named| named.rows == Which::All || begun.len() > named.family.name().len();
+    Named::all().filter(is_offered).map(|named| named.table.name)
+}
+
 /// The columns of the tables that a text names, or of all tables if it names none.
 fn columns(text: &str) -> Vec<&'static str> {
     let words = || text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
-    let named: Vec<FamilyId> = words().filter_map(FamilyId::find).collect();
-    let tables = if named.is_empty() { FamilyId::all().collect() } else { named };
+    let named: Vec<Named> = words().filter_map(Named::find).collect();
+    let tables = if named.is_empty() { FamilyId::all().map(Named::of).collect() } else { named };
     tables.iter().flat_map(|table| table.table.sql_columns()).map(|column| column.name).collect()
 }
 
@@ -159,6 +166,10 @@ mod tests {
     fn names_are_completed_by_what_stands_before_them() {
         assert_eq!(completed("sel"), ["select"]);
         assert_eq!(completed("SELECT 1 FROM netw"), ["SELECT 1 FROM network"]);
+        assert_eq!(
+            completed("SELECT 1 FROM network_"),
+            ["SELECT 1 FROM network_1s", "SELECT 1 FROM network_1m", "SELECT 1 FROM network_last"]
+        );
         assert_eq!(completed("select 1 from cpu join mem"), ["select 1 from cpu join memory"]);
         assert_eq!(completed("\\d sof"), ["\\d softnet", "\\d softirq"]);
         // Only the columns of the table that is named.

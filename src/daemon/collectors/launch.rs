@@ -76,7 +76,7 @@ impl Launcher {
             }
             samplers.push(sampler);
             sources.push(drained(family, ring));
-            self.store.set_interval(family, settings.interval);
+            self.store.set_source(family, &settings.name, settings.interval);
             self.labels[family].note_interval(settings.interval);
         }
         arriving.send(sources).map_err(|_| stopping())?;

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
 
-use crate::family::FAMILIES;
+use crate::query::named::Named;
 use crate::query::origin::metadata;
 use crate::query::sql_view::SqlView;
 use crate::record::Table;
@@ -54,7 +54,7 @@ impl Described {
 
 /// All tables, in the order in which they are listed.
 pub fn tables() -> impl Iterator<Item = Described> {
-    FAMILIES.iter().map(|family| Described::table(family.table))
+    Named::all().map(|named| Described::table(named.table))
 }
 
 /// All columns, with the position of each, which begins at 1, in its table.

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::super::place::{CATALOG, SCHEMA};
 use super::names::{folded, item_name};
-use crate::family::FamilyId;
+use crate::query::named;
 
 /// The names that a WITH gives to queries, and their columns as far as they are known. The last one of a name counts.
 #[derive(Debug, Default)]
@@ -60,8 +60,8 @@ impl Named {
             [catalog, schema, table] if catalog == CATALOG && schema == SCHEMA => table,
             _ => return None,
         };
-        let family = FamilyId::find(table)?;
-        Some(family.table.sql_columns().map(|column| column.name.to_owned()).collect())
+        let named = named::Named::find(table)?;
+        Some(named.table.sql_columns().map(|column| column.name.to_owned()).collect())
     }
 
     /// The columns of a query's result.

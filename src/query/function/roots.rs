@@ -6,7 +6,7 @@ use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 
-use crate::family::FamilyId;
+use crate::query::named::Named;
 use crate::record::{self, Table};
 
 /// A column where it is read or computed. Two uses of one table are different places.
@@ -129,10 +129,10 @@ pub(super) fn recorded(plan: &LogicalPlan, expr: &Expr) -> Vec<(&'static Table, 
     let mut found = Vec::new();
     gather(plan, expr, &mut |plan, column| {
         if let LogicalPlan::TableScan(scan) = plan
-            && let Some(family) = FamilyId::find(scan.table_name.table())
-            && let Some(known) = family.table.sql_columns().find(|known| known.name == column.name)
+            && let Some(named) = Named::find(scan.table_name.table())
+            && let Some(known) = named.table.sql_columns().find(|known| known.name == column.name)
         {
-            found.push((family.table, known));
+            found.push((named.table, known));
         }
     });
     found

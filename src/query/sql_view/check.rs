@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::thread;
 
 use super::SqlViews;
-use crate::family::FamilyId;
 use crate::query::STACK_BYTES;
 use crate::query::about::rows::Described;
 use crate::query::error::QueryError;
 use crate::query::guard;
+use crate::query::named::Named;
 use crate::query::place::SCHEMA;
 use crate::query::session::Sessions;
 use crate::query::vocabulary::reserved_words;
@@ -65,7 +65,7 @@ fn check_name(name: &str) -> Result<(), String> {
             "the name must have 1 to {NAME_BYTES_MAX} characters of a-z, 0-9 and _, and begin with no digit"
         ));
     }
-    if FamilyId::find(name).is_some() || guard::is_series(name) {
+    if Named::find(name).is_some() || guard::is_series(name) {
         return Err(format!("the name hides the table `{name}`; choose another one"));
     }
     let is_reserved = reserved_words().iter().any(|word| word.eq_ignore_ascii_case(name));

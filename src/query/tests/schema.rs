@@ -4,7 +4,7 @@ use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 
 use super::{Fixture, one, rows, settings};
-use crate::family::FAMILIES;
+use crate::query::named::Named;
 
 #[tokio::test]
 async fn every_batch_has_the_schema_that_was_prepared() {
@@ -100,7 +100,7 @@ async fn clients_find_the_tables_in_the_information_schema() {
     let sql = "SELECT table_catalog, table_schema, table_name, table_type FROM information_schema.tables \
                WHERE table_schema = 'public' ORDER BY table_name";
     let mut expected: Vec<_> =
-        FAMILIES.iter().map(|family| format!("kymo public {} BASE TABLE", family.name())).collect();
+        Named::all().map(|named| format!("kymo public {} BASE TABLE", named.table.name)).collect();
     expected.sort();
     assert_eq!(rows(&engine, sql).await, expected);
     let columns = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'gap'";

@@ -46,7 +46,7 @@ async fn statements_have_the_meaning_that_people_expect() {
         ("SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relname = 'cpu'", "1"),
         ("SELECT min(ordinal_position) FROM information_schema.columns", "1"),
         ("SELECT count(*) FROM information_schema.views", "0"),
-        ("SHOW TABLES LIKE 'net%'", "kymo public network BASE TABLE"),
+        ("SHOW TABLES LIKE 'netw%k'", "kymo public network BASE TABLE"),
         ("SHOW search_path", "public"),
     ] {
         assert_eq!(one(&engine, sql).await, expected, "{sql}");

@@ -30,12 +30,12 @@ const TEXT_BYTES_MAX: usize = 2 << 10;
 /// To a worker.
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::query) struct Order {
-    #[prost(oneof = "order::Kind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "order::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(in crate::query) kind: Option<order::Kind>,
 }
 
 pub(in crate::query) mod order {
-    use super::{Limits, Oneof, Rows, Statement};
+    use super::{Limits, Oneof, Rows, Statement, TailOpen, TailRows};
 
     #[derive(Clone, PartialEq, Oneof)]
     pub(in crate::query) enum Kind {
@@ -50,6 +50,15 @@ pub(in crate::query) mod order {
         /// End the statement.
         #[prost(bool, tag = "4")]
         Cancel(bool),
+        /// Plan the statement of a tail.
+        #[prost(message, tag = "5")]
+        TailOpen(TailOpen),
+        /// Tell which of these rows are in some tails.
+        #[prost(message, tag = "6")]
+        TailRows(TailRows),
+        /// Forget a tail.
+        #[prost(uint64, tag = "7")]
+        TailClose(u64),
     }
 }
 
@@ -183,12 +192,12 @@ pub(in crate::query) struct File {
 /// From a worker.
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::query) struct Reply {
-    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub(in crate::query) kind: Option<reply::Kind>,
 }
 
 pub(in crate::query) mod reply {
-    use super::{Bytes, Failure, Oneof, Wanted};
+    use super::{Bytes, Failure, Oneof, TailFrame, Wanted};
 
     #[derive(Clone, PartialEq, Oneof)]
     pub(in crate::query) enum Kind {
@@ -203,9 +212,15 @@ pub(in crate::query) mod reply {
         /// A part of the result, as the header of a Flight message. Its body is attached; both go on to the client as they are.
         #[prost(bytes = "bytes", tag = "4")]
         Frame(Bytes),
-        /// The statement has ended.
+        /// The statement has ended, or what was asked of a tail is done.
         #[prost(message, tag = "5")]
         Ended(Failure),
+        /// A message without rows, for the tail that is being opened. Its body is attached.
+        #[prost(bytes = "bytes", tag = "6")]
+        TailEmpty(Bytes),
+        /// Rows of the tail that is being looked at. Their body is attached.
+        #[prost(message, tag = "7")]
+        TailFrame(TailFrame),
     }
 }
 
@@ -221,6 +236,37 @@ pub(in crate::query) struct Wanted {
     pub(in crate::query) from_us: i64,
     #[prost(sint64, tag = "5")]
     pub(in crate::query) to_us: i64,
+}
+
+/// A tail, which is answered with [`reply::Kind::TailEmpty`] and [`reply::Kind::Ended`].
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct TailOpen {
+    #[prost(uint64, tag = "1")]
+    pub(in crate::query) number: u64,
+    #[prost(message, optional, tag = "2")]
+    pub(in crate::query) statement: Option<Statement>,
+}
+
+/// New rows. Each tail is answered with its rows and [`reply::Kind::Ended`], in this order.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct TailRows {
+    #[prost(string, tag = "1")]
+    pub(in crate::query) table: String,
+    #[prost(message, optional, tag = "2")]
+    pub(in crate::query) rows: Option<Rows>,
+    #[prost(uint64, repeated, tag = "3")]
+    pub(in crate::query) tails: Vec<u64>,
+}
+
+/// A part of a tail's rows.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct TailFrame {
+    /// The header of a Flight message.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(in crate::query) header: Bytes,
+    /// How many they are.
+    #[prost(uint64, tag = "2")]
+    pub(in crate::query) rows: u64,
 }
 
 /// How a statement ended.

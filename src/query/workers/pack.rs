@@ -7,7 +7,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use datafusion::common::project_schema;
 
-use crate::family::FamilyId;
+use crate::query::named::Named;
 use crate::query::rows::{HotRows, Wanted};
 use crate::query::worker::message::{self, Hot, Rows};
 use crate::store::View;
@@ -21,9 +21,9 @@ pub(super) fn pack(
     start: u64,
     end: u64,
 ) -> io::Result<Option<Rows>> {
-    let family = FamilyId::find(&wanted.table).ok_or_else(|| io::Error::other("an unknown table"))?;
+    let table = Named::find(&wanted.table).ok_or_else(|| io::Error::other("an unknown table"))?;
     let columns = wanted.columns.iter().map(|column| *column as usize).collect();
-    let scan = Wanted { family, columns, times: (wanted.from_us, wanted.to_us) };
+    let scan = Wanted { table, columns, times: (wanted.from_us, wanted.to_us) };
     let found = view.find(&scan).map_err(io::Error::other)?;
     let files = found.files.iter().map(|file| (&**file).into()).collect();
     let hot = match &found.hot[..] {
@@ -39,10 +39,16 @@ pub(super) fn pack(
 }
 
 /// Writes rows as an Arrow IPC stream, and returns where in the file they are; `None` if they go beyond `end`.
-fn write(scan: &Wanted, rows: &[HotRows], mut memory: &File, start: u64, end: u64) -> io::Result<Option<Vec<Hot>>> {
+pub(super) fn write(
+    scan: &Wanted,
+    rows: &[HotRows],
+    mut memory: &File,
+    start: u64,
+    end: u64,
+) -> io::Result<Option<Vec<Hot>>> {
     let failed = |error: ArrowError| io::Error::other(error);
     memory.seek(SeekFrom::Start(start))?;
-    let schema = project_schema(&scan.family.table.schema(), Some(&scan.columns)).map_err(io::Error::other)?;
+    let schema = project_schema(&scan.table.table.schema(), Some(&scan.columns)).map_err(io::Error::other)?;
     let mut writer = StreamWriter::try_new(memory, &schema).map_err(failed)?;
     let mut hot = Vec::with_capacity(rows.len());
     for rows in rows {

@@ -14,16 +14,18 @@ use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use socket2::SockRef;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
 use super::child::{Process, reap};
 use super::folders::{FolderId, folder_id};
-use super::pack::pack;
+use super::pack::{pack, write};
 use super::processes::{DATA, Processes, statm};
 use crate::query::ViewSource;
 use crate::query::error::QueryError;
-use crate::query::worker::message::{self, Channel, Order, order};
+use crate::query::named::Named;
+use crate::query::rows::{HotRows, Wanted};
+use crate::query::worker::message::{self, Channel, Order, Rows, order};
 use crate::store::View;
 
 /// The hidden command that runs a worker.
@@ -204,7 +206,7 @@ impl Worker {
     ) -> Result<Arc<View>, QueryError> {
         let failed = |error: io::Error| QueryError::Failed(format!("give rows to the query's process: {error}"));
         let (memory, start) = (Arc::clone(&self.memory), self.given_bytes);
-        let packed = tokio::task::spawn_blocking(move || {
+        let packed = spawn_blocking(move || {
             let view = view.unwrap_or_else(|| views());
             pack(&view, &wanted, &memory, start, bytes_max as u64).map(|rows| (view, rows))
         });
@@ -215,6 +217,16 @@ impl Worker {
         self.given_bytes = rows.hot.last().map_or(start, |hot| hot.end);
         self.send(order::Kind::Rows(rows)).await.map_err(failed)?;
         Ok(view)
+    }
+
+    /// Writes rows into its file in memory, in the place of those of the batch before.
+    pub(super) async fn give_batch(&mut self, table: Named, rows: HotRows, bytes_max: usize) -> io::Result<Rows> {
+        let memory = Arc::clone(&self.memory);
+        let scan = Wanted { table, columns: (0..table.table.columns.len()).collect(), times: rows.time_range };
+        let written = spawn_blocking(move || write(&scan, &[rows], &memory, 0, bytes_max as u64));
+        let hot = written.await.map_err(io::Error::other)??.ok_or_else(|| io::Error::other("the rows have no room"))?;
+        self.given_bytes = hot.last().map_or(0, |hot| hot.end);
+        Ok(Rows { number: 0, files: Vec::new(), start: 0, hot })
     }
 
     /// Holds the permit for its statement until it rests or has ended.

@@ -209,6 +209,8 @@ impl Inner {
                 reply::Kind::Schema(data_header) => FlightData { data_header, ..FlightData::default() },
                 reply::Kind::Frame(data_header) => FlightData { data_header, data_body, ..FlightData::default() },
                 reply::Kind::Ended(failure) => return Ok(failure),
+                // It is no answer to a statement.
+                reply::Kind::TailEmpty(_) | reply::Kind::TailFrame(_) => return Err(Stop::Lost),
             };
             cost.rows += rows_of(&frame.data_header);
             cost.bytes += (frame.data_header.len() + frame.data_body.len()) as u64;
@@ -287,7 +289,7 @@ impl Inner {
     }
 
     /// Why a worker is gone in the middle of a statement. `sql` is the statement, if it may be at fault for that.
-    async fn lost(&self, worker: Worker, sql: Option<&str>) -> QueryError {
+    pub(super) async fn lost(&self, worker: Worker, sql: Option<&str>) -> QueryError {
         let Ending { status, said, killed } = worker.wait().await;
         let error = if killed {
             QueryError::Killed("by kymo, which did not understand its answer".into())

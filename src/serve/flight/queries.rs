@@ -17,7 +17,9 @@ use super::transaction::Transactions;
 use crate::query::about::rows::Described;
 use crate::query::ipc::rows_of;
 use crate::query::request::{Options, Request};
+use crate::query::room::Close;
 use crate::query::statements::Statements;
+use crate::query::tail::TailRequest;
 use crate::query::{Prepared, SCHEMA};
 use crate::serve::listener::{Peer, PeerId};
 use crate::serve::trace::{self, TracedFrames};
@@ -105,6 +107,19 @@ impl Queries {
             frames.close_by(Arc::new(move || peer.close()));
         }
         let frames = query.within(frames.map_err(Status::from).boxed());
+        Ok(TracedFrames { frames, span, rows: 0 }.boxed())
+    }
+
+    /// Begins a tail. Dropping the stream ends it.
+    pub(super) async fn follow(
+        &self,
+        tail: &TailRequest,
+        peer: Option<Peer>,
+    ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
+        let span = trace::query("DoGet", &tail.sql()?);
+        let close = peer.map(|peer| Arc::new(move || peer.close()) as Close);
+        let begin = async { Ok(self.statements.tail(tail, close).await?) };
+        let frames = trace::within(&span, begin).await?.map_err(Status::from).boxed();
         Ok(TracedFrames { frames, span, rows: 0 }.boxed())
     }
 

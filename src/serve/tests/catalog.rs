@@ -8,7 +8,7 @@ use arrow_flight::sql::{
 };
 
 use super::{TestServer, fetch, rows};
-use crate::family::{FAMILIES, Family};
+use crate::query::named::Named;
 
 #[tokio::test]
 async fn the_catalog_lists_every_family_with_its_columns() {
@@ -24,7 +24,7 @@ async fn the_catalog_lists_every_family_with_its_columns() {
 
     let info = client.get_tables(CommandGetTables::default()).await.unwrap();
     let tables = fetch(&mut client, info).await;
-    let mut expected: Vec<_> = FAMILIES.iter().map(Family::name).chain(["lost"]).collect();
+    let mut expected: Vec<_> = Named::all().map(|named| named.table.name).chain(["lost"]).collect();
     expected.sort_unstable();
     assert_eq!(tables.column(2).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), expected);
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use kymo::store::disk::{Disk, DiskFile, LocalDisk};
 
-use super::rows::{Running, WINDOW, numbers, settings, time};
+use super::rows::{Running, WINDOW, in_tiers, numbers, of_rows, settings, time};
 
 /// Seeds that are simulated where their number is not given.
 const SEEDS: u64 = 30;
@@ -216,6 +216,7 @@ fn live_and_die(seed: u64) {
             assert!(count <= next[table], "life {life}");
             next[table] = count;
         }
+        assert_eq!(in_tiers(&running.store.view()), [of_rows(next[1]); 2], "life {life}");
         for _ in 0..random.usize(..25) {
             match random.usize(..10) {
                 0..5 => {

@@ -9,8 +9,10 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use kymo::batch::to_batch;
 use kymo::family::FamilyId;
+use kymo::family::tables::TableId;
 use kymo::record::Record;
 use kymo::record::label::Labels;
+use kymo::record::tier::Tier;
 use kymo::sampler::report::{Collector, Gap};
 use kymo::store::disk::Disk;
 use kymo::store::{Append, Appender, Loss, Opened, Store, StoreSettings, View};
@@ -18,6 +20,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// From one row to the next: some hundred rows are an hour.
 const DISTANCE_US: i64 = 10_000_000;
+/// The series of the table `collector`.
+const SERIES: i64 = 7;
 /// A whole hour.
 const START_US: i64 = 1_790_000_000 / 3600 * 3600 * 1_000_000;
 /// Compaction merges the files of such a period.
@@ -47,6 +51,7 @@ impl Running {
     pub fn open(disk: Arc<dyn Disk>, settings: StoreSettings) -> Running {
         let (store, appender, opened) = Store::open_on(disk, settings).unwrap();
         let appender = Mutex::new(appender);
+        store.set_source(FamilyId::of::<Collector>(), "c", Duration::from_millis(1));
         let (writes, syncs) = store.start_journal();
         let threads = vec![thread::spawn(writes), thread::spawn(syncs)];
         Running { store, appender, opened, threads, labels: Default::default() }
@@ -65,6 +70,17 @@ impl Running {
         losses
     }
 
+    /// Appends rows of any tables, and waits until they are shown.
+    #[allow(dead_code, reason = "the kills have no use for it")]
+    pub fn append_all(&self, appends: Vec<Append>) {
+        let mut appender = self.appender.lock().unwrap();
+        appender.append(appends);
+        while appender.is_waiting() {
+            thread::sleep(Duration::from_millis(1));
+            appender.show();
+        }
+    }
+
     /// Appends as [`append`](Self::append) does and as a drain does, without waiting.
     pub fn hand_over(&self, first: [u64; 2], rows: u64) -> Vec<Loss> {
         let [gaps, collectors] = &self.labels;
@@ -76,7 +92,7 @@ impl Running {
             ..Gap::absent(time(number))
         };
         let collector = |number: i64| Collector {
-            collector: collectors.intern(&format!("c{}", number % 7)),
+            collector: collectors.intern(&format!("c{}", number % SERIES)),
             ticks: number,
             ..Collector::absent(time(number))
         };
@@ -106,6 +122,34 @@ fn append(family: FamilyId, batch: RecordBatch) -> Append {
 /// The time of the row of this number, µs.
 pub fn time(number: i64) -> i64 {
     START_US + number * DISTANCE_US
+}
+
+/// By tier of the table `collector`: how many rows its buckets are made of, and the sum of the increases of `ticks`, which the rows
+/// have their number in.
+pub fn in_tiers(view: &View) -> [(i64, i64); 2] {
+    let table = &view.tables[FamilyId::of::<Collector>()];
+    Tier::ALL.map(|tier| {
+        let id = TableId::of_tier(table.family, tier).unwrap();
+        let columns = ["ticks", "ticks_increase"].map(|name| id.table().column(name).unwrap().0);
+        let open = view.open_buckets(id, &columns).unwrap();
+        let mut batches: Vec<RecordBatch> = open.into_iter().map(|(_, batch, _)| batch).collect();
+        for file in table.files_of(Some(tier)).iter() {
+            let builder = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&file.path).unwrap()).unwrap();
+            batches.extend(builder.build().unwrap().map(Result::unwrap));
+        }
+        let sum = |name: &str| {
+            let column = |batch: &RecordBatch| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().clone();
+            batches.iter().filter_map(|batch| arrow::compute::sum(&column(batch))).sum::<i64>()
+        };
+        (sum("ticks"), sum("ticks_increase"))
+    })
+}
+
+/// The same of rows numbered from 0 on, of which there are `rows`.
+pub fn of_rows(rows: u64) -> (i64, i64) {
+    let rows = rows.cast_signed();
+    let increase = |series: i64| (series < rows).then(|| (rows - 1 - series) / SERIES * SERIES);
+    (rows, (0..SERIES).filter_map(increase).sum())
 }
 
 /// By table: the numbers of the rows that a view has in memory and files, in order. Panics at a row with wrong values.

@@ -21,10 +21,10 @@ use kymo::store::disk::LocalDisk;
 use kymo::store::verify::verify;
 use rustix::process::{Signal, getpid, kill_process};
 
-use rows::{Running, WINDOW, numbers, settings, time};
+use rows::{Running, WINDOW, in_tiers, numbers, of_rows, settings, time};
 
 /// All steps of the store.
-const STEPS: [&str; 17] = [
+const STEPS: [&str; 20] = [
     "journal.create",
     "journal.begin",
     "journal.write",
@@ -37,6 +37,9 @@ const STEPS: [&str; 17] = [
     "publish.rename",
     "publish.sync_folder",
     "publish.done",
+    "tiers.published",
+    "tiers.kept",
+    "tiers.swapped",
     "flush.swapped",
     "compaction.published",
     "compaction.swapped",
@@ -130,6 +133,9 @@ fn kill(data: &Path, step: &str, nth: u64) {
         let kept = time(end.cast_signed()) - i64::try_from(KEPT.as_micros()).unwrap();
         assert!(first == 0 || time(first.cast_signed() - 1) < kept, "{what}: rows before {first} are gone");
     }
+    // Retention deletes no tier here, so its buckets have all rows, those that are gone too.
+    let expected = of_rows(ends(&numbers(&running.store.view()))[1]);
+    assert_eq!(in_tiers(&running.store.view()), [expected; 2], "{what}: the tiers do not have each row once");
     running.close();
 }
 

@@ -1,0 +1,275 @@
+//! Compares tiers with the rows that they are made of, where these are still there.
+//!
+//! Runs of files without a missing row are folded anew, as a flush does. Of each run the first bucket is left out, because rows
+//! before it may be gone, and so are the open ones at its end. What depends on the order in which rows were recorded is
+//! compared only if the files have that order.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::vec::IntoIter;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::error::ArrowError;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
+
+use super::super::compaction::{OVERLAP_US_MAX, open};
+use super::super::conform::conform;
+use super::super::hot::times;
+use super::super::lake::DataFile;
+use super::super::tier::{Buckets, SECOND_ROWS_MIN};
+use super::super::writer::is_in_order;
+use crate::family::FamilyId;
+use crate::family::tables::TableId;
+use crate::record::tier::Tier;
+use crate::record::{Kind, Table};
+
+/// What is wrong with a tier, and where.
+pub(super) type Wrong = (PathBuf, String);
+
+/// The files and open buckets of one family.
+#[derive(Debug)]
+pub(super) struct Tiers<'a> {
+    pub(super) family: FamilyId,
+    /// Of the rows.
+    pub(super) files: &'a [Arc<DataFile>],
+    /// Of each tier.
+    pub(super) tiers: &'a [Vec<Arc<DataFile>>; 2],
+    pub(super) buckets: &'a Buckets,
+}
+
+/// A bucket of a series: its labels, and when it begins.
+type Key = (Vec<String>, i64);
+
+/// A row of a batch.
+type Row = (Arc<RecordBatch>, usize);
+
+impl Tiers<'_> {
+    /// What does not match. Files that cannot be read are left out: they are told elsewhere.
+    pub(super) fn compare(&self) -> Vec<Wrong> {
+        let mut wrong = Vec::new();
+        let follows =
+            |one: &Arc<DataFile>, next: &Arc<DataFile>| one.end_seq == next.first_seq && one.host() == next.host();
+        for run in self.files.chunk_by(follows) {
+            for (id, files) in TableId::tiers(self.family).zip(self.tiers) {
+                let Some(first) =
+                    files.iter().find(|file| run.first().is_some_and(|of_run| file.host() == of_run.host()))
+                else {
+                    continue;
+                };
+                match self.compare_run(id, run, files) {
+                    Ok(Some(reason)) => wrong.push((first.path.clone(), reason)),
+                    Ok(None) | Err(_) => {}
+                }
+            }
+        }
+        wrong
+    }
+
+    /// What does not match first in a run of files; `None` if all does.
+    fn compare_run(
+        &self,
+        id: TableId,
+        run: &[Arc<DataFile>],
+        files: &[Arc<DataFile>],
+    ) -> Result<Option<String>, Unreadable> {
+        let (Some(first), Some(tier)) = (run.first(), id.tier()) else { return Ok(None) };
+        let host: Arc<str> = first.host().into();
+        let table = self.family.table;
+        let in_order = run.iter().all(|file| is_in_order(&file.path))
+            && run.windows(2).all(|pair| pair[0].time_range.1 <= pair[1].time_range.0);
+        let shadows = self.shadows(run, tier.width_us());
+        let begins = run.iter().map(|file| file.time_range.0).min().unwrap_or_default();
+        let from = tier.bucket(begins).saturating_add(tier.width_us());
+        let of_host = files.iter().filter(|file| file.host() == *host).cloned().collect::<Vec<_>>();
+        let known_from = of_host.iter().map(|file| file.time_range.0).min().unwrap_or_default();
+        let mut told = Told::new(id.table(), of_host, self.open_rows(id, &host)?);
+        let mut folded = Buckets::of_files(self.family);
+        // By series: its last bucket. A series that was away for long begins anew.
+        let mut seen: HashMap<Vec<String>, i64> = HashMap::new();
+        for file in run {
+            for batch in open(&file.path).map_err(|_| Unreadable)? {
+                let batch = conform(&batch?, &table.plain_schema())?;
+                folded.fold(&host, &with_dictionaries(&batch, table)?);
+            }
+            folded.end_stale(file.time_range.1);
+            let expected = rows_of(id.table(), folded.ended_rows(tier)?.into_iter().map(|(_, batch, _)| batch))?;
+            folded.forget_ended(tier);
+            let last = expected.keys().map(|(_, start)| *start).max().unwrap_or(i64::MIN);
+            told.read_until(last)?;
+            let mut keys: Vec<&Key> = expected.keys().collect();
+            keys.sort_by_key(|(labels, start)| (*start, labels.clone()));
+            for key in keys {
+                let before = seen.insert(key.0.clone(), key.1);
+                let follows = before.is_some_and(|before| key.1.saturating_sub(before) <= tier.width_us());
+                let is_shadowed = shadows.iter().any(|(from, to)| (*from..=*to).contains(&key.1));
+                if key.1 < from || key.1 < known_from || is_shadowed {
+                    continue;
+                }
+                let found = told.rows.remove(key).unwrap_or_default();
+                let exact = if in_order && follows { Exact::All } else { Exact::Unordered };
+                if let Some(what) = differs(id, &expected[key], &found, exact) {
+                    let (labels, start) = key;
+                    return Ok(Some(format!("{} at {start} µs, of {labels:?}: {what}", id.name())));
+                }
+            }
+            // A series that is gone has its last bucket a little later.
+            let kept_from = last.saturating_sub(2 * (tier.width_us() + OVERLAP_US_MAX));
+            told.rows.retain(|(_, start), _| *start >= kept_from);
+        }
+        Ok(None)
+    }
+
+    /// Between which times files go back to buckets that had ended before, because the clock was set back: a file has only a part of
+    /// them. Only of tables that kymo writes itself do files overlap a little without that.
+    fn shadows(&self, run: &[Arc<DataFile>], width_us: i64) -> Vec<(i64, i64)> {
+        let overlap_us_max = if self.family.sampling().is_some() { 0 } else { OVERLAP_US_MAX };
+        let mut end = i64::MIN;
+        let mut shadows = Vec::new();
+        for (from, to) in run.iter().map(|file| file.time_range) {
+            if from < end.saturating_sub(overlap_us_max) {
+                shadows.push((from.saturating_sub(width_us), end.saturating_add(width_us)));
+            }
+            end = end.max(to);
+        }
+        shadows
+    }
+
+    /// The rows of a tier that no file has yet.
+    fn open_rows(&self, id: TableId, host: &Arc<str>) -> Result<HashMap<Key, Vec<Row>>, Unreadable> {
+        let all: Vec<usize> = (0..id.table().columns.len()).collect();
+        let parts = self.buckets.with(&[], &[], id, &all)?.into_iter();
+        rows_of(id.table(), parts.filter(|(of, ..)| of == host).map(|(_, batch, _)| batch))
+    }
+}
+
+/// A file that cannot be read, or has no such rows.
+#[derive(Debug)]
+struct Unreadable;
+
+impl From<ArrowError> for Unreadable {
+    fn from(_: ArrowError) -> Unreadable {
+        Unreadable
+    }
+}
+
+/// Which columns are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exact {
+    All,
+    /// Those that do not depend on the order of rows, nor on rows before.
+    Unordered,
+}
+
+/// The rows of a tier's files, in the order of time.
+struct Told {
+    table: &'static Table,
+    /// Those that were not begun.
+    files: IntoIter<Arc<DataFile>>,
+    /// Those that were, and up to which time each was read, µs.
+    readers: Vec<(ParquetRecordBatchReader, i64)>,
+    rows: HashMap<Key, Vec<Row>>,
+}
+
+impl Told {
+    fn new(table: &'static Table, mut files: Vec<Arc<DataFile>>, rows: HashMap<Key, Vec<Row>>) -> Told {
+        files.sort_by_key(|file| file.time_range.0);
+        Told { table, files: files.into_iter(), readers: Vec::new(), rows }
+    }
+
+    /// Reads all rows up to `time`, µs. Files may overlap: the last bucket of a series that is gone ends late.
+    fn read_until(&mut self, time: i64) -> Result<(), Unreadable> {
+        while let Some(file) = self.files.as_slice().first().filter(|file| file.time_range.0 <= time) {
+            self.readers.push((open(&file.path).map_err(|_| Unreadable)?, i64::MIN));
+            self.files.next();
+        }
+        for (mut reader, mut until) in std::mem::take(&mut self.readers) {
+            while until <= time {
+                let Some(batch) = reader.next() else {
+                    until = i64::MAX;
+                    continue;
+                };
+                let batch = conform(&batch?, &self.table.plain_schema())?;
+                until = times(&batch).last().copied().unwrap_or(until);
+                for (key, rows) in rows_of(self.table, [batch])? {
+                    self.rows.entry(key).or_default().extend(rows);
+                }
+            }
+            if until < i64::MAX {
+                self.readers.push((reader, until));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows of batches by series and bucket.
+fn rows_of(
+    table: &Table,
+    batches: impl IntoIterator<Item = RecordBatch>,
+) -> Result<HashMap<Key, Vec<Row>>, Unreadable> {
+    let mut rows: HashMap<Key, Vec<Row>> = HashMap::new();
+    for batch in batches {
+        let labels =
+            table.labels().map(|(at, _)| cast(batch.column(at), &DataType::Utf8)).collect::<Result<Vec<_>, _>>()?;
+        let batch = Arc::new(batch);
+        for (row, time) in times(&batch).iter().enumerate() {
+            let labels = labels.iter().map(|label| label.as_string::<i32>().value(row).to_owned()).collect();
+            rows.entry((labels, *time)).or_default().push((Arc::clone(&batch), row));
+        }
+    }
+    Ok(rows)
+}
+
+/// The rows as they are in memory.
+fn with_dictionaries(batch: &RecordBatch, table: &Table) -> Result<RecordBatch, ArrowError> {
+    let schema = table.schema();
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
+    RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)
+}
+
+/// What of a bucket differs; `None` if nothing does.
+fn differs(id: TableId, expected: &[Row], found: &[Row], exact: Exact) -> Option<String> {
+    let table = id.table();
+    let (ticks, _) = table.column("ticks")?;
+    let sum = |rows: &[Row]| {
+        rows.iter().map(|(batch, row)| batch.column(ticks).as_primitive::<Int64Type>().value(*row)).sum()
+    };
+    let (want, have): (i64, i64) = (sum(expected), sum(found));
+    // Ticks may come late, so a second may have some more than the interval says.
+    let has_seconds = want >= 2 * i64::from(SECOND_ROWS_MIN);
+    if found.is_empty() && id.tier() == Some(Tier::Second) && !has_seconds {
+        return None;
+    }
+    if want != have {
+        return Some(format!("it has {have} ticks, its rows are {want}"));
+    }
+    // A bucket of several rows is one of a clock that was set back.
+    let ([(expected, at)], [(found, place)]) = (expected, found) else { return None };
+    let is_compared = |name: &str| {
+        let is_unordered = ["_min", "_max", "_count"].iter().any(|end| name.ends_with(end));
+        exact == Exact::All && name != "missed" || is_unordered
+    };
+    let values =
+        table.columns.iter().enumerate().filter(|(_, column)| !matches!(column.kind, Kind::Time | Kind::Label));
+    let differing = values.filter(|(_, column)| is_compared(column.name));
+    let mut differing =
+        differing.filter(|(column, _)| !same(expected.column(*column), *at, found.column(*column), *place));
+    differing.next().map(|(_, column)| format!("its {} is not that of its rows", column.name))
+}
+
+/// Whether two values are the same to the bit.
+fn same(one: &ArrayRef, at: usize, other: &ArrayRef, place: usize) -> bool {
+    if one.is_null(at) || other.is_null(place) {
+        return one.is_null(at) && other.is_null(place);
+    }
+    match (one.as_primitive_opt::<Int64Type>(), other.as_primitive_opt::<Int64Type>()) {
+        (Some(one), Some(other)) => one.value(at) == other.value(place),
+        _ => match (one.as_primitive_opt::<Float64Type>(), other.as_primitive_opt::<Float64Type>()) {
+            (Some(one), Some(other)) => one.value(at).to_bits() == other.value(place).to_bits(),
+            _ => false,
+        },
+    }
+}
