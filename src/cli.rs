@@ -16,6 +16,7 @@ pub mod status;
 pub mod table;
 pub mod tables;
 pub mod verify;
+mod views;
 
 use std::io;
 use std::path::PathBuf;

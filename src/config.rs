@@ -15,6 +15,7 @@ mod collector;
 mod read;
 mod section;
 mod tree;
+mod view;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,8 +29,10 @@ use crate::collector::CollectorSettings;
 use crate::export::{MetricsSettings, TracingSettings};
 use crate::family::FamilyId;
 use crate::query::QuerySettings;
+use crate::query::sql_view::SqlViews;
 use crate::reading::context::Context;
 use crate::serve::ServeSettings;
+use crate::serve::http::HttpSettings;
 use crate::store::StoreSettings;
 use read::{Report, Section};
 use tree::{Node, nest};
@@ -81,8 +84,12 @@ pub struct Settings {
     pub drain_interval: Duration,
     /// What a query may take.
     pub query: QuerySettings,
+    /// What queries may use like tables.
+    pub views: SqlViews,
     /// Where Flight SQL and gRPC are served.
     pub serve: ServeSettings,
+    /// Where HTTP is offered.
+    pub http: HttpSettings,
     /// Traces of kymo's own operations.
     pub tracing: TracingSettings,
     /// Metrics over OTLP.
@@ -222,7 +229,9 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
     let rules = alert::read_rules(&mut root, &notifiers);
     let storage = section::storage(&mut root);
     let query = section::query(&mut root);
+    let views = view::read(&mut root);
     let serve = section::server(&mut root);
+    let http = section::http(&mut root);
     let tracing = section::tracing(&mut root);
     let metrics = section::metrics(&mut root);
     let log_filter = section::log(&mut root);
@@ -238,7 +247,9 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
         flush_interval,
         drain_interval,
         query: query?,
+        views,
         serve: serve?,
+        http: http?,
         tracing: tracing?,
         metrics: metrics?,
         log_filter: log_filter?,

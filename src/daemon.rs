@@ -28,6 +28,7 @@ use crate::alert::notify::Deliverer;
 use crate::config::Settings;
 use crate::export;
 use crate::scheduling::cpus::Cpus;
+use crate::serve::http::HttpServer;
 use crate::serve::{self, Server};
 use crate::store::identity::name_of;
 use crate::store::{Appender, Opened, Store};
@@ -82,7 +83,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let flag = if local.to_string() == serve::DEFAULT_ADDRESS { String::new() } else { format!("--address {local} ") };
     tracing::info!("Flight SQL and gRPC on grpc://{local}; try: kymo query {flag}\"SELECT * FROM collector\"");
 
-    let outcome = runtime.block_on(serve(parts.server, parts.deliverer, threads, signals));
+    let outcome = runtime.block_on(serve(parts.server, parts.http, parts.deliverer, threads, signals));
     runtime.shutdown_background();
     telemetry.shutdown(EXPORT_GRACE);
     if outcome.is_ok() {
@@ -138,11 +139,19 @@ fn start_runtime(cpus: &Arc<Cpus>) -> anyhow::Result<Runtime> {
 }
 
 /// Serves until a signal, has everything recorded and flushed, and then stops serving.
-async fn serve(server: Server, deliverer: Deliverer, threads: Threads, mut signals: Signals) -> anyhow::Result<()> {
+async fn serve(
+    server: Server,
+    http: HttpServer,
+    deliverer: Deliverer,
+    threads: Threads,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
     let (stop_serving, serving_stops) = oneshot::channel::<()>();
+    let (stop_http, http_stops) = oneshot::channel::<()>();
     let (stop_notifying, notifying_stops) = oneshot::channel::<()>();
-    // Both end when their sender is dropped.
+    // All end when their sender is dropped.
     let mut serving = tokio::spawn(server.run(async { drop(serving_stops.await) }));
+    let offering = tokio::spawn(http.run(async { drop(http_stops.await) }));
     let notifying = tokio::spawn(deliverer.run(async { drop(notifying_stops.await) }, NOTIFY_GRACE));
     let (store, alerts) = threads.alerts();
     let outcome = tokio::select! {
@@ -157,9 +166,11 @@ async fn serve(server: Server, deliverer: Deliverer, threads: Threads, mut signa
     watchdog()?;
     let recorded = tokio::task::block_in_place(|| threads.stop());
     drop(stop_serving);
+    drop(stop_http);
     if !serving.is_finished() {
         serving.await.context("serve")??;
     }
+    offering.await.context("offer HTTP")?;
     drop(stop_notifying);
     notifying.await.context("deliver the last notifications")?;
     // What was not delivered waits for the next start.

@@ -2,16 +2,18 @@
 //!
 //! [`init_logging`] sets up the log on stderr and, when an endpoint is set, the export of kymo's own spans.
 //! [`Telemetry::start_metrics`] exports the newest rows of every table under OpenTelemetry's names ([`instrument`]).
-//! Both are off without an endpoint.
+//! Both are off without an endpoint. [`prometheus`] writes the same rows as text.
 //!
 //! Exports run on threads of their own. One that cannot be delivered within [`EXPORT_TIMEOUT`] is given up and counted
 //! ([`LostExports`]). The log has one line when an outage begins and one when it ends.
 
 pub mod instrument;
 pub mod losses;
+pub mod prometheus;
 
 mod error;
 mod link;
+mod newest;
 mod otlp;
 #[cfg(test)]
 mod receiver;
@@ -250,7 +252,7 @@ mod tests {
         };
         let latest = Arc::new(LatestRows::default());
         let (one, other) = (latest.new_source(), latest.new_source());
-        let stale = Kymo { lake_files: 3, ..Kymo::absent(now - instrument::AGE_MAX_US - 60 * SECOND_US) };
+        let stale = Kymo { lake_files: 3, ..Kymo::absent(now - newest::AGE_MAX_US - 60 * SECOND_US) };
         put(&latest, one, &[row(burst, 999, 1, 2), row(burst, 1_000, 40, 300)], &labels);
         put(&latest, other, &[row(system, 100, 60, 80)], &labels);
         put(&latest, other, &[stale], &labels);

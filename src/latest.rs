@@ -1,4 +1,4 @@
-//! The newest rows of each family, for the gRPC call `GetMetrics`, the OTLP export and the counts in `kymo status`.
+//! The newest rows of each family, for the gRPC call `GetMetrics`, the exports and the counts in `kymo status`.
 //!
 //! The drain thread writes here, everyone else reads. Rows are kept apart by their source, one run of one collector, so
 //! that a collector that ends takes its own rows away and nobody else's. The lock is held for moments only, never over

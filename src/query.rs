@@ -4,7 +4,7 @@
 //! sees each row once. Queries run on their own threads and pass batches through a short queue. The daemon has them run
 //! in other processes, its [`Workers`](workers::Workers), so neither a slow query nor a slow reader delays recording.
 
-mod about;
+pub mod about;
 mod catalog;
 mod dialect;
 mod emptiness;
@@ -30,6 +30,7 @@ mod rows;
 mod series;
 mod session;
 mod spill;
+pub mod sql_view;
 pub mod statements;
 mod stream;
 mod table;
@@ -63,6 +64,7 @@ use request::Request;
 use rows::RowSource;
 use session::{Session, Sessions};
 use spill::SpillSettings;
+use sql_view::SqlViews;
 
 pub use error::{ErrorKind, QueryError};
 pub use origin::metadata;
@@ -156,15 +158,16 @@ impl Engine {
     /// When the threads cannot be started.
     pub fn new(views: ViewSource, settings: QuerySettings) -> Result<Engine, QueryError> {
         let cpus = std::thread::available_parallelism().map_or(THREADS_MIN, usize::from);
-        Engine::spilling(views, settings, None, cpus)
+        Engine::whole(views, settings, None, cpus, Arc::default())
     }
 
-    /// An engine whose queries may spill to files, on a host with so many CPUs.
-    fn spilling(
+    /// An engine whose queries may spill to files and use views, on a host with so many CPUs.
+    fn whole(
         views: ViewSource,
         settings: QuerySettings,
         spill: Option<SpillSettings>,
         cpus: usize,
+        sql_views: SqlViews,
     ) -> Result<Engine, QueryError> {
         let count = cpus.clamp(THREADS_MIN, THREADS_MAX);
         let runtime = Builder::new_multi_thread()
@@ -177,7 +180,7 @@ impl Engine {
             .enable_time()
             .build()
             .map_err(|error| QueryError::Start(error.to_string()))?;
-        let sessions = Sessions::new(count, settings.memory_bytes_max, spill)
+        let sessions = Sessions::new(count, settings.memory_bytes_max, spill, sql_views)
             .map_err(|error| QueryError::Start(error.strip_backtrace()))?;
         start_all(&runtime, 2 * count);
         let inner = Inner {
@@ -212,7 +215,8 @@ impl Engine {
         let mut task = self.spawn(async move {
             // The plan's schema does not depend on the rows there are.
             let session = job.session(Arc::new(View::empty()))?;
-            let plan = session.plan(guard::check(&job.request.sql, job.settings.sql_bytes_max)?).await?;
+            let plan =
+                session.plan(guard::check(&job.request.sql, job.settings.sql_bytes_max)?, &job.request.sql).await?;
             let result = job.prepared(&session, plan).await?;
             job.sessions.give_back(session);
             // This fails if the caller has gone.
@@ -238,6 +242,22 @@ impl Engine {
     /// As [`execute`](Self::execute).
     async fn execute_over(&self, request: Request, rows: Arc<dyn RowSource>) -> Result<QueryStream, QueryError> {
         self.begin(request, Some(rows)).await
+    }
+
+    /// An engine for tests whose queries may use views.
+    #[cfg(test)]
+    pub(crate) fn with_sql_views(
+        views: ViewSource,
+        settings: QuerySettings,
+        sql_views: SqlViews,
+    ) -> Result<Engine, QueryError> {
+        Engine::whole(views, settings, None, THREADS_MIN, sql_views)
+    }
+
+    /// The views that statements may use like tables.
+    #[cfg(test)]
+    fn sql_views(&self) -> &SqlViews {
+        self.inner.sessions.views()
     }
 
     /// The rows as they are now.
@@ -388,7 +408,7 @@ async fn run(
     // Held to the end: the files in it are not deleted before.
     let rows = rows.unwrap_or_else(|| job.view());
     let session = job.session(rows)?;
-    let plan = session.plan(statement).await?;
+    let plan = session.plan(statement, &job.request.sql).await?;
     let types = parameters::types(&plan).map_err(QueryError::invalid)?;
     let bound = parameters::bind(&types, &job.request.parameters).await?;
     let mut told = Some(told);

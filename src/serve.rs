@@ -1,4 +1,4 @@
-//! The server: Flight SQL, the control API, health and reflection on one port.
+//! The servers: Flight SQL, the control API, health and reflection on one port, and HTTP on another ([`http`]).
 //!
 //! It reaches the daemon through [`Operator`] and the data through [`Statements`], and knows nothing else of them.
 //! Messages, clients and server traits of the control API are in [`proto`].
@@ -7,6 +7,7 @@ mod aggregate;
 mod control;
 mod error;
 mod flight;
+pub mod http;
 mod listener;
 mod operator;
 pub mod proto;

@@ -15,6 +15,12 @@ pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
+/// A text on one line. Docs are written over several lines in the source.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The first 64 bytes of a name, for errors.
 #[must_use]
 pub fn shortened(name: &str) -> &str {

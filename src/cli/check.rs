@@ -38,6 +38,15 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
         table::wrap(&mut rules, [2, 3]);
         table::write(&rules, out)?;
     }
+    if !settings.views.is_empty() {
+        writeln!(out)?;
+        let mut views = table::with_headers(["view", "query"]);
+        for view in settings.views.iter() {
+            views.add_row([&view.name, &view.sql.split_whitespace().collect::<Vec<_>>().join(" ")]);
+        }
+        table::wrap(&mut views, [1]);
+        table::write(&views, out)?;
+    }
     writeln!(out)?;
     let mut rest = table::without_headers();
     let unrecorded = list(settings.unrecorded().iter().map(|family| family.table.name));
@@ -59,6 +68,8 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
         rest.add_row(["", &format!("not usable on this host: {error}")]);
     }
     rest.add_row(["address", &settings.serve.address.to_string()]);
+    let http = settings.http.address.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    rest.add_row(["HTTP", &http]);
     let off = |endpoint: &Option<String>| endpoint.clone().unwrap_or_else(|| "off".to_owned());
     let (traces, metrics) = (off(&settings.tracing.endpoint), off(&settings.metrics.endpoint));
     rest.add_row(["OTLP", &format!("traces {traces}, metrics {metrics}")]);

@@ -17,7 +17,9 @@ use indicatif::ProgressBar;
 use super::connect::{Target, block_on, spin, spinner, unless_interrupted};
 use super::output::{Destination, Format};
 use super::show;
+use super::views::Views;
 use crate::query::request::Request;
+use crate::query::sql_view::SqlViews;
 use crate::query::statements::{Statements, query_error};
 use crate::query::workers::{Folders, Workers};
 use crate::query::{QueryError, QuerySettings};
@@ -79,6 +81,8 @@ pub(super) struct Source {
     /// Read the files of this data folder instead of asking a daemon
     #[arg(long, value_name = "DIR", conflicts_with = "address")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    views: Views,
 }
 
 /// Runs the query and writes its result.
@@ -92,6 +96,11 @@ pub fn run(query: &Query) -> anyhow::Result<()> {
 }
 
 impl Source {
+    /// The views of the configuration, as far as it is known.
+    pub(super) fn views(&self) -> Views {
+        self.views.clone()
+    }
+
     /// Runs one statement and writes its result. Ctrl-C ends it, on the daemon, too. Returns the number of rows.
     ///
     /// # Errors
@@ -100,7 +109,7 @@ impl Source {
         let spinner = spinner("waiting for rows");
         let work = unless_interrupted(async {
             match &self.data {
-                Some(folder) => offline(sql, folder, destination, &spinner).await,
+                Some(folder) => offline(sql, folder, self.views.load()?, destination, &spinner).await,
                 None => online(sql, &self.target, destination, &spinner).await,
             }
         });
@@ -117,7 +126,13 @@ impl std::fmt::Display for Source {
     }
 }
 
-async fn offline(sql: &str, folder: &Path, destination: &Destination, spinner: &ProgressBar) -> anyhow::Result<u64> {
+async fn offline(
+    sql: &str,
+    folder: &Path,
+    views: SqlViews,
+    destination: &Destination,
+    spinner: &ProgressBar,
+) -> anyhow::Result<u64> {
     let settings = QuerySettings {
         memory_bytes_max: OFFLINE_MEMORY_BYTES_MAX,
         time_max: OFFLINE_TIME_MAX,
@@ -143,6 +158,7 @@ async fn offline(sql: &str, folder: &Path, destination: &Destination, spinner: &
             folders,
             BATCH_BYTES,
             Arc::new(Cpus::undivided()),
+            Arc::clone(&views),
         );
         // Before the first row is written, the query can start again.
         match begin(&workers, sql).await {

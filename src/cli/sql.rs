@@ -121,7 +121,7 @@ fn typed(sql: &Sql) -> anyhow::Result<()> {
         match command(&text) {
             Some(Command::Leave) => break,
             Some(Command::Help) => println!("{HELP}"),
-            Some(Command::Describe(table)) => tell(tables::run(&Tables::for_people(table))),
+            Some(Command::Describe(table)) => tell(tables::run(&Tables::for_people(table, sql.source.views()))),
             Some(Command::Format(name)) => tell(chosen(&name).map(|chosen| format = chosen)),
             Some(Command::Unknown(name)) => eprintln!("kymo: there is no command {name}; \\? lists them"),
             None => split(&text).0.into_iter().for_each(|statement| one(sql, statement, format)),

@@ -11,6 +11,7 @@ use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
 use crate::reading::filter::{Filter, Filters, PATTERNS_MAX};
 use crate::reading::roots::Roots;
 use crate::serve::ServeSettings;
+use crate::serve::http::HttpSettings;
 use crate::store::StoreSettings;
 use crate::store::partition::is_short;
 
@@ -154,6 +155,18 @@ pub(super) fn server(root: &mut Section<'_>) -> Option<ServeSettings> {
         let connections_max = server.value("connections_max", read::integer(1..=65_536));
         address.map(|address| ServeSettings { connections_max, ..ServeSettings::at(address) })
     })?
+}
+
+pub(super) fn http(root: &mut Section<'_>) -> Option<HttpSettings> {
+    root.required_section("http", |http| HttpSettings {
+        address: http.value("address", optional_loopback),
+        connections_max: http.value("connections_max", read::integer(1..=65_536)),
+    })
+}
+
+/// As [`loopback`]; empty text reads as none.
+fn optional_loopback(node: &Node) -> Read<Option<SocketAddr>> {
+    if matches!(&node.value, Value::Text(text) if text.is_empty()) { Ok(None) } else { loopback(node).map(Some) }
 }
 
 /// An address that only this host can reach.

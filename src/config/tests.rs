@@ -344,3 +344,31 @@ fn what_is_no_pattern_is_named_with_its_place() {
     assert_problem("[sensor]\nexcept = []\n", "2:1: sensor.except: ", "there is `include`, `exclude`");
     assert_problem("[host]\nrootfs = \"host\"\n", "2:10: host.rootfs: ", "expected an absolute path");
 }
+
+#[test]
+fn views_are_queries_that_can_be_planned() {
+    let settings = loaded(
+        "[view.late]\nsql = \"SELECT * FROM early\"\n[view.early]\nsql = \"SELECT 1 AS x\"\n",
+        Sources::default(),
+    );
+    let views = settings.unwrap().views;
+    assert_eq!(views.iter().map(|view| view.name.as_str()).collect::<Vec<_>>(), ["late", "early"]);
+    assert_problem("[view.late]\nsql = \"SELECT nope FROM cpu\"\n", "2:7: view.late.sql: ", "nope");
+    assert_problem("[view.cpu]\nsql = \"SELECT 1 AS x\"\n", "1:", "view.cpu: the name hides the table `cpu`");
+    assert_problem("[view.late]\ndoc = \"x\"\n", "1:", "view.late.sql: is missing");
+    assert_problem(
+        "[view.late]\nsql = \"SELECT 1 AS x\"\ndocs = \"x\"\n",
+        "3:1: view.late.docs: ",
+        "did you mean `doc`?",
+    );
+    let circle = problems(
+        "[view.a]\nsql = \"SELECT * FROM b\"\n[view.b]\nsql = \"SELECT * FROM a\"\n[view.c]\nsql = \"SELECT * FROM a\"\n",
+    );
+    assert_eq!(
+        circle,
+        ["2:7: view.a.sql: it uses itself: a → b → a", "4:7: view.b.sql: it uses itself: b → a → b"],
+        "and `c` is right"
+    );
+    let many: String = (0..65).map(|number| format!("[view.v{number}]\nsql = \"SELECT 1 AS x\"\n")).collect();
+    assert_problem(&many, "129:", "at most 64");
+}

@@ -11,10 +11,13 @@ use crate::alert::notify::{FailingNotifier, Outbox};
 use crate::alert::status::{Board, RuleStatus};
 use crate::collector::{CollectorStatus, RetuneCollector, StartCollector};
 use crate::export::losses::LostExports;
+use crate::export::prometheus::{self, Format};
 use crate::family::FamilyId;
 use crate::latest::LatestRows;
 use crate::query::workers::Workers;
 use crate::reading::foreign::Foreign;
+use crate::sampler::wall_us;
+use crate::serve::http::HttpState;
 use crate::serve::{DaemonStatus, Operator, OperatorError};
 use crate::store::partition::timestamp;
 use crate::store::{Flushed, Store};
@@ -39,6 +42,8 @@ pub(super) struct Daemon {
     pub(super) exports: LostExports,
     /// Known once the port is bound, which is before the first call.
     pub(super) address: Arc<OnceLock<SocketAddr>>,
+    /// Where HTTP is offered, or why it is not.
+    pub(super) http: HttpState,
     pub(super) started_at_us: i64,
     pub(super) started: Instant,
     /// What the start found in the data folder.
@@ -72,6 +77,14 @@ impl Operator for Daemon {
             daemon.progress.wait_for_drain(FRESH_PATIENCE);
             let families = FamilyId::all().filter(|family| families.contains(family));
             Ok(families.filter_map(|family| Some((family, daemon.latest.merged(family)?))).collect())
+        })
+        .await
+    }
+
+    async fn metrics(&self, format: Format) -> Result<String, OperatorError> {
+        self.blocking(move |daemon| {
+            daemon.progress.wait_for_drain(FRESH_PATIENCE);
+            Ok(prometheus::write(&daemon.latest, wall_us(), format))
         })
         .await
     }
@@ -111,6 +124,7 @@ impl Daemon {
             let warnings = collector.warnings().into_iter();
             degraded.extend(warnings.map(|text| format!("collector {}: {text}", collector.settings.name)));
         }
+        degraded.extend(self.http.trouble());
         degraded.extend(self.foreign.unseen.iter().cloned());
         degraded.extend(self.silent_rules(&collectors));
         degraded.extend(self.board.troubles(Moment::now().monotonic_us));
@@ -128,13 +142,19 @@ impl Daemon {
             store: self.store.stats(),
             collectors,
             retired,
-            listeners: self.address.get().map(|address| ("Flight SQL and gRPC", *address)).into_iter().collect(),
+            listeners: self.listeners(),
             degraded,
             found_at_start: self.found.clone(),
             foreign: self.foreign.own.clone(),
             lost_notifications: self.outbox.lost(),
             lost_exports: self.exports.count(),
         }
+    }
+
+    fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let grpc = self.address.get().map(|address| ("Flight SQL and gRPC", *address));
+        let http = self.http.address().map(|address| ("HTTP", address));
+        grpc.into_iter().chain(http).collect()
     }
 
     /// The alert rules that cannot fire, because no collector records their table. Whoever lists few tables, or stops a

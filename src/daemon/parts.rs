@@ -20,6 +20,7 @@ use crate::record::label::Labels;
 use crate::sampler::wall_us;
 use crate::scheduling::cpus::Cpus;
 use crate::serve::Server;
+use crate::serve::http::{HttpServer, HttpState};
 use crate::store::{Appender, Store};
 
 use super::alert_keeper::AlertKeeper;
@@ -36,6 +37,7 @@ pub(super) struct Parts {
     pub(super) requests: Requests,
     pub(super) flush_interval: Duration,
     pub(super) server: Server,
+    pub(super) http: HttpServer,
     /// They run the server's queries.
     pub(super) workers: Workers,
     pub(super) deliverer: Deliverer,
@@ -63,7 +65,7 @@ impl Parts {
         let folders = Folders::of_daemon(std::path::absolute(&store.settings().path)?);
         let batch_bytes_max = settings.serve.batch_bytes_max;
         let views = fresh_views(&store, &progress);
-        let workers = Workers::new(views, settings.query, folders, batch_bytes_max, Arc::clone(&cpus));
+        let workers = Workers::new(views, settings.query, folders, batch_bytes_max, Arc::clone(&cpus), settings.views);
         let (outbox, deliverer) = Deliverer::new(settings.notifiers, &store.settings().host)?;
         let labels: PerFamily<Arc<Labels>> = PerFamily::default();
         let now = Moment::now();
@@ -99,6 +101,7 @@ impl Parts {
             alert_keeper: Arc::clone(&keeper),
             exports: telemetry.losses(),
             address: Arc::clone(&address),
+            http: HttpState::default(),
             started_at_us,
             started,
             found,
@@ -113,12 +116,24 @@ impl Parts {
         };
         let own = Own { report, ended };
         let drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, labels, own, progress);
+        let http = HttpServer::new(settings.http, Arc::new(daemon.clone()), daemon.http.clone());
         let server = Server::bind(settings.serve, Arc::new(daemon.clone()), Arc::new(workers.clone()))?;
         address.get_or_init(|| server.local_addr());
         telemetry.start_metrics(&settings.metrics, &latest)?;
         let (drain_interval, flush_interval) = (settings.drain_interval, settings.flush_interval);
         let collectors = settings.collectors;
-        Ok(Parts { daemon, drain, drain_interval, requests, flush_interval, server, workers, deliverer, collectors })
+        Ok(Parts {
+            daemon,
+            drain,
+            drain_interval,
+            requests,
+            flush_interval,
+            server,
+            http,
+            workers,
+            deliverer,
+            collectors,
+        })
     }
 }
 

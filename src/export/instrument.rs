@@ -1,23 +1,14 @@
 //! The metrics that kymo exports: one instrument for each name that the families' columns declare.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow::array::RecordBatch;
 use opentelemetry::{KeyValue, Value};
 
+use super::newest::{self, INTEGER_ATTRIBUTE};
 use crate::family::FamilyId;
 use crate::latest::LatestRows;
 use crate::record::{Column, Kind, Table, Unit};
-
-/// A series whose newest row is older than this is no longer exported: its collector stopped, or the thing it describes
-/// is gone.
-pub const AGE_MAX_US: i64 = 5 * 60 * 1_000_000;
-
-/// The attribute whose values are integers in the semantic conventions. Rows with another label, such as the `total` of
-/// all CPUs, are not exported: a reader that sums the series would count everything twice.
-const INTEGER_ATTRIBUTE: &str = "cpu.logical_number";
 
 /// Every instrument, in the order of the families and their columns.
 pub static INSTRUMENTS: LazyLock<Vec<Instrument>> =
@@ -106,7 +97,7 @@ fn shape(column: &Column) -> Shape {
 
 impl Instrument {
     /// Gives `sink` the newest value of every series, with its attributes. `now` is µs since the epoch. Rows older than
-    /// [`AGE_MAX_US`] and absent values are left out.
+    /// [`AGE_MAX_US`](newest::AGE_MAX_US) and absent values are left out.
     pub fn observe(&self, latest: &LatestRows, now: i64, mut sink: impl FnMut(f64, &[KeyValue])) {
         for part in &self.parts {
             let Some(batch) = latest.merged(part.family) else { continue };
@@ -117,11 +108,9 @@ impl Instrument {
 
 impl Part {
     fn observe(&self, batch: &RecordBatch, now: i64, sink: &mut impl FnMut(f64, &[KeyValue])) {
-        let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
         let values = batch.column(self.column);
-        for row in newest_rows(self.table, batch) {
-            let fresh = times.is_some_and(|times| now.saturating_sub(times.value(row)) <= AGE_MAX_US);
-            let Some(value) = number(values, row).filter(|_| fresh) else { continue };
+        for row in newest::rows(self.table, batch, now) {
+            let Some(value) = newest::number(values, row) else { continue };
             let Some(attributes) = self.attributes(batch, row) else { continue };
             sink(value / self.divisor, &attributes);
         }
@@ -132,7 +121,7 @@ impl Part {
         let mut attributes = self.fixed.clone();
         for (position, column) in self.table.labels() {
             let Some(attribute) = column.attribute else { continue };
-            let text = text(batch.column(position), row).filter(|text| !text.is_empty());
+            let text = newest::text(batch.column(position), row).filter(|text| !text.is_empty());
             if attribute == INTEGER_ATTRIBUTE {
                 attributes.push(KeyValue::new(attribute, text?.parse::<i64>().ok()?));
             } else if let Some(text) = text {
@@ -143,36 +132,11 @@ impl Part {
     }
 }
 
-/// The last row of every series in `batch`: rows with equal labels are one series.
-fn newest_rows(table: &Table, batch: &RecordBatch) -> Vec<usize> {
-    let keys: Vec<_> = table
-        .labels()
-        .filter_map(|(position, _)| batch.column(position).as_dictionary_opt::<Int32Type>())
-        .map(|labels| labels.keys().values())
-        .collect();
-    let mut seen = HashSet::new();
-    let series = |row: usize| keys.iter().filter_map(|keys| keys.get(row).copied()).collect::<Vec<i32>>();
-    (0..batch.num_rows()).rev().filter(|row| seen.insert(series(*row))).collect()
-}
-
-fn number(values: &ArrayRef, row: usize) -> Option<f64> {
-    if values.is_null(row) {
-        return None;
-    }
-    let integers = values.as_primitive_opt::<Int64Type>().map(|values| values.value(row) as f64);
-    integers.or_else(|| values.as_primitive_opt::<Float64Type>().map(|values| values.value(row)))
-}
-
-fn text(labels: &ArrayRef, row: usize) -> Option<&str> {
-    let labels = labels.as_dictionary_opt::<Int32Type>()?;
-    let texts = labels.values().as_string_opt::<i32>()?;
-    labels.key(row).map(|key| texts.value(key))
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::newest::AGE_MAX_US;
     use super::*;
     use crate::batch::to_batch;
     use crate::family::kymo::Kymo;

@@ -1,5 +1,5 @@
-//! Tables about tables, made of [`FAMILIES`](crate::family::FAMILIES).
+//! Tables about tables and views.
 
 pub(super) mod postgres;
-pub(super) mod rows;
+pub mod rows;
 pub(super) mod standard;

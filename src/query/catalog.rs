@@ -8,28 +8,30 @@ use datafusion::catalog::information_schema::InformationSchemaProvider;
 use datafusion::catalog::{MemTable, MemoryCatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::common::Result;
 
-use super::about::rows::Describing;
+use super::about::rows::{self, Describing};
 use super::about::{postgres, standard};
+use super::sql_view::planned::Planned;
 
 /// A schema of tables that describe the others.
 #[derive(Debug)]
 pub(super) struct Description {
     tables: &'static [Describing],
+    views: Arc<Planned>,
     /// Has tables about functions and settings.
     planner: Option<InformationSchemaProvider>,
 }
 
 impl Description {
     /// `information_schema`.
-    pub(super) fn standard() -> Description {
+    pub(super) fn standard(views: Arc<Planned>) -> Description {
         // Of tables the planner would tell otherwise than the standard, so it knows none.
         let planner = InformationSchemaProvider::new(Arc::new(MemoryCatalogProviderList::new()));
-        Description { tables: standard::TABLES, planner: Some(planner) }
+        Description { tables: standard::TABLES, views, planner: Some(planner) }
     }
 
     /// `pg_catalog`.
-    pub(super) fn postgres() -> Description {
-        Description { tables: postgres::TABLES, planner: None }
+    pub(super) fn postgres(views: Arc<Planned>) -> Description {
+        Description { tables: postgres::TABLES, views, planner: None }
     }
 
     fn describing(&self, name: &str) -> Option<&Describing> {
@@ -46,7 +48,8 @@ impl SchemaProvider for Description {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match (self.describing(name), &self.planner) {
             (Some((_, rows)), _) => {
-                let rows = rows()?;
+                let described: Vec<_> = rows::tables().chain(self.views.described()).collect();
+                let rows = rows(&described)?;
                 Ok(Some(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)))
             }
             (None, Some(planner)) => planner.table(name).await,

@@ -42,6 +42,8 @@ use super::place::{CATALOG, PG_CATALOG, SCHEMA};
 use super::refusal::GuardError;
 use scope::Named;
 
+pub(super) use names::folded;
+
 /// The tokens of a text.
 pub(super) fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
     Tokenizer::new(&grammar::Kymo, sql).tokenize_with_location()

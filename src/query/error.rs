@@ -7,8 +7,6 @@ use datafusion::common::DataFusionError;
 
 use super::hint;
 use super::refusal::GuardError;
-use crate::family::{FAMILIES, Family};
-use crate::words::unknown;
 
 /// A query waits this long for another one to end before it is refused.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -23,8 +21,16 @@ pub enum QueryError {
     #[error(transparent)]
     Guard(#[from] GuardError),
     /// The statement reads a table that does not exist.
-    #[error("{}", unknown("table", .0, FAMILIES.iter().map(Family::name)))]
+    #[error("{0}")]
     UnknownTable(String),
+    /// A view that the statement uses cannot be planned.
+    #[error("the view `{name}` of the configuration cannot be used: {problem}")]
+    View {
+        /// The view.
+        name: String,
+        /// Why.
+        problem: String,
+    },
     /// The planner rejects the statement: an unknown column or function, or types that do not fit.
     #[error("the query is not valid: {0}")]
     Invalid(String),
@@ -140,9 +146,11 @@ impl QueryError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            QueryError::Guard(_) | QueryError::UnknownTable(_) | QueryError::Invalid(_) | QueryError::Failed(_) => {
-                ErrorKind::Invalid
-            }
+            QueryError::Guard(_)
+            | QueryError::UnknownTable(_)
+            | QueryError::View { .. }
+            | QueryError::Invalid(_)
+            | QueryError::Failed(_) => ErrorKind::Invalid,
             QueryError::Memory { .. }
             | QueryError::Spill(_)
             | QueryError::SpillRefused(_)

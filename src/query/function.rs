@@ -5,6 +5,7 @@
 
 mod arithmetic;
 mod bucket;
+pub(super) mod burst;
 mod clock;
 pub(super) mod counter;
 mod course;
@@ -12,6 +13,8 @@ mod digest;
 mod exact;
 mod field;
 mod format;
+mod growth;
+mod held;
 mod instant;
 mod linked;
 mod measure;
@@ -19,12 +22,15 @@ mod moment;
 pub(super) mod normal;
 mod ordered;
 mod pattern;
+mod peak;
 mod planner;
 mod printf;
 mod rewrite;
 mod roots;
 mod round;
+mod run;
 mod scalar;
+pub(super) mod sections;
 pub(super) mod series;
 mod several;
 mod shape;
@@ -127,5 +133,5 @@ pub(super) fn aggregates() -> Vec<AggregateUDF> {
     ];
     let renamed = renamed.into_iter().map(|(aggregate, alias)| aggregate.as_ref().clone().with_aliases([alias]));
     let own = counter::aggregates().into_iter().chain(exact::aggregates()).chain(ordered::aggregates());
-    own.chain(shape::aggregates()).chain(renamed).collect()
+    own.chain(burst::aggregates()).chain(shape::aggregates()).chain(renamed).collect()
 }

@@ -54,8 +54,37 @@ pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError
     }
     // After the columns got their names from the user's own words.
     written::rewrite(&mut statement);
-    check_tables(&statement)?;
+    count_tables(&statement, HashMap::new())?;
     Ok(statement)
+}
+
+/// How much there is to plan.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    /// Tables that are read, counting each use.
+    pub(super) tables: usize,
+    nesting: usize,
+    operators: usize,
+}
+
+/// The size of a statement that passed [`check`], with all that the views contain that it uses. The limits are those for a statement
+/// that contains their text.
+///
+/// # Errors
+/// When it is beyond a limit.
+pub(super) fn size(statement: &Statement, sql: &str, views: &HashMap<String, Size>) -> Result<Size, GuardError> {
+    let tokens = dialect::tokens(sql).map_err(|error| GuardError::Syntax(error.to_string()))?;
+    let own = count_tokens(&tokens)?;
+    let nesting = own.nesting + views.values().map(|view| view.nesting + 1).max().unwrap_or(0);
+    let operators = own.operators + views.values().map(|view| view.operators).max().unwrap_or(0);
+    let tables = count_tables(statement, views.iter().map(|(name, view)| (name.clone(), view.tables)).collect())?;
+    if nesting > NESTING_MAX {
+        return Err(GuardError::TooDeep);
+    }
+    if operators > OPERATORS_MAX {
+        return Err(GuardError::TooManyOperators(operators));
+    }
+    Ok(Size { tables, nesting, operators })
 }
 
 /// The query that answers a statement which the planner does not know.
@@ -87,8 +116,8 @@ fn parse(sql: &str, tokens: Vec<TokenWithSpan>) -> Result<Statement, GuardError>
     }
 }
 
-fn count_tokens(tokens: &[TokenWithSpan]) -> Result<(), GuardError> {
-    let mut depth = 0_usize;
+fn count_tokens(tokens: &[TokenWithSpan]) -> Result<Size, GuardError> {
+    let (mut depth, mut nesting) = (0_usize, 0);
     let mut operators = 0;
     let mut explains = 0;
     for TokenWithSpan { token, .. } in tokens {
@@ -103,7 +132,8 @@ fn count_tokens(tokens: &[TokenWithSpan]) -> Result<(), GuardError> {
             },
             token => operators += usize::from(!is_operand(token)),
         }
-        if depth > NESTING_MAX {
+        nesting = nesting.max(depth);
+        if nesting > NESTING_MAX {
             return Err(GuardError::TooDeep);
         }
     }
@@ -117,7 +147,7 @@ fn count_tokens(tokens: &[TokenWithSpan]) -> Result<(), GuardError> {
             instead: "explain the query itself".into(),
         });
     }
-    Ok(())
+    Ok(Size { tables: 0, nesting, operators })
 }
 
 /// Keywords that take one or two operands, and so make the tree one level deeper.
@@ -199,14 +229,15 @@ fn first_word(sql: &str) -> String {
     words.next().unwrap_or("this").to_uppercase()
 }
 
-fn check_tables(statement: &Statement) -> Result<(), GuardError> {
-    let mut tables = Tables::default();
+/// How many tables a statement reads, where `views` are names that stand for several.
+fn count_tables(statement: &Statement, views: HashMap<String, usize>) -> Result<usize, GuardError> {
+    let mut tables = Tables { views, ..Tables::default() };
     if let Some(inner) = sql_of(statement)
         && let ControlFlow::Break(error) = inner.visit(&mut tables)
     {
         return Err(error);
     }
-    if tables.read > TABLES_MAX { Err(GuardError::TooManyTables(tables.read)) } else { Ok(()) }
+    if tables.read > TABLES_MAX { Err(GuardError::TooManyTables(tables.read)) } else { Ok(tables.read) }
 }
 
 /// Counts the tables that are read, and finds what a query must not contain.
@@ -220,6 +251,8 @@ struct Tables {
     named: HashMap<*const Query, String>,
     /// How many tables each such name reads.
     cost: HashMap<String, usize>,
+    /// How many tables each view reads.
+    views: HashMap<String, usize>,
     /// Where a named window has an effect, by the expression's address.
     windows: HashSet<*const Expr>,
 }
@@ -250,8 +283,9 @@ impl Visitor for Tables {
     }
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<GuardError> {
-        let cost = self.cost.get(&relation.to_string().to_lowercase()).copied().unwrap_or(1);
-        self.read = self.read.saturating_add(cost.max(1));
+        let named = self.cost.get(&relation.to_string().to_lowercase()).copied();
+        let view = || relation.0.last()?.as_ident().and_then(|name| self.views.get(&dialect::folded(name)).copied());
+        self.read = self.read.saturating_add(named.or_else(view).unwrap_or(1).max(1));
         ControlFlow::Continue(())
     }
 

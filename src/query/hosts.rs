@@ -1,4 +1,5 @@
-//! Counters of different hosts are different counters, so `increase` and `rate` are told the host of each row.
+//! Series of different hosts are different series, so `increase`, `rate` and the aggregates of bursts are told the host of each
+//! row.
 //!
 //! A statement over one host need not name it. Over several it has to: the aggregates refuse to take rows of two hosts for
 //! one counter. The plan below them carries the host of each row to them (`carry.rs`).
@@ -13,13 +14,13 @@ use datafusion::logical_expr::expr::WindowFunctionDefinition;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, Projection};
 
-use super::function::counter;
+use super::function::{burst, counter};
 use carry::Carrier;
 
-/// Gives each `increase` and `rate` of a plan the host of its counter's rows as a third argument.
+/// Gives each aggregate of one series in a plan the host of its rows as a last argument.
 ///
 /// # Errors
-/// When a statement gives them a third argument of its own, or their rows' host cannot be carried to them.
+/// When a statement gives them other arguments than they take, or their rows' host cannot be carried to them.
 pub(super) fn tell_apart(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut carrier = Carrier::default();
     let told = plan.transform_up_with_subqueries(|plan| match plan {
@@ -33,7 +34,7 @@ pub(super) fn tell_apart(plan: LogicalPlan) -> Result<LogicalPlan> {
 fn told_all(plan: LogicalPlan, carrier: &mut Carrier) -> Result<Transformed<LogicalPlan>> {
     let [input] = plan.inputs()[..] else { return Ok(Transformed::no(plan)) };
     let exprs = plan.expressions();
-    if !exprs.iter().any(|expr| expr.exists(|expr| Ok(of_counters(expr).is_some())).unwrap_or_default()) {
+    if !exprs.iter().any(|expr| expr.exists(|expr| Ok(of_series(expr).is_some())).unwrap_or_default()) {
         return Ok(Transformed::no(plan));
     }
     let mut input = Arc::new(input.clone());
@@ -57,17 +58,22 @@ fn told_all(plan: LogicalPlan, carrier: &mut Carrier) -> Result<Transformed<Logi
 
 /// The same call with the host of its rows, if it is one that needs it, over rows of `input`, which carries it then.
 fn tell(mut expr: Expr, input: &mut Arc<LogicalPlan>, carrier: &mut Carrier) -> Result<Transformed<Expr>> {
-    let Some((name, args)) = of_counters(&expr) else { return Ok(Transformed::no(expr)) };
-    let [counter, _] = args else { return Err(counter::wrong_arguments(name, args.len())) };
-    let carried = carrier.carry(input, &carry::refs(counter))?;
+    let Some((function, args)) = of_series(&expr) else { return Ok(Transformed::no(expr)) };
+    let mut told = match burst::arguments(function, args) {
+        Some(arguments) => arguments?,
+        None if args.len() == 2 => args.to_vec(),
+        None => return Err(counter::wrong_arguments(function.name(), args.len())),
+    };
+    let carried = carrier.carry(input, &told.first().map(carry::refs).unwrap_or_default())?;
     *input = carried.plan;
     let (Some(host), Some(args)) = (carried.host, arguments(&mut expr)) else { return Ok(Transformed::no(expr)) };
-    args.push(Expr::Column(host));
+    told.push(Expr::Column(host));
+    *args = told;
     Ok(Transformed::yes(expr))
 }
 
-/// The name and the arguments of a call of `increase` or `rate`.
-fn of_counters(expr: &Expr) -> Option<(&str, &[Expr])> {
+/// The function and the arguments of a call of an aggregate of one series.
+fn of_series(expr: &Expr) -> Option<(&AggregateUDF, &[Expr])> {
     let (function, args): (&AggregateUDF, &[Expr]) = match expr {
         Expr::AggregateFunction(call) => (&call.func, &call.params.args),
         Expr::WindowFunction(call) => match &call.fun {
@@ -76,7 +82,8 @@ fn of_counters(expr: &Expr) -> Option<(&str, &[Expr])> {
         },
         _ => return None,
     };
-    counter::knows_counters(function).then_some((function.name(), args))
+    let is_of_series = counter::knows_counters(function) || burst::arguments(function, args).is_some();
+    is_of_series.then_some((function, args))
 }
 
 fn arguments(call: &mut Expr) -> Option<&mut Vec<Expr>> {

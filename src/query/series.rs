@@ -2,11 +2,16 @@
 //!
 //! Plans are changed where that saves most of the work:
 //! - a grouping by labels, or by one time, keeps labels as dictionaries (`series/grouping.rs`);
-//! - `lag` over the rows of each series needs no sort (`series/steps.rs`).
+//! - a condition on a label compares keys of its dictionary (`series/labels.rs`);
+//! - `lag` over the rows of each series needs no sort (`series/steps.rs`);
+//! - the newest or oldest rows are read first where few rows are asked for (`series/first.rs`);
+//! - `increase` and `rate` are told where rows come in order, so that they need not keep them (`series/counters.rs`).
 //!
 //! A plan with anything else stays as it is.
 
 mod bins;
+mod counters;
+mod first;
 mod grouping;
 mod groups;
 mod labels;
@@ -31,21 +36,50 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr};
 
 use bins::Bin;
+use counters::CountersRule;
+use first::first_rows;
 use grouping::{GroupExec, Key};
 use groups::Part;
-use labels::{Columns, as_dictionaries, used};
+use labels::{Columns, as_dictionaries, filter_of_dictionaries, used};
 use order::in_order;
 use steps::StepsExec;
 
-/// The rule of DataFusion before which plans are changed. It adds sorts and divides rows between threads.
-const BEFORE: &str = "EnsureRequirements";
+/// The rule of DataFusion that adds sorts and divides rows between threads. Plans are changed before it, but for counters.
+const DIVIDE: &str = "EnsureRequirements";
 
-/// All rules for plans: DataFusion's, and the one for series.
+/// The rule of DataFusion that asks scans for an order, after which they are asked again.
+const AFTER: &str = "PushdownSort";
+
+/// All rules for plans: DataFusion's, and those for series.
 pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
-    let place = rules.iter().position(|rule| rule.name() == BEFORE).unwrap_or(rules.len());
+    let place = rules.iter().position(|rule| rule.name() == DIVIDE).unwrap_or(rules.len());
     rules.insert(place, Arc::new(SeriesRule));
+    rules.insert((place + 2).min(rules.len()), Arc::new(CountersRule));
+    let place = rules.iter().position(|rule| rule.name() == AFTER).map_or(rules.len(), |place| place + 1);
+    rules.insert(place, Arc::new(FirstRule));
     rules
+}
+
+#[derive(Debug)]
+struct FirstRule;
+
+impl PhysicalOptimizerRule for FirstRule {
+    fn name(&self) -> &'static str {
+        "first"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let changed = plan.transform_up(|plan| {
+            let other = first_rows(&plan)?;
+            Ok(other.map_or_else(|| Transformed::no(plan), Transformed::yes))
+        });
+        Ok(changed?.data)
+    }
 }
 
 #[derive(Debug)]
@@ -64,7 +98,10 @@ impl PhysicalOptimizerRule for SeriesRule {
         let changed = plan.transform_up(|plan| {
             let other = match steps(&plan, options)? {
                 Some(steps) => Some(steps),
-                None => grouping(&plan)?,
+                None => match grouping(&plan)? {
+                    Some(groups) => Some(groups),
+                    None => filter_of_dictionaries(&plan)?,
+                },
             };
             Ok(other.map_or_else(|| Transformed::no(plan), Transformed::yes))
         });

@@ -1,5 +1,7 @@
 //! What the planner knows in one query: the tables of one view, kymo's functions, and a memory limit.
 
+mod view;
+
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,8 +24,9 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 
-use crate::family::{FAMILIES, FamilyId};
+use crate::family::{FAMILIES, Family, FamilyId};
 use crate::record::TIME_ZONE;
+use crate::words;
 
 use super::catalog::Description;
 use super::dialect;
@@ -42,6 +45,8 @@ use super::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
 use super::rows::RowSource;
 use super::series;
 use super::spill::{Spill, SpillSettings};
+use super::sql_view::SqlViews;
+use super::sql_view::planned::Planned;
 use super::table::SqlTable;
 use super::tool;
 
@@ -63,13 +68,19 @@ pub(super) struct Sessions {
     first: SessionState,
     memory_bytes_max: usize,
     spill: Option<SpillSettings>,
+    views: SqlViews,
     spare: Mutex<Vec<Session>>,
 }
 
 impl Sessions {
     /// `threads` is how many a query computes on, `memory_bytes_max` the limit of each query, `spill` where it puts what is
-    /// beyond that.
-    pub(super) fn new(threads: usize, memory_bytes_max: usize, spill: Option<SpillSettings>) -> Result<Sessions> {
+    /// beyond that, `views` what it may use like tables.
+    pub(super) fn new(
+        threads: usize,
+        memory_bytes_max: usize,
+        spill: Option<SpillSettings>,
+        views: SqlViews,
+    ) -> Result<Sessions> {
         let mut config = SessionConfig::new()
             .with_create_default_catalog_and_schema(false)
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
@@ -109,7 +120,7 @@ impl Sessions {
         // Before the functions' own: `cpu = 0` compares texts.
         datafusion::execution::FunctionRegistry::register_function_rewrite(&mut first, Arc::new(Meaning))?;
         function::register(&mut first)?;
-        Ok(Sessions { first, memory_bytes_max, spill, spare: Mutex::default() })
+        Ok(Sessions { first, memory_bytes_max, spill, views, spare: Mutex::default() })
     }
 
     /// A session over the tables of `rows`. `now_us` is the value of `now()`, `schema` where tables without one are looked for.
@@ -120,9 +131,11 @@ impl Sessions {
             spill.reset();
         }
         let (catalogs, catalog) = (MemoryCatalogProviderList::new(), MemoryCatalogProvider::new());
-        catalog.register_schema(SCHEMA, Arc::new(Tables(rows)))?;
-        catalog.register_schema(INFORMATION_SCHEMA, Arc::new(Description::standard()))?;
-        catalog.register_schema(PG_CATALOG, Arc::new(Description::postgres()))?;
+        session.planned = Arc::default();
+        let planned = || Arc::clone(&session.planned);
+        catalog.register_schema(SCHEMA, Arc::new(Tables { rows, views: planned() }))?;
+        catalog.register_schema(INFORMATION_SCHEMA, Arc::new(Description::standard(planned())))?;
+        catalog.register_schema(PG_CATALOG, Arc::new(Description::postgres(planned())))?;
         catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
         let state = &mut session.state;
         schema.clone_into(&mut state.config_mut().options_mut().catalog.default_schema);
@@ -140,12 +153,19 @@ impl Sessions {
         let is_free = Arc::get_mut(&mut session.context).is_some_and(|context| {
             Arc::strong_count(context.memory_pool()) == 1 && Arc::strong_count(&context.runtime_env()) == 2
         });
-        // The view holds files, which are then not deleted.
+        // The view of the rows holds files, which are then not deleted.
         session.state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
+        session.planned = Arc::default();
         let mut spare = self.lock();
         if is_free && spare.len() < SPARE_MAX {
             spare.push(session);
         }
+    }
+
+    /// What queries may use like tables.
+    #[cfg(test)]
+    pub(super) fn views(&self) -> &SqlViews {
+        &self.views
     }
 
     /// The functions of one row, by their names.
@@ -170,7 +190,8 @@ impl Sessions {
             .with_disk_manager_builder(files)
             .build_arc()?;
         let context = Arc::new(TaskContext::from(&self.first).with_runtime(runtime));
-        Ok(Session { state: self.first.clone(), context, spill, memory_bytes_max })
+        let (state, views) = (self.first.clone(), Arc::clone(&self.views));
+        Ok(Session { state, context, spill, memory_bytes_max, views, planned: Arc::default() })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
@@ -184,17 +205,21 @@ pub(super) struct Session {
     context: Arc<TaskContext>,
     spill: Option<Spill>,
     memory_bytes_max: usize,
+    views: SqlViews,
+    /// Those that the query uses.
+    planned: Arc<Planned>,
 }
 
 impl Session {
-    /// The plan of a statement that passed the guard. It may have parameters.
-    pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
-        self.check_tables(&statement)?;
-        self.check_functions(&statement)?;
-        let plan = self.first_plan(statement).await.map_err(QueryError::invalid)?;
-        let plan = hosts::tell_apart(plan).and_then(function::series::tell).and_then(function::normal::keys);
-        let plan = plan.and_then(membership::everywhere).and_then(emptiness::may_be_null);
-        let plan = plan.map_err(QueryError::invalid)?;
+    /// The plan of a statement that passed the guard, and of this text. It may have parameters.
+    pub(super) async fn plan(&self, statement: Statement, sql: &str) -> Result<LogicalPlan, QueryError> {
+        self.plan_views(&statement, sql).await?;
+        self.whole_plan(statement).await
+    }
+
+    /// The plan of a statement whose views are planned.
+    async fn whole_plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
+        let plan = told(self.checked_plan(&self.state, statement).await?)?;
         // The guard checks the statement, this checks the plan.
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(QueryError::invalid)?;
@@ -206,20 +231,11 @@ impl Session {
         self.state.optimize(plan).map_err(QueryError::invalid)
     }
 
-    /// The plan as the statement has it. Where the planner misses a column, the statement may mean one of its own.
-    async fn first_plan(&self, mut statement: Statement) -> Result<LogicalPlan> {
-        for _ in 0..SUBSTITUTIONS_MAX {
-            let error = match self.state.statement_to_plan(statement.clone()).await {
-                Ok(plan) => return Ok(plan),
-                Err(error) => error,
-            };
-            let missing = hint::missing_column(&error);
-            let inner = guard::sql_of_mut(&mut statement);
-            if !missing.zip(inner).is_some_and(|(name, inner)| dialect::substitute(inner, name)) {
-                return Err(error);
-            }
-        }
-        self.state.statement_to_plan(statement).await
+    /// The plan as the statement has it.
+    async fn checked_plan(&self, state: &SessionState, statement: Statement) -> Result<LogicalPlan, QueryError> {
+        self.check_tables(state, &statement)?;
+        self.check_functions(&statement)?;
+        first_plan(state, statement).await.map_err(QueryError::invalid)
     }
 
     /// The rows of an optimized plan.
@@ -245,12 +261,38 @@ impl Session {
     }
 
     /// Checks the tables here, because the planner's own error does not name the existing ones.
-    fn check_tables(&self, statement: &Statement) -> Result<(), QueryError> {
-        let tables = self.state.resolve_table_references(statement).map_err(QueryError::invalid)?;
-        let schema = &self.state.config_options().catalog.default_schema;
-        let unknown = tables.into_iter().find(|table| !knows(table, schema));
-        unknown.map_or(Ok(()), |table| Err(QueryError::UnknownTable(table.to_string())))
+    fn check_tables(&self, state: &SessionState, statement: &Statement) -> Result<(), QueryError> {
+        let tables = state.resolve_table_references(statement).map_err(QueryError::invalid)?;
+        let schema = &state.config_options().catalog.default_schema;
+        let is_known = |table: &TableReference| knows(table, schema) || self.view_of(table, schema).is_some();
+        let Some(unknown) = tables.into_iter().find(|table| !is_known(table)) else { return Ok(()) };
+        let mut names: Vec<&str> = FAMILIES.iter().map(Family::name).collect();
+        names.extend(self.views.iter().map(|known| known.name.as_str()));
+        Err(QueryError::UnknownTable(words::unknown("table", &unknown.to_string(), names.into_iter())))
     }
+}
+
+/// The plan with what the planner does not know: functions of counters are told whose rows they get, and comparisons that may be
+/// unknown stay so.
+fn told(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
+    let plan = hosts::tell_apart(plan).and_then(function::series::tell).and_then(function::normal::keys);
+    plan.and_then(membership::everywhere).and_then(emptiness::may_be_null).map_err(QueryError::invalid)
+}
+
+/// The plan as the statement has it. Where the planner misses a column, the statement may mean one of its own.
+async fn first_plan(state: &SessionState, mut statement: Statement) -> Result<LogicalPlan> {
+    for _ in 0..SUBSTITUTIONS_MAX {
+        let error = match state.statement_to_plan(statement.clone()).await {
+            Ok(plan) => return Ok(plan),
+            Err(error) => error,
+        };
+        let missing = hint::missing_column(&error);
+        let inner = guard::sql_of_mut(&mut statement);
+        if !missing.zip(inner).is_some_and(|(name, inner)| dialect::substitute(inner, name)) {
+            return Err(error);
+        }
+    }
+    state.statement_to_plan(statement).await
 }
 
 fn knows(table: &TableReference, schema: &str) -> bool {
@@ -265,9 +307,12 @@ fn knows(table: &TableReference, schema: &str) -> bool {
     }
 }
 
-/// All tables, of one moment.
+/// All tables, of one moment, and the views that are planned.
 #[derive(Debug)]
-struct Tables(Arc<dyn RowSource>);
+struct Tables {
+    rows: Arc<dyn RowSource>,
+    views: Arc<Planned>,
+}
 
 #[async_trait]
 impl SchemaProvider for Tables {
@@ -276,11 +321,13 @@ impl SchemaProvider for Tables {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let table = |family| Arc::new(SqlTable::new(family, Arc::clone(&self.0))) as Arc<dyn TableProvider>;
-        Ok(FamilyId::find(name).map(table))
+        Ok(match FamilyId::find(name) {
+            Some(family) => Some(Arc::new(SqlTable::new(family, Arc::clone(&self.rows)))),
+            None => self.views.table(name).map(|known| known as Arc<dyn TableProvider>),
+        })
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        FamilyId::find(name).is_some()
+        FamilyId::find(name).is_some() || self.views.table(name).is_some()
     }
 }

@@ -24,6 +24,7 @@ use super::error::QueryError;
 use super::ipc::{Encoded, Encoder};
 use super::request::{Moment, Request};
 use super::room::{Close, Reservation};
+use super::sql_view::SqlViews;
 use super::stream::QueryStream;
 
 /// Messages of a result that wait for the client.
@@ -52,6 +53,9 @@ pub trait Statements: Debug + Send + Sync + 'static {
 
     /// The time limit of every statement.
     fn time_max(&self) -> Duration;
+
+    /// The views that statements may use like tables.
+    fn sql_views(&self) -> &SqlViews;
 
     /// Number of statements that began to run, failed ones included.
     fn begun(&self) -> u64;
@@ -221,6 +225,10 @@ impl Statements for InProcess {
 
     fn time_max(&self) -> Duration {
         self.engine.settings().time_max
+    }
+
+    fn sql_views(&self) -> &SqlViews {
+        self.engine.sql_views()
     }
 
     fn begun(&self) -> u64 {

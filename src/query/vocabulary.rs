@@ -1,6 +1,7 @@
 //! The names that SQL has here: functions and reserved words, for clients that complete or check what people type.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::execution::SessionStateDefaults;
@@ -41,7 +42,7 @@ impl Works {
 /// # Errors
 /// When a session cannot be made, which is a bug in kymo.
 pub fn functions() -> Result<Vec<(String, Works)>> {
-    let sessions = Sessions::new(1, 1 << 20, None)?;
+    let sessions = Sessions::new(1, 1 << 20, None, Arc::default())?;
     let sections: HashMap<String, &str> = SessionStateDefaults::default_scalar_functions()
         .iter()
         .filter_map(|function| Some((function.name().to_owned(), function.documentation()?.doc_section.label)))

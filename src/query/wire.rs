@@ -31,7 +31,7 @@ pub fn wire_schema(schema: &Schema, origins: &[Option<&Column>], nanoseconds: bo
 }
 
 /// The columns' names. Of several with one name, the later ones are numbered, because clients find columns by their names.
-fn unique_names(schema: &Schema) -> Vec<String> {
+pub(super) fn unique_names(schema: &Schema) -> Vec<String> {
     let mut taken: HashSet<String> = HashSet::new();
     let mut names = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {

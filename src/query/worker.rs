@@ -81,7 +81,8 @@ async fn serve(mut channel: Channel, memory: File) -> anyhow::Result<()> {
     // Before the query threads start: they inherit what confines this one.
     let in_force = confine::confine(&limits)?;
     let threads = usize::try_from(limits.cpus)?;
-    let engine = Engine::spilling(Arc::new(|| Arc::new(View::empty())), settings, spill, threads)?;
+    let views = limits.views.iter().map(Into::into).collect();
+    let engine = Engine::whole(Arc::new(|| Arc::new(View::empty())), settings, spill, threads, views)?;
     channel.send(&Reply { kind: Some(reply::Kind::Ready(in_force)) }).await?;
     let mut worker = Worker { channel, memory, engine, limits };
     while let Some((order, _)) = worker.channel.receive::<Order>().await? {

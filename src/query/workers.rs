@@ -4,20 +4,19 @@
 //! ended or died, and sends the rows that the plan asks for. Results are not decoded here.
 
 mod allowance;
+mod child;
 mod fault;
+mod folders;
+mod pack;
+mod pool;
 mod process;
+mod processes;
 mod run;
 mod strikes;
 
 use std::fmt;
-use std::fs;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -32,33 +31,26 @@ use super::history::{self, Cost, Ended, History};
 use super::ipc;
 use super::request::{Moment, Request};
 use super::room::Room;
+use super::sql_view::SqlViews;
 use super::statements::{FRAMES_AHEAD_MAX, Frames, Part, Statements};
-use super::worker::message::{self, Limits, Reply, Statement, order, reply};
+use super::worker::message::Statement;
 use super::{Prepared, QuerySettings, ViewSource};
 use crate::sampler;
 use crate::scheduling::cpus::Cpus;
 use allowance::Allowance;
-use process::{Processes, Worker};
+use process::Worker;
+use processes::Processes;
 use strikes::Strikes;
 
 pub use fault::Fault;
+pub use folders::Folders;
 
-/// A worker that does not start within this time is killed.
-const START_MAX: Duration = Duration::from_secs(10);
-/// A worker without a statement for this long is ended, except the last.
-const IDLE_MAX: Duration = Duration::from_secs(60);
 /// What a reply has beyond a part of a result.
 const REPLY_BYTES_MORE: usize = 1 << 20;
-/// The folder in a daemon's data folder where queries spill. Its files have no names, so it looks empty.
-const SPILL: &str = "spill";
-/// Names of temporary files begin with this (crate tempfile).
-const TEMPORARY: &str = ".tmp";
 /// Another worker is started if none was idle for this long.
 const WARM_AFTER: Duration = Duration::from_millis(50);
 /// How often idle workers are looked at.
 const KEEP_INTERVAL: Duration = Duration::from_secs(2);
-/// The memory of a worker for rows is freed after so long without a statement.
-const MEMORY_IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// Runs statements in worker processes. Clones share everything.
 #[derive(Clone)]
@@ -72,6 +64,8 @@ struct Inner {
     folders: Folders,
     /// Results are split so that a message is about this large at most.
     batch_bytes_max: usize,
+    /// What statements may use like tables.
+    sql_views: SqlViews,
     /// The longest idle one is the first.
     idle: Mutex<Vec<Worker>>,
     running: Arc<Semaphore>,
@@ -93,49 +87,6 @@ struct Counts {
     begun: AtomicU64,
     started: AtomicU64,
     faults: AtomicU64,
-}
-
-/// The folders of workers.
-#[derive(Clone, Debug)]
-pub struct Folders {
-    /// The data folder, which workers may read.
-    pub data: PathBuf,
-    /// Where they may spill, if they may.
-    pub spill: Option<PathBuf>,
-}
-
-impl Folders {
-    /// Those of a daemon that records into `data`.
-    #[must_use]
-    pub fn of_daemon(data: PathBuf) -> Folders {
-        let spill = data.join(SPILL);
-        let spill = match make_spill_folder(&spill).and_then(|()| clear_spill_folder(&spill)) {
-            Ok(()) => Some(spill),
-            Err(error) => {
-                tracing::warn!(%error, folder = %spill.display(), "queries cannot spill to disk");
-                None
-            }
-        };
-        Folders { data, spill }
-    }
-}
-
-fn make_spill_folder(folder: &Path) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// On a file system that cannot make a file without a name, a spilled file has one for a moment, and a kill may leave it.
-fn clear_spill_folder(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() && entry.file_name().as_bytes().starts_with(TEMPORARY.as_bytes()) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// The workers as they are now.
@@ -164,7 +115,7 @@ impl fmt::Debug for Workers {
 }
 
 impl Workers {
-    /// Workers for statements over the views that `views` gives. None is started yet.
+    /// Workers for statements over the rows that `views` gives, which may use `sql_views` like tables. None is started yet.
     #[must_use]
     pub fn new(
         views: ViewSource,
@@ -172,12 +123,14 @@ impl Workers {
         folders: Folders,
         batch_bytes_max: usize,
         cpus: Arc<Cpus>,
+        sql_views: SqlViews,
     ) -> Workers {
         let inner = Inner {
             views,
             settings,
             folders,
             batch_bytes_max,
+            sql_views,
             idle: Mutex::default(),
             running: Arc::new(Semaphore::new(settings.concurrent_max)),
             room: Room::new(reply_bytes_max(&settings)),
@@ -304,6 +257,10 @@ impl Statements for Workers {
         self.inner.settings.time_max
     }
 
+    fn sql_views(&self) -> &SqlViews {
+        &self.inner.sql_views
+    }
+
     fn begun(&self) -> u64 {
         self.inner.counts.begun.load(Ordering::Relaxed)
     }
@@ -338,106 +295,6 @@ impl Inner {
         self.counts.faults.fetch_add(1, Ordering::Relaxed);
         *lock(&self.last_fault) = Some(Fault::now(reason));
         self.taken.notify_one();
-    }
-
-    /// A worker that takes a statement.
-    async fn take(&self) -> io::Result<Worker> {
-        loop {
-            let idle = self.idle().pop();
-            self.taken.notify_one();
-            let Some(mut worker) = idle else { return self.start().await };
-            if !worker.reads(process::folder_id(&self.folders.data)) {
-                // The kernel lets it read the former folder.
-                continue;
-            }
-            if worker.is_stopped() {
-                self.note_died("it was stopped by a signal while it was idle, so it was ended");
-            } else if worker.is_alive() {
-                return Ok(worker);
-            } else {
-                self.note_died("it ended while it was idle");
-            }
-        }
-    }
-
-    async fn start(&self) -> io::Result<Worker> {
-        let spill = self.folders.spill.as_ref().filter(|_| self.settings.spill_bytes_max > 0);
-        if let Some(folder) = spill {
-            // It is missing if the data folder was made anew. A query that spills tells a refusal.
-            let _ = make_spill_folder(folder);
-        }
-        let limits = Limits {
-            memory_bytes_max: self.settings.memory_bytes_max as u64,
-            time_us_max: u64::try_from(self.settings.time_max.as_micros()).unwrap_or(u64::MAX),
-            rows_max: self.settings.rows_max,
-            sql_bytes_max: self.settings.sql_bytes_max as u64,
-            batch_bytes_max: self.batch_bytes_max as u64,
-            message_bytes_max: self.settings.message_bytes_max as u64,
-            folder: message::path_bytes(&self.folders.data),
-            spill_folder: spill.map(|folder| message::path_bytes(folder)).unwrap_or_default(),
-            spill_bytes_max: spill.map_or(0, |_| self.settings.spill_bytes_max),
-            // Not what the worker may use now: it may have to leave some CPUs, and is too confined to see a quota.
-            cpus: available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
-        };
-        let (processes, folder) = (self.processes.clone(), self.folders.data.clone());
-        let reply_bytes_max = reply_bytes_max(&self.settings);
-        // It waits for a thread of low priority.
-        let spawned = spawn_blocking(move || Worker::spawn(&processes, reply_bytes_max, &folder));
-        let mut worker = spawned.await.map_err(io::Error::other)??;
-        self.counts.started.fetch_add(1, Ordering::Relaxed);
-        let begin = async {
-            worker.send(order::Kind::Limits(limits)).await?;
-            worker.channel.receive::<Reply>().await
-        };
-        match timeout(START_MAX, begin).await {
-            Ok(Ok(Some((Reply { kind: Some(reply::Kind::Ready(in_force)) }, _)))) => {
-                let kept = self.processes.kept_cpus();
-                let kept = kept.map(|(kept, all)| format!(", off {kept} of {all} CPUs while busy"));
-                *lock(&self.in_force) = in_force + &kept.unwrap_or_default();
-                worker.ready();
-                Ok(worker)
-            }
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) => {
-                Err(io::Error::other(format!("a query worker ended at its start: {}", worker.wait().await.said)))
-            }
-            Err(_) => Err(io::Error::other(format!("a query worker did not start within {START_MAX:?}"))),
-        }
-    }
-
-    fn give_back(&self, mut worker: Worker) {
-        if worker.rest() {
-            self.idle().push(worker);
-        } else {
-            self.taken.notify_one();
-        }
-    }
-
-    /// Ends workers that were idle for long, except the one that was used last, and lets go of those that have died.
-    fn end_idle(&self) {
-        let mut idle = self.idle();
-        let dead: Vec<Worker> = idle.extract_if(.., |worker| !worker.is_alive()).collect();
-        let spare = idle.len().saturating_sub(1);
-        let gone: Vec<Worker> = idle.extract_if(..spare, |worker| worker.idle_since.elapsed() > IDLE_MAX).collect();
-        let resting =
-            idle.extract_if(.., |worker| worker.kept_bytes > 0 && worker.idle_since.elapsed() > MEMORY_IDLE_MAX);
-        let resting: Vec<Worker> = resting.collect();
-        drop(idle);
-        for mut worker in resting {
-            // This takes a while, and others wait for the lock.
-            worker.free_memory();
-            let mut idle = self.idle();
-            let at = idle.partition_point(|other| other.idle_since <= worker.idle_since);
-            idle.insert(at, worker);
-        }
-        drop(gone);
-        for _ in dead {
-            self.note_died("it ended while it was idle");
-        }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Worker>> {
-        lock(&self.idle)
     }
 }
 

@@ -10,7 +10,9 @@
 
 mod binding;
 mod catalog;
+mod command;
 mod info;
+mod queries;
 mod running;
 pub(super) mod server;
 mod session;
@@ -21,15 +23,14 @@ mod types;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::encode::FlightDataEncoderBuilder;
-use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{
     ActionBeginTransactionRequest, ActionBeginTransactionResult, ActionCancelQueryRequest, ActionCancelQueryResult,
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-    ActionEndTransactionRequest, Any, Command, CommandPreparedStatementQuery, CommandPreparedStatementUpdate,
-    DoPutPreparedStatementResult, DoPutUpdateResult, ProstMessageExt, TicketStatementQuery,
+    ActionEndTransactionRequest, Command, CommandPreparedStatementUpdate, DoPutPreparedStatementResult,
+    DoPutUpdateResult, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, Criteria, Empty, FlightData,
@@ -44,19 +45,14 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use super::listener::{Peer, PeerId};
-use super::trace::{self, Reply, TracedFrames};
+use super::trace::Reply;
 use crate::query::Prepared;
-use crate::query::ipc::rows_of;
-use crate::query::request::{self, Options};
+use crate::query::request::Options;
 use crate::query::statements::Statements;
-use binding::Bindings;
-use running::Running;
+use command::{action_body, decode_command, descriptor_command, plain_body};
+use queries::{Asked, Queries};
 use session::{CloseSessionResult, SetSessionOptionsRequest};
 use ticket::{Handle, Stated};
-use transaction::Transactions;
-
-/// The type of every Flight SQL command begins with this.
-const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
 
 /// What clients may ask of `DoAction`.
 const ACTIONS: &[(&str, &str)] = &[
@@ -77,12 +73,9 @@ const ACTIONS: &[(&str, &str)] = &[
 /// Answers Flight SQL.
 #[derive(Debug)]
 pub(super) struct Flight {
-    statements: Arc<dyn Statements>,
+    queries: Queries,
     /// Batches are split so that a message is about this large at most.
     message_bytes_max: usize,
-    transactions: Arc<Transactions>,
-    running: Running,
-    bindings: Bindings,
 }
 
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
@@ -123,10 +116,11 @@ impl FlightService for Flight {
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Reply<SchemaResult> {
         let (metadata, extensions, descriptor) = request.into_parts();
         let (options, client) = (session::options(&metadata)?, client(&metadata));
-        let schema = match self.stated(descriptor_command(&descriptor)?, &options, peer_id(&extensions).as_ref())? {
-            Asked::Statement(stated) => self.plan("GetSchema", &stated, client).await?.schema,
-            Asked::Catalog(command) => self.catalog(command, &options)?.schema(),
-        };
+        let schema =
+            match self.queries.stated(descriptor_command(&descriptor)?, &options, peer_id(&extensions).as_ref())? {
+                Asked::Statement(stated) => self.queries.plan("GetSchema", &stated, client).await?.schema,
+                Asked::Catalog(command) => self.catalog_schema(command, &options)?,
+            };
         Ok(Response::new(SchemaResult { schema: schema_bytes(&schema)? }))
     }
 
@@ -135,16 +129,16 @@ impl FlightService for Flight {
         let (options, client) = (session::options(request.metadata())?, client(request.metadata()));
         let frames = match decode_command("ticket", &request.into_inner().ticket)? {
             Command::TicketStatementQuery(ticket) => {
-                self.execute("DoGet", &Handle::Query.decode(&ticket.statement_handle)?, client, peer).await?
+                self.queries.execute("DoGet", &Handle::Query.decode(&ticket.statement_handle)?, client, peer).await?
             }
             Command::CommandStatementQuery(_) => {
                 return Err(Status::invalid_argument(
                     "this is a statement, not a ticket: send it to GetFlightInfo and give DoGet the ticket it answers",
                 ));
             }
-            other => match self.stated(other, &options, peer.as_ref().and_then(Peer::id).as_ref())? {
-                Asked::Statement(stated) => self.execute("DoGet", &stated, client, peer).await?,
-                Asked::Catalog(command) => self.encode(self.catalog(command, &options)?),
+            other => match self.queries.stated(other, &options, peer.as_ref().and_then(Peer::id).as_ref())? {
+                Asked::Statement(stated) => self.queries.execute("DoGet", &stated, client, peer).await?,
+                Asked::Catalog(command) => self.encode(self.catalog(command, &options, client).await?),
             },
         };
         Ok(Response::new(frames))
@@ -159,7 +153,7 @@ impl FlightService for Flight {
             Command::CommandPreparedStatementQuery(query) => {
                 let mut stated = Handle::Prepared.decode(&query.prepared_statement_handle)?;
                 stated.parameters = binding::receive(first, messages).await?;
-                self.bindings.keep(stated.id(), stated.parameters.clone());
+                self.queries.bindings.keep(stated.id(), stated.parameters.clone());
                 let prepared_statement_handle = Some(Handle::Prepared.encode(&stated));
                 DoPutPreparedStatementResult { prepared_statement_handle }.encode_to_vec()
             }
@@ -168,8 +162,8 @@ impl FlightService for Flight {
             }) => {
                 let values = binding::receive(first, messages).await?;
                 let mut query = Handle::Prepared.decode(&handle)?.query(Some(values), session::options(&metadata)?)?;
-                query.transaction = self.transactions.present(query.transaction, peer_id(&extensions).as_ref());
-                DoPutUpdateResult { record_count: self.count(&query, client(&metadata)).await? }.encode_to_vec()
+                query.transaction = self.queries.transactions.present(query.transaction, peer_id(&extensions).as_ref());
+                DoPutUpdateResult { record_count: self.queries.count(&query, client(&metadata)).await? }.encode_to_vec()
             }
             _ => {
                 return Err(Status::unimplemented(
@@ -193,7 +187,7 @@ impl FlightService for Flight {
             "CreatePreparedStatement" => Some(self.create(action_body(&action)?, options?, client(&metadata)).await?),
             "ClosePreparedStatement" => {
                 let request: ActionClosePreparedStatementRequest = action_body(&action)?;
-                self.bindings.forget(Handle::Prepared.decode(&request.prepared_statement_handle)?.id());
+                self.queries.bindings.forget(Handle::Prepared.decode(&request.prepared_statement_handle)?.id());
                 None
             }
             "BeginTransaction" => {
@@ -201,12 +195,12 @@ impl FlightService for Flight {
                 if !action.body.is_empty() {
                     let _: ActionBeginTransactionRequest = action_body(&action)?;
                 }
-                let transaction_id = self.transactions.begin(peer_id(&extensions))?.to_vec().into();
+                let transaction_id = self.queries.transactions.begin(peer_id(&extensions))?.to_vec().into();
                 Some(ActionBeginTransactionResult { transaction_id }.as_any().encode_to_vec())
             }
             "EndTransaction" => {
                 let request: ActionEndTransactionRequest = action_body(&action)?;
-                self.transactions.end(&request.transaction_id)?;
+                self.queries.transactions.end(&request.transaction_id)?;
                 None
             }
             "CancelFlightInfo" => {
@@ -224,11 +218,11 @@ impl FlightService for Flight {
             }
             "SetSessionOptions" => {
                 let request: SetSessionOptionsRequest = plain_body(&action)?;
-                let (options, result) = session::set(options?, request, self.statements.time_max());
+                let (options, result) = session::set(options?, request, self.queries.statements.time_max());
                 cookie = Some(session::set_cookie(Some(&options))?);
                 Some(result.encode_to_vec())
             }
-            "GetSessionOptions" => Some(session::told(&options?, self.statements.time_max()).encode_to_vec()),
+            "GetSessionOptions" => Some(session::told(&options?, self.queries.statements.time_max()).encode_to_vec()),
             "CloseSession" => {
                 cookie = Some(session::set_cookie(None)?);
                 Some(CloseSessionResult::CLOSED.encode_to_vec())
@@ -263,40 +257,9 @@ impl FlightService for Flight {
     }
 }
 
-/// What a command asks for.
-enum Asked {
-    Statement(Stated),
-    Catalog(Command),
-}
-
 impl Flight {
     pub(super) fn new(statements: Arc<dyn Statements>, message_bytes_max: usize) -> Flight {
-        Flight {
-            statements,
-            message_bytes_max,
-            transactions: Arc::default(),
-            running: Running::default(),
-            bindings: Bindings::default(),
-        }
-    }
-
-    /// The statement of a command, as a query of its own, or the command if it is about the catalog.
-    fn stated(&self, command: Command, options: &Options, peer: Option<&PeerId>) -> Result<Asked, Status> {
-        let stated = match command {
-            Command::CommandStatementQuery(query) => {
-                Stated::new(query.query, query.transaction_id)?.query(None, options.clone())?
-            }
-            Command::CommandPreparedStatementQuery(CommandPreparedStatementQuery {
-                prepared_statement_handle: handle,
-            }) => {
-                let mut prepared = Handle::Prepared.decode(&handle)?;
-                prepared.transaction = self.transactions.present(prepared.transaction, peer);
-                let values = if prepared.parameters.is_empty() { self.bindings.of(prepared.id()) } else { None };
-                prepared.query(values, options.clone())?
-            }
-            other => return Ok(Asked::Catalog(other)),
-        };
-        Ok(Asked::Statement(stated))
+        Flight { queries: Queries::new(statements), message_bytes_max }
     }
 
     async fn info(
@@ -307,9 +270,10 @@ impl Flight {
     ) -> Result<FlightInfo, Status> {
         let options = session::options(metadata)?;
         let (schema, ticket) =
-            match self.stated(descriptor_command(&descriptor)?, &options, peer_id(extensions).as_ref())? {
+            match self.queries.stated(descriptor_command(&descriptor)?, &options, peer_id(extensions).as_ref())? {
                 Asked::Statement(stated) => {
-                    let Prepared { schema, parameters } = self.plan("GetFlightInfo", &stated, client(metadata)).await?;
+                    let Prepared { schema, parameters } =
+                        self.queries.plan("GetFlightInfo", &stated, client(metadata)).await?;
                     if stated.parameters.is_empty() && !parameters.fields().is_empty() {
                         return Err(Status::invalid_argument(
                             "the statement has parameters: prepare it, and bind a value to each of them",
@@ -317,7 +281,7 @@ impl Flight {
                     }
                     (schema, TicketStatementQuery { statement_handle: Handle::Query.encode(&stated) }.as_any())
                 }
-                Asked::Catalog(command) => (self.catalog(command.clone(), &options)?.schema(), command.into_any()),
+                Asked::Catalog(command) => (self.catalog_schema(command.clone(), &options)?, command.into_any()),
             };
         // Exactly one endpoint, without a place: clients read from where they asked.
         let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.encode_to_vec()));
@@ -325,51 +289,6 @@ impl Flight {
             .try_with_schema(&schema)
             .map_err(|error| Status::internal(format!("encoding the schema: {error}")))?;
         Ok(info.with_descriptor(descriptor).with_endpoint(endpoint).with_ordered(true))
-    }
-
-    /// The schema of the statement's result, and its parameters.
-    async fn plan(&self, method: &'static str, stated: &Stated, client: String) -> Result<Prepared, Status> {
-        if !stated.transaction.is_empty() {
-            self.transactions.check(&stated.transaction)?;
-        }
-        let work = async { Ok(self.statements.prepare(&request_of(stated, client)).await?) };
-        trace::within(&trace::query(method, &stated.sql), work).await
-    }
-
-    /// Begins the statement. Dropping the stream, as tonic does when the client goes away, ends it.
-    async fn execute(
-        &self,
-        method: &'static str,
-        stated: &Stated,
-        client: String,
-        peer: Option<Peer>,
-    ) -> Result<Answers<FlightData>, Status> {
-        let span = trace::query(method, &stated.sql);
-        let mut query = self.running.begin(stated.id())?;
-        let begin = async {
-            let mut request = request_of(stated, client);
-            if !stated.transaction.is_empty() {
-                let newest = async { Ok(self.statements.moment().await?) };
-                request.moment = Some(self.transactions.moment(&stated.transaction, newest).await?);
-            }
-            Ok(self.statements.execute(&request).await?)
-        };
-        let mut frames = trace::within(&span, query.until_cancelled(begin)).await?;
-        if let Some(peer) = peer {
-            frames.close_by(Arc::new(move || peer.close()));
-        }
-        let frames = query.within(frames.map_err(Status::from).boxed());
-        Ok(TracedFrames { frames, span, rows: 0 }.boxed())
-    }
-
-    /// Runs a statement whose result nobody reads, as `executemany` does. Returns the number of its rows.
-    async fn count(&self, stated: &Stated, client: String) -> Result<i64, Status> {
-        let mut frames = self.execute("DoPut", stated, client, None).await?;
-        let mut count = 0;
-        while let Some(frame) = frames.try_next().await? {
-            count += rows_of(&frame.data_header);
-        }
-        Ok(i64::try_from(count).unwrap_or(i64::MAX))
     }
 
     async fn create(
@@ -380,7 +299,7 @@ impl Flight {
     ) -> Result<Vec<u8>, Status> {
         let stated = Stated::new(request.query, request.transaction_id)?;
         let planned = stated.clone().query(None, options)?;
-        let prepared = self.plan("CreatePreparedStatement", &planned, client).await?;
+        let prepared = self.queries.plan("CreatePreparedStatement", &planned, client).await?;
         let result = ActionCreatePreparedStatementResult {
             prepared_statement_handle: Handle::Prepared.encode(&stated),
             dataset_schema: schema_bytes(&prepared.schema)?,
@@ -395,15 +314,25 @@ impl Flight {
         for endpoint in &info.endpoint {
             let ticket = endpoint.ticket.clone().unwrap_or_default();
             if let Command::TicketStatementQuery(ticket) = decode_command("ticket", &ticket.ticket)? {
-                self.running.cancel(Handle::Query.decode(&ticket.statement_handle)?.id());
+                self.queries.running.cancel(Handle::Query.decode(&ticket.statement_handle)?.id());
                 status = CancelStatus::Cancelled;
             }
         }
         Ok(status)
     }
 
-    fn catalog(&self, command: Command, options: &Options) -> Result<RecordBatch, Status> {
-        catalog::answer(command, options, self.statements.time_max())
+    /// The answer to a command about the catalog.
+    async fn catalog(&self, command: Command, options: &Options, client: String) -> Result<RecordBatch, Status> {
+        let views = match &command {
+            Command::CommandGetTables(asked) => self.queries.views(asked.include_schema, client).await,
+            _ => Vec::new(),
+        };
+        catalog::answer(command, options, self.queries.statements.time_max(), views)
+    }
+
+    /// The schema of that answer, which does not depend on the views.
+    fn catalog_schema(&self, command: Command, options: &Options) -> Result<SchemaRef, Status> {
+        Ok(catalog::answer(command, options, self.queries.statements.time_max(), Vec::new())?.schema())
     }
 
     fn encode(&self, batch: RecordBatch) -> Answers<FlightData> {
@@ -425,65 +354,6 @@ fn peer_id(extensions: &Extensions) -> Option<PeerId> {
 fn client(metadata: &MetadataMap) -> String {
     let name = metadata.get("user-agent").and_then(|name| name.to_str().ok());
     name.unwrap_or_default().to_owned()
-}
-
-fn request_of(stated: &Stated, client: String) -> request::Request {
-    request::Request {
-        sql: stated.sql.clone(),
-        parameters: stated.parameters.clone(),
-        options: stated.options.clone().unwrap_or_default(),
-        client,
-        moment: None,
-    }
-}
-
-/// The command of a descriptor.
-fn descriptor_command(descriptor: &FlightDescriptor) -> Result<Command, Status> {
-    if descriptor.r#type() != DescriptorType::Cmd {
-        return Err(Status::invalid_argument(
-            "the descriptor is not a command: kymo has no paths, send a Flight SQL command such as \
-             CommandStatementQuery",
-        ));
-    }
-    match decode_command("descriptor", &descriptor.cmd)? {
-        Command::TicketStatementQuery(_) => {
-            Err(Status::invalid_argument("the descriptor is a ticket: give it to DoGet"))
-        }
-        command => Ok(command),
-    }
-}
-
-/// The command that a descriptor or ticket holds.
-fn decode_command(what: &str, bytes: &[u8]) -> Result<Command, Status> {
-    let invalid = |reason: &dyn std::fmt::Display| {
-        Status::invalid_argument(format!("the {what} is not a Flight SQL command: {reason}"))
-    };
-    let any = Any::decode(bytes).map_err(|error| invalid(&error))?;
-    let command = Command::try_from(any).map_err(|error| invalid(&error))?;
-    match command {
-        Command::Unknown(any) if any.type_url.is_empty() => Err(invalid(&"it is empty")),
-        Command::Unknown(any) if !any.type_url.starts_with(FLIGHT_SQL) => {
-            Err(invalid(&format_args!("its type is {:?}", any.type_url)))
-        }
-        command => Ok(command),
-    }
-}
-
-/// The message that an action of Flight SQL holds.
-fn action_body<T: ProstMessageExt + Default>(action: &Action) -> Result<T, Status> {
-    let invalid = |reason: &dyn std::fmt::Display| {
-        Status::invalid_argument(format!("the body of the action {} cannot be read: {reason}", action.r#type))
-    };
-    let any = Any::decode(&*action.body).map_err(|error| invalid(&error))?;
-    let message = any.unpack().map_err(|error| invalid(&error))?;
-    message.ok_or_else(|| invalid(&format_args!("its type is {:?}", any.type_url)))
-}
-
-/// The message that an action of Flight itself holds.
-fn plain_body<T: Message + Default>(action: &Action) -> Result<T, Status> {
-    T::decode(&*action.body).map_err(|error| {
-        Status::invalid_argument(format!("the body of the action {} cannot be read: {error}", action.r#type))
-    })
 }
 
 fn schema_bytes(schema: &Schema) -> Result<Bytes, Status> {

@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 
 use crate::alert::status::RuleStatus;
 use crate::collector::{CollectorError, CollectorStatus, RetuneCollector, StartCollector};
+use crate::export::prometheus::Format;
 use crate::family::FamilyId;
 use crate::query::workers::WorkersStatus;
 use crate::sampler::Totals;
@@ -52,6 +53,9 @@ pub trait Operator: Send + Sync + 'static {
     /// # Errors
     /// [`OperatorError::NotFound`] when none of that name runs.
     fn latest(&self, collector: &str) -> impl Future<Output = Answer<Vec<(FamilyId, RecordBatch)>>> + Send;
+
+    /// The newest value of every series, as text for Prometheus.
+    fn metrics(&self, format: Format) -> impl Future<Output = Answer<String>> + Send;
 
     /// What the daemon is and does.
     fn status(&self) -> impl Future<Output = Answer<DaemonStatus>> + Send;

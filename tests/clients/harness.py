@@ -59,7 +59,8 @@ def command(*arguments, expect=0, environment=None, timeout=120):
 
 def clean_environment(extra=None):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KYMO_")}
-    return {**kept, "NO_COLOR": "1", **(extra or {})}
+    # Daemons side by side cannot have one port.
+    return {**kept, "NO_COLOR": "1", "KYMO_HTTP__ADDRESS": "127.0.0.1:0", **(extra or {})}
 
 
 class Daemon:

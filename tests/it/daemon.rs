@@ -118,6 +118,31 @@ fn what_is_recorded_is_there_once_before_and_after_a_stop() {
     again.terminate();
 }
 
+/// A view of the configuration is there for the daemon's clients, for queries of files, and in lists of tables.
+#[test]
+fn a_view_of_the_configuration_is_used_like_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let view = "[view.ticks_of]\nsql = \"SELECT collector, max(ticks) AS most FROM collector GROUP BY collector\"\n\
+                doc = \"The ticks of each collector.\"\n";
+    let daemon = Daemon::start(folder.path(), &format!("{CONFIG}{view}"));
+    let deadline = Instant::now() + PATIENCE;
+    let sql = "SELECT collector FROM ticks_of WHERE most > 0 ORDER BY 1";
+    while daemon.query(sql).len() < 3 {
+        assert!(Instant::now() < deadline, "not all collectors reported");
+    }
+    let told = "SELECT table_comment AS doc FROM information_schema.tables WHERE table_type = 'VIEW'";
+    assert_eq!(daemon.query(told)[0]["doc"], "The ticks of each collector.");
+    let expected = daemon.query(sql);
+    daemon.terminate();
+
+    let (config, data) = (folder.path().join("kymo.toml"), folder.path().join("data"));
+    let (config, data) = (config.to_str().unwrap(), data.to_str().unwrap());
+    assert_eq!(rows(&["query", sql, "--format", "json", "--data", data, "-c", config]), expected);
+    let listed = command(&["tables", "ticks_of", "-c", config]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains("The ticks of each collector.") && listed.contains("most"), "{listed}");
+}
+
 #[test]
 fn a_second_daemon_is_told_who_has_the_folder() {
     let folder = tempfile::tempdir().unwrap();

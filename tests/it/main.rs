@@ -17,6 +17,7 @@ mod fixtures;
 mod fuzz;
 mod layers;
 mod people;
+mod recipes;
 mod running;
 mod schema;
 mod store;

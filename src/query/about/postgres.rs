@@ -3,9 +3,8 @@
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
 
-use super::rows::{Describing, TYPES, batch, columns, integers, one_line, tables, texts, truths, type_name};
+use super::rows::{Described, Describing, TYPES, TypeName, batch, columns, integers, texts, told, truths, type_name};
 use crate::query::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
-use crate::record::Table;
 
 /// The tables, and what gives their rows.
 pub(in crate::query) const TABLES: &[Describing] = &[
@@ -16,6 +15,7 @@ pub(in crate::query) const TABLES: &[Describing] = &[
     ("pg_namespace", pg_namespace),
     ("pg_tables", pg_tables),
     ("pg_type", pg_type),
+    ("pg_views", pg_views),
 ];
 
 /// PostgreSQL's numbers of its own schemas, and one that it gives to users' schemas.
@@ -25,15 +25,15 @@ const PUBLIC_OID: i64 = SCHEMAS[1].0;
 const TABLE_OID_MIN: i64 = 16_384;
 const OWNER_OID: i64 = 10;
 
-fn numbered() -> impl Iterator<Item = (i64, &'static Table)> {
-    (TABLE_OID_MIN..).zip(tables())
+fn numbered(tables: &[Described]) -> impl Iterator<Item = (i64, &Described)> {
+    (TABLE_OID_MIN..).zip(tables)
 }
 
-fn oid_of(table: &Table) -> Option<i64> {
-    numbered().find(|(_, other)| other.name == table.name).map(|(oid, _)| oid)
+fn oid_of(tables: &[Described], name: &str) -> Option<i64> {
+    numbered(tables).find(|(_, other)| other.name == name).map(|(oid, _)| oid)
 }
 
-fn pg_namespace() -> Result<RecordBatch> {
+fn pg_namespace(_: &[Described]) -> Result<RecordBatch> {
     batch(vec![
         ("oid", integers(SCHEMAS.map(|(oid, _)| Some(oid)))),
         ("nspname", texts(SCHEMAS.map(|(_, name)| Some(name)))),
@@ -41,26 +41,31 @@ fn pg_namespace() -> Result<RecordBatch> {
     ])
 }
 
-fn pg_class() -> Result<RecordBatch> {
+fn pg_class(tables: &[Described]) -> Result<RecordBatch> {
+    let numbered = || numbered(tables);
     let same = |number: i64| integers(numbered().map(|_| Some(number)));
     batch(vec![
         ("oid", integers(numbered().map(|(oid, _)| Some(oid)))),
-        ("relname", texts(numbered().map(|(_, table)| Some(table.name)))),
+        ("relname", texts(numbered().map(|(_, table)| Some(&table.name)))),
         ("relnamespace", same(PUBLIC_OID)),
         ("relowner", same(OWNER_OID)),
-        ("relkind", texts(numbered().map(|_| Some("r")))),
-        ("relnatts", integers(numbered().map(|(_, table)| i64::try_from(table.sql_columns().count()).ok()))),
+        ("relkind", texts(numbered().map(|(_, table)| Some(if table.is_view() { "v" } else { "r" })))),
+        ("relnatts", integers(numbered().map(|(_, table)| i64::try_from(table.schema.fields().len()).ok()))),
         ("relhasindex", truths(numbered().map(|_| false))),
         ("relispartition", truths(numbered().map(|_| false))),
     ])
 }
 
-fn pg_attribute() -> Result<RecordBatch> {
+fn pg_attribute(tables: &[Described]) -> Result<RecordBatch> {
+    let columns = || columns(tables);
+    let of_type = |number: fn(&'static TypeName) -> i64| {
+        integers(columns().map(move |(_, _, column)| Some(number(type_name(column.data_type())))))
+    };
     batch(vec![
-        ("attrelid", integers(columns().map(|(table, ..)| oid_of(table)))),
-        ("attname", texts(columns().map(|(_, _, column)| Some(column.name)))),
-        ("atttypid", integers(columns().map(|(_, _, column)| Some(type_name(column).oid)))),
-        ("attlen", integers(columns().map(|(_, _, column)| Some(type_name(column).bytes)))),
+        ("attrelid", integers(columns().map(|(table, ..)| oid_of(tables, &table.name)))),
+        ("attname", texts(columns().map(|(_, _, column)| Some(column.name())))),
+        ("atttypid", of_type(|ty| ty.oid)),
+        ("attlen", of_type(|ty| ty.bytes)),
         ("attnum", integers(columns().map(|(_, position, _)| Some(position)))),
         ("atttypmod", integers(columns().map(|_| Some(-1)))),
         ("attnotnull", truths(columns().map(|_| false))),
@@ -69,7 +74,7 @@ fn pg_attribute() -> Result<RecordBatch> {
     ])
 }
 
-fn pg_type() -> Result<RecordBatch> {
+fn pg_type(_: &[Described]) -> Result<RecordBatch> {
     let types = || TYPES.iter();
     batch(vec![
         ("oid", integers(types().map(|ty| Some(ty.oid)))),
@@ -80,7 +85,7 @@ fn pg_type() -> Result<RecordBatch> {
     ])
 }
 
-fn pg_database() -> Result<RecordBatch> {
+fn pg_database(_: &[Described]) -> Result<RecordBatch> {
     batch(vec![
         ("oid", integers([Some(1)])),
         ("datname", texts([Some(CATALOG)])),
@@ -90,21 +95,36 @@ fn pg_database() -> Result<RecordBatch> {
     ])
 }
 
-fn pg_tables() -> Result<RecordBatch> {
+fn pg_tables(tables: &[Described]) -> Result<RecordBatch> {
+    let tables = || tables.iter().filter(|table| !table.is_view());
     batch(vec![
         ("schemaname", texts(tables().map(|_| Some(SCHEMA)))),
-        ("tablename", texts(tables().map(|table| Some(table.name)))),
+        ("tablename", texts(tables().map(|table| Some(&table.name)))),
         ("tableowner", texts(tables().map(|_| Some(CATALOG)))),
     ])
 }
 
-fn pg_description() -> Result<RecordBatch> {
-    let of_tables = || numbered().map(|(oid, table)| (Some(oid), 0, table.doc));
-    let of_columns = || columns().map(|(table, position, column)| (oid_of(table), position, column.doc));
-    let all = || of_tables().chain(of_columns());
+fn pg_views(tables: &[Described]) -> Result<RecordBatch> {
+    let views = || tables.iter().filter(|table| table.is_view());
+    batch(vec![
+        ("schemaname", texts(views().map(|_| Some(SCHEMA)))),
+        ("viewname", texts(views().map(|view| Some(&view.name)))),
+        ("viewowner", texts(views().map(|_| Some(CATALOG)))),
+        ("definition", texts(views().map(|view| view.sql.as_ref()))),
+    ])
+}
+
+fn pg_description(tables: &[Described]) -> Result<RecordBatch> {
+    let of_tables = || numbered(tables).map(|(oid, table)| (Some(oid), 0, table.doc.as_str()));
+    let of_columns = || {
+        let doc = |column| told(column, "kymo.doc").unwrap_or_default();
+        columns(tables).map(move |(table, position, column)| (oid_of(tables, &table.name), position, doc(column)))
+    };
+    // PostgreSQL has no row for what has no description.
+    let all = || of_tables().chain(of_columns()).filter(|(.., doc)| !doc.is_empty());
     batch(vec![
         ("objoid", integers(all().map(|(oid, ..)| oid))),
         ("objsubid", integers(all().map(|(_, position, _)| Some(position)))),
-        ("description", texts(all().map(|(.., doc)| Some(one_line(doc))))),
+        ("description", texts(all().map(|(.., doc)| Some(doc)))),
     ])
 }

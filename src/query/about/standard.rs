@@ -1,11 +1,11 @@
 //! `information_schema`, as the SQL standard has it.
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::Field;
 use datafusion::common::Result;
 
-use super::rows::{Describing, batch, columns, integers, one_line, tables, texts, type_name};
+use super::rows::{Described, Describing, batch, columns, integers, texts, told, type_name};
 use crate::query::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
-use crate::record::{Kind, Type};
 
 /// The tables, and what gives their rows.
 pub(in crate::query) const TABLES: &[Describing] = &[
@@ -18,65 +18,53 @@ pub(in crate::query) const TABLES: &[Describing] = &[
     ("views", views),
 ];
 
-fn described_tables() -> Result<RecordBatch> {
-    let same = |text: &'static str| texts(tables().map(|_| Some(text)));
+fn described_tables(tables: &[Described]) -> Result<RecordBatch> {
+    let same = |text: &'static str| texts(tables.iter().map(|_| Some(text)));
+    let ty = |table: &Described| Some(if table.is_view() { "VIEW" } else { "BASE TABLE" });
     batch(vec![
         ("table_catalog", same(CATALOG)),
         ("table_schema", same(SCHEMA)),
-        ("table_name", texts(tables().map(|table| Some(table.name)))),
-        ("table_type", same("BASE TABLE")),
-        ("table_comment", texts(tables().map(|table| Some(one_line(table.doc))))),
+        ("table_name", texts(tables.iter().map(|table| Some(&table.name)))),
+        ("table_type", texts(tables.iter().map(ty))),
+        ("table_comment", texts(tables.iter().map(|table| Some(&table.doc)))),
     ])
 }
 
-fn described_columns() -> Result<RecordBatch> {
+fn described_columns(tables: &[Described]) -> Result<RecordBatch> {
+    let columns = || columns(tables);
     let same = |text: Option<&'static str>| texts(columns().map(|_| text));
-    let of_type = |ty: Type, number: i64| integers(columns().map(|(_, _, column)| (column.ty == ty).then_some(number)));
-    let numeric = |integer: i64, float: Option<i64>| {
-        integers(columns().map(|(_, _, column)| match column.ty {
-            Type::Int64 => Some(integer),
-            Type::Float64 => float,
-            Type::Text | Type::Timestamp => None,
-        }))
+    // By the type's name in PostgreSQL's tables.
+    let of_type = |numbers: &'static [(&str, i64)]| {
+        let number = |name: &str| numbers.iter().find(|(other, _)| *other == name).map(|(_, number)| *number);
+        integers(columns().map(|(_, _, column)| number(type_name(column.data_type()).short)))
     };
     let none = || integers(columns().map(|_| None));
-    let nullable = tables().flat_map(|table| {
-        let nullable: Vec<bool> = table.sql_schema().fields().iter().map(|field| field.is_nullable()).collect();
-        nullable
-    });
+    let nullable = |column: &Field| Some(if column.is_nullable() { "YES" } else { "NO" });
+    let about = |key: &'static str| texts(columns().map(|(_, _, column)| Some(told(column, key).unwrap_or_default())));
     batch(vec![
         ("table_catalog", same(Some(CATALOG))),
         ("table_schema", same(Some(SCHEMA))),
-        ("table_name", texts(columns().map(|(table, ..)| Some(table.name)))),
-        ("column_name", texts(columns().map(|(_, _, column)| Some(column.name)))),
+        ("table_name", texts(columns().map(|(table, ..)| Some(&table.name)))),
+        ("column_name", texts(columns().map(|(_, _, column)| Some(column.name())))),
         ("ordinal_position", integers(columns().map(|(_, position, _)| Some(position)))),
         ("column_default", same(None)),
-        ("is_nullable", texts(nullable.map(|nullable| Some(if nullable { "YES" } else { "NO" })))),
-        ("data_type", texts(columns().map(|(_, _, column)| Some(type_name(column).long)))),
+        ("is_nullable", texts(columns().map(|(_, _, column)| nullable(column)))),
+        ("data_type", texts(columns().map(|(_, _, column)| Some(type_name(column.data_type()).long)))),
         ("character_maximum_length", none()),
         ("character_octet_length", none()),
-        ("numeric_precision", numeric(64, Some(53))),
-        ("numeric_precision_radix", numeric(2, Some(2))),
-        ("numeric_scale", numeric(0, None)),
-        ("datetime_precision", of_type(Type::Timestamp, 6)),
+        ("numeric_precision", of_type(&[("int8", 64), ("int4", 32), ("int2", 16), ("float8", 53), ("float4", 24)])),
+        ("numeric_precision_radix", of_type(&[("int8", 2), ("int4", 2), ("int2", 2), ("float8", 2), ("float4", 2)])),
+        ("numeric_scale", of_type(&[("int8", 0), ("int4", 0), ("int2", 0)])),
+        ("datetime_precision", of_type(&[("timestamptz", 6), ("timestamp", 6)])),
         ("interval_type", same(None)),
-        ("udt_name", texts(columns().map(|(_, _, column)| Some(type_name(column).short)))),
-        ("column_comment", texts(columns().map(|(_, _, column)| Some(one_line(column.doc))))),
-        ("unit", texts(columns().map(|(_, _, column)| Some(column.unit.symbol())))),
-        ("kind", texts(columns().map(|(_, _, column)| Some(kind(column.kind))))),
+        ("udt_name", texts(columns().map(|(_, _, column)| Some(type_name(column.data_type()).short)))),
+        ("column_comment", about("kymo.doc")),
+        ("unit", about("kymo.unit")),
+        ("kind", about("kymo.kind")),
     ])
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Time => "time",
-        Kind::Label => "label",
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-    }
-}
-
-fn schemata() -> Result<RecordBatch> {
+fn schemata(_: &[Described]) -> Result<RecordBatch> {
     let names = [INFORMATION_SCHEMA, PG_CATALOG, SCHEMA];
     let same = |text: Option<&'static str>| texts(names.map(|_| text));
     batch(vec![
@@ -97,11 +85,20 @@ fn empty(names: &'static [&'static str]) -> Result<RecordBatch> {
     batch(names.iter().map(column).collect())
 }
 
-fn views() -> Result<RecordBatch> {
-    empty(&["table_catalog", "table_schema", "table_name", "view_definition", "check_option", "is_updatable"])
+fn views(tables: &[Described]) -> Result<RecordBatch> {
+    let views = || tables.iter().filter(|table| table.is_view());
+    let same = |text: &'static str| texts(views().map(|_| Some(text)));
+    batch(vec![
+        ("table_catalog", same(CATALOG)),
+        ("table_schema", same(SCHEMA)),
+        ("table_name", texts(views().map(|view| Some(&view.name)))),
+        ("view_definition", texts(views().map(|view| view.sql.as_ref()))),
+        ("check_option", same("NONE")),
+        ("is_updatable", same("NO")),
+    ])
 }
 
-fn table_constraints() -> Result<RecordBatch> {
+fn table_constraints(_: &[Described]) -> Result<RecordBatch> {
     empty(&[
         "constraint_catalog",
         "constraint_schema",
@@ -115,7 +112,7 @@ fn table_constraints() -> Result<RecordBatch> {
     ])
 }
 
-fn key_column_usage() -> Result<RecordBatch> {
+fn key_column_usage(_: &[Described]) -> Result<RecordBatch> {
     empty(&[
         "constraint_catalog",
         "constraint_schema",
@@ -129,7 +126,7 @@ fn key_column_usage() -> Result<RecordBatch> {
     ])
 }
 
-fn referential_constraints() -> Result<RecordBatch> {
+fn referential_constraints(_: &[Described]) -> Result<RecordBatch> {
     empty(&[
         "constraint_catalog",
         "constraint_schema",

@@ -48,7 +48,7 @@ pub(super) fn item_name(item: &SelectItem) -> Option<String> {
 }
 
 /// A name as tables have it: in small letters, unless it is quoted.
-pub(super) fn folded(name: &Ident) -> String {
+pub(in crate::query) fn folded(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 

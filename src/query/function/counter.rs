@@ -15,7 +15,9 @@
 //! - Where groups are stretches of time, each has the step into it, from the last row of the one before
 //!   ([`linked`](super::linked)). So the increases of all stretches add up to the whole.
 //!
-//! A group keeps all its rows to the end, in a few bytes each, because a late row may lie between any two others.
+//! A group keeps little where the plan knows that its rows come in the order of time, as in files that do not overlap: the ends
+//! and the increase of each run of rows ([`course`](super::course)). Elsewhere, a late row may lie between any two others, so it
+//! keeps all of them, in a few bytes each.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -29,8 +31,10 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Sign
 
 use crate::record::TIME_ZONE;
 
-use super::course::{Counter, Course};
-use super::measure::{Output, one_host, rows, several_counters, told};
+use super::course::Course;
+use super::growth::Counter;
+use super::measure::{Output, disorder, one_host, rows, several_counters, told};
+use super::sections::Sections;
 use super::sliding::Sliding;
 
 /// The aggregates, to be registered with a session.
@@ -53,6 +57,15 @@ pub(super) fn with_labels(output: Output, labels: Vec<String>) -> AggregateUDF {
     CounterAggregate::of(output, labels).into()
 }
 
+/// The same function over rows that come in order in these sections of time, if that lets it keep less.
+pub(in crate::query) fn in_sections(function: &AggregateUDF, sections: Arc<Sections>) -> Option<AggregateUDF> {
+    let aggregate = function.inner().downcast_ref::<CounterAggregate>()?;
+    (aggregate.output != Output::Course { points: true }).then(|| {
+        let (output, labels) = (aggregate.output, aggregate.labels.clone());
+        CounterAggregate { sections: Some(sections), ..CounterAggregate::of(output, labels) }.into()
+    })
+}
+
 /// The error for a call with another number of arguments than two.
 pub(in crate::query) fn wrong_arguments(name: &str, count: usize) -> DataFusionError {
     plan_datafusion_err!("{name} takes two arguments: write {name}(counter, time), not {count} of them")
@@ -63,12 +76,23 @@ struct CounterAggregate {
     output: Output,
     /// By which the rows of a group may still differ.
     labels: Vec<String>,
+    /// Where rows come in order, if the plan knows it.
+    sections: Option<Arc<Sections>>,
     signature: Signature,
 }
 
 impl CounterAggregate {
     fn of(output: Output, labels: Vec<String>) -> CounterAggregate {
-        CounterAggregate { output, labels, signature: Signature::user_defined(Volatility::Immutable) }
+        CounterAggregate { output, labels, sections: None, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+
+    fn accumulator_of<C>(&self) -> Box<dyn Accumulator>
+    where
+        C: ArrowPrimitiveType<Native: Counter> + Debug,
+    {
+        let (output, labels) = (self.output, self.labels.clone());
+        let course = self.sections.clone().map_or_else(Course::default, Course::in_sections);
+        Box::new(CounterAccumulator::<C> { output, labels, course, host: None })
     }
 }
 
@@ -115,17 +139,9 @@ impl AggregateUDFImpl for CounterAggregate {
         if args.is_distinct {
             return not_impl_err!("{}(DISTINCT …) is refused: a counter may have equal values", self.name());
         }
-        let (output, labels) = (self.output, self.labels.clone());
         match args.expr_fields.first().map(|field| field.data_type()) {
-            Some(DataType::Int64) => {
-                Ok(Box::new(CounterAccumulator::<Int64Type> { output, labels, course: Course::default(), host: None }))
-            }
-            Some(DataType::Float64) => Ok(Box::new(CounterAccumulator::<Float64Type> {
-                output,
-                labels,
-                course: Course::default(),
-                host: None,
-            })),
+            Some(DataType::Int64) => Ok(self.accumulator_of::<Int64Type>()),
+            Some(DataType::Float64) => Ok(self.accumulator_of::<Float64Type>()),
             other => exec_err!("{} over {other:?}", self.name()),
         }
     }
@@ -168,12 +184,14 @@ impl<C: ArrowPrimitiveType<Native: Counter> + Debug> Accumulator for CounterAccu
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let growth = self.course.growth();
+        let growth = self.course.growth().map_err(|_| disorder())?;
         if let Some(time) = growth.and_then(|growth| growth.clash) {
             return Err(several_counters(time, &self.labels));
         }
         if let Output::Course { points } = self.output {
-            let Some(ends) = self.course.write_ends() else { return Ok(ScalarValue::Binary(None)) };
+            let Some(ends) = self.course.write_ends().map_err(|_| disorder())? else {
+                return Ok(ScalarValue::Binary(None));
+            };
             let host = self.host.as_deref();
             return Ok(ScalarValue::Binary(Some(told(host, &if points { self.course.write() } else { ends }))));
         }
@@ -193,9 +211,7 @@ impl<C: ArrowPrimitiveType<Native: Counter> + Debug> Accumulator for CounterAccu
         let [courses, hosts] = states else { return exec_err!("a course and a host, not {} columns", states.len()) };
         hosts.as_string::<i32>().iter().flatten().try_for_each(|host| one_host(&mut self.host, host))?;
         for course in courses.as_binary::<i32>().iter().flatten() {
-            if self.course.read(course).is_none() {
-                return exec_err!("the state of a counter's course is broken");
-            }
+            self.course.read(course).map_err(|error| DataFusionError::External(error.into()))?;
         }
         Ok(())
     }

@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, Float64Type, Int64Type};
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion::logical_expr::{LimitEffect, PartitionEvaluator, Signature, Volatility, WindowUDF, WindowUDFImpl};
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::course::{Counter, Course, Growth, Point, add, clash, order, step};
-use super::measure::{Output, one_host, several_counters, understood};
+use super::course::Course;
+use super::growth::{Counter, Growth, Point, add, clash, order, step};
+use super::measure::{Output, disorder, one_host, several_counters, understood};
+use super::run::Disorder;
 
 /// The window function that makes this of a column of courses. `float` if the counter is of floats.
 pub(super) fn function(output: Output, float: bool, labels: Vec<String>) -> WindowUDF {
@@ -78,10 +80,13 @@ impl Linked {
             let (name, bytes) = understood(told).ok_or_else(broken)?;
             name.iter().try_for_each(|name| one_host(&mut host, name))?;
             let mut course = Course::default();
-            course.read(bytes).ok_or_else(broken)?;
+            course.read(bytes).map_err(|error| DataFusionError::External(error.into()))?;
             courses.push(Some(course));
         }
-        let steps = link(&mut courses).map_err(|time| several_counters(time, &self.labels))?;
+        let steps = link(&mut courses).map_err(|error| match error {
+            Unlinked::Clash(time) => several_counters(time, &self.labels),
+            Unlinked::Disorder => disorder(),
+        })?;
         ScalarValue::iter_to_array(
             steps.into_iter().map(|step| self.output.result::<C>(step)).collect::<Result<Vec<_>>>()?,
         )
@@ -91,29 +96,41 @@ impl Linked {
 /// How much a course grew and over how many µs, if it has a step.
 type Step<C> = Option<(C, i64)>;
 
+/// Why courses cannot be linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unlinked {
+    /// There are two values at this time.
+    Clash(i64),
+    Disorder,
+}
+
+impl From<Disorder> for Unlinked {
+    fn from(_: Disorder) -> Unlinked {
+        Unlinked::Disorder
+    }
+}
+
 /// What each course grew, with the step into it, and over how many µs; `None` for one without a step.
-///
-/// # Errors
-/// A time at which there are two values.
-fn link<C: Counter>(courses: &mut [Option<Course<C>>]) -> Result<Vec<Step<C>>, i64> {
-    let mut grown: Vec<(usize, Growth<C>)> = courses
-        .iter_mut()
-        .enumerate()
-        .filter_map(|(row, course)| course.as_mut().and_then(Course::growth).map(|growth| (row, growth)))
-        .collect();
-    grown.sort_by(|(_, a), (_, b)| order(a.first, b.first));
-    if let Some(pair) = grown.windows(2).find(|pair| pair[0].1.overlaps(&pair[1].1)) {
-        return merge(courses).ok_or(pair[1].1.first.0)?;
+fn link<C: Counter>(courses: &mut [Option<Course<C>>]) -> Result<Vec<Step<C>>, Unlinked> {
+    let mut grown: Vec<(usize, Growth<C>)> = Vec::with_capacity(courses.len());
+    for (row, course) in courses.iter_mut().enumerate() {
+        if let Some(course) = course {
+            grown.extend(course.growth()?.map(|growth| (row, growth)));
+        }
+    }
+    grown.sort_by(|(_, a), (_, b)| a.by_time(b));
+    if grown.windows(2).any(|pair| pair[0].1.overlaps(&pair[1].1)) {
+        return merge(courses);
     }
     let mut steps = vec![None; courses.len()];
     let mut before: Option<Growth<C>> = None;
     for (row, growth) in grown {
         if let Some(time) = growth.clash {
-            return Err(time);
+            return Err(Unlinked::Clash(time));
         }
         let from = before.map_or(growth.first, |before| before.last);
         if let Some(time) = before.and_then(|before| clash(before.last, growth.first)) {
-            return Err(time);
+            return Err(Unlinked::Clash(time));
         }
         if before.is_some() || growth.count > 1 {
             steps[row] = Some((add(step(from.1, growth.first.1), growth.increase), growth.last.0 - from.0));
@@ -123,12 +140,12 @@ fn link<C: Counter>(courses: &mut [Option<Course<C>>]) -> Result<Vec<Step<C>>, i
     Ok(steps)
 }
 
-/// The same for courses that overlap; `None` if not all of their points are known.
-fn merge<C: Counter>(courses: &mut [Option<Course<C>>]) -> Option<Result<Vec<Step<C>>, i64>> {
+/// The same for courses that overlap.
+fn merge<C: Counter>(courses: &mut [Option<Course<C>>]) -> Result<Vec<Step<C>>, Unlinked> {
     let mut points: Vec<(Point<C>, usize)> = Vec::new();
     for (row, course) in courses.iter_mut().enumerate() {
-        if let Some(course) = course {
-            points.extend(course.points()?.into_iter().map(|point| (point, row)));
+        for point in course.iter_mut().flat_map(|course| course.sorted().points()) {
+            points.push((point?, row));
         }
     }
     points.sort_by(|(a, _), (b, _)| order(*a, *b));
@@ -136,12 +153,12 @@ fn merge<C: Counter>(courses: &mut [Option<Course<C>>]) -> Option<Result<Vec<Ste
     for pair in points.windows(2) {
         let ((before, _), (after, row)) = (pair[0], pair[1]);
         if let Some(time) = clash(before, after) {
-            return Some(Err(time));
+            return Err(Unlinked::Clash(time));
         }
         let (increase, elapsed) = steps[row].unwrap_or((C::ZERO, 0));
         steps[row] = Some((add(increase, step(before.1, after.1)), elapsed + (after.0 - before.0)));
     }
-    Some(Ok(steps))
+    Ok(steps)
 }
 
 #[cfg(test)]
@@ -173,7 +190,7 @@ mod tests {
             }
             let mut sent: Vec<Option<Course<i64>>> = courses.into_iter().map(|course| course.map(|mut course| {
                 let mut received = Course::default();
-                let bytes = if shuffle { course.write() } else { course.write_ends().unwrap() };
+                let bytes = if shuffle { course.write() } else { course.write_ends().unwrap().unwrap() };
                 received.read(&bytes).unwrap();
                 received
             })).collect();
@@ -192,8 +209,8 @@ mod tests {
             points.iter().for_each(|(time, value)| course.push(*time, *value));
             Some(course)
         };
-        assert_eq!(link(&mut [course(&[(1, 5), (2, 6)]), course(&[(2, 9)])]), Err(2));
-        assert_eq!(link(&mut [course(&[(1, 5), (4, 6)]), course(&[(2, 9), (4, 10)])]), Err(4));
+        assert_eq!(link(&mut [course(&[(1, 5), (2, 6)]), course(&[(2, 9)])]), Err(Unlinked::Clash(2)));
+        assert_eq!(link(&mut [course(&[(1, 5), (4, 6)]), course(&[(2, 9), (4, 10)])]), Err(Unlinked::Clash(4)));
         assert_eq!(link(&mut [course(&[(1, 5)]), None, course(&[(3, 9)])]), Ok(vec![None, None, Some((4, 2))]));
         assert_eq!(link::<i64>(&mut []), Ok(vec![]));
     }

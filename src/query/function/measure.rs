@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{ArrowPrimitiveType, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, exec_err};
 
-use super::course::Counter;
+use super::growth::Counter;
 use super::instant;
 
 /// What an aggregate computes from a counter.
@@ -36,13 +36,31 @@ impl Output {
 
 /// The error for two values of a counter at one time.
 pub(super) fn several_counters(time_us: i64, labels: &[String]) -> DataFusionError {
-    let time = instant::calendar(time_us).map_or_else(|| format!("{time_us} µs"), |time| time.to_string());
-    let way = if labels.is_empty() {
-        "write GROUP BY with all columns that tell the counters apart".into()
-    } else {
-        format!("write GROUP BY {} (or PARTITION BY, in a window), or choose one with WHERE", labels.join(", "))
-    };
+    let (time, way) = (moment(time_us), way(labels));
     exec_datafusion_err!("rows of several counters are not one counter: there are two values at {time}; {way}")
+}
+
+/// The error for two rows at one time where rows are of one series.
+pub(super) fn several_series(time_us: i64, labels: &[String]) -> DataFusionError {
+    let (time, way) = (moment(time_us), way(labels));
+    exec_datafusion_err!("rows of several series are not one series: there are two rows at {time}; {way}")
+}
+
+fn moment(time_us: i64) -> String {
+    instant::calendar(time_us).map_or_else(|| format!("{time_us} µs"), |time| time.to_string())
+}
+
+/// How to tell several series apart.
+fn way(labels: &[String]) -> String {
+    if labels.is_empty() {
+        return "write GROUP BY with all columns that tell them apart".into();
+    }
+    format!("write GROUP BY {} (or PARTITION BY, in a window), or choose one with WHERE", labels.join(", "))
+}
+
+/// The error for rows that are not in the order that the plan expected.
+pub(super) fn disorder() -> DataFusionError {
+    exec_datafusion_err!("a file has rows that are not in the order of time; kymo verify says which")
 }
 
 /// Checks that rows are of the same host as those before.

@@ -1,5 +1,5 @@
-//! What `increase` and `rate` have to know of the rows that they are given: whether the column is a counter, which labels its
-//! rows may still differ by, and whether their groups are stretches of time.
+//! What `increase`, `rate` and the aggregates of bursts have to know of the rows that they are given: whether the column is a
+//! counter, which labels its rows may still differ by, and whether their groups are stretches of time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,16 +9,19 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result, plan_err};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionDefinition};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, Window, WindowUDF};
+use datafusion::logical_expr::{
+    Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, Projection, Window, WindowUDF,
+};
 
+use super::burst;
 use super::counter;
 use super::linked;
 use super::measure::Output;
 use super::roots::{add_equal, grows_with, recorded, roots};
 use crate::record::{Kind, Table};
 
-/// Checks each `increase` and `rate` of a plan, tells it the labels for its errors, and gives stretches of time the steps into
-/// them.
+/// Checks each `increase`, `rate` and aggregate of bursts of a plan, tells it the labels for its errors, and gives stretches of
+/// time the steps into them.
 ///
 /// # Errors
 /// When the column is a gauge.
@@ -50,23 +53,24 @@ fn named(input: &LogicalPlan, exprs: Vec<Expr>, keys: &[Expr]) -> Result<Vec<Exp
             let name = names.save(&expr);
             let told = expr.transform_up(|expr| {
                 Ok(match expr {
-                    Expr::AggregateFunction(mut call) => match counter::output_of(&call.func) {
-                        Some(output) => {
-                            let labels = labels(input, call.func.name(), &call.params.args, keys)?;
-                            call.func = Arc::new(counter::with_labels(output, labels));
-                            Transformed::yes(Expr::AggregateFunction(call))
+                    Expr::AggregateFunction(mut call) => {
+                        if let Some(function) = told(input, &call.func, &call.params.args, keys)? {
+                            call.func = function;
                         }
-                        None => Transformed::no(Expr::AggregateFunction(call)),
-                    },
+                        Transformed::yes(Expr::AggregateFunction(call))
+                    }
                     Expr::WindowFunction(mut call) => {
-                        let output = match &call.fun {
-                            WindowFunctionDefinition::AggregateUDF(function) => counter::output_of(function),
-                            WindowFunctionDefinition::WindowUDF(_) => None,
-                        };
-                        if let Some(output) = output {
-                            let labels = labels(input, call.fun.name(), &call.params.args, &call.params.partition_by)?;
-                            let function = Arc::new(counter::with_labels(output, labels));
-                            call.fun = WindowFunctionDefinition::AggregateUDF(function);
+                        if let WindowFunctionDefinition::AggregateUDF(function) = &call.fun
+                            && let Some(told) = told(input, function, &call.params.args, &call.params.partition_by)?
+                        {
+                            if burst::burst_of(function).is_some() && !call.params.order_by.is_empty() {
+                                let name = function.name();
+                                return plan_err!(
+                                    "{name} is over all rows of a partition: write {name}(…) OVER (PARTITION BY …) without ORDER \
+                                     BY, or {name}(…) with GROUP BY date_bin(interval '1 minute', time)"
+                                );
+                            }
+                            call.fun = WindowFunctionDefinition::AggregateUDF(told);
                         }
                         Transformed::yes(Expr::WindowFunction(call))
                     }
@@ -76,6 +80,26 @@ fn named(input: &LogicalPlan, exprs: Vec<Expr>, keys: &[Expr]) -> Result<Vec<Exp
             Ok(name.restore(told.data))
         })
         .collect()
+}
+
+/// The same function, which knows the labels that are not in `keys`. `None` if it needs none.
+fn told(
+    input: &LogicalPlan,
+    function: &AggregateUDF,
+    args: &[Expr],
+    keys: &[Expr],
+) -> Result<Option<Arc<AggregateUDF>>> {
+    if let Some(output) = counter::output_of(function) {
+        let labels = labels(input, function.name(), args, keys)?;
+        return Ok(Some(Arc::new(counter::with_labels(output, labels))));
+    }
+    let Some(burst) = burst::burst_of(function) else { return Ok(None) };
+    let labels = if burst.is_of_counter() {
+        labels(input, function.name(), args, keys)?
+    } else {
+        free_labels(input, args, keys)
+    };
+    Ok(Some(Arc::new(burst::with_labels(burst, labels))))
 }
 
 /// The labels of the counter's table that rows of one group may differ by.
@@ -89,11 +113,17 @@ fn labels(input: &LogicalPlan, function: &str, args: &[Expr], keys: &[Expr]) -> 
              time) - first({gauge}, time); `kymo tables {table}` lists the counters"
         );
     }
-    let tables: Vec<&Table> = columns.iter().map(|(table, _)| *table).collect();
+    Ok(free_labels(input, args, keys))
+}
+
+/// The labels of the table of the first argument that are not in `keys`.
+fn free_labels(input: &LogicalPlan, args: &[Expr], keys: &[Expr]) -> Vec<String> {
+    let tables: Vec<&Table> =
+        args.first().into_iter().flat_map(|of| recorded(input, of)).map(|(table, _)| table).collect();
     let fixed: BTreeSet<&str> =
         keys.iter().flat_map(|key| recorded(input, key)).map(|(_, column)| column.name).collect();
     let free = tables.first().into_iter().flat_map(|table| table.labels()).map(|(_, label)| label.name);
-    Ok(free.filter(|label| !fixed.contains(label)).map(str::to_owned).collect())
+    free.filter(|label| !fixed.contains(label)).map(str::to_owned).collect()
 }
 
 /// The call of a counter's function that an expression is, whatever name it was given.

@@ -8,7 +8,7 @@ use arrow::datatypes::ArrowPrimitiveType;
 use datafusion::common::{Result, ScalarValue, not_impl_err};
 use datafusion::logical_expr::Accumulator;
 
-use super::course::{Counter, Growth, Point, clash, order, step};
+use super::growth::{Counter, Growth, Point, clash, order, step};
 use super::measure::{Output, rows, several_counters};
 
 /// The rows in the window, in the order in which they came.

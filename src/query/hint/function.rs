@@ -7,6 +7,7 @@ use datafusion::functions_aggregate::all_default_aggregate_functions;
 use datafusion::functions_nested::all_default_nested_functions;
 use datafusion::functions_window::all_default_window_functions;
 
+use super::super::function::burst;
 use super::text::{between, first_line};
 use crate::words::shortened;
 
@@ -30,6 +31,7 @@ const INSTEAD: &[(&str, &str)] = &[
     ("histogram", "group by width_bucket(x, 0, 1, 10), or by x, and count"),
     ("histogram_quantile", "use percentile_cont(0.99) WITHIN GROUP (ORDER BY x)"),
     ("irate", "use rate(counter, time) over the rows of the last second"),
+    ("instant_rate", "use rate(counter, time) over the rows of the last second"),
     ("json_agg", "use array_agg(x): a list is sent as one; kymo query --format json prints JSON"),
     ("json_build_object", "use named_struct('name', x): it is sent as a struct; kymo query --format json prints JSON"),
     ("json_object", "use named_struct('name', x): it is sent as a struct; kymo query --format json prints JSON"),
@@ -39,6 +41,7 @@ const INSTEAD: &[(&str, &str)] = &[
     ("list_sum", "use SELECT sum(x) FROM (SELECT unnest(list) AS x)"),
     ("list_value", "write ARRAY[1, 2]"),
     ("mad", "use median(abs(x - m)) with the median m of an inner query"),
+    ("max_rate", "use peak_rate(counter, time, interval '100 ms') GROUP BY its labels"),
     ("mean", "use avg(x)"),
     ("non_negative_derivative", "use rate(counter, time) GROUP BY its labels"),
     ("non_negative_difference", "use increase(counter, time) GROUP BY its labels; it accounts for resets"),
@@ -52,10 +55,15 @@ const INSTEAD: &[(&str, &str)] = &[
     ("selector_last", "use last_value(x ORDER BY time)"),
     ("sem", "use stddev(x) / sqrt(count(x))"),
     ("sleep", "a statement that waits would only reach its time limit; let the client wait"),
+    ("state_duration", "use time_above(condition, time) or longest_run(condition, time) GROUP BY the labels"),
     ("struct_pack", "use named_struct('name', x)"),
+    ("time_below", "use time_above(NOT condition, time) GROUP BY the labels"),
     ("typeof", "use pg_typeof(x) or arrow_typeof(x)"),
     ("to_json", "select the columns themselves: kymo query --format json prints JSON"),
 ];
+
+/// Functions of kymo that are neither DataFusion's nor of bursts.
+const OWN: [&str; 2] = ["increase", "rate"];
 
 /// A suggestion is at least this similar (Jaro-Winkler, 0…1).
 const SIMILARITY_MIN: f64 = 0.88;
@@ -65,7 +73,12 @@ static KNOWN: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let scalar = scalar.map(|known| known.name().to_owned());
     let aggregate = all_default_aggregate_functions().into_iter().map(|known| known.name().to_owned());
     let window = all_default_window_functions().into_iter().map(|known| known.name().to_owned());
-    scalar.chain(aggregate).chain(window).chain(["increase".to_owned(), "rate".to_owned()]).collect()
+    scalar
+        .chain(aggregate)
+        .chain(window)
+        .chain(OWN.map(str::to_owned))
+        .chain(burst::names().map(str::to_owned))
+        .collect()
 });
 
 /// The hint for a function that does not exist.

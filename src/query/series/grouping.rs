@@ -65,6 +65,19 @@ impl GroupExec {
             metrics: ExecutionPlanMetricsSet::new(),
         }
     }
+
+    /// The same over another input, with other aggregates of the same types.
+    pub(super) fn with(&self, aggregates: Vec<Arc<AggregateFunctionExpr>>, input: Arc<dyn ExecutionPlan>) -> GroupExec {
+        GroupExec { properties: properties(self.schema(), &input), aggregates, input, ..self.clone() }
+    }
+
+    pub(super) fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
+    }
+
+    pub(super) fn aggregates(&self) -> &[Arc<AggregateFunctionExpr>] {
+        &self.aggregates
+    }
 }
 
 fn properties(schema: SchemaRef, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {

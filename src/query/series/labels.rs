@@ -13,7 +13,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal, NotExpr};
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal, NotExpr, cast};
 use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
@@ -22,6 +22,7 @@ use datafusion::physical_plan::union::UnionExec;
 
 use super::super::file::LabelsAsDictionaries;
 use super::steps::StepsExec;
+use crate::record;
 
 /// Positions of columns.
 pub(super) type Columns = BTreeSet<usize>;
@@ -74,6 +75,48 @@ pub(super) fn as_dictionaries(
     }
 }
 
+/// The same filter, which compares labels as dictionaries. What passes has texts again. `None` if it compares no labels, or they
+/// have to be texts.
+pub(super) fn filter_of_dictionaries(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(filter) = plan.downcast_ref::<FilterExec>() else { return Ok(None) };
+    let stored = filter.input().schema();
+    let is_label = |at: &usize| {
+        let field = stored.field(*at);
+        // The host has one value for each file, and is no dictionary.
+        *field.data_type() == DataType::Utf8 && field.name() != record::Column::HOST.name
+    };
+    let labels: Columns = used(filter.predicate()).into_iter().filter(is_label).collect();
+    if labels.is_empty() || filter.fetch().is_some() || !takes_dictionaries(filter.predicate(), &labels) {
+        return Ok(None);
+    }
+    let Some(input) = as_dictionaries(filter.input(), &labels)? else { return Ok(None) };
+    with_texts(Arc::new(with_input(filter, input)?), &plan.schema()).map(Some)
+}
+
+/// A plan whose dictionaries are texts where `plain` has them.
+fn with_texts(plan: Arc<dyn ExecutionPlan>, plain: &SchemaRef) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = plan.schema();
+    if *plain == schema {
+        return Ok(plan);
+    }
+    let texts = plain.fields().iter().zip(schema.fields()).enumerate().map(|(at, (plain, field))| {
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), at));
+        let is_text = plain.data_type() == field.data_type();
+        let text = if is_text { column } else { cast(column, &schema, plain.data_type().clone())? };
+        Ok((text, plain.name().clone()))
+    });
+    Ok(Arc::new(ProjectionExec::try_new(texts.collect::<Result<Vec<_>>>()?, plan)?))
+}
+
+/// The same filter over other rows.
+fn with_input(filter: &FilterExec, input: Arc<dyn ExecutionPlan>) -> Result<FilterExec> {
+    FilterExecBuilder::new(Arc::clone(filter.predicate()), input)
+        .with_default_selectivity(filter.default_selectivity())
+        .with_batch_size(filter.batch_size())
+        .apply_projection_by_ref(filter.projection().as_ref())?
+        .build()
+}
+
 fn of_filter(filter: &FilterExec, wanted: &Columns) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let below = match filter.projection() {
         Some(projection) => wanted.iter().filter_map(|at| projection.get(*at).copied()).collect(),
@@ -83,12 +126,7 @@ fn of_filter(filter: &FilterExec, wanted: &Columns) -> Result<Option<Arc<dyn Exe
         return Ok(None);
     }
     let Some(input) = as_dictionaries(filter.input(), &below)? else { return Ok(None) };
-    let built = FilterExecBuilder::new(Arc::clone(filter.predicate()), input)
-        .with_default_selectivity(filter.default_selectivity())
-        .with_batch_size(filter.batch_size())
-        .apply_projection_by_ref(filter.projection().as_ref())?
-        .build()?;
-    Ok(Some(Arc::new(built)))
+    Ok(Some(Arc::new(with_input(filter, input)?)))
 }
 
 /// Whether a condition gives the same if these columns are dictionaries: it uses them in comparisons with constants only.

@@ -77,13 +77,13 @@ fn following(times: &[(i64, i64)]) -> Option<(i64, i64)> {
 }
 
 fn files(config: &FileScanConfig, source: &ParquetSource, time: usize, options: &ConfigOptions) -> Option<Ordered> {
-    let column = source.projection()?.as_ref().get(time)?.expr.downcast_ref::<Column>()?;
-    if column.name() != record::Column::TIME.name || config.limit.is_some() {
+    let column = file_time(source, time)?;
+    if config.limit.is_some() {
         return None;
     }
     let mut times = Vec::new();
     for file in config.file_groups.iter().flat_map(FileGroup::iter) {
-        let column = file.statistics.as_ref()?.column_statistics.get(column.index())?;
+        let column = file.statistics.as_ref()?.column_statistics.get(column)?;
         times.push((moment(column.min_value.get_value()?)?, moment(column.max_value.get_value()?)?));
     }
     let times = following(&times)?;
@@ -97,6 +97,12 @@ fn files(config: &FileScanConfig, source: &ParquetSource, time: usize, options: 
     }
     let config = FileScanConfigBuilder::from(config.clone()).with_file_groups(groups).with_preserve_order(true).build();
     Some((DataSourceExec::from_data_source(config), times))
+}
+
+/// The position in files of the column `time` of a scan, if it is their time.
+pub(super) fn file_time(source: &ParquetSource, time: usize) -> Option<usize> {
+    let column = source.projection()?.as_ref().get(time)?.expr.downcast_ref::<Column>()?;
+    (column.name() == record::Column::TIME.name).then(|| column.index())
 }
 
 fn batches(memory: &MemorySourceConfig, plan: &Arc<dyn ExecutionPlan>, time: usize) -> Option<(i64, i64)> {
@@ -114,6 +120,7 @@ fn batches(memory: &MemorySourceConfig, plan: &Arc<dyn ExecutionPlan>, time: usi
     following(&times)
 }
 
-fn moment(value: &ScalarValue) -> Option<i64> {
+/// The µs of a time.
+pub(super) fn moment(value: &ScalarValue) -> Option<i64> {
     if let ScalarValue::TimestampMicrosecond(at, _) = value { *at } else { None }
 }

@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 
 use crate::query::error::QueryError;
 use crate::query::request::{Frame, Options, Request};
+use crate::query::sql_view::SqlView;
 use crate::store::lake::DataFile;
 
 /// No order is longer.
@@ -80,6 +81,20 @@ pub(in crate::query) struct Limits {
     /// The host's CPUs, as far as kymo may use them.
     #[prost(uint32, tag = "10")]
     pub(in crate::query) cpus: u32,
+    /// What statements may use like tables.
+    #[prost(message, repeated, tag = "11")]
+    pub(in crate::query) views: Vec<View>,
+}
+
+/// A view of the configuration.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct View {
+    #[prost(string, tag = "1")]
+    pub(in crate::query) name: String,
+    #[prost(string, tag = "2")]
+    pub(in crate::query) sql: String,
+    #[prost(string, tag = "3")]
+    pub(in crate::query) doc: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -229,6 +244,18 @@ impl From<&QueryError> for Failure {
             text.push('…');
         }
         Failure { kind: error.kind() as i32, text, computes: false }
+    }
+}
+
+impl From<&SqlView> for View {
+    fn from(SqlView { name, sql, doc }: &SqlView) -> View {
+        View { name: name.clone(), sql: sql.clone(), doc: doc.clone() }
+    }
+}
+
+impl From<&View> for SqlView {
+    fn from(View { name, sql, doc }: &View) -> SqlView {
+        SqlView { name: name.clone(), sql: sql.clone(), doc: doc.clone() }
     }
 }
 

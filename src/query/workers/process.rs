@@ -1,35 +1,29 @@
 //! A worker process, as the recorder holds it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::error::ArrowError;
-use arrow::ipc::writer::StreamWriter;
-use datafusion::common::project_schema;
 use rustix::fs::{MemfdFlags, Mode, fchmod, memfd_create};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use socket2::SockRef;
-use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use crate::family::FamilyId;
+use super::child::{Process, reap};
+use super::folders::{FolderId, folder_id};
+use super::pack::pack;
+use super::processes::{DATA, Processes, statm};
 use crate::query::ViewSource;
 use crate::query::error::QueryError;
-use crate::query::rows::{HotRows, Wanted};
-use crate::query::worker::message::{self, Channel, Hot, Order, Rows, order};
-use crate::scheduling::be_background;
-use crate::scheduling::cpus::Cpus;
+use crate::query::worker::message::{self, Channel, Order, order};
 use crate::store::View;
 
 /// The hidden command that runs a worker.
@@ -37,8 +31,6 @@ const COMMAND: &str = "query-worker";
 /// So much of a worker's file in memory is kept for a statement that follows soon, because new pages cost more than writing to
 /// old ones.
 const MEMORY_KEPT_BYTES: u64 = 64 << 20;
-/// Added to the recorder's niceness for a worker.
-const NICENESS: i32 = 10;
 /// A worker that has taken so much private memory more than at its start is not used again: the allocator keeps some of it, and
 /// later statements would have less.
 const RESTING_BYTES_MAX: u64 = 96 << 20;
@@ -46,9 +38,6 @@ const RESTING_BYTES_MAX: u64 = 96 << 20;
 const SAID_BYTES_MAX: u64 = 64 << 10;
 /// So much of a result may wait in the kernel. A part of a result fits, so it takes few context switches.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
-/// How soon a process that ends is looked at, and how often later.
-const REAP_INTERVAL_MIN: Duration = Duration::from_millis(1);
-const REAP_INTERVAL_MAX: Duration = Duration::from_millis(64);
 /// A worker whose socket is closed has ended or does so within this time.
 const ENDING_MAX: Duration = Duration::from_millis(150);
 /// A worker that was killed is waited for so long before its client is told.
@@ -70,75 +59,6 @@ pub(super) struct Worker {
     /// The folder that it may read.
     folder: Option<FolderId>,
     killed: bool,
-}
-
-/// Which folder a path led to: the device and the inode.
-pub(super) type FolderId = (u64, u64);
-
-/// Which folder the path leads to now. It is another one after a disk was mounted there.
-pub(super) fn folder_id(path: &Path) -> Option<FolderId> {
-    fs::metadata(path).ok().map(|folder| (folder.dev(), folder.ino()))
-}
-
-/// A child, which is killed when this is dropped.
-struct Process {
-    /// Taken when dropped only.
-    child: Option<Child>,
-    all: Processes,
-    /// For its statement. Another one may run when this process has ended or is free.
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Process {
-    fn start(command: Command, all: &Processes, memory: &Arc<File>) -> io::Result<Process> {
-        let child = spawn(command, all)?;
-        all.add(child.id(), memory);
-        Ok(Process { child: Some(child), all: all.clone(), permit: None })
-    }
-
-    fn child(&mut self) -> io::Result<&mut Child> {
-        self.child.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn id(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        let (all, permit) = (self.all.clone(), self.permit.take());
-        // This fails if it has ended already.
-        let _ = child.kill();
-        match Handle::try_current() {
-            Ok(runtime) => {
-                runtime.spawn(async move {
-                    reap(&mut child).await;
-                    all.remove(child.id());
-                    drop(permit);
-                });
-            }
-            // The kernel reaps it when this process has ended.
-            Err(_) => all.remove(child.id()),
-        }
-    }
-}
-
-/// Waits until a process has ended. This asks time after time, as the kernel takes long to free the memory of a large process, and
-/// a thread that waits in a system call for that delays others.
-async fn reap(child: &mut Child) -> Option<ExitStatus> {
-    let mut interval = REAP_INTERVAL_MIN;
-    loop {
-        match child.try_wait() {
-            Ok(None) => {
-                sleep(interval).await;
-                interval = (2 * interval).min(REAP_INTERVAL_MAX);
-            }
-            Ok(status) => return status,
-            Err(_) => return None,
-        }
-    }
 }
 
 /// How a worker ended.
@@ -335,154 +255,6 @@ impl Worker {
     }
 }
 
-/// Starts a program at low priority. A process starts with the priority of the thread that starts it, and a thread may not raise
-/// its own again. So this is a thread for the start alone.
-fn spawn(mut command: Command, all: &Processes) -> io::Result<Child> {
-    let all = all.clone();
-    let starting = std::thread::Builder::new().name("kymo-start".into()).spawn(move || {
-        // A refusal leaves queries at ordinary priority, and on all CPUs.
-        let _ = be_background(NICENESS);
-        let _ = all.cpus.place_query(all.is_apart());
-        command.spawn()
-    })?;
-    starting.join().map_err(|_| io::Error::other("the thread that starts a query worker panicked"))?
-}
-
 fn not_packed(error: JoinError) -> QueryError {
     if error.is_panic() { QueryError::Panicked(error.to_string()) } else { QueryError::Stopped }
 }
-
-/// The answer to a worker that asks for rows. Rows in memory go into the file `memory`, from the byte `start` to `end` at most;
-/// `None` if they do not fit.
-fn pack(view: &View, wanted: &message::Wanted, memory: &File, start: u64, end: u64) -> io::Result<Option<Rows>> {
-    let family = FamilyId::find(&wanted.table).ok_or_else(|| io::Error::other("an unknown table"))?;
-    let columns = wanted.columns.iter().map(|column| *column as usize).collect();
-    let scan = Wanted { family, columns, times: (wanted.from_us, wanted.to_us) };
-    let found = view.find(&scan).map_err(io::Error::other)?;
-    let files = found.files.iter().map(|file| (&**file).into()).collect();
-    let hot = match &found.hot[..] {
-        [] => Vec::new(),
-        // Only their number is asked for.
-        hot if scan.columns.is_empty() => hot.iter().map(|hot| describe(hot, start)).collect(),
-        hot => match write(&scan, hot, memory, start, end)? {
-            Some(hot) => hot,
-            None => return Ok(None),
-        },
-    };
-    Ok(Some(Rows { number: wanted.number, files, start, hot }))
-}
-
-/// Writes rows as an Arrow IPC stream, and returns where in the file they are; `None` if they go beyond `end`.
-fn write(scan: &Wanted, rows: &[HotRows], mut memory: &File, start: u64, end: u64) -> io::Result<Option<Vec<Hot>>> {
-    let failed = |error: ArrowError| io::Error::other(error);
-    memory.seek(SeekFrom::Start(start))?;
-    let schema = project_schema(&scan.family.table.schema(), Some(&scan.columns)).map_err(io::Error::other)?;
-    let mut writer = StreamWriter::try_new(memory, &schema).map_err(failed)?;
-    let mut hot = Vec::with_capacity(rows.len());
-    for rows in rows {
-        writer.write(&rows.batch).map_err(failed)?;
-        hot.push(describe(rows, memory.stream_position()?));
-        if hot.last().is_some_and(|hot| hot.end > end) {
-            return Ok(None);
-        }
-    }
-    Ok(Some(hot))
-}
-
-/// Rows that end at this byte of the file in memory.
-fn describe(HotRows { host, batch, time_range }: &HotRows, end: u64) -> Hot {
-    Hot { end, from_us: time_range.0, to_us: time_range.1, rows: batch.num_rows() as u64, host: (**host).into() }
-}
-
-/// All workers that run. Clones share them.
-#[derive(Clone, Debug)]
-pub(super) struct Processes {
-    state: Arc<Mutex<State>>,
-    cpus: Arc<Cpus>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// The process of each, and its file in memory.
-    workers: BTreeMap<u32, Arc<File>>,
-    /// They leave CPUs to collectors.
-    apart: bool,
-}
-
-impl Processes {
-    pub(super) fn new(cpus: Arc<Cpus>) -> Processes {
-        Processes { state: Arc::default(), cpus }
-    }
-
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn add(&self, id: u32, memory: &Arc<File>) {
-        self.change(|state| state.workers.insert(id, Arc::clone(memory)));
-        self.place(id);
-    }
-
-    fn remove(&self, id: u32) {
-        self.change(|state| state.workers.remove(&id));
-    }
-
-    /// Has all workers leave CPUs to fast collectors, if any run, or ends that. A collector that starts later waits for the next
-    /// call.
-    pub(super) fn divide(&self, apart: bool) {
-        let apart = apart && self.cpus.has_fast();
-        let ids = self.change(|state| {
-            state.apart = apart;
-            state.workers.keys().copied().collect::<Vec<_>>()
-        });
-        // Without the lock: the kernel may take a while, and the drain thread asks for the status.
-        for id in ids {
-            self.place(id);
-        }
-        // The workers have left before the collectors come.
-        self.cpus.set_apart(apart);
-    }
-
-    /// Puts a worker where it belongs now.
-    fn place(&self, id: u32) {
-        let mut apart = !self.is_apart();
-        // Again if it changed meanwhile.
-        while apart != self.is_apart() {
-            apart = !apart;
-            // A refusal leaves it where it is.
-            let _ = self.cpus.place_queries(id, apart);
-        }
-    }
-
-    /// How many CPUs they leave to collectors while divided, of how many.
-    pub(super) fn kept_cpus(&self) -> Option<(u32, u32)> {
-        self.cpus.kept()
-    }
-
-    fn is_apart(&self) -> bool {
-        self.change(|state| state.apart)
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.change(|state| state.workers.len() as u64)
-    }
-
-    /// Resident memory of all of them, and that of their files in memory. One that ends meanwhile counts nothing.
-    pub(super) fn rss_bytes(&self) -> u64 {
-        let workers = self.change(|state| state.workers.clone());
-        let pages: u64 = workers.keys().filter_map(|id| statm(*id, RESIDENT)).sum();
-        let files = workers.values().filter_map(|memory| memory.metadata().ok());
-        pages * rustix::param::page_size() as u64 + files.map(|file| file.blocks() * BLOCK_BYTES).sum::<u64>()
-    }
-}
-
-/// Pages of a process, by the position of the figure in `/proc/<id>/statm` (proc(5)).
-fn statm(id: u32, position: usize) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{id}/statm")).ok()?;
-    statm.split_ascii_whitespace().nth(position)?.parse().ok()
-}
-
-/// The unit of `st_blocks` (stat(2)).
-const BLOCK_BYTES: u64 = 512;
-const RESIDENT: usize = 1;
-const DATA: usize = 5;

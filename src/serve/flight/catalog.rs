@@ -10,18 +10,23 @@ use arrow_flight::sql::{Command, CommandGetTables};
 use tonic::Status;
 
 use super::{info, types};
-use crate::family::FAMILIES;
+use crate::query::about::rows::{self, Described};
 use crate::query::request::Options;
 use crate::query::{CATALOG, SCHEMA, wire_schema};
-use crate::record::{Column, Kind, Table};
 
-/// The only type of table.
+/// The types of tables.
 const TABLE: &str = "TABLE";
-/// What standard SQL calls it.
+const VIEW: &str = "VIEW";
+/// What standard SQL calls a table.
 const BASE_TABLE: &str = "BASE TABLE";
 
-/// The answer to a command that is not a statement.
-pub(super) fn answer(command: Command, options: &Options, time_max: Duration) -> Result<RecordBatch, Status> {
+/// The answer to a command that is not a statement. `views` are the views with their columns.
+pub(super) fn answer(
+    command: Command,
+    options: &Options,
+    time_max: Duration,
+    views: Vec<Described>,
+) -> Result<RecordBatch, Status> {
     match command {
         Command::CommandGetSqlInfo(command) => info::sql(time_max).and_then(|info| command.into_builder(&info).build()),
         Command::CommandGetXdbcTypeInfo(command) => types::all().and_then(|types| command.into_builder(&types).build()),
@@ -35,10 +40,10 @@ pub(super) fn answer(command: Command, options: &Options, time_max: Duration) ->
             schemas.append(CATALOG, SCHEMA);
             schemas.build()
         }
-        Command::CommandGetTables(command) => tables(command, options.nanoseconds),
+        Command::CommandGetTables(command) => tables(command, options.nanoseconds, views),
         Command::CommandGetTableTypes(command) => {
             let mut types = command.into_builder();
-            types.append(TABLE);
+            [TABLE, VIEW].into_iter().for_each(|ty| types.append(ty));
             types.build()
         }
         // A time series has no keys.
@@ -58,48 +63,53 @@ pub(super) fn answer(command: Command, options: &Options, time_max: Duration) ->
     .map_err(|error| Status::internal(format!("building the answer: {error}")))
 }
 
-fn tables(mut command: CommandGetTables, nanoseconds: bool) -> Result<RecordBatch, FlightError> {
+fn tables(mut command: CommandGetTables, nanoseconds: bool, views: Vec<Described>) -> Result<RecordBatch, FlightError> {
     // Clients write the types in any case, and some call a table a base table.
     for ty in &mut command.table_types {
-        if ty.eq_ignore_ascii_case(TABLE) || ty.eq_ignore_ascii_case(BASE_TABLE) {
-            TABLE.clone_into(ty);
+        let known = [(TABLE, TABLE), (BASE_TABLE, TABLE), (VIEW, VIEW)];
+        if let Some((_, known)) = known.into_iter().find(|(name, _)| ty.eq_ignore_ascii_case(name)) {
+            known.clone_into(ty);
         }
     }
     let mut tables = command.into_builder();
-    for family in FAMILIES {
-        tables.append(CATALOG, SCHEMA, family.name(), TABLE, &described(family.table, nanoseconds))?;
+    for table in rows::tables().chain(views) {
+        let ty = if table.is_view() { VIEW } else { TABLE };
+        tables.append(CATALOG, SCHEMA, &table.name, ty, &described(&table, nanoseconds))?;
     }
     tables.build()
 }
 
 /// The table's schema as results have it. The metadata has the remarks that clients show beside a column, too.
-fn described(table: &Table, nanoseconds: bool) -> Schema {
-    let origins: Vec<Option<&Column>> = table.sql_columns().map(Some).collect();
-    let wire = wire_schema(&table.sql_schema(), &origins, nanoseconds);
-    let fields = wire.fields().iter().zip(table.sql_columns()).map(|(field, column)| {
+fn described(table: &Described, nanoseconds: bool) -> Schema {
+    let wire = wire_schema(&table.schema, &[], nanoseconds);
+    let fields = wire.fields().iter().zip(table.schema.fields()).map(|(field, told)| {
         let ty = match field.data_type() {
             DataType::Int64 => "BIGINT",
             DataType::Float64 => "DOUBLE",
+            DataType::Boolean => "BOOLEAN",
+            DataType::Date32 => "DATE",
             DataType::Timestamp(_, _) => "TIMESTAMP",
             _ => "VARCHAR",
         };
-        let doc = field.metadata().get("kymo.doc").map_or("", String::as_str);
-        let remarks = match column.kind {
-            Kind::Counter => format!("{doc} Cumulative. [{}]", column.unit.symbol()),
-            Kind::Gauge => format!("{doc} [{}]", column.unit.symbol()),
-            Kind::Time | Kind::Label => doc.to_owned(),
+        let told = told.metadata();
+        let about = |key: &str| told.get(key).map_or("", String::as_str);
+        let (doc, unit) = (about("kymo.doc"), about("kymo.unit"));
+        let remarks = match about("kymo.kind") {
+            "counter" => format!("{doc} Cumulative. [{unit}]"),
+            "gauge" => format!("{doc} [{unit}]"),
+            _ => doc.to_owned(),
         };
         let metadata = [
             ("CATALOG_NAME", CATALOG.to_owned()),
             ("SCHEMA_NAME", SCHEMA.to_owned()),
-            ("TABLE_NAME", table.name.to_owned()),
+            ("TABLE_NAME", table.name.clone()),
             ("TYPE_NAME", ty.to_owned()),
             ("IS_READ_ONLY", "1".to_owned()),
             ("IS_SEARCHABLE", "1".to_owned()),
             ("REMARKS", remarks),
         ];
         let metadata = metadata.map(|(key, value)| (format!("ARROW:FLIGHT:SQL:{key}"), value));
-        field.as_ref().clone().with_metadata(field.metadata().clone().into_iter().chain(metadata).collect())
+        field.as_ref().clone().with_metadata(told.clone().into_iter().chain(metadata).collect())
     });
     Schema::new(fields.collect::<Vec<_>>())
 }

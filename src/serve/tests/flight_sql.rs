@@ -1,15 +1,24 @@
 //! Parameters, transactions, cancelling and sessions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatchOptions, StringArray, TimestampMillisecondArray};
-use arrow::datatypes::Field;
-use arrow_flight::sql::{CommandPreparedStatementQuery, CommandPreparedStatementUpdate, DoPutUpdateResult};
+use arrow::array::{
+    ArrayRef, AsArray, Float64Array, Int32Array, RecordBatch, RecordBatchOptions, StringArray,
+    TimestampMillisecondArray,
+};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit};
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::{
+    Any, CommandPreparedStatementQuery, CommandPreparedStatementUpdate, DoPutUpdateResult, ProstMessageExt,
+};
 use arrow_flight::utils::batches_to_flight_data;
-use arrow_flight::{CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus};
+use arrow_flight::{Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor};
 use futures::stream;
+use prost::Message;
+use tonic::{Code, Status};
 
-use super::*;
+use super::{STEP_US, TestServer, fetch, rows, status};
 
 fn values(columns: Vec<ArrayRef>) -> RecordBatch {
     let fields: Vec<Field> = columns.iter().map(|column| Field::new("", column.data_type().clone(), true)).collect();
@@ -137,7 +146,7 @@ async fn statements_of_a_transaction_share_their_moment() {
     for transaction in [Some(id.clone()), Some(id.clone()), None] {
         let info = client.execute("SELECT arrow_cast(now(), 'Int64') AS t".to_owned(), transaction).await.unwrap();
         times.push(fetch(&mut client, info).await.column(0).as_primitive::<Int64Type>().value(0));
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert_eq!(times[0], times[1]);
     assert!(times[2] > times[1]);

@@ -1,0 +1,98 @@
+//! Limits of queries, and how they end.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+
+use super::{Fixture, collect, one, refusal, rows, settings};
+use crate::query::{Engine, QueryError, QuerySettings};
+
+#[tokio::test]
+async fn a_query_ends_at_its_time_limit() {
+    let engine =
+        Fixture::of(&[], &[3_000]).engine(QuerySettings { time_max: Duration::from_millis(200), ..settings() });
+    let sql = "SELECT count(*) FROM collector a, collector b, collector c WHERE a.ticks + b.ticks * c.ticks = 7";
+    let error = refusal(&engine, sql).await;
+    assert!(matches!(error, QueryError::Time(_)) && error.to_string().contains("0.2 s"), "{error}");
+    // Its place is free again once it has noticed. On a busy machine another query may meet the same limit.
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let next = loop {
+        match collect(&engine, "SELECT time FROM collector").await {
+            Err(QueryError::Time(_)) if std::time::Instant::now() < deadline => {}
+            next => break next.unwrap(),
+        }
+    };
+    assert_eq!(next.iter().map(RecordBatch::num_rows).sum::<usize>(), 3_000);
+}
+
+#[tokio::test]
+async fn a_query_ends_at_its_memory_limit() {
+    let engine = Fixture::of(&[20_000], &[20_000]).engine(QuerySettings { memory_bytes_max: 1 << 20, ..settings() });
+    for sql in [
+        "SELECT * FROM collector ORDER BY ticks % 1000, time",
+        "SELECT ticks, time, count(*) FROM collector GROUP BY ticks, time",
+        "SELECT rate(ticks, time), count(DISTINCT ticks), count(DISTINCT 2 * ticks) FROM collector GROUP BY collector",
+        "SELECT count(*) FROM collector a JOIN collector b ON a.ticks = b.ticks AND a.time = b.time",
+    ] {
+        let error = refusal(&engine, sql).await;
+        assert!(matches!(error, QueryError::Memory { bytes_max: 1_048_576, .. }), "{sql}: {error}");
+        assert!(error.to_string().contains("`query.memory_bytes_max`"), "{error}");
+        assert_eq!(engine.inner.sessions.lock().len(), 0);
+    }
+    assert_eq!(one(&engine, "SELECT sum(ticks) FROM collector").await, "799980000");
+}
+
+#[tokio::test]
+async fn a_result_ends_at_the_row_limit() {
+    let engine = Fixture::of(&[100], &[100]).engine(QuerySettings { rows_max: Some(150), ..settings() });
+    let error = refusal(&engine, "SELECT * FROM collector").await;
+    assert!(matches!(error, QueryError::Rows(150)), "{error}");
+    assert_eq!(rows(&engine, "SELECT * FROM collector LIMIT 150").await.len(), 150);
+}
+
+#[tokio::test]
+async fn only_so_many_queries_run_at_once() {
+    let engine = Fixture::of(&[], &[30_000, 30_000]).engine(QuerySettings { concurrent_max: 1, ..settings() });
+    // Its reader does not read, so it stays.
+    let stream = engine.execute("SELECT a.time FROM collector a, collector b").await.unwrap();
+    let error = refusal(&engine, "SELECT 1").await;
+    assert!(matches!(error, QueryError::Busy(1)), "{error}");
+    assert!(matches!(engine.prepare("SELECT 1").await, Err(QueryError::Busy(_))));
+    drop(stream);
+    assert_eq!(one(&engine, "SELECT 1").await, "1");
+    assert_eq!(engine.begun(), 2);
+}
+
+#[tokio::test]
+async fn a_session_serves_later_queries_and_holds_no_view_between_them() {
+    let fixture = Fixture::of(&[10], &[10]);
+    let view = fixture.view();
+    let held = Arc::downgrade(&view);
+    let views = Mutex::new(vec![fixture.view(), view]);
+    let engine = Engine::new(Arc::new(move || views.lock().unwrap().pop().unwrap()), settings()).unwrap();
+    let mut last = String::new();
+    for _ in 0..2 {
+        // Without tasks of its own, which can end a moment after the query.
+        engine.prepare("SELECT now()").await.unwrap();
+        let told = one(&engine, "SELECT now()").await;
+        assert!(told > last, "{told} after {last}");
+        assert_eq!((engine.inner.sessions.lock().len(), held.strong_count()), (1, 0));
+        last = told;
+    }
+}
+
+#[tokio::test]
+async fn the_engine_can_go_while_queries_run() {
+    let engine = Fixture::of(&[], &[30_000, 30_000]).engine(settings());
+    let mut stream = engine.execute("SELECT a.time FROM collector a, collector b").await.unwrap();
+    drop(engine);
+    let ended = loop {
+        match stream.try_next().await {
+            Ok(Some(_)) => {}
+            ended => break ended,
+        }
+    };
+    assert!(matches!(ended, Err(QueryError::Stopped)), "{ended:?}");
+}

@@ -1,0 +1,160 @@
+//! Plans that are changed for tables of series, and long ones.
+
+use std::time::Duration;
+
+use super::{Fixture, one, rows, settings};
+use crate::query::QuerySettings;
+
+#[tokio::test]
+async fn groupings_by_labels_and_times_keep_dictionaries() {
+    let engine = Fixture::of(&[3_000, 2_500], &[300]).engine(settings());
+    for (keys, is_kept) in [
+        ("collector", true),
+        ("host, collector", true),
+        ("date_bin(interval '1 second', time)", true),
+        ("collector, date_bin(interval '1 second', time)", true),
+        ("upper(collector)", false),
+        ("collector, ticks % 3", false),
+    ] {
+        let sql = format!("SELECT {keys}, count(*), sum(ticks) FROM collector GROUP BY {keys}");
+        let plan = rows(&engine, &format!("EXPLAIN {sql}")).await.join("\n");
+        assert_eq!(plan.contains("GroupExec"), is_kept, "{plan}");
+    }
+    // A label that is filtered by is one, too. Its statistics choose row groups.
+    let sql =
+        "SELECT collector, sum(ticks) FROM collector WHERE collector > 'c' AND collector <> 'zzz' GROUP BY collector";
+    let plan = rows(&engine, &format!("EXPLAIN ANALYZE {sql}")).await.join("\n");
+    assert!(plan.contains("GroupExec") && plan.contains("row_groups_pruned_statistics=6 total → 6 matched"), "{plan}");
+    let nobody = sql.replace("'c'", "'x'");
+    let plan = rows(&engine, &format!("EXPLAIN ANALYZE {nobody}")).await.join("\n");
+    assert!(plan.contains("GroupExec") && plan.contains("row_groups_pruned_statistics=6 total → 0 matched"), "{plan}");
+}
+
+#[tokio::test]
+async fn conditions_on_labels_compare_keys_of_dictionaries() {
+    let engine = Fixture::of(&[3_000, 2_500], &[300]).engine(settings());
+    for (condition, count) in [
+        ("collector = 'slow'", 1_933),
+        ("'slow' = collector AND ticks < 300", 100),
+        ("NOT collector = 'slow' AND collector > 'c'", 1_933),
+        ("collector = 'burst' OR collector = 'nobody'", 1_934),
+    ] {
+        let sql = format!("SELECT ticks, collector FROM collector WHERE {condition}");
+        let plan = rows(&engine, &format!("EXPLAIN {sql}")).await.join("\n");
+        // The texts of those rows only that pass.
+        let (above, _) = plan.split_once("FilterExec").unwrap();
+        assert!(above.contains("CAST(collector"), "{plan}");
+        assert_eq!(one(&engine, &format!("SELECT count(*) FROM ({sql})")).await, count.to_string(), "{sql}");
+    }
+    let sql = "SELECT collector, ticks FROM collector WHERE collector = 'system' AND ticks >= 5798 ORDER BY 2";
+    assert_eq!(rows(&engine, sql).await, ["system 5798"]);
+}
+
+#[tokio::test]
+async fn the_newest_rows_are_read_first() {
+    let engine = Fixture::of(&[3_000, 7_000], &[200, 100]).engine(settings());
+    for (sql, newest) in [
+        ("SELECT ticks FROM collector ORDER BY time DESC LIMIT 2", "10299 10298"),
+        ("SELECT ticks FROM collector WHERE ticks < 9990 ORDER BY time DESC LIMIT 2", "9989 9988"),
+        (
+            "SELECT ticks FROM collector WHERE collector = 'slow' AND ticks < 9990 ORDER BY time DESC LIMIT 2",
+            "9988 9985",
+        ),
+        (
+            "SELECT t FROM (SELECT ticks AS t, time AS at FROM collector) WHERE t % 1000 = 7 ORDER BY at DESC, t LIMIT 2",
+            "10007 9007",
+        ),
+    ] {
+        assert_eq!(rows(&engine, sql).await.join(" "), newest, "{sql}");
+        let plan = rows(&engine, &format!("EXPLAIN {sql}")).await.join("\n");
+        assert!(plan.contains("reverse_row_groups=true"), "{plan}");
+        let oldest = rows(&engine, &sql.replace("DESC", "ASC")).await;
+        assert!(oldest.iter().all(|row| row.parse::<i64>().unwrap() < 3_000), "{sql}: {oldest:?}");
+    }
+    // What was found rules out the row groups before it, also where a condition chooses rows.
+    let engine = Fixture::of(&[10_000], &[]).engine(settings());
+    let sql = "SELECT ticks FROM collector WHERE collector = 'slow' ORDER BY time DESC LIMIT 2";
+    let plan = rows(&engine, &format!("EXPLAIN ANALYZE {sql}")).await.join("\n");
+    let (_, pruned) = plan.split_once("row_groups_pruned_dynamic_filter=").unwrap();
+    let pruned: String = pruned.chars().take_while(char::is_ascii_digit).collect();
+    assert!(pruned.parse::<u32>().unwrap() > 5, "{plan}");
+    // What is sorted by something else is read as it is.
+    let plan = rows(&engine, "EXPLAIN SELECT time FROM collector WHERE ticks > 3 ORDER BY ticks DESC LIMIT 2")
+        .await
+        .join("\n");
+    assert!(!plan.contains("reverse_row_groups"), "{plan}");
+}
+
+#[tokio::test]
+async fn the_row_before_is_found_without_a_sort() {
+    let lag = "lag(ticks) OVER (PARTITION BY collector ORDER BY time)";
+    let steps = format!(
+        "SELECT collector, min(step), max(step), count(step) FROM (SELECT collector, ticks - {lag} AS step FROM collector) GROUP BY collector"
+    );
+    let fixture = Fixture::of(&[3_000, 2_500], &[200, 300]);
+    let engine = fixture.engine(settings());
+    let plan = rows(&engine, &format!("EXPLAIN {steps}")).await.join("\n");
+    assert!(plan.contains("StepsExec") && !plan.contains("SortExec"), "{plan}");
+    let mut told = rows(&engine, &steps).await;
+    told.sort();
+    assert_eq!(told, ["burst 3 3 1999", "slow 3 3 1999", "system 3 3 1999"]);
+    // A LIMIT leaves threads that wait for others.
+    for most in [1, 5, 3_000, 5_990] {
+        assert_eq!(rows(&engine, &format!("SELECT ticks, {lag} FROM collector LIMIT {most}")).await.len(), most);
+    }
+    let sql = format!(
+        "SELECT ticks, before FROM (SELECT ticks, {lag} AS before FROM collector) WHERE before IS NULL OR ticks <> before + 3 ORDER BY 1"
+    );
+    assert_eq!(rows(&engine, &sql).await, ["0 null", "1 null", "2 null"]);
+    // Rows that are not in the order of time are sorted.
+    let mut fixture = Fixture::new();
+    fixture.end = 300;
+    fixture.add_hot(300);
+    fixture.end = 0;
+    fixture.add_hot(300);
+    let engine = fixture.engine(settings());
+    let plan = rows(&engine, &format!("EXPLAIN {steps}")).await.join("\n");
+    assert!(!plan.contains("StepsExec") && plan.contains("SortExec"), "{plan}");
+    assert_eq!(
+        rows(&engine, &format!("{steps} ORDER BY 1")).await,
+        ["burst 3 3 199", "slow 3 3 199", "system 3 3 199"]
+    );
+}
+
+#[tokio::test]
+async fn a_row_that_is_there_many_times_is_asked_for_once() {
+    // Without that, each of these rows would be compared with each other one.
+    let engine = Fixture::of(&[60_000], &[]).engine(QuerySettings { time_max: Duration::from_secs(30), ..settings() });
+    for (condition, count) in [
+        ("EXISTS (SELECT 1 FROM collector b WHERE b.collector = a.collector)", "60000"),
+        ("NOT EXISTS (SELECT 1 FROM collector b WHERE b.collector = a.collector AND b.ticks > 59998)", "40000"),
+        ("collector IN (SELECT collector FROM collector WHERE ticks % 3 = 1)", "20000"),
+        ("EXISTS (SELECT 1 FROM collector b WHERE b.collector = a.collector AND b.time > a.time)", "59997"),
+        ("NOT EXISTS (SELECT 1 FROM collector b WHERE b.collector = a.collector AND a.ticks > b.ticks)", "3"),
+        ("EXISTS (SELECT 1 FROM collector b WHERE b.collector = a.collector AND b.time = a.time)", "60000"),
+    ] {
+        let sql = format!("SELECT count(*) FROM collector a WHERE {condition}");
+        assert_eq!(one(&engine, &sql).await, count, "{sql}");
+        let plan = rows(&engine, &format!("EXPLAIN {sql}")).await.join("\n");
+        // The other one counts.
+        let groupings = plan.matches("Aggregate: groupBy=").count();
+        assert_eq!(groupings, if condition.contains("b.time = ") { 1 } else { 2 }, "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_chain_within_the_limits_is_planned() {
+    let engine = Fixture::of(&[100], &[100]).engine(settings());
+    let chain = (0..500).map(|row| format!("ticks = {row}")).collect::<Vec<_>>().join(" OR ");
+    assert_eq!(one(&engine, &format!("SELECT count(*) FROM collector WHERE {chain}")).await, "200");
+    let sums = "1 + ".repeat(400);
+    assert_eq!(one(&engine, &format!("SELECT {sums} 1")).await, "401");
+    let columns = "ticks + ".repeat(200);
+    assert_eq!(one(&engine, &format!("SELECT max({columns} 1) FROM collector")).await, (200 * 199 + 1).to_string());
+    let nested = format!("{}ticks{}", "abs(".repeat(49), ")".repeat(49));
+    assert_eq!(one(&engine, &format!("SELECT max{} FROM collector", &nested[3..])).await, "199");
+    let subqueries = format!("SELECT max(ticks) FROM {}collector{}", "(SELECT * FROM ".repeat(49), ")".repeat(49));
+    assert_eq!(one(&engine, &subqueries).await, "199");
+    let unions = "SELECT 1 UNION ALL ".repeat(99);
+    assert_eq!(rows(&engine, &format!("{unions} SELECT ticks FROM collector LIMIT 1000")).await.len(), 299);
+}

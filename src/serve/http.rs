@@ -1,0 +1,198 @@
+//! HTTP: what a browser or Prometheus reads. It never changes anything.
+//!
+//! Recording does not depend on it: if the port is taken, [`HttpServer`] says so and tries again until it is free.
+
+mod guard;
+mod pages;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn;
+use axum::routing::get;
+use futures::StreamExt;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::listener::{Connection, connections};
+use super::operator::Operator;
+
+/// Where HTTP is offered by default.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9464";
+
+/// The pause after the port could not be had.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// How long the head of a request may take. It is also the time that a connection may be idle.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// The size of a request's head. Requests have no body.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// How long a connection may last. Clients open a new one then, and those that do not read lose their place.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
+/// How long a request that runs may take once its connection is to end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Where HTTP is offered, and to how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// Where to listen; loopback only. Port 0 takes any free port. `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// The most open connections. Further ones are closed at once.
+    pub connections_max: usize,
+}
+
+/// Where HTTP is offered now, or why it is not. Shared with the daemon's status.
+#[derive(Clone, Debug, Default)]
+pub struct HttpState(Arc<Mutex<Listening>>);
+
+#[derive(Clone, Debug, Default)]
+enum Listening {
+    /// It was switched off, has not begun, or has ended.
+    #[default]
+    Off,
+    At(SocketAddr),
+    Refused(String),
+}
+
+impl HttpState {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match *self.get() {
+            Listening::At(address) => Some(address),
+            _ => None,
+        }
+    }
+
+    /// Why it does not listen, although it should.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        match &*self.get() {
+            Listening::Refused(reason) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    fn set(&self, listening: Listening) {
+        *self.get() = listening;
+    }
+
+    fn get(&self) -> MutexGuard<'_, Listening> {
+        // Each change is a single step.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The HTTP server. It listens once it [runs](HttpServer::run).
+#[derive(Debug)]
+pub struct HttpServer {
+    settings: HttpSettings,
+    router: Router,
+    state: HttpState,
+}
+
+impl HttpServer {
+    /// A server that asks `operator`, and says in `state` where it listens.
+    pub fn new<O: Operator>(settings: HttpSettings, operator: Arc<O>, state: HttpState) -> HttpServer {
+        let router = Router::new()
+            .route("/", get(pages::index::<O>))
+            .route("/metrics", get(pages::metrics::<O>))
+            .fallback(pages::absent)
+            .with_state(operator)
+            .layer(from_fn(guard::keep));
+        HttpServer { settings, router, state }
+    }
+
+    /// Offers HTTP until `shutdown` is ready. Then requests that run may take [`GRACE`] more.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let HttpServer { settings, router, state } = self;
+        let Some(address) = settings.address else { return };
+        let mut open = JoinSet::new();
+        let (stop, stopping) = watch::channel(());
+        tokio::select! {
+            () = async {
+                let listener = listen(address, &state).await;
+                accept(listener, settings.connections_max, &router, &stopping, &mut open).await;
+            } => {}
+            () = shutdown => {}
+        }
+        state.set(Listening::Off);
+        drop(stop);
+        // Those that are left end with the set.
+        let _ = timeout(GRACE, async { while open.join_next().await.is_some() {} }).await;
+    }
+}
+
+/// Binds the port, however often that takes. An outage is logged once.
+async fn listen(address: SocketAddr, state: &HttpState) -> TcpListener {
+    loop {
+        let reason = match bind(address).await {
+            Ok((listener, local)) => {
+                tracing::info!("HTTP on http://{local}: /metrics for Prometheus");
+                state.set(Listening::At(local));
+                return listener;
+            }
+            Err(reason) => reason,
+        };
+        if state.trouble().as_ref() != Some(&reason) {
+            tracing::warn!("{reason}; recording goes on, and kymo tries again every 10 s");
+        }
+        state.set(Listening::Refused(reason));
+        sleep(RETRY_AFTER).await;
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let bound = TcpListener::bind(address).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound.map(|(local, listener)| (listener, local)).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "no HTTP on {address}: another program has the port; free it, or set another one as `http.address` (`ss -ltnp \
+             'sport = :{}'` shows who has it)",
+            address.port()
+        ),
+        _ => format!("no HTTP on {address}: {error}"),
+    })
+}
+
+async fn accept(
+    listener: TcpListener,
+    connections_max: usize,
+    router: &Router,
+    stopping: &watch::Receiver<()>,
+    open: &mut JoinSet<()>,
+) {
+    let mut incoming = pin!(connections(listener, connections_max));
+    loop {
+        tokio::select! {
+            Some(accepted) = incoming.next() => {
+                if let Ok(connection) = accepted {
+                    open.spawn(converse(connection, router.clone(), stopping.clone()));
+                }
+            }
+            Some(_) = open.join_next() => {}
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+async fn converse(connection: Connection, router: Router, mut stopping: watch::Receiver<()>) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX).max_buf_size(HEAD_BYTES_MAX);
+    let mut served = pin!(http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router)));
+    tokio::select! {
+        // Whatever went wrong, the client has gone or is told.
+        _ = served.as_mut() => return,
+        _ = stopping.changed() => {}
+        () = sleep(CONNECTION_TIME_MAX) => {}
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = timeout(GRACE, served).await;
+}

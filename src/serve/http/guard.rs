@@ -1,0 +1,106 @@
+//! Which requests are answered, and what every answer says to browsers.
+//!
+//! A web page from elsewhere may send requests to this host, and may have a name of its own resolve to it ("DNS rebinding"). So
+//! only requests to a name of loopback are answered, and none that a page of another origin has sent.
+
+use std::net::IpAddr;
+
+use axum::extract::Request;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+/// On every answer: nothing is loaded, guessed, framed, kept, or given to pages of other origins.
+const HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+];
+
+/// Refuses requests from elsewhere, and adds [`HEADERS`] to every answer.
+pub(super) async fn keep(request: Request, next: Next) -> Response {
+    let mut response = match refusal(request.headers()) {
+        Some(refusal) => refusal.into_response(),
+        None => next.run(request).await,
+    };
+    response.headers_mut().extend(HEADERS);
+    response
+}
+
+fn refusal(headers: &HeaderMap) -> Option<(StatusCode, String)> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Some((StatusCode::BAD_REQUEST, "expected one Host header\n".to_owned()));
+    };
+    let Some(host) = host.to_str().ok().filter(|host| is_loopback(host)) else {
+        let why = "kymo answers requests to localhost, 127.0.0.1 and [::1], and the Host header names another\n";
+        return Some((StatusCode::MISDIRECTED_REQUEST, why.to_owned()));
+    };
+    let is_foreign = |origin: &HeaderValue| origin.as_bytes() != format!("http://{host}").as_bytes();
+    if headers.get_all(ORIGIN).iter().any(is_foreign) {
+        return Some((StatusCode::FORBIDDEN, "kymo does not answer pages of another origin\n".to_owned()));
+    }
+    None
+}
+
+/// Whether a Host header names loopback, with any port.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let is_plain = !authority.as_str().contains('@');
+    is_plain && (name.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(headers: &[(HeaderName, &str)]) -> Option<u16> {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
+        let mut map = HeaderMap::new();
+        headers.for_each(|(name, value)| _ = map.append(name, value));
+        refusal(&map).map(|(status, _)| status.as_u16())
+    }
+
+    #[test]
+    fn only_names_of_loopback_are_answered() {
+        for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "127.0.0.2", "[::1]:9464", "[::1]"] {
+            assert_eq!(status(&[(HOST, host)]), None, "{host}");
+        }
+        let foreign = [
+            "example.org",
+            "localhost.example.org",
+            "127.0.0.1.nip.io",
+            "10.0.0.1:9464",
+            "user@localhost",
+            "localhost@example.org",
+            "0.0.0.0",
+            "[::]",
+            "[::ffff:10.0.0.1]",
+            "",
+        ];
+        for host in foreign {
+            assert_eq!(status(&[(HOST, host)]), Some(421), "{host}");
+        }
+        assert_eq!(status(&[]), Some(400));
+        assert_eq!(status(&[(HOST, "localhost"), (HOST, "localhost")]), Some(400));
+    }
+
+    #[test]
+    fn pages_of_another_origin_are_refused() {
+        let of = |origin| status(&[(HOST, "localhost:9464"), (ORIGIN, origin)]);
+        assert_eq!(of("http://localhost:9464"), None);
+        for origin in
+            ["https://localhost:9464", "http://localhost", "http://127.0.0.1:9464", "null", "http://evil.example"]
+        {
+            assert_eq!(of(origin), Some(403), "{origin}");
+        }
+    }
+}
