@@ -87,7 +87,7 @@ fn name(table: &Table, column: &Column) -> (String, Option<&'static str>) {
         Unit::Ratio => ("_ratio", Some("ratio")),
         Unit::Celsius => ("_celsius", Some("celsius")),
         Unit::Microjoules => ("_uj", Some("joules")),
-        Unit::None | Unit::Number | Unit::Count(_) => ("", None),
+        Unit::None | Unit::Number | Unit::Count(_) | Unit::PerSecond(_) => ("", None),
     };
     let bare = column.name.strip_suffix(own).unwrap_or(column.name);
     // A counter ends in `_total` anyway.
