@@ -150,7 +150,7 @@ mod tests {
             pub struct Door("door") {
                 labels {
                     /// The door's name.
-                    door,
+                    name,
                 }
                 values {
                     /// Bytes that went through.
@@ -171,7 +171,7 @@ mod tests {
             (
                 "door_1m",
                 "time Time Timestamp
-door Label Text
+name Label Text
 through_bytes_first Counter Int64 bytes
 through_bytes_last Counter Int64 bytes
 through_bytes_increase Gauge Int64 bytes

@@ -94,7 +94,7 @@ pub fn verify(data: &Path) -> Result<Report, FolderError> {
         sequence(id.name(), files, &[], &mut report);
     }
     for family in FamilyId::all().filter(|family| family.has_tiers) {
-        let of_family = Tiers { family, files: &files[family], tiers: &tiers[family], buckets: &buckets[family] };
+        let of_family = Tiers { family, files: &files[family], rolled: &tiers[family], buckets: &buckets[family] };
         report.wrong.extend(unless_panic(|| of_family.compare()).unwrap_or_default());
     }
     journaled.count_rows(ends, &mut report);

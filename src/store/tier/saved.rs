@@ -43,10 +43,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<PerFamily<Option<Buckets>>> {
     let mut found = PerFamily::default();
     let mut rest = In(&bytes);
     while !rest.0.is_empty() {
-        if let Some(buckets) = rest.table()? {
-            let family = buckets.family;
-            found[family] = Some(buckets);
-        }
+        rest.table(&mut found)?;
     }
     Some(found)
 }
@@ -152,15 +149,15 @@ impl<'a> In<'a> {
         str::from_utf8(self.bytes()?).ok()
     }
 
-    /// The buckets of the next table; the inner `None` if kymo has no such table.
-    fn table(&mut self) -> Option<Option<Buckets>> {
+    /// Reads the buckets of the next table, unless kymo has no such table.
+    fn table(&mut self, found: &mut PerFamily<Option<Buckets>>) -> Option<()> {
         let (name, columns) = (self.text()?, self.text()?);
         let mut bytes = In(self.bytes()?);
         let family = FamilyId::find(name).filter(|family| family.has_tiers && described(family.table) == columns);
-        match family {
-            Some(family) => bytes.buckets(family).filter(|_| bytes.0.is_empty()).map(Some),
-            None => Some(None),
+        if let Some(family) = family {
+            found[family] = Some(bytes.buckets(family).filter(|_| bytes.0.is_empty())?);
         }
+        Some(())
     }
 
     fn buckets(&mut self, family: FamilyId) -> Option<Buckets> {

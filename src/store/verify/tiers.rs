@@ -36,7 +36,7 @@ pub(super) struct Tiers<'a> {
     /// Of the rows.
     pub(super) files: &'a [Arc<DataFile>],
     /// Of each tier.
-    pub(super) tiers: &'a [Vec<Arc<DataFile>>; 2],
+    pub(super) rolled: &'a [Vec<Arc<DataFile>>; 2],
     pub(super) buckets: &'a Buckets,
 }
 
@@ -53,15 +53,14 @@ impl Tiers<'_> {
         let follows =
             |one: &Arc<DataFile>, next: &Arc<DataFile>| one.end_seq == next.first_seq && one.host() == next.host();
         for run in self.files.chunk_by(follows) {
-            for (id, files) in TableId::tiers(self.family).zip(self.tiers) {
+            for (id, files) in TableId::tiers(self.family).zip(self.rolled) {
                 let Some(first) =
                     files.iter().find(|file| run.first().is_some_and(|of_run| file.host() == of_run.host()))
                 else {
                     continue;
                 };
-                match self.compare_run(id, run, files) {
-                    Ok(Some(reason)) => wrong.push((first.path.clone(), reason)),
-                    Ok(None) | Err(_) => {}
+                if let Ok(Some(reason)) = self.compare_run(id, run, files) {
+                    wrong.push((first.path.clone(), reason));
                 }
             }
         }
