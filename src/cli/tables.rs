@@ -82,8 +82,8 @@ pub fn run(tables: &Tables) -> anyhow::Result<()> {
 fn derived() -> String {
     let without = FamilyId::all().filter(|family| !has_last(*family)).map(|family| family.name());
     format!(
-        "Each sampled table has its minutes in <table>_1m, and its seconds in\n<table>_1s if it is sampled every 50 ms or more often: \
-         kymo tables disk_1s\n<table>_last has the newest row of each series. All tables but {} have one.",
+        "Each sampled table has its minutes in <table>_1m, and its seconds in <table>_1s\nif it is sampled every 50 ms or more often: \
+         kymo tables disk_1s\n<table>_last has the newest row of each series; only {}\nhave none.",
         list(without)
     )
 }

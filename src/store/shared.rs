@@ -172,7 +172,13 @@ impl Store {
 
     /// Notes which collector samples a table, and at which interval.
     pub fn set_source(&self, family: FamilyId, collector: &str, interval: Duration) {
-        self.lock().sources[family] = Source { interval: Some(interval), collector: collector.into() };
+        let source = Source { interval: Some(interval), collector: collector.into() };
+        self.change(|view, state| {
+            // Queries see the seconds of rows that were never flushed.
+            let table = Arc::make_mut(&mut view.tables[family]);
+            source.tell(Arc::make_mut(&mut table.buckets), &[]);
+            state.sources[family] = source;
+        });
     }
 
     /// Sizes and counters as of now.

@@ -240,7 +240,7 @@ fn last_time(hot: &[Arc<HotBatch>]) -> Option<i64> {
 
 impl Source {
     /// Tells buckets what samples their rows, and which ticks it missed.
-    fn tell(&self, buckets: &mut Buckets, gaps: &[Arc<HotBatch>]) {
+    pub(super) fn tell(&self, buckets: &mut Buckets, gaps: &[Arc<HotBatch>]) {
         if let Some(interval) = self.interval {
             buckets.set_source(&self.collector, interval * SECOND_ROWS_MIN <= Duration::from_secs(1));
             buckets.take_gaps(gaps);

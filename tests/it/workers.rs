@@ -76,9 +76,11 @@ fn a_killed_worker_costs_its_own_statement_only() {
         // One statement may not end a worker so often.
         let victim = ask(&daemon, &format!("{ENDLESS} + {round}"));
         wait_until("another worker is warm while one works", || workers(&daemon).len() >= 2);
-        wait_until("the statement computes", || workers(&daemon).into_iter().map(cpu_ticks).max() > Some(5));
-        let busy = workers(&daemon).into_iter().max_by_key(|id| cpu_ticks(*id)).unwrap();
-        kill(busy);
+        // The other one has computed, too: it started.
+        let before: Vec<(i32, _)> = workers(&daemon).into_iter().map(|id| (id, cpu_ticks(id))).collect();
+        let busy = || before.iter().map(|(id, ticks)| (cpu_ticks(*id).saturating_sub(*ticks), *id)).max().unwrap();
+        wait_until("the statement computes", || busy().0 > 50);
+        kill(busy().1);
         let output = victim.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains("SIGKILL"), "{said}");
