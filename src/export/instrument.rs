@@ -97,7 +97,7 @@ fn shape(column: &Column) -> Shape {
 
 impl Instrument {
     /// Gives `sink` the newest value of every series, with its attributes. `now` is µs since the epoch. Rows older than
-    /// [`AGE_MAX_US`](newest::AGE_MAX_US) and absent values are left out.
+    /// five minutes and absent values are left out.
     pub fn observe(&self, latest: &LatestRows, now: i64, mut sink: impl FnMut(f64, &[KeyValue])) {
         for part in &self.parts {
             let Some(batch) = latest.merged(part.family) else { continue };

@@ -111,7 +111,7 @@ impl HttpServer {
         HttpServer { settings, router, state }
     }
 
-    /// Offers HTTP until `shutdown` is ready. Then requests that run may take [`GRACE`] more.
+    /// Offers HTTP until `shutdown` is ready. Then requests that run may take two seconds more.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let HttpServer { settings, router, state } = self;
         let Some(address) = settings.address else { return };

@@ -139,8 +139,8 @@ def tiers_agree(daemon):
         files = f"{daemon.data}/lake/{table}/**/*.parquet"
 
         def read():
-            until = duckdb.sql(f"SELECT epoch_us(max(time)) FROM '{files}'").fetchone()[0]
-            ours = duckdb.sql(f"SELECT sum(rx_bytes_increase)::BIGINT, sum(ticks)::BIGINT, {until} FROM '{files}'").fetchone()
+            until = duckdb.sql(f"SELECT epoch_us(max(time)) FROM '{files}'").fetchall()[0][0]
+            ours = duckdb.sql(f"SELECT sum(rx_bytes_increase)::BIGINT, sum(ticks)::BIGINT, {until} FROM '{files}'").fetchall()[0]
             theirs = polars.scan_parquet(files).filter(polars.col("time").dt.epoch("us") <= until)
             theirs = theirs.select(polars.col("rx_bytes_increase").sum(), polars.col("ticks").sum()).collect().row(0)
             assert theirs == ours[:2], (table, theirs, ours)
@@ -163,7 +163,7 @@ def the_readme_holds(daemon):
     """Runs each snippet of data/README.md as it stands there, in the folder above the data folder."""
     text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```(sql|python|sh)\n(.*?)```", text, re.DOTALL)
-    assert [language for language, _ in snippets] == ["sql", "python", "python", "python", "python", "sh"], snippets
+    assert [language for language, _ in snippets] == ["sql", "sql", "python", "python", "python", "python", "sh"], snippets
     shown = []
     for language, code in snippets:
         if "pyspark" in code and of_spark not in READERS.values():
