@@ -39,18 +39,18 @@ pub struct Tail {
     /// Table to follow
     table: String,
     /// Only rows that meet this condition, in SQL
-    #[arg(long = "where", value_name = "CONDITION", default_value = "")]
+    #[arg(long = "where", value_name = "CONDITION", default_value = "", hide_default_value = true)]
     filter: String,
     /// Only these columns, separated by commas
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     columns: Vec<String>,
-    /// Begin with the last rows, so many [default: 10]
+    /// Begin with the last N rows [default: 10]
     #[arg(long, value_name = "N", conflicts_with = "since")]
     last: Option<u64>,
-    /// Begin with all rows since this time, or of so long (`10s`, `2026-11-25 14:43:00+00`)
+    /// Begin with all rows since this time, or as long ago as this (`2026-11-25 14:43:00+00`, `10s`)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// End after so many rows
+    /// End after N rows
     #[arg(long, value_name = "N")]
     rows: Option<u64>,
     /// Output format

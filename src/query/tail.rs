@@ -2,6 +2,7 @@
 
 pub(super) mod plan;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::error::QueryError;
@@ -70,11 +71,17 @@ impl TailRequest {
         })?;
         if table.rows != Which::All {
             let (name, of) = (table.table.name, table.family.name());
-            return Err(QueryError::Invalid(format!("{name} is made of other rows; follow {of}")));
+            return Err(QueryError::Invalid(format!(
+                "{name} cannot be followed, as it is made of the rows of {of}: follow {of}"
+            )));
         }
         let known: Vec<&str> = table.table.sql_columns().map(|column| column.name).collect();
         if let Some(name) = self.columns.iter().find(|name| !known.contains(&name.as_str())) {
             return Err(QueryError::Invalid(unknown("column", name, known.into_iter())));
+        }
+        let mut before = HashSet::new();
+        if let Some(name) = self.columns.iter().find(|name| !before.insert(name.as_str())) {
+            return Err(QueryError::Invalid(format!("the column {name} is named twice: name it once")));
         }
         let columns: Vec<String> = self.columns.iter().map(|name| quoted(name)).collect();
         let columns = if columns.is_empty() { "*".into() } else { columns.join(", ") };
@@ -134,6 +141,7 @@ mod tests {
             (of("netwrk", "time"), "did you mean `network`"),
             (of("network_last", "time"), "follow network"),
             (of("network", "rx_byte"), "did you mean `rx_bytes`"),
+            (TailRequest { columns: vec!["time".into(); 2], ..of("network", "time") }, "named twice"),
         ] {
             let error = checked(request).unwrap_err();
             assert!(error.contains(text), "{error}");

@@ -6,8 +6,9 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, St
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::error::ArrowError;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::query::error::QueryError;
@@ -44,6 +45,13 @@ impl Engine {
         let job = self.job(request).await?;
         let session = job.session(Arc::new(View::empty()))?;
         let plan = session.plan(guard::check(&job.request.sql, job.settings.sql_bytes_max)?, &job.request.sql).await?;
+        if tells_the_time(&plan).map_err(QueryError::invalid)? {
+            return Err(QueryError::Invalid(
+                "the condition of a tail is computed once, so now() would stand still: write a time, or compare with `time` where the \
+                 rows are read"
+                    .into(),
+            ));
+        }
         let optimized = session.optimize(&plan)?;
         let schema = job.schema(&optimized, &plan);
         let mut steps = Vec::new();
@@ -51,6 +59,20 @@ impl Engine {
         job.sessions.give_back(session);
         Ok(Plan { steps, schema, memory_bytes_max: job.settings.memory_bytes_max })
     }
+}
+
+/// Whether the result depends on when it is computed.
+fn tells_the_time(plan: &LogicalPlan) -> Result<bool> {
+    const CLOCKS: [&str; 3] = ["now", "current_date", "current_time"];
+    let is_clock = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if CLOCKS.contains(&call.name()));
+    plan.exists(|node| {
+        let mut found = false;
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|expr| Ok(is_clock(expr)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(found)
+    })
 }
 
 fn add_steps(plan: &LogicalPlan, session: &Session, steps: &mut Vec<Step>) -> Result<(), QueryError> {
@@ -185,6 +207,11 @@ mod tests {
         ] {
             let error = plan(sql).await.err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.contains("looks at one row"), "{sql}: {error}");
+        }
+        for clock in ["now()", "current_timestamp", "current_date"] {
+            let error = plan(&format!("SELECT lost FROM gap WHERE (time < {clock})")).await.err();
+            let error = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains("would stand still"), "{clock}: {error}");
         }
         let error = plan("SELECT lost FROM gap WHERE (lost / 0 > 1 AND x)").await.err().unwrap();
         assert!(error.to_string().contains('x'), "{error}");

@@ -26,7 +26,7 @@ struct Written {
 
 /// The tail that a ticket or a descriptor asks for, or `None` if it is none.
 pub(super) fn request(bytes: &[u8], options: &Options, client: &str) -> Option<Result<TailRequest, Status>> {
-    (bytes.first() == Some(&BEGINNING)).then(|| {
+    (bytes.trim_ascii_start().first() == Some(&BEGINNING)).then(|| {
         let written: Written = serde_json::from_slice(bytes).map_err(|error| {
             Status::invalid_argument(format!(
                 "the ticket of a tail cannot be read: {error}; write {{\"tail\": \"network\", \"last\": 10}}"

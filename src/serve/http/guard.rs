@@ -25,7 +25,9 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
 
 /// Refuses requests from elsewhere, and adds [`HEADERS`] to every answer.
 pub(super) async fn keep(request: Request, next: Next) -> Response {
+    let elsewhere = request.uri().authority().is_some_and(|authority| !is_loopback(authority.as_str()));
     let mut response = match refusal(request.headers()) {
+        None if elsewhere => (StatusCode::MISDIRECTED_REQUEST, "kymo is no proxy\n").into_response(),
         Some(refusal) => refusal.into_response(),
         None => next.run(request).await,
     };

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::export::prometheus::Format;
 use crate::serve::operator::{Operator, OperatorError};
+use crate::words::shortened;
 
 /// `/`: what there is.
 pub(super) async fn index<O: Operator>(State(operator): State<Arc<O>>) -> Result<String, Refusal> {
@@ -34,7 +35,7 @@ pub(super) async fn metrics<O: Operator>(
 
 /// Every other path.
 pub(super) async fn absent(uri: Uri) -> (StatusCode, String) {
-    (StatusCode::NOT_FOUND, format!("kymo has nothing at {}; / lists what there is\n", uri.path()))
+    (StatusCode::NOT_FOUND, format!("kymo has nothing at {}; / lists what there is\n", shortened(uri.path())))
 }
 
 /// Why there is no answer.
