@@ -37,6 +37,8 @@ MEMORY_MAX = 256 << 20
 # What a worker may use beyond its limit, as config.toml says, and what it has when it is idle.
 WORKER_MORE = 320 << 20
 CONCURRENT_MAX = 4
+# A worker that has taken so much more than at its start is ended (`RESTING_BYTES_MAX`).
+RESTING_MAX = 96 << 20
 RECORDER_RSS_MAX = 150_000_000
 BACK_WITHIN_S = 5
 NOBODY = 65534
@@ -418,8 +420,8 @@ def hostile(folder, share=1, confined=frozenset({"Landlock", "seccomp"}), **star
             problems.append(f"the recorder took {watch.recorder_most / 1e6:.0f} MB")
         if watch.all_most > limit:
             problems.append(f"all processes took {watch.all_most / 1e6:.0f} MB")
-        # As many workers may be kept for a minute as statements may run.
-        if recorder + workers > idle_recorder + CONCURRENT_MAX * idle_workers + 50_000_000:
+        # As many workers may be kept for a minute as statements may run, and one of them with nearly all that one may rest with.
+        if recorder + workers > idle_recorder + CONCURRENT_MAX * idle_workers + RESTING_MAX + 50_000_000:
             problems.append(f"{(recorder + workers) / 1e6:.0f} MB after the end, {(idle_recorder + idle_workers) / 1e6:.0f} before")
         missed = daemon.query("SELECT max(missed_ticks) AS missed, max(scheduled_ticks) AS due FROM collector WHERE collector = 'burst'")[0]
         status = daemon.query("SELECT query_faults AS f FROM kymo ORDER BY time DESC LIMIT 1")[0]["f"]
