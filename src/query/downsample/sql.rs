@@ -33,10 +33,11 @@ pub(super) fn of(window: &Window, parts: &[Part]) -> String {
     let names: String = TIERS.iter().enumerate().map(|(at, name)| format!(" WHEN {at} THEN '{name}'")).collect();
     // The row before the window is one row, whatever is looked at to find it.
     let or_last = |value: &str| format!("CASE WHEN bucket < 0 THEN last_value ELSE {value} END");
+    // A bucket begins with the first microsecond of which rows are in it, so no other row has this time.
     format!(
         "SELECT {labels}\
              arrow_cast(CASE WHEN bucket < 0 THEN last_us WHEN tier = 0 AND values_n = 1 THEN first_us \
-                 ELSE {from_us} + bucket * ({to_us} - {from_us}) / {buckets} END, \
+                 ELSE {from_us} + (bucket * ({to_us} - {from_us}) + {buckets} - 1) / {buckets} END, \
                  'Timestamp(Microsecond, Some(\"{TIME_ZONE}\"))') AS \"time\", \
              {low} AS \"min\", {high} AS \"max\", {mean} AS \"mean\", {first} AS \"first\", last_value AS \"last\", \
              CASE WHEN bucket < 0 THEN 1 ELSE values_n END AS \"count\", missed_n AS \"missed\", \

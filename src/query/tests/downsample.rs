@@ -75,7 +75,7 @@ fn expected(points: &[Point], (from, to): (i64, i64), buckets: i64, unit: f64) -
         by_bucket.entry((point.us - from) * buckets / (to - from)).or_default().push(*point);
     }
     for (bucket, points) in by_bucket {
-        let time = if points.len() == 1 { points[0].us } else { from + bucket * (to - from) / buckets };
+        let time = if points.len() == 1 { points[0].us } else { from + (bucket * (to - from) + buckets - 1) / buckets };
         let values = points.iter().map(|point| point.value);
         let sum = |of: fn(&Point) -> f64| points.iter().map(of).sum::<f64>();
         let figures = [
