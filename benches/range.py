@@ -57,7 +57,16 @@ def write(lake, table, width, columns, next_seq=1):
         place.mkdir(parents=True, exist_ok=True)
         name = f"{start:%Y%m%dT%H%M%S.%fZ}_{next_seq}-{next_seq + count - 1}.parquet"
         rows = pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields, metadata={"kymo.in_order": "true"}))
-        parquet.write_table(rows, place / name, compression="zstd", compression_level=1, row_group_size=1 << 20, store_schema=False)
+        parquet.write_table(
+            rows,
+            place / name,
+            compression="zstd",
+            compression_level=1,
+            row_group_size=1 << 20,
+            data_page_size=1 << 17,
+            write_page_index=True,
+            store_schema=False,
+        )
         next_seq += count
 
 

@@ -65,7 +65,9 @@ impl TableFunctionImpl for Downsample {
             other => return plan_err!("{NAME} has from 1 to {BUCKETS_MAX} buckets, not {other}"),
         };
         // Their product must be a number.
-        if from_us >= to_us || to_us.checked_sub(from_us).and_then(|span| span.checked_mul(buckets)).is_none() {
+        if from_us >= to_us
+            || to_us.checked_sub(from_us).and_then(|span| span.checked_mul(buckets)?.checked_add(buckets)).is_none()
+        {
             return plan_err!("{NAME} takes a time and a later one: {HOW}");
         }
         let window = Window { table: named, column, from_us, to_us, buckets };
