@@ -120,3 +120,10 @@ async fn a_file_stays_while_a_query_reads_it() {
     drop(stream);
     wait_until("the view is dropped", || weak.upgrade().is_none()).await;
 }
+
+#[tokio::test]
+async fn the_newest_rows_are_of_several_files_where_the_newest_one_has_few_series() {
+    let engine = Fixture::of(&[30, 1], &[]).engine(settings());
+    let newest = "SELECT collector, ticks FROM collector_last ORDER BY collector";
+    assert_eq!(rows(&engine, newest).await, ["burst 30", "slow 28", "system 29"]);
+}
