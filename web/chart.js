@@ -84,6 +84,7 @@ export class Chart {
     };
     const up = plan.lines.filter(line => !line.down), down = plan.lines.filter(line => line.down);
     this.peak = most(plan.lines, 'max');
+    this.element.dataset.peak = String(this.peak);
     const high = plan.max ?? most(up, 'max'), low = most(down, 'max');
     const greatest = Math.max(high, low) || 1;
     const wanted = down.length ? { top: Math.max(high * 1.09, greatest * 0.18), bottom: Math.max(low * 1.12, greatest * 0.15) } : { top: plan.max ?? greatest * 1.12, bottom: 0 };

@@ -5,8 +5,6 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
 /** @param {number} value @param {number} [count] */
 const pad = (value, count = 2) => String(value).padStart(count, '0');
 
-/** @param {number} us */
-export const now = (us = Date.now() * 1000) => us;
 /** `25 Nov` @param {number} us */
 export function day(us) {
   const date = new Date(us / 1000);
@@ -29,7 +27,7 @@ export function clock(us, step) {
 }
 
 /** How finely a view of this length is told. @param {number} span */
-export const fineness = span => (span > 2 * DAY ? MINUTE : span >= 30 * SECOND ? SECOND : span >= 0.2 * SECOND ? 1000 : 100);
+export const fineness = span => (span > 2 * DAY ? MINUTE : span >= 30 * SECOND ? SECOND : span >= 5000 ? 1000 : 100);
 
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 10e3, 20e3, 50e3, 100e3, 200e3, 500e3, 1e6, 2e6, 5e6, 10e6, 15e6, 30e6,
   60e6, 120e6, 300e6, 600e6, 900e6, 1800e6, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 3 * DAY, 7 * DAY, 14 * DAY, 28 * DAY];

@@ -124,10 +124,10 @@ impl Range {
         for (at, column) in self.columns.iter().enumerate() {
             let _ = write!(values, ", \"{}\" AS c{at}", column.name);
             if is_counter(column) {
-                // A counter that is less than before began anew.
+                // A counter that is less than before began anew. Rates are computed as tiers compute them, equal to the bit.
                 let before = format!("lag(c{at}) OVER w");
                 let _ = write!(steps, ", CASE WHEN c{at} < {before} THEN c{at} ELSE c{at} - {before} END AS s{at}");
-                let _ = write!(figures, ", s{at}, s{at} * 1e6 / dt AS l{at}, s{at} * 1e6 / dt AS h{at}");
+                let _ = write!(figures, ", s{at}, CAST(s{at} AS DOUBLE) / (dt / 1e6) AS l{at}, CAST(s{at} AS DOUBLE) / (dt / 1e6) AS h{at}");
             } else {
                 let _ = write!(steps, ", c{at}");
                 let _ = write!(
