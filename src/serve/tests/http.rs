@@ -41,9 +41,22 @@ async fn answer(address: SocketAddr, request: String) -> (String, String) {
         let mut answer = String::new();
         connection.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        (head.to_lowercase(), body.to_owned())
+        let head = head.to_lowercase();
+        let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.to_owned() };
+        (head, body)
     };
     tokio::task::spawn_blocking(ask).await.unwrap()
+}
+
+/// The chunks of a body, without their lengths.
+fn joined(mut chunks: &str) -> String {
+    let mut body = String::new();
+    while let Some((length, rest)) = chunks.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        body += &rest[..length];
+        chunks = rest.get(length + 2..).unwrap_or_default();
+    }
+    body
 }
 
 async fn get_bytes(address: SocketAddr, path: &str) -> (String, Vec<u8>) {
