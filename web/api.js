@@ -10,6 +10,25 @@
 /** An answer that says what is wrong. */
 export class Refused extends Error {}
 
+/** kymo runs four statements at once by default. One place is left to others. */
+const AT_ONCE_MAX = 3;
+let running = 0;
+/** @type {(() => void)[]} */
+const waiting = [];
+
+/** Asks when fewer than three questions run. Those that were aborted while they waited are not asked. @param {string} path @param {RequestInit} more */
+async function inTurn(path, more) {
+  if (running >= AT_ONCE_MAX) await new Promise(resolve => waiting.push(() => resolve(undefined)));
+  running++;
+  try {
+    more.signal?.throwIfAborted();
+    return await ask(path, more);
+  } finally {
+    running--;
+    waiting.shift()?.();
+  }
+}
+
 /** @param {string} path @param {RequestInit} [more] */
 async function ask(path, more) {
   const answer = await fetch(path, more);
@@ -32,7 +51,7 @@ export const status = () => ask('/api/v1/status');
 export const alerts = () => ask('/api/v1/alerts');
 
 /** @param {string} statement @param {AbortSignal} [signal] @returns {Promise<Rows>} */
-export const sql = (statement, signal) => ask('/api/v1/sql?times=us&format=json', { method: 'POST', body: statement, signal });
+export const sql = (statement, signal) => inTurn('/api/v1/sql?times=us&format=json', { method: 'POST', body: statement, signal });
 
 /**
  * @param {{table: string, columns: string[], from: number, to: number, buckets: number, labels?: Record<string, string>, tier?: string}} asked
@@ -41,5 +60,5 @@ export const sql = (statement, signal) => ask('/api/v1/sql?times=us&format=json'
  */
 export function range({ table, columns, from, to, buckets, labels = {}, tier = 'auto' }, signal) {
   const query = new URLSearchParams({ ...labels, table, column: columns.join(','), from: String(from), to: String(to), buckets: String(buckets), tier, times: 'us', format: 'json' });
-  return ask('/api/v1/range?' + query, { signal });
+  return inTurn('/api/v1/range?' + query, { signal });
 }
