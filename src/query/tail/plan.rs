@@ -13,12 +13,11 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use crate::query::error::QueryError;
 use crate::query::request::Request;
-use crate::query::rows::HotRows;
+use crate::query::rows::{HotRows, NoRows};
 use crate::query::session::Session;
 use crate::query::wire::to_wire;
 use crate::query::{Engine, guard};
 use crate::record::Table;
-use crate::store::View;
 
 /// A statement over one batch.
 pub(in crate::query) struct Plan {
@@ -43,7 +42,7 @@ impl Engine {
     /// The plan of a tail's statement.
     pub(in crate::query) async fn tail(&self, request: Request) -> Result<Plan, QueryError> {
         let job = self.job(request).await?;
-        let session = job.session(Arc::new(View::empty()))?;
+        let session = job.session(Arc::new(NoRows))?;
         let plan = session.plan(guard::check(&job.request.sql, job.settings.sql_bytes_max)?, &job.request.sql).await?;
         if tells_the_time(&plan).map_err(QueryError::invalid)? {
             return Err(QueryError::Invalid(
@@ -162,6 +161,7 @@ mod tests {
     use crate::record::Record;
     use crate::record::label::Labels;
     use crate::sampler::report::Gap;
+    use crate::store::View;
 
     fn batch() -> RecordBatch {
         let labels = Labels::default();
