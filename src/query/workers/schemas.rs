@@ -2,9 +2,8 @@
 //! of them repeat their statements.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::lock;
 use crate::query::Prepared;
 use crate::query::request::{Options, Request};
 
@@ -30,7 +29,7 @@ struct Known {
 impl Schemas {
     /// What a statement without values of parameters answers with, if it was added.
     pub(super) fn of(&self, request: &Request) -> Option<Prepared> {
-        let mut all = lock(&self.0);
+        let mut all = self.lock();
         let is_same = |known: &Known| known.sql == request.sql && known.options == request.options;
         let at = all.iter().position(|known| request.parameters.is_empty() && is_same(known))?;
         let known = all.remove(at)?;
@@ -46,11 +45,15 @@ impl Schemas {
             return;
         }
         let (sql, options) = (request.sql.clone(), request.options.clone());
-        let mut all = lock(&self.0);
+        let mut all = self.lock();
         all.push_back(Known { sql, options, prepared: prepared.clone() });
         if all.len() > STATEMENTS_MAX {
             all.pop_front();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
