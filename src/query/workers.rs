@@ -215,6 +215,7 @@ impl Workers {
         let permit = match self.permit(&request.sql).await {
             Ok(permit) => permit,
             Err(error) => {
+                let error = if request.tail.is_some() { error.of_tail() } else { error };
                 self.inner.note_ended(asked, history::outcome_of(&error), error.to_string(), Cost::default());
                 return Err(error);
             }
