@@ -7,6 +7,7 @@
 pub mod about;
 mod catalog;
 mod dialect;
+mod downsample;
 mod emptiness;
 mod error;
 mod existence;
@@ -35,6 +36,7 @@ pub mod sql_view;
 pub mod statements;
 mod stream;
 mod table;
+mod tables;
 pub mod tail;
 #[cfg(test)]
 mod tests;

@@ -65,7 +65,7 @@ fn check_name(name: &str) -> Result<(), String> {
             "the name must have 1 to {NAME_BYTES_MAX} characters of a-z, 0-9 and _, and begin with no digit"
         ));
     }
-    if Named::find(name).is_some() || guard::is_series(name) {
+    if Named::find(name).is_some() || guard::is_table_function(name) {
         return Err(format!("the name hides the table `{name}`; choose another one"));
     }
     let is_reserved = reserved_words().iter().any(|word| word.eq_ignore_ascii_case(name));
