@@ -19,7 +19,9 @@ use super::function::written;
 use super::hint;
 use super::ignored;
 use super::parameters;
+use super::place::DOWNSAMPLE;
 use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
+use crate::words::shortened;
 
 /// Depth of the parser's recursion. One level of [`NESTING_MAX`] takes several calls.
 const PARSER_RECURSION_MAX: usize = 6 * NESTING_MAX;
@@ -56,6 +58,28 @@ pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError
     written::rewrite(&mut statement);
     count_tables(&statement, HashMap::new())?;
     Ok(statement)
+}
+
+/// Whether a text is one condition, as it may stand behind `WHERE`. Errors have places in this text.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_condition(text: &str, bytes_max: usize) -> Result<(), GuardError> {
+    check_length(text, bytes_max)?;
+    let tokens = dialect::tokens(text).map_err(|error| GuardError::Condition(error.to_string()))?;
+    count_tokens(&tokens)?;
+    let (_, rest) = dialect::parse_expression(tokens, PARSER_RECURSION_MAX)
+        .map_err(|error| GuardError::Condition(hint::of_syntax(text, &error)))?;
+    if rest.token == Token::EOF {
+        return Ok(());
+    }
+    let at = rest.span.start;
+    Err(GuardError::Condition(format!(
+        "it ends before `{}` at Line: {}, Column: {}. A condition is what stands behind WHERE, such as interface = 'lo'",
+        shortened(&rest.token.to_string()),
+        at.line,
+        at.column
+    )))
 }
 
 /// How much there is to plan.
@@ -298,11 +322,11 @@ impl Visitor for Tables {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<GuardError> {
         let name = match factor {
-            TableFactor::Table { name, args: Some(args), .. } if is_series(&name.to_string()) => {
+            TableFactor::Table { name, args: Some(args), .. } if is_table_function(&name.to_string()) => {
                 if args.args.visit(&mut Placeholders).is_break() {
                     return refuse(
                         &format!("a parameter of {name}"),
-                        "its rows are planned; write the number into the statement",
+                        "its rows are planned; write the value into the statement",
                     );
                 }
                 return ignored::in_table(factor);
@@ -313,7 +337,7 @@ impl Visitor for Tables {
         };
         refuse(
             &format!("the table function {name}"),
-            "FROM takes only kymo's tables, subqueries, generate_series(…) and range(…)",
+            "FROM takes only kymo's tables, subqueries, downsample(…), generate_series(…) and range(…)",
         )
     }
 
@@ -333,9 +357,9 @@ impl Visitor for Placeholders {
     }
 }
 
-/// Whether it is a table function that only counts.
-pub(super) fn is_series(name: &str) -> bool {
-    ["generate_series", "range"].iter().any(|series| name.eq_ignore_ascii_case(series))
+/// Whether it is a function that FROM takes.
+pub(super) fn is_table_function(name: &str) -> bool {
+    [DOWNSAMPLE, "generate_series", "range"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn check_body(body: &SetExpr) -> ControlFlow<GuardError> {
@@ -429,6 +453,7 @@ mod tests {
             ("SELECT * FROM cpu WHERE 1 IN (SELECT * FROM glob('*'))", "the table function glob"),
             ("SELECT * FROM cpu WHERE cpu = $name", "the parameter $name"),
             ("SELECT * FROM generate_series(1, ?)", "a parameter of generate_series"),
+            ("SELECT * FROM downsample('cpu', 'user_us', ?, now(), 9)", "a parameter of downsample"),
             ("EXPLAIN EXPLAIN SELECT 1", "EXPLAIN of an EXPLAIN"),
         ] {
             match refused(sql) {
@@ -446,6 +471,26 @@ mod tests {
         assert_eq!(check("SELECT 1", 7), Err(GuardError::TooLong { bytes: 8, bytes_max: 7 }));
         assert!(matches!(refused("SELEC 1"), GuardError::Syntax(_)));
         assert!(matches!(refused("SELECT 'open"), GuardError::Syntax(_)));
+    }
+
+    #[test]
+    fn a_condition_is_judged_by_itself() {
+        for condition in ["interface = 'lo' -- mine", "(a OR b) AND\nc > 1", "x IN (SELECT 1)", "true"] {
+            check_condition(condition, BYTES_MAX).unwrap_or_else(|error| panic!("{condition}: {error}"));
+        }
+        for (condition, text) in [
+            ("true) OR (true", "it ends before `)` at Line: 1, Column: 5"),
+            ("a = 1\nORDER BY a", "it ends before `ORDER` at Line: 2, Column: 1"),
+            ("a = 1; SELECT 2", "it ends before `;` at Line: 1, Column: 6"),
+            ("(a = 1", "Expected: ), found: EOF"),
+            ("a = = 1", "found: = at Line: 1, Column: 5"),
+            ("a = 'open", "Line: 1, Column: 5"),
+            ("-- nothing", "found: EOF"),
+        ] {
+            let error = check_condition(condition, BYTES_MAX).expect_err(condition).to_string();
+            assert!(error.starts_with("the condition of the tail") && error.contains(text), "{condition}: {error}");
+        }
+        assert_eq!(check_condition(&"(".repeat(100_000), BYTES_MAX), Err(GuardError::TooDeep));
     }
 
     #[test]
