@@ -189,7 +189,9 @@ export class Chart {
       last = at;
       label(g, short(Math.abs(value), plan.unit), x, at, /** @type {CanvasTextAlign} */ (align));
     };
-    const { top, bottom } = this.scale, marks = this.marks ?? [];
+    const { top, bottom } = this.scale;
+    /** @type {number[]} */
+    const marks = this.marks ?? [];
     [...marks].reverse().filter(mark => mark <= top).forEach(write);
     marks.filter(mark => mark > 0 && mark <= bottom).forEach(mark => write(-mark));
   }
