@@ -15,9 +15,12 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::connect::{Target, UsageError, block_on, unless_interrupted};
+use super::connect::{Target, UsageError, block_on, request, unless_interrupted};
 use super::output::{Destination, Format, Output};
 use super::{show, table};
+use crate::collector::sampled;
+use crate::serve::proto::metrics_service_client::MetricsServiceClient;
+use crate::serve::proto::{Collector, ListCollectorsRequest};
 use crate::words::parse_duration;
 
 /// The largest message of a tail: a row with very long texts.
@@ -34,7 +37,7 @@ Examples:
   kymo tail process --where \"cpu_ratio > 0.5\" --format json
 
 A reader that is too slow misses rows, and is told how many on stderr. Recording never
-waits for it.")]
+waits for it. If nothing records the table, stderr says why, and the tail waits.")]
 pub struct Tail {
     /// Table to follow
     table: String,
@@ -47,7 +50,7 @@ pub struct Tail {
     /// Begin with the last N rows [default: 10]
     #[arg(long, value_name = "N", conflicts_with = "since")]
     last: Option<u64>,
-    /// Begin with all rows since this time, or as long ago as this (`2026-11-25 14:43:00+00`, `10s`)
+    /// Begin with all rows since this time, which has passed, or as long ago as this (`2026-11-25 14:43:00+00`, `10s`)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// End after N rows
@@ -98,9 +101,15 @@ impl Tail {
             FlightError::Tonic(status) => self.target.failed(&status),
             other => anyhow::Error::from(other),
         };
-        let mut client =
-            FlightServiceClient::new(self.target.connect().await?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let channel = self.target.connect().await?;
+        let mut client = FlightServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let frames = client.do_get(ticket).await.map_err(|status| self.target.failed(&status))?;
+        // What does not answer this still has rows.
+        if let Ok(listed) = MetricsServiceClient::new(channel).list_collectors(request(ListCollectorsRequest {})).await
+            && let Some(reason) = why_no_rows(&self.table, &listed.into_inner().collectors)
+        {
+            eprintln!("kymo: {reason}");
+        }
         let frames = frames.into_inner().map_err(|status| FlightError::Tonic(Box::new(status)));
         let mut frames = FlightDataDecoder::new(frames);
         let mut sink: Option<Sink> = None;
@@ -136,6 +145,19 @@ fn since_time(text: &str) -> Result<String, UsageError> {
         return since.map(|time| time.to_string()).map_err(|error| UsageError(format!("--since {text}: {error}")));
     }
     Ok(text.to_owned())
+}
+
+/// Why a table gets no new rows.
+fn why_no_rows(table: &str, collectors: &[Collector]) -> Option<String> {
+    if sampled().all(|name| name != table) {
+        // kymo itself writes it.
+        return None;
+    }
+    if collectors.iter().all(|collector| collector.families.iter().all(|name| name != table)) {
+        return Some(format!("no collector records {table}: `kymo collector set` adds it to one; waiting for that"));
+    }
+    let lacking = collectors.iter().flat_map(|collector| &collector.unavailable).find(|one| one.family == table)?;
+    Some(format!("{table} is not recorded: {}; waiting for it to come", lacking.reason))
 }
 
 fn missed_rows(metadata: &[u8]) -> Option<u64> {
@@ -192,6 +214,7 @@ impl Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::proto::UnavailableFamily;
 
     #[test]
     fn since_is_a_time_or_how_long_ago_that_was() {
@@ -201,5 +224,16 @@ mod tests {
         assert!((90..95).contains(&seconds), "{seconds}");
         assert_eq!(missed_rows(br#"{"missed_rows":7}"#), Some(7));
         assert_eq!(missed_rows(b""), None);
+    }
+
+    #[test]
+    fn a_table_that_gets_no_rows_has_a_reason() {
+        let unavailable = vec![UnavailableFamily { family: "power".into(), reason: "no such folder".into() }];
+        let families = ["power", "disk"].map(String::from).to_vec();
+        let collectors = [Collector { families, unavailable, ..Collector::default() }];
+        let told = |table| why_no_rows(table, &collectors).unwrap_or_default();
+        assert_eq!(told("power"), "power is not recorded: no such folder; waiting for it to come");
+        assert!(told("network").starts_with("no collector records network"), "{}", told("network"));
+        assert_eq!((told("disk"), told("alert")), (String::new(), String::new()));
     }
 }

@@ -58,6 +58,17 @@ pub(super) fn parse(tokens: Vec<TokenWithSpan>, recursion_max: usize) -> Result<
         .parse_statements()
 }
 
+/// The expression at the beginning of the tokens, and the first token behind it. The parser's recursion is limited.
+pub(super) fn parse_expression(
+    tokens: Vec<TokenWithSpan>,
+    recursion_max: usize,
+) -> Result<(Expr, TokenWithSpan), DataFusionError> {
+    let builder = DFParserBuilder::new(grammar::prepared(tokens)).with_dialect(&grammar::Kymo);
+    let mut parser = builder.with_recursion_limit(recursion_max).build()?.parser;
+    let expr = parser.parse_expr()?;
+    Ok((expr, parser.next_token()))
+}
+
 /// The query that answers a SHOW, as text; `None` for statements that the planner answers.
 pub(super) fn shown(statement: &SqlStatement) -> Option<String> {
     show::query(statement)

@@ -166,6 +166,47 @@ impl QueryError {
         }
     }
 
+    /// The same error of a tail: it has neither a range of time nor groups.
+    #[must_use]
+    pub(super) fn of_tail(self) -> QueryError {
+        let size = |bytes: u64| ByteSize(bytes).display().iec().to_string();
+        let text = match &self {
+            QueryError::Invalid(problem) => format!("the tail is not valid: {problem}"),
+            QueryError::Failed(problem) => format!("the tail failed: {problem}"),
+            QueryError::Memory { bytes_max, detail } => format!(
+                "the tail needs more memory than {} (setting `query.memory_bytes_max`): write a simpler condition, begin with \
+                 fewer rows, or raise the limit ({detail})",
+                size(*bytes_max as u64)
+            ),
+            QueryError::Spill(bytes_max) => format!(
+                "sorting the first rows of the tail needs more than {} on disk (setting `query.spill_bytes_max`): begin with \
+                 fewer rows, or raise the limit",
+                size(*bytes_max)
+            ),
+            QueryError::SpillRefused(reason) => {
+                format!("sorting the first rows of the tail needs disk, which was refused: {reason}")
+            }
+            QueryError::Time(time_max) => format!(
+                "finding the first rows of the tail took longer than {} s (setting `query.time_max`): begin with fewer rows, or \
+                 raise the limit",
+                time_max.as_secs_f64()
+            ),
+            QueryError::Rows(rows_max) => format!(
+                "the tail begins with more than {rows_max} rows (setting `query.rows_max`): begin with fewer rows, or raise the \
+                 limit"
+            ),
+            QueryError::Stopped => "the tail was ended because kymo is shutting down".into(),
+            QueryError::Killed(how) => {
+                format!("the process that looked after the tail was ended {how}; other tails go on")
+            }
+            QueryError::Struck { count, left } => {
+                format!("this tail ended its process {count} times; it is refused for {} s", left.as_secs() + 1)
+            }
+            _ => return self,
+        };
+        QueryError::Told { kind: self.kind(), text }
+    }
+
     /// What another process told of its query: the number of a kind, or 0 for none, and a text.
     pub(super) fn told(kind: i32, text: String) -> Result<(), QueryError> {
         use ErrorKind::{Internal, Invalid, Limit, Stopped, Time};
@@ -193,6 +234,33 @@ impl QueryError {
                     QueryError::Failed(hint::of_error(error))
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_not_told_to_read_less_time() {
+        for error in [
+            QueryError::Invalid("x".into()),
+            QueryError::Failed("x".into()),
+            QueryError::Memory { bytes_max: 1 << 20, detail: "x".into() },
+            QueryError::Spill(1 << 20),
+            QueryError::SpillRefused("x".into()),
+            QueryError::Time(Duration::from_secs(60)),
+            QueryError::Rows(5),
+            QueryError::Stopped,
+            QueryError::Killed("by signal 9".into()),
+            QueryError::Struck { count: 3, left: Duration::from_secs(9) },
+        ] {
+            let kind = error.kind();
+            let of_tail = error.of_tail();
+            assert_eq!(of_tail.kind(), kind);
+            let text = of_tail.to_string();
+            assert!(text.contains("tail") && !text.contains("query ") && !text.contains("time range"), "{text}");
         }
     }
 }

@@ -21,6 +21,7 @@ use super::ignored;
 use super::parameters;
 use super::place::DOWNSAMPLE;
 use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
+use crate::words::shortened;
 
 /// Depth of the parser's recursion. One level of [`NESTING_MAX`] takes several calls.
 const PARSER_RECURSION_MAX: usize = 6 * NESTING_MAX;
@@ -57,6 +58,28 @@ pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError
     written::rewrite(&mut statement);
     count_tables(&statement, HashMap::new())?;
     Ok(statement)
+}
+
+/// Whether a text is one condition, as it may stand behind `WHERE`. Errors have places in this text.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_condition(text: &str, bytes_max: usize) -> Result<(), GuardError> {
+    check_length(text, bytes_max)?;
+    let tokens = dialect::tokens(text).map_err(|error| GuardError::Condition(error.to_string()))?;
+    count_tokens(&tokens)?;
+    let (_, rest) = dialect::parse_expression(tokens, PARSER_RECURSION_MAX)
+        .map_err(|error| GuardError::Condition(hint::of_syntax(text, &error)))?;
+    if rest.token == Token::EOF {
+        return Ok(());
+    }
+    let at = rest.span.start;
+    Err(GuardError::Condition(format!(
+        "it ends before `{}` at Line: {}, Column: {}. A condition is what stands behind WHERE, such as interface = 'lo'",
+        shortened(&rest.token.to_string()),
+        at.line,
+        at.column
+    )))
 }
 
 /// How much there is to plan.
@@ -448,6 +471,26 @@ mod tests {
         assert_eq!(check("SELECT 1", 7), Err(GuardError::TooLong { bytes: 8, bytes_max: 7 }));
         assert!(matches!(refused("SELEC 1"), GuardError::Syntax(_)));
         assert!(matches!(refused("SELECT 'open"), GuardError::Syntax(_)));
+    }
+
+    #[test]
+    fn a_condition_is_judged_by_itself() {
+        for condition in ["interface = 'lo' -- mine", "(a OR b) AND\nc > 1", "x IN (SELECT 1)", "true"] {
+            check_condition(condition, BYTES_MAX).unwrap_or_else(|error| panic!("{condition}: {error}"));
+        }
+        for (condition, text) in [
+            ("true) OR (true", "it ends before `)` at Line: 1, Column: 5"),
+            ("a = 1\nORDER BY a", "it ends before `ORDER` at Line: 2, Column: 1"),
+            ("a = 1; SELECT 2", "it ends before `;` at Line: 1, Column: 6"),
+            ("(a = 1", "Expected: ), found: EOF"),
+            ("a = = 1", "found: = at Line: 1, Column: 5"),
+            ("a = 'open", "Line: 1, Column: 5"),
+            ("-- nothing", "found: EOF"),
+        ] {
+            let error = check_condition(condition, BYTES_MAX).expect_err(condition).to_string();
+            assert!(error.starts_with("the condition of the tail") && error.contains(text), "{condition}: {error}");
+        }
+        assert_eq!(check_condition(&"(".repeat(100_000), BYTES_MAX), Err(GuardError::TooDeep));
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub enum GuardError {
     /// The statement is not SQL.
     #[error("not valid SQL: {0}")]
     Syntax(String),
+    /// The condition of a tail is no condition.
+    #[error("the condition of the tail is not valid SQL: {0}")]
+    Condition(String),
     /// The text holds no statement.
     #[error("the statement is empty; send one query, such as SELECT count(*) FROM cpu")]
     Empty,

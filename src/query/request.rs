@@ -21,6 +21,8 @@ pub struct Request {
     pub client: String,
     /// Its rows and `now()` are of this moment, else of the moment when it asks for rows.
     pub moment: Option<Arc<Moment>>,
+    /// What a client wrote of a tail, if the statement is made of that.
+    pub tail: Option<Written>,
 }
 
 impl Request {
@@ -46,6 +48,17 @@ pub struct Frame {
     /// Its body.
     #[prost(bytes = "bytes", tag = "2")]
     pub body: Bytes,
+}
+
+/// Parts of a tail as its client wrote them. They are judged by themselves, so that errors are about the client's own words.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Written {
+    /// The condition that rows must meet; empty for none.
+    #[prost(string, tag = "1")]
+    pub condition: String,
+    /// The time of its first rows, if they begin at one.
+    #[prost(string, optional, tag = "2")]
+    pub since: Option<String>,
 }
 
 /// How a client wants its statements run.

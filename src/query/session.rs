@@ -7,9 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::temporal_conversions::timestamp_us_to_datetime;
-use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, TableFunction,
-};
+use datafusion::catalog::TableFunction;
 use datafusion::common::{DFSchema, DataFusionError, Result, TableReference};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -27,7 +25,7 @@ use crate::family::{FAMILIES, Family};
 use crate::record::TIME_ZONE;
 use crate::words;
 
-use super::catalog::Description;
+use super::catalog::{Catalog, Catalogs};
 use super::dialect;
 use super::downsample::Downsample;
 use super::emptiness;
@@ -131,16 +129,13 @@ impl Sessions {
         if let Some(spill) = &session.spill {
             spill.reset();
         }
-        let (catalogs, catalog) = (MemoryCatalogProviderList::new(), MemoryCatalogProvider::new());
         session.planned = Arc::default();
         let planned = || Arc::clone(&session.planned);
-        catalog.register_schema(SCHEMA, Arc::new(Tables { rows, views: planned() }))?;
-        catalog.register_schema(INFORMATION_SCHEMA, Arc::new(Description::standard(planned())))?;
-        catalog.register_schema(PG_CATALOG, Arc::new(Description::postgres(planned())))?;
-        catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
+        let tables = Arc::new(Tables { rows, views: planned() });
+        let catalog = Catalog { tables, views: planned() };
         let state = &mut session.state;
         schema.clone_into(&mut state.config_mut().options_mut().catalog.default_schema);
-        state.register_catalog_list(Arc::new(catalogs));
+        state.register_catalog_list(Arc::new(Catalogs(Some(Arc::new(catalog)))));
         state.mark_start_execution();
         // Whole microseconds, as in the tables: with a finer unit every time would be cast before each comparison.
         state.execution_props_mut().query_execution_start_time =
@@ -155,7 +150,7 @@ impl Sessions {
             Arc::strong_count(context.memory_pool()) == 1 && Arc::strong_count(&context.runtime_env()) == 2
         });
         // The view of the rows holds files, which are then not deleted.
-        session.state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
+        session.state.register_catalog_list(Arc::new(Catalogs(None)));
         session.planned = Arc::default();
         let mut spare = self.lock();
         if is_free && spare.len() < SPARE_MAX {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::error::QueryError;
 use super::named::{Named, Which};
-use super::request::Options;
+use super::request::{Options, Request, Written};
 use crate::family::{FAMILIES, Family};
 use crate::record::Column;
 use crate::words::unknown;
@@ -63,6 +63,22 @@ impl TailRequest {
     /// When there is no such table or column, or the table is made of others.
     pub fn sql(&self) -> Result<String, QueryError> {
         Ok(self.check()?.sql)
+    }
+
+    /// The tail's rows as a statement, to plan it.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub fn plan(&self) -> Result<Request, QueryError> {
+        let since = if let First::Since(since) = &self.first { Some(since.clone()) } else { None };
+        let tail = Some(Written { condition: self.filter.clone(), since });
+        Ok(Request { tail, ..self.of(self.sql()?) })
+    }
+
+    /// A statement of the tail.
+    pub(super) fn of(&self, sql: String) -> Request {
+        let (options, client) = (self.options.clone(), self.client.clone());
+        Request { sql, options, client, tail: Some(Written::default()), ..Request::default() }
     }
 
     pub(super) fn check(&self) -> Result<Tail, QueryError> {

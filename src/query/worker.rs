@@ -142,6 +142,7 @@ impl Worker {
         let (asks, mut asked) = mpsc::channel::<Ask>(1);
         let (told, mut tells) = mpsc::channel::<Told>(FRAMES_AHEAD_MAX);
         let mut work = JoinSet::new();
+        let is_tail = statement.tail.is_some();
         let batch_bytes_max = usize::try_from(self.limits.batch_bytes_max).unwrap_or(usize::MAX);
         work.spawn(answer(self.engine.clone(), statement, Arc::new(Remote(asks)), batch_bytes_max, told));
         let mut waiting = HashMap::new();
@@ -175,6 +176,7 @@ impl Worker {
                             Some(Err(error)) => Err(QueryError::Panicked(error.to_string())),
                             None => Ok(()),
                         };
+                        let outcome = outcome.map_err(|error| if is_tail { error.of_tail() } else { error });
                         return Ok(outcome.err().map_or_else(Failure::default, |error| Failure::from(&error)));
                     }
                 },
@@ -191,7 +193,7 @@ impl Worker {
                 self.channel.send_with(&Reply { kind }, &empty.body).await?;
                 Ok(Failure::default())
             }
-            Err(error) => Ok(Failure::from(&error)),
+            Err(error) => Ok(Failure::from(&error.of_tail())),
         }
     }
 
@@ -200,7 +202,7 @@ impl Worker {
         let rows = self.take(rows.unwrap_or_default()).map_err(io::Error::other)?;
         let rows = tails::in_sql(&table, &rows).map_err(io::Error::other)?;
         for number in tails {
-            let found = self.tails.look_at(number, &rows);
+            let found = self.tails.look_at(number, &rows).map_err(QueryError::of_tail);
             let failure = found.as_ref().err().map_or_else(Failure::default, Failure::from);
             for (frame, body) in found.unwrap_or_default() {
                 self.channel.send_with(&Reply { kind: Some(reply::Kind::TailFrame(frame)) }, &body).await?;
@@ -258,6 +260,7 @@ fn request(statement: Statement) -> Request {
         sql: statement.sql,
         parameters: statement.parameters,
         moment,
+        tail: statement.tail,
         ..Request::default()
     }
 }
@@ -275,6 +278,7 @@ async fn answer(
     let prepare = statement.prepare;
     let request = request(statement);
     if prepare {
+        engine.check_tail(&request).await?;
         let Prepared { schema, parameters } = engine.prepare(request).await?;
         for schema in [schema, parameters] {
             let schema = Encoded::schema(&schema);

@@ -275,9 +275,7 @@ impl Flight {
     ) -> Result<FlightInfo, Status> {
         let options = session::options(metadata)?;
         if let Some(tail) = tail::request(&descriptor.cmd, &options, &client(metadata)) {
-            let tail = tail?;
-            let stated = Stated::new(tail.sql()?, None)?.query(None, options)?;
-            let schema = self.queries.plan("GetFlightInfo", &stated, tail.client).await?.schema;
+            let schema = self.queries.tail_schema("GetFlightInfo", &tail?).await?;
             let ticket = descriptor.cmd.clone();
             return told(descriptor, &schema, ticket);
         }

@@ -174,6 +174,8 @@ def refused(daemon):
         ({"tail": "network", "columns": ["rx"]}, "unknown column"),
         ({"tail": "network", "where": "rx_bytes = (SELECT max(rx_bytes) FROM network)"}, "looks at one row"),
         ({"tail": "network", "last": 1, "since": "2026-01-01"}, "not both"),
+        ({"tail": "network", "where": "true) OR (true"}, "it ends before `)`"),
+        ({"tail": "network", "since": "9999-01-01"}, "one that has passed"),
     ]:
         try:
             client.do_get(ticket(**tail)).read_chunk()

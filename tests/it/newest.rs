@@ -122,6 +122,26 @@ fn a_tail_that_ends_its_worker_ends_alone() {
 }
 
 #[test]
+fn a_tail_says_what_is_wrong_with_it_in_its_users_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), MEMORY);
+    for (arguments, text) in [
+        (["--where", "true) OR (true"], "it ends before `)` at Line: 1, Column: 5"),
+        (["--where", "total_bytes = = 1"], "Line: 1, Column: 15"),
+        (["--since", "9999-01-01"], "give one that has passed"),
+    ] {
+        let output = tail(&daemon, &[&["memory"], &arguments[..]].concat()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(text), "{arguments:?}: {error}");
+    }
+    let mut waiting = tail(&daemon, &["power"]).spawn().unwrap();
+    let said = BufReader::new(waiting.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+    assert!(said.contains("no collector records power"), "{said}");
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+}
+
+#[test]
 fn a_tail_of_a_table_for_people_has_aligned_columns() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(folder.path(), MEMORY);

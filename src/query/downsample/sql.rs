@@ -30,7 +30,8 @@ pub(super) fn of(window: &Window, parts: &[Part]) -> String {
     let (labels, keys) = (labels(window), keys(window));
     let Window { from_us, to_us, buckets, .. } = window;
     let inner: Vec<String> = parts.iter().enumerate().map(|(at, part)| of_part(window, part, at == 0)).collect();
-    let names: String = TIERS.iter().enumerate().map(|(at, name)| format!(" WHEN {at} THEN '{name}'")).collect();
+    let names: Vec<String> = TIERS.iter().enumerate().map(|(at, name)| format!("WHEN {at} THEN '{name}'")).collect();
+    let names = names.join(" ");
     // The row before the window is one row, whatever is looked at to find it.
     let or_last = |value: &str| format!("CASE WHEN bucket < 0 THEN last_value ELSE {value} END");
     // A bucket begins with the first microsecond of which rows are in it, so no other row has this time.
@@ -41,7 +42,7 @@ pub(super) fn of(window: &Window, parts: &[Part]) -> String {
                  'Timestamp(Microsecond, Some(\"{TIME_ZONE}\"))') AS \"time\", \
              {low} AS \"min\", {high} AS \"max\", {mean} AS \"mean\", {first} AS \"first\", last_value AS \"last\", \
              CASE WHEN bucket < 0 THEN 1 ELSE values_n END AS \"count\", missed_n AS \"missed\", \
-             CASE tier{names} END AS \"tier\", \"host\" \
+             CASE tier {names} END AS \"tier\", \"host\" \
          FROM (SELECT bucket, {keys}, min(low) AS low, max(high) AS high, sum(total) / (sum(weight) / {unit}) AS mean, \
              first_value(head ORDER BY head_us) AS first_value, min(head_us) AS first_us, \
              last_value(tail ORDER BY tail_us) AS last_value, max(tail_us) AS last_us, \

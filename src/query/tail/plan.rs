@@ -4,21 +4,25 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::query::error::QueryError;
-use crate::query::request::Request;
-use crate::query::rows::HotRows;
+use crate::query::request::{Request, Written};
+use crate::query::rows::{HotRows, NoRows};
 use crate::query::session::Session;
 use crate::query::wire::to_wire;
 use crate::query::{Engine, guard};
 use crate::record::Table;
-use crate::store::View;
+use crate::sampler::wall_us;
+use crate::words::shortened;
+
+/// A client's clock may be so far ahead of this host's.
+const CLOCK_AHEAD_US_MAX: i64 = 5_000_000;
 
 /// A statement over one batch.
 pub(in crate::query) struct Plan {
@@ -40,10 +44,42 @@ enum Step {
 }
 
 impl Engine {
+    /// Whether what a client wrote of a tail is what it stands for.
+    pub(in crate::query) async fn check_tail(&self, request: &Request) -> Result<(), QueryError> {
+        let Some(Written { condition, since }) = &request.tail else { return Ok(()) };
+        if !condition.trim().is_empty() {
+            guard::check_condition(condition, self.settings().sql_bytes_max)?;
+        }
+        match since {
+            Some(since) => self.check_since(since).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a text is a time that has come. One that has not is mostly a local time in the place of UTC.
+    async fn check_since(&self, since: &str) -> Result<(), QueryError> {
+        let sql = format!("SELECT TIMESTAMPTZ '{}'", since.replace('\'', "''"));
+        let job = self.job(Request::new(&sql)).await?;
+        let session = job.session(Arc::new(NoRows))?;
+        let plan = session.plan(guard::check(&sql, job.settings.sql_bytes_max)?, &sql).await?;
+        let optimized = session.optimize(&plan)?;
+        job.sessions.give_back(session);
+        let ahead_us = time_of(&optimized).map_or(0, |time_us| time_us.saturating_sub(wall_us()));
+        if ahead_us <= CLOCK_AHEAD_US_MAX {
+            return Ok(());
+        }
+        Err(QueryError::Invalid(format!(
+            "it is to begin at `{}`, which is in {} s: leave out the time to begin now, or give one that has passed. A time \
+             without a zone is in UTC",
+            shortened(since),
+            ahead_us / 1_000_000
+        )))
+    }
+
     /// The plan of a tail's statement.
     pub(in crate::query) async fn tail(&self, request: Request) -> Result<Plan, QueryError> {
         let job = self.job(request).await?;
-        let session = job.session(Arc::new(View::empty()))?;
+        let session = job.session(Arc::new(NoRows))?;
         let plan = session.plan(guard::check(&job.request.sql, job.settings.sql_bytes_max)?, &job.request.sql).await?;
         if tells_the_time(&plan).map_err(QueryError::invalid)? {
             return Err(QueryError::Invalid(
@@ -58,6 +94,16 @@ impl Engine {
         add_steps(&optimized, &session, &mut steps)?;
         job.sessions.give_back(session);
         Ok(Plan { steps, schema, memory_bytes_max: job.settings.memory_bytes_max })
+    }
+}
+
+/// The time that a plan gives, in µs, if it is a constant.
+fn time_of(plan: &LogicalPlan) -> Option<i64> {
+    let expr = plan.expressions().into_iter().next()?.unalias_nested().data;
+    let Expr::Literal(value, _) = expr else { return None };
+    match value.cast_to(&DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))) {
+        Ok(ScalarValue::TimestampMicrosecond(time_us, _)) => time_us,
+        _ => None,
     }
 }
 
@@ -162,6 +208,7 @@ mod tests {
     use crate::record::Record;
     use crate::record::label::Labels;
     use crate::sampler::report::Gap;
+    use crate::store::View;
 
     fn batch() -> RecordBatch {
         let labels = Labels::default();
@@ -194,6 +241,32 @@ mod tests {
                 assert_eq!(lost(&rows), expected, "{sql}");
                 assert_eq!(rows.schema(), plan.schema, "{sql}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_client_wrote_is_judged_by_itself() {
+        let engine = Engine::new(Arc::new(|| Arc::new(View::empty())), QuerySettings::default()).unwrap();
+        let check = async |condition: &str, since: Option<&str>| {
+            let tail = Some(Written { condition: condition.into(), since: since.map(Into::into) });
+            let checked = engine.check_tail(&Request { tail, ..Request::default() }).await;
+            checked.map_err(|error| error.to_string())
+        };
+        let ahead =
+            |seconds: i64| jiff::Timestamp::from_microsecond(wall_us() + seconds * 1_000_000).unwrap().to_string();
+        for since in [None, Some("2026-11-25"), Some("2026-11-25 14:43"), Some(&*ahead(-60)), Some(&*ahead(1))] {
+            check(" ", since).await.unwrap();
+            check("lost > 1", since).await.unwrap();
+        }
+        for (condition, since, text) in [
+            ("lost > 1) OR (true", None, "it ends before `)` at Line: 1, Column: 9"),
+            ("", Some(&*ahead(3_605)), "which is in 360"),
+            ("", Some("9999-01-01"), "in UTC"),
+            ("", Some("soon"), "soon"),
+            ("", Some("it's"), "it's"),
+        ] {
+            let error = check(condition, since).await.unwrap_err();
+            assert!(error.contains(text), "{condition} {since:?}: {error}");
         }
     }
 

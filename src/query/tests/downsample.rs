@@ -62,7 +62,6 @@ fn points(rows: &[(i64, i64)], is_counter: bool) -> Vec<Point> {
     known.windows(2).filter_map(step).collect()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
 fn expected(points: &[Point], (from, to): (i64, i64), buckets: i64, unit: f64) -> Vec<(i64, [f64; 5], i64)> {
     let step = (to - from) / buckets;
     let before = (2 * step).clamp(10_000_000, 60_000_000).max(2);

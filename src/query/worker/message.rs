@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::query::error::QueryError;
-use crate::query::request::{Frame, Options, Request};
+use crate::query::request::{Frame, Options, Request, Written};
 use crate::query::sql_view::SqlView;
 use crate::store::lake::DataFile;
 
@@ -121,6 +121,9 @@ pub(in crate::query) struct Statement {
     /// The value of `now()`, if not the worker's own.
     #[prost(sint64, optional, tag = "5")]
     pub(in crate::query) now_us: Option<i64>,
+    /// What a client wrote of a tail, if it is made of that.
+    #[prost(message, optional, tag = "6")]
+    pub(in crate::query) tail: Option<Written>,
 }
 
 impl Statement {
@@ -131,6 +134,7 @@ impl Statement {
             parameters: request.parameters.clone(),
             options: Some(request.options.clone()),
             now_us: request.moment.as_ref().map(|moment| moment.now_us),
+            tail: request.tail.clone(),
         }
     }
 

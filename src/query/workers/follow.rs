@@ -35,16 +35,10 @@ impl Workers {
         close: Option<Close>,
     ) -> Result<BoxStream<'static, Result<FlightData, QueryError>>, QueryError> {
         let tail = request.check()?;
-        let of = |sql: &str| Request {
-            sql: sql.into(),
-            options: request.options.clone(),
-            client: request.client.clone(),
-            ..Request::default()
-        };
-        let live = of(&tail.sql);
+        let live = request.of(tail.sql.clone());
         let (asked, first_sql) = (Asked::of(&live, false), tail.first.clone());
         // In a worker of its own, so that planning it delays no other tail.
-        let schema = self.prepare(&live).await?.schema;
+        let schema = self.prepare(&request.plan()?).await?.schema;
         let reader = Arc::new(Reader::new(close.clone()));
         let family = tail.table.family;
         let (group, is_first) = self.inner.tails.join(tail, Statement::of(&live, false), Arc::clone(&reader))?;
@@ -67,7 +61,7 @@ impl Workers {
         let moment = self.moment().await?;
         following.reader.begin_at(end_seq(&moment, family));
         if let Some(sql) = first_sql {
-            let mut frames = self.execute(&Request { moment: Some(Arc::new(moment)), ..of(&sql) }).await?;
+            let mut frames = self.execute(&Request { moment: Some(Arc::new(moment)), ..request.of(sql) }).await?;
             if let Some(close) = close {
                 frames.close_by(close);
             }

@@ -134,7 +134,7 @@ impl Inner {
                 format!("the condition of the tail takes longer than {} s for one batch", BATCH_TIME_MAX.as_secs());
             return QueryError::Told { kind: ErrorKind::Time, text };
         }
-        self.lost(worker, Some(sql)).await
+        self.lost(worker, Some(sql)).await.of_tail()
     }
 
     /// Has the worker look at a batch. Tails that are done are taken out of `left`.

@@ -83,6 +83,8 @@ impl Inner {
         let course = Course { deadline: Instant::now() + time_max, time_max, moment, told };
         let mut cost = Cost::default();
         let ended = self.run_on_workers(permit, &statement, &course, &mut cost).await;
+        let is_tail = statement.tail.is_some();
+        let ended = ended.map(|ended| ended.map_err(|error| if is_tail { error.of_tail() } else { error }));
         let (outcome, error) = match &ended {
             None => (history::CANCELLED, String::new()),
             Some(Ok(())) => (history::OK, String::new()),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::FlightData;
 use arrow_flight::sql::{Command, CommandPreparedStatementQuery};
 use futures::stream::BoxStream;
@@ -110,6 +110,13 @@ impl Queries {
         Ok(TracedFrames { frames, span, rows: 0 }.boxed())
     }
 
+    /// The schema of a tail.
+    pub(super) async fn tail_schema(&self, method: &'static str, tail: &TailRequest) -> Result<SchemaRef, Status> {
+        let request = tail.plan()?;
+        let work = async { Ok(self.statements.prepare(&request).await?.schema) };
+        trace::within(&trace::query(method, &request.sql), work).await
+    }
+
     /// Begins a tail. Dropping the stream ends it.
     pub(super) async fn follow(
         &self,
@@ -140,6 +147,6 @@ fn request_of(stated: &Stated, client: String) -> Request {
         parameters: stated.parameters.clone(),
         options: stated.options.clone().unwrap_or_default(),
         client,
-        moment: None,
+        ..Request::default()
     }
 }
