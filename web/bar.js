@@ -40,7 +40,7 @@ export class Bar {
       make('div.tools', {}, copy, this.theme, make('button.icon.wide', { 'aria-label': 'Keys and help', click: acts.help }, icon('help')), make('button.icon.only-narrow', { 'aria-label': 'Tables', click: acts.menu }, icon('menu', 18))));
     this.live = make('button.btn.live', { click: acts.live }, make('i'), make('span', {}, 'Live'));
     this.when = make('span');
-    this.jumper = make('button.btn.when', { 'aria-label': 'Jump to date and time', click: () => this.ask(acts) }, icon('calendar'), this.when, make('span.mute', {}, 'UTC'));
+    this.jumper = make('button.btn.when', { title: 'Jump to date and time', click: () => this.ask(acts) }, icon('calendar'), this.when, make('span.mute', {}, 'UTC'));
     this.lengths = LENGTHS.map(([name, span]) => make('button', { click: () => acts.span(span) }, name));
     this.shown = make('span.badge.lvl');
     this.level = make('span.level');

@@ -10,9 +10,9 @@ const WORDS = ['SELECT', 'FROM', 'WHERE', 'GROUP BY', 'ORDER BY', 'LIMIT', 'date
 /** @param {HTMLElement} work @param {string} statement @param {import('./api.js').Group[]} groups @param {(text: string) => void} keep */
 export function show(work, statement, groups, keep) {
   const text = make('textarea', { rows: '6', spellcheck: 'false', 'aria-label': 'SQL statement', value: statement || 'SELECT * FROM cpu_last' });
-  const hints = make('div.hints', { 'aria-label': 'Completions' });
+  const hints = make('div.hints', { role: 'group', 'aria-label': 'Completions' });
   const told = make('p.sub', { role: 'status' });
-  const result = make('div.result', { tabindex: '0', 'aria-label': 'Result' });
+  const result = make('div.result', { role: 'region', tabindex: '0', 'aria-label': 'Result' });
   const names = [...WORDS, ...new Set(groups.flatMap(group => group.tables.flatMap(table => [table.name, `${table.name}_last`, ...table.tiers, ...table.columns.map(column => column.name)])))];
   const complete = () => {
     const word = /[A-Za-z_0-9]+$/.exec(text.value.slice(0, text.selectionStart))?.[0] ?? '';
