@@ -127,7 +127,10 @@ impl Range {
                 // A counter that is less than before began anew. Rates are computed as tiers compute them, equal to the bit.
                 let before = format!("lag(c{at}) OVER w");
                 let _ = write!(steps, ", CASE WHEN c{at} < {before} THEN c{at} ELSE c{at} - {before} END AS s{at}");
-                let _ = write!(figures, ", s{at}, CAST(s{at} AS DOUBLE) / (dt / 1e6) AS l{at}, CAST(s{at} AS DOUBLE) / (dt / 1e6) AS h{at}");
+                let _ = write!(
+                    figures,
+                    ", s{at}, CAST(s{at} AS DOUBLE) / (dt / 1e6) AS l{at}, CAST(s{at} AS DOUBLE) / (dt / 1e6) AS h{at}"
+                );
             } else {
                 let _ = write!(steps, ", c{at}");
                 let _ = write!(
