@@ -96,6 +96,9 @@ impl Sessions {
         options.sql_parser.default_null_ordering = "nulls_last".into();
         // SQL lets an inner ORDER BY go, and people expect that a LIMIT around it keeps to it.
         options.sql_parser.enable_subquery_sort_elimination = false;
+        // It leaves out rows that none of the extremes found so far would change, and forgets the extremes that have found no row
+        // yet, and those of expressions: `min(a), max(b) FILTER (…)` lost the second one.
+        options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
 
         let runtime = RuntimeEnvBuilder::new()
             .with_metadata_cache_limit(FOOTER_CACHE_BYTES_MAX)

@@ -57,6 +57,18 @@ async fn labels_are_the_same_from_memory_and_files() {
 }
 
 #[tokio::test]
+async fn extremes_beside_each_other_are_of_all_rows() {
+    let engine = Fixture::of(&[100; 20], &[100]).engine(settings());
+    for (sql, expected) in [
+        ("SELECT min(ticks), max(ticks) FILTER (WHERE ticks BETWEEN 1500 AND 1510) FROM collector", "0 1510"),
+        ("SELECT min(ticks), max(ticks + 1) FROM collector", "0 2100"),
+        ("SELECT min(ticks), min(scheduled_ticks) FILTER (WHERE ticks > 2050) FROM collector", "0 4102"),
+    ] {
+        assert_eq!(one(&engine, sql).await, expected, "{sql}");
+    }
+}
+
+#[tokio::test]
 async fn the_window_of_time_chooses_files_and_batches() {
     let engine = Fixture::of(&[1_000, 1_000, 1_000], &[1_000, 1_000]).engine(settings());
     let at = |row: i64| format!("'2024-01-01T00:00:{:02}.{:03}Z'", row / 1_000, row % 1_000);
