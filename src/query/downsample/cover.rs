@@ -29,36 +29,36 @@ pub(super) fn cover(from_us: i64, to_us: i64, step_us: i64, mut sources: Vec<Sou
         (is_wide, if is_wide { source.width_us } else { -source.width_us })
     });
     let mut parts = Vec::new();
-    cover_by(from_us, to_us, &sources, &mut parts);
+    cover_by(from_us, to_us, false, &sources, &mut parts);
     parts
 }
 
-fn cover_by(from_us: i64, to_us: i64, sources: &[Source], parts: &mut Vec<Part>) {
+/// If it `is_followed` by a part, that has all rows from `to_us` on, so no bucket may reach beyond.
+fn cover_by(from_us: i64, to_us: i64, is_followed: bool, sources: &[Source], parts: &mut Vec<Part>) {
     let Some((source, rest)) = sources.split_first().filter(|_| from_us < to_us) else { return };
     let mut first = up(from_us.max(source.times.0), source.width_us);
     let end = down(to_us.min(source.times.1), source.width_us);
-    // Where older rows have expired, a bucket of a tier has more than those that are left of it.
+    // Where older rows have expired, a bucket of a tier has more than those that are left of it. Its first bucket has not.
     let has_more = |other: &&Source| {
-        other.width_us > source.width_us
-            && (other.times.0..other.times.1).contains(&first)
-            && down(first, other.width_us) >= from_us
+        let bucket = down(first, other.width_us);
+        other.width_us > source.width_us && other.times.0 < bucket && first < other.times.1 && bucket >= from_us
     };
     if let Some(wider) = rest.iter().find(has_more).filter(|_| first > from_us) {
         first = up(first, wider.width_us);
     }
     if first >= end {
         let before = parts.len();
-        cover_by(from_us, to_us, rest, parts);
-        if parts.len() == before {
+        cover_by(from_us, to_us, is_followed, rest, parts);
+        if parts.len() == before && !is_followed {
             parts.extend(last_bucket(*source, from_us, to_us));
         }
         return;
     }
-    cover_by(from_us, first, rest, parts);
+    cover_by(from_us, first, true, rest, parts);
     let at = parts.len();
     parts.push(Part { source: *source, from_us: first, to_us: end });
-    cover_by(end, to_us, rest, parts);
-    if parts.len() == at + 1 {
+    cover_by(end, to_us, is_followed, rest, parts);
+    if parts.len() == at + 1 && !is_followed {
         parts[at].to_us = end.max(to_us.min(source.times.1));
     }
 }
@@ -118,6 +118,12 @@ mod tests {
         let all = [Source { times: (s(500) + 5, s(1_000)), ..all[0] }, all[1], all[2]];
         assert_eq!(covered((s(499), s(502)), 0, &all), [("network_1s", s(499), s(501)), ("network", s(501), s(502))]);
         assert_eq!(covered((s(500) + 2, s(502)), 0, &all), [("network", s(500) + 5, s(502))]);
+        // The first minute has no more than its rows, and they are told once.
+        let new = [source("network", 1, (76, 1_000)), source("network_1m", 60 * SECOND, (60, 960))];
+        assert_eq!(covered((s(60), s(150)), 0, &new), [("network", s(76), s(150))]);
+        let new =
+            [Source { times: (s(76) + 5, s(1_000)), ..new[0] }, source("network_1s", SECOND, (76, 1_000)), new[1]];
+        assert_eq!(covered((s(60), s(150)), 0, &new), [("network", s(76) + 5, s(150))]);
         // A minute that has only begun is better than nothing, too.
         assert_eq!(covered((s(70), s(130)), 0, &all), [("network_1m", s(120), s(130))]);
         assert_eq!(covered((s(70), s(190)), 0, &all), [("network_1m", s(120), s(190))]);

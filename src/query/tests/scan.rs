@@ -68,6 +68,15 @@ async fn extremes_beside_each_other_are_of_all_rows() {
     }
 }
 
+/// A file has several batches, which threads must not take in turns.
+#[tokio::test]
+async fn steps_of_one_file_are_between_neighbours() {
+    let engine = Fixture::of(&[60_000], &[]).engine(settings());
+    let steps = "SELECT ticks - lag(ticks) OVER (PARTITION BY collector ORDER BY time) AS step FROM collector \
+                 WHERE time > '2024-01-01T00:00:01Z' AND scheduled_ticks >= 0";
+    assert_eq!(one(&engine, &format!("SELECT min(step), max(step), count(step) FROM ({steps})")).await, "3 3 58996");
+}
+
 #[tokio::test]
 async fn the_window_of_time_chooses_files_and_batches() {
     let engine = Fixture::of(&[1_000, 1_000, 1_000], &[1_000, 1_000]).engine(settings());

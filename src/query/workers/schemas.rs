@@ -31,21 +31,22 @@ impl Schemas {
     pub(super) fn of(&self, request: &Request) -> Option<Prepared> {
         let mut all = self.lock();
         let is_same = |known: &Known| known.sql == request.sql && known.options == request.options;
-        let at = all.iter().position(|known| request.parameters.is_empty() && is_same(known))?;
+        let at = all.iter().position(|known| is_kept(request) && is_same(known))?;
         let known = all.remove(at)?;
         let prepared = known.prepared.clone();
         all.push_back(known);
         Some(prepared)
     }
 
-    /// Keeps what a statement answers with, unless that is large. Values of parameters may change it, so then it is not kept.
+    /// Keeps what a statement answers with, unless that is large.
     pub(super) fn add(&self, request: &Request, prepared: &Prepared) {
         let columns = prepared.schema.fields().len() + prepared.parameters.fields().len();
-        if !request.parameters.is_empty() || request.sql.len() > SQL_BYTES_MAX || columns > COLUMNS_MAX {
+        if !is_kept(request) || request.sql.len() > SQL_BYTES_MAX || columns > COLUMNS_MAX {
             return;
         }
         let (sql, options) = (request.sql.clone(), request.options.clone());
         let mut all = self.lock();
+        all.retain(|known| known.sql != sql || known.options != options);
         all.push_back(Known { sql, options, prepared: prepared.clone() });
         if all.len() > STATEMENTS_MAX {
             all.pop_front();
@@ -55,6 +56,11 @@ impl Schemas {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Values of parameters may change what a statement answers with, and what a tail asks for is checked each time.
+fn is_kept(request: &Request) -> bool {
+    request.parameters.is_empty() && request.tail.is_none()
 }
 
 #[cfg(test)]
