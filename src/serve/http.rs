@@ -18,9 +18,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::get;
+use axum::{Extension, Router};
 use futures::StreamExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tonic::transport::server::Connected;
 
 use super::listener::{Connection, connections};
 use super::operator::Operator;
@@ -207,6 +208,8 @@ async fn accept(
 async fn converse(connection: Connection, router: Router, mut stopping: watch::Receiver<()>) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX).max_buf_size(HEAD_BYTES_MAX);
+    // For answers that are not read.
+    let router = router.layer(Extension(connection.connect_info()));
     let mut served = pin!(http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router)));
     tokio::select! {
         // Whatever went wrong, the client has gone or is told.

@@ -21,6 +21,7 @@ use serde_json::json;
 use super::refusal::Refusal;
 use crate::query::request::Request;
 use crate::query::statements::{Statements, query_error};
+use crate::serve::listener::Peer;
 
 /// Before the length of each message in a stream of Arrow IPC, and before the zero that ends it.
 const CONTINUATION: u32 = u32::MAX;
@@ -87,14 +88,17 @@ impl Times {
     }
 }
 
-/// Runs the statement and answers its result. A client that goes away drops the answer, which ends the statement.
+/// Runs the statement and answers its result. A client that goes away drops the answer, which ends the statement. The connection of
+/// one that does not read is closed when others need the memory.
 pub(super) async fn run(
     statements: &dyn Statements,
     request: &Request,
+    peer: Peer,
     format: Format,
     times: Times,
 ) -> Result<Response, Refusal> {
-    let frames = statements.execute(request).await?;
+    let mut frames = statements.execute(request).await?;
+    frames.close_by(Arc::new(move || peer.close()));
     let parts: BoxStream<'static, io::Result<Bytes>> = match format {
         Format::Arrow => {
             let messages = frames.map_ok(|frame| message(&frame)).map_err(io::Error::other);

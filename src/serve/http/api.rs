@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, USER_AGENT};
@@ -19,6 +20,7 @@ use crate::family::FamilyId;
 use crate::query::request::Request;
 use crate::query::statements::Statements;
 use crate::sampler::wall_us;
+use crate::serve::listener::Peer;
 use crate::serve::operator::Operator;
 
 /// A statement, with room for what its longest one needs in another encoding.
@@ -60,6 +62,7 @@ pub(super) async fn alerts<O: Operator>(State(api): State<Arc<Api<O>>>) -> Resul
 /// `/api/v1/sql`: the rows of a statement, which is the body or `q`.
 pub(super) async fn sql<O: Operator>(
     State(api): State<Arc<Api<O>>>,
+    Extension(peer): Extension<Peer>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -78,12 +81,13 @@ pub(super) async fn sql<O: Operator>(
         (None, false) => body,
         (None, true) => return Err(Refusal::wrong("there is no statement: POST it as the body, or GET it as `q`")),
     };
-    answer(&*api.statements, sql, &pairs, &headers).await
+    answer(&*api.statements, sql, peer, &pairs, &headers).await
 }
 
 /// `/api/v1/range`: columns of a table over a time, in buckets.
 pub(super) async fn range<O: Operator>(
     State(api): State<Arc<Api<O>>>,
+    Extension(peer): Extension<Peer>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -95,12 +99,13 @@ pub(super) async fn range<O: Operator>(
     let collectors = api.operator.list_collectors().await?;
     let range = Range::read(&pairs, |family| interval(&collectors, family)).map_err(Refusal::wrong)?;
     let sql = range.sql(interval(&collectors, range.family()), wall_us());
-    answer(&*api.statements, sql, &pairs, &headers).await
+    answer(&*api.statements, sql, peer, &pairs, &headers).await
 }
 
 async fn answer(
     statements: &dyn Statements,
     sql: String,
+    peer: Peer,
     pairs: &[(String, String)],
     headers: &HeaderMap,
 ) -> Result<Response, Refusal> {
@@ -108,7 +113,7 @@ async fn answer(
     let format = Format::chosen(find(pairs, "format"), header(ACCEPT))?;
     let times = Times::chosen(find(pairs, "times"))?;
     let request = Request { client: header(USER_AGENT).to_owned(), ..Request::new(sql) };
-    run(statements, &request, format, times).await
+    run(statements, &request, peer, format, times).await
 }
 
 /// How often a collector samples the family, if one does.
