@@ -196,7 +196,9 @@ impl QueryError {
                  limit"
             ),
             QueryError::Stopped => "the tail was ended because kymo is shutting down".into(),
-            QueryError::Killed(how) => format!("the process that looked after the tail was ended {how}; other tails go on"),
+            QueryError::Killed(how) => {
+                format!("the process that looked after the tail was ended {how}; other tails go on")
+            }
             QueryError::Struck { count, left } => {
                 format!("this tail ended its process {count} times; it is refused for {} s", left.as_secs() + 1)
             }

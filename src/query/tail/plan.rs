@@ -252,7 +252,8 @@ mod tests {
             let checked = engine.check_tail(&Request { tail, ..Request::default() }).await;
             checked.map_err(|error| error.to_string())
         };
-        let ahead = |seconds: i64| jiff::Timestamp::from_microsecond(wall_us() + seconds * 1_000_000).unwrap().to_string();
+        let ahead =
+            |seconds: i64| jiff::Timestamp::from_microsecond(wall_us() + seconds * 1_000_000).unwrap().to_string();
         for since in [None, Some("2026-11-25"), Some("2026-11-25 14:43"), Some(&*ahead(-60)), Some(&*ahead(1))] {
             check(" ", since).await.unwrap();
             check("lost > 1", since).await.unwrap();
