@@ -103,7 +103,9 @@ impl Prompt {
 
     /// The tables and views whose names begin so.
     fn tables(&self, begun: &str) -> Vec<String> {
-        matching(tables(begun).chain(self.views.iter().map(String::as_str)), begun)
+        let mut found = matching(tables(begun), begun);
+        found.extend(matching(self.views.iter().map(String::as_str), begun));
+        found
     }
 }
 
