@@ -1,8 +1,8 @@
 //! Compares tiers with the rows that they are made of, where these are still there.
 //!
-//! Runs of files without a missing row are folded anew, as a flush does. Of each run the first bucket is left out, because rows
-//! before it may be gone, and so are the open ones at its end. What depends on the order in which rows were recorded is
-//! compared only if the files have that order.
+//! Runs of files without a missing row are folded anew, as a flush does. The first bucket of a run is left out, and so are the open
+//! ones at its end. Where rows are gone, before a run or after it, the first and the last bucket of each series are left out, as these
+//! may have rows that are gone. What depends on the order in which rows were recorded is compared only if the files have that order.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -46,12 +46,23 @@ type Key = (Vec<String>, i64);
 /// A row of a batch.
 type Row = (Arc<RecordBatch>, usize);
 
+/// A bucket as its rows have it, and as its tier has it.
+#[derive(Debug)]
+struct Pair {
+    key: Key,
+    expected: Vec<Row>,
+    found: Vec<Row>,
+    exact: Exact,
+}
+
 impl Tiers<'_> {
     /// What does not match. Files that cannot be read are left out: they are told elsewhere.
     pub(super) fn compare(&self) -> Vec<Wrong> {
         let mut wrong = Vec::new();
         let follows =
             |one: &Arc<DataFile>, next: &Arc<DataFile>| one.end_seq == next.first_seq && one.host() == next.host();
+        let is_first = self.files.first().is_some_and(|file| file.first_seq == 0);
+        let is_whole = is_first && self.files.chunk_by(follows).count() == 1;
         for run in self.files.chunk_by(follows) {
             for (id, files) in TableId::tiers(self.family).zip(self.rolled) {
                 let Some(first) =
@@ -59,7 +70,7 @@ impl Tiers<'_> {
                 else {
                     continue;
                 };
-                if let Ok(Some(reason)) = self.compare_run(id, run, files) {
+                if let Ok(Some(reason)) = self.compare_run(id, run, files, is_whole) {
                     wrong.push((first.path.clone(), reason));
                 }
             }
@@ -73,13 +84,14 @@ impl Tiers<'_> {
         id: TableId,
         run: &[Arc<DataFile>],
         files: &[Arc<DataFile>],
+        is_whole: bool,
     ) -> Result<Option<String>, Unreadable> {
         let (Some(first), Some(tier)) = (run.first(), id.tier()) else { return Ok(None) };
         let host: Arc<str> = first.host().into();
         let table = self.family.table;
         let in_order = run.iter().all(|file| is_in_order(&file.path))
             && run.windows(2).all(|pair| pair[0].time_range.1 <= pair[1].time_range.0);
-        let shadows = self.shadows(run, tier.width_us());
+        let shadows = self.shadows(run, tier.width_us(), is_whole);
         let begins = run.iter().map(|file| file.time_range.0).min().unwrap_or_default();
         let from = tier.bucket(begins).saturating_add(tier.width_us());
         let of_host = files.iter().filter(|file| file.host() == *host).cloned().collect::<Vec<_>>();
@@ -88,6 +100,8 @@ impl Tiers<'_> {
         let mut folded = Buckets::of_files(self.family);
         // By series: its last bucket. A series that was away for long begins anew.
         let mut seen: HashMap<Vec<String>, i64> = HashMap::new();
+        // By series: a bucket that waits for the next one, as rows of it may be gone.
+        let mut waiting: HashMap<Vec<String>, Pair> = HashMap::new();
         for file in run {
             for batch in open(&file.path).map_err(|_| Unreadable)? {
                 let batch = conform(&batch?, &table.plain_schema())?;
@@ -104,14 +118,20 @@ impl Tiers<'_> {
                 let before = seen.insert(key.0.clone(), key.1);
                 let follows = before.is_some_and(|before| key.1.saturating_sub(before) <= tier.width_us());
                 let is_shadowed = shadows.iter().any(|(from, to)| (*from..=*to).contains(&key.1));
-                if key.1 < from || key.1 < known_from || is_shadowed {
-                    continue;
-                }
-                let found = told.rows.remove(key).unwrap_or_default();
-                let exact = if in_order && follows { Exact::All } else { Exact::Unordered };
-                if let Some(what) = differs(id, &expected[key], &found, exact) {
-                    let (labels, start) = key;
-                    return Ok(Some(format!("{} at {start} µs, of {labels:?}: {what}", id.name())));
+                let is_left_out = key.1 < from || key.1 < known_from || is_shadowed || !is_whole && before.is_none();
+                let pair = (!is_left_out).then(|| Pair {
+                    key: key.clone(),
+                    expected: expected[key].clone(),
+                    found: told.rows.remove(key).unwrap_or_default(),
+                    exact: if in_order && follows { Exact::All } else { Exact::Unordered },
+                });
+                let ready = match pair {
+                    pair if is_whole => pair,
+                    Some(pair) => waiting.insert(key.0.clone(), pair),
+                    None => waiting.remove(&key.0),
+                };
+                if let Some(what) = ready.as_ref().and_then(|pair| differs(id, pair, is_whole)) {
+                    return Ok(Some(what));
                 }
             }
             // A series that is gone has its last bucket a little later.
@@ -122,16 +142,22 @@ impl Tiers<'_> {
     }
 
     /// Between which times files go back to buckets that had ended before, because the clock was set back: a file has only a part of
-    /// them. Only of tables that kymo writes itself do files overlap a little without that.
-    fn shadows(&self, run: &[Arc<DataFile>], width_us: i64) -> Vec<(i64, i64)> {
+    /// them. Only of tables that kymo writes itself do files overlap a little without that. Where rows are gone, a file at an end of the
+    /// run that is not in the order of time does not tell which of its buckets had them.
+    fn shadows(&self, run: &[Arc<DataFile>], width_us: i64, is_whole: bool) -> Vec<(i64, i64)> {
         let overlap_us_max = if self.family.sampling().is_some() { 0 } else { OVERLAP_US_MAX };
+        let around = |from: i64, to: i64| (from.saturating_sub(width_us), to.saturating_add(width_us));
         let mut end = i64::MIN;
         let mut shadows = Vec::new();
         for (from, to) in run.iter().map(|file| file.time_range) {
             if from < end.saturating_sub(overlap_us_max) {
-                shadows.push((from.saturating_sub(width_us), end.saturating_add(width_us)));
+                shadows.push(around(from, end));
             }
             end = end.max(to);
+        }
+        if !is_whole {
+            let ends = run.first().into_iter().chain(run.last()).filter(|file| !is_in_order(&file.path));
+            shadows.extend(ends.map(|file| around(file.time_range.0, file.time_range.1)));
         }
         shadows
     }
@@ -230,7 +256,13 @@ fn with_dictionaries(batch: &RecordBatch, table: &Table) -> Result<RecordBatch, 
 }
 
 /// What of a bucket differs; `None` if nothing does.
-fn differs(id: TableId, expected: &[Row], found: &[Row], exact: Exact) -> Option<String> {
+fn differs(id: TableId, pair: &Pair, is_whole: bool) -> Option<String> {
+    let Pair { key: (labels, start), expected, found, exact } = pair;
+    let what = difference(id, expected, found, *exact, is_whole)?;
+    Some(format!("{} at {start} µs, of {labels:?}: {what}", id.name()))
+}
+
+fn difference(id: TableId, expected: &[Row], found: &[Row], exact: Exact, is_whole: bool) -> Option<String> {
     let table = id.table();
     let (ticks, _) = table.column("ticks")?;
     let sum = |rows: &[Row]| {
@@ -241,6 +273,15 @@ fn differs(id: TableId, expected: &[Row], found: &[Row], exact: Exact) -> Option
     let has_seconds = want >= 2 * i64::from(SECOND_ROWS_MIN);
     if found.is_empty() && id.tier() == Some(Tier::Second) && !has_seconds {
         return None;
+    }
+    // Rows that are gone may have come back to this bucket, after the clock was set back.
+    if !is_whole && found.len() > expected.len() {
+        let (one, others) = found.split_first()?;
+        let is_same = |(batch, row): &Row| {
+            let columns = batch.columns().iter().zip(one.0.columns());
+            columns.skip(table.labels().count() + 1).all(|(column, of_one)| same(of_one, one.1, column, *row))
+        };
+        return others.iter().any(is_same).then(|| "it is there twice".to_owned());
     }
     if want != have {
         return Some(format!("it has {have} ticks, its rows are {want}"));

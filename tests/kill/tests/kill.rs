@@ -164,13 +164,15 @@ fn main() {
         return;
     }
     let kills = env::var("KYMO_KILLS").map_or(KILLS, |kills| kills.parse().expect("KYMO_KILLS: expected a number"));
-    let folder = tempfile::tempdir().unwrap();
     for step in STEPS {
+        // A folder for each: checks read all of it, and no tier is deleted.
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
         for nth in 1..=kills {
-            kill(&folder.path().join("data"), step, nth);
+            kill(&data, step, nth);
         }
+        bounded(&data);
     }
-    bounded(&folder.path().join("data"));
     let killed = STEPS.len() as u64 * kills;
     println!("test result: ok. killed {killed} times at {} steps, nothing shown was lost or there twice", STEPS.len());
 }
