@@ -1,9 +1,15 @@
-//! Compiles the gRPC API under `proto/` without protoc, and keeps its descriptors for server reflection.
+//! Compiles the gRPC API under `proto/` without protoc, and keeps its descriptors for server reflection. Compresses the page's files,
+//! which are `web/`, and gives their folder a name with their hash.
 
 use std::error::Error;
-use std::path::Path;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 /// The API, below `proto/`.
 const FILES: [&str; 2] = ["kymo/v1/alert_service.proto", "kymo/v1/metrics_service.proto"];
@@ -26,7 +32,55 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.include_source_info(false);
     let out = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?;
     fs::write(Path::new(&out).join("kymo.bin"), compiler.encode_file_descriptor_set())?;
+    embed_page(Path::new("web"), Path::new(&out))
+}
+
+/// Writes the constants of the page: `HASH`, `INDEX` and `FILES`.
+fn embed_page(web: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={}", web.display());
+    let types = [("css", "text/css"), ("js", "text/javascript"), ("svg", "image/svg+xml")];
+    let listed = fs::read_dir(web)?.map(|entry| Ok(entry?.path()));
+    let mut paths = listed.collect::<Result<Vec<PathBuf>, std::io::Error>>()?;
+    paths.sort();
+    let index = fs::read_to_string(web.join("index.html"))?;
+    let mut hash = fnv(FNV_BASIS, index.as_bytes());
+    let mut files = String::new();
+    for path in paths {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let Some((_, content_type)) = types.iter().find(|(known, _)| Some(*known) == extension) else { continue };
+        let name =
+            path.file_name().and_then(|name| name.to_str()).ok_or("a file of web/ has a name that is not UTF-8")?;
+        let bytes = fs::read(&path)?;
+        hash = fnv(fnv(hash, name.as_bytes()), &bytes);
+        fs::write(out.join(format!("{name}.gz")), gzip(&bytes)?)?;
+        let charset = if *content_type == "image/svg+xml" { "" } else { "; charset=utf-8" };
+        writeln!(
+            files,
+            "    File {{ name: {name:?}, content_type: \"{content_type}{charset}\", bytes: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.gz\")) }},"
+        )?;
+    }
+    let index = index.replace("/web/", &format!("/web/{hash:016x}/"));
+    fs::write(out.join("index.html.gz"), gzip(index.as_bytes())?)?;
+    let constants = format!(
+        "/// Of all files.\nconst HASH: &str = \"{hash:016x}\";\n/// The page itself, as gzip.\nconst INDEX: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/index.html.gz\"));\n\
+         /// What it loads.\nstatic FILES: &[File] = &[\n{files}];\n"
+    );
+    fs::write(out.join("web.rs"), constants)?;
     Ok(())
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>, std::io::Error> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+/// Where FNV-1a begins.
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a, which tells versions of a file apart and needs no more than this.
+fn fnv(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The version of this system's glibc, from a line such as `glibc 2.36`.

@@ -7,6 +7,7 @@
 pub mod about;
 mod catalog;
 mod dialect;
+mod downsample;
 mod emptiness;
 mod error;
 mod existence;
@@ -35,6 +36,7 @@ pub mod sql_view;
 pub mod statements;
 mod stream;
 mod table;
+mod tables;
 pub mod tail;
 #[cfg(test)]
 mod tests;
@@ -63,7 +65,7 @@ use error::WAIT_MAX;
 #[cfg(test)]
 use request::Moment;
 use request::Request;
-use rows::RowSource;
+use rows::{NoRows, RowSource};
 use session::{Session, Sessions};
 use spill::SpillSettings;
 use sql_view::SqlViews;
@@ -216,7 +218,7 @@ impl Engine {
         let job = self.job(request.into()).await?;
         let mut task = self.spawn(async move {
             // The plan's schema does not depend on the rows there are.
-            let session = job.session(Arc::new(View::empty()))?;
+            let session = job.session(Arc::new(NoRows))?;
             let plan =
                 session.plan(guard::check(&job.request.sql, job.settings.sql_bytes_max)?, &job.request.sql).await?;
             let result = job.prepared(&session, plan).await?;

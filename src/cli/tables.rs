@@ -83,7 +83,8 @@ fn derived() -> String {
     let without = FamilyId::all().filter(|family| !has_last(*family)).map(|family| family.name());
     format!(
         "Each sampled table has its minutes in <table>_1m, and its seconds in <table>_1s\nif it is sampled every 50 ms or more often: \
-         kymo tables disk_1s\n<table>_last has the newest row of each series; only {}\nhave none.",
+         kymo tables disk_1s\n<table>_last has the newest row of each series; only {}\nhave none.\n\
+         In FROM, downsample('disk', 'write_bytes', <from>, <to>, <buckets>) has a window\nof a column in so many buckets.",
         list(without)
     )
 }

@@ -117,7 +117,8 @@ impl Parts {
         };
         let own = Own { report, ended };
         let drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, labels, own, progress);
-        let http = HttpServer::new(settings.http, Arc::new(daemon.clone()), daemon.http.clone());
+        let http =
+            HttpServer::new(settings.http, Arc::new(daemon.clone()), Arc::new(workers.clone()), daemon.http.clone());
         let server = Server::bind(settings.serve, Arc::new(daemon.clone()), Arc::new(workers.clone()))?;
         address.get_or_init(|| server.local_addr());
         telemetry.start_metrics(&settings.metrics, &latest)?;

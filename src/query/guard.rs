@@ -19,6 +19,7 @@ use super::function::written;
 use super::hint;
 use super::ignored;
 use super::parameters;
+use super::place::DOWNSAMPLE;
 use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
 use crate::words::shortened;
 
@@ -321,11 +322,11 @@ impl Visitor for Tables {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<GuardError> {
         let name = match factor {
-            TableFactor::Table { name, args: Some(args), .. } if is_series(&name.to_string()) => {
+            TableFactor::Table { name, args: Some(args), .. } if is_table_function(&name.to_string()) => {
                 if args.args.visit(&mut Placeholders).is_break() {
                     return refuse(
                         &format!("a parameter of {name}"),
-                        "its rows are planned; write the number into the statement",
+                        "its rows are planned; write the value into the statement",
                     );
                 }
                 return ignored::in_table(factor);
@@ -336,7 +337,7 @@ impl Visitor for Tables {
         };
         refuse(
             &format!("the table function {name}"),
-            "FROM takes only kymo's tables, subqueries, generate_series(…) and range(…)",
+            "FROM takes only kymo's tables, subqueries, downsample(…), generate_series(…) and range(…)",
         )
     }
 
@@ -356,9 +357,9 @@ impl Visitor for Placeholders {
     }
 }
 
-/// Whether it is a table function that only counts.
-pub(super) fn is_series(name: &str) -> bool {
-    ["generate_series", "range"].iter().any(|series| name.eq_ignore_ascii_case(series))
+/// Whether it is a function that FROM takes.
+pub(super) fn is_table_function(name: &str) -> bool {
+    [DOWNSAMPLE, "generate_series", "range"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 fn check_body(body: &SetExpr) -> ControlFlow<GuardError> {
@@ -452,6 +453,7 @@ mod tests {
             ("SELECT * FROM cpu WHERE 1 IN (SELECT * FROM glob('*'))", "the table function glob"),
             ("SELECT * FROM cpu WHERE cpu = $name", "the parameter $name"),
             ("SELECT * FROM generate_series(1, ?)", "a parameter of generate_series"),
+            ("SELECT * FROM downsample('cpu', 'user_us', ?, now(), 9)", "a parameter of downsample"),
             ("EXPLAIN EXPLAIN SELECT 1", "EXPLAIN of an EXPLAIN"),
         ] {
             match refused(sql) {

@@ -8,3 +8,5 @@ pub const SCHEMA: &str = "public";
 pub const INFORMATION_SCHEMA: &str = "information_schema";
 /// The schema that describes the tables as PostgreSQL does.
 pub const PG_CATALOG: &str = "pg_catalog";
+/// The function in FROM that gives a window of a column in buckets.
+pub const DOWNSAMPLE: &str = "downsample";

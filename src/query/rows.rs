@@ -64,6 +64,17 @@ impl RowSource for View {
     }
 }
 
+/// The tables without rows, for plans that are not run.
+#[derive(Debug)]
+pub(super) struct NoRows;
+
+#[async_trait]
+impl RowSource for NoRows {
+    async fn rows(&self, _: Wanted) -> Result<Found> {
+        Ok(Found::default())
+    }
+}
+
 impl View {
     /// The files and batches that may hold wanted rows.
     pub(super) fn find(&self, wanted: &Wanted) -> std::result::Result<Found, ArrowError> {

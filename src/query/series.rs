@@ -3,7 +3,7 @@
 //! Plans are changed where that saves most of the work:
 //! - a grouping by labels, or by one time, keeps labels as dictionaries (`series/grouping.rs`);
 //! - a condition on a label compares keys of its dictionary (`series/labels.rs`);
-//! - `lag` over the rows of each series needs no sort (`series/steps.rs`);
+//! - `lag` over the rows of each series needs no sort (`series/steps.rs`), and its input stays in stretches of time (`series/stretches.rs`);
 //! - the newest or oldest rows are read first where few rows are asked for (`series/first.rs`);
 //! - `increase` and `rate` are told where rows come in order, so that they need not keep them (`series/counters.rs`).
 //!
@@ -17,6 +17,7 @@ mod groups;
 mod labels;
 mod order;
 mod steps;
+mod stretches;
 
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ use groups::Part;
 use labels::{Columns, as_dictionaries, filter_of_dictionaries, used};
 use order::in_order;
 use steps::StepsExec;
+use stretches::StretchRule;
 
 /// The rule of DataFusion that adds sorts and divides rows between threads. Plans are changed before it, but for counters.
 const DIVIDE: &str = "EnsureRequirements";
@@ -55,7 +57,8 @@ pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let place = rules.iter().position(|rule| rule.name() == DIVIDE).unwrap_or(rules.len());
     rules.insert(place, Arc::new(SeriesRule));
-    rules.insert((place + 2).min(rules.len()), Arc::new(CountersRule));
+    rules.insert((place + 2).min(rules.len()), Arc::new(StretchRule));
+    rules.insert((place + 3).min(rules.len()), Arc::new(CountersRule));
     let place = rules.iter().position(|rule| rule.name() == AFTER).map_or(rules.len(), |place| place + 1);
     rules.insert(place, Arc::new(FirstRule));
     rules

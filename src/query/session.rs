@@ -7,11 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::temporal_conversions::timestamp_us_to_datetime;
-use async_trait::async_trait;
-use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
-    TableProvider,
-};
+use datafusion::catalog::TableFunction;
 use datafusion::common::{DFSchema, DataFusionError, Result, TableReference};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -29,8 +25,9 @@ use crate::family::{FAMILIES, Family};
 use crate::record::TIME_ZONE;
 use crate::words;
 
-use super::catalog::Description;
+use super::catalog::{Catalog, Catalogs};
 use super::dialect;
+use super::downsample::Downsample;
 use super::emptiness;
 use super::error::QueryError;
 use super::existence::DistinctRows;
@@ -43,13 +40,13 @@ use super::ignored;
 use super::membership;
 use super::named::Named;
 use super::operator::Meaning;
-use super::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
+use super::place::{CATALOG, DOWNSAMPLE, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
 use super::rows::RowSource;
 use super::series;
 use super::spill::{Spill, SpillSettings};
 use super::sql_view::SqlViews;
 use super::sql_view::planned::Planned;
-use super::table::SqlTable;
+use super::tables::Tables;
 use super::tool;
 
 /// Memory for footers of recently read Parquet files, shared by all queries.
@@ -99,6 +96,9 @@ impl Sessions {
         options.sql_parser.default_null_ordering = "nulls_last".into();
         // SQL lets an inner ORDER BY go, and people expect that a LIMIT around it keeps to it.
         options.sql_parser.enable_subquery_sort_elimination = false;
+        // It leaves out rows that none of the extremes found so far would change, and forgets the extremes that have found no row
+        // yet, and those of expressions: `min(a), max(b) FILTER (…)` lost the second one.
+        options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
 
         let runtime = RuntimeEnvBuilder::new()
             .with_metadata_cache_limit(FOOTER_CACHE_BYTES_MAX)
@@ -110,8 +110,8 @@ impl Sessions {
             .with_expr_planners(function::planners())
             .with_type_planner(function::types())
             .with_default_features()
-            // `generate_series` and `range`. The guard refuses all others too.
-            .with_table_function_list(datafusion::functions_table::all_default_table_functions())
+            // The guard refuses all others too.
+            .with_table_function_list(table_functions())
             .with_file_formats(Vec::new())
             .with_optimizer_rule(Arc::new(DistinctRows))
             .with_physical_optimizer_rules(series::rules())
@@ -132,16 +132,13 @@ impl Sessions {
         if let Some(spill) = &session.spill {
             spill.reset();
         }
-        let (catalogs, catalog) = (MemoryCatalogProviderList::new(), MemoryCatalogProvider::new());
         session.planned = Arc::default();
         let planned = || Arc::clone(&session.planned);
-        catalog.register_schema(SCHEMA, Arc::new(Tables { rows, views: planned() }))?;
-        catalog.register_schema(INFORMATION_SCHEMA, Arc::new(Description::standard(planned())))?;
-        catalog.register_schema(PG_CATALOG, Arc::new(Description::postgres(planned())))?;
-        catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
+        let tables = Arc::new(Tables { rows, views: planned() });
+        let catalog = Catalog { tables, views: planned() };
         let state = &mut session.state;
         schema.clone_into(&mut state.config_mut().options_mut().catalog.default_schema);
-        state.register_catalog_list(Arc::new(catalogs));
+        state.register_catalog_list(Arc::new(Catalogs(Some(Arc::new(catalog)))));
         state.mark_start_execution();
         // Whole microseconds, as in the tables: with a finer unit every time would be cast before each comparison.
         state.execution_props_mut().query_execution_start_time =
@@ -156,7 +153,7 @@ impl Sessions {
             Arc::strong_count(context.memory_pool()) == 1 && Arc::strong_count(&context.runtime_env()) == 2
         });
         // The view of the rows holds files, which are then not deleted.
-        session.state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
+        session.state.register_catalog_list(Arc::new(Catalogs(None)));
         session.planned = Arc::default();
         let mut spare = self.lock();
         if is_free && spare.len() < SPARE_MAX {
@@ -199,6 +196,13 @@ impl Sessions {
     pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `generate_series`, `range` and `downsample`.
+fn table_functions() -> Vec<Arc<TableFunction>> {
+    let mut functions = datafusion::functions_table::all_default_table_functions();
+    functions.push(Arc::new(TableFunction::new(DOWNSAMPLE.into(), Arc::new(Downsample))));
+    functions
 }
 
 /// One query's planner and executor.
@@ -303,7 +307,7 @@ async fn first_plan(state: &SessionState, mut statement: Statement) -> Result<Lo
 }
 
 fn knows(table: &TableReference, schema: &str) -> bool {
-    if matches!(table, TableReference::Bare { table } if guard::is_series(table)) {
+    if matches!(table, TableReference::Bare { table } if guard::is_table_function(table)) {
         return true;
     }
     let table = table.clone().resolve(CATALOG, schema);
@@ -311,30 +315,5 @@ fn knows(table: &TableReference, schema: &str) -> bool {
         INFORMATION_SCHEMA | PG_CATALOG => true,
         SCHEMA => *table.catalog == *CATALOG && Named::find(&table.table).is_some(),
         _ => false,
-    }
-}
-
-/// All tables, of one moment, and the views that are planned.
-#[derive(Debug)]
-struct Tables {
-    rows: Arc<dyn RowSource>,
-    views: Arc<Planned>,
-}
-
-#[async_trait]
-impl SchemaProvider for Tables {
-    fn table_names(&self) -> Vec<String> {
-        Named::all().map(|named| named.table.name.to_owned()).collect()
-    }
-
-    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(match Named::find(name) {
-            Some(named) => Some(Arc::new(SqlTable::new(named, Arc::clone(&self.rows)))),
-            None => self.views.table(name).map(|known| known as Arc<dyn TableProvider>),
-        })
-    }
-
-    fn table_exist(&self, name: &str) -> bool {
-        Named::find(name).is_some() || self.views.table(name).is_some()
     }
 }

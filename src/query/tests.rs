@@ -2,6 +2,7 @@
 
 mod bursts;
 mod comparisons;
+mod downsample;
 mod functions;
 mod hosts;
 mod limits;

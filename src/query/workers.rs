@@ -14,6 +14,7 @@ mod pool;
 mod process;
 mod processes;
 mod run;
+mod schemas;
 mod strikes;
 mod tails;
 
@@ -46,6 +47,7 @@ use crate::scheduling::cpus::Cpus;
 use allowance::Allowance;
 use process::Worker;
 use processes::Processes;
+use schemas::Schemas;
 use strikes::Strikes;
 use tails::Tails;
 
@@ -82,6 +84,7 @@ struct Inner {
     /// Wakes the task that keeps a worker warm.
     taken: Notify,
     strikes: Strikes,
+    schemas: Schemas,
     tails: Arc<Tails>,
     counts: Counts,
     history: History,
@@ -146,6 +149,7 @@ impl Workers {
             allowance: Allowance::new(),
             taken: Notify::new(),
             strikes: Strikes::default(),
+            schemas: Schemas::default(),
             tails: Arc::default(),
             counts: Counts::default(),
             history: History::default(),
@@ -238,6 +242,11 @@ impl Workers {
 #[async_trait]
 impl Statements for Workers {
     async fn prepare(&self, request: &Request) -> Result<Prepared, QueryError> {
+        // One that is refused for a while is refused here, too.
+        let known = self.inner.schemas.of(request).filter(|_| self.inner.strikes.check(&request.sql).is_ok());
+        if let Some(prepared) = known {
+            return Ok(prepared);
+        }
         let mut frames = Frames::of(self.begin(request, true).await?).await?;
         let mut schemas = Vec::with_capacity(2);
         // To the end, because leaving earlier would cancel the statement.
@@ -246,7 +255,11 @@ impl Statements for Workers {
             schemas.push(schema.map_err(|error| QueryError::Failed(error.to_string()))?);
         }
         match <[_; 2]>::try_from(schemas) {
-            Ok([schema, parameters]) => Ok(Prepared { schema, parameters }),
+            Ok([schema, parameters]) => {
+                let prepared = Prepared { schema, parameters };
+                self.inner.schemas.add(request, &prepared);
+                Ok(prepared)
+            }
             Err(_) => Err(QueryError::Failed("its process did not tell its schema".into())),
         }
     }

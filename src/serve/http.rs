@@ -1,9 +1,16 @@
-//! HTTP: what a browser or Prometheus reads. It never changes anything.
+//! HTTP: the page, its API, and what Prometheus reads. It never changes anything.
 //!
 //! Recording does not depend on it: if the port is taken, [`HttpServer`] says so and tries again until it is free.
 
+mod about;
+mod answer;
+mod api;
 mod guard;
+mod page;
 mod pages;
+mod range;
+mod refusal;
+mod tables;
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,9 +18,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::get;
+use axum::{Extension, Router};
 use futures::StreamExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,9 +29,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tonic::transport::server::Connected;
 
 use super::listener::{Connection, connections};
 use super::operator::Operator;
+use crate::query::statements::Statements;
+use api::Api;
 
 /// Where HTTP is offered by default.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9464";
@@ -33,7 +43,7 @@ pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9464";
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long the head of a request may take. It is also the time that a connection may be idle.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
-/// The size of a request's head. Requests have no body.
+/// The size of a request's head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// How long a connection may last. Clients open a new one then, and those that do not read lose their place.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
@@ -100,13 +110,25 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// A server that asks `operator`, and says in `state` where it listens.
-    pub fn new<O: Operator>(settings: HttpSettings, operator: Arc<O>, state: HttpState) -> HttpServer {
+    /// A server that asks `operator`, runs `statements`, and says in `state` where it listens.
+    pub fn new<O: Operator>(
+        settings: HttpSettings,
+        operator: Arc<O>,
+        statements: Arc<dyn Statements>,
+        state: HttpState,
+    ) -> HttpServer {
         let router = Router::new()
-            .route("/", get(pages::index::<O>))
+            .route("/", get(page::index))
+            .route("/web/{hash}/{name}", get(page::file))
             .route("/metrics", get(pages::metrics::<O>))
+            .route("/api/v1/openapi.json", get(api::openapi))
+            .route("/api/v1/status", get(api::status::<O>))
+            .route("/api/v1/tables", get(api::tables::<O>))
+            .route("/api/v1/alerts", get(api::alerts::<O>))
+            .route("/api/v1/sql", get(api::sql::<O>).post(api::sql::<O>))
+            .route("/api/v1/range", get(api::range::<O>))
             .fallback(pages::absent)
-            .with_state(operator)
+            .with_state(Arc::new(Api { operator, statements }))
             .layer(from_fn(guard::keep));
         HttpServer { settings, router, state }
     }
@@ -136,7 +158,7 @@ async fn listen(address: SocketAddr, state: &HttpState) -> TcpListener {
     loop {
         let reason = match bind(address).await {
             Ok((listener, local)) => {
-                tracing::info!("HTTP on http://{local}: /metrics for Prometheus");
+                tracing::info!("HTTP on http://{local}: the page, and /metrics for Prometheus");
                 state.set(Listening::At(local));
                 return listener;
             }
@@ -186,6 +208,8 @@ async fn accept(
 async fn converse(connection: Connection, router: Router, mut stopping: watch::Receiver<()>) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX).max_buf_size(HEAD_BYTES_MAX);
+    // For answers that are not read.
+    let router = router.layer(Extension(connection.connect_info()));
     let mut served = pin!(http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router)));
     tokio::select! {
         // Whatever went wrong, the client has gone or is told.

@@ -3,6 +3,7 @@
 //! A view has them, so that a statement sees the newest rows of the moment of all other rows. Most batches have the same series
 //! as the batch before, so showing one costs a comparison of their keys.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -26,8 +27,10 @@ use crate::sampler::report::Collector;
 
 /// So many series of a host are kept that the newest batch has no row of. Of more, the ones that were seen last stay.
 const GONE_SERIES_MAX: usize = 1_024;
-/// So many rows at the end of a file are looked at when a store is opened.
+/// So many rows of each host are looked at when a store is opened, at the ends of its newest files.
 const READ_ROWS_MAX: usize = 16_384;
+/// Files of each host that are opened for that. The newest one may have but the rows of a short run.
+const READ_FILES_MAX: usize = 8;
 /// Row groups of a file that are opened for that.
 const READ_GROUPS_MAX: usize = 2;
 /// Hosts of a data folder whose newest rows are read, those with the newest rows first.
@@ -63,19 +66,18 @@ impl LastRows {
         if !has_last(family) {
             return last;
         }
-        let mut newest: HashMap<String, &Arc<DataFile>> = HashMap::new();
+        let mut by_host: HashMap<String, Vec<&DataFile>> = HashMap::new();
         for file in files {
-            let known = newest.entry(file.host()).or_insert(file);
-            if known.end_seq < file.end_seq {
-                *known = file;
-            }
+            by_host.entry(file.host()).or_default().push(file);
         }
-        let mut newest: Vec<_> = newest.into_iter().collect();
-        newest.sort_by_key(|(_, file)| std::cmp::Reverse(file.end_seq));
-        for (host, file) in newest.into_iter().take(HOSTS_MAX) {
-            // A file that cannot be read is told of elsewhere. Its series come back with their next rows.
-            if let Some(Ok(batch)) = unless_panic(|| end_of(family.table, file)) {
-                last.take(family, &host.into(), &batch);
+        let newest_seq = |files: &[&DataFile]| files.iter().map(|file| file.end_seq).max();
+        let mut hosts: Vec<_> = by_host.into_iter().collect();
+        hosts.sort_by_key(|(_, files)| Reverse(newest_seq(files)));
+        for (host, mut files) in hosts.into_iter().take(HOSTS_MAX) {
+            files.sort_by_key(|file| Reverse(file.end_seq));
+            let host = host.into();
+            for batch in ends_of(family.table, &files).iter().rev() {
+                last.take(family, &host, batch);
             }
         }
         for rows in hot {
@@ -203,15 +205,31 @@ impl<'a> Series<'a> {
     }
 }
 
-/// The rows at the end of a file, with the schema of rows in memory.
-fn end_of(table: &Table, file: &DataFile) -> Result<RecordBatch, ParquetError> {
+/// The rows at the ends of a host's newest files, of the newest first. `files` are in that order.
+fn ends_of(table: &Table, files: &[&DataFile]) -> Vec<RecordBatch> {
+    let (mut left, mut ends) = (READ_ROWS_MAX, Vec::new());
+    for file in files.iter().take(READ_FILES_MAX) {
+        if left == 0 {
+            break;
+        }
+        // A file that cannot be read is told of elsewhere. Its series come back with their next rows.
+        if let Some(Ok(batch)) = unless_panic(|| end_of(table, file, left)) {
+            left -= batch.num_rows().min(left);
+            ends.push(batch);
+        }
+    }
+    ends
+}
+
+/// At most so many rows at the end of a file, with the schema of rows in memory.
+fn end_of(table: &Table, file: &DataFile, rows_max: usize) -> Result<RecordBatch, ParquetError> {
     let opened = open_regular(&file.path).map_err(|error| ParquetError::External(error.into()))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(opened)?;
     let groups = builder.metadata().row_groups();
     let first = groups.len().saturating_sub(READ_GROUPS_MAX);
     let rows: i64 = groups[first..].iter().map(RowGroupMetaData::num_rows).sum();
     let rows = usize::try_from(rows).unwrap_or_default();
-    let kept = rows.min(READ_ROWS_MAX);
+    let kept = rows.min(rows_max);
     let groups = (first..groups.len()).collect();
     let end = RowSelection::from(vec![RowSelector::skip(rows - kept), RowSelector::select(kept)]);
     let reader = builder.with_row_groups(groups).with_row_selection(end).with_batch_size(BATCH_ROWS).build()?;

@@ -37,8 +37,6 @@ MEMORY_MAX = 256 << 20
 # What a worker may use beyond its limit, as config.toml says, and what it has when it is idle.
 WORKER_MORE = 320 << 20
 CONCURRENT_MAX = 4
-# A worker that has taken so much more than at its start is ended (`RESTING_BYTES_MAX`).
-RESTING_MAX = 96 << 20
 RECORDER_RSS_MAX = 150_000_000
 BACK_WITHIN_S = 5
 NOBODY = 65534
@@ -286,6 +284,10 @@ class Watch:
         self.recorder_most, self.all_most = max(self.recorder_most, own), max(self.all_most, own + more)
         return own, more
 
+    def own(self):
+        """The resident memory of all processes that is their own: pages of the program are shared, and no memory that is kept."""
+        return anonymous(self.recorder), sum(map(anonymous, self.workers()))
+
     def __enter__(self):
         def watch():
             while not self.stop.wait(0.02):
@@ -302,6 +304,14 @@ class Watch:
 def rss(pid):
     with contextlib.suppress(OSError, IndexError):
         return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def anonymous(pid):
+    """Resident memory that belongs to no file."""
+    with contextlib.suppress(OSError, IndexError):
+        _, resident, shared = map(int, pathlib.Path(f"/proc/{pid}/statm").read_text().split()[:3])
+        return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
     return 0
 
 
@@ -395,7 +405,7 @@ def hostile(folder, share=1, confined=frozenset({"Landlock", "seccomp"}), **star
         told = {what for what in in_force.split(", ") if what.startswith(("Landlock", "seccomp"))}
         assert told == confined, in_force
         idle = Watch(daemon.process.pid)
-        idle_recorder, idle_workers = idle.sample()
+        idle_recorder, idle_workers = idle.own()
         problems, kinds = [], collections.Counter()
         began = time.monotonic()
         limit = RECORDER_RSS_MAX + CONCURRENT_MAX * (MEMORY_MAX + WORKER_MORE)
@@ -415,19 +425,19 @@ def hostile(folder, share=1, confined=frozenset({"Landlock", "seccomp"}), **star
         if kinds["compared"] < COMPARED_MIN / share:
             problems.append(f"only {kinds['compared']} results were compared")
         time.sleep(BACK_WITHIN_S)
-        recorder, workers = idle.sample()
+        recorder, workers = idle.own()
         if watch.recorder_most > RECORDER_RSS_MAX:
             problems.append(f"the recorder took {watch.recorder_most / 1e6:.0f} MB")
         if watch.all_most > limit:
             problems.append(f"all processes took {watch.all_most / 1e6:.0f} MB")
-        # As many workers may be kept for a minute as statements may run, and one of them with nearly all that one may rest with.
-        if recorder + workers > idle_recorder + CONCURRENT_MAX * idle_workers + RESTING_MAX + 50_000_000:
-            problems.append(f"{(recorder + workers) / 1e6:.0f} MB after the end, {(idle_recorder + idle_workers) / 1e6:.0f} before")
+        # As many workers may be kept for a minute as statements may run.
+        if recorder + workers > idle_recorder + CONCURRENT_MAX * idle_workers + 50_000_000:
+            problems.append(f"{(recorder + workers) / 1e6:.0f} MB of own memory after the end, {(idle_recorder + idle_workers) / 1e6:.0f} before")
         missed = daemon.query("SELECT max(missed_ticks) AS missed, max(scheduled_ticks) AS due FROM collector WHERE collector = 'burst'")[0]
         status = daemon.query("SELECT query_faults AS f FROM kymo ORDER BY time DESC LIMIT 1")[0]["f"]
     told = f"{kinds['result']} results, {kinds['compared']} of them compared, {kinds['limit']} limits, {kinds['fault']} faults"
     figures = (f"{in_force}; {len(everything)} statements in {alone:.0f} s: {told}; recorder {watch.recorder_most / 1e6:.0f} MB at most, all"
-               f" {watch.all_most / 1e6:.0f} MB; after {(recorder) / 1e6:.0f} + {workers / 1e6:.0f} MB; {status} workers ended;"
+               f" {watch.all_most / 1e6:.0f} MB; own memory {idle_recorder / 1e6:.0f} + {idle_workers / 1e6:.0f} MB before, {recorder / 1e6:.0f} + {workers / 1e6:.0f} MB after; {status} workers ended;"
                f" burst missed {missed['missed']} of {missed['due']}")
     if problems:
         raise AssertionError(f"{figures}\n" + "\n".join(problems[:40]))

@@ -12,10 +12,10 @@ use crate::query::error::QueryError;
 use crate::query::guard;
 use crate::query::named::Named;
 use crate::query::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
+use crate::query::rows::NoRows;
 use crate::query::session::Sessions;
 use crate::query::vocabulary::reserved_words;
 use crate::sampler;
-use crate::store::View;
 
 /// No name is longer, as in PostgreSQL.
 const NAME_BYTES_MAX: usize = 63;
@@ -66,7 +66,7 @@ fn check_name(name: &str) -> Result<(), String> {
             "the name must have 1 to {NAME_BYTES_MAX} characters of a-z, 0-9 and _, and begin with no digit"
         ));
     }
-    if Named::find(name).is_some() || guard::is_series(name) {
+    if Named::find(name).is_some() || guard::is_table_function(name) {
         return Err(format!("the name hides the table `{name}`; choose another one"));
     }
     if [CATALOG, SCHEMA, INFORMATION_SCHEMA, PG_CATALOG].contains(&name) {
@@ -100,7 +100,7 @@ fn plan(views: &SqlViews) -> io::Result<Vec<Result<Described, QueryError>>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let sessions = Sessions::new(1, PLANNING_BYTES_MAX, None, Arc::clone(views)).map_err(io::Error::other)?;
         let each = views.iter().map(|view| {
-            let session = sessions.take(Arc::new(View::empty()), sampler::wall_us(), SCHEMA);
+            let session = sessions.take(Arc::new(NoRows), sampler::wall_us(), SCHEMA);
             Ok(runtime.block_on(session.map_err(io::Error::other)?.describe(view)))
         });
         each.collect()

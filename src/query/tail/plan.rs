@@ -13,13 +13,12 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use crate::query::error::QueryError;
 use crate::query::request::{Request, Written};
-use crate::query::rows::HotRows;
+use crate::query::rows::{HotRows, NoRows};
 use crate::query::session::Session;
 use crate::query::wire::to_wire;
 use crate::query::{Engine, guard};
 use crate::record::Table;
 use crate::sampler::wall_us;
-use crate::store::View;
 use crate::words::shortened;
 
 /// A client's clock may be so far ahead of this host's.
@@ -61,7 +60,7 @@ impl Engine {
     async fn check_since(&self, since: &str) -> Result<(), QueryError> {
         let sql = format!("SELECT TIMESTAMPTZ '{}'", since.replace('\'', "''"));
         let job = self.job(Request::new(&sql)).await?;
-        let session = job.session(Arc::new(View::empty()))?;
+        let session = job.session(Arc::new(NoRows))?;
         let plan = session.plan(guard::check(&sql, job.settings.sql_bytes_max)?, &sql).await?;
         let optimized = session.optimize(&plan)?;
         job.sessions.give_back(session);
@@ -80,7 +79,7 @@ impl Engine {
     /// The plan of a tail's statement.
     pub(in crate::query) async fn tail(&self, request: Request) -> Result<Plan, QueryError> {
         let job = self.job(request).await?;
-        let session = job.session(Arc::new(View::empty()))?;
+        let session = job.session(Arc::new(NoRows))?;
         let plan = session.plan(guard::check(&job.request.sql, job.settings.sql_bytes_max)?, &job.request.sql).await?;
         if tells_the_time(&plan).map_err(QueryError::invalid)? {
             return Err(QueryError::Invalid(
@@ -209,6 +208,7 @@ mod tests {
     use crate::record::Record;
     use crate::record::label::Labels;
     use crate::sampler::report::Gap;
+    use crate::store::View;
 
     fn batch() -> RecordBatch {
         let labels = Labels::default();

@@ -57,6 +57,27 @@ async fn labels_are_the_same_from_memory_and_files() {
 }
 
 #[tokio::test]
+async fn extremes_beside_each_other_are_of_all_rows() {
+    let engine = Fixture::of(&[100; 20], &[100]).engine(settings());
+    for (sql, expected) in [
+        ("SELECT min(ticks), max(ticks) FILTER (WHERE ticks BETWEEN 1500 AND 1510) FROM collector", "0 1510"),
+        ("SELECT min(ticks), max(ticks + 1) FROM collector", "0 2100"),
+        ("SELECT min(ticks), min(scheduled_ticks) FILTER (WHERE ticks > 2050) FROM collector", "0 4102"),
+    ] {
+        assert_eq!(one(&engine, sql).await, expected, "{sql}");
+    }
+}
+
+/// A file has several batches, which threads must not take in turns.
+#[tokio::test]
+async fn steps_of_one_file_are_between_neighbours() {
+    let engine = Fixture::of(&[60_000], &[]).engine(settings());
+    let steps = "SELECT ticks - lag(ticks) OVER (PARTITION BY collector ORDER BY time) AS step FROM collector \
+                 WHERE time > '2024-01-01T00:00:01Z' AND scheduled_ticks >= 0";
+    assert_eq!(one(&engine, &format!("SELECT min(step), max(step), count(step) FROM ({steps})")).await, "3 3 58996");
+}
+
+#[tokio::test]
 async fn the_window_of_time_chooses_files_and_batches() {
     let engine = Fixture::of(&[1_000, 1_000, 1_000], &[1_000, 1_000]).engine(settings());
     let at = |row: i64| format!("'2024-01-01T00:00:{:02}.{:03}Z'", row / 1_000, row % 1_000);
@@ -119,4 +140,11 @@ async fn a_file_stays_while_a_query_reads_it() {
     assert!(weak.upgrade().is_some());
     drop(stream);
     wait_until("the view is dropped", || weak.upgrade().is_none()).await;
+}
+
+#[tokio::test]
+async fn the_newest_rows_are_of_several_files_where_the_newest_one_has_few_series() {
+    let engine = Fixture::of(&[30, 1], &[]).engine(settings());
+    let newest = "SELECT collector, ticks FROM collector_last ORDER BY collector";
+    assert_eq!(rows(&engine, newest).await, ["burst 30", "slow 28", "system 29"]);
 }

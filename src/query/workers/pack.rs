@@ -1,10 +1,11 @@
 //! The rows that a worker asked for, as it is given them: files by name, and rows in memory in its memory file.
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 
+use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
-use arrow::ipc::writer::StreamWriter;
+use arrow::ipc::writer::StreamEncoder;
 use datafusion::common::project_schema;
 
 use crate::query::named::Named;
@@ -49,16 +50,36 @@ pub(super) fn write(
     let failed = |error: ArrowError| io::Error::other(error);
     memory.seek(SeekFrom::Start(start))?;
     let schema = project_schema(&scan.table.table.schema(), Some(&scan.columns)).map_err(io::Error::other)?;
-    let mut writer = StreamWriter::try_new(memory, &schema).map_err(failed)?;
+    let mut encoder = StreamEncoder::try_new(&schema).map_err(failed)?;
     let mut hot = Vec::with_capacity(rows.len());
+    let mut position = start;
     for rows in rows {
-        writer.write(&rows.batch).map_err(failed)?;
-        hot.push(describe(rows, memory.stream_position()?));
-        if hot.last().is_some_and(|hot| hot.end > end) {
+        let pieces = encoder.encode(&rows.batch).map_err(failed)?;
+        position += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        if position > end {
             return Ok(None);
         }
+        write_all(memory, &pieces)?;
+        hot.push(describe(rows, position));
     }
     Ok(Some(hot))
+}
+
+/// Writes the columns as the pieces that they are, with one call for most batches.
+fn write_all(mut memory: &File, pieces: &[Buffer]) -> io::Result<()> {
+    let mut pieces: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut left = &mut pieces[..];
+    // Leaves out empty ones at the beginning, which would be taken for the end.
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        match memory.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Rows that end at this byte of the file in memory.

@@ -20,6 +20,8 @@ const START_MAX: Duration = Duration::from_secs(10);
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// The memory of a worker for rows is freed after so long without a statement.
 const MEMORY_IDLE_MAX: Duration = Duration::from_secs(2);
+/// Allocators of workers give freed memory back after two seconds (`.cargo/config.toml`), on threads of their own.
+const RESTED_AFTER: Duration = Duration::from_millis(2_500);
 
 impl Inner {
     /// A worker that takes a statement.
@@ -96,12 +98,22 @@ impl Inner {
         }
     }
 
-    /// Ends workers that were idle for long, except the one that was used last, and lets go of those that have died.
+    /// Ends workers that were idle for long, except the one that was used last, and those that keep much memory, and lets go of those
+    /// that have died.
     pub(super) fn end_idle(&self) {
         let mut idle = self.idle();
         let dead: Vec<Worker> = idle.extract_if(.., |worker| !worker.is_alive()).collect();
         let spare = idle.len().saturating_sub(1);
         let gone: Vec<Worker> = idle.extract_if(..spare, |worker| worker.idle_since.elapsed() > IDLE_MAX).collect();
+        let last = idle.len().saturating_sub(1);
+        let mut at = 0;
+        let heavy = idle.extract_if(.., |worker| {
+            let (is_last, looks) = (at == last, !worker.has_rested && worker.idle_since.elapsed() > RESTED_AFTER);
+            at += 1;
+            worker.has_rested |= looks;
+            looks && !worker.gave_back(is_last)
+        });
+        let heavy: Vec<Worker> = heavy.collect();
         let resting =
             idle.extract_if(.., |worker| worker.kept_bytes > 0 && worker.idle_since.elapsed() > MEMORY_IDLE_MAX);
         let resting: Vec<Worker> = resting.collect();
@@ -113,7 +125,7 @@ impl Inner {
             let at = idle.partition_point(|other| other.idle_since <= worker.idle_since);
             idle.insert(at, worker);
         }
-        drop(gone);
+        drop((gone, heavy));
         for _ in dead {
             self.note_died("it ended while it was idle");
         }

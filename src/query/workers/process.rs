@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::child::{Process, reap};
 use super::folders::{FolderId, folder_id};
 use super::pack::{pack, write};
-use super::processes::{DATA, Processes, statm};
+use super::processes::{DATA, Processes, RESIDENT, SHARED, statm};
 use crate::query::ViewSource;
 use crate::query::error::QueryError;
 use crate::query::named::Named;
@@ -36,6 +36,10 @@ const MEMORY_KEPT_BYTES: u64 = 64 << 20;
 /// A worker that has taken so much private memory more than at its start is not used again: the allocator keeps some of it, and
 /// later statements would have less.
 const RESTING_BYTES_MAX: u64 = 96 << 20;
+/// A worker that has rested keeps so much more memory of its own than at its start, or is ended. The one that was used last may
+/// keep more, for footers of files that the next statement reads again.
+const RESTED_BYTES_MAX: u64 = 8 << 20;
+const LAST_RESTED_BYTES_MAX: u64 = 24 << 20;
 /// So much of what a dead worker wrote to stderr is read.
 const SAID_BYTES_MAX: u64 = 64 << 10;
 /// So much of a result may wait in the kernel. A part of a result fits, so it takes few context switches.
@@ -58,6 +62,10 @@ pub(super) struct Worker {
     pub(super) kept_bytes: u64,
     /// What its private memory was before its first statement.
     first_data_bytes: u64,
+    /// The resident part of it.
+    first_own_bytes: u64,
+    /// It has been looked at since its last statement.
+    pub(super) has_rested: bool,
     /// The folder that it may read.
     folder: Option<FolderId>,
     killed: bool,
@@ -105,6 +113,8 @@ impl Worker {
             given_bytes: 0,
             kept_bytes: 0,
             first_data_bytes: 0,
+            first_own_bytes: 0,
+            has_rested: false,
             folder,
             killed: false,
         })
@@ -141,6 +151,7 @@ impl Worker {
     /// Notes that it takes statements now.
     pub(super) fn ready(&mut self) {
         self.first_data_bytes = self.data_bytes();
+        self.first_own_bytes = self.own_bytes();
         // Some of its threads may have started while CPUs were divided.
         if let Some(id) = self.child.id() {
             self.child.all.place(id);
@@ -157,8 +168,23 @@ impl Worker {
 
     /// Private memory, which the kernel bounds. Unlike what is resident, it does not shrink when a statement has ended.
     fn data_bytes(&self) -> u64 {
-        let pages = self.child.id().and_then(|id| statm(id, DATA)).unwrap_or(0);
+        self.bytes(DATA)
+    }
+
+    /// Resident memory of its own: not the program, whose pages all processes share.
+    fn own_bytes(&self) -> u64 {
+        self.bytes(RESIDENT).saturating_sub(self.bytes(SHARED))
+    }
+
+    fn bytes(&self, position: usize) -> u64 {
+        let pages = self.child.id().and_then(|id| statm(id, position)).unwrap_or(0);
         pages * rustix::param::page_size() as u64
+    }
+
+    /// Whether a worker without a statement gave back what its last statement took, once its allocator had the time to.
+    pub(super) fn gave_back(&self, is_last: bool) -> bool {
+        let bytes_max = if is_last { LAST_RESTED_BYTES_MAX } else { RESTED_BYTES_MAX };
+        self.own_bytes().saturating_sub(self.first_own_bytes) < bytes_max
     }
 
     /// Counts its peak of resident memory anew (`proc_pid_clear_refs(5)`).
@@ -257,6 +283,7 @@ impl Worker {
     /// used much of its memory cannot.
     pub(super) fn rest(&mut self) -> bool {
         self.idle_since = Instant::now();
+        self.has_rested = false;
         self.child.permit = None;
         let given_bytes = std::mem::take(&mut self.given_bytes);
         self.kept_bytes = self.kept_bytes.max(given_bytes);

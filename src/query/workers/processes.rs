@@ -10,7 +10,8 @@ use crate::scheduling::cpus::Cpus;
 
 /// The unit of `st_blocks` (stat(2)).
 const BLOCK_BYTES: u64 = 512;
-const RESIDENT: usize = 1;
+pub(super) const RESIDENT: usize = 1;
+pub(super) const SHARED: usize = 2;
 pub(super) const DATA: usize = 5;
 
 /// All workers that run. Clones share them.

@@ -14,41 +14,58 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// On every answer: nothing is loaded, guessed, framed, kept, or given to pages of other origins.
-const HEADERS: [(HeaderName, HeaderValue); 5] = [
-    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'")),
+use super::refusal::Refusal;
+
+/// On every answer: nothing is loaded but from here, guessed, framed, or given to pages of other origins.
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'none'; \
+             frame-ancestors 'none'; base-uri 'none'",
+        ),
+    ),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
 /// Refuses requests from elsewhere, and adds [`HEADERS`] to every answer.
 pub(super) async fn keep(request: Request, next: Next) -> Response {
     let elsewhere = request.uri().authority().is_some_and(|authority| !is_loopback(authority.as_str()));
-    let mut response = match refusal(request.headers()) {
-        None if elsewhere => (StatusCode::MISDIRECTED_REQUEST, "kymo is no proxy\n").into_response(),
+    let mut response = match refusal(request.headers(), request.uri().path()) {
+        None if elsewhere => Refusal::with(StatusCode::MISDIRECTED_REQUEST, "kymo is no proxy").into_response(),
         Some(refusal) => refusal.into_response(),
         None => next.run(request).await,
     };
     response.headers_mut().extend(HEADERS);
+    // What may be kept says so itself.
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
-fn refusal(headers: &HeaderMap) -> Option<(StatusCode, String)> {
+fn refusal(headers: &HeaderMap, path: &str) -> Option<Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Some((StatusCode::BAD_REQUEST, "expected one Host header\n".to_owned()));
+        return Some(Refusal::wrong("expected one Host header"));
     };
     let Some(host) = host.to_str().ok().filter(|host| is_loopback(host)) else {
-        let why = "kymo answers requests to localhost, 127.0.0.1 and [::1], and the Host header names another\n";
-        return Some((StatusCode::MISDIRECTED_REQUEST, why.to_owned()));
+        let why = "kymo answers requests to localhost, 127.0.0.1 and [::1], and the Host header names another";
+        return Some(Refusal::with(StatusCode::MISDIRECTED_REQUEST, why));
     };
     let is_foreign = |origin: &HeaderValue| origin.as_bytes() != format!("http://{host}").as_bytes();
-    if headers.get_all(ORIGIN).iter().any(is_foreign) {
-        return Some((StatusCode::FORBIDDEN, "kymo does not answer pages of another origin\n".to_owned()));
+    if headers.get_all(ORIGIN).iter().any(is_foreign) || was_sent_from_elsewhere(headers, path) {
+        return Some(Refusal::with(StatusCode::FORBIDDEN, "kymo does not answer pages of another origin"));
     }
     None
+}
+
+/// Whether the browser says that a page of another origin has sent this. Links to the page itself may be anywhere.
+fn was_sent_from_elsewhere(headers: &HeaderMap, path: &str) -> bool {
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|found| found.as_bytes() == value.as_bytes());
+    let is_own = is("sec-fetch-site", "same-origin") || is("sec-fetch-site", "none");
+    let is_link = path == "/" && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document");
+    headers.contains_key("sec-fetch-site") && !is_own && !is_link
 }
 
 /// Whether a Host header names loopback, with any port.
@@ -68,7 +85,7 @@ mod tests {
         let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
         let mut map = HeaderMap::new();
         headers.for_each(|(name, value)| _ = map.append(name, value));
-        refusal(&map).map(|(status, _)| status.as_u16())
+        refusal(&map, "/metrics").map(|refusal| refusal.into_response().status().as_u16())
     }
 
     #[test]
@@ -104,5 +121,26 @@ mod tests {
         {
             assert_eq!(of(origin), Some(403), "{origin}");
         }
+    }
+
+    #[test]
+    fn a_link_elsewhere_may_open_the_page_and_load_nothing_else() {
+        let of = |path: &str, site: &'static str, mode: &'static str| {
+            let fetch = [
+                ("host", "localhost"),
+                ("sec-fetch-site", site),
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-dest", "document"),
+            ];
+            let pairs = fetch.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            refusal(&HeaderMap::from_iter(pairs), path).is_none()
+        };
+        assert!(
+            of("/", "cross-site", "navigate")
+                && of("/api/v1/sql", "same-origin", "cors")
+                && of("/metrics", "none", "navigate")
+        );
+        assert!(!of("/", "cross-site", "no-cors") && !of("/api/v1/sql", "cross-site", "navigate"));
+        assert!(!of("/api/v1/sql", "same-site", "cors"));
     }
 }

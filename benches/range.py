@@ -1,0 +1,160 @@
+"""How long `downsample` takes through Flight SQL over 30 days of one interface at 1 kHz, in 1,000 buckets, and whether a burst of one
+millisecond is the greatest rate of every window that contains it.
+
+    python3 benches/range.py        uses target/release/kymo, or KYMO_BIN; needs pyarrow, numpy and ADBC's driver for Flight SQL
+
+The lake is what retention leaves, written by this script: rows of the last hour, seconds and minutes of 30 days. Those of the last hour are
+made of its rows, older ones are drawn. Files are of an hour, and of a day, as after compaction. Other columns are null, and are not read.
+"""
+
+import datetime
+import pathlib
+import statistics
+import sys
+import time
+
+import adbc_driver_flightsql.dbapi as flightsql
+import numpy
+import pyarrow
+import pyarrow.parquet as parquet
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "clients"))
+from harness import Daemon, folder  # noqa: E402
+
+CONFIG = '[collector.slow]\ninterval = "1s"\nmetrics = ["host"]\n'
+SECOND = 1_000_000
+HOUR, DAY = 3600 * SECOND, 86_400 * SECOND
+DAYS = 30
+BUCKETS = 1000
+REPEATS = 15
+MS_MAX = 100
+BURST_BYTES = 12_345_678
+WINDOWS = {"30 d": DAYS * DAY, "1 d": DAY, "1 h": HOUR, "1 s": SECOND, "10 ms": 10_000}
+TYPES = {"timestamp": pyarrow.timestamp("us", "UTC"), "text": pyarrow.string(), "int64": pyarrow.int64(), "float64": pyarrow.float64()}
+
+
+def write(lake, table, width, columns, next_seq=1):
+    """Files of a table, each of so many µs."""
+    of = columns["time"] // width
+    for at in numpy.unique(of):
+        chosen = of == at
+        count = int(chosen.sum())
+        arrays, fields = [], []
+        for column in table["columns"]:
+            name, ty = column["name"], TYPES[column["type"].lower()]
+            if name == "host":
+                continue
+            if name == "interface":
+                array = pyarrow.array(["eth0"] * count, ty)
+            elif name in columns:
+                array = pyarrow.array(columns[name][chosen], pyarrow.int64() if name == "time" else ty).cast(ty)
+            else:
+                array = pyarrow.nulls(count, ty)
+            arrays.append(array)
+            fields.append(pyarrow.field(name, ty))
+        start = datetime.datetime.fromtimestamp(int(columns["time"][chosen][0]) / SECOND, datetime.UTC)
+        place = lake / table["name"] / "host=bench" / f"date={start:%Y-%m-%d}"
+        place.mkdir(parents=True, exist_ok=True)
+        name = f"{start:%Y%m%dT%H%M%S.%fZ}_{next_seq}-{next_seq + count - 1}.parquet"
+        rows = pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields, metadata={"kymo.in_order": "true"}))
+        parquet.write_table(
+            rows,
+            place / name,
+            compression="zstd",
+            compression_level=1,
+            row_group_size=1 << 20,
+            data_page_size=1 << 17,
+            write_page_index=True,
+            store_schema=False,
+        )
+        next_seq += count
+
+
+def buckets(times, values, width):
+    """A tier of the rows, which all have a row before them but the first."""
+    steps = numpy.diff(values, prepend=values[:1])
+    rates = steps / (numpy.diff(times, prepend=times[0] - 1000) / 1e6)
+    starts = times // width
+    firsts = numpy.flatnonzero(numpy.diff(starts, prepend=-1))
+    lasts = numpy.append(firsts[1:], len(times)) - 1
+    return {
+        "time": starts[firsts] * width,
+        "rx_bytes_first": values[firsts],
+        "rx_bytes_last": values[lasts],
+        "rx_bytes_increase": numpy.add.reduceat(steps, firsts),
+        "rx_bytes_min_rate": numpy.minimum.reduceat(rates, firsts),
+        "rx_bytes_max_rate": numpy.maximum.reduceat(rates, firsts),
+        "ticks": lasts - firsts + 1,
+    }
+
+
+def drawn(random, begin, end, width):
+    """A tier of rows that have expired."""
+    times = numpy.arange(begin, end, width)
+    increase = random.integers(900_000, 1_100_000, len(times)) * (width // SECOND)
+    last = numpy.cumsum(increase)
+    return {
+        "time": times,
+        "rx_bytes_first": last - increase,
+        "rx_bytes_last": last,
+        "rx_bytes_increase": increase,
+        "rx_bytes_min_rate": random.uniform(0, 1e5, len(times)),
+        "rx_bytes_max_rate": random.uniform(1e6, 2e6, len(times)),
+        "ticks": numpy.full(len(times), width // 1000),
+    }
+
+
+def make(lake):
+    """The end of the lake, when the burst is, and its rate."""
+    random = numpy.random.default_rng(7)
+    end = (int(time.time()) // 60 - 2) * 60 * SECOND
+    begin = end - HOUR
+    times = numpy.arange(begin, end, 1000)
+    steps = random.integers(0, 2000, len(times))
+    at = len(times) // 2 + 321
+    steps[at] = BURST_BYTES
+    values = (1 << 40) + numpy.cumsum(steps)
+    network = next(table for table in Daemon.declared() if table["name"] == "network")
+    write(lake, network, HOUR, {"time": times, "rx_bytes": values})
+    for tier, width in zip(network["tiers"], [SECOND, 60 * SECOND], strict=True):
+        old, new = drawn(random, end - DAYS * DAY, begin, width), buckets(times, values, width)
+        write(lake, tier, DAY, {name: numpy.concatenate([old[name], new[name]]) for name in old})
+    return end, int(times[at]), float(BURST_BYTES) / (1000.0 / 1e6)
+
+
+def main():
+    failed = False
+    with folder() as data:
+        end, at, rate = make(data / "data" / "lake")
+        size = sum(file.stat().st_size for file in data.rglob("*.parquet"))
+        print(f"range: {DAYS} days in {size >> 20} MiB")
+        with Daemon(data / "data", CONFIG) as daemon, flightsql.connect(f"grpc://{daemon.address}", autocommit=True) as connection:
+            for name, span in WINDOWS.items():
+                to = min(at + span // 2, end)
+                sql = (
+                    f"SELECT time, min, max, tier FROM downsample('network', 'rx_bytes', to_timestamp_micros({to - span}), "
+                    f"to_timestamp_micros({to}), {BUCKETS}) WHERE interface = 'eth0' ORDER BY time"
+                )
+                took = []
+                for _ in range(REPEATS):
+                    with connection.cursor() as cursor:
+                        begun = time.perf_counter()
+                        cursor.execute(sql)
+                        rows = cursor.fetch_arrow_table()
+                        took.append((time.perf_counter() - begun) * 1000)
+                greatest = max(value.as_py() for value in rows["max"])
+                tiers = sorted(set(rows["tier"].to_pylist()))
+                ms = statistics.median(took)
+                is_good = greatest == rate and ms <= MS_MAX
+                failed |= not is_good
+                print(
+                    f"range: {name}: median {ms:.1f} ms, at most {max(took):.1f}, {rows.num_rows} rows of {', '.join(tiers)}; burst "
+                    f"{'is the max' if greatest == rate else f'is not the max: {greatest} instead of {rate}'}"
+                    f"{'' if is_good else '  FAILED'}",
+                    flush=True,
+                )
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

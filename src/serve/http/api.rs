@@ -1,0 +1,144 @@
+//! What each path below `/api/v1` answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, USER_AGENT};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use super::answer::{Format, Times, run};
+use super::range::{PARAMETERS, Range};
+use super::refusal::Refusal;
+use super::{about, tables};
+use crate::collector::CollectorStatus;
+use crate::family::FamilyId;
+use crate::query::request::Request;
+use crate::query::statements::Statements;
+use crate::sampler::wall_us;
+use crate::serve::listener::Peer;
+use crate::serve::operator::Operator;
+
+/// A statement, with room for what its longest one needs in another encoding.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// The API, described.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
+
+/// What the API asks.
+#[derive(Debug)]
+pub(super) struct Api<O> {
+    pub(super) operator: Arc<O>,
+    pub(super) statements: Arc<dyn Statements>,
+}
+
+/// `/api/v1/openapi.json`: this API.
+pub(super) async fn openapi(headers: HeaderMap) -> Response {
+    cached(&headers, OPENAPI.to_owned())
+}
+
+/// `/api/v1/tables`: tables with their columns, in groups.
+pub(super) async fn tables<O: Operator>(
+    State(api): State<Arc<Api<O>>>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let status = api.operator.status().await?;
+    Ok(cached(&headers, tables::told(&status.collectors).to_string()))
+}
+
+/// `/api/v1/status`: what the daemon is and does.
+pub(super) async fn status<O: Operator>(State(api): State<Arc<Api<O>>>) -> Result<Response, Refusal> {
+    Ok(json(&about::status(&api.operator.status().await?)))
+}
+
+/// `/api/v1/alerts`: the rules with their states.
+pub(super) async fn alerts<O: Operator>(State(api): State<Arc<Api<O>>>) -> Result<Response, Refusal> {
+    Ok(json(&about::alerts(api.operator.alerts().await?)))
+}
+
+/// `/api/v1/sql`: the rows of a statement, which is the body or `q`.
+pub(super) async fn sql<O: Operator>(
+    State(api): State<Arc<Api<O>>>,
+    Extension(peer): Extension<Peer>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let pairs = pairs(&uri);
+    if let Some((name, _)) = pairs.iter().find(|(name, _)| !["q", "format", "times"].contains(&name.as_str())) {
+        return Err(Refusal::wrong(format!("there is no parameter {name:?}: there are q, format and times")));
+    }
+    let too_long =
+        |_| Refusal::with(StatusCode::PAYLOAD_TOO_LARGE, "the statement is longer than 1 MiB, or was cut off");
+    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(too_long)?;
+    let body = String::from_utf8(body.to_vec()).map_err(|_| Refusal::wrong("the body is not UTF-8"))?;
+    let sql = match (find(&pairs, "q"), body.trim().is_empty()) {
+        (Some(_), false) => return Err(Refusal::wrong("there is a statement in `q` and another in the body")),
+        (Some(sql), true) => sql.to_owned(),
+        (None, false) => body,
+        (None, true) => return Err(Refusal::wrong("there is no statement: POST it as the body, or GET it as `q`")),
+    };
+    answer(&*api.statements, sql, peer, &pairs, &headers).await
+}
+
+/// `/api/v1/range`: columns of a table over a time, in buckets.
+pub(super) async fn range<O: Operator>(
+    State(api): State<Arc<Api<O>>>,
+    Extension(peer): Extension<Peer>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let pairs = pairs(&uri);
+    let twice = |name: &&&str| **name != "column" && pairs.iter().filter(|(key, _)| key == **name).count() > 1;
+    if let Some(name) = PARAMETERS.iter().find(twice) {
+        return Err(Refusal::wrong(format!("`{name}` is there twice")));
+    }
+    let collectors = api.operator.list_collectors().await?;
+    let range = Range::read(&pairs, |family| interval(&collectors, family)).map_err(Refusal::wrong)?;
+    let sql = range.sql(interval(&collectors, range.family()), wall_us());
+    answer(&*api.statements, sql, peer, &pairs, &headers).await
+}
+
+async fn answer(
+    statements: &dyn Statements,
+    sql: String,
+    peer: Peer,
+    pairs: &[(String, String)],
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::chosen(find(pairs, "format"), header(ACCEPT))?;
+    let times = Times::chosen(find(pairs, "times"))?;
+    let request = Request { client: header(USER_AGENT).to_owned(), ..Request::new(sql) };
+    run(statements, &request, peer, format, times).await
+}
+
+/// How often a collector samples the family, if one does.
+fn interval(collectors: &[CollectorStatus], family: FamilyId) -> Option<Duration> {
+    let own = collectors.iter().find(|collector| collector.settings.families.contains(&family));
+    own.map(|collector| collector.settings.interval)
+}
+
+fn pairs(uri: &Uri) -> Vec<(String, String)> {
+    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect()
+}
+
+fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+fn json(value: &Value) -> Response {
+    ([(CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+}
+
+/// JSON that seldom changes: a client that has it is told only that it is the same.
+fn cached(headers: &HeaderMap, text: String) -> Response {
+    let tag = format!("\"{:08x}\"", crc32c::crc32c(text.as_bytes()));
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
+    }
+    ([(CONTENT_TYPE, "application/json".to_owned()), (ETAG, tag)], text).into_response()
+}

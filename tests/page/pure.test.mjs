@@ -1,0 +1,84 @@
+// What the page computes between rows and pixels, without a browser: node --test tests/page
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { START, read, write } from '../../web/address.js';
+import { digits, duration, rounds, short, told } from '../../web/number.js';
+import { lower, merge, nearest, split } from '../../web/series.js';
+import { DAY, clock, marks, parse } from '../../web/time.js';
+
+const AT = Date.UTC(2026, 10, 25, 14, 30) * 1000;
+
+test('an address that was written is read as the same place', () => {
+  const places = [
+    { ...START },
+    { ...START, view: 'seconds', span: 40_000, to: AT, tables: ['cpu', 'gap'], moment: AT - 1, a: [AT - 9, AT - 3], b: [AT - 2, AT], heat: 'network|rx_bytes|eth0|100|max', log: true },
+    { ...START, view: 'sql', sql: "SELECT '</script>&a=b' FROM cpu" },
+  ];
+  for (const place of places) assert.deepEqual(read(write(place)), place);
+});
+
+test('an address from elsewhere cannot make a place that there is not', () => {
+  const place = read('?view=evil&span=-5&to=abc&a=9-1&b=x');
+  assert.deepEqual(place, START);
+  assert.equal(read('?span=1').span, 10_000);
+});
+
+test('numbers have their unit and few digits', () => {
+  assert.equal(told(1.2001e9, 'bit/s'), '1.20 Gbit/s');
+  assert.equal(told(20.26 * 2 ** 30, 'B'), '20.3 GiB');
+  assert.equal(told(45.14, '%'), '45.1 %');
+  assert.equal(told(NaN, 'B/s'), '–');
+  assert.equal(digits(0), '0');
+  assert.equal(short(600e6, 'bit/s'), '600 M');
+  assert.deepEqual([40e3, 1e6, 90 * 60e6, 30 * DAY].map(duration), ['40 ms', '1 s', '1.5 h', '30 d']);
+});
+
+test('labels of an axis are round and begin at zero', () => {
+  assert.deepEqual(rounds(100, 2, '%'), [0, 50, 100]);
+  assert.deepEqual(rounds(62 * 2 ** 30, 2, 'B').map(value => value / 2 ** 30), [0, 40]);
+  assert.deepEqual(rounds(0, 2, ''), [0]);
+});
+
+test('marks of time are round, in order, and not too many', () => {
+  for (const span of [10e3, 1e6, 300e6, DAY, 30 * DAY]) {
+    const found = marks(AT - span, AT, 850);
+    assert.ok(found.length >= 2 && found.length <= 12, `${span}: ${found.length}`);
+    assert.ok(found.every((mark, index) => index === 0 || mark.time > found[index - 1].time));
+  }
+  assert.equal(clock(AT + 7_418_000, 1000), '14:30:07.418');
+});
+
+test('times are read as people write them', () => {
+  const day = AT - AT % DAY;
+  for (const [text, time] of [
+    ['14:12', day + 14.2 * 3600e6], ['yesterday 9:30', day - DAY + 9.5 * 3600e6], ['-10m', AT - 600e6],
+    ['25 Nov 14:12:07.418', day + (14 * 3600 + 12 * 60 + 7.418) * 1e6], ['2026-11-25T14:12:07.418Z', day + (14 * 3600 + 12 * 60 + 7.418) * 1e6], ['1795615927418', 1795615927418000],
+  ]) assert.equal(Math.round(parse(text, AT)), Math.round(time), text);
+  for (const text of ['', 'soon', '25 Foo', '2026-13-45']) assert.equal(parse(text, AT), null, text);
+});
+
+const answer = {
+  columns: ['interface', 'time', 'end', 'rx_min', 'rx_max', 'rx_mean', 'ticks', 'tier', 'host'].map(name => ({ name, type: '' })),
+  rows: [['a', 0, 5, 1, 9, 3, 5, 'raw', 'h'], ['a', 10, 15, 0.1 + 0.2, 7, null, 5, 'raw', 'h'], ['b', 0, 5, 1, 2, 1, 5, 'raw', 'h']],
+};
+
+test('rows become series, and every bit stays', () => {
+  const [a, b] = split(answer, ['rx']);
+  assert.deepEqual([a.labels, a.length, b.length], [{ interface: 'a' }, 2, 1]);
+  assert.equal(a.columns.rx.min[1], 0.1 + 0.2);
+  assert.ok(Number.isNaN(a.columns.rx.mean[1]));
+});
+
+test('new rows take the place of old ones from the seam on', () => {
+  const old = split(answer, ['rx']);
+  const fresh = split({ ...answer, rows: [['a', 10, 19, 5, 5, 5, 9, 'raw', 'h'], ['a', 20, 25, 6, 6, 6, 5, 'raw', 'h'], ['c', 20, 25, 6, 6, 6, 5, 'raw', 'h']] }, ['rx']);
+  const merged = merge(old, fresh, 5, 10);
+  assert.deepEqual(merged.map(one => [one.labels.interface, [...one.time], [...one.columns.rx.mean]]), [['a', [10, 20], [5, 6]], ['c', [20], [6]]]);
+});
+
+test('the bucket at a time is found, and none is where there is a gap', () => {
+  const [a] = split(answer, ['rx']);
+  assert.equal(lower(a.time, 10), 1);
+  assert.equal(nearest(a, 12, 10, 15), 1);
+  assert.equal(nearest(a, 500, 10, 15), -1);
+});
