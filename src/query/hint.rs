@@ -145,11 +145,6 @@ const PLAN: &[(&str, &str)] = &[
         "these types do not go together: cast one side, as in x::text or TIMESTAMPTZ '2026-11-25'",
     ),
     (
-        "Cannot access field at argument",
-        "a column has no parts, and a point is taken for one here: in front of a column stands its table, which has only its alias \
-         if it has one, as in c.user_us FROM cpu c",
-    ),
-    (
         "single expression required",
         "the VALUES of an inner query cannot name columns of the outer one: write x IN (a, b)",
     ),
@@ -225,6 +220,11 @@ fn of_missing(message: &str) -> String {
 
 /// Parts of errors of functions, and what to do.
 const EXECUTION: &[(&str, &str)] = &[
+    (
+        "Cannot access field at argument",
+        "a column has no parts, and a point is taken for one here: in front of a column stands its table, which has only its alias \
+         if it has one, as in c.user_us FROM cpu c",
+    ),
     (
         "more than one row",
         "an inner query in the place of a value gave more than one row: take max(…) or avg(…) of it, or end it with LIMIT 1",

@@ -197,7 +197,7 @@ fn keys_of_outer_joins_are_those_of_both_sides() {
         ("SELECT a FROM t JOIN u USING (a)", "SELECT a FROM t JOIN u USING(a)"),
         (
             "SELECT time, max(load1) FROM host h JOIN memory USING (time) LEFT JOIN vm USING (time) GROUP BY time",
-            "SELECT h.time AS time, max(load1) FROM host h JOIN memory USING(time) LEFT JOIN vm USING(time) GROUP BY h.time",
+            "SELECT h.time AS time, max(load1) AS \"max(load1)\" FROM host h JOIN memory USING(time) LEFT JOIN vm USING(time) GROUP BY h.time",
         ),
     ]);
     let refused = rewritten("SELECT * FROM cpu NATURAL LEFT JOIN (SELECT * FROM a, b) c");

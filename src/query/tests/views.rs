@@ -118,7 +118,7 @@ fn views_are_checked_before_anything_starts() {
         ("range", "hides the table"),
         ("information_schema", "is where tables are"),
         ("public", "is where tables are"),
-        ("memory_1s", "what it makes of `memory`"),
+        ("gap_last", "what it makes of `gap`"),
         ("pg_mine", "PostgreSQL's own tables"),
         ("Late", "a-z, 0-9 and _"),
         ("1st", "begin with no digit"),
