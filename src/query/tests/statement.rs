@@ -23,7 +23,7 @@ async fn statements_have_the_meaning_that_people_expect() {
         ("SELECT sum(k) FROM (VALUES (1)) a(k) FULL JOIN (VALUES (2)) b(k) USING (k)", "3"),
         ("SELECT k FROM (VALUES (1)) a(k) JOIN (VALUES (1)) b(k) USING (k) LEFT JOIN (VALUES (2)) c(k) USING (k)", "1"),
         (
-            "SELECT count(ticks) FROM collector a JOIN kymo b USING (time) JOIN gap c USING (time, host) WHERE time > '2026-01-01' \
+            "SELECT count(ticks) FROM collector a JOIN kymo b USING (time, host) JOIN gap c USING (time, host) WHERE time > '2026-01-01' \
              GROUP BY ALL",
             "0",
         ),
@@ -55,6 +55,28 @@ async fn statements_have_the_meaning_that_people_expect() {
         ("SELECT count(*) FROM information_schema.views", "0"),
         ("SHOW TABLES LIKE 'netw%k'", "kymo public network BASE TABLE"),
         ("SHOW search_path", "public"),
+        (
+            "SHOW FUNCTIONS LIKE 'rat_'",
+            "rate aggregate rate(counter, time) double precision How much a counter grew per second from the first to the last row. It \
+             may begin anew between two rows.",
+        ),
+        (
+            "SHOW FUNCTIONS LIKE 'down%'",
+            "downsample table downsample('network', 'rx_bytes', now() - interval '1 hour', now(), 1000) null A column of a table in a \
+             window of time, for each series in so many buckets: min, max, mean, first, last, count, missed and the tier that has them.",
+        ),
+        ("SELECT count(*) FROM information_schema.routines WHERE routine_name LIKE 'x''y'", "0"),
+        (
+            "SELECT string_agg(function_type || ' ' || coalesce(data_type, '?'), ', ' ORDER BY routine_name, function_type) \
+             FROM information_schema.routines WHERE routine_name IN ('first_value', 'generate_series', 'year', 'date_bin', 'abs', 'max')",
+            "scalar bigint or double precision, scalar timestamp with time zone or timestamp without time zone, aggregate any, window \
+             any, scalar anyarray, table ?, aggregate any, scalar bigint",
+        ),
+        (
+            "SELECT string_agg(routine_name, ' ') FROM information_schema.routines WHERE description = 'A function of DataFusion.' \
+             OR routine_name = 'calculate'",
+            "null",
+        ),
     ] {
         assert_eq!(one(&engine, sql).await, expected, "{sql}");
     }
