@@ -19,7 +19,7 @@ use super::function::written;
 use super::hint;
 use super::ignored;
 use super::parameters;
-use super::place::DOWNSAMPLE;
+use super::place::TABLE_FUNCTIONS;
 use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
 use crate::words::shortened;
 
@@ -359,7 +359,7 @@ impl Visitor for Placeholders {
 
 /// Whether it is a function that FROM takes.
 pub(super) fn is_table_function(name: &str) -> bool {
-    [DOWNSAMPLE, "generate_series", "range"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    TABLE_FUNCTIONS.iter().any(|known| name.eq_ignore_ascii_case(known.name))
 }
 
 fn check_body(body: &SetExpr) -> ControlFlow<GuardError> {
