@@ -59,6 +59,16 @@ export const sql = (statement, signal) => inTurn('/api/v1/sql?times=us&format=js
  * @returns {Promise<Rows>}
  */
 export function range({ table, columns, from, to, buckets, labels = {}, tier = 'auto' }, signal) {
-  const query = new URLSearchParams({ ...labels, table, column: columns.join(','), from: String(from), to: String(to), buckets: String(buckets), tier, times: 'us', format: 'json' });
+  const query = new URLSearchParams({
+    ...labels,
+    table,
+    column: columns.join(','),
+    from: String(from),
+    to: String(to),
+    buckets: String(buckets),
+    tier,
+    times: 'us',
+    format: 'json',
+  });
   return inTurn('/api/v1/range?' + query, { signal });
 }
