@@ -9,6 +9,8 @@
 
 /** An answer that says what is wrong. */
 export class Refused extends Error {}
+/** There is no answer at all. */
+export class Silent extends Error {}
 
 /** kymo runs four statements at once by default. One place is left to others. */
 const AT_ONCE_MAX = 3;
@@ -31,7 +33,10 @@ async function inTurn(path, more) {
 
 /** @param {string} path @param {RequestInit} [more] */
 async function ask(path, more) {
-  const answer = await fetch(path, more);
+  const answer = await fetch(path, more).catch(error => {
+    // `fetch` fails with a TypeError when there is no connection, and with another one when it is aborted.
+    throw error instanceof TypeError ? new Silent(error.message) : error;
+  });
   if (answer.ok) return answer.json();
   const text = await answer.text();
   let why = text;

@@ -189,7 +189,11 @@ export class Heat {
     );
     label(g, 'mean second', start, height + 12, 'left', 'text2');
     this.title.textContent = shown.name;
-    this.scale.textContent = seen.length ? `${told(low, unit)} to ${told(high, unit)}, log scale` : 'all zero';
+    this.scale.textContent = seen.length
+      ? `${told(low, unit)} to ${told(high, unit)}, log scale`
+      : values.every(Number.isNaN)
+        ? 'Nothing was recorded in this time.'
+        : 'all zero';
     this.place = { wide, tall, height };
   }
 

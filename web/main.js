@@ -67,7 +67,9 @@ const cross = make('div.cross', { hidden: true }),
   flag = make('div.flag', { hidden: true }),
   progress = make('div.progress', { hidden: true }),
   list = make('div.list'),
-  note = make('div.note', { hidden: true });
+  words = make('p'),
+  // It is a plot, so that one can drag on from where nothing is.
+  note = make('div.row.none', { hidden: true }, make('div.gut'), make('div.plot', {}, words), make('div.read'));
 const selection = new Selection(() => go({ ...place, a: null, b: null }));
 const foot = make(
   'div.foot',
@@ -242,7 +244,7 @@ function paint() {
   selection.shade(work, axis, list, view, place);
   const known = [...store.loaded.values()];
   note.hidden = wanted.length > 0 || known.length === 0 || store.running !== null;
-  if (!note.hidden) note.textContent = 'Nothing was recorded in this time, or no table is chosen.';
+  if (!note.hidden) words.textContent = 'Nothing was recorded in this time, or no table is chosen.';
 }
 /** @param {number} interval */
 const tierName = interval => (interval < 1e6 ? `${interval / 1000} ms` : `${interval / 1e6} s`);
@@ -272,15 +274,22 @@ function showMoment() {
 function trouble(error) {
   if (error instanceof DOMException && error.name === 'AbortError') return;
   const banner = byId('banner');
-  const isSilent = !(error instanceof api.Refused);
-  if (isSilent) bar.silent();
+  const isSilent = error instanceof api.Silent;
+  if (isSilent) {
+    silentSince ||= Date.now() * 1000;
+    bar.silent();
+  }
   const text = isSilent
-    ? `kymo does not answer at ${location.host} since ${clock(Date.now() * 1000, 1e6)}. The charts show what was loaded before.`
-    : error.message;
+    ? `kymo does not answer at ${location.host} since ${clock(silentSince, 1e6)}. The charts show what was loaded before.`
+    : error instanceof Error
+      ? error.message
+      : String(error);
   banner.replaceChildren(make('span', {}, text), make('button', { click: () => fetchSoon(false) }, 'Try now'));
   banner.hidden = false;
 }
+let silentSince = 0;
 const quiet = () => {
+  silentSince = 0;
   byId('banner').hidden = true;
 };
 

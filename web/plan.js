@@ -117,15 +117,13 @@ const KNOWN = {
         );
       }
       const heat = cores.length >= CORES_HEAT_MIN;
-      const lines = cores
-        .slice(0, heat ? 512 : SERIES_MAX)
-        .map((one, index) => ({
-          name: one.labels.cpu,
-          column: 'utilization',
-          colour: COLOURS[index % COLOURS.length],
-          factor: 100,
-          series: one,
-        }));
+      const lines = cores.slice(0, heat ? 512 : SERIES_MAX).map((one, index) => ({
+        name: one.labels.cpu,
+        column: 'utilization',
+        colour: COLOURS[index % COLOURS.length],
+        factor: 100,
+        series: one,
+      }));
       if (cores.length > 1)
         charts.push(
           chart('cores', 'Cores', '% busy', heat ? 'heat' : 'lines', lines, { unit: '%', max: 100, height: heat ? 68 : 62, steps: true }),

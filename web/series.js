@@ -9,6 +9,7 @@
  * @property {Float64Array} time where each bucket begins
  * @property {Float64Array} end its last tick
  * @property {Record<string, Values>} columns NaN where there is no value
+ * @property {Float64Array} ticks how many each bucket has
  * @property {string} tier
  */
 
@@ -41,6 +42,7 @@ export function split(answer, columns) {
       length: rows.length,
       time: pick(at.time),
       end: pick(at.end),
+      ticks: pick(at.ticks),
       columns: Object.fromEntries(columns.map(name => [name, values(name)])),
       tier: rows[rows.length - 1][at.tier],
     };
@@ -72,9 +74,24 @@ export function merge(old, fresh, from, seam) {
       }),
     );
     const time = join(one.time, more?.time);
-    return { ...one, time, end: join(one.end, more?.end), length: time.length, columns, tier: more?.tier ?? one.tier };
+    return {
+      ...one,
+      time,
+      end: join(one.end, more?.end),
+      ticks: join(one.ticks, more?.ticks),
+      length: time.length,
+      columns,
+      tier: more?.tier ?? one.tier,
+    };
   });
   return [...merged.filter(one => one.length > 0), ...byKey.values()];
+}
+
+/** The same series without rows. @param {Series} series @returns {Series} */
+export function emptied(series) {
+  const none = new Float64Array(0);
+  const columns = Object.fromEntries(Object.keys(series.columns).map(name => [name, { min: none, max: none, mean: none }]));
+  return { ...series, length: 0, time: none, end: none, ticks: none, columns };
 }
 
 /** The first index whose value is not below `value`. @param {Float64Array} sorted @param {number} value */

@@ -126,6 +126,7 @@ export function show(work, statement, groups, keep) {
       result,
     ),
   );
-  if (statement) run();
+  // A link from elsewhere may have filled the box, so nothing runs before somebody has seen it.
+  if (statement) told.textContent = 'Press Run.';
   text.focus();
 }

@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import * as gaps from './gaps.js';
 import { columnsOf, labelsOf } from './plan.js';
-import { merge, split } from './series.js';
+import { emptied, merge, split } from './series.js';
 
 /** @typedef {{table: api.Table, series: import('./series.js').Series[], bucket: number, from: number, to: number}} Loaded */
 
@@ -50,7 +50,9 @@ export class Store {
         running.signal,
       );
       const fresh = split(answer, columns);
-      const series = isMore ? merge(old.series, fresh, begins - width, seam) : fresh;
+      // Where nothing was recorded, the charts stay, and are empty.
+      const found = fresh.length || !old ? fresh : old.series.map(emptied);
+      const series = isMore ? merge(old.series, fresh, begins - width, seam) : found;
       this.loaded.set(table.name, { table, series, bucket: width, from: begins, to: Math.min(to, seam + count * width) });
       arrived();
     };

@@ -13,6 +13,8 @@ const context = await browser.newContext({ viewport: { width: 1440, height: 900 
 const page = await context.newPage();
 const wrong = [];
 page.on('console', message => message.type() === 'error' && wrong.push(message.text()));
+const statements = [];
+page.on('request', request => statements.push(request.postData() ?? ''));
 page.on('pageerror', error => wrong.push(error.stack));
 page.on('request', request => request.url().startsWith(address) || wrong.push(`asks ${request.url()}`));
 
@@ -111,6 +113,10 @@ await page.waitForFunction(() => document.querySelector('.seconds h1')?.textCont
 await page.goto(address + '/?view=alerts');
 await page.waitForSelector('.sheet tbody tr');
 await page.goto(address + "/?view=sql&q=SELECT '<img src=x onerror=alert(1)>' AS label");
+await page.waitForSelector('.sheet textarea');
+await settled();
+assert.ok(!statements.some(one => one.includes('onerror')), 'a link runs no statement of its own');
+await page.getByRole('button', { name: 'Run' }).click();
 await page.waitForSelector('.result td');
 assert.equal(await page.locator('.result img').count(), 0);
 assert.match(await page.locator('.result td').first().textContent(), /^<img/);

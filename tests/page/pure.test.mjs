@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { START, read, write } from '../../web/address.js';
 import { digits, duration, rounds, short, told } from '../../web/number.js';
+import { statistics } from '../../web/selection.js';
 import { lower, merge, nearest, split } from '../../web/series.js';
 import { DAY, clock, marks, parse } from '../../web/time.js';
 
@@ -120,4 +121,12 @@ test('the bucket at a time is found, and none is where there is a gap', () => {
   assert.equal(lower(a.time, 10), 1);
   assert.equal(nearest(a, 12, 10, 15), 1);
   assert.equal(nearest(a, 500, 10, 15), -1);
+});
+
+test('statistics count only what was recorded', () => {
+  const values = Float64Array.of(1, 5, NaN, 3);
+  const series = { ticks: Float64Array.of(1, 1, 0, 2), columns: { rx: { min: values, max: values, mean: values } } };
+  const { above, ...is } = statistics({ series, column: 'rx' }, 1e6);
+  assert.deepEqual(is, { min: 1, max: 5, mean: 3, p99: 5, total: 9 });
+  assert.equal(above(2), 2e6);
 });
