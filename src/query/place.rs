@@ -10,3 +10,10 @@ pub const INFORMATION_SCHEMA: &str = "information_schema";
 pub const PG_CATALOG: &str = "pg_catalog";
 /// The function in FROM that gives a window of a column in buckets.
 pub const DOWNSAMPLE: &str = "downsample";
+/// How to write it.
+pub const DOWNSAMPLE_HOW: &str = "write downsample('network', 'rx_bytes', now() - interval '1 hour', now(), 1000)";
+
+/// Whether it is a function that FROM takes.
+pub fn is_table_function(name: &str) -> bool {
+    [DOWNSAMPLE, "generate_series", "range"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}

@@ -10,7 +10,7 @@ use crate::query::about::rows::Described;
 use crate::query::error::QueryError;
 use crate::query::guard;
 use crate::query::named::Named;
-use crate::query::place::SCHEMA;
+use crate::query::place::{SCHEMA, is_table_function};
 use crate::query::rows::NoRows;
 use crate::query::session::Sessions;
 use crate::query::vocabulary::reserved_words;
@@ -65,7 +65,7 @@ fn check_name(name: &str) -> Result<(), String> {
             "the name must have 1 to {NAME_BYTES_MAX} characters of a-z, 0-9 and _, and begin with no digit"
         ));
     }
-    if Named::find(name).is_some() || guard::is_table_function(name) {
+    if Named::find(name).is_some() || is_table_function(name) {
         return Err(format!("the name hides the table `{name}`; choose another one"));
     }
     let is_reserved = reserved_words().iter().any(|word| word.eq_ignore_ascii_case(name));
