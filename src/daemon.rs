@@ -5,6 +5,7 @@
 //! so that a client sees the last record. A watchdog limits the time that all this takes.
 
 mod alert_keeper;
+mod code;
 mod collectors;
 mod drain;
 mod flusher;
@@ -77,6 +78,8 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let recorder = Arc::clone(&parts.daemon.collectors);
     let (drain_interval, flush_interval) = (parts.drain_interval, parts.flush_interval);
     let threads = Threads::start(parts.daemon, parts.drain, parts.requests, drain_interval, flush_interval)?;
+    // A refusal only costs memory.
+    let _ = code::forget_start();
     for collector in parts.collectors {
         recorder.start_configured(collector)?;
     }

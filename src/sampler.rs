@@ -115,8 +115,11 @@ pub struct Setup {
 /// How a collector's thread is scheduled (`sched(7)`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scheduling {
-    /// Like any other thread.
+    /// Before all ordinary threads, like [`Fifo`](Scheduling::Fifo), if its interval is 10 ms or less, the system allows it, and
+    /// reading takes less than a quarter of the time. Else like any other.
     #[default]
+    Auto,
+    /// Like any other thread.
     Other,
     /// Before all ordinary threads: `SCHED_FIFO` at its lowest priority. Needs `CAP_SYS_NICE` or `RLIMIT_RTPRIO`.
     /// Without them the thread runs like any other, and [`CollectorHealth`](health::CollectorHealth) says so.

@@ -11,8 +11,12 @@ use thread_priority::{NormalThreadSchedulePolicy, ThreadSchedulePolicy, thread_s
 const SHORT_TURN: Duration = Duration::from_micros(100);
 
 const NICE_MAX: i32 = 19;
+/// The lowest real-time priority is above all ordinary threads, and below other real-time threads.
+const REALTIME_PRIORITY: u32 = 1;
 const CALLING_THREAD: libc::pid_t = 0;
 const NO_FLAGS: libc::c_uint = 0;
+/// What the thread starts does not inherit its policy (sched(7)).
+const RESET_ON_FORK: u64 = libc::SCHED_FLAG_RESET_ON_FORK.cast_unsigned() as u64;
 
 /// Asks for short turns, for a thread with the ordinary policy, and keeps its niceness. Such a thread runs sooner after it wakes,
 /// as it does not wait for the end of longer turns of others. Its share of the CPU stays the same. Linux before 6.12 changes
@@ -22,12 +26,27 @@ const NO_FLAGS: libc::c_uint = 0;
 /// When the kernel refuses.
 pub fn take_short_turns() -> io::Result<()> {
     match thread_schedule_policy() {
-        Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other)) => {
-            set(libc::SCHED_OTHER, niceness(), SHORT_TURN)
-        }
+        Ok(ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other)) => be_ordinary(),
         // Somebody has chosen another.
         _ => Ok(()),
     }
+}
+
+/// Runs the calling thread before all ordinary threads (`SCHED_FIFO`). What it starts is ordinary. Needs `CAP_SYS_NICE` or
+/// `RLIMIT_RTPRIO`.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn run_first() -> io::Result<()> {
+    set(libc::SCHED_FIFO, 0, Duration::ZERO)
+}
+
+/// Takes [`run_first`] back: the calling thread is an ordinary one, with short turns.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn be_ordinary() -> io::Result<()> {
+    set(libc::SCHED_OTHER, niceness(), SHORT_TURN)
 }
 
 /// Lowers the calling thread by `nice`, and does not let it run before others when it wakes (`SCHED_BATCH`).
@@ -45,12 +64,13 @@ fn niceness() -> i32 {
 
 /// A turn of no time is the kernel's default.
 fn set(policy: libc::c_int, nice: i32, turn: Duration) -> io::Result<()> {
+    let is_realtime = policy == libc::SCHED_FIFO;
     let attributes = libc::sched_attr {
         size: u32::try_from(size_of::<libc::sched_attr>()).unwrap_or(0),
         sched_policy: policy.cast_unsigned(),
-        sched_flags: 0,
+        sched_flags: if is_realtime { RESET_ON_FORK } else { 0 },
         sched_nice: nice,
-        sched_priority: 0,
+        sched_priority: if is_realtime { REALTIME_PRIORITY } else { 0 },
         sched_runtime: u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX),
         sched_deadline: 0,
         sched_period: 0,
@@ -105,6 +125,19 @@ mod tests {
         let (nice, _) = own();
         let batch = on_a_thread(|| be_background(0).and_then(|()| take_short_turns()).map(|()| own()));
         assert_eq!(batch.unwrap(), (nice, libc::SCHED_BATCH));
+    }
+
+    /// The test may run with the privilege or without.
+    #[test]
+    fn a_thread_that_runs_first_starts_ordinary_ones() {
+        let (nice, policy) = own();
+        let (outcome, first, started, after) =
+            on_a_thread(|| (run_first(), own(), on_a_thread(own), be_ordinary().map(|()| own()).unwrap()));
+        match outcome {
+            Ok(()) => assert_eq!(first.1, libc::SCHED_FIFO),
+            Err(error) => assert_eq!((error.kind(), first.1), (io::ErrorKind::PermissionDenied, policy)),
+        }
+        assert_eq!((started, after), ((nice, libc::SCHED_OTHER), (nice, libc::SCHED_OTHER)));
     }
 
     #[test]

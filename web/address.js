@@ -17,8 +17,20 @@ import { HOUR } from './time.js';
  */
 
 /** @type {Place} */
-export const START = { view: 'charts', span: HOUR / 12, to: null, tables: null, moment: null, a: null, b: null, heat: '', sql: '', log: false };
-export const SPAN_MIN = 10e3, SPAN_MAX = 400 * 24 * HOUR;
+export const START = {
+  view: 'charts',
+  span: HOUR / 12,
+  to: null,
+  tables: null,
+  moment: null,
+  a: null,
+  b: null,
+  heat: '',
+  sql: '',
+  log: false,
+};
+export const SPAN_MIN = 10e3,
+  SPAN_MAX = 400 * 24 * HOUR;
 const VIEWS = ['charts', 'seconds', 'alerts', 'sql'];
 
 /** @param {string|null} text */

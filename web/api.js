@@ -9,6 +9,8 @@
 
 /** An answer that says what is wrong. */
 export class Refused extends Error {}
+/** There is no answer at all. */
+export class Silent extends Error {}
 
 /** kymo runs four statements at once by default. One place is left to others. */
 const AT_ONCE_MAX = 3;
@@ -31,7 +33,10 @@ async function inTurn(path, more) {
 
 /** @param {string} path @param {RequestInit} [more] */
 async function ask(path, more) {
-  const answer = await fetch(path, more);
+  const answer = await fetch(path, more).catch(error => {
+    // `fetch` fails with a TypeError when there is no connection, and with another one when it is aborted.
+    throw error instanceof TypeError ? new Silent(error.message) : error;
+  });
   if (answer.ok) return answer.json();
   const text = await answer.text();
   let why = text;
@@ -59,6 +64,16 @@ export const sql = (statement, signal) => inTurn('/api/v1/sql?times=us&format=js
  * @returns {Promise<Rows>}
  */
 export function range({ table, columns, from, to, buckets, labels = {}, tier = 'auto' }, signal) {
-  const query = new URLSearchParams({ ...labels, table, column: columns.join(','), from: String(from), to: String(to), buckets: String(buckets), tier, times: 'us', format: 'json' });
+  const query = new URLSearchParams({
+    ...labels,
+    table,
+    column: columns.join(','),
+    from: String(from),
+    to: String(to),
+    buckets: String(buckets),
+    tier,
+    times: 'us',
+    format: 'json',
+  });
   return inTurn('/api/v1/range?' + query, { signal });
 }

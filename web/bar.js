@@ -5,9 +5,22 @@ import { duration, grouped, told } from './number.js';
 import { DAY, HOUR, MINUTE, SECOND, clock, date, fineness, parse } from './time.js';
 
 /** @type {[string, number][]} */
-export const LENGTHS = [['30 d', 30 * DAY], ['7 d', 7 * DAY], ['1 d', DAY], ['1 h', HOUR], ['5 min', 5 * MINUTE], ['10 s', 10 * SECOND], ['1 s', SECOND]];
+export const LENGTHS = [
+  ['30 d', 30 * DAY],
+  ['7 d', 7 * DAY],
+  ['1 d', DAY],
+  ['1 h', HOUR],
+  ['5 min', 5 * MINUTE],
+  ['10 s', 10 * SECOND],
+  ['1 s', SECOND],
+];
 /** @type {[import('./address.js').Place['view'], string][]} */
-export const VIEWS = [['charts', 'Charts'], ['seconds', 'Seconds'], ['alerts', 'Alerts'], ['sql', 'SQL']];
+export const VIEWS = [
+  ['charts', 'Charts'],
+  ['seconds', 'Seconds'],
+  ['alerts', 'Alerts'],
+  ['sql', 'SQL'],
+];
 
 /**
  * @typedef {object} Acts
@@ -30,22 +43,66 @@ export class Bar {
     this.health = make('div.health', {}, make('i'), make('span', {}, '…'));
     this.cost = make('span');
     this.missed = make('span');
-    const tab = (/** @type {any} */ [view, name]) => make('button', { click: () => acts.view(view), 'data-view': view }, icon(view, 18), make('span', {}, name), make('span.count', { hidden: true }));
+    const tab = (/** @type {any} */ [view, name]) =>
+      make(
+        'button',
+        { click: () => acts.view(view), 'data-view': view },
+        icon(view, 18),
+        make('span', {}, name),
+        make('span.count', { hidden: true }),
+      );
     const tabs = make('div.tabs', { role: 'navigation', 'aria-label': 'Views' }, ...VIEWS.map(tab));
     dock.replaceChildren(...VIEWS.map(tab));
     this.tabs = [...tabs.children, ...dock.children];
     this.theme = make('button.icon', { 'aria-label': 'Change colours', click: acts.theme }, icon('sun'));
-    const copy = make('button.icon.wide', { 'aria-label': 'Copy link to this view', click: () => navigator.clipboard?.writeText(location.href) }, icon('link'));
-    header.replaceChildren(make('div.brand', {}, icon('mark', 20), make('b', {}, 'kymo')), make('div.host', {}, this.host, this.about), tabs, make('div.grow'), this.health, make('div.cost', {}, this.cost, this.missed),
-      make('div.tools', {}, copy, this.theme, make('button.icon.wide', { 'aria-label': 'Keys and help', click: acts.help }, icon('help')), make('button.icon.only-narrow', { 'aria-label': 'Tables', click: acts.menu }, icon('menu', 18))));
+    const copy = make(
+      'button.icon.wide',
+      { 'aria-label': 'Copy link to this view', click: () => navigator.clipboard?.writeText(location.href) },
+      icon('link'),
+    );
+    header.replaceChildren(
+      make('div.brand', {}, icon('mark', 20), make('b', {}, 'kymo')),
+      make('div.host', {}, this.host, this.about),
+      tabs,
+      make('div.grow'),
+      this.health,
+      make('div.cost', {}, this.cost, this.missed),
+      make(
+        'div.tools',
+        {},
+        copy,
+        this.theme,
+        make('button.icon.wide', { 'aria-label': 'Keys and help', click: acts.help }, icon('help')),
+        make('button.icon.only-narrow', { 'aria-label': 'Tables', click: acts.menu }, icon('menu', 18)),
+      ),
+    );
     this.live = make('button.btn.live', { click: acts.live }, make('i'), make('span', {}, 'Live'));
     this.when = make('span');
-    this.jumper = make('button.btn.when', { title: 'Jump to date and time', click: () => this.ask(acts) }, icon('calendar'), this.when, make('span.mute', {}, 'UTC'));
+    this.jumper = make(
+      'button.btn.when',
+      { title: 'Jump to date and time', click: () => this.ask(acts) },
+      icon('calendar'),
+      this.when,
+      make('span.mute', {}, 'UTC'),
+    );
     this.lengths = LENGTHS.map(([name, span]) => make('button', { click: () => acts.span(span) }, name));
     this.shown = make('span.badge.lvl');
     this.level = make('span.level');
-    bar.replaceChildren(this.live, make('span.seg.wide', {}, make('button', { 'aria-label': 'Earlier', click: () => acts.step(-0.5) }, icon('left')), make('button', { 'aria-label': 'Later', click: () => acts.step(0.5) }, icon('right'))), this.jumper,
-      make('span.seg.range', { role: 'group', 'aria-label': 'Length' }, ...this.lengths), this.shown, make('button.btn.lvl', { click: acts.back }, icon('back'), 'Zoom back'), make('span.grow.lvl'), this.level);
+    bar.replaceChildren(
+      this.live,
+      make(
+        'span.seg.wide',
+        {},
+        make('button', { 'aria-label': 'Earlier', click: () => acts.step(-0.5) }, icon('left')),
+        make('button', { 'aria-label': 'Later', click: () => acts.step(0.5) }, icon('right')),
+      ),
+      this.jumper,
+      make('span.seg.range', { role: 'group', 'aria-label': 'Length' }, ...this.lengths),
+      this.shown,
+      make('button.btn.lvl', { click: acts.back }, icon('back'), 'Zoom back'),
+      make('span.grow.lvl'),
+      this.level,
+    );
     this.jump = () => this.ask(acts);
   }
 
@@ -57,9 +114,14 @@ export class Bar {
     }
     this.live.setAttribute('aria-pressed', String(place.to === null));
     this.live.lastChild.textContent = place.to === null ? 'Live' : 'Go live';
-    const step = fineness(place.span), sameDay = Math.floor(view.from / DAY) === Math.floor(view.to / DAY);
-    this.when.textContent = sameDay ? `${date(view.from)}  ${clock(view.from, step)} – ${clock(view.to, step)}` : `${date(view.from)} ${clock(view.from, MINUTE)} – ${date(view.to)} ${clock(view.to, MINUTE)}`;
-    LENGTHS.forEach(([, span], index) => this.lengths[index].setAttribute('aria-pressed', String(Math.abs(span - place.span) < span * 0.001)));
+    const step = fineness(place.span),
+      sameDay = Math.floor(view.from / DAY) === Math.floor(view.to / DAY);
+    this.when.textContent = sameDay
+      ? `${date(view.from)}  ${clock(view.from, step)} – ${clock(view.to, step)}`
+      : `${date(view.from)} ${clock(view.from, MINUTE)} – ${date(view.to)} ${clock(view.to, MINUTE)}`;
+    LENGTHS.forEach(([, span], index) =>
+      this.lengths[index].setAttribute('aria-pressed', String(Math.abs(span - place.span) < span * 0.001)),
+    );
     const isChip = LENGTHS.some(([, span]) => Math.abs(span - place.span) < span * 0.001);
     this.shown.hidden = isChip;
     this.shown.textContent = `${duration(place.span)} shown`;
@@ -73,8 +135,12 @@ export class Bar {
     this.about.textContent = `kymo ${status.version}, up ${duration(up)}`;
     this.health.classList.toggle('bad', degraded.length > 0);
     this.health.lastChild.textContent = degraded.length ? 'Degraded' : 'Well';
-    this.missed.replaceChildren(make('span.mute', {}, 'missed '), `${grouped(losses.missed_ticks)} of ${told(losses.scheduled_ticks, '')} ticks`);
-    if (cost) this.cost.replaceChildren(make('span.mute', {}, 'own cost '), `${(cost.cpu * 100).toFixed(1)} % of a core, ${told(cost.rss, 'B')}`);
+    this.missed.replaceChildren(
+      make('span.mute', {}, 'missed '),
+      `${grouped(losses.missed_ticks)} of ${told(losses.scheduled_ticks, '')} ticks`,
+    );
+    if (cost)
+      this.cost.replaceChildren(make('span.mute', {}, 'own cost '), `${(cost.cpu * 100).toFixed(1)} % of a core, ${told(cost.rss, 'B')}`);
     for (const tab of this.tabs.filter(one => one.dataset.view === 'alerts')) {
       tab.lastChild.hidden = firing === 0;
       tab.lastChild.textContent = String(firing);
@@ -104,8 +170,18 @@ export class Bar {
       pop.remove();
       acts.jump(time);
     };
-    input.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => { if (event.key === 'Enter') go(); });
-    const pop = make('div.pop', { role: 'dialog', 'aria-label': 'Jump to date and time' }, make('label', { for: 'to' }, 'Jump to'), input, meaning, make('div.acts', {}, make('button.btn.go', { click: go }, 'Centre here')), make('div.mute', {}, 'Also understood: 14:12, yesterday 9:30, -10m, 25 Nov 14:12:07.418, 2026-11-25T14:12:07.418Z'));
+    input.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
+      if (event.key === 'Enter') go();
+    });
+    const pop = make(
+      'div.pop',
+      { role: 'dialog', 'aria-label': 'Jump to date and time' },
+      make('label', { for: 'to' }, 'Jump to'),
+      input,
+      meaning,
+      make('div.acts', {}, make('button.btn.go', { click: go }, 'Centre here')),
+      make('div.mute', {}, 'Also understood: 14:12, yesterday 9:30, -10m, 25 Nov 14:12:07.418, 2026-11-25T14:12:07.418Z'),
+    );
     document.body.append(pop);
     const place = this.jumper.getBoundingClientRect();
     pop.style.left = Math.max(8, Math.min(place.left, innerWidth - 352)) + 'px';

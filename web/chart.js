@@ -54,12 +54,14 @@ export class Chart {
     if (plan.kind === 'heat') this.heat(g, view, height);
     else this.plot(g, view, height, log);
     for (const gap of gaps) {
-      const x = xOf(view, gap.from), wide = xOf(view, gap.to) - x;
+      const x = xOf(view, gap.from),
+        wide = xOf(view, gap.to) - x;
       if (gap.isHole && wide > 2) hatch(g, x, 0, wide, height);
     }
     for (const gap of gaps) {
       if (!gap.isHole) {
-        const x = xOf(view, gap.from), wide = xOf(view, gap.to) - x;
+        const x = xOf(view, gap.from),
+          wide = xOf(view, gap.to) - x;
         g.fillStyle = colour('bad');
         if (view.raw && wide > 3) g.fillRect(x, height - 3, wide, 3);
         else g.fillRect(Math.round(x), height - 4, 1.5, 4);
@@ -75,24 +77,30 @@ export class Chart {
     const most = (/** @type {Line[]} */ lines, /** @type {'max'|'mean'} */ part) => {
       let top = 0;
       for (const line of lines) {
-        const values = line.series.columns[line.column][part], time = line.series.time;
+        const values = line.series.columns[line.column][part],
+          time = line.series.time;
         for (let at = lower(time, view.from - view.bucket), to = lower(time, view.to); at < to; at++) {
           if (values[at] * line.factor > top) top = values[at] * line.factor;
         }
       }
       return top;
     };
-    const up = plan.lines.filter(line => !line.down), down = plan.lines.filter(line => line.down);
+    const up = plan.lines.filter(line => !line.down),
+      down = plan.lines.filter(line => line.down);
     this.peak = most(plan.lines, 'max');
     this.element.dataset.peak = String(this.peak);
-    const high = plan.max ?? most(up, 'max'), low = most(down, 'max');
+    const high = plan.max ?? most(up, 'max'),
+      low = most(down, 'max');
     const greatest = Math.max(high, low) || 1;
-    const wanted = down.length ? { top: Math.max(high * 1.09, greatest * 0.18), bottom: Math.max(low * 1.12, greatest * 0.15) } : { top: plan.max ?? greatest * 1.12, bottom: 0 };
+    const wanted = down.length
+      ? { top: Math.max(high * 1.09, greatest * 0.18), bottom: Math.max(low * 1.12, greatest * 0.15) }
+      : { top: plan.max ?? greatest * 1.12, bottom: 0 };
     // Small changes keep the scale, so that the picture stands still while it is live.
     const fits = (/** @type {number} */ now, /** @type {number} */ want) => now >= want / 1.09 && now <= want * 1.6;
     if (!fits(this.scale.top, wanted.top) || !fits(this.scale.bottom, wanted.bottom)) this.scale = wanted;
     const { top, bottom } = this.scale;
-    const bend = (/** @type {number} */ value) => (log ? Math.sign(value) * Math.log10(1 + (Math.abs(value) / top) * 1e4) / 4.00004 * top : value);
+    const bend = (/** @type {number} */ value) =>
+      log ? ((Math.sign(value) * Math.log10(1 + (Math.abs(value) / top) * 1e4)) / 4.00004) * top : value;
     const y = (/** @type {number} */ value) => 1 + ((top - bend(value)) / (top + bottom)) * (height - 2);
     this.y = y;
     this.marks = rounds(Math.max(top, bottom) / 1.05, height > 60 ? 2 : 1, plan.unit);
@@ -120,12 +128,14 @@ export class Chart {
       }
     }
     const one = plan.lines[0]?.series;
-    if (view.raw && one && view.interval > view.to - view.from) label(g, `one tick takes ${duration(view.interval)}`, view.left + view.width - 8, 9, 'right', 'text2');
+    if (view.raw && one && view.interval > view.to - view.from)
+      label(g, `one tick takes ${duration(view.interval)}`, view.left + view.width - 8, 9, 'right', 'text2');
   }
 
   /** The peaks of a stack's total. @param {CanvasRenderingContext2D} g @param {View} view @param {Line} line @param {(value: number) => number} y */
   haze(g, view, line, y) {
-    const { time } = line.series, { max } = line.series.columns[line.column];
+    const { time } = line.series,
+      { max } = line.series.columns[line.column];
     const pixels = Math.max(1, (view.bucket / (view.to - view.from)) * view.width);
     g.fillStyle = pale('neutral', bandAlpha());
     for (let at = lower(time, view.from - view.bucket), to = lower(time, view.to); at < to; at++) {
@@ -138,8 +148,11 @@ export class Chart {
     for (const line of plan.kind === 'mirror' ? plan.lines : plan.lines.slice(0, 1)) {
       const at = outlier(view, line);
       if (at < 0) continue;
-      const sign = line.down ? -line.factor : line.factor, values = line.series.columns[line.column];
-      const x = xOf(view, line.series.time[at] + view.bucket / 2), tip = y(sign * values.max[at]), base = y(sign * values.mean[at]);
+      const sign = line.down ? -line.factor : line.factor,
+        values = line.series.columns[line.column];
+      const x = xOf(view, line.series.time[at] + view.bucket / 2),
+        tip = y(sign * values.max[at]),
+        base = y(sign * values.mean[at]);
       if (Math.abs(tip - base) < 12) continue;
       g.fillStyle = colour(line.colour);
       g.fillRect(x - 1.5, Math.min(tip, base), 3, Math.abs(base - tip));
@@ -151,20 +164,29 @@ export class Chart {
       g.lineWidth = 1.75;
       g.stroke();
       const isLate = x > view.left + view.width - 110;
-      label(g, told(values.max[at] * line.factor, plan.unit), x + (isLate ? -8 : 8), tip + (line.down ? -3 : 3), isLate ? 'right' : 'left', 'text');
+      label(
+        g,
+        told(values.max[at] * line.factor, plan.unit),
+        x + (isLate ? -8 : 8),
+        tip + (line.down ? -3 : 3),
+        isLate ? 'right' : 'left',
+        'text',
+      );
     }
   }
 
   /** A row of cells for each line. @param {CanvasRenderingContext2D} g @param {View} view @param {number} height */
   heat(g, view, height) {
     const plan = /** @type {import('./plan.js').Chart} */ (this.plan);
-    const colours = ramp(), tall = height / plan.lines.length;
+    const colours = ramp(),
+      tall = height / plan.lines.length;
     const pixels = Math.max(1, (view.bucket / (view.to - view.from)) * view.width);
     plan.lines.forEach((line, row) => {
-      const { time, end } = line.series, { mean } = line.series.columns[line.column];
+      const { time, end } = line.series,
+        { mean } = line.series.columns[line.column];
       for (let at = lower(time, view.from - Math.max(view.bucket, view.interval)), to = lower(time, view.to); at < to; at++) {
         if (Number.isNaN(mean[at])) continue;
-        const shade = clamp(Math.round((mean[at] * line.factor / (plan.max ?? 100)) * 255), 0, 255) * 4;
+        const shade = clamp(Math.round(((mean[at] * line.factor) / (plan.max ?? 100)) * 255), 0, 255) * 4;
         g.fillStyle = `rgb(${colours[shade]},${colours[shade + 1]},${colours[shade + 2]})`;
         const wide = view.raw ? (view.interval / (view.to - view.from)) * view.width : pixels;
         g.fillRect(view.raw ? xOf(view, end[at]) - wide : xOf(view, time[at]), row * tall, wide + 0.5, Math.ceil(tall));
@@ -176,7 +198,9 @@ export class Chart {
   names(g, view, height) {
     const plan = this.plan;
     if (!plan) return;
-    const isPhone = view.left === 0, align = isPhone ? 'left' : 'right', x = isPhone ? 6 : view.left - 6;
+    const isPhone = view.left === 0,
+      align = isPhone ? 'left' : 'right',
+      x = isPhone ? 6 : view.left - 6;
     if (plan.kind === 'heat') {
       label(g, plan.lines[0]?.name ?? '', x, 7, align);
       label(g, plan.lines[plan.lines.length - 1]?.name ?? '', x, height - 7, align);
@@ -192,7 +216,10 @@ export class Chart {
     const { top, bottom } = this.scale;
     /** @type {number[]} */
     const marks = this.marks ?? [];
-    [...marks].reverse().filter(mark => mark <= top).forEach(write);
+    [...marks]
+      .reverse()
+      .filter(mark => mark <= top)
+      .forEach(write);
     marks.filter(mark => mark > 0 && mark <= bottom).forEach(mark => write(-mark));
   }
 
@@ -202,28 +229,59 @@ export class Chart {
     if (!plan) return;
     const reach = Math.max(view.bucket, view.interval) * 1.5 + 1000;
     // The newest bucket has few ticks yet, so the one before is told.
-    const find = (/** @type {Line} */ line) => (time === null ? line.series.length - (line.series.length > 1 && !view.raw ? 2 : 1) : nearest(line.series, time, view.raw ? 0 : view.bucket, reach));
+    const find = (/** @type {Line} */ line) =>
+      time === null
+        ? line.series.length - (line.series.length > 1 && !view.raw ? 2 : 1)
+        : nearest(line.series, time, view.raw ? 0 : view.bucket, reach);
     const rows = [];
     const lines = [...(plan.peak ? [plan.peak] : []), ...(plan.kind === 'heat' ? [] : plan.lines), ...(plan.more ?? [])];
     for (const line of lines.slice(0, 9)) {
-      const at = find(line), values = line.series.columns[line.column];
-      const isMore = plan.more?.includes(line), unit = isMore && plan.unit !== 'B' && plan.unit !== '' ? '' : plan.unit;
+      const at = find(line),
+        values = line.series.columns[line.column];
+      const isMore = plan.more?.includes(line),
+        unit = isMore && plan.unit !== 'B' && plan.unit !== '' ? '' : plan.unit;
       const key = make(line.dash ? 'i.dash' : 'i');
       if (line.colour) key.style.background = line.alpha ? pale(line.colour, line.alpha + 0.3) : colour(line.colour);
-      const mean = at < 0 ? NaN : values.mean[at] * line.factor, max = at < 0 ? NaN : values.max[at] * line.factor;
-      rows.push(make('div', {}, key, make('span', {}, line.name), make('b', {}, told(mean, unit)), make('b', {}, view.raw ? '' : told(max, unit))));
+      const mean = at < 0 ? NaN : values.mean[at] * line.factor,
+        max = at < 0 ? NaN : values.max[at] * line.factor;
+      rows.push(
+        make('div', {}, key, make('span', {}, line.name), make('b', {}, told(mean, unit)), make('b', {}, view.raw ? '' : told(max, unit))),
+      );
     }
     if (plan.kind === 'heat') {
-      const seen = plan.lines.map(line => ({ name: line.name, at: find(line), line })).filter(one => one.at >= 0).map(one => ({ name: one.name, value: one.line.series.columns[one.line.column].mean[one.at] * one.line.factor })).sort((a, b) => b.value - a.value);
-      const pick = [['busiest', seen[0]], ['median', seen[Math.floor(seen.length / 2)]], ['idlest', seen[seen.length - 1]]];
-      for (const [name, one] of /** @type {[string, any][]} */ (pick)) rows.push(make('div', {}, make('i'), make('span', {}, name), make('b', {}, told(one?.value, '%')), make('b', {}, one && name !== 'median' ? `core ${one.name}` : '')));
+      const seen = plan.lines
+        .map(line => ({ name: line.name, at: find(line), line }))
+        .filter(one => one.at >= 0)
+        .map(one => ({ name: one.name, value: one.line.series.columns[one.line.column].mean[one.at] * one.line.factor }))
+        .sort((a, b) => b.value - a.value);
+      const pick = [
+        ['busiest', seen[0]],
+        ['median', seen[Math.floor(seen.length / 2)]],
+        ['idlest', seen[seen.length - 1]],
+      ];
+      for (const [name, one] of /** @type {[string, any][]} */ (pick))
+        rows.push(
+          make(
+            'div',
+            {},
+            make('i'),
+            make('span', {}, name),
+            make('b', {}, told(one?.value, '%')),
+            make('b', {}, one && name !== 'median' ? `core ${one.name}` : ''),
+          ),
+        );
     }
     this.read.replaceChildren(...rows);
     const shown = (plan.peak ? [plan.peak] : plan.lines).slice(0, 2).map(line => {
       const at = find(line);
       const key = make('i');
       key.style.background = colour(line.colour);
-      return make('span', {}, key, `${line.name} ${told(at < 0 ? NaN : line.series.columns[line.column].mean[at] * line.factor, plan.unit)}`);
+      return make(
+        'span',
+        {},
+        key,
+        `${line.name} ${told(at < 0 ? NaN : line.series.columns[line.column].mean[at] * line.factor, plan.unit)}`,
+      );
     });
     this.value.replaceChildren(...shown);
   }

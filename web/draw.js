@@ -28,7 +28,8 @@ const apart = view => Math.max(view.bucket, view.interval) * 2.5 + 1000;
 export function stretches(view, line) {
   const { time, end, length, columns } = line.series;
   const mean = columns[line.column].mean;
-  const first = Math.max(0, lower(time, view.from - apart(view)) - 1), last = Math.min(length, lower(time, view.to) + 1);
+  const first = Math.max(0, lower(time, view.from - apart(view)) - 1),
+    last = Math.min(length, lower(time, view.to) + 1);
   /** @type {[number, number][]} */
   const found = [];
   let start = first;
@@ -44,17 +45,23 @@ export function stretches(view, line) {
 }
 
 /** Where a bucket's values stand: in its middle, or at its tick. @param {View} view @param {Line} line @param {number} index */
-const placeOf = (view, line, index) => xOf(view, view.raw ? line.series.end[index] : line.series.time[index] + Math.min(view.bucket, Math.max(0, view.to - line.series.time[index])) / 2);
+const placeOf = (view, line, index) =>
+  xOf(
+    view,
+    view.raw ? line.series.end[index] : line.series.time[index] + Math.min(view.bucket, Math.max(0, view.to - line.series.time[index])) / 2,
+  );
 
 /** @param {CanvasRenderingContext2D} g @param {View} view @param {Line} line @param {(value: number) => number} y */
 export function band(g, view, line, y) {
-  const { time } = line.series, { min, max } = line.series.columns[line.column];
+  const { time } = line.series,
+    { min, max } = line.series.columns[line.column];
   const sign = line.down ? -line.factor : line.factor;
   const pixels = Math.max(1, (view.bucket / (view.to - view.from)) * view.width);
   g.fillStyle = pale(line.colour, bandAlpha());
   for (const [from, to] of stretches(view, line)) {
     for (let index = from; index < to; index++) {
-      const a = y(sign * max[index]), b = y(sign * min[index]);
+      const a = y(sign * max[index]),
+        b = y(sign * min[index]);
       g.fillRect(xOf(view, time[index]), Math.min(a, b), pixels, Math.max(1, Math.abs(b - a)));
     }
   }
@@ -62,12 +69,14 @@ export function band(g, view, line, y) {
 
 /** @param {CanvasRenderingContext2D} g @param {View} view @param {Line} line @param {(value: number) => number} y @param {boolean} steps @param {number} [area] */
 export function path(g, view, line, y, steps, area = 0) {
-  const mean = line.series.columns[line.column].mean, sign = line.down ? -line.factor : line.factor;
+  const mean = line.series.columns[line.column].mean,
+    sign = line.down ? -line.factor : line.factor;
   const isStep = view.raw && steps;
   for (const [from, to] of stretches(view, line)) {
     const trace = () => {
       for (let index = from; index < to; index++) {
-        const x = placeOf(view, line, index), height = y(sign * mean[index]);
+        const x = placeOf(view, line, index),
+          height = y(sign * mean[index]);
         if (isStep) g.lineTo(xOf(view, before(view, line, index)), height);
         g.lineTo(x, height);
       }
@@ -94,7 +103,8 @@ export function path(g, view, line, y, steps, area = 0) {
 
 /** @param {CanvasRenderingContext2D} g @param {View} view @param {Line} line @param {(value: number) => number} y @param {number} from @param {number} to */
 function dots(g, view, line, y, from, to) {
-  const mean = line.series.columns[line.column].mean, sign = line.down ? -line.factor : line.factor;
+  const mean = line.series.columns[line.column].mean,
+    sign = line.down ? -line.factor : line.factor;
   if ((view.interval / (view.to - view.from)) * view.width < 7) return;
   for (let index = from; index < to; index++) {
     const x = placeOf(view, line, index);
@@ -128,7 +138,8 @@ export function stack(g, view, lines, y, steps) {
       const trace = (/** @type {Float64Array} */ heights, /** @type {boolean} */ back) => {
         for (let step = from; step < to; step++) {
           const index = back ? to - 1 - (step - from) : step;
-          const x = placeOf(view, line, index), first = isStep ? xOf(view, before(view, line, index)) : x;
+          const x = placeOf(view, line, index),
+            first = isStep ? xOf(view, before(view, line, index)) : x;
           g.lineTo(back ? x : first, y(heights[index]));
           if (isStep) g.lineTo(back ? first : x, y(heights[index]));
         }
@@ -154,11 +165,14 @@ export function stack(g, view, lines, y, steps) {
  * @param {View} view @param {Line} line
  */
 export function outlier(view, line) {
-  const { time } = line.series, { max } = line.series.columns[line.column];
-  const from = lower(time, view.from - view.bucket), to = lower(time, view.to);
+  const { time } = line.series,
+    { max } = line.series.columns[line.column];
+  const from = lower(time, view.from - view.bucket),
+    to = lower(time, view.to);
   const seen = [...max.subarray(from, to)].filter(Number.isFinite).sort((a, b) => a - b);
   if (seen.length < 50) return -1;
-  const usual = seen[Math.floor(seen.length * 0.99) - 1], most = seen[seen.length - 1];
+  const usual = seen[Math.floor(seen.length * 0.99) - 1],
+    most = seen[seen.length - 1];
   return most > 0 && most > 1.5 * usual ? from + max.subarray(from, to).indexOf(most) : -1;
 }
 

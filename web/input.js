@@ -14,24 +14,30 @@
 /** @param {HTMLElement} area @param {Actions} actions */
 export function listen(area, actions) {
   const timeAt = (/** @type {number} */ x) => {
-    const view = actions.view(), inside = x - area.getBoundingClientRect().left - plotLeft() - view.left;
+    const view = actions.view(),
+      inside = x - area.getBoundingClientRect().left - plotLeft() - view.left;
     return view.from + (inside / view.width) * (view.to - view.from);
   };
   const plotLeft = () => {
     const plot = area.querySelector('.plot');
     return plot ? plot.getBoundingClientRect().left - area.getBoundingClientRect().left : 0;
   };
-  const onPlot = (/** @type {Event} */ event) => event.target instanceof Element && event.target.closest('.row:not(.strips) .plot') !== null;
+  const onPlot = (/** @type {Event} */ event) =>
+    event.target instanceof Element && event.target.closest('.row:not(.strips) .plot') !== null;
 
-  area.addEventListener('wheel', event => {
-    if (!onPlot(event)) return;
-    event.preventDefault();
-    const lines = event.deltaMode === 1 ? 20 : 1;
-    if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
-      const view = actions.view();
-      actions.pan((event.deltaX * lines / view.width) * (view.to - view.from), true);
-    } else actions.zoom(timeAt(event.clientX), Math.exp(Math.max(-240, Math.min(240, event.deltaY * lines)) * 0.0025));
-  }, { passive: false });
+  area.addEventListener(
+    'wheel',
+    event => {
+      if (!onPlot(event)) return;
+      event.preventDefault();
+      const lines = event.deltaMode === 1 ? 20 : 1;
+      if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
+        const view = actions.view();
+        actions.pan(((event.deltaX * lines) / view.width) * (view.to - view.from), true);
+      } else actions.zoom(timeAt(event.clientX), Math.exp(Math.max(-240, Math.min(240, event.deltaY * lines)) * 0.0025));
+    },
+    { passive: false },
+  );
 
   /** @type {{id: number, x: number, time: number, moved: boolean, select: boolean, second: boolean}|null} */
   let held = null;
@@ -47,16 +53,28 @@ export function listen(area, actions) {
       const [a, b] = [...fingers.values()];
       apart = Math.abs(a - b);
       held = null;
-    } else held = { id: event.pointerId, x: event.clientX, time: timeAt(event.clientX), moved: false, select: event.shiftKey, second: event.altKey };
+    } else
+      held = {
+        id: event.pointerId,
+        x: event.clientX,
+        time: timeAt(event.clientX),
+        moved: false,
+        select: event.shiftKey,
+        second: event.altKey,
+      };
     if (event.pointerType === 'touch') {
       const at = timeAt(event.clientX);
-      press = setTimeout(() => { if (held && !held.moved) actions.moment(at); held = null; }, 550);
+      press = setTimeout(() => {
+        if (held && !held.moved) actions.moment(at);
+        held = null;
+      }, 550);
     }
   });
   area.addEventListener('pointermove', event => {
     if (fingers.has(event.pointerId)) fingers.set(event.pointerId, event.clientX);
     if (fingers.size === 2) {
-      const [a, b] = [...fingers.values()], wide = Math.max(10, Math.abs(a - b));
+      const [a, b] = [...fingers.values()],
+        wide = Math.max(10, Math.abs(a - b));
       actions.zoom(timeAt((a + b) / 2), apart / wide);
       apart = wide;
       return;
@@ -89,7 +107,9 @@ export function listen(area, actions) {
   area.addEventListener('pointerup', release);
   area.addEventListener('pointercancel', release);
   area.addEventListener('pointerleave', () => actions.point(null));
-  area.addEventListener('dblclick', event => { if (onPlot(event)) actions.back(); });
+  area.addEventListener('dblclick', event => {
+    if (onPlot(event)) actions.back();
+  });
 }
 
 /** @param {number} a @param {number} b @returns {[number, number]} */

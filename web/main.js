@@ -21,7 +21,11 @@ import { Store } from './store.js';
 import * as tables from './tables.js';
 import { DAY, MINUTE, clock, marks } from './time.js';
 
-const FETCH_AFTER = 45, DIM_AFTER = 150, STATUS_EVERY = 5000, STRIPS_EVERY = 60_000, LEFT = 46;
+const FETCH_AFTER = 45,
+  DIM_AFTER = 150,
+  STATUS_EVERY = 5000,
+  STRIPS_EVERY = 60_000,
+  LEFT = 46;
 const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 let place = read(location.search);
@@ -32,7 +36,9 @@ const store = new Store();
 const charts = new Map();
 /** @type {number|null} */
 let pointer = null;
-let wall = Date.now() * 1000, isDrawing = false, chosen = 0;
+let wall = Date.now() * 1000,
+  isDrawing = false,
+  chosen = 0;
 /** @type {import('./axis.js').Firing[]} */
 let firings = [];
 /** @type {AbortController|null} */
@@ -43,28 +49,57 @@ let fetchTimer;
 let dimTimer;
 let marking = /** @type {number|null} */ (null);
 
-const nav = make('nav', { id: 'nav', 'aria-label': 'Tables' }), work = make('main', { id: 'work', tabindex: '-1' }), aside = make('aside', { id: 'aside', 'aria-label': 'Moment', hidden: true });
+const nav = make('nav', { id: 'nav', 'aria-label': 'Tables' }),
+  work = make('main', { id: 'work', tabindex: '-1' }),
+  aside = make('aside', { id: 'aside', 'aria-label': 'Moment', hidden: true });
 const dock = make('div.dock', { role: 'navigation', 'aria-label': 'Views' });
-const axis = new Axis(), strips = [new Strip(), new Strip()], names = [make('div'), make('div')];
-const top = make('div.row.strips', {}, make('div.gut', {}, ...names), make('div.plot', {}, ...strips.map(strip => strip.canvas)), make('div.read'));
-const cross = make('div.cross', { hidden: true }), flag = make('div.flag', { hidden: true }), progress = make('div.progress', { hidden: true }), list = make('div.list'), note = make('div.note', { hidden: true });
+const axis = new Axis(),
+  strips = [new Strip(), new Strip()],
+  names = [make('div'), make('div')];
+const top = make(
+  'div.row.strips',
+  {},
+  make('div.gut', {}, ...names),
+  make('div.plot', {}, ...strips.map(strip => strip.canvas)),
+  make('div.read'),
+);
+const cross = make('div.cross', { hidden: true }),
+  flag = make('div.flag', { hidden: true }),
+  progress = make('div.progress', { hidden: true }),
+  list = make('div.list'),
+  words = make('p'),
+  // It is a plot, so that one can drag on from where nothing is.
+  note = make('div.row.none', { hidden: true }, make('div.gut'), make('div.plot', {}, words), make('div.read'));
 const selection = new Selection(() => go({ ...place, a: null, b: null }));
-const foot = make('div.foot', {}, ...['wheel zoom', 'drag pan', 'shift drag select', 'click moment', '? all keys'].map(text => make('span', {}, make('kbd', {}, text.slice(0, text.lastIndexOf(' '))), text.slice(text.lastIndexOf(' ') + 1))));
-const heat = new Heat(value => go({ ...place, heat: value }), time => go({ ...place, moment: time }));
+const foot = make(
+  'div.foot',
+  {},
+  ...['wheel zoom', 'drag pan', 'shift drag select', 'click moment', '? all keys'].map(text =>
+    make('span', {}, make('kbd', {}, text.slice(0, text.lastIndexOf(' '))), text.slice(text.lastIndexOf(' ') + 1)),
+  ),
+);
+const heat = new Heat(
+  value => go({ ...place, heat: value }),
+  time => go({ ...place, moment: time }),
+);
 byId('body').replaceChildren(nav, work, aside);
 document.body.append(dock);
 
 /** @param {number} [width] @returns {import('./draw.js').View} */
 function viewNow(width = plotWidth()) {
   const left = innerWidth < 720 ? 0 : LEFT;
-  const to = place.to ?? wall, from = to - place.span, wide = Math.max(50, width - left);
+  const to = place.to ?? wall,
+    from = to - place.span,
+    wide = Math.max(50, width - left);
   return { from, to, left, width: wide, bucket: Math.max(1, Math.round(place.span / wide)), interval: 0, raw: false };
 }
 const plotWidth = () => Math.floor(axis.canvas.parentElement?.clientWidth || work.clientWidth - 346);
 
 const shownTables = () => {
   const names = place.tables ?? USUAL;
-  return groups.flatMap(group => group.tables).filter(table => names.includes(table.name) && !EVENTS.includes(table.name) && table.unavailable === null);
+  return groups
+    .flatMap(group => group.tables)
+    .filter(table => names.includes(table.name) && !EVENTS.includes(table.name) && table.unavailable === null);
 };
 
 /** Goes to a place; `push` makes it one that the browser's back button returns to. @param {import('./address.js').Place} next @param {boolean} [push] */
@@ -91,8 +126,13 @@ function arrange() {
   document.body.dataset.view = place.view;
   if (isCharts) work.replaceChildren(top, axis.element, list, note, progress, cross, flag, selection.element, foot);
   if (place.view === 'seconds') work.replaceChildren(top, heat.element);
-  if (place.view === 'sql') sqlview.show(work, place.sql, groups, text => { place = { ...place, sql: text }; history.replaceState(null, '', write(place)); });
-  if (place.view === 'alerts') alertview.show(work, time => go({ ...place, view: 'charts', to: time + MINUTE, span: 2 * MINUTE, moment: time })).catch(trouble);
+  if (place.view === 'sql')
+    sqlview.show(work, place.sql, groups, text => {
+      place = { ...place, sql: text };
+      history.replaceState(null, '', write(place));
+    });
+  if (place.view === 'alerts')
+    alertview.show(work, time => go({ ...place, view: 'charts', to: time + MINUTE, span: 2 * MINUTE, moment: time })).catch(trouble);
   if (place.view === 'seconds') heat.show(place, groups, viewNow()).catch(trouble);
 }
 
@@ -108,8 +148,16 @@ async function fetchNow(extend) {
   if (place.view !== 'charts' || !groups.length) return;
   const view = viewNow();
   clearTimeout(dimTimer);
-  if (!extend) dimTimer = setTimeout(() => { list.classList.add('dim'); progress.hidden = false; }, DIM_AFTER);
-  const done = () => { clearTimeout(dimTimer); list.classList.remove('dim'); progress.hidden = true; };
+  if (!extend)
+    dimTimer = setTimeout(() => {
+      list.classList.add('dim');
+      progress.hidden = false;
+    }, DIM_AFTER);
+  const done = () => {
+    clearTimeout(dimTimer);
+    list.classList.remove('dim');
+    progress.hidden = true;
+  };
   try {
     await store.load(shownTables(), view.from, view.to, view.bucket, extend, draw);
     done();
@@ -125,7 +173,10 @@ async function fetchNow(extend) {
 function draw() {
   if (isDrawing) return;
   isDrawing = true;
-  requestAnimationFrame(() => { isDrawing = false; paint(); });
+  requestAnimationFrame(() => {
+    isDrawing = false;
+    paint();
+  });
 }
 
 function paint() {
@@ -144,7 +195,8 @@ function paint() {
     const seen = { ...view, bucket: loaded.bucket, interval, raw };
     const tier = loaded.series.find(series => series.tier)?.tier ?? 'raw';
     const own = store.gaps.filter(gap => gap.collector === table.collector || gap.isHole);
-    for (const plan of chartsOf(table, loaded.series)) wanted.push({ plan, seen, own, badge: tier === 'raw' ? tierName(interval) : tier === '1s' ? '1 s' : '1 min' });
+    for (const plan of chartsOf(table, loaded.series))
+      wanted.push({ plan, seen, own, badge: tier === 'raw' ? tierName(interval) : tier === '1s' ? '1 s' : '1 min' });
   }
   for (const [id, chart] of charts) {
     if (!wanted.some(one => one.plan.id === id)) {
@@ -152,10 +204,21 @@ function paint() {
       charts.delete(id);
     }
   }
-  const room = innerHeight >= 1000 && innerWidth >= 1920 ? clamp((innerHeight - 300) / Math.max(1, wanted.reduce((sum, one) => sum + one.plan.height + 7, 0)), 1, 1.8) : 1;
+  const room =
+    innerHeight >= 1000 && innerWidth >= 1920
+      ? clamp(
+          (innerHeight - 300) /
+            Math.max(
+              1,
+              wanted.reduce((sum, one) => sum + one.plan.height + 7, 0),
+            ),
+          1,
+          1.8,
+        )
+      : 1;
   wanted.forEach(({ plan, seen, own, badge }, index) => {
     let chart = charts.get(plan.id);
-    if (!chart) charts.set(plan.id, chart = new Chart());
+    if (!chart) charts.set(plan.id, (chart = new Chart()));
     if (list.children[index] !== chart.element) list.insertBefore(chart.element, list.children[index] ?? null);
     chart.show(plan, badge);
     chart.draw(seen, own, place.log, room);
@@ -168,7 +231,8 @@ function paint() {
   const isSeen = at !== null && x >= view.left && x <= view.left + view.width;
   cross.hidden = flag.hidden = !isSeen;
   if (isSeen && at !== null) {
-    const plot = axis.canvas.getBoundingClientRect(), frame = work.getBoundingClientRect();
+    const plot = axis.canvas.getBoundingClientRect(),
+      frame = work.getBoundingClientRect();
     const offset = plot.left - frame.left;
     cross.style.left = offset + x + 'px';
     cross.style.top = axis.element.offsetTop + 22 + 'px';
@@ -180,7 +244,7 @@ function paint() {
   selection.shade(work, axis, list, view, place);
   const known = [...store.loaded.values()];
   note.hidden = wanted.length > 0 || known.length === 0 || store.running !== null;
-  if (!note.hidden) note.textContent = 'Nothing was recorded in this time, or no table is chosen.';
+  if (!note.hidden) words.textContent = 'Nothing was recorded in this time, or no table is chosen.';
 }
 /** @param {number} interval */
 const tierName = interval => (interval < 1e6 ? `${interval / 1000} ms` : `${interval / 1e6} s`);
@@ -191,29 +255,48 @@ function showMoment() {
   if (place.moment === null) return;
   momentRun = new AbortController();
   const time = place.moment;
-  panel.show(aside, time, {
-    close: () => go({ ...place, moment: null }),
-    move: next => go({ ...place, moment: next }),
-    around: () => go({ ...place, view: 'charts', span: 40e3, to: time + 20e3 }),
-    sql: text => go({ ...place, view: 'sql', sql: text, moment: null }),
-  }, momentRun.signal).catch(trouble);
+  panel
+    .show(
+      aside,
+      time,
+      {
+        close: () => go({ ...place, moment: null }),
+        move: next => go({ ...place, moment: next }),
+        around: () => go({ ...place, view: 'charts', span: 40e3, to: time + 20e3 }),
+        sql: text => go({ ...place, view: 'sql', sql: text, moment: null }),
+      },
+      momentRun.signal,
+    )
+    .catch(trouble);
 }
 
 /** @param {unknown} error */
 function trouble(error) {
   if (error instanceof DOMException && error.name === 'AbortError') return;
   const banner = byId('banner');
-  const isSilent = !(error instanceof api.Refused);
-  if (isSilent) bar.silent();
-  const text = isSilent ? `kymo does not answer at ${location.host} since ${clock(Date.now() * 1000, 1e6)}. The charts show what was loaded before.` : error.message;
+  const isSilent = error instanceof api.Silent;
+  if (isSilent) {
+    silentSince ||= Date.now() * 1000;
+    bar.silent();
+  }
+  const text = isSilent
+    ? `kymo does not answer at ${location.host} since ${clock(silentSince, 1e6)}. The charts show what was loaded before.`
+    : error instanceof Error
+      ? error.message
+      : String(error);
   banner.replaceChildren(make('span', {}, text), make('button', { click: () => fetchSoon(false) }, 'Try now'));
   banner.hidden = false;
 }
-const quiet = () => { byId('banner').hidden = true; };
+let silentSince = 0;
+const quiet = () => {
+  silentSince = 0;
+  byId('banner').hidden = true;
+};
 
 /** @param {number} at @param {number} factor */
 function zoom(at, factor) {
-  const view = viewNow(), span = clamp(place.span * factor, SPAN_MIN, SPAN_MAX);
+  const view = viewNow(),
+    span = clamp(place.span * factor, SPAN_MIN, SPAN_MAX);
   const isEnd = place.to === null && at > view.to - (view.to - view.from) * 0.04;
   const to = at + (view.to - at) * (span / place.span);
 
@@ -236,9 +319,14 @@ listen(work, {
     panned = !ends;
     if (ends) fetchSoon(false);
   },
-  point: time => { pointer = time; draw(); },
+  point: time => {
+    pointer = time;
+    draw();
+  },
   select: (pair, second, ends) => go({ ...place, [second ? 'b' : 'a']: pair }, ends),
-  moment: time => { if (place.view === 'charts') go({ ...place, moment: Math.round(time) }); },
+  moment: time => {
+    if (place.view === 'charts') go({ ...place, moment: Math.round(time) });
+  },
   back: () => history.back(),
 });
 
@@ -275,25 +363,42 @@ addEventListener('keydown', event => {
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const view = viewNow(), centre = pointer ?? place.moment ?? (view.from + view.to) / 2, step = (view.to - view.from) / 10;
+  const view = viewNow(),
+    centre = pointer ?? place.moment ?? (view.from + view.to) / 2,
+    step = (view.to - view.from) / 10;
   const interval = Math.max(view.bucket, 1000);
   /** @type {Record<string, () => void>} */
   const keys = {
-    '+': () => zoom(centre, 0.5), '=': () => zoom(centre, 0.5), '-': () => zoom(centre, 2),
+    '+': () => zoom(centre, 0.5),
+    '=': () => zoom(centre, 0.5),
+    '-': () => zoom(centre, 2),
     ArrowLeft: () => (event.shiftKey ? go({ ...place, to: view.to - step }) : moveCross(-interval)),
     ArrowRight: () => (event.shiftKey ? go({ ...place, to: Math.min(wall, view.to + step) }) : moveCross(interval)),
-    ArrowUp: () => focusChart(-1), ArrowDown: () => focusChart(1),
-    Enter: () => { if (place.view === 'charts' && !(event.target instanceof HTMLButtonElement)) go({ ...place, moment: Math.round(centre) }); else return false; },
+    ArrowUp: () => focusChart(-1),
+    ArrowDown: () => focusChart(1),
+    Enter: () => {
+      if (place.view === 'charts' && !(event.target instanceof HTMLButtonElement)) go({ ...place, moment: Math.round(centre) });
+      else return false;
+    },
     Backspace: () => history.back(),
-    l: () => go({ ...place, to: place.to === null ? wall : null }), L: () => go({ ...place, to: place.to === null ? wall : null }),
-    g: bar.jump, y: () => go({ ...place, log: !place.log }), '?': help,
-    s: () => mark('a'), d: () => mark('b'),
-    n: () => nextMark(1), p: () => nextMark(-1),
+    l: () => go({ ...place, to: place.to === null ? wall : null }),
+    L: () => go({ ...place, to: place.to === null ? wall : null }),
+    g: bar.jump,
+    y: () => go({ ...place, log: !place.log }),
+    '?': help,
+    s: () => mark('a'),
+    d: () => mark('b'),
+    n: () => nextMark(1),
+    p: () => nextMark(-1),
     '/': () => /** @type {HTMLElement|null} */ (nav.querySelector('input'))?.focus(),
-    Escape: () => { document.querySelector('.pop')?.remove(); nav.classList.remove('open'); if (place.moment !== null) go({ ...place, moment: null }); },
+    Escape: () => {
+      document.querySelector('.pop')?.remove();
+      nav.classList.remove('open');
+      if (place.moment !== null) go({ ...place, moment: null });
+    },
   };
   const chip = LENGTHS[Number(event.key) - 1];
-  const act = chip ? () => go({ ...place, span: chip[1] }) : keys[event.key] ?? keys[event.key.toLowerCase()];
+  const act = chip ? () => go({ ...place, span: chip[1] }) : (keys[event.key] ?? keys[event.key.toLowerCase()]);
   if (!act) return;
   if (/** @type {any} */ (act()) !== false) event.preventDefault();
 });
@@ -313,7 +418,8 @@ function focusChart(by) {
 }
 /** One end of a selection, then the other. @param {'a'|'b'} which */
 function mark(which) {
-  const view = viewNow(), at = pointer ?? (view.from + view.to) / 2;
+  const view = viewNow(),
+    at = pointer ?? (view.from + view.to) / 2;
   if (marking === null) marking = at;
   else {
     if (marking !== at) go({ ...place, [which]: [Math.min(marking, at), Math.max(marking, at)] });
@@ -325,7 +431,8 @@ function nextMark(by) {
   const at = pointer ?? place.moment ?? viewNow().from;
   const times = [...firings.map(one => one.from), ...store.gaps.filter(gap => gap.isHole).map(gap => gap.from)].sort((a, b) => a - b);
   const next = by > 0 ? times.find(time => time > at + 1) : times.reverse().find(time => time < at - 1);
-  if (next !== undefined) go({ ...place, moment: Math.round(next), to: place.to === null && next > viewNow().from ? null : next + place.span / 2 });
+  if (next !== undefined)
+    go({ ...place, moment: Math.round(next), to: place.to === null && next > viewNow().from ? null : next + place.span / 2 });
 }
 
 addEventListener('popstate', () => {
@@ -333,15 +440,27 @@ addEventListener('popstate', () => {
   place = read(location.search);
   arrive(before);
 });
-new ResizeObserver(() => { draw(); fetchSoon(false); }).observe(work);
+new ResizeObserver(() => {
+  draw();
+  fetchSoon(false);
+}).observe(work);
 
 async function loadStatus() {
   try {
-    const [status, alerts, cost, changes] = await Promise.all([api.status(), api.alerts(),
-      api.sql("SELECT CAST(max(cpu_us) - min(cpu_us) AS DOUBLE) / (max(CAST(time AS BIGINT)) - min(CAST(time AS BIGINT))), max(rss_bytes) FROM kymo WHERE time > now() - interval '15 seconds'"),
-      api.sql('SELECT rule, labels, state, CAST(time AS BIGINT) FROM alert ORDER BY time DESC LIMIT 500')]);
+    const [status, alerts, cost, changes] = await Promise.all([
+      api.status(),
+      api.alerts(),
+      api.sql(
+        "SELECT CAST(max(cpu_us) - min(cpu_us) AS DOUBLE) / (max(CAST(time AS BIGINT)) - min(CAST(time AS BIGINT))), max(rss_bytes) FROM kymo WHERE time > now() - interval '15 seconds'",
+      ),
+      api.sql('SELECT rule, labels, state, CAST(time AS BIGINT) FROM alert ORDER BY time DESC LIMIT 500'),
+    ]);
     const [cpu, rss] = cost.rows[0] ?? [];
-    bar.status(status, alerts.rules.reduce((sum, rule) => sum + rule.firing, 0), typeof cpu === 'number' ? { cpu, rss } : null);
+    bar.status(
+      status,
+      alerts.rules.reduce((sum, rule) => sum + rule.firing, 0),
+      typeof cpu === 'number' ? { cpu, rss } : null,
+    );
     firings = pairs(changes.rows);
     if (status.degraded.length && byId('banner').hidden) {
       byId('banner').replaceChildren(make('span', {}, status.degraded[0]));
@@ -375,14 +494,23 @@ function pairs(rows) {
 
 async function loadStrips() {
   const lengths = [30 * DAY, place.span < DAY / 4 ? DAY / 24 : DAY];
-  await Promise.all(strips.map(async (strip, index) => {
-    strip.to = wall;
-    strip.from = wall - lengths[index];
-    names[index].replaceChildren(index ? (lengths[1] === DAY ? '1 day' : '1 hour') : '30 days', make('span', {}, 'CPU busy'));
-    const bucket = Math.round(lengths[index] / 600);
-    const answer = await api.range({ table: 'cpu', columns: ['utilization'], from: Math.floor(strip.from), to: Math.floor(strip.from) + bucket * 600, buckets: 600, labels: { cpu: 'total' } });
-    strip.series = split(answer, ['utilization'])[0] ?? null;
-  }));
+  await Promise.all(
+    strips.map(async (strip, index) => {
+      strip.to = wall;
+      strip.from = wall - lengths[index];
+      names[index].replaceChildren(index ? (lengths[1] === DAY ? '1 day' : '1 hour') : '30 days', make('span', {}, 'CPU busy'));
+      const bucket = Math.round(lengths[index] / 600);
+      const answer = await api.range({
+        table: 'cpu',
+        columns: ['utilization'],
+        from: Math.floor(strip.from),
+        to: Math.floor(strip.from) + bucket * 600,
+        buckets: 600,
+        labels: { cpu: 'total' },
+      });
+      strip.series = split(answer, ['utilization'])[0] ?? null;
+    }),
+  );
   draw();
 }
 
@@ -405,8 +533,12 @@ async function begin() {
   arrive(null);
   loadStatus();
   loadStrips().catch(trouble);
-  setInterval(() => { if (!document.hidden) loadStatus(); }, STATUS_EVERY);
-  setInterval(() => { if (!document.hidden) loadStrips().catch(trouble); }, STRIPS_EVERY);
+  setInterval(() => {
+    if (!document.hidden) loadStatus();
+  }, STATUS_EVERY);
+  setInterval(() => {
+    if (!document.hidden) loadStrips().catch(trouble);
+  }, STRIPS_EVERY);
   follow();
 }
 begin().catch(trouble);

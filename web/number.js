@@ -16,8 +16,18 @@ export function digits(value, significant = 3) {
   return value.toFixed(clamp(significant - 1 - Math.floor(Math.log10(size) + 1e-9), 0, significant - 1));
 }
 
-const DECIMAL = [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']];
-const BINARY = [[2 ** 40, 'Ti'], [2 ** 30, 'Gi'], [2 ** 20, 'Mi'], [2 ** 10, 'Ki']];
+const DECIMAL = [
+  [1e12, 'T'],
+  [1e9, 'G'],
+  [1e6, 'M'],
+  [1e3, 'k'],
+];
+const BINARY = [
+  [2 ** 40, 'Ti'],
+  [2 ** 30, 'Gi'],
+  [2 ** 20, 'Mi'],
+  [2 ** 10, 'Ki'],
+];
 
 /**
  * A value with its unit: `1.20 Gbit/s`, `19.2 GiB`, `45.1 %`.
@@ -49,14 +59,23 @@ export function short(value, unit) {
 /** A duration in µs. @param {number} us */
 export function duration(us) {
   const size = Math.abs(us);
-  for (const [from, name] of /** @type {[number, string][]} */ ([[86_400e6, 'd'], [3600e6, 'h'], [60e6, 'min'], [1e6, 's'], [1e3, 'ms']])) {
+  for (const [from, name] of /** @type {[number, string][]} */ ([
+    [86_400e6, 'd'],
+    [3600e6, 'h'],
+    [60e6, 'min'],
+    [1e6, 's'],
+    [1e3, 'ms'],
+  ])) {
     if (size >= from * 0.9995) return `${+digits(us / from)} ${name}`;
   }
   return `${+digits(us)} µs`;
 }
 
 /** @param {number} value */
-export const grouped = value => Math.round(value).toString().replace(/\B(?=(\d{3})+$)/g, ',');
+export const grouped = value =>
+  Math.round(value)
+    .toString()
+    .replace(/\B(?=(\d{3})+$)/g, ',');
 
 /**
  * Two to four round numbers from 0 to at most `max`.
@@ -67,7 +86,7 @@ export function rounds(max, count, unit) {
   const base = unit === 'B' ? 1024 ** Math.floor(Math.log(max) / Math.log(1024)) : 1;
   const rough = max / base / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = (([1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find(one => one * power >= rough * 0.999) ?? 10) * power) * base;
+  const step = ([1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find(one => one * power >= rough * 0.999) ?? 10) * power * base;
   const values = [0];
   for (let value = step; value <= max * 1.0001 && values.length < 6; value += step) values.push(value);
   return values;

@@ -42,8 +42,10 @@ export function ramp() {
   const stops = [0, 1, 2, 3, 4, 5].map(at => bytes(colour(`heat${at}`)));
   const table = new Uint8ClampedArray(256 * 4);
   for (let at = 0; at < 256; at++) {
-    const place = (at / 255) * (stops.length - 1), low = Math.min(stops.length - 2, Math.floor(place));
-    for (let part = 0; part < 3; part++) table[at * 4 + part] = stops[low][part] + (stops[low + 1][part] - stops[low][part]) * (place - low);
+    const place = (at / 255) * (stops.length - 1),
+      low = Math.min(stops.length - 2, Math.floor(place));
+    for (let part = 0; part < 3; part++)
+      table[at * 4 + part] = stops[low][part] + (stops[low + 1][part] - stops[low][part]) * (place - low);
     table[at * 4 + 3] = 255;
   }
   return table;
@@ -57,7 +59,11 @@ export function hatch(g, x, y, width, height) {
     const k = /** @type {CanvasRenderingContext2D} */ (tile.getContext('2d'));
     k.strokeStyle = colour('hatch');
     k.beginPath();
-    for (const [fromX, fromY, toX, toY] of [[-1, 7, 7, -1], [-1, 1, 1, -1], [5, 7, 7, 5]]) {
+    for (const [fromX, fromY, toX, toY] of [
+      [-1, 7, 7, -1],
+      [-1, 1, 1, -1],
+      [5, 7, 7, 5],
+    ]) {
       k.moveTo(fromX, fromY);
       k.lineTo(toX, toY);
     }

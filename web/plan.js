@@ -24,9 +24,30 @@ export const COLOURS = ['blue', 'amber', 'teal', 'pink', 'yellow', 'red', 'viole
 export const USUAL = ['cpu', 'pressure', 'memory', 'network', 'tcp', 'disk'];
 /** Tables that say when something happened, which other views show. */
 export const EVENTS = ['gap', 'alert', 'statement'];
-const CORES_HEAT_MIN = 8, SERIES_MAX = 7, GENERIC_CHARTS_MAX = 8, DEVICES_MAX = 4;
+const CORES_HEAT_MIN = 8,
+  SERIES_MAX = 7,
+  GENERIC_CHARTS_MAX = 8,
+  DEVICES_MAX = 4;
 
-const NAMES = /** @type {Record<string, string>} */ ({ cpu: 'CPU', tcp: 'TCP', ip: 'IP', vm: 'Paging', host: 'Load', network: 'Interfaces', disk: 'Disks', softirq: 'Soft IRQ', interrupt: 'Interrupts', filesystem: 'File systems', process: 'Processes', process_state: 'Process states', cgroup: 'Cgroups', sensor: 'Sensors', kymo: 'Own cost', collector: 'Collectors', gap: 'Gaps' });
+const NAMES = /** @type {Record<string, string>} */ ({
+  cpu: 'CPU',
+  tcp: 'TCP',
+  ip: 'IP',
+  vm: 'Paging',
+  host: 'Load',
+  network: 'Interfaces',
+  disk: 'Disks',
+  softirq: 'Soft IRQ',
+  interrupt: 'Interrupts',
+  filesystem: 'File systems',
+  process: 'Processes',
+  process_state: 'Process states',
+  cgroup: 'Cgroups',
+  sensor: 'Sensors',
+  kymo: 'Own cost',
+  collector: 'Collectors',
+  gap: 'Gaps',
+});
 /** @param {string} table */
 export const nameOf = table => NAMES[table] ?? sentence(table);
 /** @param {string} name */
@@ -36,7 +57,11 @@ export const sentence = name => (name[0] ?? '').toUpperCase() + name.slice(1).re
 export function columnsOf(table) {
   const known = KNOWN[table.name];
   if (known) return known.columns;
-  return table.columns.filter(column => column.kind === 'counter' || column.kind === 'gauge').map(column => column.name).filter(name => !/^(max_|total_|pid$|parent_pid|user_id|start_us|uptime)/.test(name)).slice(0, GENERIC_CHARTS_MAX);
+  return table.columns
+    .filter(column => column.kind === 'counter' || column.kind === 'gauge')
+    .map(column => column.name)
+    .filter(name => !/^(max_|total_|pid$|parent_pid|user_id|start_us|uptime)/.test(name))
+    .slice(0, GENERIC_CHARTS_MAX);
 }
 
 /** Labels by which the server leaves out rows. @param {Table} table @returns {Record<string, string>} */
@@ -66,17 +91,43 @@ const KNOWN = {
     columns: ['user_us', 'nice_us', 'system_us', 'iowait_us', 'softirq_us', 'steal_us', 'utilization'],
     charts: series => {
       const total = series.find(one => one.labels.cpu === 'total');
-      const cores = series.filter(one => one.labels.cpu !== 'total').sort((a, b) => a.labels.cpu.localeCompare(b.labels.cpu, 'en', { numeric: true }));
+      const cores = series
+        .filter(one => one.labels.cpu !== 'total')
+        .sort((a, b) => a.labels.cpu.localeCompare(b.labels.cpu, 'en', { numeric: true }));
       const factor = 1e-4 / Math.max(1, cores.length);
-      const parts = [['user', 'user_us', 'blue'], ['system', 'system_us', 'amber'], ['nice', 'nice_us', 'teal'], ['iowait', 'iowait_us', 'pink'], ['softirq', 'softirq_us', 'yellow'], ['steal', 'steal_us', 'red']];
+      const parts = [
+        ['user', 'user_us', 'blue'],
+        ['system', 'system_us', 'amber'],
+        ['nice', 'nice_us', 'teal'],
+        ['iowait', 'iowait_us', 'pink'],
+        ['softirq', 'softirq_us', 'yellow'],
+        ['steal', 'steal_us', 'red'],
+      ];
       const charts = [];
       if (total) {
         const lines = parts.map(([name, column, colour]) => ({ name, column, colour, factor, series: total }));
-        charts.push(chart('cpu', 'CPU', cores.length > 1 ? `% of ${cores.length}` : '%', 'stack', lines, { unit: '%', max: 100, height: 92, steps: true, peak: { name: 'busy', column: 'utilization', colour: 'text', factor: 100, series: total } }));
+        charts.push(
+          chart('cpu', 'CPU', cores.length > 1 ? `% of ${cores.length}` : '%', 'stack', lines, {
+            unit: '%',
+            max: 100,
+            height: 92,
+            steps: true,
+            peak: { name: 'busy', column: 'utilization', colour: 'text', factor: 100, series: total },
+          }),
+        );
       }
       const heat = cores.length >= CORES_HEAT_MIN;
-      const lines = cores.slice(0, heat ? 512 : SERIES_MAX).map((one, index) => ({ name: one.labels.cpu, column: 'utilization', colour: COLOURS[index % COLOURS.length], factor: 100, series: one }));
-      if (cores.length > 1) charts.push(chart('cores', 'Cores', '% busy', heat ? 'heat' : 'lines', lines, { unit: '%', max: 100, height: heat ? 68 : 62, steps: true }));
+      const lines = cores.slice(0, heat ? 512 : SERIES_MAX).map((one, index) => ({
+        name: one.labels.cpu,
+        column: 'utilization',
+        colour: COLOURS[index % COLOURS.length],
+        factor: 100,
+        series: one,
+      }));
+      if (cores.length > 1)
+        charts.push(
+          chart('cores', 'Cores', '% busy', heat ? 'heat' : 'lines', lines, { unit: '%', max: 100, height: heat ? 68 : 62, steps: true }),
+        );
       return charts;
     },
   },
@@ -84,24 +135,75 @@ const KNOWN = {
     columns: ['used_bytes', 'cached_bytes', 'buffers_bytes', 'free_bytes', 'total_bytes'],
     charts: ([one]) => {
       if (!one) return [];
-      const part = (/** @type {[string, string, number]} */ [name, column, alpha]) => ({ name, column, colour: 'teal', alpha, factor: 1, series: one });
+      const part = (/** @type {[string, string, number]} */ [name, column, alpha]) => ({
+        name,
+        column,
+        colour: 'teal',
+        alpha,
+        factor: 1,
+        series: one,
+      });
       const total = one.columns.total_bytes.max;
-      const parts = /** @type {[string, string, number][]} */ ([['used', 'used_bytes', 0.6], ['cache', 'cached_bytes', 0.28], ['buffers', 'buffers_bytes', 0.14]]);
-      return [chart('memory', 'Memory', 'bytes', 'stack', parts.map(part), { unit: 'B', height: 72, max: total[total.length - 1] || undefined, more: [part(['free', 'free_bytes', 0])] })];
+      const parts = /** @type {[string, string, number][]} */ ([
+        ['used', 'used_bytes', 0.6],
+        ['cache', 'cached_bytes', 0.28],
+        ['buffers', 'buffers_bytes', 0.14],
+      ]);
+      return [
+        chart('memory', 'Memory', 'bytes', 'stack', parts.map(part), {
+          unit: 'B',
+          height: 72,
+          max: total[total.length - 1] || undefined,
+          more: [part(['free', 'free_bytes', 0])],
+        }),
+      ];
     },
   },
   network: {
     columns: ['rx_bytes', 'tx_bytes', 'rx_packets', 'rx_dropped'],
-    charts: series => busiest(series, ['rx_bytes', 'tx_bytes']).map((one, index) => mirror(`network:${one.key}`, `Network ${one.labels.interface}`, 'bit/s', one, [['rx', 'rx_bytes'], ['tx', 'tx_bytes']], 8, index, [['rx packets', 'rx_packets'], ['rx dropped', 'rx_dropped']])),
+    charts: series =>
+      busiest(series, ['rx_bytes', 'tx_bytes']).map((one, index) =>
+        mirror(
+          `network:${one.key}`,
+          `Network ${one.labels.interface}`,
+          'bit/s',
+          one,
+          [
+            ['rx', 'rx_bytes'],
+            ['tx', 'tx_bytes'],
+          ],
+          8,
+          index,
+          [
+            ['rx packets', 'rx_packets'],
+            ['rx dropped', 'rx_dropped'],
+          ],
+        ),
+      ),
   },
   disk: {
     columns: ['read_bytes', 'write_bytes', 'in_flight'],
     labels: { kind: 'disk' },
-    charts: series => busiest(series, ['read_bytes', 'write_bytes']).flatMap((one, index) => {
-      const flight = { name: 'in flight', column: 'in_flight', colour: 'violet', factor: 1, series: one };
-      const both = mirror(`disk:${one.key}`, `Disk ${one.labels.device}`, 'B/s', one, [['read', 'read_bytes'], ['write', 'write_bytes']], 1, index, []);
-      return index > 0 ? [both] : [both, chart(`flight:${one.key}`, 'In flight', 'requests', 'lines', [flight], { unit: '', height: 40 })];
-    }),
+    charts: series =>
+      busiest(series, ['read_bytes', 'write_bytes']).flatMap((one, index) => {
+        const flight = { name: 'in flight', column: 'in_flight', colour: 'violet', factor: 1, series: one };
+        const both = mirror(
+          `disk:${one.key}`,
+          `Disk ${one.labels.device}`,
+          'B/s',
+          one,
+          [
+            ['read', 'read_bytes'],
+            ['write', 'write_bytes'],
+          ],
+          1,
+          index,
+          [],
+        );
+        return index > 0
+          ? [both]
+          : [both, chart(`flight:${one.key}`, 'In flight', 'requests', 'lines', [flight], { unit: '', height: 40 })];
+      }),
   },
   pressure: {
     columns: ['total_us'],
@@ -109,8 +211,17 @@ const KNOWN = {
       const colours = /** @type {Record<string, string>} */ ({ cpu: 'blue', memory: 'teal', io: 'amber', irq: 'yellow' });
       const shown = series.filter(one => !(one.labels.resource === 'cpu' && one.labels.kind === 'full'));
       const order = ['cpu', 'memory', 'io', 'irq'];
-      shown.sort((a, b) => order.indexOf(a.labels.resource) - order.indexOf(b.labels.resource) || b.labels.kind.localeCompare(a.labels.kind));
-      const lines = shown.map(one => ({ name: `${one.labels.resource} ${one.labels.kind}`, column: 'total_us', colour: colours[one.labels.resource] ?? 'violet', dash: one.labels.kind === 'full', factor: 1e-4, series: one }));
+      shown.sort(
+        (a, b) => order.indexOf(a.labels.resource) - order.indexOf(b.labels.resource) || b.labels.kind.localeCompare(a.labels.kind),
+      );
+      const lines = shown.map(one => ({
+        name: `${one.labels.resource} ${one.labels.kind}`,
+        column: 'total_us',
+        colour: colours[one.labels.resource] ?? 'violet',
+        dash: one.labels.kind === 'full',
+        factor: 1e-4,
+        series: one,
+      }));
       return lines.length ? [chart('pressure', 'Pressure', '% stalled', 'lines', lines, { unit: '%', height: 82, steps: true })] : [];
     },
   },
@@ -118,8 +229,23 @@ const KNOWN = {
     columns: ['retransmitted_segments', 'listen_drops', 'established', 'rx_segments', 'tx_segments'],
     charts: ([one]) => {
       if (!one) return [];
-      const line = (/** @type {string} */ name, /** @type {string} */ column, /** @type {string} */ colour) => ({ name, column, colour, factor: 1, series: one });
-      return [chart('tcp', 'TCP', 'events/s', 'lines', [line('retransmits', 'retransmitted_segments', 'red'), line('listen drops', 'listen_drops', 'violet')], { unit: '/s', height: 46, steps: true, more: [line('segments in', 'rx_segments', ''), line('established', 'established', '')] })];
+      const line = (/** @type {string} */ name, /** @type {string} */ column, /** @type {string} */ colour) => ({
+        name,
+        column,
+        colour,
+        factor: 1,
+        series: one,
+      });
+      return [
+        chart(
+          'tcp',
+          'TCP',
+          'events/s',
+          'lines',
+          [line('retransmits', 'retransmitted_segments', 'red'), line('listen drops', 'listen_drops', 'violet')],
+          { unit: '/s', height: 46, steps: true, more: [line('segments in', 'rx_segments', ''), line('established', 'established', '')] },
+        ),
+      ];
     },
   },
 };
@@ -131,24 +257,52 @@ function chart(id, title, label, kind, lines, more) {
 
 /** @param {string} id @param {string} title @param {string} unit @param {Series} series @param {[string, string][]} pair @param {number} factor @param {number} index @param {[string, string][]} more */
 function mirror(id, title, unit, series, [up, down], factor, index, more) {
-  const lines = [{ name: up[0], column: up[1], colour: 'blue', factor, series }, { name: down[0], column: down[1], colour: 'amber', factor, series, down: true }];
-  return chart(id, title, unit, 'mirror', lines, { unit, height: index === 0 ? 88 : 58, steps: true, sides: [up[0], down[0]], more: more.map(([name, column]) => ({ name, column, colour: '', factor: 1, series })) });
+  const lines = [
+    { name: up[0], column: up[1], colour: 'blue', factor, series },
+    { name: down[0], column: down[1], colour: 'amber', factor, series, down: true },
+  ];
+  return chart(id, title, unit, 'mirror', lines, {
+    unit,
+    height: index === 0 ? 88 : 58,
+    steps: true,
+    sides: [up[0], down[0]],
+    more: more.map(([name, column]) => ({ name, column, colour: '', factor: 1, series })),
+  });
 }
 
 /** A chart for each column, with the greatest series as lines. @param {Table} declared */
 function generic(declared) {
   const wanted = columnsOf(declared);
-  return (/** @type {Series[]} */ series) => wanted.flatMap(name => {
-    const column = declared.columns.find(one => one.name === name);
-    if (!column) return [];
-    const shown = [...series].filter(one => one.columns[name]?.mean.some(Number.isFinite)).sort((a, b) => weight(b, name) - weight(a, name) || a.key.localeCompare(b.key)).slice(0, SERIES_MAX);
-    if (!shown.length) return [];
-    const isRate = column.kind === 'counter';
-    const [unit, factor] = unitOf(column.unit, isRate);
-    const title = declared.columns.filter(one => one.kind === 'gauge' || one.kind === 'counter').length > 1 ? sentence(name.replace(/_(bytes|us|ratio|celsius)$/, '')) : nameOf(declared.name);
-    const lines = shown.map((one, index) => ({ name: Object.values(one.labels).filter(Boolean).join(' ') || name.replaceAll('_', ' '), column: name, colour: COLOURS[index], factor, series: one }));
-    return [chart(`${declared.name}:${name}`, title, unit || column.unit, 'lines', lines, { unit, height: 46 + Math.max(0, lines.length - 2) * 10, steps: isRate })];
-  });
+  return (/** @type {Series[]} */ series) =>
+    wanted.flatMap(name => {
+      const column = declared.columns.find(one => one.name === name);
+      if (!column) return [];
+      const shown = [...series]
+        .filter(one => one.columns[name]?.mean.some(Number.isFinite))
+        .sort((a, b) => weight(b, name) - weight(a, name) || a.key.localeCompare(b.key))
+        .slice(0, SERIES_MAX);
+      if (!shown.length) return [];
+      const isRate = column.kind === 'counter';
+      const [unit, factor] = unitOf(column.unit, isRate);
+      const title =
+        declared.columns.filter(one => one.kind === 'gauge' || one.kind === 'counter').length > 1
+          ? sentence(name.replace(/_(bytes|us|ratio|celsius)$/, ''))
+          : nameOf(declared.name);
+      const lines = shown.map((one, index) => ({
+        name: Object.values(one.labels).filter(Boolean).join(' ') || name.replaceAll('_', ' '),
+        column: name,
+        colour: COLOURS[index],
+        factor,
+        series: one,
+      }));
+      return [
+        chart(`${declared.name}:${name}`, title, unit || column.unit, 'lines', lines, {
+          unit,
+          height: 46 + Math.max(0, lines.length - 2) * 10,
+          steps: isRate,
+        }),
+      ];
+    });
 }
 
 /** The unit that is shown, and the factor to it. @param {string} unit @param {boolean} isRate @returns {[string, number]} */

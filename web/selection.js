@@ -2,10 +2,49 @@
 
 import * as api from './api.js';
 import { make } from './dom.js';
-import { duration, told } from './number.js';
+import { clamp, digits, duration, rounds, told } from './number.js';
 import { chartsOf, columnsOf, labelsOf } from './plan.js';
 import { split } from './series.js';
 import { clock } from './time.js';
+
+/** A selection is asked for in at most so many parts, whose means stand for ticks where there are more of those. */
+const PARTS_MAX = 2000;
+
+/** @typedef {{min: number, mean: number, p99: number, max: number, total: number, above: (limit: number) => number}} Statistics */
+
+/**
+ * What a line's parts come to. Parts without rows count for nothing.
+ * @param {Pick<import('./plan.js').Line, 'series'|'column'>} line @param {number} width of a part, µs
+ * @returns {Statistics} the total is in units times seconds; the time above a limit in µs
+ */
+export function statistics({ series, column }, width) {
+  const { min, max, mean } = series.columns[column];
+  let low = Infinity,
+    high = -Infinity,
+    sum = 0,
+    ticks = 0,
+    total = 0;
+  const seen = mean.filter(Number.isFinite).sort();
+  mean.forEach((value, at) => {
+    if (!Number.isFinite(value)) return;
+    low = Math.min(low, min[at]);
+    high = Math.max(high, max[at]);
+    sum += value * series.ticks[at];
+    ticks += series.ticks[at];
+    total += (value * width) / 1e6;
+  });
+  return {
+    min: ticks ? low : NaN,
+    max: ticks ? high : NaN,
+    mean: ticks ? sum / ticks : NaN,
+    p99: seen[Math.ceil(seen.length * 0.99) - 1] ?? NaN,
+    total,
+    above: limit => seen.filter(value => value > limit).length * width,
+  };
+}
+
+/** Whether a total means something: of rates. @param {import('./plan.js').Chart} plan */
+const isSum = plan => plan.steps && plan.unit.includes('/s');
 
 export class Selection {
   /** @param {() => void} close */
@@ -30,27 +69,106 @@ export class Selection {
     const running = new AbortController();
     this.running = running;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.load(place, tables, running.signal).catch(error => {
-      if (!running.signal.aborted) this.element.replaceChildren(make('p.mute', {}, error instanceof Error ? error.message : String(error)));
-    }), 200);
+    this.timer = setTimeout(
+      () =>
+        this.load(place, tables, running.signal).catch(error => {
+          if (!running.signal.aborted)
+            this.element.replaceChildren(make('p.mute', {}, error instanceof Error ? error.message : String(error)));
+        }),
+      200,
+    );
   }
 
   /** @param {import('./address.js').Place} place @param {api.Table[]} tables @param {AbortSignal} signal */
   async load(place, tables, signal) {
-    const pairs = /** @type {[string, [number, number]][]} */ ([['A', place.a], ['B', place.b]].filter(([, pair]) => pair));
-    const rows = await Promise.all(pairs.map(async ([name, [from, to]]) => {
-      const lists = await Promise.all(tables.map(async table => {
-        const columns = columnsOf(table);
-        const answer = await api.range({ table: table.name, columns, from: Math.floor(from), to: Math.ceil(to), buckets: 1, labels: labelsOf(table), tier: to - from < 3600e6 ? 'raw' : 'auto' }, signal);
-        return chartsOf(table, split(answer, columns)).filter(plan => plan.kind !== 'heat').flatMap(plan => (plan.peak ? [plan.peak] : plan.lines).map(line => ({ plan, line, values: line.series.columns[line.column] })));
-      }));
-      return { name, from, to, stats: lists.flat() };
-    }));
-    const body = rows.flatMap(({ name, from, to, stats }) => stats.map(({ plan, line, values }, index) => make('tr', {},
-      make('td', {}, index === 0 ? make(`span.key.${name.toLowerCase()}`, {}, name) : '', index === 0 ? `${clock(from, 1000)} – ${clock(to, 1000)}, ${duration(to - from)}` : ''),
-      make('td', {}, `${plan.title} ${line.name}`), ...['min', 'mean', 'max'].map(part => make('td.num', {}, told(/** @type {any} */ (values)[part][0] * line.factor, plan.unit))),
-      make('td.num', {}, plan.steps && plan.unit.includes('/s') ? told((values.mean[0] * line.factor * (to - from)) / 1e6, plan.unit.replace('/s', '')) : ''))));
-    this.element.replaceChildren(make('div.acts', {}, make('h2', {}, 'Selection'), make('span.grow'), make('button.btn', { click: this.close }, 'Close')), make('table', {}, make('thead', {}, make('tr', {}, ...['time', 'series', 'min', 'mean', 'max', 'total'].map(head => make('th', { scope: 'col' }, head)))), make('tbody', {}, ...body)));
+    const pairs = /** @type {[string, [number, number]][]} */ (
+      [
+        ['A', place.a],
+        ['B', place.b],
+      ].filter(([, pair]) => pair)
+    );
+    const rows = await Promise.all(
+      pairs.map(async ([name, [from, to]]) => {
+        const lists = await Promise.all(
+          tables.map(async table => {
+            const columns = table.name === 'cpu' ? ['utilization'] : columnsOf(table);
+            // As many parts as there are ticks, if those are few.
+            const parts = clamp(Math.ceil((to - from) / (table.interval_us ?? 1e6)), 1, PARTS_MAX);
+            const width = Math.max(1, Math.ceil((to - from) / parts));
+            const labels = table.name === 'cpu' ? { cpu: 'total' } : labelsOf(table);
+            const answer = await api.range(
+              { table: table.name, columns, from: Math.floor(from), to: Math.ceil(to), buckets: parts, labels },
+              signal,
+            );
+            return chartsOf(table, split(answer, columns))
+              .filter(plan => plan.kind !== 'heat')
+              .flatMap(plan => (plan.peak ? [plan.peak] : plan.lines).map(line => ({ plan, line, is: statistics(line, width) })));
+          }),
+        );
+        return { name, from, to, stats: lists.flat() };
+      }),
+    );
+    const [first, second] = rows;
+    const body = first.stats.flatMap(({ plan, line, is }) => {
+      const other = second?.stats.find(one => one.plan.id === plan.id && one.line.name === line.name)?.is;
+      // The same limit for both, so that their times above it can be compared.
+      const limit = rounds(Math.max(is.max, other?.max ?? 0) * line.factor, 2, plan.unit)[1] ?? 0;
+      const row = (/** @type {string} */ name, /** @type {Statistics} */ one, /** @type {string} */ title) =>
+        make(
+          'tr',
+          {},
+          make('td', {}, title),
+          make('td', {}, make(`span.key.${name.toLowerCase()}`, {}, name)),
+          ...[one.min, one.mean, one.p99, one.max].map(value => make('td.num', {}, told(value * line.factor, plan.unit))),
+          make('td.num', {}, isSum(plan) ? told(one.total * line.factor, plan.unit.replace('/s', '')) : ''),
+          make('td.num', {}, limit ? `${duration(one.above(limit / line.factor))} > ${told(limit, plan.unit)}` : ''),
+        );
+      const found = [row(first.name, is, `${plan.title} ${line.name}`)];
+      if (other) {
+        const times = (/** @type {number} */ a, /** @type {number} */ b) => make('td.num', {}, b > 0 ? `${digits(a / b)} ×` : '–');
+        found.push(
+          row(second.name, other, ''),
+          make(
+            'tr.ratio',
+            {},
+            make('td'),
+            make('td', {}, 'A / B'),
+            times(is.min, other.min),
+            times(is.mean, other.mean),
+            times(is.p99, other.p99),
+            times(is.max, other.max),
+            isSum(plan) ? times(is.total, other.total) : make('td'),
+            make('td'),
+          ),
+        );
+      }
+      return found;
+    });
+    const lengths = rows.map(({ name, from, to }) =>
+      make(
+        'span.sub',
+        {},
+        make(`span.key.${name.toLowerCase()}`, {}, name),
+        `${clock(from, 1000)} – ${clock(to, 1000)}, ${duration(to - from)}`,
+      ),
+    );
+    this.element.replaceChildren(
+      make('div.acts', {}, make('h2', {}, 'Selection'), ...lengths, make('span.grow'), make('button.btn', { click: this.close }, 'Close')),
+      make(
+        'table',
+        {},
+        make(
+          'thead',
+          {},
+          make(
+            'tr',
+            {},
+            ...['series', '', 'min', 'mean', 'p99', 'max', 'total', 'time above'].map(head => make('th', { scope: 'col' }, head)),
+          ),
+        ),
+        make('tbody', {}, ...body),
+      ),
+    );
   }
 
   /** @param {HTMLElement} work @param {import('./axis.js').Axis} axis @param {HTMLElement} list @param {import('./draw.js').View} view @param {import('./address.js').Place} place */
@@ -59,7 +177,8 @@ export class Selection {
     [place.a, place.b].forEach((pair, index) => {
       const shade = this.shades[index];
       if (!pair) return shade.remove();
-      const x = (/** @type {number} */ time) => view.left + Math.min(1, Math.max(0, (time - view.from) / (view.to - view.from))) * view.width;
+      const x = (/** @type {number} */ time) =>
+        view.left + Math.min(1, Math.max(0, (time - view.from) / (view.to - view.from))) * view.width;
       shade.style.left = offset + x(pair[0]) + 'px';
       shade.style.width = Math.max(1, x(pair[1]) - x(pair[0])) + 'px';
       shade.style.top = list.offsetTop + 'px';

@@ -9,6 +9,7 @@
  * @property {Float64Array} time where each bucket begins
  * @property {Float64Array} end its last tick
  * @property {Record<string, Values>} columns NaN where there is no value
+ * @property {Float64Array} ticks how many each bucket has
  * @property {string} tier
  */
 
@@ -30,13 +31,18 @@ export function split(answer, columns) {
   }
   return [...groups].map(([key, rows]) => {
     const pick = (/** @type {number} */ index) => Float64Array.from(rows, row => row[index] ?? NaN);
-    const values = (/** @type {string} */ name) => ({ min: pick(at[name + '_min']), max: pick(at[name + '_max']), mean: pick(at[name + '_mean']) });
+    const values = (/** @type {string} */ name) => ({
+      min: pick(at[name + '_min']),
+      max: pick(at[name + '_max']),
+      mean: pick(at[name + '_mean']),
+    });
     return {
       key,
       labels: Object.fromEntries(labels.map((name, index) => [name, String(rows[0][index] ?? '')])),
       length: rows.length,
       time: pick(at.time),
       end: pick(at.end),
+      ticks: pick(at.ticks),
       columns: Object.fromEntries(columns.map(name => [name, values(name)])),
       tier: rows[rows.length - 1][at.tier],
     };
@@ -53,26 +59,45 @@ export function merge(old, fresh, from, seam) {
   const merged = old.map(one => {
     const more = byKey.get(one.key);
     byKey.delete(one.key);
-    const first = lower(one.time, from), last = lower(one.time, seam);
+    const first = lower(one.time, from),
+      last = lower(one.time, seam);
     const join = (/** @type {Float64Array} */ a, /** @type {Float64Array|undefined} */ b) => {
       const joined = new Float64Array(last - first + (b?.length ?? 0));
       joined.set(a.subarray(first, last));
       if (b) joined.set(b, last - first);
       return joined;
     };
-    const columns = Object.fromEntries(Object.entries(one.columns).map(([name, values]) => {
-      const of = more?.columns[name];
-      return [name, { min: join(values.min, of?.min), max: join(values.max, of?.max), mean: join(values.mean, of?.mean) }];
-    }));
+    const columns = Object.fromEntries(
+      Object.entries(one.columns).map(([name, values]) => {
+        const of = more?.columns[name];
+        return [name, { min: join(values.min, of?.min), max: join(values.max, of?.max), mean: join(values.mean, of?.mean) }];
+      }),
+    );
     const time = join(one.time, more?.time);
-    return { ...one, time, end: join(one.end, more?.end), length: time.length, columns, tier: more?.tier ?? one.tier };
+    return {
+      ...one,
+      time,
+      end: join(one.end, more?.end),
+      ticks: join(one.ticks, more?.ticks),
+      length: time.length,
+      columns,
+      tier: more?.tier ?? one.tier,
+    };
   });
   return [...merged.filter(one => one.length > 0), ...byKey.values()];
 }
 
+/** The same series without rows. @param {Series} series @returns {Series} */
+export function emptied(series) {
+  const none = new Float64Array(0);
+  const columns = Object.fromEntries(Object.keys(series.columns).map(name => [name, { min: none, max: none, mean: none }]));
+  return { ...series, length: 0, time: none, end: none, ticks: none, columns };
+}
+
 /** The first index whose value is not below `value`. @param {Float64Array} sorted @param {number} value */
 export function lower(sorted, value) {
-  let low = 0, high = sorted.length;
+  let low = 0,
+    high = sorted.length;
   while (low < high) {
     const middle = (low + high) >> 1;
     if (sorted[middle] < value) low = middle + 1;
@@ -87,7 +112,8 @@ export function lower(sorted, value) {
  */
 export function nearest(series, time, width, reach) {
   const after = lower(series.time, time - width);
-  let best = -1, distance = reach;
+  let best = -1,
+    distance = reach;
   for (let index = Math.max(0, after - 1); index < Math.min(series.length, after + 2); index++) {
     const centre = Math.min(series.time[index] + width / 2, series.end[index]);
     if (Math.abs(centre - time) <= distance) {

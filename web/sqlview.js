@@ -9,19 +9,42 @@ const WORDS = ['SELECT', 'FROM', 'WHERE', 'GROUP BY', 'ORDER BY', 'LIMIT', 'date
 
 /** @param {HTMLElement} work @param {string} statement @param {import('./api.js').Group[]} groups @param {(text: string) => void} keep */
 export function show(work, statement, groups, keep) {
-  const text = make('textarea', { rows: '6', spellcheck: 'false', 'aria-label': 'SQL statement', value: statement || 'SELECT * FROM cpu_last' });
+  const text = make('textarea', {
+    rows: '6',
+    spellcheck: 'false',
+    'aria-label': 'SQL statement',
+    value: statement || 'SELECT * FROM cpu_last',
+  });
   const hints = make('div.hints', { role: 'group', 'aria-label': 'Completions' });
   const told = make('p.sub', { role: 'status' });
   const result = make('div.result', { role: 'region', tabindex: '0', 'aria-label': 'Result' });
-  const names = [...WORDS, ...new Set(groups.flatMap(group => group.tables.flatMap(table => [table.name, `${table.name}_last`, ...table.tiers, ...table.columns.map(column => column.name)])))];
+  const names = [
+    ...WORDS,
+    ...new Set(
+      groups.flatMap(group =>
+        group.tables.flatMap(table => [table.name, `${table.name}_last`, ...table.tiers, ...table.columns.map(column => column.name)]),
+      ),
+    ),
+  ];
   const complete = () => {
     const word = /[A-Za-z_0-9]+$/.exec(text.value.slice(0, text.selectionStart))?.[0] ?? '';
-    const found = word.length < 2 ? [] : names.filter(name => name.toLowerCase().startsWith(word.toLowerCase()) && name !== word).slice(0, 10);
-    hints.replaceChildren(...found.map(name => make('button.badge', { click: () => {
-      text.setRangeText(name, text.selectionStart - word.length, text.selectionStart, 'end');
-      text.focus();
-      complete();
-    } }, name)));
+    const found =
+      word.length < 2 ? [] : names.filter(name => name.toLowerCase().startsWith(word.toLowerCase()) && name !== word).slice(0, 10);
+    hints.replaceChildren(
+      ...found.map(name =>
+        make(
+          'button.badge',
+          {
+            click: () => {
+              text.setRangeText(name, text.selectionStart - word.length, text.selectionStart, 'end');
+              text.focus();
+              complete();
+            },
+          },
+          name,
+        ),
+      ),
+    );
   };
   /** @type {AbortController|null} */
   let running = null;
@@ -36,18 +59,43 @@ export function show(work, statement, groups, keep) {
       const rows = await api.sql(text.value, mine.signal);
       told.textContent = `${rows.rows.length} ${rows.rows.length === 1 ? 'row' : 'rows'} in ${Math.round(performance.now() - began)} ms${rows.rows.length > ROWS_SHOWN_MAX ? `, the first ${ROWS_SHOWN_MAX} of them below` : ''}`;
       const isTime = rows.columns.map(column => column.name === 'time' || column.name === 'end');
-      const cell = (/** @type {any} */ value, /** @type {number} */ at) => (value === null ? '–' : isTime[at] && typeof value === 'number' ? `${date(value)} ${clock(value, 1)}` : String(value));
-      result.replaceChildren(make('table', {}, make('thead', {}, make('tr', {}, ...rows.columns.map(column => make('th', { scope: 'col', title: column.type }, column.name)))), make('tbody', {}, ...rows.rows.slice(0, ROWS_SHOWN_MAX).map(row => make('tr', {}, ...row.map((value, at) => make(typeof value === 'number' ? 'td.num' : 'td', {}, cell(value, at))))))));
+      const cell = (/** @type {any} */ value, /** @type {number} */ at) =>
+        value === null ? '–' : isTime[at] && typeof value === 'number' ? `${date(value)} ${clock(value, 1)}` : String(value);
+      result.replaceChildren(
+        make(
+          'table',
+          {},
+          make('thead', {}, make('tr', {}, ...rows.columns.map(column => make('th', { scope: 'col', title: column.type }, column.name)))),
+          make(
+            'tbody',
+            {},
+            ...rows.rows
+              .slice(0, ROWS_SHOWN_MAX)
+              .map(row =>
+                make('tr', {}, ...row.map((value, at) => make(typeof value === 'number' ? 'td.num' : 'td', {}, cell(value, at)))),
+              ),
+          ),
+        ),
+      );
     } catch (error) {
       if (mine.signal.aborted) return;
       told.textContent = error instanceof Error ? error.message : String(error);
       result.replaceChildren();
     }
   };
-  const download = (/** @type {string} */ format, /** @type {string} */ name) => make('a.btn', { href: '#', download: name, click: (/** @type {Event} */ event) => {
-    const link = /** @type {HTMLAnchorElement} */ (event.currentTarget);
-    link.href = '/api/v1/sql?' + new URLSearchParams({ q: text.value, format });
-  } }, name.split('.')[1] === 'csv' ? 'CSV' : 'Arrow');
+  const download = (/** @type {string} */ format, /** @type {string} */ name) =>
+    make(
+      'a.btn',
+      {
+        href: '#',
+        download: name,
+        click: (/** @type {Event} */ event) => {
+          const link = /** @type {HTMLAnchorElement} */ (event.currentTarget);
+          link.href = '/api/v1/sql?' + new URLSearchParams({ q: text.value, format });
+        },
+      },
+      name.split('.')[1] === 'csv' ? 'CSV' : 'Arrow',
+    );
   text.addEventListener('input', complete);
   text.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
@@ -58,7 +106,27 @@ export function show(work, statement, groups, keep) {
       hints.firstChild.click();
     }
   });
-  work.replaceChildren(make('div.sheet', {}, make('h1', {}, 'SQL'), text, hints, make('div.acts', {}, make('button.btn.go', { click: run }, 'Run'), make('span.mute', {}, 'Ctrl Enter runs, Tab completes'), make('span.grow'), download('csv', 'kymo.csv'), download('arrow', 'kymo.arrows')), told, result));
-  if (statement) run();
+  work.replaceChildren(
+    make(
+      'div.sheet',
+      {},
+      make('h1', {}, 'SQL'),
+      text,
+      hints,
+      make(
+        'div.acts',
+        {},
+        make('button.btn.go', { click: run }, 'Run'),
+        make('span.mute', {}, 'Ctrl Enter runs, Tab completes'),
+        make('span.grow'),
+        download('csv', 'kymo.csv'),
+        download('arrow', 'kymo.arrows'),
+      ),
+      told,
+      result,
+    ),
+  );
+  // A link from elsewhere may have filled the box, so nothing runs before somebody has seen it.
+  if (statement) told.textContent = 'Press Run.';
   text.focus();
 }

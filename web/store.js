@@ -3,12 +3,13 @@
 import * as api from './api.js';
 import * as gaps from './gaps.js';
 import { columnsOf, labelsOf } from './plan.js';
-import { merge, split } from './series.js';
+import { emptied, merge, split } from './series.js';
 
 /** @typedef {{table: api.Table, series: import('./series.js').Series[], bucket: number, from: number, to: number}} Loaded */
 
 /** Before the newest bucket, these are fetched again: they may have been incomplete. */
-const AGAIN = 2, LATE = 2e6;
+const AGAIN = 2,
+  LATE = 2e6;
 
 export class Store {
   constructor() {
@@ -29,21 +30,29 @@ export class Store {
     this.running?.abort();
     const running = new AbortController();
     this.running = running;
-    const width = Math.max(1, Math.round(bucket)), start = Math.floor(from / width) * width;
+    const width = Math.max(1, Math.round(bucket)),
+      start = Math.floor(from / width) * width;
     /** @type {unknown} */
     let failed = null;
     const one = async (/** @type {api.Table} */ table) => {
       // A tick that is longer than the view is seen from its begin to its end.
       const reach = table.interval_us ?? 0;
-      const begins = Math.floor((start - reach) / width) * width, ends = to + (extend ? 0 : reach);
-      const columns = columnsOf(table), old = this.loaded.get(table.name);
+      const begins = Math.floor((start - reach) / width) * width,
+        ends = to + (extend ? 0 : reach);
+      const columns = columnsOf(table),
+        old = this.loaded.get(table.name);
       const isMore = extend && old && old.bucket === width && old.to > start && old.from <= start + width;
       // Rows may come two seconds late.
       const seam = isMore ? Math.max(begins, Math.floor((old.to - LATE) / width - AGAIN) * width) : begins;
       const count = Math.min(10_000, Math.max(1, Math.ceil((ends - seam) / width) + 1));
-      const answer = await api.range({ table: table.name, columns, from: seam, to: seam + count * width, buckets: count, labels: labelsOf(table) }, running.signal);
+      const answer = await api.range(
+        { table: table.name, columns, from: seam, to: seam + count * width, buckets: count, labels: labelsOf(table) },
+        running.signal,
+      );
       const fresh = split(answer, columns);
-      const series = isMore ? merge(old.series, fresh, begins - width, seam) : fresh;
+      // Where nothing was recorded, the charts stay, and are empty.
+      const found = fresh.length || !old ? fresh : old.series.map(emptied);
+      const series = isMore ? merge(old.series, fresh, begins - width, seam) : found;
       this.loaded.set(table.name, { table, series, bucket: width, from: begins, to: Math.min(to, seam + count * width) });
       arrived();
     };
@@ -51,7 +60,13 @@ export class Store {
       this.gaps = await gaps.load(from, to, width, running.signal);
       arrived();
     };
-    await Promise.all([...tables.map(one), marks()].map(each => each.catch(error => { failed ??= error; })));
+    await Promise.all(
+      [...tables.map(one), marks()].map(each =>
+        each.catch(error => {
+          failed ??= error;
+        }),
+      ),
+    );
     if (this.running === running) this.running = null;
     if (failed && !running.signal.aborted) throw failed;
   }

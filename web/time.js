@@ -1,6 +1,9 @@
 /** Times in µs since the epoch, UTC: their texts, and the marks of an axis. */
 
-export const SECOND = 1e6, MINUTE = 60e6, HOUR = 3600e6, DAY = 86_400e6;
+export const SECOND = 1e6,
+  MINUTE = 60e6,
+  HOUR = 3600e6,
+  DAY = 86_400e6;
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 /** @param {number} value @param {number} [count] */
 const pad = (value, count = 2) => String(value).padStart(count, '0');
@@ -29,8 +32,49 @@ export function clock(us, step) {
 /** How finely a view of this length is told. @param {number} span */
 export const fineness = span => (span > 2 * DAY ? MINUTE : span >= 30 * SECOND ? SECOND : span >= 5000 ? 1000 : 100);
 
-const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 10e3, 20e3, 50e3, 100e3, 200e3, 500e3, 1e6, 2e6, 5e6, 10e6, 15e6, 30e6,
-  60e6, 120e6, 300e6, 600e6, 900e6, 1800e6, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 3 * DAY, 7 * DAY, 14 * DAY, 28 * DAY];
+const STEPS = [
+  1,
+  2,
+  5,
+  10,
+  20,
+  50,
+  100,
+  200,
+  500,
+  1e3,
+  2e3,
+  5e3,
+  10e3,
+  20e3,
+  50e3,
+  100e3,
+  200e3,
+  500e3,
+  1e6,
+  2e6,
+  5e6,
+  10e6,
+  15e6,
+  30e6,
+  60e6,
+  120e6,
+  300e6,
+  600e6,
+  900e6,
+  1800e6,
+  HOUR,
+  2 * HOUR,
+  3 * HOUR,
+  6 * HOUR,
+  12 * HOUR,
+  DAY,
+  2 * DAY,
+  3 * DAY,
+  7 * DAY,
+  14 * DAY,
+  28 * DAY,
+];
 
 /**
  * Round times from `from` to `to`, at most one for `pixels` of `width`.
@@ -62,7 +106,10 @@ export function parse(text, at) {
     return at - Number(ago[1]) * unit;
   }
   if (/^\d{10,16}$/.test(input)) return Number(input) * 10 ** (input.length < 12 ? 6 : input.length < 15 ? 3 : 0);
-  const named = /^(?:(today|yesterday)|(\d{1,2})\s+([A-Za-z]{3})[a-z]*(?:\s+(\d{4}))?)?[\s,]*(?:(\d{1,2}):(\d{2})(?::(\d{2})(\.\d{1,6})?)?)?$/.exec(input);
+  const named =
+    /^(?:(today|yesterday)|(\d{1,2})\s+([A-Za-z]{3})[a-z]*(?:\s+(\d{4}))?)?[\s,]*(?:(\d{1,2}):(\d{2})(?::(\d{2})(\.\d{1,6})?)?)?$/.exec(
+      input,
+    );
   if (named && input) {
     const [, word, dayOf, monthName, year, hours, minutes, seconds, part] = named;
     let start = Math.floor(at / DAY) * DAY - (word === 'yesterday' ? DAY : 0);
@@ -71,7 +118,13 @@ export function parse(text, at) {
       if (month < 0) return null;
       start = Date.UTC(Number(year ?? new Date(at / 1000).getUTCFullYear()), month, Number(dayOf)) * 1000;
     }
-    return start + Number(hours ?? 0) * HOUR + Number(minutes ?? 0) * MINUTE + Number(seconds ?? 0) * SECOND + Math.round(Number(part ?? 0) * SECOND);
+    return (
+      start +
+      Number(hours ?? 0) * HOUR +
+      Number(minutes ?? 0) * MINUTE +
+      Number(seconds ?? 0) * SECOND +
+      Math.round(Number(part ?? 0) * SECOND)
+    );
   }
   const rfc = /^(\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?)?)(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})?$/.exec(input);
   if (!rfc) return null;

@@ -91,8 +91,10 @@ enum CollectorAction {
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 #[repr(i32)]
 enum Scheduling {
-    /// Like any other thread
+    /// `fifo` for intervals of 10 ms or less, where the system allows it and reading takes little time
     #[default]
+    Auto = proto::Scheduling::Auto as i32,
+    /// Like any other thread
     Other = proto::Scheduling::Other as i32,
     /// Before all ordinary threads; needs `CAP_SYS_NICE` or `RLIMIT_RTPRIO`
     Fifo = proto::Scheduling::Fifo as i32,
@@ -212,7 +214,8 @@ pub(super) fn as_json(one: &proto::Collector) -> Value {
         "warnings": one.warnings,
         "scheduling": match one.scheduling() {
             proto::Scheduling::Fifo => "fifo",
-            proto::Scheduling::Other | proto::Scheduling::Unspecified => "other",
+            proto::Scheduling::Auto | proto::Scheduling::Unspecified => "auto",
+            proto::Scheduling::Other => "other",
         },
     })
 }

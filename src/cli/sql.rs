@@ -95,7 +95,9 @@ fn typed(sql: &Sql) -> anyhow::Result<()> {
         .context("set up the prompt")?
         .build();
     let mut editor: Editor<Prompt, FileHistory> = Editor::with_config(config).context("set up the prompt")?;
-    editor.set_helper(Some(Prompt::new()));
+    // What is wrong with the configuration is said by what needs its views.
+    let views = sql.source.views().load().unwrap_or_default();
+    editor.set_helper(Some(Prompt::new(views.iter().map(|view| view.name.clone()).collect())));
     let history = history::file();
     if let Some(file) = &history {
         // There is none before the first statement.

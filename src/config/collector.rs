@@ -49,8 +49,9 @@ fn in_a_file(error: &CollectorError) -> String {
 
 fn scheduling(node: &Node) -> Read<Scheduling> {
     match read::text(node)?.as_str() {
+        "auto" => Ok(Scheduling::Auto),
         "other" => Ok(Scheduling::Other),
         "fifo" => Ok(Scheduling::Fifo),
-        name => Err(format!("expected \"other\" or \"fifo\", found {name:?}")),
+        name => Err(format!("expected \"auto\", \"other\" or \"fifo\", found {name:?}")),
     }
 }

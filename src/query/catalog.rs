@@ -11,7 +11,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemTable, Schema
 use datafusion::common::Result;
 
 use super::about::rows::{self, Describing};
-use super::about::{postgres, standard};
+use super::about::{postgres, routines, standard};
 use super::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
 use super::sql_view::planned::Planned;
 
@@ -94,6 +94,7 @@ impl SchemaProvider for Description {
             return Ok(Some(Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]])?)));
         }
         match self.more() {
+            Some(_) if name == routines::NAME => Ok(Some(Arc::new(routines::table()?))),
             Some(more) => more.table(name).await,
             None => Ok(None),
         }

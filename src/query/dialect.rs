@@ -155,6 +155,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<GuardError> {
         quantified::refuse_rows(expr)?;
+        quantified::in_values(expr);
         quantified::exists(expr);
         if let Expr::Subquery(query) = expr {
             quantified::first_row(query);

@@ -17,6 +17,7 @@ mod growth;
 mod held;
 mod instant;
 mod linked;
+pub(super) mod manual;
 mod measure;
 mod moment;
 pub(super) mod normal;
@@ -111,6 +112,19 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
     }
     let meaning: Arc<dyn FunctionRewrite + Send + Sync> = Arc::new(rewrite::Meaning);
     state.register_function_rewrite(meaning)
+}
+
+/// What a function of one row is for people, if it is kymo's own.
+pub(super) fn scalar_entry(function: &ScalarUDF) -> Option<manual::Entry> {
+    let declared = scalar::about(function).or_else(|| shorthand::about(function));
+    declared.or_else(|| manual::entry(function.name()))
+}
+
+/// What an aggregate is for people, if it is kymo's own.
+pub(super) fn aggregate_entry(function: &AggregateUDF) -> Option<manual::Entry> {
+    let documented =
+        function.documentation().map(|about| manual::Entry::new(&about.syntax_example, &about.description));
+    documented.or_else(|| manual::entry(function.name()))
 }
 
 /// A value as it is, which the planner does not take for one that is never null.

@@ -7,7 +7,7 @@ mod text;
 use arrow::error::ArrowError;
 use datafusion::common::{Column, DataFusionError, SchemaError};
 
-use crate::words::{shortened, unknown};
+use crate::words::{list, shortened, unknown};
 
 pub(super) use syntax::{of_syntax, of_word};
 use text::{between, first_line};
@@ -55,18 +55,50 @@ fn of_schema(error: &SchemaError) -> String {
                     "there is no column `{name}` here, as no table is read: a text stands in single quotes, '{name}'"
                 );
             }
+            if let Some(table) = &field.relation {
+                return of_qualified(table.table(), &field.name, valid_fields);
+            }
             let known = || valid_fields.iter().map(Column::name);
             let unknown = unknown("column", &field.name, known());
-            format!("{unknown}. A text stands in single quotes: '{}'", shortened(&field.name))
+            let end = if unknown.ends_with('?') { "" } else { "." };
+            format!("{unknown}{end} A text stands in single quotes: '{}'", shortened(&field.name))
         }
         SchemaError::AmbiguousReference { field } => {
             let name = shortened(&field.name);
-            format!("several tables have the column `{name}`: write the table in front of it, as in t.{name}")
+            format!(
+                "several tables have the column `{name}`: write the table in front of it, as in t.{name}, or \
+                 join by it with USING ({name})"
+            )
+        }
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name }
+            if name.ends_with(')') =>
+        {
+            format!(
+                "`{}` stands here twice, once with a cast in it: cast its result, as in max(x)::int, or cast the column in an inner \
+                 query",
+                shortened(name)
+            )
         }
         SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
             format!("two columns have the name `{}`: give one of them another with AS", shortened(name))
         }
     }
+}
+
+/// What is wrong with `table.name`, where these columns can be named.
+fn of_qualified(table: &str, name: &str, valid: &[Column]) -> String {
+    let tables = || valid.iter().filter_map(|column| Some(column.relation.as_ref()?.table()));
+    if tables().any(|known| known == table) {
+        let of_table = valid.iter().filter(|column| column.relation.as_ref().is_some_and(|of| of.table() == table));
+        return unknown("column", &format!("{table}.{name}"), of_table.map(Column::name));
+    }
+    let mut known: Vec<&str> = tables().collect();
+    known.dedup();
+    format!(
+        "no table of this query is named `{}`; there is {}. One with an alias has only that name",
+        shortened(table),
+        list(known)
+    )
 }
 
 /// Parts of the planner's messages, and what to do.
@@ -111,6 +143,10 @@ const PLAN: &[(&str, &str)] = &[
     (
         "Fail to find the coerced type",
         "these types do not go together: cast one side, as in x::text or TIMESTAMPTZ '2026-11-25'",
+    ),
+    (
+        "single expression required",
+        "the VALUES of an inner query cannot name columns of the outer one: write x IN (a, b)",
     ),
     ("HAVING clause references", "HAVING needs GROUP BY or an aggregate; use WHERE for single rows"),
 ];
@@ -184,6 +220,11 @@ fn of_missing(message: &str) -> String {
 
 /// Parts of errors of functions, and what to do.
 const EXECUTION: &[(&str, &str)] = &[
+    (
+        "Cannot access field at argument",
+        "a column has no parts, and a point is taken for one here: in front of a column stands its table, which has only its alias \
+         if it has one, as in c.user_us FROM cpu c",
+    ),
     (
         "more than one row",
         "an inner query in the place of a value gave more than one row: take max(…) or avg(…) of it, or end it with LIMIT 1",

@@ -319,9 +319,9 @@ fn is_any(rows: LogicalPlanBuilder) -> Result<Expr> {
     Ok(scalar(rows, count(lit(1_i64)))?.gt(lit(0_i64)))
 }
 
-/// An aggregate over all rows.
+/// An aggregate over all rows. The planner mixes it up with a column of the same name outside, such as `count(*)`.
 fn scalar(rows: LogicalPlanBuilder, aggregate: Expr) -> Result<Expr> {
-    let computed = rows.aggregate(Vec::<Expr>::new(), [aggregate])?;
+    let computed = rows.aggregate(Vec::<Expr>::new(), [aggregate.alias("__compared")])?;
     let column = Column::from(computed.schema().qualified_field(0));
     Ok(Expr::ScalarSubquery(asked(computed.project([Expr::Column(column)])?)?))
 }

@@ -1,4 +1,4 @@
-//! Where tables are: the names in front of theirs.
+//! Where tables are: the names in front of theirs, and functions that give some.
 
 /// The only catalog.
 pub const CATALOG: &str = "kymo";
@@ -13,7 +13,38 @@ pub const DOWNSAMPLE: &str = "downsample";
 /// How to write it.
 pub const DOWNSAMPLE_HOW: &str = "write downsample('network', 'rx_bytes', now() - interval '1 hour', now(), 1000)";
 
+/// A function that FROM takes.
+#[derive(Clone, Copy, Debug)]
+pub struct TableFunction {
+    /// Its name.
+    pub name: &'static str,
+    /// How it is called.
+    pub syntax: &'static str,
+    /// What it gives, for people.
+    pub doc: &'static str,
+}
+
+/// All functions that FROM takes.
+pub const TABLE_FUNCTIONS: [TableFunction; 3] = [
+    TableFunction {
+        name: DOWNSAMPLE,
+        syntax: "downsample('network', 'rx_bytes', now() - interval '1 hour', now(), 1000)",
+        doc: "A column of a table in a window of time, for each series in so many buckets: min, max, mean, first, last, count, missed \
+              and the tier that has them.",
+    },
+    TableFunction {
+        name: "generate_series",
+        syntax: "generate_series(1, 10, 2)",
+        doc: "The numbers or times from one to another, that one included, with a step if you like.",
+    },
+    TableFunction {
+        name: "range",
+        syntax: "range(1, 10, 2)",
+        doc: "The numbers or times from one to another, that one left out, with a step if you like.",
+    },
+];
+
 /// Whether it is a function that FROM takes.
 pub fn is_table_function(name: &str) -> bool {
-    [DOWNSAMPLE, "generate_series", "range"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    TABLE_FUNCTIONS.iter().any(|known| name.eq_ignore_ascii_case(known.name))
 }

@@ -5,10 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::thread::{ClockId, clock_nanosleep_absolute};
 use rustix::time::Timespec;
-use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id,
-};
 
 use super::clock::{Clocks, Jump};
 use super::health::{CollectorHealth, SharedHealth, Unavailable};
@@ -20,7 +16,7 @@ use super::{
 };
 use crate::record::label::Label;
 use crate::record::{ABSENT, Record};
-use crate::scheduling::take_short_turns;
+use crate::scheduling::{be_ordinary, run_first, take_short_turns};
 
 /// A stop request is noticed within this time, even if the interval is longer.
 const STOP_CHECK_NS: i64 = 100_000_000;
@@ -47,6 +43,8 @@ pub(super) struct Ticking {
     second: Second,
     /// Why the scheduling policy was refused, until this is in the health.
     refused_scheduling: Option<String>,
+    /// It runs before all ordinary threads as long as its reading takes little time.
+    yields: bool,
     /// It runs where queries do not.
     apart: bool,
 }
@@ -89,6 +87,7 @@ impl Ticking {
             next_report_ns: 0,
             second: Second::default(),
             refused_scheduling: None,
+            yields: false,
             apart: false,
             setup,
             health,
@@ -130,20 +129,26 @@ impl Ticking {
     }
 
     fn take_scheduling(&mut self) {
-        if self.setup.scheduling != Scheduling::Fifo {
-            // A refusal is no error: this, too, only improves punctuality.
-            let _ = take_short_turns();
-            return;
+        match self.setup.scheduling {
+            Scheduling::Auto if self.interval_ns <= FAST_NS && run_first().is_ok() => self.yields = true,
+            Scheduling::Auto | Scheduling::Other => {
+                // A refusal is no error: this, too, only improves punctuality.
+                let _ = take_short_turns();
+            }
+            Scheduling::Fifo => {
+                if let Err(error) = run_first() {
+                    self.refused_scheduling = Some(error.to_string());
+                    self.tell_scheduling();
+                }
+            }
         }
-        // The lowest real-time priority is above all ordinary threads and below other real-time threads.
-        let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
-        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
-            let reason = match error {
-                thread_priority::Error::OS(code) => std::io::Error::from_raw_os_error(code).to_string(),
-                other => other.to_string(),
-            };
-            self.refused_scheduling = Some(reason);
-            self.tell_scheduling();
+    }
+
+    /// Whoever runs before all others must not take much: a host with thousands of interfaces has other work to do.
+    fn yield_if_slow(&mut self) {
+        let Second { ticks, read_ns, .. } = self.second;
+        if self.yields && read_ns > ticks.saturating_mul(self.interval_ns) / 4 {
+            self.yields = be_ordinary().is_err();
         }
     }
 
@@ -247,6 +252,7 @@ impl Ticking {
         });
         self.setup.reports.publish();
         lateness.clear();
+        self.yield_if_slow();
         self.tell_overload();
         self.members.iter_mut().for_each(|member| member.tell_lacking(&self.health));
         if self.refused_scheduling.is_some() {
@@ -378,6 +384,7 @@ fn sleep_until(due: i64, mut now: i64, stop: &AtomicBool) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicI32;
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -398,6 +405,8 @@ mod tests {
         lacking: Option<&'static str>,
         lacking_part: Option<&'static str>,
         fails_until_ns: i64,
+        /// Has how its thread was scheduled at the last tick.
+        policy: Arc<AtomicI32>,
     }
 
     impl Sampler for Fake {
@@ -419,6 +428,7 @@ mod tests {
                 let error = SampleError { what: self.family, cause: "not yet".to_owned() };
                 return (Sampled::default(), Err(error));
             }
+            self.policy.store(thread_policy(), Ordering::Relaxed);
             let began = Instant::now();
             while began.elapsed() < self.takes {}
             (Sampled { pushed: 1, ..Sampled::default() }, Ok(()))
@@ -427,7 +437,14 @@ mod tests {
 
     impl Fake {
         fn new(family: &'static str) -> Fake {
-            Fake { family, takes: Duration::ZERO, lacking: None, lacking_part: None, fails_until_ns: 0 }
+            Fake {
+                family,
+                takes: Duration::ZERO,
+                lacking: None,
+                lacking_part: None,
+                fails_until_ns: 0,
+                policy: Arc::default(),
+            }
         }
     }
 
@@ -555,18 +572,46 @@ mod tests {
     /// The test may run with the privilege or without.
     #[test]
     fn real_time_scheduling_is_had_or_its_refusal_told() {
-        // The 41st field (proc_pid_stat(5)) is the 39th after the name; 1 is SCHED_FIFO.
-        let is_fifo = |stat: &str| {
-            let (head, tail) = stat.rsplit_once(')').unwrap();
-            head.ends_with("(kymo-test") && tail.split_whitespace().nth(38) == Some("1")
-        };
-        let has_fifo = || {
-            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-            let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
-            stats.filter(|stat| is_fifo(stat)).count() > 0
-        };
-        let (running, _reports, _gaps) = start(vec![fake("quick", 0, None)], Scheduling::Fifo);
-        wait_for(&running, "the policy or its refusal", |health| has_fifo() || health.refused_scheduling.is_some());
+        let (sampler, policy) = watched(0);
+        let (running, _reports, _gaps) = start(vec![sampler], Scheduling::Fifo);
+        wait_for(&running, "the policy or its refusal", |health| {
+            policy.load(Ordering::Relaxed) == libc::SCHED_FIFO || health.refused_scheduling.is_some()
+        });
         running.stop(PATIENCE).unwrap();
+    }
+
+    /// Where the test may not run before others, both are ordinary from the beginning.
+    #[test]
+    fn a_collector_runs_before_others_while_it_takes_little_time() {
+        let (quick, first) = watched(0);
+        let (slow, policy) = watched(4_000);
+        let (running, mut reports, _gaps) = start(vec![quick], Scheduling::Auto);
+        let (slow_one, _reports, _gaps) = start(vec![slow], Scheduling::Auto);
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = 0;
+        while seen < 2 {
+            seen += reports.drain(|first, second| first.len() + second.len());
+            assert!(Instant::now() < deadline, "waited for two reports");
+            thread::sleep(Duration::from_millis(10));
+        }
+        wait_for(&slow_one, "an ordinary policy", |_| policy.load(Ordering::Relaxed) == libc::SCHED_OTHER);
+        let may_run_first = thread::spawn(|| run_first().is_ok()).join().unwrap();
+        let expected = if may_run_first { libc::SCHED_FIFO } else { libc::SCHED_OTHER };
+        assert_eq!(first.load(Ordering::Relaxed), expected);
+        running.stop(PATIENCE).unwrap();
+        slow_one.stop(PATIENCE).unwrap();
+    }
+
+    /// A sampler that takes so many µs, and how its thread is scheduled.
+    fn watched(takes_us: u64) -> (Box<dyn Sampler>, Arc<AtomicI32>) {
+        let policy = Arc::new(AtomicI32::new(-1));
+        let takes = Duration::from_micros(takes_us);
+        (Box::new(Fake { takes, policy: Arc::clone(&policy), ..Fake::new("watched") }), policy)
+    }
+
+    /// The policy of the calling thread: the 41st field of its stat, which is the 39th after its name (`proc_pid_stat(5)`).
+    fn thread_policy() -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        stat.rsplit_once(')').unwrap().1.split_whitespace().nth(38).unwrap().parse().unwrap()
     }
 }

@@ -38,6 +38,7 @@ impl From<CollectorStatus> for Collector {
             impossible_values: totals.impossible,
             warnings,
             scheduling: match settings.scheduling {
+                Scheduling::Auto => proto::Scheduling::Auto.into(),
                 Scheduling::Other => proto::Scheduling::Other.into(),
                 Scheduling::Fifo => proto::Scheduling::Fifo.into(),
             },

@@ -57,6 +57,7 @@ pub(super) fn positive_duration(
 pub(super) fn checked_scheduling(field: &'static str, value: i32) -> Result<Option<Scheduling>, Status> {
     match proto::Scheduling::try_from(value) {
         Ok(proto::Scheduling::Unspecified) => Ok(None),
+        Ok(proto::Scheduling::Auto) => Ok(Some(Scheduling::Auto)),
         Ok(proto::Scheduling::Other) => Ok(Some(Scheduling::Other)),
         Ok(proto::Scheduling::Fifo) => Ok(Some(Scheduling::Fifo)),
         Err(_) => Err(invalid_field(field, format!("{value} is not a value of kymo.v1.Scheduling"))),

@@ -239,11 +239,12 @@ def statements():
                 "SELECT make_date(999999, 1, 1)", "SELECT arrow_cast(1, 'Decimal256(76, 76)')",
                 "SELECT * FROM '/etc/passwd'", "SELECT * FROM read_csv('/etc/passwd')", "COPY cpu TO '/tmp/x'", "DROP TABLE cpu",
                 "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'", "INSERT INTO cpu VALUES (1)", "SET x = 1",
-                "SHOW FUNCTIONS LIKE 'x''; SELECT 1; --'", "SHOW \"datafusion.runtime.x'; SELECT 1; --\"",
+                "SHOW \"datafusion.runtime.x'; SELECT 1; --\"",
                 "EXPLAIN " * 1000 + "SELECT 1", "SELECT * FROM cpu TABLESAMPLE BERNOULLI (10)", "SELECT sha999(time) FROM cpu",
                 "SELECT DISTINCT time, rx_bytes, random() FROM network a CROSS JOIN cpu b"):
         yield Hostile(sql[:60], sql, WRONG)
     for sql, right in (
+            ("SHOW FUNCTIONS LIKE 'x''; SELECT 1; --'", lambda table: table.num_rows == 0),
             ("SELECT 1/0", one(None)), ("SELECT 1 % 0", one(None)), ("FROM cpu", None),
             ("SELECT power(10, 400)", one(float("inf"))), ("SELECT encode(repeat('x', 1000000), 'hex')", one("78" * 1_000_000)),
             ("SELECT substr('abc', 9223372036854775807, 9223372036854775807)", one("")),

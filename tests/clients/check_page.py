@@ -67,6 +67,10 @@ def main():
         folder = pathlib.Path(name)
         packages = npm_packages(folder)
 
+        def format_of_the_page():
+            program = str(packages / "node_modules/.bin/prettier")
+            run([program, "--config", str(WEB / "package.json"), "--log-level", "warn", "--check", str(WEB), str(PAGE)])
+
         def types_of_the_page():
             run([str(packages / "node_modules/.bin/tsc"), "--noEmit", "-p", str(WEB)])
 
@@ -83,6 +87,7 @@ def main():
                 address = "http://" + line.split(HTTP_PORT)[1].split(":/")[0].split(": ")[0].strip()
                 run(["node", str(PAGE / "browser.mjs"), address, chromium, str(packages)], env=environment)
 
+        checks.run(format_of_the_page)
         checks.run(types_of_the_page)
         checks.run(pure_functions)
         checks.run(promises_in_a_browser)

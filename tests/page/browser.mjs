@@ -13,6 +13,8 @@ const context = await browser.newContext({ viewport: { width: 1440, height: 900 
 const page = await context.newPage();
 const wrong = [];
 page.on('console', message => message.type() === 'error' && wrong.push(message.text()));
+const statements = [];
+page.on('request', request => statements.push(request.postData() ?? ''));
 page.on('pageerror', error => wrong.push(error.stack));
 page.on('request', request => request.url().startsWith(address) || wrong.push(`asks ${request.url()}`));
 
@@ -27,7 +29,11 @@ const ok = name => console.log(`ok     ${name}`);
 
 const sql = async statement => (await (await fetch(address + '/api/v1/sql?times=us', { method: 'POST', body: statement })).json()).rows;
 const range = async (from, to, buckets) => {
-  const answer = await (await fetch(`${address}/api/v1/range?table=network&column=rx_bytes&interface=lo&from=${from}&to=${to}&buckets=${buckets}&tier=raw&times=us`)).json();
+  const answer = await (
+    await fetch(
+      `${address}/api/v1/range?table=network&column=rx_bytes&interface=lo&from=${from}&to=${to}&buckets=${buckets}&tier=raw&times=us`,
+    )
+  ).json();
   const at = Object.fromEntries(answer.columns.map((column, index) => [column.name, index]));
   return answer.rows.map(row => ({ end: row[at.end], max: row[at.rx_bytes_max] ?? 0 }));
 };
@@ -35,14 +41,22 @@ const range = async (from, to, buckets) => {
 // The greatest tick of all: looked for in buckets, and then in the bucket that has it.
 const [[first, now]] = await sql('SELECT CAST(min(time) AS BIGINT), CAST(max(time) AS BIGINT) FROM network');
 const most = rows => rows.reduce((one, other) => (other.max > one.max ? other : one));
-const rough = most(await range(first, now, 1000)), width = Math.ceil((now - first) / 1000) + 1;
+const rough = most(await range(first, now, 1000)),
+  width = Math.ceil((now - first) / 1000) + 1;
 const burst = most(await range(rough.end - width, rough.end + 1, 10_000));
 assert.equal(burst.max, rough.max);
 for (const length of [3600e6, 300e6, 60e6, 1e6, 40e3]) {
   const to = length > 60e6 ? Math.max(now, burst.end + 2e6) : Math.round(burst.end + length / 2);
   await drawn(`?tables=network&span=${length}&to=${to}`);
-  await page.waitForFunction(peak => Number(document.querySelector('[data-chart="network:lo"]')?.getAttribute('data-peak')) === peak, burst.max * 8, { timeout: 8000 })
-    .catch(async () => assert.fail(`${length}: drawn ${await page.getAttribute('[data-chart="network:lo"]', 'data-peak')}, recorded ${burst.max * 8}`));
+  await page
+    .waitForFunction(
+      peak => Number(document.querySelector('[data-chart="network:lo"]')?.getAttribute('data-peak')) === peak,
+      burst.max * 8,
+      { timeout: 8000 },
+    )
+    .catch(async () =>
+      assert.fail(`${length}: drawn ${await page.getAttribute('[data-chart="network:lo"]', 'data-peak')}, recorded ${burst.max * 8}`),
+    );
 }
 ok('a burst of a millisecond is the drawn maximum, to the bit, from 1 h to 40 ms');
 
@@ -74,12 +88,13 @@ await page.mouse.click(x - 150, y);
 await page.waitForSelector('aside:not([hidden]) tbody tr');
 ok('a click shows the processes of its moment');
 
-const link = page.url(), title = await page.locator('.when span').first().textContent();
+const link = page.url(),
+  title = await page.locator('.when span').first().textContent();
 const other = await context.newPage();
 await other.goto(link);
 await other.waitForSelector('body[data-loaded] section[data-peak]');
 assert.equal(await other.locator('.when span').first().textContent(), title);
-assert.ok(await other.locator('aside').isVisible() && await other.locator('.stats').isVisible());
+assert.ok((await other.locator('aside').isVisible()) && (await other.locator('.stats').isVisible()));
 await other.close();
 ok('a link that is opened anew shows the same');
 
@@ -98,6 +113,10 @@ await page.waitForFunction(() => document.querySelector('.seconds h1')?.textCont
 await page.goto(address + '/?view=alerts');
 await page.waitForSelector('.sheet tbody tr');
 await page.goto(address + "/?view=sql&q=SELECT '<img src=x onerror=alert(1)>' AS label");
+await page.waitForSelector('.sheet textarea');
+await settled();
+assert.ok(!statements.some(one => one.includes('onerror')), 'a link runs no statement of its own');
+await page.getByRole('button', { name: 'Run' }).click();
 await page.waitForSelector('.result td');
 assert.equal(await page.locator('.result img').count(), 0);
 assert.match(await page.locator('.result td').first().textContent(), /^<img/);
@@ -117,7 +136,11 @@ for (const search of ['?span=60000000', '?view=seconds&span=30000000', '?view=al
   await look.goto(address + '/' + search);
   await look.waitForTimeout(1500);
   await look.addScriptTag({ path: axe });
-  const found = await look.evaluate(async () => (await window.axe.run()).violations.filter(one => ['serious', 'critical'].includes(one.impact)).map(one => `${one.id}: ${one.nodes[0].html.slice(0, 160)}`));
+  const found = await look.evaluate(async () =>
+    (await window.axe.run()).violations
+      .filter(one => ['serious', 'critical'].includes(one.impact))
+      .map(one => `${one.id}: ${one.nodes[0].html.slice(0, 160)}`),
+  );
   assert.deepEqual(found, [], search);
   await look.close();
 }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { START, read, write } from '../../web/address.js';
 import { digits, duration, rounds, short, told } from '../../web/number.js';
+import { statistics } from '../../web/selection.js';
 import { lower, merge, nearest, split } from '../../web/series.js';
 import { DAY, clock, marks, parse } from '../../web/time.js';
 
@@ -11,7 +12,18 @@ const AT = Date.UTC(2026, 10, 25, 14, 30) * 1000;
 test('an address that was written is read as the same place', () => {
   const places = [
     { ...START },
-    { ...START, view: 'seconds', span: 40_000, to: AT, tables: ['cpu', 'gap'], moment: AT - 1, a: [AT - 9, AT - 3], b: [AT - 2, AT], heat: 'network|rx_bytes|eth0|100|max', log: true },
+    {
+      ...START,
+      view: 'seconds',
+      span: 40_000,
+      to: AT,
+      tables: ['cpu', 'gap'],
+      moment: AT - 1,
+      a: [AT - 9, AT - 3],
+      b: [AT - 2, AT],
+      heat: 'network|rx_bytes|eth0|100|max',
+      log: true,
+    },
     { ...START, view: 'sql', sql: "SELECT '</script>&a=b' FROM cpu" },
   ];
   for (const place of places) assert.deepEqual(read(write(place)), place);
@@ -35,7 +47,10 @@ test('numbers have their unit and few digits', () => {
 
 test('labels of an axis are round and begin at zero', () => {
   assert.deepEqual(rounds(100, 2, '%'), [0, 50, 100]);
-  assert.deepEqual(rounds(62 * 2 ** 30, 2, 'B').map(value => value / 2 ** 30), [0, 40]);
+  assert.deepEqual(
+    rounds(62 * 2 ** 30, 2, 'B').map(value => value / 2 ** 30),
+    [0, 40],
+  );
   assert.deepEqual(rounds(0, 2, ''), [0]);
 });
 
@@ -49,17 +64,26 @@ test('marks of time are round, in order, and not too many', () => {
 });
 
 test('times are read as people write them', () => {
-  const day = AT - AT % DAY;
+  const day = AT - (AT % DAY);
   for (const [text, time] of [
-    ['14:12', day + 14.2 * 3600e6], ['yesterday 9:30', day - DAY + 9.5 * 3600e6], ['-10m', AT - 600e6],
-    ['25 Nov 14:12:07.418', day + (14 * 3600 + 12 * 60 + 7.418) * 1e6], ['2026-11-25T14:12:07.418Z', day + (14 * 3600 + 12 * 60 + 7.418) * 1e6], ['1795615927418', 1795615927418000],
-  ]) assert.equal(Math.round(parse(text, AT)), Math.round(time), text);
+    ['14:12', day + 14.2 * 3600e6],
+    ['yesterday 9:30', day - DAY + 9.5 * 3600e6],
+    ['-10m', AT - 600e6],
+    ['25 Nov 14:12:07.418', day + (14 * 3600 + 12 * 60 + 7.418) * 1e6],
+    ['2026-11-25T14:12:07.418Z', day + (14 * 3600 + 12 * 60 + 7.418) * 1e6],
+    ['1795615927418', 1795615927418000],
+  ])
+    assert.equal(Math.round(parse(text, AT)), Math.round(time), text);
   for (const text of ['', 'soon', '25 Foo', '2026-13-45']) assert.equal(parse(text, AT), null, text);
 });
 
 const answer = {
   columns: ['interface', 'time', 'end', 'rx_min', 'rx_max', 'rx_mean', 'ticks', 'tier', 'host'].map(name => ({ name, type: '' })),
-  rows: [['a', 0, 5, 1, 9, 3, 5, 'raw', 'h'], ['a', 10, 15, 0.1 + 0.2, 7, null, 5, 'raw', 'h'], ['b', 0, 5, 1, 2, 1, 5, 'raw', 'h']],
+  rows: [
+    ['a', 0, 5, 1, 9, 3, 5, 'raw', 'h'],
+    ['a', 10, 15, 0.1 + 0.2, 7, null, 5, 'raw', 'h'],
+    ['b', 0, 5, 1, 2, 1, 5, 'raw', 'h'],
+  ],
 };
 
 test('rows become series, and every bit stays', () => {
@@ -71,9 +95,25 @@ test('rows become series, and every bit stays', () => {
 
 test('new rows take the place of old ones from the seam on', () => {
   const old = split(answer, ['rx']);
-  const fresh = split({ ...answer, rows: [['a', 10, 19, 5, 5, 5, 9, 'raw', 'h'], ['a', 20, 25, 6, 6, 6, 5, 'raw', 'h'], ['c', 20, 25, 6, 6, 6, 5, 'raw', 'h']] }, ['rx']);
+  const fresh = split(
+    {
+      ...answer,
+      rows: [
+        ['a', 10, 19, 5, 5, 5, 9, 'raw', 'h'],
+        ['a', 20, 25, 6, 6, 6, 5, 'raw', 'h'],
+        ['c', 20, 25, 6, 6, 6, 5, 'raw', 'h'],
+      ],
+    },
+    ['rx'],
+  );
   const merged = merge(old, fresh, 5, 10);
-  assert.deepEqual(merged.map(one => [one.labels.interface, [...one.time], [...one.columns.rx.mean]]), [['a', [10, 20], [5, 6]], ['c', [20], [6]]]);
+  assert.deepEqual(
+    merged.map(one => [one.labels.interface, [...one.time], [...one.columns.rx.mean]]),
+    [
+      ['a', [10, 20], [5, 6]],
+      ['c', [20], [6]],
+    ],
+  );
 });
 
 test('the bucket at a time is found, and none is where there is a gap', () => {
@@ -81,4 +121,12 @@ test('the bucket at a time is found, and none is where there is a gap', () => {
   assert.equal(lower(a.time, 10), 1);
   assert.equal(nearest(a, 12, 10, 15), 1);
   assert.equal(nearest(a, 500, 10, 15), -1);
+});
+
+test('statistics count only what was recorded', () => {
+  const values = Float64Array.of(1, 5, NaN, 3);
+  const series = { ticks: Float64Array.of(1, 1, 0, 2), columns: { rx: { min: values, max: values, mean: values } } };
+  const { above, ...is } = statistics({ series, column: 'rx' }, 1e6);
+  assert.deepEqual(is, { min: 1, max: 5, mean: 3, p99: 5, total: 9 });
+  assert.equal(above(2), 2e6);
 });

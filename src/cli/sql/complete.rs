@@ -61,12 +61,13 @@ const WORDS: &[&str] = &[
 /// What the prompt knows.
 #[derive(Debug)]
 pub(super) struct Prompt {
-    functions: Vec<String>,
+    /// The names of the views.
+    views: Vec<String>,
 }
 
 impl Prompt {
-    pub(super) fn new() -> Prompt {
-        Prompt { functions: Vec::new() }
+    pub(super) fn new(views: Vec<String>) -> Prompt {
+        Prompt { views }
     }
 
     /// The words that may stand where `text` ends, and the byte at which the begun one starts.
@@ -76,10 +77,10 @@ impl Prompt {
             .map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
         let (before, begun) = text.split_at(start);
         if before.trim_end().starts_with('\\') {
-            return (start, matching(tables(begun), begun));
+            return (start, self.tables(begun));
         }
         let last_word = before.split_whitespace().next_back().unwrap_or_default().to_ascii_uppercase();
-        let tables = matching(tables(begun), begun);
+        let tables = self.tables(begun);
         if matches!(&*last_word, "FROM" | "JOIN") {
             return (start, tables);
         }
@@ -88,7 +89,6 @@ impl Prompt {
         }
         let mut found = matching(columns(text).into_iter(), begun);
         found.extend(tables);
-        found.extend(matching(self.functions.iter().map(String::as_str), begun));
         let is_lower = begun.chars().all(char::is_lowercase);
         found.extend(
             WORDS
@@ -99,6 +99,13 @@ impl Prompt {
         found.sort_unstable();
         found.dedup();
         (start, found)
+    }
+
+    /// The tables and views whose names begin so.
+    fn tables(&self, begun: &str) -> Vec<String> {
+        let mut found = matching(tables(begun), begun);
+        found.extend(matching(self.views.iter().map(String::as_str), begun));
+        found
     }
 }
 
@@ -157,7 +164,7 @@ mod tests {
     use super::*;
 
     fn completed(text: &str) -> Vec<String> {
-        let (start, mut found) = Prompt::new().candidates(text);
+        let (start, mut found) = Prompt::new(vec!["net_rates".into()]).candidates(text);
         found.iter_mut().for_each(|word| word.insert_str(0, &text[..start]));
         found
     }
@@ -172,6 +179,8 @@ mod tests {
         );
         assert_eq!(completed("select 1 from cpu join mem"), ["select 1 from cpu join memory"]);
         assert_eq!(completed("\\d sof"), ["\\d softnet", "\\d softirq"]);
+        assert_eq!(completed("select 1 from net_"), ["select 1 from net_rates"]);
+        assert_eq!(completed("\\d net_r"), ["\\d net_rates"]);
         // Only the columns of the table that is named.
         assert_eq!(
             completed("select n.rx_b, t from network n where n.rx_by"),

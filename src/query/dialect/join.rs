@@ -43,16 +43,32 @@ pub(super) fn rewrite(query: &mut Query, named: &Named) -> Checked {
         name_common_columns(table, named)?;
     }
     lift_subqueries(select);
+    let mut keys = BTreeMap::new();
     if !select.from.iter().any(needs_both_keys) {
+        select.from.iter().for_each(|table| add_repeated_keys(table, named, &mut keys));
+        if !keys.is_empty() {
+            let outputs = outputs(select);
+            name_keys(query, &keys, &outputs);
+        }
         return ControlFlow::Continue(());
     }
-    let mut keys = BTreeMap::new();
     let mut sides = Vec::new();
     for table in &mut select.from {
         sides.extend(join_on_keys(table, named, &mut keys)?);
     }
-    let outputs: Vec<String> = select.projection.iter().filter_map(item_name).collect();
+    let outputs = outputs(select);
     expand_wildcards(select, &sides, &keys)?;
+    name_keys(query, &keys, &outputs);
+    ControlFlow::Continue(())
+}
+
+fn outputs(select: &Select) -> Vec<String> {
+    select.projection.iter().filter_map(item_name).collect()
+}
+
+/// Puts keys in the place of their names. `outputs` are the names of columns of the result.
+fn name_keys(query: &mut Query, keys: &BTreeMap<String, Expr>, outputs: &[String]) {
+    let SetExpr::Select(select) = &mut *query.body else { return };
     // The key of both sides in the place of its name.
     let mut replace = |expr: &mut Expr| {
         if let Expr::Identifier(name) = &*expr
@@ -93,7 +109,6 @@ pub(super) fn rewrite(query: &mut Query, named: &Named) -> Checked {
             }
         }
     }
-    ControlFlow::Continue(())
 }
 
 /// Turns NATURAL joins into joins by the common columns, as far as these are known.
@@ -179,6 +194,33 @@ fn name_derived(from: &mut [TableWithJoins]) {
                 *alias = Some(TableAlias { explicit: true, name, columns: Vec::new(), at: None });
             }
         }
+    }
+}
+
+/// Keys by which a table is joined more than once, as its first side has them. The planner takes their names for ambiguous.
+fn add_repeated_keys(table: &TableWithJoins, named: &Named, keys: &mut BTreeMap<String, Expr>) {
+    let Some(first) = side(&table.relation, named).continue_value() else { return };
+    let mut sides = vec![first];
+    let mut owners = BTreeMap::new();
+    for join in &table.joins {
+        if let JoinOperator::Join(JoinConstraint::Using(names))
+        | JoinOperator::Inner(JoinConstraint::Using(names))
+        | JoinOperator::Left(JoinConstraint::Using(names))
+        | JoinOperator::LeftOuter(JoinConstraint::Using(names)) = &join.join_operator
+        {
+            for name in names.iter().filter_map(|name| name.0.first()?.as_ident()) {
+                let key = folded(name);
+                match owners.get(&key) {
+                    Some(owner) => _ = keys.insert(key, Expr::clone(owner)),
+                    None => {
+                        let ControlFlow::Continue(owner) = owner(&sides, &key) else { return };
+                        owners.insert(key, build::column(owner, name));
+                    }
+                }
+            }
+        }
+        let Some(right) = side(&join.relation, named).continue_value() else { return };
+        sides.push(right);
     }
 }
 

@@ -24,6 +24,21 @@ pub(super) fn bare(expr: &mut Expr) {
     }
 }
 
+/// `x IN (VALUES (a), (b))` is `x IN (a, b)`: the planner does not know rows of `VALUES` that name columns of the outer query.
+pub(super) fn in_values(expr: &mut Expr) {
+    let Expr::InSubquery { expr: value, subquery, negated } = &*expr else { return };
+    let Query { with: None, order_by: None, limit_clause: None, fetch: None, body, .. } = &**subquery else { return };
+    let SetExpr::Values(values) = &**body else { return };
+    if values.rows.iter().flat_map(|row| row.iter()).all(|value| matches!(value, Expr::Value(_))) {
+        return;
+    }
+    let list: Option<Vec<Expr>> =
+        values.rows.iter().map(|row| Some(<&[Expr; 1]>::try_from(&row[..]).ok()?[0].clone())).collect();
+    if let Some(list) = list {
+        *expr = Expr::InList { expr: value.clone(), list, negated: *negated };
+    }
+}
+
 /// `(a, b) IN (SELECT x, y …)` as a condition asks whether such a row exists, which the planner knows for one column only.
 pub(super) fn rows_in(condition: &mut Expr) {
     let mut rest = condition;

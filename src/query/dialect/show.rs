@@ -29,6 +29,14 @@ pub(super) fn query(statement: &Statement) -> Option<String> {
                 "SELECT schema_name FROM information_schema.schemata WHERE true{condition} ORDER BY schema_name"
             ))
         }
+        Statement::ShowFunctions { filter } => {
+            let condition = filter.as_ref().map_or_else(String::new, |filter| matching(filter, "function_name"));
+            Some(format!(
+                "SELECT * FROM (SELECT routine_name AS function_name, function_type, syntax_example AS syntax, \
+                 data_type AS return_type, description FROM information_schema.routines) AS functions \
+                 WHERE true{condition} ORDER BY function_name, function_type"
+            ))
+        }
         Statement::ShowVariable { variable } => {
             let words: Vec<String> = variable.iter().map(|word| word.value.to_lowercase()).collect();
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -61,13 +69,16 @@ fn filter(options: &ShowStatementOptions, column: &str) -> String {
     let filter = position.map(|position| match position {
         ShowStatementFilterPosition::Infix(filter) | ShowStatementFilterPosition::Suffix(filter) => filter,
     });
+    filter.map_or_else(String::new, |filter| matching(filter, column))
+}
+
+fn matching(filter: &ShowStatementFilter, column: &str) -> String {
     match filter {
-        None => String::new(),
-        Some(ShowStatementFilter::Like(pattern) | ShowStatementFilter::NoKeyword(pattern)) => {
+        ShowStatementFilter::Like(pattern) | ShowStatementFilter::NoKeyword(pattern) => {
             format!(" AND {column} LIKE {}", quoted(pattern))
         }
-        Some(ShowStatementFilter::ILike(pattern)) => format!(" AND {column} ILIKE {}", quoted(pattern)),
-        Some(ShowStatementFilter::Where(condition)) => format!(" AND ({condition})"),
+        ShowStatementFilter::ILike(pattern) => format!(" AND {column} ILIKE {}", quoted(pattern)),
+        ShowStatementFilter::Where(condition) => format!(" AND ({condition})"),
     }
 }
 

@@ -195,6 +195,10 @@ fn keys_of_outer_joins_are_those_of_both_sides() {
              FROM (SELECT 1 AS s, 2 AS n) a FULL JOIN (SELECT 1 AS s, 3 AS m) b ON a.\"s\" = b.\"s\"",
         ),
         ("SELECT a FROM t JOIN u USING (a)", "SELECT a FROM t JOIN u USING(a)"),
+        (
+            "SELECT time, max(load1) FROM host h JOIN memory USING (time) LEFT JOIN vm USING (time) GROUP BY time",
+            "SELECT h.time AS time, max(load1) AS \"max(load1)\" FROM host h JOIN memory USING(time) LEFT JOIN vm USING(time) GROUP BY h.time",
+        ),
     ]);
     let refused = rewritten("SELECT * FROM cpu NATURAL LEFT JOIN (SELECT * FROM a, b) c");
     assert!(refused.contains("name the common columns"), "{refused}");

@@ -24,6 +24,7 @@ pub(super) const CALCULATE: Scalar = Scalar {
     name: "calculate",
     aliases: &[],
     usage: "calculate('+*', a, b, c)",
+    doc: "",
     types: |types| {
         let (operators, numbers) = types.split_first()?;
         let integers = numbers.len() > 1 && numbers.iter().all(|ty| ty.is_integer() || ty.is_null());
@@ -75,6 +76,7 @@ pub(super) const LENGTH: Scalar = Scalar {
     name: "to_duration",
     aliases: &[],
     usage: "to_duration(INTERVAL '90 minutes')",
+    doc: "",
     types: |types| match types {
         [DataType::Interval(_)] => Some((vec![INTERVAL], DURATION)),
         [DataType::Duration(_)] => Some((vec![DURATION], DURATION)),
@@ -105,6 +107,7 @@ pub(super) const NORMAL: Scalar = Scalar {
     name: "normal_interval",
     aliases: &[],
     usage: "normal_interval(INTERVAL '36 hours')",
+    doc: "",
     types: |types| match types {
         [DataType::Interval(_)] => Some((vec![INTERVAL], INTERVAL)),
         _ => None,
@@ -125,6 +128,7 @@ pub(super) const NULLABLE: Scalar = Scalar {
     name: "nullable",
     aliases: &[],
     usage: "nullable(x)",
+    doc: "",
     types: |types| match types {
         [value] => Some((vec![value.clone()], value.clone())),
         _ => None,
@@ -138,6 +142,7 @@ pub(super) const TIMES: Scalar = Scalar {
     name: "times",
     aliases: &[],
     usage: "times(INTERVAL '1 minute', 5)",
+    doc: "",
     types: scaled,
     body: |call| scale(call, Some),
     grows_with: None,
@@ -148,6 +153,7 @@ pub(super) const DIVIDED: Scalar = Scalar {
     name: "divided",
     aliases: &[],
     usage: "divided(INTERVAL '1 hour', 2)",
+    doc: "",
     types: scaled,
     body: |call| scale(call, |number| (number != 0.0).then(|| 1.0 / number)),
     grows_with: None,

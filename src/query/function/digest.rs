@@ -16,6 +16,7 @@ pub(super) const MD5: Scalar = Scalar {
     name: "md5",
     aliases: &[],
     usage: "md5(text)",
+    doc: "The MD5 digest of a text or of bytes, in hexadecimal digits.",
     types: to_text,
     body: |call| hexadecimal(call, digest::<Md5>),
     grows_with: None,
@@ -26,6 +27,7 @@ pub(super) const SHA256: Scalar = Scalar {
     name: "sha256",
     aliases: &[],
     usage: "sha256(text)",
+    doc: "The SHA-256 digest of a text or of bytes, in hexadecimal digits.",
     types: to_text,
     body: |call| hexadecimal(call, digest::<Sha256>),
     grows_with: None,
@@ -36,6 +38,7 @@ pub(super) const DIGEST: Scalar = Scalar {
     name: "digest",
     aliases: &[],
     usage: "digest(text, 'sha256')",
+    doc: "The digest of a text or of bytes, as bytes, by the name of the method.",
     types: |types| match types {
         [value, method] if method.is_string() => Some((vec![bytes_or_text(value)?, DataType::Utf8], DataType::Binary)),
         _ => None,

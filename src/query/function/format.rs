@@ -25,6 +25,7 @@ pub(super) const TO_CHAR: Scalar = Scalar {
     name: "to_char",
     aliases: &["date_format"],
     usage: "to_char(time, 'YYYY-MM-DD HH24:MI:SS.MS') or to_char(time, '%H:%M:%S'); for numbers, use format('{:.2f}', x) or round(x, 2)",
+    doc: "A time as text, by a pattern of PostgreSQL or of strftime.",
     types: |types| match types {
         [time, pattern] if pattern.is_string() || pattern.is_null() => {
             Some((vec![in_us(time)?, DataType::Utf8], DataType::Utf8))
@@ -40,6 +41,7 @@ pub(super) const STRFTIME: Scalar = Scalar {
     name: "strftime",
     aliases: &[],
     usage: "strftime(time, '%Y-%m-%d %H:%M:%S.%f')",
+    doc: "A time as text, by a pattern with percent signs.",
     types: |types| match types {
         [pattern, time] if pattern.is_string() && !time.is_string() => {
             Some((vec![DataType::Utf8, in_us(time)?], DataType::Utf8))
@@ -62,6 +64,7 @@ pub(super) const TEXT: Scalar = Scalar {
     name: "to_text",
     aliases: &[],
     usage: "to_text(time)",
+    doc: "",
     types: |types| match types {
         [time] => Some((vec![in_us(time)?], DataType::Utf8)),
         _ => None,

@@ -33,6 +33,7 @@ pub(super) const TO_TIMESTAMP: Scalar = Scalar {
     name: "to_timestamp",
     aliases: &["from_unixtime"],
     usage: "to_timestamp(1795617780.5), to_timestamp('2026-11-25 14:43') or to_timestamp('25.11.2026', 'DD.MM.YYYY')",
+    doc: "The time that is so many seconds after 1970, or that a text contains.",
     types: |types| {
         let first = match types.first()? {
             integer if integer.is_integer() => DataType::Int64,
@@ -69,6 +70,7 @@ pub(super) const STRPTIME: Scalar = Scalar {
     name: "strptime",
     aliases: &[],
     usage: "strptime('25.11.2026 14:43', '%d.%m.%Y %H:%M')",
+    doc: "The time without zone that a text contains, by a pattern with percent signs.",
     types: |types| match types {
         [text, pattern] if text.is_string() && pattern.is_string() => Some((vec![DataType::Utf8; 2], NAIVE)),
         _ => None,
@@ -82,6 +84,7 @@ pub(super) const EPOCH_MS: Scalar = Scalar {
     name: "epoch_ms",
     aliases: &[],
     usage: "epoch_ms(time)",
+    doc: "Milliseconds since 1970, or the time that is so many of them after 1970.",
     types: |types| match types {
         [integer] if integer.is_integer() => Some((vec![DataType::Int64], utc_type())),
         _ => since_1970(types),
@@ -105,6 +108,7 @@ pub(super) const EPOCH_US: Scalar = Scalar {
     name: "epoch_us",
     aliases: &[],
     usage: "epoch_us(time)",
+    doc: "Microseconds since 1970, or of a length of time.",
     types: since_1970,
     body: |call| us_of(call, |us| us),
     grows_with: Some(0),
@@ -115,6 +119,7 @@ pub(super) const EPOCH_NS: Scalar = Scalar {
     name: "epoch_ns",
     aliases: &[],
     usage: "epoch_ns(time)",
+    doc: "Nanoseconds since 1970, or of a length of time.",
     types: since_1970,
     body: |call| us_of(call, |us| us.saturating_mul(1_000)),
     grows_with: Some(0),
@@ -125,6 +130,7 @@ pub(super) const MAKE_TIMESTAMP: Scalar = Scalar {
     name: "make_timestamp",
     aliases: &[],
     usage: "make_timestamp(2026, 11, 25, 14, 43, 0.5)",
+    doc: "The time without zone of a year, month, day, hour, minute and seconds.",
     types: |types| {
         let numbers = types.len() == 6 && types.iter().all(DataType::is_numeric);
         let mut taken = vec![DataType::Int64; 5];
@@ -155,6 +161,7 @@ pub(super) const DATE_DIFF: Scalar = Scalar {
     name: "date_diff",
     aliases: &["datediff"],
     usage: "date_diff('second', earlier, later)",
+    doc: "How often a unit of time begins between two times.",
     types: unit_and_times,
     body: |call| between(call, |unit, a, b| Some(unit.number(b)? - unit.number(a)?)),
     grows_with: None,
@@ -165,6 +172,7 @@ pub(super) const DATE_SUB: Scalar = Scalar {
     name: "datesub",
     aliases: &["timestampdiff"],
     usage: "datesub('second', earlier, later)",
+    doc: "How many whole units of time lie between two times.",
     types: unit_and_times,
     body: |call| between(call, Unit::whole_between),
     grows_with: None,
@@ -175,6 +183,7 @@ pub(super) const AGE: Scalar = Scalar {
     name: "age",
     aliases: &[],
     usage: "age(later, earlier); for now() - time, write that",
+    doc: "The years, months, days and the rest between two times.",
     types: |types| match types {
         [a, b] if a.is_temporal() && b.is_temporal() => {
             Some((vec![utc_type(); 2], DataType::Interval(IntervalUnit::MonthDayNano)))
@@ -201,6 +210,7 @@ pub(super) const DAY_NAME: Scalar = Scalar {
     name: "dayname",
     aliases: &[],
     usage: "dayname(time)",
+    doc: "The name of a time's day of the week.",
     types: local_time_to_text,
     body: |call| named(call, "%A"),
     grows_with: None,
@@ -211,6 +221,7 @@ pub(super) const MONTH_NAME: Scalar = Scalar {
     name: "monthname",
     aliases: &[],
     usage: "monthname(time)",
+    doc: "The name of a time's month.",
     types: local_time_to_text,
     body: |call| named(call, "%B"),
     grows_with: None,
@@ -221,6 +232,7 @@ pub(super) const LAST_DAY: Scalar = Scalar {
     name: "last_day",
     aliases: &[],
     usage: "last_day(time)",
+    doc: "The last day of a time's month.",
     types: |types| match types {
         [time] if time.is_temporal() || time.is_string() => Some((vec![DataType::Date32], DataType::Date32)),
         _ => None,
@@ -242,6 +254,7 @@ pub(super) const IS_FINITE: Scalar = Scalar {
     name: "isfinite",
     aliases: &[],
     usage: "isfinite(x)",
+    doc: "Whether a number is neither infinite nor NaN. Times are finite.",
     types: |types| match types {
         [number] if number.is_numeric() => Some((vec![DataType::Float64], DataType::Boolean)),
         [time] if time.is_temporal() => Some((vec![time.clone()], DataType::Boolean)),

@@ -16,6 +16,7 @@ pub(super) const PRINTF: Scalar = Scalar {
     name: "printf",
     aliases: &[],
     usage: "printf('%s: %.1f', text, x)",
+    doc: "A text with values in the place of %s, %d, %.1f and the like.",
     types: any,
     body: |call| formatted(call, parse_percent),
     grows_with: None,
@@ -26,6 +27,7 @@ pub(super) const FORMAT: Scalar = Scalar {
     name: "format",
     aliases: &[],
     usage: "format('{}: {:.1f}', text, x) or format('%s: %s', text, x)",
+    doc: "A text with values in the place of {}, {:.1f} and the like, or of %s.",
     types: any,
     body: |call| formatted(call, |text| if text.contains('{') { parse_braces(text) } else { parse_percent(text) }),
     grows_with: None,
@@ -332,6 +334,7 @@ pub(super) const SIZE: Scalar = Scalar {
     name: "pg_size_pretty",
     aliases: &[],
     usage: "pg_size_pretty(bytes)",
+    doc: "A number of bytes with a unit, as in PostgreSQL: 12 kB.",
     types: one_integer,
     body: |call| {
         each_integer(call, |bytes, text| {
@@ -360,6 +363,7 @@ pub(super) const BYTES: Scalar = Scalar {
     name: "format_bytes",
     aliases: &["formatreadablesize"],
     usage: "format_bytes(bytes)",
+    doc: "A number of bytes with a unit: 12.0 KiB.",
     types: one_integer,
     body: |call| {
         each_integer(call, |bytes, text| {

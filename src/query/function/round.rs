@@ -12,6 +12,7 @@ pub(super) const EVEN: Scalar = Scalar {
     name: "round_even",
     aliases: &[],
     usage: "round_even(x)",
+    doc: "The closest whole number, and the even one of two.",
     types: |types| match types {
         [number] if number.is_numeric() || number.is_null() => Some((vec![DataType::Float64], DataType::Float64)),
         _ => None,

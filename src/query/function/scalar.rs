@@ -8,6 +8,8 @@ use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
+use super::manual::Entry;
+
 /// The types that arguments are cast to, and that of the result.
 pub(super) type Types = (Vec<DataType>, DataType);
 
@@ -20,6 +22,8 @@ pub(super) struct Scalar {
     pub(super) aliases: &'static [&'static str],
     /// How it is called, for errors.
     pub(super) usage: &'static str,
+    /// What it gives, for people. Empty if only plans call it.
+    pub(super) doc: &'static str,
     /// The types that its arguments are cast to, and that of its result. `None` if it does not take such arguments.
     pub(super) types: fn(&[DataType]) -> Option<Types>,
     /// Its result for arguments of these types.
@@ -76,6 +80,12 @@ impl Scalar {
         let aliases = self.aliases.iter().map(|&alias| alias.to_owned()).collect();
         ScalarUDF::new_from_impl(Declared { scalar: self, signature, aliases })
     }
+}
+
+/// What a function is for people, if it is a [`Scalar`].
+pub(super) fn about(function: &ScalarUDF) -> Option<Entry> {
+    let Declared { scalar, .. } = function.inner().downcast_ref()?;
+    Some(Entry::new(scalar.usage, scalar.doc))
 }
 
 /// A [`Scalar`] as DataFusion takes it. Two of the same name are the same.

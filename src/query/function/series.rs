@@ -18,6 +18,7 @@ use super::counter;
 use super::linked;
 use super::measure::Output;
 use super::roots::{add_equal, grows_with, recorded, roots};
+use crate::query::named::Named;
 use crate::record::{Kind, Table};
 
 /// Checks each `increase`, `rate` and aggregate of bursts of a plan, tells it the labels for its errors, and gives stretches of
@@ -108,12 +109,26 @@ fn labels(input: &LogicalPlan, function: &str, args: &[Expr], keys: &[Expr]) -> 
     let columns = recorded(input, counter);
     if let Some((table, gauge)) = columns.iter().find(|(_, column)| column.kind == Kind::Gauge) {
         let (table, gauge) = (table.name, gauge.name);
+        // Of a bucket, whose rows are gone.
+        if let Some(counter) = gauge.strip_suffix("_increase")
+            && let Some(fastest) = table_column(table, &format!("{counter}_max_rate"))
+        {
+            return plan_err!(
+                "{table}.{gauge} is the growth of {counter} in each bucket, and no counter: its {function} is sum({gauge}) over the \
+                 buckets, and the greatest rate between two rows max({fastest})"
+            );
+        }
         return plan_err!(
             "{table}.{gauge} is a gauge, so its {function} says nothing: write avg({gauge}), max({gauge}) or last({gauge}, \
              time) - first({gauge}, time); `kymo tables {table}` lists the counters"
         );
     }
     Ok(free_labels(input, args, keys))
+}
+
+/// The column of this name.
+fn table_column(table: &str, name: &str) -> Option<&'static str> {
+    Some(Named::find(table)?.table.columns.iter().find(|column| column.name == name)?.name)
 }
 
 /// The labels of the table of the first argument that are not in `keys`.

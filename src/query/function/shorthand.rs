@@ -14,6 +14,8 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
+use super::manual::Entry;
+
 /// A function and the expression that it stands for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shorthand {
@@ -23,6 +25,8 @@ pub(super) struct Shorthand {
     pub(super) aliases: &'static [&'static str],
     /// How it is called, for errors.
     pub(super) usage: &'static str,
+    /// What it gives, for people.
+    pub(super) doc: &'static str,
     /// The expression for these arguments; `None` if their number is wrong.
     pub(super) expand: fn(&[Expr]) -> Option<Expr>,
 }
@@ -39,6 +43,12 @@ impl Shorthand {
 /// What a call stands for, if its function is a [`Shorthand`].
 pub(super) fn expanded(function: &ScalarUDF, args: &[Expr]) -> Option<Result<Expr>> {
     function.inner().downcast_ref::<Declared>().map(|declared| declared.expand(args))
+}
+
+/// What a function is for people, if it is a [`Shorthand`].
+pub(super) fn about(function: &ScalarUDF) -> Option<Entry> {
+    let Declared { shorthand, .. } = function.inner().downcast_ref()?;
+    Some(Entry::new(shorthand.usage, shorthand.doc))
 }
 
 #[derive(Debug)]

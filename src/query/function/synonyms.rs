@@ -14,11 +14,12 @@ use super::shorthand::Shorthand;
 
 /// A function with so many arguments.
 macro_rules! short {
-    ($name:literal $(or $alias:literal)*, $usage:literal, $args:pat => $expr:expr) => {
+    ($name:literal $(or $alias:literal)*, $usage:literal, $doc:literal, $args:pat => $expr:expr) => {
         Shorthand {
             name: $name,
             aliases: &[$($alias),*],
             usage: $usage,
+            doc: $doc,
             expand: |args| match args {
                 $args => Some($expr),
                 _ => None,
@@ -30,48 +31,91 @@ macro_rules! short {
 /// All of them.
 pub(super) const ALL: &[Shorthand] = &[
     // Numbers.
-    short!("mod", "mod(7, 3)", [a, b] => binary(a, Operator::Modulo, b)),
-    short!("div", "div(7, 2)", [a, b] => {
+    short!(
+        "mod", "mod(7, 3)", "The rest of a division, with the sign of the first number.",
+        [a, b] => binary(a, Operator::Modulo, b)
+    ),
+    short!("div", "div(7, 2)", "The whole part of a quotient.", [a, b] => {
         let whole = binary(a, Operator::Minus, &binary(a, Operator::Modulo, b));
         binary(&whole, Operator::Divide, b)
     }),
-    short!("sign", "sign(x)", [x] => math::signum().call(vec![x.clone()])),
-    short!("ceiling", "ceiling(x)", [x] => math::ceil().call(vec![x.clone()])),
-    short!("xor", "xor(5, 3)", [a, b] => binary(a, Operator::BitwiseXor, b)),
+    short!("sign", "sign(x)", "-1, 0 or 1, by the sign of a number.", [x] => math::signum().call(vec![x.clone()])),
+    short!(
+        "ceiling", "ceiling(x)", "The least whole number that is not below a number.",
+        [x] => math::ceil().call(vec![x.clone()])
+    ),
+    short!(
+        "xor", "xor(5, 3)", "The bits that one of two integers has and the other one lacks.",
+        [a, b] => binary(a, Operator::BitwiseXor, b)
+    ),
     // Fields of times.
-    short!("epoch", "epoch(time)", [time] => field_of("epoch", time)),
-    short!("year", "year(time)", [time] => field_of("year", time)),
-    short!("quarter", "quarter(time)", [time] => field_of("quarter", time)),
-    short!("month", "month(time)", [time] => field_of("month", time)),
-    short!("week" or "weekofyear", "week(time)", [time] => field_of("week", time)),
-    short!("day" or "dayofmonth", "day(time)", [time] => field_of("day", time)),
-    short!("dayofyear", "dayofyear(time)", [time] => field_of("doy", time)),
-    short!("dayofweek" or "weekday", "dayofweek(time)", [time] => field_of("dow", time)),
-    short!("isodow", "isodow(time)", [time] => field_of("isodow", time)),
-    short!("hour", "hour(time)", [time] => field_of("hour", time)),
-    short!("minute", "minute(time)", [time] => field_of("minute", time)),
-    short!("second", "second(time)", [time] => field_of("second", time)),
-    short!("millisecond", "millisecond(time)", [time] => field_of("millisecond", time)),
-    short!("microsecond", "microsecond(time)", [time] => field_of("microsecond", time)),
+    short!(
+        "epoch", "epoch(time)", "Seconds since 1970, or of a length of time, with their fraction.",
+        [time] => field_of("epoch", time)
+    ),
+    short!("year", "year(time)", "The year of a time.", [time] => field_of("year", time)),
+    short!(
+        "quarter", "quarter(time)", "The quarter of a time's year, from 1 to 4.",
+        [time] => field_of("quarter", time)
+    ),
+    short!("month", "month(time)", "The month of a time, from 1 to 12.", [time] => field_of("month", time)),
+    short!("week" or "weekofyear", "week(time)", "The week of a time by ISO 8601.", [time] => field_of("week", time)),
+    short!("day" or "dayofmonth", "day(time)", "The day of a time's month.", [time] => field_of("day", time)),
+    short!("dayofyear", "dayofyear(time)", "The day of a time's year.", [time] => field_of("doy", time)),
+    short!(
+        "dayofweek" or "weekday", "dayofweek(time)", "The day of a time's week. Sunday is 0.",
+        [time] => field_of("dow", time)
+    ),
+    short!(
+        "isodow", "isodow(time)", "The day of a time's week. Monday is 1, and Sunday 7.",
+        [time] => field_of("isodow", time)
+    ),
+    short!("hour", "hour(time)", "The hour of a time, from 0 to 23.", [time] => field_of("hour", time)),
+    short!("minute", "minute(time)", "The minute of a time's hour.", [time] => field_of("minute", time)),
+    short!("second", "second(time)", "The whole second of a time's minute.", [time] => field_of("second", time)),
+    short!(
+        "millisecond", "millisecond(time)", "The whole milliseconds of a time's minute.",
+        [time] => field_of("millisecond", time)
+    ),
+    short!(
+        "microsecond", "microsecond(time)", "The microseconds of a time's minute.",
+        [time] => field_of("microsecond", time)
+    ),
     // Lengths of time.
-    short!("to_microseconds", "to_microseconds(5)", [n] => times(n, 0, 0, 1_000)),
-    short!("to_milliseconds", "to_milliseconds(5)", [n] => times(n, 0, 0, 1_000_000)),
-    short!("to_seconds", "to_seconds(5)", [n] => times(n, 0, 0, SECOND_NS)),
-    short!("to_minutes", "to_minutes(5)", [n] => times(n, 0, 0, 60 * SECOND_NS)),
-    short!("to_hours", "to_hours(5)", [n] => times(n, 0, 0, 3_600 * SECOND_NS)),
-    short!("to_days", "to_days(5)", [n] => times(n, 0, 1, 0)),
-    short!("to_weeks", "to_weeks(5)", [n] => times(n, 0, 7, 0)),
-    short!("to_months", "to_months(5)", [n] => times(n, 1, 0, 0)),
-    short!("to_years", "to_years(5)", [n] => times(n, 12, 0, 0)),
+    short!(
+        "to_microseconds", "to_microseconds(5)", "A length of time of so many microseconds.",
+        [n] => times(n, 0, 0, 1_000)
+    ),
+    short!(
+        "to_milliseconds", "to_milliseconds(5)", "A length of time of so many milliseconds.",
+        [n] => times(n, 0, 0, 1_000_000)
+    ),
+    short!("to_seconds", "to_seconds(5)", "A length of time of so many seconds.", [n] => times(n, 0, 0, SECOND_NS)),
+    short!(
+        "to_minutes", "to_minutes(5)", "A length of time of so many minutes.",
+        [n] => times(n, 0, 0, 60 * SECOND_NS)
+    ),
+    short!("to_hours", "to_hours(5)", "A length of time of so many hours.", [n] => times(n, 0, 0, 3_600 * SECOND_NS)),
+    short!("to_days", "to_days(5)", "A length of time of so many days.", [n] => times(n, 0, 1, 0)),
+    short!("to_weeks", "to_weeks(5)", "A length of time of so many weeks.", [n] => times(n, 0, 7, 0)),
+    short!("to_months", "to_months(5)", "A length of time of so many months.", [n] => times(n, 1, 0, 0)),
+    short!("to_years", "to_years(5)", "A length of time of so many years.", [n] => times(n, 12, 0, 0)),
     // Times.
-    short!("date", "date(time)", [time] => cast(time.clone(), DataType::Date32)),
-    short!("tz", "tz(time, 'Europe/Berlin')", [time, zone] => in_zone(time, zone)?),
-    short!("timezone", "timezone('Europe/Berlin', time)", [zone, time] => in_zone(time, zone)?),
-    short!("date_add", "date_add(time, INTERVAL '1 day')", [time, span] => binary(time, Operator::Plus, span)),
+    short!("date", "date(time)", "The day of a time.", [time] => cast(time.clone(), DataType::Date32)),
+    short!("tz", "tz(time, 'Europe/Berlin')", "The same time in another zone.", [time, zone] => in_zone(time, zone)?),
+    short!(
+        "timezone", "timezone('Europe/Berlin', time)", "The same time in another zone.",
+        [zone, time] => in_zone(time, zone)?
+    ),
+    short!(
+        "date_add", "date_add(time, INTERVAL '1 day')", "The time that lies a length of time later.",
+        [time, span] => binary(time, Operator::Plus, span)
+    ),
     Shorthand {
         name: "date_sub",
         aliases: &[],
         usage: "date_sub('second', earlier, later) or date_sub(time, INTERVAL '1 day')",
+        doc: "The time that lies a length of time earlier, or how many whole units lie between two times.",
         expand: |args| match args {
             [time, span] => Some(binary(time, Operator::Minus, span)),
             [_, _, _] => Some(DATE_SUB.function().call(args.to_vec())),
@@ -82,6 +126,7 @@ pub(super) const ALL: &[Shorthand] = &[
         name: "date_trunc",
         aliases: &["datetrunc"],
         usage: "date_trunc('minute', time), with a time zone as a third argument if you like",
+        doc: "When the unit of time began in which a time lies.",
         expand: |args| match args {
             [unit, time] => Some(truncated(unit, time)),
             // The beginning by the clock of the zone, as a moment.
@@ -89,37 +134,60 @@ pub(super) const ALL: &[Shorthand] = &[
             _ => None,
         },
     },
-    short!("tostartofinterval" or "time_slice", "toStartOfInterval(time, INTERVAL 10 second)", [time, width] => {
+    short!("tostartofinterval" or "time_slice", "toStartOfInterval(time, INTERVAL 10 second)", "When the bucket begins in which a time lies.", [time, width] => {
         DATE_BIN.function().call(vec![width.clone(), time.clone()])
     }),
-    short!("tostartofsecond", "toStartOfSecond(time)", [time] => truncated(&lit("second"), time)),
-    short!("tostartofminute", "toStartOfMinute(time)", [time] => truncated(&lit("minute"), time)),
-    short!("tostartofhour", "toStartOfHour(time)", [time] => truncated(&lit("hour"), time)),
-    short!("tostartofday", "toStartOfDay(time)", [time] => truncated(&lit("day"), time)),
+    short!(
+        "tostartofsecond", "toStartOfSecond(time)", "When the second of a time began.",
+        [time] => truncated(&lit("second"), time)
+    ),
+    short!(
+        "tostartofminute", "toStartOfMinute(time)", "When the minute of a time began.",
+        [time] => truncated(&lit("minute"), time)
+    ),
+    short!(
+        "tostartofhour", "toStartOfHour(time)", "When the hour of a time began.",
+        [time] => truncated(&lit("hour"), time)
+    ),
+    short!(
+        "tostartofday", "toStartOfDay(time)", "When the day of a time began.",
+        [time] => truncated(&lit("day"), time)
+    ),
     // Texts.
-    short!("string_split" or "str_split" or "split", "string_split(text, ',')", [text, separator] => {
+    short!("string_split" or "str_split" or "split", "string_split(text, ',')", "The parts of a text between separators, as a list.", [text, separator] => {
         string_to_array(text.clone(), separator.clone(), lit(ScalarValue::Utf8(None)))
     }),
     Shorthand {
         name: "regexp_matches",
         aliases: &[],
         usage: "regexp_matches(text, pattern)",
+        doc: "Whether a pattern matches a part of a text.",
         expand: |args| match args {
             [_, _] | [_, _, _] => Some(regex::regexp_like().call(args.to_vec())),
             _ => None,
         },
     },
-    short!("regexp_full_match", "regexp_full_match(text, pattern)", [text, pattern] => {
+    short!("regexp_full_match", "regexp_full_match(text, pattern)", "Whether a pattern matches the whole text.", [text, pattern] => {
         let whole = string::concat().call(vec![lit("^(?:"), pattern.clone(), lit(")$")]);
         regex::regexp_like().call(vec![text.clone(), whole])
     }),
-    short!("unicode" or "ord", "unicode(text)", [text] => string::ascii().call(vec![text.clone()])),
-    short!("strlen", "strlen(text)", [text] => string::octet_length().call(vec![text.clone()])),
-    short!("regexp_substr", "regexp_substr(text, pattern)", [text, pattern] => matched(text, pattern, lit(1_i64))),
+    short!(
+        "unicode" or "ord", "unicode(text)", "The code of a text's first character.",
+        [text] => string::ascii().call(vec![text.clone()])
+    ),
+    short!(
+        "strlen", "strlen(text)", "How many bytes a text has.",
+        [text] => string::octet_length().call(vec![text.clone()])
+    ),
+    short!(
+        "regexp_substr", "regexp_substr(text, pattern)", "The first part of a text that a pattern matches.",
+        [text, pattern] => matched(text, pattern, lit(1_i64))
+    ),
     Shorthand {
         name: "regexp_extract",
         aliases: &[],
         usage: "regexp_extract(text, pattern, group)",
+        doc: "The first part of a text that a pattern matches, or of a group of it; an empty text if there is none.",
         expand: |args| {
             let found = match args {
                 [text, pattern] => matched(text, pattern, lit(1_i64)),
@@ -133,6 +201,7 @@ pub(super) const ALL: &[Shorthand] = &[
         name: "gen_random_uuid",
         aliases: &[],
         usage: "gen_random_uuid()",
+        doc: "A random UUID.",
         expand: |args| args.is_empty().then(|| string::uuid().call(Vec::new())),
     },
 ];

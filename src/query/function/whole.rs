@@ -13,6 +13,7 @@ pub(super) const WIDTH_BUCKET: Scalar = Scalar {
     name: "width_bucket",
     aliases: &[],
     usage: "width_bucket(x, 0, 1, 10)",
+    doc: "The number of the bucket in which a value lies, of so many between two bounds.",
     types: |types| {
         let numbers = types.len() == 4 && types.iter().all(|ty| ty.is_numeric() || ty.is_null());
         let (float, count) = (DataType::Float64, DataType::Int64);
@@ -53,6 +54,7 @@ pub(super) const BIT_COUNT: Scalar = Scalar {
     name: "bit_count",
     aliases: &[],
     usage: "bit_count(n)",
+    doc: "How many bits of an integer are set.",
     types: |types| match types {
         [number] if number.is_integer() || number.is_null() => Some((vec![DataType::Int64], DataType::Int64)),
         _ => None,

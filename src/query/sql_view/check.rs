@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::thread;
 
 use super::SqlViews;
+use crate::family::FamilyId;
 use crate::query::STACK_BYTES;
 use crate::query::about::rows::Described;
 use crate::query::error::QueryError;
 use crate::query::guard;
 use crate::query::named::Named;
-use crate::query::place::{SCHEMA, is_table_function};
+use crate::query::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA, is_table_function};
 use crate::query::rows::NoRows;
 use crate::query::session::Sessions;
 use crate::query::vocabulary::reserved_words;
@@ -68,11 +69,29 @@ fn check_name(name: &str) -> Result<(), String> {
     if Named::find(name).is_some() || is_table_function(name) {
         return Err(format!("the name hides the table `{name}`; choose another one"));
     }
+    if [CATALOG, SCHEMA, INFORMATION_SCHEMA, PG_CATALOG].contains(&name) {
+        return Err(format!("`{name}` is where tables are, as in {name}.x; choose another name"));
+    }
+    if let Some(family) = FamilyId::all().find(|family| is_kept_for(name, family.name())) {
+        return Err(format!(
+            "kymo keeps names such as `{name}` for what it makes of `{}`; choose another one",
+            family.name()
+        ));
+    }
+    if name.starts_with("pg_") {
+        return Err("PostgreSQL's own tables begin with pg_, and tools ask for them; choose another name".into());
+    }
     let is_reserved = reserved_words().iter().any(|word| word.eq_ignore_ascii_case(name));
     if is_reserved || guard::check(&format!("SELECT * FROM {name}"), usize::MAX).is_err() {
         return Err(format!("`{name}` is a word of SQL; choose another name"));
     }
     Ok(())
+}
+
+/// Whether it is a name that tables have which are made of a family.
+fn is_kept_for(name: &str, family: &str) -> bool {
+    let rest = name.strip_prefix(family).and_then(|rest| rest.strip_prefix('_'));
+    rest.is_some_and(|rest| ["1s", "1m", "last"].contains(&rest))
 }
 
 /// Plans each view, and a statement that uses it.

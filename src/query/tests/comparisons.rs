@@ -35,6 +35,7 @@ async fn unknown_is_neither_true_nor_false() {
         (format!("SELECT sum(CASE WHEN EXISTS (SELECT 1 FROM (VALUES (2)) b(y) WHERE b.y = a.x) THEN 1 ELSE 0 END) FROM {a}"), "1"),
         (format!("SELECT max((SELECT count(*) FROM (VALUES (2), (2)) b(y) WHERE b.y = a.x)) FROM {a}"), "2"),
         ("SELECT count(*) FROM collector WHERE ticks >= ALL (SELECT ticks FROM collector)".into(), "1"),
+        ("SELECT count(*) IN (SELECT count(*) FROM collector), count(*) >= ALL (SELECT count(*) FROM kymo) FROM collector".into(), "true true"),
     ] {
         check(&engine, &sql, expected, &mut wrong).await;
     }

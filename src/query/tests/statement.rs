@@ -21,6 +21,13 @@ async fn statements_have_the_meaning_that_people_expect() {
         ),
         ("SELECT k FROM (VALUES (1)) a(k) RIGHT JOIN (VALUES (2)) b(k) USING (k)", "2"),
         ("SELECT sum(k) FROM (VALUES (1)) a(k) FULL JOIN (VALUES (2)) b(k) USING (k)", "3"),
+        ("SELECT k FROM (VALUES (1)) a(k) JOIN (VALUES (1)) b(k) USING (k) LEFT JOIN (VALUES (2)) c(k) USING (k)", "1"),
+        (
+            "SELECT count(ticks) FROM collector a JOIN kymo b USING (time, host) JOIN gap c USING (time, host) WHERE time > '2026-01-01' \
+             GROUP BY ALL",
+            "0",
+        ),
+        ("SELECT sum(x) FROM (VALUES (1), (2)) t(x) WHERE x NOT IN (VALUES (x - 1), (2))", "1"),
         ("SELECT row_number() OVER () - 3 FROM (VALUES (1))", "-2"),
         ("SELECT lag(x, 1, x) OVER (ORDER BY x) FROM (VALUES (7)) t(x)", "7"),
         ("SELECT x FROM (VALUES (2), (NULL), (1)) t(x) ORDER BY x DESC LIMIT 1", "2"),
@@ -48,6 +55,28 @@ async fn statements_have_the_meaning_that_people_expect() {
         ("SELECT count(*) FROM information_schema.views", "0"),
         ("SHOW TABLES LIKE 'netw%k'", "kymo public network BASE TABLE"),
         ("SHOW search_path", "public"),
+        (
+            "SHOW FUNCTIONS LIKE 'rat_'",
+            "rate aggregate rate(counter, time) double precision How much a counter grew per second from the first to the last row. It \
+             may begin anew between two rows.",
+        ),
+        (
+            "SHOW FUNCTIONS LIKE 'down%'",
+            "downsample table downsample('network', 'rx_bytes', now() - interval '1 hour', now(), 1000) null A column of a table in a \
+             window of time, for each series in so many buckets: min, max, mean, first, last, count, missed and the tier that has them.",
+        ),
+        ("SELECT count(*) FROM information_schema.routines WHERE routine_name LIKE 'x''y'", "0"),
+        (
+            "SELECT string_agg(function_type || ' ' || coalesce(data_type, '?'), ', ' ORDER BY routine_name, function_type) \
+             FROM information_schema.routines WHERE routine_name IN ('first_value', 'generate_series', 'year', 'date_bin', 'abs', 'max')",
+            "scalar bigint or double precision, scalar timestamp with time zone or timestamp without time zone, aggregate any, window \
+             any, scalar anyarray, table ?, aggregate any, scalar bigint",
+        ),
+        (
+            "SELECT string_agg(routine_name, ' ') FROM information_schema.routines WHERE description = 'A function of DataFusion.' \
+             OR routine_name = 'calculate'",
+            "null",
+        ),
     ] {
         assert_eq!(one(&engine, sql).await, expected, "{sql}");
     }
@@ -94,6 +123,16 @@ async fn mistakes_are_told_with_what_would_be_right() {
         ("SELECT * FROM 'file.parquet'", vec!["unknown table", "file.parquet", "`collector`, `kymo`, `gap`"]),
         ("SELECT * FROM \"/etc/passwd\"", vec!["unknown table"]),
         ("SELECT * FROM other.public.cpu", vec!["unknown table `other.public.cpu`"]),
+        ("SELECT cpuu.user_us FROM cpu", vec!["no table of this query is named `cpuu`; there is cpu"]),
+        ("SELECT c.user_uss FROM cpu c", vec!["unknown column `c.user_uss`; did you mean `user_us`?"]),
+        ("SELECT cpu.user_us FROM cpu c", vec!["only its alias", "c.user_us FROM cpu c"]),
+        ("SELECT cpu.x.user_us FROM cpu", vec!["a column has no parts"]),
+        ("SELECT max(user_us::int), max(user_us) FROM cpu", vec!["once with a cast", "max(x)::int"]),
+        ("SELECT host FROM cpu JOIN memory USING (time)", vec!["as in t.host", "USING (host)"]),
+        (
+            "SELECT peak_rate(rx_bytes_increase, time, INTERVAL '1 s') FROM network_1s",
+            vec!["sum(rx_bytes_increase)", "max(rx_bytes_max_rate)"],
+        ),
         ("SHOW COLUMNS FROM nothing", vec!["nothing"]),
         ("DESCRIBE nothing", vec!["nothing"]),
         ("SELECT tick FROM collector", vec!["tick", "ticks"]),

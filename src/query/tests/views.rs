@@ -116,6 +116,10 @@ fn views_are_checked_before_anything_starts() {
     for (name, text) in [
         ("cpu", "hides the table `cpu`"),
         ("range", "hides the table"),
+        ("information_schema", "is where tables are"),
+        ("public", "is where tables are"),
+        ("gap_last", "what it makes of `gap`"),
+        ("pg_mine", "PostgreSQL's own tables"),
         ("Late", "a-z, 0-9 and _"),
         ("1st", "begin with no digit"),
         ("", "1 to 63 characters"),
