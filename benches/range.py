@@ -85,6 +85,7 @@ def buckets(times, values, width):
         "rx_bytes_min_rate": numpy.minimum.reduceat(rates, firsts),
         "rx_bytes_max_rate": numpy.maximum.reduceat(rates, firsts),
         "ticks": lasts - firsts + 1,
+        "elapsed_us": numpy.diff(times[lasts], prepend=times[0]),
     }
 
 
@@ -101,6 +102,7 @@ def drawn(random, begin, end, width):
         "rx_bytes_min_rate": random.uniform(0, 1e5, len(times)),
         "rx_bytes_max_rate": random.uniform(1e6, 2e6, len(times)),
         "ticks": numpy.full(len(times), width // 1000),
+        "elapsed_us": numpy.full(len(times), width),
     }
 
 

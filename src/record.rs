@@ -33,6 +33,17 @@ pub enum Kind {
     Gauge,
 }
 
+/// What a column says about the thing that a row is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// How it is at this time: all but the next two.
+    Figure,
+    /// Which one it is. Rows that differ in it are of different things, though their labels are equal.
+    Identity,
+    /// What belongs to it and seldom changes. Sums and averages of it say nothing.
+    Detail,
+}
+
 /// How a column is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -124,6 +135,8 @@ pub struct Column {
     pub doc: &'static str,
     /// What its numbers mean over time.
     pub kind: Kind,
+    /// What it says about the thing that the row is of.
+    pub role: Role,
     /// How it is stored.
     pub ty: Type,
     /// The unit of its values.
@@ -141,6 +154,7 @@ impl Column {
         doc: "Wall clock time when the tick began; in `gap` and `kymo`, when kymo wrote the row; in `alert`, when the alert \
               changed; in `statement`, when it ended. All rows of one tick of a collector have the same time.",
         kind: Kind::Time,
+        role: Role::Figure,
         ty: Type::Timestamp,
         unit: Unit::None,
         otel: None,
@@ -152,6 +166,7 @@ impl Column {
         name: "host",
         doc: "Name of the host that recorded the row: the `host=` folder of its file.",
         kind: Kind::Label,
+        role: Role::Figure,
         ty: Type::Text,
         unit: Unit::None,
         otel: None,
@@ -222,6 +237,11 @@ impl Table {
     /// The label columns, with their positions.
     pub fn labels(&self) -> impl Iterator<Item = (usize, &'static Column)> {
         self.columns.iter().enumerate().filter(|(_, column)| column.kind == Kind::Label)
+    }
+
+    /// The columns that tell things of equal labels apart, with their positions.
+    pub fn identities(&self) -> impl Iterator<Item = (usize, &'static Column)> {
+        self.columns.iter().enumerate().filter(|(_, column)| column.role == Role::Identity)
     }
 
     /// The counters and gauges, with their positions.
@@ -298,7 +318,8 @@ impl Value for f64 {
 /// assert_eq!(Door::TABLE.columns[3].doc, "How far it stands open, 0…1.");
 /// ```
 ///
-/// A value is `counter` or `gauge` and `i64` or `f64`. Its [`Unit`] stands in brackets, optionally followed by its
+/// A value is `counter` or `gauge` and `i64` or `f64`. A gauge that tells things of equal labels apart is declared with `identity` in
+/// the place of `gauge`, and one that belongs to the thing with `detail` ([`Role`]); both are `i64`. Its [`Unit`] stands in brackets, optionally followed by its
 /// OpenTelemetry metric with the attributes that this column fixes. A label may name the OpenTelemetry attribute that
 /// carries it. A column whose name is a keyword is written raw: `r#type`.
 #[macro_export]
@@ -331,6 +352,7 @@ macro_rules! record {
                         name: $crate::record::unraw(stringify!($label)),
                         doc: $crate::record!(@text $($label_doc)+),
                         kind: $crate::record::Kind::Label,
+                        role: $crate::record::Role::Figure,
                         ty: $crate::record::Type::Text,
                         unit: $crate::record::Unit::None,
                         otel: None,
@@ -340,6 +362,7 @@ macro_rules! record {
                         name: $crate::record::unraw(stringify!($value)),
                         doc: $crate::record!(@text $($value_doc)+),
                         kind: $crate::record!(@kind $kind),
+                        role: $crate::record!(@role $kind),
                         ty: <$ty as $crate::record::Value>::TYPE,
                         unit: {
                             #[allow(unused_imports, reason = "units are written without their path in declarations")]
@@ -369,7 +392,11 @@ macro_rules! record {
     };
     (@text $($line:literal)+) => { $crate::record::trim(concat!($($line, "\n"),+)) };
     (@kind counter) => { $crate::record::Kind::Counter };
-    (@kind gauge) => { $crate::record::Kind::Gauge };
+    (@kind $gauge:ident) => { $crate::record::Kind::Gauge };
+    (@role counter) => { $crate::record::Role::Figure };
+    (@role gauge) => { $crate::record::Role::Figure };
+    (@role identity) => { $crate::record::Role::Identity };
+    (@role detail) => { $crate::record::Role::Detail };
     (@option) => { None };
     (@option $value:literal) => { Some($value) };
     (@otel) => { None };

@@ -48,9 +48,9 @@ record! {
         }
         values {
             /// The process id. The kernel reuses it some time after the process ends.
-            gauge pid: i64 [Number],
+            identity pid: i64 [Number],
             /// Start time of the process, since boot, in steps of 10 ms. It never changes.
-            gauge start_us: i64 [Micros],
+            identity start_us: i64 [Micros],
             /// CPU time in user mode, over all threads, in steps of 10 ms.
             counter cpu_user_us: i64 [Micros],
             /// CPU time in the kernel, over all threads, in steps of 10 ms.
@@ -76,9 +76,9 @@ record! {
             /// `read_bytes` is NULL.
             counter write_bytes: i64 [Bytes],
             /// The process id of its parent, or of the process that adopted it when the parent ended.
-            gauge parent_pid: i64 [Number],
+            detail parent_pid: i64 [Number],
             /// The id of the user that it runs as (the effective one). kymo looks every 10 s whether it changed.
-            gauge user_id: i64 [Number],
+            detail user_id: i64 [Number],
         }
     }
 }

@@ -38,8 +38,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer, TokenizerError};
 
-use super::place::{CATALOG, PG_CATALOG, SCHEMA};
-use super::refusal::GuardError;
+use super::place::{CATALOG, DOWNSAMPLE, DOWNSAMPLE_HOW, PG_CATALOG, SCHEMA, is_table_function};
+use super::refusal::{GuardError, refuse};
 use scope::Named;
 
 pub(super) use names::folded;
@@ -141,7 +141,10 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<GuardError> {
-        if let TableFactor::Table { name, alias, .. } = factor {
+        if let TableFactor::Table { name, alias, args, .. } = factor {
+            if let [ObjectNamePart::Identifier(function)] = name.0.as_mut_slice() {
+                self.call(function, args.is_some())?;
+            }
             self.place(&mut name.0, alias);
         }
         if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
@@ -173,6 +176,17 @@ impl VisitorMut for Rewriter {
 }
 
 impl Rewriter {
+    /// Names a function in FROM as the planner knows it: in small letters.
+    fn call(&self, function: &mut Ident, has_arguments: bool) -> ControlFlow<GuardError> {
+        let name = function.value.to_lowercase();
+        if has_arguments && is_table_function(&name) {
+            *function = Ident::new(name);
+        } else if name == DOWNSAMPLE && !self.named.has(&names::folded(function)) {
+            return refuse(&format!("{DOWNSAMPLE} without arguments"), DOWNSAMPLE_HOW);
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Names the place of a table in full, and the table by its own name, by which its columns are called. The schema of the tables
     /// is `main` in DuckDB.
     fn place(&self, parts: &mut Vec<ObjectNamePart>, alias: &mut Option<TableAlias>) {

@@ -5,8 +5,11 @@
 //! are told as they are. Before them comes the last row before the window, to draw from. Buckets depend on the window alone, never on
 //! the rows.
 //!
-//! A long window is told from tiers (`cover.rs`): `tier` names the widest that a bucket is made of. A row of a tier belongs to the bucket
-//! in which it begins. Of a counter's tier, `first`, `last` and `mean` are rates over whole seconds or minutes.
+//! A long window is told from tiers (`cover.rs`): `tier` names the widest that a bucket is made of. There a bucket begins with the first
+//! row of the tier after its edge, which is the `time` that is told, and ends with the row before the next one's: so it has these
+//! rows as a whole, whatever the length of buckets. Of a counter's tier, `first` and `last` are rates over whole rows of it, and the
+//! mean is over the time that rows cover, also where a bucket has only begun. `missed` is known of tiers: a row does not say which
+//! collector it is of, so a bucket that has rows beside a tier's has no figure for it, rather than one that is too small.
 
 mod cover;
 mod sql;
@@ -27,16 +30,14 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableProviderFilterPush
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::named::{Named, Which};
-use super::place::DOWNSAMPLE as NAME;
+use super::place::{DOWNSAMPLE as NAME, DOWNSAMPLE_HOW as HOW};
 use super::tables::rows_of;
-use crate::record::{Column, Kind, TIME_ZONE};
-use crate::words::unknown;
-use cover::cover;
+use crate::record::{Column, Role, TIME_ZONE};
+use crate::words::{list, shortened, unknown};
 use window::Window;
 
 /// Buckets of a window.
 const BUCKETS_MAX: i64 = 20_000;
-const HOW: &str = "write downsample('network', 'rx_bytes', now() - interval '1 hour', now(), 1000)";
 
 /// The function.
 #[derive(Debug)]
@@ -47,53 +48,98 @@ impl TableFunctionImpl for Downsample {
         let [table, column, from, to, buckets] = args.exprs() else {
             return plan_err!("{NAME} takes a table, a column, two times and a number of buckets: {HOW}");
         };
-        let (table, column) = (text("table", table)?, text("column", column)?);
-        let is_rows = |named: &Named| named.rows == Which::All;
-        let known: Vec<&str> = Named::all().filter(is_rows).map(|named| named.table.name).collect();
-        let named = Named::find(&table).filter(is_rows);
-        let named = named.ok_or_else(|| plan_datafusion_err!("{}", unknown("table", &table, known.iter().copied())))?;
-        let values: Vec<&Column> = named.table.values().map(|(_, column)| column).collect();
-        let names = values.iter().map(|column| column.name);
-        let column = values
-            .iter()
-            .find(|known| known.name == column)
-            .copied()
-            .ok_or_else(|| plan_datafusion_err!("{}", unknown("counter or gauge", &column, names)))?;
+        let (table, column) = (text("the table", table)?, text("the column", column)?);
+        let named = find_table(&table)?;
+        let column = find_column(&named, &column)?;
         let (from_us, to_us) = (time("from", from)?, time("to", to)?);
-        let buckets = match literal("buckets", buckets)?.cast_to(&DataType::Int64)? {
-            ScalarValue::Int64(Some(buckets)) if (1..=BUCKETS_MAX).contains(&buckets) => buckets,
-            other => return plan_err!("{NAME} has from 1 to {BUCKETS_MAX} buckets, not {other}"),
-        };
+        let buckets = number_of_buckets(buckets)?;
+        if from_us >= to_us {
+            return plan_err!("{NAME} takes a time and a later one, but from is not before to: {HOW}");
+        }
         // Their product must be a number.
-        if from_us >= to_us
-            || to_us.checked_sub(from_us).and_then(|span| span.checked_mul(buckets)?.checked_add(buckets)).is_none()
-        {
-            return plan_err!("{NAME} takes a time and a later one: {HOW}");
+        if to_us.checked_sub(from_us).and_then(|span| span.checked_mul(buckets)?.checked_add(buckets)).is_none() {
+            return plan_err!("{NAME} cannot divide so long a window: take times that are nearer to each other");
         }
         let window = Window { table: named, column, from_us, to_us, buckets };
         Ok(Arc::new(Downsampled { schema: window.schema(), window }))
     }
 }
 
+/// The table whose rows are asked for.
+fn find_table(name: &str) -> Result<Named> {
+    let is_rows = |named: &Named| named.rows == Which::All;
+    match Named::find(name) {
+        Some(named) if is_rows(&named) => Ok(named),
+        Some(other) => plan_err!(
+            "{NAME} chooses between rows, seconds and minutes itself: write '{}', not '{name}'",
+            other.family.name()
+        ),
+        None => {
+            let known = Named::all().filter(is_rows).map(|named| named.table.name);
+            plan_err!("{}", unknown("table", name, known.collect::<Vec<_>>().into_iter()))
+        }
+    }
+}
+
+/// The counter or gauge of a table.
+fn find_column(named: &Named, name: &str) -> Result<&'static Column> {
+    let figures = named.table.values().map(|(_, column)| column).filter(|column| column.role == Role::Figure);
+    let known: Vec<&str> = figures.map(|column| column.name).collect();
+    let table = named.table.name;
+    match named.table.column(name) {
+        Some((_, column)) if known.contains(&column.name) => Ok(column),
+        _ if known.is_empty() => plan_err!("{NAME} takes a counter or gauge, and `{table}` has none"),
+        None if name != Column::HOST.name => plan_err!("{}", unknown("counter or gauge", name, known.into_iter())),
+        _ => plan_err!(
+            "{NAME} takes a counter or gauge, and `{name}` of `{table}` is neither: it tells rows apart; take one of {}",
+            list(known)
+        ),
+    }
+}
+
+fn number_of_buckets(expr: &Expr) -> Result<i64> {
+    let value = literal("buckets", expr)?;
+    let number = value.data_type().is_integer().then(|| value.cast_to(&DataType::Int64)).transpose()?;
+    match number {
+        Some(ScalarValue::Int64(Some(buckets))) if (1..=BUCKETS_MAX).contains(&buckets) => Ok(buckets),
+        _ => plan_err!("{NAME} takes buckets as a whole number from 1 to {BUCKETS_MAX}, not {}: {HOW}", shown(value)),
+    }
+}
+
 fn literal<'a>(what: &str, expr: &'a Expr) -> Result<&'a ScalarValue> {
     match expr {
-        Expr::Literal(value, _) if !value.is_null() => Ok(value),
+        Expr::Literal(value, _) if value.is_null() => plan_err!("{NAME} takes {what}, not NULL: {HOW}"),
+        Expr::Literal(value, _) => Ok(value),
         _ => plan_err!("{NAME} takes {what} as a constant: {HOW}"),
     }
 }
 
 fn text(what: &str, expr: &Expr) -> Result<String> {
-    match literal(what, expr)?.try_as_str() {
+    let value = literal(what, expr)?;
+    match value.try_as_str() {
         Some(Some(text)) => Ok(text.to_owned()),
-        _ => plan_err!("{NAME} takes {what} as a text: {HOW}"),
+        _ => plan_err!("{NAME} takes {what} as a text, not {}: {HOW}", shown(value)),
     }
 }
 
 fn time(what: &str, expr: &Expr) -> Result<i64> {
     let micros = DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into()));
-    match literal(what, expr)?.cast_to(&micros)? {
-        ScalarValue::TimestampMicrosecond(Some(us), _) => Ok(us),
-        _ => plan_err!("{NAME} takes {what} as a time: {HOW}"),
+    let value = literal(what, expr)?;
+    let is_time = value.data_type().is_temporal() || value.data_type().is_string();
+    match is_time.then(|| value.cast_to(&micros)) {
+        Some(Ok(ScalarValue::TimestampMicrosecond(Some(us), _))) => Ok(us),
+        _ => plan_err!(
+            "{NAME} takes {what} as a time, such as now() - interval '1 hour' or '2026-11-25 14:00:00', not {}",
+            shown(value)
+        ),
+    }
+}
+
+/// A constant as it is written, if it is short.
+fn shown(value: &ScalarValue) -> String {
+    match value.try_as_str() {
+        Some(Some(text)) => format!("'{}'", shortened(text)),
+        _ => shortened(&value.to_string()).to_owned(),
     }
 }
 
@@ -107,13 +153,8 @@ struct Downsampled {
 impl Downsampled {
     /// Whether a condition is about whole series.
     fn is_of_series(&self, filter: &Expr) -> bool {
-        let is_label = |name: &str| {
-            let label = self.window.table.table.column(name).is_some_and(|(_, column)| column.kind == Kind::Label);
-            label || name == Column::HOST.name
-        };
-        filter.column_refs().iter().all(|column| is_label(&column.name))
-            && !filter.is_volatile()
-            && is_of_one_row(filter)
+        let is_key = |name: &str| self.window.keys().any(|key| key.name == name) || name == Column::HOST.name;
+        filter.column_refs().iter().all(|column| is_key(&column.name)) && !filter.is_volatile() && is_of_one_row(filter)
     }
 }
 
@@ -163,15 +204,13 @@ impl TableProvider for Downsampled {
         let state = state.as_any().downcast_ref::<SessionState>();
         let state = state.ok_or_else(|| plan_datafusion_err!("{NAME} has no session"))?;
         let rows = rows_of(state).ok_or_else(|| plan_datafusion_err!("{NAME} has no rows"))?;
-        let Window { from_us, to_us, buckets, .. } = self.window;
-        let sources = self.window.sources(&*rows).await?;
-        let parts = cover(from_us, to_us, (to_us - from_us) / buckets, sources);
-        if parts.is_empty() {
+        let covered = self.window.covered(&*rows).await?;
+        if covered.is_empty() {
             let schema = project_schema(&self.schema, projection)?;
             let none = [vec![RecordBatch::new_empty(Arc::clone(&schema))]];
             return Ok(MemorySourceConfig::try_new_exec(&none, schema, None)?);
         }
-        let plan = state.create_logical_plan(&sql::of(&self.window, &parts)).await?;
+        let plan = state.create_logical_plan(&sql::of(&self.window, &covered)).await?;
         let mut plan = LogicalPlanBuilder::from(plan);
         for filter in filters {
             // Conditions on series go down to the scans.

@@ -19,7 +19,7 @@ use super::function::written;
 use super::hint;
 use super::ignored;
 use super::parameters;
-use super::place::TABLE_FUNCTIONS;
+use super::place::is_table_function;
 use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
 use crate::words::shortened;
 
@@ -355,11 +355,6 @@ impl Visitor for Placeholders {
     fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
         if matches!(value.value, Value::Placeholder(_)) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
-}
-
-/// Whether it is a function that FROM takes.
-pub(super) fn is_table_function(name: &str) -> bool {
-    TABLE_FUNCTIONS.iter().any(|known| name.eq_ignore_ascii_case(known.name))
 }
 
 fn check_body(body: &SetExpr) -> ControlFlow<GuardError> {

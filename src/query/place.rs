@@ -10,6 +10,8 @@ pub const INFORMATION_SCHEMA: &str = "information_schema";
 pub const PG_CATALOG: &str = "pg_catalog";
 /// The function in FROM that gives a window of a column in buckets.
 pub const DOWNSAMPLE: &str = "downsample";
+/// How to write it.
+pub const DOWNSAMPLE_HOW: &str = "write downsample('network', 'rx_bytes', now() - interval '1 hour', now(), 1000)";
 
 /// A function that FROM takes.
 #[derive(Clone, Copy, Debug)]
@@ -41,3 +43,8 @@ pub const TABLE_FUNCTIONS: [TableFunction; 3] = [
         doc: "The numbers or times from one to another, that one left out, with a step if you like.",
     },
 ];
+
+/// Whether it is a function that FROM takes.
+pub fn is_table_function(name: &str) -> bool {
+    TABLE_FUNCTIONS.iter().any(|known| name.eq_ignore_ascii_case(known.name))
+}

@@ -40,7 +40,7 @@ use super::ignored;
 use super::membership;
 use super::named::Named;
 use super::operator::Meaning;
-use super::place::{CATALOG, DOWNSAMPLE, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
+use super::place::{CATALOG, DOWNSAMPLE, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA, is_table_function};
 use super::rows::RowSource;
 use super::series;
 use super::spill::{Spill, SpillSettings};
@@ -307,7 +307,7 @@ async fn first_plan(state: &SessionState, mut statement: Statement) -> Result<Lo
 }
 
 fn knows(table: &TableReference, schema: &str) -> bool {
-    if matches!(table, TableReference::Bare { table } if guard::is_table_function(table)) {
+    if matches!(table, TableReference::Bare { table } if is_table_function(table)) {
         return true;
     }
     let table = table.clone().resolve(CATALOG, schema);

@@ -2,9 +2,10 @@
 //!
 //! [`Tier::table`] derives a tier's table from that of the rows, so a new family has its tiers without a further word. A
 //! gauge `g` becomes `g_min`, `g_max`, `g_sum`, `g_count`, `g_first` and `g_last`; a counter `c` becomes `c_first`,
-//! `c_last`, `c_increase`, `c_min_rate` and `c_max_rate`. Each row ends with `ticks` and `missed`.
+//! `c_last`, `c_increase`, `c_min_rate` and `c_max_rate`. What says which thing a row is of, or what belongs to it, keeps its name:
+//! a row of a tier is of one thing. Each row ends with `ticks`, `missed` and `elapsed_us`.
 
-use super::{Column, Kind, Table, Type, Unit};
+use super::{Column, Kind, Role, Table, Type, Unit};
 
 /// How long the buckets of a tier are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,10 +33,19 @@ const OF_COUNTER: [(&str, &str); 5] = [
     ("min_rate", "Smallest growth per second, between neighbouring rows, of"),
     ("max_rate", "Greatest growth per second, between neighbouring rows, of"),
 ];
-/// Columns that a tier has of a gauge.
-pub const GAUGE_COLUMNS: usize = OF_GAUGE.len();
-/// Columns that a tier has of a counter.
-pub const COUNTER_COLUMNS: usize = OF_COUNTER.len();
+
+/// The column of a tier that says over which time its counters grew.
+pub const ELAPSED: &str = "elapsed_us";
+
+/// How many columns a tier has of a counter or gauge.
+#[must_use]
+pub fn width_of(column: &Column) -> usize {
+    match (column.role, column.kind) {
+        (Role::Identity | Role::Detail, _) => 1,
+        (Role::Figure, Kind::Counter) => OF_COUNTER.len(),
+        (Role::Figure, _) => OF_GAUGE.len(),
+    }
+}
 
 impl Tier {
     /// From the finest to the widest.
@@ -80,15 +90,25 @@ impl Tier {
         let labels = rows.labels().map(|(_, label)| *label);
         let values = rows.values().flat_map(|(_, column)| derived(column));
         let counts = [
-            ("ticks", format!("Rows of the series in the {bucket}, one a tick.")),
+            ("ticks", format!("Rows of the series in the {bucket}, one a tick."), Unit::Count("{tick}")),
             (
                 "missed",
                 format!(
                     "Ticks that the collector missed in the {bucket}, as the table `gap` has them. Null where that is not known."
                 ),
+                Unit::Count("{tick}"),
+            ),
+            (
+                ELAPSED,
+                format!(
+                    "Time over which counters grew: from the series' last row before the {bucket} to its last row in it, or from \
+                     its first row of all. So an increase divided by it is a rate, also where the {bucket} has only begun, or rows \
+                     are missing. A step back of the clock counts as no time."
+                ),
+                Unit::Micros,
             ),
         ];
-        let counts = counts.map(|(name, doc)| gauge(name, leak(doc), Type::Int64, Unit::Count("{tick}")));
+        let counts = counts.map(|(name, doc, unit)| gauge(name, leak(doc), Type::Int64, unit));
         let columns: Vec<Column> = [time].into_iter().chain(labels).chain(values).chain(counts).collect();
         let doc = format!(
             "One row a {bucket} for each series of `{}`. After the wall clock was set back, a {bucket} may have several, whose \
@@ -105,9 +125,14 @@ impl Tier {
 
 /// The columns that a tier has of a counter or gauge.
 fn derived(column: &Column) -> impl Iterator<Item = Column> {
-    let of: &[(&str, &str)] = if column.kind == Kind::Counter { &OF_COUNTER } else { &OF_GAUGE };
+    let (of, kept): (&[(&str, &str)], _) = match (column.role, column.kind) {
+        // Tiers are not exported.
+        (Role::Identity | Role::Detail, _) => (&[], Some(Column { otel: None, ..*column })),
+        (Role::Figure, Kind::Counter) => (&OF_COUNTER, None),
+        (Role::Figure, _) => (&OF_GAUGE, None),
+    };
     let column = *column;
-    of.iter().map(move |(what, words)| {
+    let derived = of.iter().map(move |(what, words)| {
         let doc = leak(format!("{words} `{}` in the bucket. {}", column.name, column.doc));
         let name = leak(format!("{}_{what}", column.name));
         match *what {
@@ -118,7 +143,8 @@ fn derived(column: &Column) -> impl Iterator<Item = Column> {
             }
             _ => value(name, doc, &column),
         }
-    })
+    });
+    derived.chain(kept)
 }
 
 fn value(name: &'static str, doc: &'static str, of: &Column) -> Column {
@@ -126,7 +152,7 @@ fn value(name: &'static str, doc: &'static str, of: &Column) -> Column {
 }
 
 fn gauge(name: &'static str, doc: &'static str, ty: Type, unit: Unit) -> Column {
-    Column { name, doc, kind: Kind::Gauge, ty, unit, otel: None, attribute: None }
+    Column { name, doc, kind: Kind::Gauge, role: Role::Figure, ty, unit, otel: None, attribute: None }
 }
 
 fn leak(text: String) -> &'static str {
@@ -153,6 +179,10 @@ mod tests {
                     name,
                 }
                 values {
+                    /// The number of the door, if it was replaced.
+                    identity number: i64 [Number],
+                    /// Whose it is.
+                    detail owner_id: i64 [Number],
                     /// Bytes that went through.
                     counter through_bytes: i64 [Bytes],
                     /// How far it stands open.
@@ -172,6 +202,8 @@ mod tests {
                 "door_1m",
                 "time Time Timestamp
 name Label Text
+number Gauge Int64 1
+owner_id Gauge Int64 1
 through_bytes_first Counter Int64 bytes
 through_bytes_last Counter Int64 bytes
 through_bytes_increase Gauge Int64 bytes
@@ -184,9 +216,14 @@ open_ratio_count Gauge Int64 value
 open_ratio_first Gauge Float64 ratio
 open_ratio_last Gauge Float64 ratio
 ticks Gauge Int64 tick
-missed Gauge Int64 tick"
+missed Gauge Int64 tick
+elapsed_us Gauge Int64 µs"
             )
         );
-        assert!(table.columns[2].doc.ends_with("Bytes that went through."));
+        assert!(table.columns[4].doc.ends_with("Bytes that went through."));
+        assert_eq!(table.identities().map(|(_, column)| column.name).collect::<Vec<_>>(), ["number"]);
+        for (_, column) in <Door as crate::record::Record>::TABLE.values() {
+            assert_eq!(derived(column).count(), width_of(column), "{}", column.name);
+        }
     }
 }

@@ -22,4 +22,5 @@ mod recipes;
 mod running;
 mod schema;
 mod store;
+mod window;
 mod workers;

@@ -2,7 +2,7 @@
 
 use crate::query::named::Named;
 
-/// A table that has rows of some of a window.
+/// A stretch of time in which a table has all rows. A table from whose middle rows are gone has several.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Source {
     pub(super) table: Named,
@@ -20,13 +20,14 @@ pub(super) struct Part {
     pub(super) to_us: i64,
 }
 
-/// Parts that cover a window as far as sources have it, in the order of time. A step is the length of one bucket of the window. What a
+/// Parts that cover a window as far as sources have it, in the order of time. No two sources of one table overlap. If rows and
+/// seconds are both gone around one time, less than a minute beside it may be left out. A step is the length of one bucket of the window. What a
 /// source does not have, or has only as a part of a bucket of its own, the next one gives: first the tiers that are not wider than a
 /// step, the widest one first, then rows, and where nothing else is left, wider tiers.
 pub(super) fn cover(from_us: i64, to_us: i64, step_us: i64, mut sources: Vec<Source>) -> Vec<Part> {
     sources.sort_by_key(|source| {
         let is_wide = source.width_us > step_us.max(1);
-        (is_wide, if is_wide { source.width_us } else { -source.width_us })
+        (is_wide, if is_wide { source.width_us } else { -source.width_us }, source.times)
     });
     let mut parts = Vec::new();
     cover_by(from_us, to_us, false, &sources, &mut parts);
@@ -37,21 +38,39 @@ pub(super) fn cover(from_us: i64, to_us: i64, step_us: i64, mut sources: Vec<Sou
 fn cover_by(from_us: i64, to_us: i64, is_followed: bool, sources: &[Source], parts: &mut Vec<Part>) {
     let Some((source, rest)) = sources.split_first().filter(|_| from_us < to_us) else { return };
     let mut first = up(from_us.max(source.times.0), source.width_us);
-    let end = down(to_us.min(source.times.1), source.width_us);
+    let mut end = down(to_us.min(source.times.1), source.width_us);
     // Where older rows have expired, a bucket of a tier has more than those that are left of it. Its first bucket has not.
     let has_more = |other: &&Source| {
         let bucket = down(first, other.width_us);
         other.width_us > source.width_us && other.times.0 < bucket && first < other.times.1 && bucket >= from_us
     };
+    let has = (first, end);
     if let Some(wider) = rest.iter().find(has_more).filter(|_| first > from_us) {
         first = up(first, wider.width_us);
+    }
+    // So it is where later rows are gone. The last bucket of all has no more than the last rows.
+    let goes_on = |other: &&Source| {
+        let bucket = down(end, other.width_us);
+        let begins_later = bucket < other.times.1.saturating_sub(other.width_us);
+        let is_within = bucket.saturating_add(other.width_us) <= to_us;
+        other.width_us > source.width_us && other.times.0 < bucket && begins_later && is_within
+    };
+    if let Some(wider) = rest.iter().find(goes_on).filter(|_| first < end && source.times.1 < to_us) {
+        end = down(end, wider.width_us);
     }
     if first >= end {
         let before = parts.len();
         cover_by(from_us, to_us, is_followed, rest, parts);
-        if parts.len() == before && !is_followed {
+        let told = parts[before..].iter().map(|part| (part.to_us.min(has.1) - part.from_us.max(has.0)).max(0));
+        if has.0 < has.1 && told.sum::<i64>() < has.1 - has.0 {
+            // The wider bucket is not in the window as a whole, or others have some of it: a part of it is better than nothing.
+            parts.truncate(before);
+            (first, end) = has;
+        } else if parts.len() == before && !is_followed {
             parts.extend(last_bucket(*source, from_us, to_us));
         }
+    }
+    if first >= end {
         return;
     }
     cover_by(from_us, first, true, rest, parts);
@@ -132,32 +151,85 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_covered_twice() {
+    fn what_is_gone_from_the_middle_of_a_table_comes_from_its_tiers() {
+        let s = |at: i64| at * SECOND;
+        let rows = |times: (i64, i64)| Source { times, ..source("network", 1, (0, 0)) };
+        let seconds = source("network_1s", SECOND, (0, 1_000));
+        let all = [rows((s(10), s(400) + 5)), rows((s(500) + 5, s(1_000))), seconds];
+        assert_eq!(
+            covered((s(20), s(900)), 0, &all),
+            [("network", s(20), s(400)), ("network_1s", s(400), s(501)), ("network", s(501), s(900))]
+        );
+        // Nothing has these.
+        assert_eq!(
+            covered((s(20), s(900)), 0, &all[..2]),
+            [("network", s(20), s(400) + 5), ("network", s(500) + 5, s(900))]
+        );
+        // Seconds may be gone, too.
+        let seconds = |times: (i64, i64)| source("network_1s", SECOND, times);
+        let all = [rows((s(10), s(1_000))), seconds((0, 300)), seconds((330, 1_000))];
+        assert_eq!(
+            covered((s(20), s(900)), 2, &all),
+            [("network_1s", s(20), s(300)), ("network", s(300), s(330)), ("network_1s", s(330), s(900))]
+        );
+        // The last rows of all are in the last bucket of all.
+        let all = [rows((s(10), s(400) + 5)), source("network_1s", SECOND, (0, 401))];
+        assert_eq!(covered((s(20), s(900)), 0, &all), [("network", s(20), s(400) + 5)]);
+    }
+
+    #[test]
+    fn no_time_is_covered_twice_and_no_rows_are_left_out() {
         let mut random = fastrand::Rng::with_seed(7);
-        let minutes = |(from, to): (i64, i64)| (from / 60 * 60, to / 60 * 60);
-        for _ in 0..2_000 {
-            let mut times = || {
-                let from = random.i64(0..400);
-                (from, from + random.i64(0..400))
+        for _ in 0..5_000 {
+            // All tables have rows up to now, and some are gone: the first ones, and rows, but not tiers, from the middle.
+            let now = random.i64(1..400);
+            let mut stretches = |name: &str, width: i64| {
+                let floor = |time: i64| time / width * width;
+                let from = floor(random.i64(0..now));
+                let end = floor(now + width - 1);
+                let (gone_from, gone_to) = (floor(from + random.i64(0..=now - from)), floor(random.i64(0..=now)));
+                if name != "network" || gone_from <= from || gone_to <= gone_from {
+                    vec![(from, end)]
+                } else {
+                    vec![(from, gone_from), (gone_to, end)]
+                }
             };
-            let all = [
-                source("network", 1, times()),
-                source("network_1s", SECOND, times()),
-                source("network_1m", 60 * SECOND, minutes(times())),
-            ];
+            let mut all: Vec<Source> = Vec::new();
+            for (name, width) in [("network", 1), ("network_1s", 1), ("network_1m", 60)] {
+                let width_us = if name == "network" { 1 } else { width * SECOND };
+                all.extend(stretches(name, width).into_iter().map(|times| source(name, width_us, times)));
+            }
+            all.iter_mut().filter(|source| source.width_us == 1).for_each(|source| {
+                // Rows may be gone from any time on.
+                source.times.0 += random.i64(0..SECOND / 2);
+                source.times.1 = (source.times.1 - random.i64(0..SECOND / 2)).max(source.times.0 + 1);
+            });
             let (from, length, step) = (random.i64(0..300 * SECOND), random.i64(0..300 * SECOND), random.i64(0..100));
-            let parts = cover(from, from + length, step * SECOND, all.to_vec());
+            let parts = cover(from, from + length, step * SECOND, all.clone());
             let mut end = from;
             for part in &parts {
                 assert!(part.from_us >= end && part.from_us < part.to_us && part.to_us <= from + length, "{parts:?}");
                 assert!(part.from_us >= part.source.times.0 && part.to_us <= part.source.times.1, "{parts:?}");
                 end = part.to_us;
             }
-            // What rows have is always covered.
-            let rows = (all[0].times.0.max(from), all[0].times.1.min(from + length));
-            let by_rows_at_least = (rows.1 - rows.0).max(0);
-            let overlap = |part: &Part| (part.to_us.min(rows.1) - part.from_us.max(rows.0)).max(0);
-            assert_eq!(parts.iter().map(overlap).sum::<i64>(), by_rows_at_least, "{rows:?} {parts:?}");
+            let is_covered = |first: i64, end: i64| {
+                let overlap = |part: &Part| (part.to_us.min(end) - part.from_us.max(first)).max(0);
+                parts.iter().map(overlap).sum::<i64>() >= end - first
+            };
+            for source in &all {
+                let (first, last) = (source.times.0.max(from), source.times.1.min(from + length));
+                // Buckets that are as a whole in the window and in the tier, but for the first and last ones of the tier, which may
+                // have less.
+                let inner = if source.width_us == 1 { 0 } else { source.width_us };
+                let (first, last) = (up(first, source.width_us), down(last, source.width_us));
+                let (first, last) = (first.max(source.times.0 + inner), last.min(source.times.1 - inner));
+                let told: Vec<_> = parts.iter().map(|part| (part.source.width_us, part.from_us, part.to_us)).collect();
+                let known: Vec<_> = all.iter().map(|source| (source.width_us, source.times)).collect();
+                assert!(
+                    first >= last || is_covered(first, last),
+                    "{first} to {last} of {from} and {length} by {step}: {told:?} of {known:?}"
+                );
+            }
         }
     }
 }

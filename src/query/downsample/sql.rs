@@ -1,11 +1,10 @@
 //! A window as a statement over the tables that give its parts.
 
 use super::cover::Part;
-use super::window::Window;
-use crate::family::tables::TableId;
+use super::window::{Covered, Window};
 use crate::query::named::Which;
 use crate::query::place::{CATALOG, SCHEMA};
-use crate::record::tier::Tier;
+use crate::record::tier::ELAPSED;
 use crate::record::{Column, Kind, TIME_ZONE};
 
 /// The row before a window is looked for two steps back, but at least and at most so far, and in a tier two of its buckets.
@@ -26,10 +25,20 @@ fn number(table: Which) -> usize {
 }
 
 /// A statement with a row for each series and bucket of the window, in no order.
-pub(super) fn of(window: &Window, parts: &[Part]) -> String {
+pub(super) fn of(window: &Window, covered: &[Covered]) -> String {
+    covered.iter().map(|covered| of_hosts(window, covered)).collect::<Vec<_>>().join(" UNION ALL ")
+}
+
+fn of_hosts(window: &Window, Covered { hosts, parts }: &Covered) -> String {
     let (labels, keys) = (labels(window), keys(window));
     let Window { from_us, to_us, buckets, .. } = window;
-    let inner: Vec<String> = parts.iter().enumerate().map(|(at, part)| of_part(window, part, at == 0)).collect();
+    let is_host = hosts.iter().map(|hosts| {
+        let texts: Vec<String> = hosts.iter().map(|host| format!("'{}'", host.replace('\'', "''"))).collect();
+        format!(" AND {} IN ({})", quoted(Column::HOST.name), texts.join(", "))
+    });
+    let is_host: String = is_host.collect();
+    let of_part = |(at, part): (usize, &Part)| of_part(window, part, at == 0, &is_host);
+    let inner: Vec<String> = parts.iter().enumerate().map(of_part).collect();
     let names: Vec<String> = TIERS.iter().enumerate().map(|(at, name)| format!("WHEN {at} THEN '{name}'")).collect();
     let names = names.join(" ");
     // The row before the window is one row, whatever is looked at to find it.
@@ -37,17 +46,20 @@ pub(super) fn of(window: &Window, parts: &[Part]) -> String {
     // A bucket begins with the first microsecond of which rows are in it, so no other row has this time.
     format!(
         "SELECT {labels}\
-             arrow_cast(CASE WHEN bucket < 0 THEN last_us WHEN tier = 0 AND values_n = 1 THEN first_us \
-                 ELSE {from_us} + (bucket * ({to_us} - {from_us}) + {buckets} - 1) / {buckets} END, \
+             arrow_cast(CASE WHEN bucket < 0 THEN last_us WHEN tier = 0 AND values_n = 1 THEN first_us ELSE {begin} END, \
                  'Timestamp(Microsecond, Some(\"{TIME_ZONE}\"))') AS \"time\", \
              {low} AS \"min\", {high} AS \"max\", {mean} AS \"mean\", {first} AS \"first\", last_value AS \"last\", \
-             CASE WHEN bucket < 0 THEN 1 ELSE values_n END AS \"count\", missed_n AS \"missed\", \
+             CASE WHEN bucket < 0 THEN 1 ELSE values_n END AS \"count\", \
+             CASE WHEN bucket >= 0 THEN missed_n END AS \"missed\", \
              CASE tier {names} END AS \"tier\", \"host\" \
-         FROM (SELECT bucket, {keys}, min(low) AS low, max(high) AS high, sum(total) / (sum(weight) / {unit}) AS mean, \
+         FROM (SELECT bucket, {keys}, {from_us} + (bucket * ({to_us} - {from_us}) + {buckets} - 1) / {buckets} AS edge_us, \
+             min(low) AS low, max(high) AS high, sum(total) / (sum(weight) / {unit}) AS mean, \
              first_value(head ORDER BY head_us) AS first_value, min(head_us) AS first_us, \
              last_value(tail ORDER BY tail_us) AS last_value, max(tail_us) AS last_us, \
-             sum(values_n) AS values_n, sum(missed_n) AS missed_n, max(tier) AS tier \
+             sum(values_n) AS values_n, {missed}, max(tier) AS tier \
              FROM ({parts}) GROUP BY bucket, {keys})",
+        begin = begin(parts),
+        missed = MISSED,
         // Sums of whole numbers, so that their order does not matter.
         unit = if window.column.kind == Kind::Counter { MICROS } else { "1" },
         low = or_last("low"),
@@ -58,14 +70,37 @@ pub(super) fn of(window: &Window, parts: &[Part]) -> String {
     )
 }
 
+/// Where a bucket begins whose edge is `edge_us`: in a part from a tier, with the first row of the tier from there on. It is the same for
+/// all series.
+fn begin(parts: &[Part]) -> String {
+    let mut stretches: Vec<(i64, i64)> = Vec::new();
+    for part in parts {
+        match stretches.last_mut() {
+            Some((width_us, to_us)) if *width_us == part.source.width_us => *to_us = part.to_us,
+            _ => stretches.push((part.source.width_us, part.to_us)),
+        }
+    }
+    let up = |width_us: i64| match width_us {
+        1 => "edge_us".to_owned(),
+        width_us => format!("edge_us + ({width_us} - edge_us % {width_us}) % {width_us}"),
+    };
+    let last = stretches.pop().map_or_else(|| up(1), |(width_us, _)| up(width_us));
+    let cases = stretches.iter().map(|(width_us, to_us)| format!("WHEN edge_us < {to_us} THEN {} ", up(*width_us)));
+    let cases: String = cases.collect();
+    if cases.is_empty() { last } else { format!("CASE {cases}ELSE {last} END") }
+}
+
+/// How many ticks a bucket misses, if all that it is made of knows: rows do not say which collector they are of, so only tiers do.
+const MISSED: &str = "CASE WHEN count(missed_n) = count(*) THEN sum(missed_n) END AS missed_n";
+
 /// The columns by which series are told apart.
 fn keys(window: &Window) -> String {
     format!("{}{}", labels(window), quoted(Column::HOST.name))
 }
 
-/// The labels, each with a comma behind it.
+/// Those but for the host, each with a comma behind it.
 fn labels(window: &Window) -> String {
-    window.table.table.labels().map(|(_, column)| quoted(column.name) + ", ").collect()
+    window.keys().map(|column| quoted(column.name) + ", ").collect()
 }
 
 fn quoted(name: &str) -> String {
@@ -77,17 +112,22 @@ fn table(part: &Part) -> String {
 }
 
 /// A row for each series and bucket of a part. The first part of a window has the bucket −1, with what is before it.
-fn of_part(window: &Window, part: &Part, is_first: bool) -> String {
+fn of_part(window: &Window, part: &Part, is_first: bool, is_host: &str) -> String {
     let Window { from_us, to_us, buckets, column, .. } = window;
     let keys = keys(window);
     let step_us = (to_us - from_us) / buckets;
     let before_us = step_us.saturating_mul(2).clamp(BEFORE_US_MIN, BEFORE_US_MAX).max(2 * part.source.width_us);
     let begin_us = if is_first { part.from_us.saturating_sub(before_us) } else { part.from_us };
+    let between = |from_us: i64| times(from_us, part.to_us) + is_host;
     let values = match (part.source.table.rows, column.kind) {
-        (Which::Tier(id), Kind::Counter) => tier_of_counter(window, part, id, begin_us),
-        (Which::Tier(_), _) => tier_of_gauge(window, part, begin_us),
-        (_, Kind::Counter) => rates(window, part, before_us, begin_us),
-        (..) => rows(window, part, begin_us),
+        (Which::Tier(_), Kind::Counter) => tier_of_counter(window, part, &between(begin_us)),
+        (Which::Tier(_), _) => tier_of_gauge(window, part, &between(begin_us)),
+        (_, Kind::Counter) => {
+            // The step into the first row is from the row before it.
+            let from_us = part.from_us.saturating_sub(before_us + BEFORE_US_MIN);
+            rates(window, part, &between(from_us), begin_us)
+        }
+        (..) => rows(window, part, &between(begin_us)),
     };
     // Whole numbers: each row is in the last bucket that begins before it or with it.
     let bucket =
@@ -96,16 +136,14 @@ fn of_part(window: &Window, part: &Part, is_first: bool) -> String {
     format!(
         "SELECT bucket, {keys}, min(low) AS low, max(high) AS high, sum(amount) AS total, sum(weight) AS weight, \
              first_value(head ORDER BY us) AS head, min(us) AS head_us, last_value(tail ORDER BY us) AS tail, max(us) AS tail_us, \
-             sum(values_n) AS values_n, sum(missed_n) AS missed_n, {tier} AS tier \
+             sum(values_n) AS values_n, {MISSED}, {tier} AS tier \
          FROM (SELECT {bucket} AS bucket, * FROM ({values})) GROUP BY bucket, {keys}"
     )
 }
 
 /// A counter's rates, from each row to the next.
-fn rates(window: &Window, part: &Part, before_us: i64, begin_us: i64) -> String {
+fn rates(window: &Window, part: &Part, between: &str, begin_us: i64) -> String {
     let (keys, name, table) = (keys(window), quoted(window.column.name), table(part));
-    // The step into the first row is from the row before it.
-    let between = times(part.from_us.saturating_sub(before_us + BEFORE_US_MIN), part.to_us);
     let over = format!("OVER (PARTITION BY {keys} ORDER BY \"time\")");
     let steps = format!(
         "SELECT arrow_cast(\"time\", 'Int64') AS us, {keys}, {name} AS v, lag({name}) {over} AS v_before, \
@@ -125,8 +163,8 @@ fn rates(window: &Window, part: &Part, before_us: i64, begin_us: i64) -> String 
 }
 
 /// A gauge's values.
-fn rows(window: &Window, part: &Part, begin_us: i64) -> String {
-    let (keys, table, between) = (keys(window), table(part), times(begin_us, part.to_us));
+fn rows(window: &Window, part: &Part, between: &str) -> String {
+    let (keys, table) = (keys(window), table(part));
     let value = format!("CAST({} AS DOUBLE)", quoted(window.column.name));
     format!(
         "SELECT arrow_cast(\"time\", 'Int64') AS us, {keys}, {value} AS low, {value} AS high, {value} AS head, {value} AS tail, \
@@ -135,24 +173,25 @@ fn rows(window: &Window, part: &Part, begin_us: i64) -> String {
     )
 }
 
-/// A counter's rates over whole buckets of a tier, with the least and the greatest in them.
-fn tier_of_counter(window: &Window, part: &Part, id: TableId, begin_us: i64) -> String {
-    let (keys, table, between) = (keys(window), table(part), times(begin_us, part.to_us));
+/// A counter's rates over the buckets of a tier, with the least and the greatest in them. A bucket counts for the time of which it has
+/// steps: for less than its width if it has only begun, and for more after rows that are missing.
+fn tier_of_counter(window: &Window, part: &Part, between: &str) -> String {
+    let (keys, table) = (keys(window), table(part));
     let of = |what: &str| format!("CAST({} AS DOUBLE)", quoted(&format!("{}_{what}", window.column.name)));
     let (low, high, increase) = (of("min_rate"), of("max_rate"), of("increase"));
-    let width_us = id.tier().map_or(1, Tier::width_us);
-    let rate = format!("{increase} / ({width_us} / {MICROS})");
+    let elapsed = quoted(ELAPSED);
+    let rate = format!("{increase} / ({elapsed} / {MICROS})");
     format!(
         "SELECT arrow_cast(\"time\", 'Int64') AS us, {keys}, {low} AS low, {high} AS high, {rate} AS head, {rate} AS tail, \
-             {increase} AS amount, CAST({width_us} AS DOUBLE) AS weight, \
+             {increase} AS amount, CAST({elapsed} AS DOUBLE) AS weight, \
              \"ticks\" AS values_n, \"missed\" AS missed_n \
-         FROM {table} WHERE {between} AND {increase} IS NOT NULL"
+         FROM {table} WHERE {between} AND {increase} IS NOT NULL AND {elapsed} > 0"
     )
 }
 
 /// A gauge's values in the buckets of a tier.
-fn tier_of_gauge(window: &Window, part: &Part, begin_us: i64) -> String {
-    let (keys, table, between) = (keys(window), table(part), times(begin_us, part.to_us));
+fn tier_of_gauge(window: &Window, part: &Part, between: &str) -> String {
+    let (keys, table) = (keys(window), table(part));
     let of = |what: &str| format!("CAST({} AS DOUBLE)", quoted(&format!("{}_{what}", window.column.name)));
     let [low, high, head, tail, sum, count] = ["min", "max", "first", "last", "sum", "count"].map(of);
     let count_n = quoted(&format!("{}_count", window.column.name));
@@ -175,7 +214,7 @@ mod tests {
     use crate::query::named::Named;
 
     #[test]
-    fn no_label_has_a_name_of_a_column_of_ours() {
+    fn no_key_has_a_name_of_a_column_of_ours() {
         let ours = [
             "time",
             "min",
@@ -188,6 +227,7 @@ mod tests {
             "tier",
             "host",
             "bucket",
+            "edge_us",
             "us",
             "us_before",
             "v",
@@ -209,8 +249,9 @@ mod tests {
             "last_value",
         ];
         for named in Named::all() {
-            let taken = named.table.labels().find(|(_, label)| ours.contains(&label.name));
-            assert_eq!(taken.map(|(_, label)| label.name), None, "{}", named.table.name);
+            let mut keys = named.table.labels().chain(named.table.identities());
+            let taken = keys.find(|(_, key)| ours.contains(&key.name));
+            assert_eq!(taken.map(|(_, key)| key.name), None, "{}", named.table.name);
         }
     }
 }

@@ -1,18 +1,21 @@
 //! A window of time of one column, and the tables that have some of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::Result;
 
-use super::cover::Source;
+use super::cover::{Part, Source, cover};
 use crate::query::named::{Named, Which};
-use crate::query::rows::{RowSource, Wanted};
+use crate::query::rows::{Found, RowSource, Wanted};
 use crate::record::tier::Tier;
 use crate::record::{Column, TIME_ZONE};
 
 /// A table counts as one that has rows of a window if it has some so long before it.
 const NEAR_US: i64 = 120_000_000;
+/// Of a folder of more hosts, a table that has rows of one counts as one that has those of all.
+const HOSTS_MAX: usize = 16;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -25,11 +28,20 @@ pub(super) struct Window {
     pub(super) buckets: i64,
 }
 
+/// The parts of a window of hosts whose tables have the same of it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Covered {
+    /// `None` stands for all.
+    pub(super) hosts: Option<Vec<Arc<str>>>,
+    pub(super) parts: Vec<Part>,
+}
+
 impl Window {
     /// The columns of its rows.
     pub(super) fn schema(&self) -> SchemaRef {
         let time = DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into()));
         let labels = self.table.table.labels().map(|(_, column)| (column.name, DataType::Utf8));
+        let identities = self.table.table.identities().map(|(_, column)| (column.name, DataType::Int64));
         let values = ["min", "max", "mean", "first", "last"].map(|name| (name, DataType::Float64));
         let rest = [
             ("count", DataType::Int64),
@@ -37,13 +49,19 @@ impl Window {
             ("tier", DataType::Utf8),
             (Column::HOST.name, DataType::Utf8),
         ];
-        let all = labels.chain([(Column::TIME.name, time)]).chain(values).chain(rest);
+        let all = labels.chain(identities).chain([(Column::TIME.name, time)]).chain(values).chain(rest);
         Arc::new(Schema::new(all.map(|(name, ty)| Field::new(name, ty, true)).collect::<Vec<_>>()))
     }
 
-    /// The tables that have rows of it.
-    pub(super) async fn sources(&self, rows: &dyn RowSource) -> Result<Vec<Source>> {
-        let mut sources = Vec::new();
+    /// The columns by which series are told apart, but for the host.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'static Column> {
+        let table = self.table.table;
+        table.labels().chain(table.identities()).map(|(_, column)| column)
+    }
+
+    /// The parts that it is made of. What a host has depends on no other one.
+    pub(super) async fn covered(&self, rows: &dyn RowSource) -> Result<Vec<Covered>> {
+        let mut sources: BTreeMap<Arc<str>, Vec<Source>> = BTreeMap::new();
         for table in Named::all().filter(|named| named.family == self.table.family) {
             let width_us = match table.rows {
                 Which::All => 1,
@@ -52,17 +70,113 @@ impl Window {
             };
             let times = (self.from_us.saturating_sub(NEAR_US), self.to_us.saturating_sub(1));
             let found = rows.rows(Wanted { table, columns: Vec::new(), times }).await?;
-            let ranges = || {
-                let files = found.files.iter().map(|file| file.time_range);
-                files.chain(found.hot.iter().map(|hot| hot.time_range))
-            };
-            let first = ranges().map(|(first, _)| first).min();
-            let last = ranges().map(|(_, last)| last).max();
-            sources.extend(first.zip(last).map(|(first, last)| {
-                let times = (first, last.saturating_add(width_us));
-                Source { table, width_us, times }
-            }));
+            for (host, stretches) in stretches(&found) {
+                let of_stretch = |(first, last): (i64, i64)| {
+                    let times = (first, last.saturating_add(width_us));
+                    Source { table, width_us, times }
+                };
+                sources.entry(host).or_default().extend(stretches.into_iter().map(of_stretch));
+            }
         }
-        Ok(sources)
+        if sources.len() > HOSTS_MAX {
+            return Ok(vec![Covered { hosts: None, parts: self.parts(joined(sources.into_values().flatten())) }]);
+        }
+        let mut covered: Vec<(Vec<Arc<str>>, Vec<Part>)> = Vec::new();
+        for (host, sources) in sources {
+            let parts = self.parts(sources);
+            match covered.iter_mut().find(|(_, known)| *known == parts) {
+                Some((hosts, _)) => hosts.push(host),
+                None => covered.push((vec![host], parts)),
+            }
+        }
+        let is_one = covered.len() == 1;
+        let of_hosts =
+            |(hosts, parts): (Vec<Arc<str>>, Vec<Part>)| Covered { hosts: (!is_one).then_some(hosts), parts };
+        Ok(covered.into_iter().map(of_hosts).filter(|covered| !covered.parts.is_empty()).collect())
+    }
+
+    /// The parts that sources give. The first and the last reach to the ends of the window, where nothing else has rows.
+    fn parts(&self, sources: Vec<Source>) -> Vec<Part> {
+        let mut parts = cover(self.from_us, self.to_us, (self.to_us - self.from_us) / self.buckets, sources);
+        if let Some(first) = parts.first_mut() {
+            first.from_us = self.from_us;
+        }
+        if let Some(last) = parts.last_mut() {
+            last.to_us = self.to_us;
+        }
+        parts
+    }
+}
+
+/// The first and last times of each stretch in which a host has all rows. Between two files of which one's numbers do not follow the
+/// other's, rows are gone: such as those of files that were deleted by hand.
+fn stretches(found: &Found) -> BTreeMap<Arc<str>, Vec<(i64, i64)>> {
+    let mut known: BTreeMap<Arc<str>, Vec<(i64, i64)>> = BTreeMap::new();
+    let mut ends: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+    for file in &found.files {
+        let host: Arc<str> = file.host().into();
+        let follows = ends.insert(Arc::clone(&host), file.end_seq) == Some(file.first_seq);
+        let stretches = known.entry(host).or_default();
+        match stretches.last_mut().filter(|_| follows) {
+            Some(stretch) => *stretch = both(*stretch, file.time_range),
+            None => stretches.push(file.time_range),
+        }
+    }
+    for hot in &found.hot {
+        // What is in memory follows the last file.
+        let stretches = known.entry(Arc::clone(&hot.host)).or_default();
+        match stretches.last_mut() {
+            Some(stretch) => *stretch = both(*stretch, hot.time_range),
+            None => stretches.push(hot.time_range),
+        }
+    }
+    known
+}
+
+fn both(one: (i64, i64), other: (i64, i64)) -> (i64, i64) {
+    (one.0.min(other.0), one.1.max(other.1))
+}
+
+/// The sources without those that overlap others of their table: these are one.
+fn joined(sources: impl Iterator<Item = Source>) -> Vec<Source> {
+    let mut sources: Vec<Source> = sources.collect();
+    sources.sort_by_key(|source| (source.width_us, source.times));
+    let mut joined: Vec<Source> = Vec::new();
+    for source in sources {
+        match joined.last_mut() {
+            Some(last) if last.table == source.table && source.times.0 <= last.times.1 => {
+                last.times.1 = last.times.1.max(source.times.1);
+            }
+            _ => joined.push(source),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::rows::HotRows;
+    use crate::store::lake::DataFile;
+
+    fn file(host: &str, seqs: (u64, u64), time_range: (i64, i64)) -> Arc<DataFile> {
+        let path = format!("lake/network/host={host}/date=2026-11-25/x.parquet");
+        Arc::new(DataFile::new(path.into(), seqs, seqs.1 - seqs.0, 1, time_range))
+    }
+
+    #[test]
+    fn rows_are_gone_where_numbers_do_not_follow_each_other() {
+        let empty = Arc::new(Schema::empty());
+        let hot =
+            HotRows { host: "a".into(), batch: arrow::array::RecordBatch::new_empty(empty), time_range: (70, 80) };
+        let files = vec![
+            file("a", (0, 5), (10, 20)),
+            file("b", (0, 7), (12, 22)),
+            file("a", (5, 9), (21, 30)),
+            file("a", (20, 25), (50, 60)),
+        ];
+        let found = stretches(&Found { files, hot: vec![hot] });
+        let found: Vec<(&str, &[(i64, i64)])> = found.iter().map(|(host, all)| (&**host, all.as_slice())).collect();
+        assert_eq!(found, [("a", &[(10, 30), (50, 80)][..]), ("b", &[(12, 22)])]);
     }
 }

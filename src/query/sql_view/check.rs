@@ -11,7 +11,7 @@ use crate::query::about::rows::Described;
 use crate::query::error::QueryError;
 use crate::query::guard;
 use crate::query::named::Named;
-use crate::query::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA};
+use crate::query::place::{CATALOG, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA, is_table_function};
 use crate::query::rows::NoRows;
 use crate::query::session::Sessions;
 use crate::query::vocabulary::reserved_words;
@@ -66,7 +66,7 @@ fn check_name(name: &str) -> Result<(), String> {
             "the name must have 1 to {NAME_BYTES_MAX} characters of a-z, 0-9 and _, and begin with no digit"
         ));
     }
-    if Named::find(name).is_some() || guard::is_table_function(name) {
+    if Named::find(name).is_some() || is_table_function(name) {
         return Err(format!("the name hides the table `{name}`; choose another one"));
     }
     if [CATALOG, SCHEMA, INFORMATION_SCHEMA, PG_CATALOG].contains(&name) {

@@ -141,16 +141,39 @@ async fn a_window_that_cannot_be_told_is_refused() {
     for (arguments, text) in [
         ("'colector', 'ticks', now(), now(), 5", "did you mean `collector`"),
         ("'collector', 'tick', now(), now(), 5", "did you mean `ticks`"),
-        ("'collector', 'collector', now(), now(), 5", "unknown counter or gauge"),
-        ("'collector_last', 'ticks', now(), now(), 5", "unknown table"),
-        ("'collector', 'ticks', now(), now() - interval '1 s', 5", "a later one"),
-        ("'collector', 'ticks', now() - interval '1 s', now(), 0", "from 1 to 20000 buckets"),
+        (
+            "'collector', 'collector', now(), now(), 5",
+            "`collector` of `collector` is neither: it tells rows apart; take one of",
+        ),
+        ("'collector', 'host', now(), now(), 5", "`host` of `collector` is neither"),
+        ("'process', 'pid', now(), now(), 5", "`pid` of `process` is neither"),
+        ("'collector_last', 'ticks', now(), now(), 5", "write 'collector', not 'collector_last'"),
+        ("'collector_1m', 'ticks', now(), now(), 5", "write 'collector', not 'collector_1m'"),
+        ("1, 'ticks', now(), now(), 5", "takes the table as a text, not 1"),
+        ("'collector', NULL, now(), now(), 5", "takes the column, not NULL"),
+        ("'collector', 'ticks', now(), now() - interval '1 s', 5", "from is not before to"),
+        ("'collector', 'ticks', now(), now(), 5", "from is not before to"),
+        ("'collector', 'ticks', now() - interval '1 s', now(), 0", "a whole number from 1 to 20000, not 0"),
+        ("'collector', 'ticks', now() - interval '1 s', now(), -1", "from 1 to 20000, not -1"),
+        ("'collector', 'ticks', now() - interval '1 s', now(), 20001", "from 1 to 20000, not 20001"),
+        ("'collector', 'ticks', now() - interval '1 s', now(), 'ten'", "from 1 to 20000, not 'ten'"),
+        ("'collector', 'ticks', now() - interval '1 s', now(), 1.5", "from 1 to 20000, not 1.5"),
+        ("'collector', 'ticks', now() - interval '1 s', now(), NULL", "takes buckets, not NULL"),
         ("'collector', 'ticks'", "takes a table, a column"),
-        ("'collector', 'ticks', 'x', now(), 5", "x"),
+        ("'collector', 'ticks', 'x', now(), 5", "takes from as a time, such as now() - interval '1 hour'"),
+        ("'collector', 'ticks', 'x', now(), 5", "not 'x'"),
+        ("'collector', 'ticks', now(), 5, 5", "takes to as a time"),
+        ("'collector', 'ticks', NULL, now(), 5", "takes from, not NULL"),
     ] {
         let error = refusal(&engine, &format!("SELECT * FROM downsample({arguments})")).await.to_string();
         assert!(error.contains(text), "{arguments}: {error}");
     }
+    let alone = refusal(&engine, "SELECT * FROM downsample").await.to_string();
+    assert!(alone.contains("downsample without arguments is refused: write downsample('network'"), "{alone}");
+    let named = "WITH downsample AS (SELECT 7 AS x) SELECT x FROM downsample";
+    assert_eq!(rows(&engine, named).await, ["7"]);
+    let loud = "SELECT sum(count) FROM DOWNSAMPLE('collector', 'ticks', '2024-01-01', '2024-01-01 00:00:01', 5)";
+    assert_eq!(rows(&engine, loud).await, ["17"]);
     let none = "SELECT * FROM downsample('gap', 'lost', now() - interval '1 s', now(), 5)";
     assert!(rows(&engine, none).await.is_empty());
     let whole =

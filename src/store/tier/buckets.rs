@@ -3,7 +3,8 @@
 //! A row of a tier is a run of a series' rows, in the order in which they were recorded, that fall into one bucket. So rows are
 //! taken once, in that order, and each series has one second and one minute that have not ended. When its next row is in
 //! another bucket, the bucket has ended. A clock that was set back begins another run of a bucket that ended before: then the
-//! bucket has two rows, whose counts and increases add up.
+//! bucket has two rows, whose counts and increases add up. Things that follow each other under the same labels, such as processes,
+//! are series of their own (`Role::Identity`).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,12 +17,12 @@ use arrow::error::ArrowError;
 use super::super::hot::{self, HotBatch, times};
 use super::cell::Number;
 use super::column::{Column, Place, Step};
-use super::series::{Key, Series};
+use super::series::{Key, Series, identity_array};
 use crate::batch::columns;
 use crate::family::FamilyId;
 use crate::family::tables::TableId;
-use crate::record::tier::{COUNTER_COLUMNS, GAUGE_COLUMNS, Tier};
-use crate::record::{Kind, Record, Table};
+use crate::record::tier::{Tier, width_of};
+use crate::record::{Record, Role, Table};
 use crate::sampler::report::Gap;
 
 /// A bucket of a series without further rows ends so long after its end: several collectors may write one table.
@@ -66,15 +67,32 @@ pub struct Buckets {
 pub type Part = (Arc<str>, RecordBatch, (i64, i64));
 
 /// The open buckets of a series.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
-    /// When its last row was.
+    /// When its last row was; [`NEVER`] before its first one.
     pub(super) seen_us: i64,
     pub(super) second: i64,
-    pub(super) second_ticks: i64,
+    pub(super) in_second: Taken,
     pub(super) minute: i64,
     /// Of seconds that have ended.
-    pub(super) minute_ticks: i64,
+    pub(super) in_minute: Taken,
+}
+
+const NEVER: i64 = i64::MIN;
+
+/// What a bucket has of all columns of a series together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
+    /// Its rows.
+    pub(super) ticks: i64,
+    /// The time of the steps to them, µs.
+    pub(super) elapsed_us: i64,
+}
+
+impl Taken {
+    fn plus(self, other: Taken) -> Taken {
+        Taken { ticks: self.ticks + other.ticks, elapsed_us: self.elapsed_us.saturating_add(other.elapsed_us) }
+    }
 }
 
 /// A bucket that has ended.
@@ -82,15 +100,24 @@ pub(super) struct Run {
 pub(super) struct Head {
     pub(super) start: i64,
     pub(super) key: Key,
-    pub(super) ticks: i64,
+    pub(super) taken: Taken,
     pub(super) missed: Option<i64>,
     /// Its position in `hosts`.
     pub(super) host: usize,
 }
 
 impl Run {
+    /// Of a series without rows.
+    const EMPTY: Run = Run {
+        seen_us: NEVER,
+        second: 0,
+        in_second: Taken { ticks: 0, elapsed_us: 0 },
+        minute: 0,
+        in_minute: Taken { ticks: 0, elapsed_us: 0 },
+    };
+
     fn is_open(&self) -> bool {
-        self.second_ticks > 0 || self.minute_ticks > 0
+        self.in_second.ticks > 0 || self.in_minute.ticks > 0
     }
 }
 
@@ -109,7 +136,7 @@ impl Buckets {
             hosts: Vec::new(),
             series: Series::default(),
             runs: Vec::new(),
-            columns: family.table.values().map(|(at, column)| Column::new(at, column)).collect(),
+            columns: family.table.values().filter_map(|(at, column)| Column::new(at, column)).collect(),
             ended: [Vec::new(), Vec::new()],
         }
     }
@@ -165,18 +192,20 @@ impl Buckets {
         }
         let slots = self.series.slots(self.family.table, batch);
         let count = self.series.len();
-        self.runs.resize(count, Run::default());
+        self.runs.resize(count, Run::EMPTY);
         self.columns.iter_mut().for_each(|column| column.resize(count));
         let times = times(batch);
         let mut steps = Vec::with_capacity(slots.len());
         for (slot, time) in slots.into_iter().zip(times) {
             let second = Tier::Second.bucket(*time);
             let Some(run) = self.runs.get_mut(slot as usize) else { continue };
+            // The wall clock may have been set back.
+            let elapsed_us = if run.seen_us == NEVER { 0 } else { time.saturating_sub(run.seen_us).max(0) };
             run.seen_us = *time;
             let mut step = Step { slot, ends_second: false, ends_minute: false };
-            if run.second_ticks == 0 || run.second != second {
+            if run.in_second.ticks == 0 || run.second != second {
                 let minute = Tier::Minute.bucket(*time);
-                step.ends_second = run.second_ticks > 0;
+                step.ends_second = run.in_second.ticks > 0;
                 step.ends_minute = run.is_open() && run.minute != minute;
                 self.end_run(step);
                 if let Some(run) = self.runs.get_mut(slot as usize) {
@@ -184,7 +213,7 @@ impl Buckets {
                 }
             }
             if let Some(run) = self.runs.get_mut(slot as usize) {
-                run.second_ticks += 1;
+                run.in_second = run.in_second.plus(Taken { ticks: 1, elapsed_us });
             }
             steps.push(step);
         }
@@ -307,34 +336,41 @@ impl Buckets {
         let mut arrays = vec![Some(columns::times(starts.into()))];
         let labels = self.family.table.labels().count();
         arrays.extend(self.series.label_arrays(labels, &keys).into_iter().map(Some));
+        let mut identities = 0;
         for (at, column) in self.family.table.values() {
+            if column.role == Role::Identity {
+                arrays.push(Some(identity_array(identities, &keys)));
+                identities += 1;
+                continue;
+            }
             match self.columns.iter().find(|column| column.at == at) {
                 Some(column) => arrays.extend(column.arrays(tier, &places).into_iter().map(Some)),
-                None => arrays.extend((0..derived(column.kind)).map(|_| None)),
+                None => arrays.extend((0..width_of(column)).map(|_| None)),
             }
         }
-        arrays.push(Some(i64::array(rows.iter().map(|(head, _)| Some(head.ticks)))));
-        arrays.push(Some(i64::array(rows.iter().map(|(head, _)| head.missed))));
+        let numbers: [fn(&Head) -> Option<i64>; 3] =
+            [|head| Some(head.taken.ticks), |head| head.missed, |head| Some(head.taken.elapsed_us)];
+        arrays.extend(numbers.map(|number| Some(i64::array(rows.iter().map(|(head, _)| number(head))))));
         arrays
     }
 
     /// The open bucket of a series.
     fn open_head(&self, tier: Tier, slot: usize) -> Option<(Head, Place)> {
         let run = self.runs.get(slot)?;
-        let (start, ticks) = match tier {
+        let (start, taken) = match tier {
             Tier::Second if !self.has_seconds => return None,
-            Tier::Second => (run.second, run.second_ticks),
-            Tier::Minute => (run.minute, run.minute_ticks + run.second_ticks),
+            Tier::Second => (run.second, run.in_second),
+            Tier::Minute => (run.minute, run.in_minute.plus(run.in_second)),
         };
-        (ticks > 0).then(|| (self.head(tier, slot, start, ticks), Place::Open(slot)))
+        (taken.ticks > 0).then(|| (self.head(tier, slot, start, taken), Place::Open(slot)))
     }
 
-    fn head(&self, tier: Tier, slot: usize, start: i64, ticks: i64) -> Head {
+    fn head(&self, tier: Tier, slot: usize, start: i64, taken: Taken) -> Head {
         let of = |missed: &BTreeMap<i64, i64>| {
             missed.range(start..start.saturating_add(tier.width_us())).map(|(_, lost)| lost).sum()
         };
         let missed = self.missed.as_ref().map(of);
-        Head { start, key: self.series.key(slot), ticks, missed, host: self.hosts.len().saturating_sub(1) }
+        Head { start, key: self.series.key(slot), taken, missed, host: self.hosts.len().saturating_sub(1) }
     }
 
     /// Ends buckets of a series, but not yet in the columns.
@@ -343,16 +379,16 @@ impl Buckets {
         let Some(mut run) = self.runs.get(slot).copied() else { return };
         if step.ends_second {
             if self.has_seconds {
-                let head = self.head(Tier::Second, slot, run.second, run.second_ticks);
+                let head = self.head(Tier::Second, slot, run.second, run.in_second);
                 self.ended[Tier::Second as usize].push(head);
             }
-            run.minute_ticks += run.second_ticks;
-            run.second_ticks = 0;
+            run.in_minute = run.in_minute.plus(run.in_second);
+            run.in_second = Taken::default();
         }
         if step.ends_minute {
-            let head = self.head(Tier::Minute, slot, run.minute, run.minute_ticks);
+            let head = self.head(Tier::Minute, slot, run.minute, run.in_minute);
             self.ended[Tier::Minute as usize].push(head);
-            run.minute_ticks = 0;
+            run.in_minute = Taken::default();
         }
         self.runs[slot] = run;
     }
@@ -361,7 +397,7 @@ impl Buckets {
     fn end_where(&mut self, is_over: impl Fn(i64, Tier) -> bool) {
         for (slot, run) in self.runs.clone().into_iter().enumerate() {
             let ends_minute = run.is_open() && is_over(run.minute, Tier::Minute);
-            let ends_second = run.second_ticks > 0 && (ends_minute || is_over(run.second, Tier::Second));
+            let ends_second = run.in_second.ticks > 0 && (ends_minute || is_over(run.second, Tier::Second));
             let Ok(slot) = u32::try_from(slot) else { continue };
             if ends_second || ends_minute {
                 let step = Step { slot, ends_second, ends_minute };
@@ -376,7 +412,7 @@ impl Buckets {
         let before = std::mem::take(&mut self.series);
         let labels = self.family.table.labels().count();
         let renumber = |series: &mut Series, mut key: Key| {
-            key.iter_mut().take(labels).for_each(|part| *part = series.intern(before.text(*part)));
+            key.labels.iter_mut().take(labels).for_each(|part| *part = series.intern(before.text(*part)));
             key
         };
         for slot in kept {
@@ -391,15 +427,10 @@ impl Buckets {
     }
 }
 
-/// Columns that a tier has of a counter or gauge.
-fn derived(kind: Kind) -> usize {
-    if kind == Kind::Counter { COUNTER_COLUMNS } else { GAUGE_COLUMNS }
-}
-
 /// For each column of a tier's table the column of its rows' table that it is made of, if it is made of one.
 fn sources(table: &Table) -> Vec<Option<usize>> {
     let none = std::iter::repeat_n(None, 1 + table.labels().count());
-    none.chain(table.values().flat_map(|(at, column)| std::iter::repeat_n(Some(at), derived(column.kind)))).collect()
+    none.chain(table.values().flat_map(|(at, column)| std::iter::repeat_n(Some(at), width_of(column)))).collect()
 }
 
 /// Tells the missed ticks of a collector: when the tick after them was, and how many.

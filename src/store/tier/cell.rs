@@ -193,6 +193,43 @@ impl<N: Number> Cell for Gauge<N> {
     }
 }
 
+/// Of what belongs to the thing that a series is of: its last value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Detail<N> {
+    last: Option<N>,
+}
+
+impl<N: Number> Cell for Detail<N> {
+    type Value = N;
+    const EMPTY: Detail<N> = Detail { last: None };
+    const WORDS: usize = 2;
+
+    fn add(&mut self, _: i64, value: N) {
+        self.last = Some(value);
+    }
+
+    fn append(&mut self, later: &Detail<N>) {
+        self.last = later.last.or(self.last);
+    }
+
+    fn next(&self) -> Detail<N> {
+        Detail::EMPTY
+    }
+
+    fn arrays(cells: &[Detail<N>]) -> Vec<ArrayRef> {
+        vec![N::array(cells.iter().map(|cell| cell.last))]
+    }
+
+    fn words(&self, out: &mut Vec<u64>) {
+        out.extend([u64::from(self.last.is_some()), self.last.map_or(0, N::word)]);
+    }
+
+    fn of_words(words: &[u64]) -> Option<Detail<N>> {
+        let &[is_known, last] = words else { return None };
+        Some(Detail { last: (is_known != 0).then(|| N::of_word(last)) })
+    }
+}
+
 /// Of a counter. It knows the series' last value, from which the next step is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counter<N> {

@@ -2,9 +2,9 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 
-use super::cell::{Cell, Counter, Gauge, Number};
+use super::cell::{Cell, Counter, Detail, Gauge, Number};
 use crate::record::tier::Tier;
-use crate::record::{self, Kind, Type};
+use crate::record::{self, Kind, Role, Type};
 
 /// Where a row goes: its series, and what ends before it.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +125,7 @@ enum Values {
     FloatGauge(Course<Gauge<f64>>),
     Counter(Course<Counter<i64>>),
     FloatCounter(Course<Counter<f64>>),
+    Detail(Course<Detail<i64>>),
 }
 
 /// Does the same with a column of any type.
@@ -135,6 +136,7 @@ macro_rules! each {
             Values::FloatGauge($course) => $does,
             Values::Counter($course) => $does,
             Values::FloatCounter($course) => $does,
+            Values::Detail($course) => $does,
         }
     };
 }
@@ -148,14 +150,17 @@ pub(super) struct Column {
 }
 
 impl Column {
-    pub(super) fn new(at: usize, column: &record::Column) -> Column {
-        let values = match (column.kind, column.ty) {
-            (Kind::Counter, Type::Float64) => Values::FloatCounter(Course::new()),
-            (Kind::Counter, _) => Values::Counter(Course::new()),
-            (_, Type::Float64) => Values::FloatGauge(Course::new()),
-            _ => Values::Gauge(Course::new()),
+    /// `None` for what tells series apart: it is a part of their keys.
+    pub(super) fn new(at: usize, column: &record::Column) -> Option<Column> {
+        let values = match (column.role, column.kind, column.ty) {
+            (Role::Identity, ..) => return None,
+            (Role::Detail, ..) => Values::Detail(Course::new()),
+            (Role::Figure, Kind::Counter, Type::Float64) => Values::FloatCounter(Course::new()),
+            (Role::Figure, Kind::Counter, _) => Values::Counter(Course::new()),
+            (Role::Figure, _, Type::Float64) => Values::FloatGauge(Course::new()),
+            (Role::Figure, ..) => Values::Gauge(Course::new()),
         };
-        Column { at, values }
+        Some(Column { at, values })
     }
 
     /// Makes room for so many series.
@@ -200,6 +205,7 @@ impl Column {
             Values::FloatGauge(course) => *course = Course::of_words(words, counts)?,
             Values::Counter(course) => *course = Course::of_words(words, counts)?,
             Values::FloatCounter(course) => *course = Course::of_words(words, counts)?,
+            Values::Detail(course) => *course = Course::of_words(words, counts)?,
         }
         Some(())
     }

@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::buckets::{Buckets, Head, Run};
-use super::series::{LABELS_MAX, Series};
+use super::buckets::{Buckets, Head, Run, Taken};
+use super::series::{Key, Series};
 use crate::family::{FamilyId, PerFamily};
 use crate::record::Table;
 
 /// The file, in the data folder.
 pub(in crate::store) const FILE: &str = "TIERS";
 /// What it begins with. The number is that of its layout.
-const MAGIC: &[u8] = b"kymo tiers 1\n";
+const MAGIC: &[u8] = b"kymo tiers 2\n";
 /// It is small, and written often.
 const ZSTD_LEVEL: i32 = 1;
 /// A larger one is not read.
@@ -50,7 +50,10 @@ pub(super) fn read(bytes: &[u8]) -> Option<PerFamily<Option<Buckets>>> {
 
 /// What the columns of a table are. Buckets of others cannot be gone on with.
 fn described(table: &Table) -> String {
-    let columns = table.columns.iter().map(|column| format!("{} {:?} {:?}", column.name, column.kind, column.ty));
+    let columns = table
+        .columns
+        .iter()
+        .map(|column| format!("{} {:?} {:?} {:?}", column.name, column.kind, column.role, column.ty));
     columns.collect::<Vec<_>>().join("\n")
 }
 
@@ -72,6 +75,12 @@ impl Out {
     fn text(&mut self, text: &str) {
         self.count(text.len());
         self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn key(&mut self, buckets: &Buckets, key: Key) {
+        let table = buckets.family.table;
+        key.labels.iter().take(table.labels().count()).for_each(|part| self.text(buckets.series.text(*part)));
+        key.identities.iter().take(table.identities().count()).for_each(|part| self.number(*part));
     }
 
     fn table(&mut self, buckets: &Buckets) {
@@ -97,19 +106,21 @@ impl Out {
         });
         self.count(buckets.hosts.len());
         buckets.hosts.iter().for_each(|host| self.text(host));
-        let labels = buckets.family.table.labels().count();
         self.count(buckets.runs.len());
         for (slot, run) in buckets.runs.iter().enumerate() {
-            let key = buckets.series.key(slot);
-            key.iter().take(labels).for_each(|part| self.text(buckets.series.text(*part)));
-            let Run { seen_us, second, second_ticks, minute, minute_ticks } = *run;
-            [seen_us, second, second_ticks, minute, minute_ticks].into_iter().for_each(|number| self.number(number));
+            self.key(buckets, buckets.series.key(slot));
+            let Run { seen_us, second, in_second, minute, in_minute } = *run;
+            let Taken { ticks, elapsed_us } = in_second;
+            [seen_us, second, ticks, elapsed_us, minute].into_iter().for_each(|number| self.number(number));
+            let Taken { ticks, elapsed_us } = in_minute;
+            [ticks, elapsed_us].into_iter().for_each(|number| self.number(number));
         }
         for heads in &buckets.ended {
             self.count(heads.len());
-            for Head { start, key, ticks, missed, host } in heads {
-                key.iter().take(labels).for_each(|part| self.text(buckets.series.text(*part)));
-                [*start, *ticks, missed.unwrap_or(-1)].into_iter().for_each(|number| self.number(number));
+            for Head { start, key, taken: Taken { ticks, elapsed_us }, missed, host } in heads {
+                self.key(buckets, *key);
+                let numbers = [*start, *ticks, *elapsed_us, missed.unwrap_or(-1)];
+                numbers.into_iter().for_each(|number| self.number(number));
                 self.count(*host);
             }
         }
@@ -182,21 +193,16 @@ impl<'a> In<'a> {
             if buckets.series.slot(key) as usize != buckets.runs.len() {
                 return None;
             }
-            let run = Run {
-                seen_us: self.number()?,
-                second: self.number()?,
-                second_ticks: self.number()?,
-                minute: self.number()?,
-                minute_ticks: self.number()?,
-            };
-            buckets.runs.push(run);
+            let (seen_us, second, in_second) = (self.number()?, self.number()?, self.taken()?);
+            let (minute, in_minute) = (self.number()?, self.taken()?);
+            buckets.runs.push(Run { seen_us, second, in_second, minute, in_minute });
         }
         for tier in 0..buckets.ended.len() {
             for _ in 0..self.count()? {
                 let key = self.key(family, &mut buckets.series)?;
-                let (start, ticks, missed) = (self.number()?, self.number()?, self.number()?);
+                let (start, taken, missed) = (self.number()?, self.taken()?, self.number()?);
                 let host = usize::try_from(self.word()?).ok().filter(|host| *host < buckets.hosts.len())?;
-                buckets.ended[tier].push(Head { start, key, ticks, missed: (missed >= 0).then_some(missed), host });
+                buckets.ended[tier].push(Head { start, key, taken, missed: (missed >= 0).then_some(missed), host });
             }
         }
         let (words, rest) = self.0.as_chunks();
@@ -213,10 +219,17 @@ impl<'a> In<'a> {
         rest.is_empty().then_some(buckets)
     }
 
-    fn key(&mut self, family: FamilyId, series: &mut Series) -> Option<[u32; LABELS_MAX]> {
-        let mut key = [0; LABELS_MAX];
-        for (part, _) in key.iter_mut().zip(family.table.labels()) {
+    fn taken(&mut self) -> Option<Taken> {
+        Some(Taken { ticks: self.number()?, elapsed_us: self.number()? })
+    }
+
+    fn key(&mut self, family: FamilyId, series: &mut Series) -> Option<Key> {
+        let mut key = Key::default();
+        for (part, _) in key.labels.iter_mut().zip(family.table.labels()) {
             *part = series.intern(self.text()?);
+        }
+        for (part, _) in key.identities.iter_mut().zip(family.table.identities()) {
+            *part = self.number()?;
         }
         Some(key)
     }

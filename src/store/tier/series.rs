@@ -3,20 +3,29 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, RecordBatch, StringArray};
-use arrow::datatypes::Int32Type;
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Int32Type, Int64Type};
 
-use crate::record::Table;
+use crate::record::{ABSENT, Table};
 
 /// The most labels of a table with tiers.
 pub(super) const LABELS_MAX: usize = 4;
 /// No text, and no series.
 const NONE: u32 = u32::MAX;
 
-/// The numbers of a series' labels in [`Series`].
-pub(super) type Key = [u32; LABELS_MAX];
+/// The most columns of one that tell things of equal labels apart.
+pub(super) const IDENTITIES_MAX: usize = 2;
 
-/// The series of a table by their labels, each with a number.
+/// What tells a series from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// The numbers of its labels in [`Series`].
+    pub(super) labels: [u32; LABELS_MAX],
+    /// What tells it from series of the same labels.
+    pub(super) identities: [i64; IDENTITIES_MAX],
+}
+
+/// The series of a table, each with a number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Series {
     texts: Vec<Arc<str>>,
@@ -34,7 +43,7 @@ impl Series {
     }
 
     pub(super) fn key(&self, slot: usize) -> Key {
-        self.keys.get(slot).copied().unwrap_or([0; LABELS_MAX])
+        self.keys.get(slot).copied().unwrap_or_default()
     }
 
     /// The text of this number.
@@ -54,7 +63,7 @@ impl Series {
         number
     }
 
-    /// The number of the series of these labels.
+    /// The number of the series of this key.
     pub(super) fn slot(&mut self, key: Key) -> u32 {
         if let Some(slot) = self.slots.get(&key) {
             return *slot;
@@ -70,11 +79,16 @@ impl Series {
     pub(super) fn slots(&mut self, table: &Table, batch: &RecordBatch) -> Vec<u32> {
         let labels: Vec<Label<'_>> = table.labels().filter_map(|(at, _)| Label::of(batch.column(at))).collect();
         let mut numbers: Vec<Vec<u32>> = labels.iter().map(|label| vec![NONE; label.texts.len()]).collect();
+        let identities = table.identities().filter_map(|(at, _)| batch.column(at).as_primitive_opt::<Int64Type>());
+        let identities: Vec<&Int64Array> = identities.collect();
         let mut slots = Vec::with_capacity(batch.num_rows());
         let mut before = 0;
         for row in 0..batch.num_rows() {
-            let mut key = [0; LABELS_MAX];
-            for ((label, numbers), part) in labels.iter().zip(&mut numbers).zip(&mut key) {
+            let mut key = Key::default();
+            for (column, part) in identities.iter().zip(&mut key.identities) {
+                *part = if column.is_valid(row) { column.value(row) } else { ABSENT };
+            }
+            for ((label, numbers), part) in labels.iter().zip(&mut numbers).zip(&mut key.labels) {
                 let place = label.keys.get(row).and_then(|key| usize::try_from(*key).ok());
                 *part = match place.and_then(|place| numbers.get_mut(place).map(|number| (place, number))) {
                     Some((place, number)) => {
@@ -101,13 +115,19 @@ impl Series {
     pub(super) fn label_arrays(&self, count: usize, keys: &[Key]) -> Vec<ArrayRef> {
         let texts: ArrayRef = Arc::new(StringArray::from_iter_values(&self.texts));
         let column = |at: usize| {
-            let keys = keys.iter().map(|key| i32::try_from(key[at]).unwrap_or(0)).collect::<Vec<_>>();
+            let keys = keys.iter().map(|key| i32::try_from(key.labels[at]).unwrap_or(0)).collect::<Vec<_>>();
             let array = DictionaryArray::<Int32Type>::try_new(Int32Array::from(keys), Arc::clone(&texts));
             // Every number is that of a text.
             array.map_or_else(|_| texts.slice(0, 0), |array| Arc::new(array) as ArrayRef)
         };
         (0..count.min(LABELS_MAX)).map(column).collect()
     }
+}
+
+/// The column of what tells series of these keys from those of the same labels, by its number.
+pub(super) fn identity_array(number: usize, keys: &[Key]) -> ArrayRef {
+    let values = keys.iter().map(|key| key.identities.get(number).copied().filter(|value| *value != ABSENT));
+    Arc::new(values.collect::<Int64Array>())
 }
 
 /// A batch's column of labels.
@@ -127,11 +147,17 @@ impl Label<'_> {
 mod tests {
     use super::*;
     use crate::family::FamilyId;
+    use crate::record::{Kind, Role, Type};
 
     #[test]
-    fn no_table_with_tiers_has_more_labels_than_a_key() {
+    fn a_key_has_room_for_what_tells_series_of_any_table_with_tiers_apart() {
         for family in FamilyId::all().filter(|family| family.has_tiers) {
             assert!(family.table.labels().count() <= LABELS_MAX, "{}", family.name());
+            assert!(family.table.identities().count() <= IDENTITIES_MAX, "{}", family.name());
+            let kept = family.table.columns.iter().filter(|column| column.role != Role::Figure);
+            for column in kept {
+                assert_eq!((column.kind, column.ty), (Kind::Gauge, Type::Int64), "{}.{}", family.name(), column.name);
+            }
         }
     }
 }

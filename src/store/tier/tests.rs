@@ -8,6 +8,7 @@ use super::{Buckets, saved};
 use crate::batch::to_batch;
 use crate::family::FamilyId;
 use crate::family::cpu::Cpu;
+use crate::family::process::Process;
 use crate::family::tables::TableId;
 use crate::record::label::Labels;
 use crate::record::tier::Tier;
@@ -38,7 +39,11 @@ fn buckets(ticks: i64) -> Buckets {
 
 /// Some columns of a tier, ended buckets and open ones.
 fn told(buckets: &Buckets, tier: Tier, names: &[&str]) -> Vec<Vec<Option<i64>>> {
-    let id = TableId::of_tier(FamilyId::of::<Cpu>(), tier).unwrap();
+    told_of(FamilyId::of::<Cpu>(), buckets, tier, names)
+}
+
+fn told_of(family: FamilyId, buckets: &Buckets, tier: Tier, names: &[&str]) -> Vec<Vec<Option<i64>>> {
+    let id = TableId::of_tier(family, tier).unwrap();
     let columns: Vec<usize> = names.iter().map(|name| id.table().column(name).unwrap().0).collect();
     let parts = buckets.with(&[], &[], id, &columns).unwrap();
     let rows = parts.iter().flat_map(|(_, batch, _)| {
@@ -61,7 +66,8 @@ fn what_is_saved_goes_on_as_it_was() {
         let after = saved::read(&bytes).unwrap()[FamilyId::of::<Cpu>()].take().unwrap();
         assert_eq!((after.end_seq(), after.next_seqs), (2 * ticks.cast_unsigned(), [5, 6]));
         let all: Vec<&str> =
-            ["user_us_first", "user_us_last", "user_us_increase", "utilization_count", "ticks", "missed"].into();
+            ["user_us_first", "user_us_last", "user_us_increase", "utilization_count", "ticks", "missed", "elapsed_us"]
+                .into();
         for tier in Tier::ALL {
             assert_eq!(told(&after, tier, &all), told(&before, tier, &all));
         }
@@ -84,6 +90,33 @@ fn the_step_into_a_bucket_belongs_to_it() {
     assert_eq!(seconds, expected.into_iter().flat_map(|row| [row.clone(), row]).collect::<Vec<_>>());
     let minutes = told(&buckets(25), Tier::Minute, &["user_us_first", "user_us_increase", "ticks"]);
     assert_eq!(minutes, [[3, 69, 25]; 2].map(|row| row.map(Some).to_vec()));
+}
+
+#[test]
+fn processes_that_follow_each_other_under_the_same_labels_are_told_apart() {
+    let labels = Labels::default();
+    let row = |time: i64, pid: i64, parent_pid: i64, cpu_user_us: i64| Process {
+        command: labels.intern("sh"),
+        slot: labels.intern("1"),
+        pid,
+        start_us: 1_000 * pid,
+        parent_pid,
+        cpu_user_us,
+        ..Process::absent(time * SECOND_US)
+    };
+    // The second one has less CPU time than the first, and is adopted.
+    let rows = [row(1, 7, 2, 500), row(2, 7, 2, 900), row(3, 8, 7, 100), row(4, 8, 7, 130), row(5, 8, 1, 150)];
+    let family = FamilyId::of::<Process>();
+    let mut before = Buckets::new(family, 0, [0; 2]);
+    before.take(&[hot(0, to_batch(&[&rows], &labels, &Process::TABLE.schema()))]);
+    let saved = saved::write([&before]).unwrap();
+    let after = saved::read(&saved).unwrap()[family].take().unwrap();
+    for buckets in [before, after] {
+        let names = ["pid", "start_us", "parent_pid", "cpu_user_us_increase", "ticks", "elapsed_us"];
+        let minutes = told_of(family, &buckets, Tier::Minute, &names);
+        let of = |row: [i64; 6]| row.map(Some).to_vec();
+        assert_eq!(minutes, [of([7, 7_000, 2, 400, 2, SECOND_US]), of([8, 8_000, 1, 50, 3, 2 * SECOND_US])]);
+    }
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) struct Tiers<'a> {
     pub(super) buckets: &'a Buckets,
 }
 
-/// A bucket of a series: its labels, and when it begins.
+/// A bucket of a series: its labels and what else tells it apart, and when it begins.
 type Key = (Vec<String>, i64);
 
 /// A row of a batch.
@@ -237,8 +237,8 @@ fn rows_of(
 ) -> Result<HashMap<Key, Vec<Row>>, Unreadable> {
     let mut rows: HashMap<Key, Vec<Row>> = HashMap::new();
     for batch in batches {
-        let labels =
-            table.labels().map(|(at, _)| cast(batch.column(at), &DataType::Utf8)).collect::<Result<Vec<_>, _>>()?;
+        let labels = table.labels().chain(table.identities());
+        let labels = labels.map(|(at, _)| cast(batch.column(at), &DataType::Utf8)).collect::<Result<Vec<_>, _>>()?;
         let batch = Arc::new(batch);
         for (row, time) in times(&batch).iter().enumerate() {
             let labels = labels.iter().map(|label| label.as_string::<i32>().value(row).to_owned()).collect();

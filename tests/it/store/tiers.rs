@@ -45,6 +45,8 @@ struct Given {
 #[derive(Debug, Default, PartialEq)]
 struct Bucket {
     ticks: i64,
+    /// The time of the steps to its rows, µs.
+    elapsed_us: i64,
     increase: Option<i64>,
     rates: Option<(u64, u64)>,
     /// The least and the greatest value of the gauge, and how many.
@@ -57,7 +59,7 @@ struct Bucket {
 impl Bucket {
     /// Whether both have the same. Of a bucket in two rows, only what adds up is told.
     fn is(&self, other: &Bucket) -> bool {
-        let adds_up = |of: &Bucket| (of.ticks, of.increase, of.rates, of.gauge, of.count);
+        let adds_up = |of: &Bucket| (of.ticks, of.elapsed_us, of.increase, of.rates, of.gauge, of.count);
         let is_once = self.once.is_some() && other.once.is_some();
         adds_up(self) == adds_up(other) && (!is_once || self.once == other.once)
     }
@@ -73,6 +75,7 @@ impl Bucket {
         };
         Bucket {
             ticks: self.ticks + other.ticks,
+            elapsed_us: self.elapsed_us + other.elapsed_us,
             increase: self.increase.map_or(other.increase, |one| Some(one + other.increase.unwrap_or(0))),
             rates: both(self.rates, other.rates),
             gauge: both(self.gauge, other.gauge),
@@ -98,8 +101,14 @@ fn expected(rows: &[Given], tier: Tier) -> Buckets {
     for series in 0..SERIES {
         let own: Vec<Given> = rows.iter().copied().filter(|row| row.series == series).collect();
         let mut before: Option<(i64, i64)> = None;
+        let mut seen: Option<i64> = None;
         for run in own.chunk_by(|one, next| tier.bucket(one.time) == tier.bucket(next.time)) {
             let (mut increase, mut rates) = (None, Vec::new());
+            let mut elapsed_us = 0;
+            for row in run {
+                elapsed_us += seen.map_or(0, |seen| (row.time - seen).max(0));
+                seen = Some(row.time);
+            }
             for (time, value) in run.iter().filter_map(|row| Some((row.time, row.counter?))) {
                 if let Some((time_before, value_before)) = before {
                     let step = if value >= value_before { value - value_before } else { value.max(0) };
@@ -121,6 +130,7 @@ fn expected(rows: &[Given], tier: Tier) -> Buckets {
             let sums = sums.filter_map(|second| second.iter().filter_map(|row| row.gauge).reduce(|sum, one| sum + one));
             let bucket = Bucket {
                 ticks: i64::try_from(run.len()).unwrap(),
+                elapsed_us,
                 increase,
                 rates: bounds(&rates),
                 gauge: bounds(&gauges),
@@ -166,6 +176,7 @@ fn found(view: &View, tier: Tier) -> Buckets {
             };
             let bucket = Bucket {
                 ticks: integer("ticks").unwrap(),
+                elapsed_us: integer("elapsed_us").unwrap(),
                 increase: integer("user_us_increase"),
                 rates: bits("user_us_min_rate").zip(bits("user_us_max_rate")),
                 gauge: bits("utilization_min").zip(bits("utilization_max")),
