@@ -4,7 +4,7 @@ use std::fmt::{self, Debug};
 use std::mem::take;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use prost::bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 #[cfg(test)]
 use super::Engine;
@@ -24,12 +24,12 @@ use super::Prepared;
 use super::error::QueryError;
 use super::ipc::{Encoded, Encoder};
 use super::request::{Moment, Request};
-use super::room::{Close, Reservation};
+use super::room::{Close, Reader, Reservation};
 use super::sql_view::SqlViews;
 use super::stream::QueryStream;
 use super::tail::TailRequest;
 
-/// Messages of a result that wait for the client.
+/// Messages of a result that wait for whoever passes them on.
 pub(super) const FRAMES_AHEAD_MAX: usize = 1;
 
 /// Runs statements.
@@ -74,9 +74,19 @@ pub trait Statements: Debug + Send + Sync + 'static {
     fn begun(&self) -> u64;
 }
 
-/// A part of a result with the room that it takes, if that is bounded; `None` is the end. Whoever runs the statement sends the end
-/// or an error: without either, the result is not whole.
-pub(super) type Part = Result<Option<(FlightData, Option<Reservation>)>, QueryError>;
+/// A message of a result; `None` is the end. Whoever runs the statement sends the end or an error: without either, the result is not
+/// whole.
+pub(super) type Part = Result<Option<Message>, QueryError>;
+
+/// A message of a result that waits for the client.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) frame: FlightData,
+    /// The room that it takes, if that is bounded.
+    pub(super) reservation: Option<Reservation>,
+    /// Its share of what may wait of this result, until the client takes it.
+    pub(super) _ahead: Option<OwnedSemaphorePermit>,
+}
 
 /// The result of a running statement, as Flight messages. The first one is the schema. Dropping it ends the statement.
 pub struct Frames {
@@ -85,8 +95,10 @@ pub struct Frames {
     parts: mpsc::Receiver<Part>,
     /// Of the last message that was given away, until the next one is asked for.
     reservation: Option<Arc<Reservation>>,
-    /// Closes the connection of the client.
-    close: Option<Close>,
+    /// The client, if parts take room.
+    reader: Option<Arc<Reader>>,
+    /// The client's connection may be closed.
+    may_close: bool,
     ended: bool,
 }
 
@@ -104,16 +116,27 @@ impl AsRef<[u8]> for Body {
 
 impl Frames {
     /// Waits for the first message.
-    pub(super) async fn of(mut parts: mpsc::Receiver<Part>) -> Result<Frames, QueryError> {
+    pub(super) async fn of(mut parts: mpsc::Receiver<Part>, reader: Option<Arc<Reader>>) -> Result<Frames, QueryError> {
         let first = parts.recv().await.unwrap_or(Err(QueryError::Stopped))?;
         let ended = first.is_none();
-        let (first, reservation) = first.unzip();
-        Ok(Frames { first, parts, reservation: reservation.flatten().map(Arc::new), close: None, ended })
+        let (first, reservation) = first.map(|Message { frame, reservation, .. }| (frame, reservation)).unzip();
+        let reservation = reservation.flatten().map(Arc::new);
+        Ok(Frames { first, parts, reservation, reader, may_close: false, ended })
     }
 
-    /// Lets the connection of the client be closed by `close` if it does not read, and others need the room.
-    pub fn close_by(&mut self, close: Arc<dyn Fn() + Send + Sync>) {
-        self.close = Some(close);
+    /// Lets the connection of the client be closed by `close` if it does not read, and others need what it holds.
+    pub fn close_by(&mut self, close: Close) {
+        if let Some(reader) = &self.reader {
+            reader.close_by(close);
+            self.may_close = true;
+        }
+    }
+
+    /// It is the client's turn, or ours.
+    fn has_part(&self, has_part: bool) {
+        if let Some(reader) = &self.reader {
+            reader.has_part(has_part);
+        }
     }
 }
 
@@ -128,20 +151,23 @@ impl Stream for Frames {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(first) = self.first.take() {
+            self.has_part(true);
             return Poll::Ready(Some(Ok(first)));
         }
         self.reservation = None;
         if self.ended {
             return Poll::Ready(None);
         }
-        Poll::Ready(match ready!(self.parts.poll_recv(context)).unwrap_or(Err(QueryError::Stopped)) {
-            Ok(Some((mut frame, mut reservation))) => {
-                if let (Some(reservation), Some(close)) = (&mut reservation, &self.close) {
-                    reservation.given(Arc::clone(close));
-                }
+        let Poll::Ready(part) = self.parts.poll_recv(context) else {
+            self.has_part(false);
+            return Poll::Pending;
+        };
+        self.has_part(true);
+        Poll::Ready(match part.unwrap_or(Err(QueryError::Stopped)) {
+            Ok(Some(Message { mut frame, reservation, .. })) => {
                 self.reservation = reservation.map(Arc::new);
                 // Those that decode a result in this process may keep all of it.
-                if let (Some(reservation), Some(_)) = (&self.reservation, &self.close) {
+                if let (Some(reservation), true) = (&self.reservation, self.may_close) {
                     let body = take(&mut frame.data_body);
                     frame.data_body = Bytes::from_owner(Body { body, _reservation: Arc::clone(reservation) });
                 }
@@ -223,13 +249,14 @@ impl Statements for InProcess {
         tokio::spawn(async move {
             let mut frames = std::pin::pin!(frames);
             while let Some(frame) = futures::StreamExt::next(&mut frames).await {
-                if told.send(frame.map(|frame| Some((frame.into(), None)))).await.is_err() {
+                let message = |frame: Encoded| Message { frame: frame.into(), reservation: None, _ahead: None };
+                if told.send(frame.map(|frame| Some(message(frame)))).await.is_err() {
                     return;
                 }
             }
             let _ = told.send(Ok(None)).await;
         });
-        Frames::of(received).await
+        Frames::of(received, None).await
     }
 
     async fn tail(
@@ -270,12 +297,13 @@ mod tests {
     async fn a_result_without_its_end_is_an_error() {
         for (parts, expected) in [(vec![Ok(None)], None), (vec![], Some("shutting down"))] {
             let (told, received) = mpsc::channel(3);
-            told.send(Ok(Some((FlightData::default(), None)))).await.unwrap();
+            let first = Message { frame: FlightData::default(), reservation: None, _ahead: None };
+            told.send(Ok(Some(first))).await.unwrap();
             for part in parts {
                 told.send(part).await.unwrap();
             }
             drop(told);
-            let mut frames = Frames::of(received).await.unwrap();
+            let mut frames = Frames::of(received, None).await.unwrap();
             frames.next().await.unwrap().unwrap();
             let end = frames.next().await.map(|end| end.unwrap_err().to_string());
             assert_eq!(end.is_some(), expected.is_some());

@@ -5,6 +5,7 @@
 
 mod allowance;
 mod child;
+mod client;
 mod fault;
 mod folders;
 mod follow;
@@ -27,7 +28,7 @@ use arrow_flight::FlightData;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
@@ -36,15 +37,16 @@ use super::guard;
 use super::history::{self, Cost, Ended, History};
 use super::ipc;
 use super::request::{Moment, Request};
-use super::room::{Close, Room};
+use super::room::{Close, Need, Room};
 use super::sql_view::SqlViews;
-use super::statements::{FRAMES_AHEAD_MAX, Frames, Part, Statements};
+use super::statements::{Frames, Statements};
 use super::tail::TailRequest;
 use super::worker::message::Statement;
 use super::{Prepared, QuerySettings, ViewSource};
 use crate::sampler;
 use crate::scheduling::cpus::Cpus;
 use allowance::Allowance;
+use client::Client;
 use process::Worker;
 use processes::Processes;
 use schemas::Schemas;
@@ -209,8 +211,8 @@ impl Workers {
         &self.inner.history
     }
 
-    /// Begins a statement as soon as it may run.
-    async fn begin(&self, request: &Request, prepare: bool) -> Result<mpsc::Receiver<Part>, QueryError> {
+    /// Begins a statement as soon as it may run. Waits for the first part of its result.
+    async fn begin(&self, request: &Request, prepare: bool) -> Result<Frames, QueryError> {
         let asked = Asked::of(request, prepare);
         let permit = match self.permit(&request.sql).await {
             Ok(permit) => permit,
@@ -220,11 +222,15 @@ impl Workers {
                 return Err(error);
             }
         };
-        let (told, parts) = mpsc::channel(FRAMES_AHEAD_MAX);
+        let (client, parts) = Client::new(self.inner.room.reader());
+        let reader = Arc::clone(&client.reader);
         let (statement, moment) = (Statement::of(request, prepare), request.moment.clone());
+        if !prepare {
+            self.inner.counts.begun.fetch_add(1, Ordering::Relaxed);
+        }
         // A task of its own: the worker is ended in order even if the caller goes away.
-        tokio::spawn(Arc::clone(&self.inner).run(permit, asked, statement, moment, told));
-        Ok(parts)
+        tokio::spawn(Arc::clone(&self.inner).run(permit, asked, statement, moment, client));
+        Frames::of(parts, Some(reader)).await
     }
 
     /// Waits until a statement may run.
@@ -232,6 +238,7 @@ impl Workers {
         guard::check_length(sql, self.inner.settings.sql_bytes_max)?;
         self.inner.strikes.check(sql)?;
         let waiting = Arc::clone(&self.inner.running).acquire_owned();
+        let waiting = self.inner.room.wait(Need::Statement, waiting);
         match timeout(WAIT_MAX, waiting).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(QueryError::Busy(self.inner.settings.concurrent_max)),
@@ -247,7 +254,7 @@ impl Statements for Workers {
         if let Some(prepared) = known {
             return Ok(prepared);
         }
-        let mut frames = Frames::of(self.begin(request, true).await?).await?;
+        let mut frames = self.begin(request, true).await?;
         let mut schemas = Vec::with_capacity(2);
         // To the end, because leaving earlier would cancel the statement.
         while let Some(frame) = frames.try_next().await? {
@@ -265,9 +272,7 @@ impl Statements for Workers {
     }
 
     async fn execute(&self, request: &Request) -> Result<Frames, QueryError> {
-        let frames = self.begin(request, false).await?;
-        self.inner.counts.begun.fetch_add(1, Ordering::Relaxed);
-        Frames::of(frames).await
+        self.begin(request, false).await
     }
 
     async fn tail(

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use arrow_flight::FlightData;
 use prost::bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::client::Client;
 use super::process::{Ending, Worker};
 use super::{Asked, Inner, fault};
 use crate::query::error::{ErrorKind, QueryError};
@@ -17,7 +18,6 @@ use crate::query::history::{self, Cost};
 use crate::query::ipc::rows_of;
 use crate::query::request::Moment;
 use crate::query::room::Reservation;
-use crate::query::statements::Part;
 use crate::query::worker::message::{Failure, Reply, Statement, order, reply};
 use crate::store::View;
 
@@ -25,8 +25,10 @@ use crate::store::View;
 const POLITE: Duration = Duration::from_millis(100);
 /// A statement is handed to so many workers, if they die before they have it.
 const TRIES_MAX: u32 = 3;
-/// A message up to this size needs no room.
+/// A message of a worker up to this size is taken before there is room for it: few are a part of a result.
 const SMALL_MESSAGE_BYTES: usize = 4 << 10;
+/// So much of a result needs no room.
+const FREE_BYTES: usize = 4 << 10;
 
 /// A statement that runs, as its client sees it.
 struct Course {
@@ -34,7 +36,7 @@ struct Course {
     time_max: Duration,
     /// The rows that it sees, if they were chosen before.
     moment: Option<Arc<Moment>>,
-    told: mpsc::Sender<Part>,
+    client: Client,
 }
 
 /// Why a statement is not run to its end.
@@ -62,7 +64,7 @@ impl Course {
     async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
         tokio::select! {
             biased;
-            () = self.told.closed() => Err(Stop::Left),
+            () = self.client.gone() => Err(Stop::Left),
             () = sleep_until(self.deadline) => Err(Stop::Failed(QueryError::Time(self.time_max))),
             done = work => Ok(done),
         }
@@ -77,10 +79,10 @@ impl Inner {
         asked: Asked,
         statement: Statement,
         moment: Option<Arc<Moment>>,
-        told: mpsc::Sender<Part>,
+        client: Client,
     ) {
         let time_max = statement.options().time_max(self.settings.time_max);
-        let course = Course { deadline: Instant::now() + time_max, time_max, moment, told };
+        let course = Course { deadline: Instant::now() + time_max, time_max, moment, client };
         let mut cost = Cost::default();
         let ended = self.run_on_workers(permit, &statement, &course, &mut cost).await;
         let is_tail = statement.tail.is_some();
@@ -91,9 +93,9 @@ impl Inner {
             Some(Err(error)) => (history::outcome_of(error), error.to_string()),
         };
         self.note_ended(asked, outcome, error, cost);
+        course.client.reader.ended();
         if let Some(ended) = ended {
-            // This fails if the client has gone.
-            let _ = course.told.send(ended.map(|()| None)).await;
+            course.client.end(ended).await;
         }
     }
 
@@ -177,9 +179,9 @@ impl Inner {
     async fn hear(&self, worker: &mut Worker, course: &Course, cost: &mut Cost) -> Result<Failure, Stop> {
         // Taken when the plan first asks for rows, and held to the end: its files are not deleted before.
         let mut view: Option<Arc<View>> = course.moment.as_ref().map(|moment| Arc::clone(&moment.view));
-        let mut has_begun = false;
+        let (mut has_begun, mut free_bytes) = (false, FREE_BYTES);
         loop {
-            let (kind, data_body, reservation) = match self.reply(worker, course).await {
+            let (kind, data_body, mut reservation) = match self.reply(worker, course).await {
                 // It has read the statement, and not the rows that it asked for.
                 Err(Stop::Unread) if has_begun => return Err(Stop::Lost),
                 reply => reply?,
@@ -214,10 +216,17 @@ impl Inner {
                 // It is no answer to a statement.
                 reply::Kind::TailEmpty(_) | reply::Kind::TailFrame(_) => return Err(Stop::Lost),
             };
+            let bytes = frame.data_header.len() + frame.data_body.len();
             cost.rows += rows_of(&frame.data_header);
-            cost.bytes += (frame.data_header.len() + frame.data_body.len()) as u64;
+            cost.bytes += bytes as u64;
+            if reservation.is_none() {
+                match free_bytes.checked_sub(bytes) {
+                    Some(left) => free_bytes = left,
+                    None => reservation = Some(self.take_room(bytes, course).await?),
+                }
+            }
             // This fails if the client has gone, which the next round sees.
-            let _ = course.within(course.told.send(Ok(Some((frame, reservation))))).await?;
+            let _ = course.within(course.client.tell(frame, reservation)).await?;
         }
     }
 
@@ -228,18 +237,19 @@ impl Inner {
         course: &Course,
     ) -> Result<(reply::Kind, Bytes, Option<Reservation>), Stop> {
         let bytes = course.within(worker.channel.next_bytes()).await?.map_err(|error| Stop::of(&error))?;
-        let reservation = if bytes > SMALL_MESSAGE_BYTES {
-            match course.within(self.room.take(bytes)).await {
-                Ok(taken) => Some(taken.map_err(Stop::Failed)?),
-                Err(Stop::Failed(_)) => return Err(Stop::Failed(self.room.full())),
-                Err(stop) => return Err(stop),
-            }
-        } else {
-            None
-        };
+        let needs_room = bytes > SMALL_MESSAGE_BYTES;
+        let reservation = if needs_room { Some(self.take_room(bytes, course).await?) } else { None };
         match course.within(worker.channel.receive::<Reply>()).await? {
             Ok(Some((Reply { kind: Some(kind) }, attached))) => Ok((kind, attached, reservation)),
             _ => Err(Stop::Lost),
+        }
+    }
+
+    async fn take_room(&self, bytes: usize, course: &Course) -> Result<Reservation, Stop> {
+        match course.within(self.room.take(bytes, &course.client.reader)).await {
+            Ok(taken) => taken.map_err(Stop::Failed),
+            Err(Stop::Failed(_)) => Err(Stop::Failed(self.room.full())),
+            Err(stop) => Err(stop),
         }
     }
 
