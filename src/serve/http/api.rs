@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::answer::{Format, Times, run};
-use super::range::{PARAMETERS, Range};
+use super::range::Range;
 use super::refusal::Refusal;
 use super::{about, tables};
 use crate::collector::CollectorStatus;
@@ -22,6 +22,7 @@ use crate::query::statements::Statements;
 use crate::sampler::wall_us;
 use crate::serve::listener::Peer;
 use crate::serve::operator::Operator;
+use crate::words::shortened;
 
 /// A statement, with room for what its longest one needs in another encoding.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -67,7 +68,7 @@ pub(super) async fn sql<O: Operator>(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let pairs = pairs(&uri);
+    let pairs = pairs(&uri, &[])?;
     if let Some((name, _)) = pairs.iter().find(|(name, _)| !["q", "format", "times"].contains(&name.as_str())) {
         return Err(Refusal::wrong(format!("there is no parameter {name:?}: there are q, format and times")));
     }
@@ -91,11 +92,7 @@ pub(super) async fn range<O: Operator>(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let pairs = pairs(&uri);
-    let twice = |name: &&&str| **name != "column" && pairs.iter().filter(|(key, _)| key == **name).count() > 1;
-    if let Some(name) = PARAMETERS.iter().find(twice) {
-        return Err(Refusal::wrong(format!("`{name}` is there twice")));
-    }
+    let pairs = pairs(&uri, &["column"])?;
     let collectors = api.operator.list_collectors().await?;
     let range = Range::read(&pairs, |family| interval(&collectors, family)).map_err(Refusal::wrong)?;
     let sql = range.sql(interval(&collectors, range.family()), wall_us());
@@ -122,8 +119,16 @@ fn interval(collectors: &[CollectorStatus], family: FamilyId) -> Option<Duration
     own.map(|collector| collector.settings.interval)
 }
 
-fn pairs(uri: &Uri) -> Vec<(String, String)> {
-    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect()
+/// The parameters. Only those of these names may be repeated.
+fn pairs(uri: &Uri, repeated: &[&str]) -> Result<Vec<(String, String)>, Refusal> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned() {
+        if !repeated.contains(&&*name) && pairs.iter().any(|(other, _)| *other == name) {
+            return Err(Refusal::wrong(format!("the parameter {:?} is there twice", shortened(&name))));
+        }
+        pairs.push((name, value));
+    }
+    Ok(pairs)
 }
 
 fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {

@@ -26,7 +26,7 @@ const LOOK_BACK_US_MIN: i64 = 2_000_000;
 /// Families that are sampled more seldom have no tier of seconds.
 const INTERVAL_OF_SECONDS_MAX: Duration = Duration::from_millis(50);
 /// What a request may name beside labels.
-pub(super) const PARAMETERS: [&str; 8] = ["table", "column", "from", "to", "buckets", "tier", "format", "times"];
+const PARAMETERS: [&str; 8] = ["table", "column", "from", "to", "buckets", "tier", "format", "times"];
 
 /// What is asked for.
 #[derive(Debug)]
