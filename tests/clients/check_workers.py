@@ -205,6 +205,11 @@ def a_client_that_stalls_is_told(data):
     return f"{rows} of 2000000 rows, and an error"
 
 
+def closed(daemon):
+    """How many clients lost their connection."""
+    return sum("closing the connection of a client" in line for line in daemon.log)
+
+
 def clients_that_do_not_read_cannot_fill_the_recorder(data):
     long = "SELECT repeat('x', 14000000) FROM generate_series(1, 5)"
     with Daemon(data, CONFIG.format(time_max=f"{TIME_MAX_S}s").replace("64MiB", "256MiB")) as daemon:
@@ -228,20 +233,20 @@ def clients_that_do_not_read_cannot_fill_the_recorder(data):
             with flight.FlightClient(f"grpc://{daemon.address}") as client:
                 try:
                     rows = len(fetch(client, long))
-                    raise AssertionError(f"{rows} rows, though all room is taken")
+                    assert rows == 5 and closed(daemon), f"{rows} rows, though all room is taken"
                 except (flight.FlightError, pyarrow.ArrowException) as error:
                     assert "do not read" in str(error), error
             # Those that have not read for five seconds give way.
             time.sleep(STALLED_S - TIME_MAX_S - 1)
             with flight.FlightClient(f"grpc://{daemon.address}") as client:
                 assert len(fetch(client, long)) == 5
-            closed = sum("closing the connection of a client" in line for line in daemon.log)
-            assert 0 < closed < STALLED_CLIENTS, "".join(daemon.log)
+            assert 0 < closed(daemon) < STALLED_CLIENTS, "".join(daemon.log)
+            closings = closed(daemon)
             del readers
         assert most <= RECORDER_RSS_MAX, f"{most >> 20} MiB"
         with flight.FlightClient(f"grpc://{daemon.address}") as client:
             wait_for(lambda: len(fetch(client, long)) == 5, 10, "there is room once the clients have gone")
-    return f"{STALLED_CLIENTS} clients, {refused} of them refused, {closed} closed: recorder at most {most >> 20} MiB"
+    return f"{STALLED_CLIENTS} clients, {refused} of them refused, {closings} closed: recorder at most {most >> 20} MiB"
 
 
 if __name__ == "__main__":
