@@ -21,7 +21,7 @@ HTTP = re.compile(r"HTTP on http://127\.0\.0\.1:(\d+)")
 SECRET = "read-by-a-stranger"
 SECRET_SQL = "SELECT replace('read by a stranger', ' ', '-') AS secret"
 SCRIPT = "<script>alert(1)</script>"
-PATIENCE = 20
+PATIENCE = 60
 HEADERS = {
     "x-content-type-options": "nosniff",
     "cross-origin-resource-policy": "same-origin",
