@@ -15,8 +15,8 @@ pub(super) fn forget_start() -> io::Result<()> {
     let program = fs::read_link("/proc/self/exe")?;
     let maps = fs::read_to_string("/proc/self/maps")?;
     for range in code_of(&maps, &program.to_string_lossy()) {
-        // SAFETY: the pages are code, which is mapped privately from a file and never written, so the kernel reads the same
-        // bytes again when they are next touched.
+        // SAFETY: the pages are code, which is mapped privately from a file and which this program never writes. So the kernel
+        // reads the same bytes again when they are next touched.
         unsafe { madvise(ptr::with_exposed_provenance_mut(range.start), range.len(), Advice::LinuxDontNeed)? };
     }
     Ok(())

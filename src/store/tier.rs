@@ -120,7 +120,7 @@ impl Store {
         }
         if !is_absent(&path) {
             let aside = self.set_aside(FILE)?;
-            tracing::warn!(aside = %aside.display(), "the file of the tiers' open buckets was damaged; these begin anew");
+            tracing::warn!(aside = %aside.display(), "the file of the tiers' open buckets is damaged or of another version; these begin anew");
         }
         let view = self.view();
         // The next flush tries again.

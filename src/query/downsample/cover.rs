@@ -21,9 +21,11 @@ pub(super) struct Part {
 }
 
 /// Parts that cover a window as far as sources have it, in the order of time. No two sources of one table overlap. If rows and
-/// seconds are both gone around one time, less than a minute beside it may be left out. A step is the length of one bucket of the window. What a
-/// source does not have, or has only as a part of a bucket of its own, the next one gives: first the tiers that are not wider than a
-/// step, the widest one first, then rows, and where nothing else is left, wider tiers.
+/// seconds are both gone around one time, less than a minute beside it may be left out.
+///
+/// A step is the length of one bucket of the window. What a source does not have, or has only as a part of a bucket of its own,
+/// the next one gives: first the tiers that are not wider than a step, the widest one first, then rows, and where nothing else is
+/// left, wider tiers.
 pub(super) fn cover(from_us: i64, to_us: i64, step_us: i64, mut sources: Vec<Source>) -> Vec<Part> {
     sources.sort_by_key(|source| {
         let is_wide = source.width_us > step_us.max(1);

@@ -9,8 +9,8 @@ use crate::query::error::QueryError;
 use crate::query::room::{Reader, Reservation, units};
 use crate::query::statements::{Message, Part};
 
-/// So much of a result waits for its client, or one message. A result that is not longer is taken whole, so a client that reads slowly, or
-/// not at all, keeps neither a worker nor a place among the statements that run.
+/// So much of a result waits for its client, or one message. A result that is not longer is taken whole, so a client that reads
+/// slowly, or not at all, keeps neither a worker nor a place among the statements that run.
 const AHEAD_BYTES_MAX: usize = 1 << 20;
 
 /// The client of a statement.
