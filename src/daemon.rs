@@ -67,17 +67,16 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     protect_from_oom();
     let mut found = opened::tell(&opened);
     let saved = alert_keeper::read(&store, &mut found);
-    let mut parts = Parts::build(settings, store, appender, Arc::clone(&cpus), saved, found, &mut telemetry)?;
+    let parts = Parts::build(settings, store, appender, Arc::clone(&cpus), saved, found, &mut telemetry)?;
     // From here on a signal ends the daemon in order, and no longer at once.
     let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
     let signals =
         Signals { terminate: signal_of(&runtime, terminate)?, interrupt: signal_of(&runtime, interrupt)?, hangup };
-    parts.drain.append_gaps(&opened.recovery);
     let local = parts.server.local_addr();
     runtime.spawn(parts.workers.keep());
     let recorder = Arc::clone(&parts.daemon.collectors);
-    let (drain_interval, flush_interval) = (parts.drain_interval, parts.flush_interval);
-    let threads = Threads::start(parts.daemon, parts.drain, parts.requests, drain_interval, flush_interval)?;
+    let intervals = [parts.drain_interval, parts.flush_interval];
+    let threads = Threads::start(parts.daemon, parts.drain, parts.requests, &opened.recovery, intervals)?;
     // A refusal only costs memory.
     let _ = code::forget_start();
     for collector in parts.collectors {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
+use crate::store::recovery::Recovery;
 use crate::store::{Appender, Store};
 
 use super::alert_keeper::AlertKeeper;
@@ -39,16 +40,19 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// Starts all of them. Nothing is sampled yet.
+    /// Starts all of them. Nothing is sampled yet. The first rows are those of the table `gap` about what the start could not
+    /// recover.
     pub(super) fn start(
         daemon: Daemon,
-        drain: Drain,
+        mut drain: Drain,
         requests: Requests,
-        drain_interval: Duration,
-        flush_interval: Duration,
+        recovery: &Recovery,
+        [drain_interval, flush_interval]: [Duration; 2],
     ) -> anyhow::Result<Threads> {
         let (write_journal, sync_journal) = daemon.store.start_journal();
         let journal = [spawn("kymo-journal", write_journal)?, spawn("kymo-sync", sync_journal)?];
+        // The journal takes rows from here on: whoever is shown these still has them if the daemon is killed at once.
+        drain.append_gaps(recovery);
         let (store, keeping) = (Arc::clone(&daemon.store), Arc::clone(&daemon.alert_keeper));
         let alerts = spawn("kymo-alerts", move || keeping.run(&store))?;
         let drain = spawn("kymo-drain", move || drain.run(drain_interval))?;

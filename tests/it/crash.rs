@@ -164,3 +164,25 @@ fn what_was_shown_outlives_kills() {
         println!("{table}: from the newest row there to the kill: median {median} ms, p99 {p99} ms, most {most} ms");
     }
 }
+
+#[test]
+fn a_row_about_a_kill_outlives_the_next_kill_before_any_flush() {
+    let folder = tempfile::tempdir().unwrap();
+    let kill = |mut daemon: Daemon| {
+        daemon.child.kill().unwrap();
+        daemon.child.wait().unwrap();
+    };
+    let first = Daemon::start(folder.path(), CONFIG);
+    while first.query("SELECT count(*) AS n FROM cpu")[0]["n"] == 0 {}
+    kill(first);
+    // No file of this table can be written, so its rows are in the journal only.
+    let lake = folder.path().join("data/lake");
+    std::fs::create_dir_all(&lake).unwrap();
+    std::fs::write(lake.join("gap"), "").unwrap();
+    for kills in 1..4 {
+        let daemon = Daemon::start(folder.path(), CONFIG);
+        let found = daemon.query("SELECT count(*) AS n FROM gap WHERE reason = 'killed'");
+        assert_eq!(found[0]["n"], kills);
+        kill(daemon);
+    }
+}
