@@ -2,6 +2,7 @@
 
 use crate::store::Opened;
 use crate::store::recovery::Recovery;
+use crate::words::list;
 
 /// Sentences that are kept for status. The log has all of them.
 const FOUND_MAX: usize = 50;
@@ -29,7 +30,14 @@ pub(super) fn tell(opened: &Opened) -> Vec<String> {
         let table = missing.family.name();
         format!("{} rows of {table} are lost: no file and no segment has them; the table gap says when", missing.rows)
     });
-    for text in foreign.chain(kept).chain(missing) {
+    let older = (!scan.older.is_empty()).then(|| {
+        let files: u64 = scan.older.values().sum();
+        let tables = list(scan.older.keys().copied());
+        format!(
+            "files of an older layout in {tables}: {files}; `downsample` takes rows in their place, as long as there are any"
+        )
+    });
+    for text in foreign.chain(kept).chain(missing).chain(older) {
         tracing::warn!("{text}");
         found.push(text);
     }
@@ -55,6 +63,10 @@ mod tests {
     #[test]
     fn a_clean_folder_gives_no_sentence_and_many_sentences_are_cut_short() {
         assert_eq!(tell(&Opened::default()), [""; 0]);
+        let mut opened = Opened::default();
+        opened.scan.older = [("cpu_1m", 2), ("process_1m", 3)].into();
+        let text = "files of an older layout in cpu_1m, process_1m: 5; `downsample` takes rows in their place, as long as there are any";
+        assert_eq!(tell(&opened), [text]);
         let mut opened = Opened::default();
         opened.recovery.segments = 1;
         opened.scan.foreign = (0..60).map(|number| (format!("f{number}").into(), "no name".into())).collect();

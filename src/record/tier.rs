@@ -37,6 +37,16 @@ const OF_COUNTER: [(&str, &str); 5] = [
 /// The column of a tier that says over which time its counters grew.
 pub const ELAPSED: &str = "elapsed_us";
 
+/// What each row of a tier ends with.
+const OF_ROW: [&str; 3] = ["ticks", "missed", ELAPSED];
+
+/// The columns of a tier without which its rows cannot be told apart, or not be weighed against others: an older kymo may have made rows
+/// without them. What else a row lacks is null, as it is of rows from before the column.
+pub fn essential(tier: &Table) -> impl Iterator<Item = &'static str> {
+    let keys = tier.labels().chain(tier.identities()).map(|(_, column)| column.name);
+    keys.chain(OF_ROW)
+}
+
 /// How many columns a tier has of a counter or gauge.
 #[must_use]
 pub fn width_of(column: &Column) -> usize {
@@ -90,16 +100,16 @@ impl Tier {
         let labels = rows.labels().map(|(_, label)| *label);
         let values = rows.values().flat_map(|(_, column)| derived(column));
         let counts = [
-            ("ticks", format!("Rows of the series in the {bucket}, one a tick."), Unit::Count("{tick}")),
+            (OF_ROW[0], format!("Rows of the series in the {bucket}, one a tick."), Unit::Count("{tick}")),
             (
-                "missed",
+                OF_ROW[1],
                 format!(
                     "Ticks that the collector missed in the {bucket}, as the table `gap` has them. Null where that is not known."
                 ),
                 Unit::Count("{tick}"),
             ),
             (
-                ELAPSED,
+                OF_ROW[2],
                 format!(
                     "Time over which counters grew: from the series' last row before the {bucket} to its last row in it, or from \
                      its first row of all. So an increase divided by it is a rate, also where the {bucket} has only begun, or rows \
@@ -222,6 +232,7 @@ elapsed_us Gauge Int64 µs"
         );
         assert!(table.columns[4].doc.ends_with("Bytes that went through."));
         assert_eq!(table.identities().map(|(_, column)| column.name).collect::<Vec<_>>(), ["number"]);
+        assert_eq!(essential(table).collect::<Vec<_>>(), ["name", "number", "ticks", "missed", "elapsed_us"]);
         for (_, column) in <Door as crate::record::Record>::TABLE.values() {
             assert_eq!(derived(column).count(), width_of(column), "{}", column.name);
         }

@@ -44,7 +44,7 @@ pub(super) struct Periods {
 
 /// The groups of files to merge, for each period of length `window` that ended at least `settle` before `now` (µs since the
 /// epoch). A file belongs to the period in which its rows begin. A group ends where sequence numbers are missing or times
-/// go back. `files` are in the order of their sequence numbers.
+/// go back. Files of an older layout are left as they are. `files` are in the order of their sequence numbers.
 pub(super) fn due(
     files: &[Arc<DataFile>],
     now: i64,
@@ -56,6 +56,8 @@ pub(super) fn due(
     let window_of = |file: &DataFile| file.time_range.0.div_euclid(window);
     let belong = |one: &Arc<DataFile>, next: &Arc<DataFile>| {
         one.end_seq == next.first_seq
+            && !one.is_older
+            && !next.is_older
             && window_of(one) == window_of(next)
             && one.path.parent() == next.path.parent()
             && next.time_range.0.saturating_add(overlap_us_max) >= one.time_range.1
@@ -159,6 +161,12 @@ mod tests {
         assert_eq!(firsts(&files, 62), [[0, 5]]);
         assert_eq!(firsts(&files, 121), [[0, 5]]);
         assert_eq!(firsts(&files, 122), [[0, 5], [10, 15]]);
+    }
+
+    #[test]
+    fn files_of_an_older_layout_are_left_as_they_are() {
+        let older = |first: u64| Arc::new(Arc::into_inner(file(first, 5, 1, 2)).unwrap().older_if(true));
+        assert_eq!(firsts(&[older(0), older(5), file(10, 5, 1, 2), file(15, 5, 2, 3)], 500), [[10, 15]]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The lake: the Parquet files of a data folder, found at start and kept in the view from then on.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -12,6 +13,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use crate::family::PerFamily;
 use crate::family::tables::TableId;
+use crate::record::tier::essential;
 
 use super::data_folder::{FolderError, LAKE, entries, file_name, open_regular};
 use super::disk::Disk;
@@ -34,6 +36,9 @@ pub struct DataFile {
     pub bytes: u64,
     /// Smallest and greatest `time`, µs.
     pub time_range: (i64, i64),
+    /// An older kymo made its rows, which are those of a tier, and they lack something that each row of it has now. So they are not
+    /// merged with others, and nothing is worked out from them.
+    pub is_older: bool,
     /// Set once no new view shows the file: where its path goes when the last view is dropped.
     given_up: OnceLock<Arc<Trash>>,
 }
@@ -43,7 +48,14 @@ impl DataFile {
     #[must_use]
     pub fn new(path: PathBuf, sequence: (u64, u64), rows: u64, bytes: u64, time_range: (i64, i64)) -> DataFile {
         let (first_seq, end_seq) = sequence;
-        DataFile { path, first_seq, end_seq, rows, bytes, time_range, given_up: OnceLock::new() }
+        DataFile { path, first_seq, end_seq, rows, bytes, time_range, is_older: false, given_up: OnceLock::new() }
+    }
+
+    /// The same, of rows that may be of an older layout.
+    #[must_use]
+    pub fn older_if(mut self, is_older: bool) -> DataFile {
+        self.is_older = is_older;
+        self
     }
 
     /// The host whose rows it has: the name of its `host=` folder.
@@ -100,6 +112,8 @@ pub struct Scan {
     pub foreign: Vec<(PathBuf, String)>,
     /// Files that were never published. The next start removes them.
     pub temporaries: Vec<PathBuf>,
+    /// By tier: how many files have rows of an older layout.
+    pub older: BTreeMap<&'static str, u64>,
     /// Files all of whose rows another one has: a compaction was interrupted. The next start deletes them.
     pub superseded: Vec<PathBuf>,
 }
@@ -170,7 +184,7 @@ fn scan(root: &Path) -> Result<Scan, FolderError> {
                         *end_seq = sequence.1.max(*end_seq);
                     }
                     scan.beyond.extend(partition::is_beyond(sequence.1).then(|| path.clone()));
-                    match unless_panic(|| open(&path, sequence)).unwrap_or_else(|| Err(PANICKED.into())) {
+                    match unless_panic(|| open(&path, table, sequence)).unwrap_or_else(|| Err(PANICKED.into())) {
                         Ok(file) => files.push(Arc::new(file)),
                         Err(reason) => {
                             scan.foreign.push((path, reason));
@@ -183,6 +197,10 @@ fn scan(root: &Path) -> Result<Scan, FolderError> {
                 }
             }
             let (files, superseded) = without_superseded(files);
+            let older = files.iter().filter(|file| file.is_older).count() as u64;
+            if older > 0 {
+                *scan.older.entry(table.name()).or_default() += older;
+            }
             all.extend(files);
             scan.superseded.extend(superseded.iter().map(|file| file.path.clone()));
         }
@@ -225,7 +243,7 @@ pub(super) fn unless_panic<T>(read: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Reads a file's footer.
-fn open(path: &Path, sequence: (u64, u64)) -> Result<DataFile, String> {
+fn open(path: &Path, table: TableId, sequence: (u64, u64)) -> Result<DataFile, String> {
     let file = open_regular(path).map_err(|error| format!("open: {error}"))?;
     let bytes = file.metadata().map_err(|error| format!("stat: {error}"))?.len();
     let metadata =
@@ -243,7 +261,10 @@ fn open(path: &Path, sequence: (u64, u64)) -> Result<DataFile, String> {
         return Err(format!("it has {rows} rows, its name says {}", sequence.1 - sequence.0));
     }
     let time_range = time_range(&metadata).ok_or("it has no statistics of a column time")?;
-    Ok(DataFile::new(path.into(), sequence, rows, bytes, time_range))
+    let columns = metadata.file_metadata().schema_descr().columns();
+    let lacks = |name: &str| !columns.iter().any(|column| column.name() == name);
+    let is_older = table.tier().is_some() && essential(table.table()).any(lacks);
+    Ok(DataFile::new(path.into(), sequence, rows, bytes, time_range).older_if(is_older))
 }
 
 fn time_range(metadata: &ParquetMetaData) -> Option<(i64, i64)> {

@@ -24,6 +24,9 @@ use crate::family::FamilyId;
 use crate::family::tables::TableId;
 use tiers::Tiers;
 
+/// What is told of a tier's file that [is older](DataFile::is_older).
+const OLDER: &str = "is of an older layout, which is not compared with rows; `downsample` takes rows in its place";
+
 /// What is in a data folder, and what is wrong with it.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -89,6 +92,7 @@ pub fn verify(data: &Path) -> Result<Report, FolderError> {
                 report.files += 1;
                 report.bytes += file.bytes;
                 report.wrong.extend(found.err().map(|reason| (file.path.clone(), reason)));
+                report.notes.extend(file.is_older.then(|| (file.path.clone(), OLDER.into())));
             }
         }
         sequence(id.name(), files, &[], &mut report);

@@ -198,7 +198,9 @@ fn tier_of_gauge(window: &Window, part: &Part, between: &str) -> String {
     format!(
         "SELECT arrow_cast(\"time\", 'Int64') AS us, {keys}, {low} AS low, {high} AS high, {head} AS head, {tail} AS tail, \
              {sum} AS amount, {count} AS weight, {count_n} AS values_n, \"missed\" AS missed_n \
-         FROM {table} WHERE {between} AND {head} IS NOT NULL"
+         FROM {table} WHERE {between} AND {head} IS NOT NULL AND {elapsed} IS NOT NULL",
+        // Rows of an older layout have none.
+        elapsed = quoted(ELAPSED),
     )
 }
 

@@ -1,6 +1,6 @@
 //! A window of time of one column, and the tables that have some of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -109,12 +109,18 @@ impl Window {
 }
 
 /// The first and last times of each stretch in which a host has all rows. Between two files of which one's numbers do not follow the
-/// other's, rows are gone: such as those of files that were deleted by hand.
+/// other's, rows are gone: such as those of files that were deleted by hand. Files of an older layout are taken as gone, and the first
+/// bucket after them, which may have begun in them, too.
 fn stretches(found: &Found) -> BTreeMap<Arc<str>, Vec<(i64, i64)>> {
     let mut known: BTreeMap<Arc<str>, Vec<(i64, i64)>> = BTreeMap::new();
     let mut ends: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+    let mut older: BTreeSet<Arc<str>> = BTreeSet::new();
     for file in &found.files {
         let host: Arc<str> = file.host().into();
+        if file.is_older {
+            older.insert(host);
+            continue;
+        }
         let follows = ends.insert(Arc::clone(&host), file.end_seq) == Some(file.first_seq);
         let stretches = known.entry(host).or_default();
         match stretches.last_mut().filter(|_| follows) {
@@ -128,6 +134,11 @@ fn stretches(found: &Found) -> BTreeMap<Arc<str>, Vec<(i64, i64)>> {
         match stretches.last_mut() {
             Some(stretch) => *stretch = both(*stretch, hot.time_range),
             None => stretches.push(hot.time_range),
+        }
+    }
+    for host in older {
+        if let Some((first, _)) = known.get_mut(&host).and_then(|stretches| stretches.first_mut()) {
+            *first = first.saturating_add(1);
         }
     }
     known
@@ -178,5 +189,14 @@ mod tests {
         let found = stretches(&Found { files, hot: vec![hot] });
         let found: Vec<(&str, &[(i64, i64)])> = found.iter().map(|(host, all)| (&**host, all.as_slice())).collect();
         assert_eq!(found, [("a", &[(10, 30), (50, 80)][..]), ("b", &[(12, 22)])]);
+    }
+
+    #[test]
+    fn files_of_an_older_layout_are_as_gone_and_so_is_the_bucket_after_them() {
+        let older = |file: Arc<DataFile>| Arc::new(Arc::into_inner(file).unwrap().older_if(true));
+        let files =
+            vec![older(file("a", (0, 5), (10, 20))), file("a", (5, 9), (20, 30)), older(file("b", (0, 5), (10, 20)))];
+        let found = stretches(&Found { files, hot: Vec::new() });
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("a".into(), vec![(21, 30)])]);
     }
 }

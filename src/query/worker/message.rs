@@ -191,6 +191,8 @@ pub(in crate::query) struct File {
     pub(in crate::query) from_us: i64,
     #[prost(sint64, tag = "7")]
     pub(in crate::query) to_us: i64,
+    #[prost(bool, tag = "8")]
+    pub(in crate::query) is_older: bool,
 }
 
 /// From a worker.
@@ -319,6 +321,7 @@ impl From<&DataFile> for File {
             bytes: file.bytes,
             from_us: file.time_range.0,
             to_us: file.time_range.1,
+            is_older: file.is_older,
         }
     }
 }
@@ -326,7 +329,8 @@ impl From<&DataFile> for File {
 impl From<File> for DataFile {
     fn from(file: File) -> DataFile {
         let sequence = (file.first_seq, file.end_seq);
-        DataFile::new(path_of(&file.path), sequence, file.rows, file.bytes, (file.from_us, file.to_us))
+        let times = (file.from_us, file.to_us);
+        DataFile::new(path_of(&file.path), sequence, file.rows, file.bytes, times).older_if(file.is_older)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Runs of files without a missing row are folded anew, as a flush does. The first bucket of a run is left out, and so are the open
 //! ones at its end. Where rows are gone, before a run or after it, the first and the last bucket of each series are left out, as these
-//! may have rows that are gone. What depends on the order in which rows were recorded is compared only if the files have that order.
+//! may have rows that are gone. Files of an older layout are left out, and so is the first bucket after them. What depends on the order
+//! in which rows were recorded is compared only if the files have that order.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -65,12 +66,14 @@ impl Tiers<'_> {
         let is_whole = is_first && self.files.chunk_by(follows).count() == 1;
         for run in self.files.chunk_by(follows) {
             for (id, files) in TableId::tiers(self.family).zip(self.rolled) {
-                let Some(first) =
-                    files.iter().find(|file| run.first().is_some_and(|of_run| file.host() == of_run.host()))
-                else {
-                    continue;
-                };
-                if let Ok(Some(reason)) = self.compare_run(id, run, files, is_whole) {
+                let is_of_run = |file: &&Arc<DataFile>| run.first().is_some_and(|first| file.host() == first.host());
+                let (older, files): (Vec<_>, Vec<_>) =
+                    files.iter().filter(is_of_run).cloned().partition(|file| file.is_older);
+                let Some(first) = files.first() else { continue };
+                let known_from = files.iter().map(|file| file.time_range.0).min().unwrap_or_default();
+                // The bucket in which the layout changed has only rows from then on.
+                let known_from = known_from.saturating_add(i64::from(!older.is_empty()));
+                if let Ok(Some(reason)) = self.compare_run(id, run, (&files, known_from), is_whole) {
                     wrong.push((first.path.clone(), reason));
                 }
             }
@@ -78,12 +81,12 @@ impl Tiers<'_> {
         wrong
     }
 
-    /// What does not match first in a run of files; `None` if all does.
+    /// What does not match first in a run of files; `None` if all does. The files of the tier have what is from a time on.
     fn compare_run(
         &self,
         id: TableId,
         run: &[Arc<DataFile>],
-        files: &[Arc<DataFile>],
+        (files, known_from): (&[Arc<DataFile>], i64),
         is_whole: bool,
     ) -> Result<Option<String>, Unreadable> {
         let (Some(first), Some(tier)) = (run.first(), id.tier()) else { return Ok(None) };
@@ -94,9 +97,7 @@ impl Tiers<'_> {
         let shadows = self.shadows(run, tier.width_us(), is_whole);
         let begins = run.iter().map(|file| file.time_range.0).min().unwrap_or_default();
         let from = tier.bucket(begins).saturating_add(tier.width_us());
-        let of_host = files.iter().filter(|file| file.host() == *host).cloned().collect::<Vec<_>>();
-        let known_from = of_host.iter().map(|file| file.time_range.0).min().unwrap_or_default();
-        let mut told = Told::new(id.table(), of_host, self.open_rows(id, &host)?);
+        let mut told = Told::new(id.table(), files.to_vec(), self.open_rows(id, &host)?);
         let mut folded = Buckets::of_files(self.family);
         // By series: its last bucket. A series that was away for long begins anew.
         let mut seen: HashMap<Vec<String>, i64> = HashMap::new();

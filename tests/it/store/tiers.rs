@@ -11,10 +11,12 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMicrosecondType};
 use fastrand::Rng;
+use futures::TryStreamExt;
 use kymo::batch::to_batch;
 use kymo::family::FamilyId;
 use kymo::family::cpu::Cpu;
 use kymo::family::tables::TableId;
+use kymo::query::{Engine, QuerySettings};
 use kymo::record::label::Labels;
 use kymo::record::tier::Tier;
 use kymo::record::{ABSENT, Record};
@@ -343,6 +345,86 @@ fn verify_finds_a_tier_that_does_not_match_its_rows() {
         std::fs::write(&file.path, whole).unwrap();
     }
     assert_eq!(verify(&data).unwrap().wrong, []);
+}
+
+/// An older kymo made tiers without `elapsed_us`, and those of processes without what tells them apart. They stay as they are, are not
+/// called wrong, and `downsample` takes rows in their place.
+#[test]
+fn tiers_of_an_older_layout_are_told_apart() {
+    const RATE: f64 = 700.0;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let family = FamilyId::of::<Cpu>();
+    let labels = Labels::default();
+    let rows = |ticks: std::ops::Range<i64>| {
+        let row = |tick: i64| Cpu {
+            cpu: labels.intern("c0"),
+            user_us: tick * 7,
+            utilization: 0.5,
+            ..Cpu::absent(START_US + tick * 10_000)
+        };
+        let rows: Vec<Cpu> = ticks.map(row).collect();
+        vec![Append { family, batch: to_batch(&[&rows], &labels, &Cpu::TABLE.schema()) }]
+    };
+    let running = open(&data);
+    running.append_all(rows(0..10_000));
+    running.store.flush().unwrap();
+    let before = running.store.view();
+    let older: Vec<_> =
+        Tier::ALL.into_iter().flat_map(|tier| before.tables[family].files_of(Some(tier)).to_vec()).collect();
+    running.close();
+    for file in &older {
+        without(&file.path, "elapsed_us");
+    }
+    // The file of the open buckets was of that layout, too.
+    std::fs::write(data.join("TIERS"), "kymo tiers 1\n").unwrap();
+    let running = open(&data);
+    assert_eq!(running.opened.scan.older, BTreeMap::from([("cpu_1m", 1), ("cpu_1s", 1)]));
+    running.append_all(rows(10_000..30_000));
+    running.store.flush().unwrap();
+    running.store.compact(START_US + 86_400_000_000 * 3, Duration::ZERO, &AtomicBool::new(false)).unwrap();
+    assert!(older.iter().all(|file| file.path.exists()), "merged with rows that have all columns");
+    for window in [(0, 300), (17, 290)] {
+        let [from, to] = [window.0, window.1].map(|second| START_US + second * 1_000_000);
+        let told = downsampled(&running, &format!("to_timestamp_micros({from}), to_timestamp_micros({to}), 4"));
+        assert!(told.iter().any(|(tier, _)| tier == "1m"), "{told:?}");
+        assert!(told.iter().all(|(_, mean)| (mean - RATE).abs() < 1e-6), "{told:?}");
+        assert!((4..=5).contains(&told.len()), "{told:?}");
+    }
+    running.close();
+    let report = verify(&data).unwrap();
+    assert_eq!(report.wrong, []);
+    let told = report.notes.iter().filter(|(_, what)| what.contains("of an older layout")).map(|(path, _)| path);
+    assert_eq!(told.collect::<Vec<_>>(), older.iter().map(|file| &file.path).collect::<Vec<_>>());
+}
+
+/// The tier and the mean of each bucket of a counter.
+fn downsampled(running: &Running, window: &str) -> Vec<(String, f64)> {
+    let views = Arc::clone(&running.store);
+    let engine = Engine::new(Arc::new(move || views.view()), QuerySettings::default()).unwrap();
+    let sql = format!("SELECT tier, mean FROM downsample('cpu', 'user_us', {window}) ORDER BY time");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let found: Vec<RecordBatch> = runtime.block_on(async { engine.execute(&*sql).await?.try_collect().await }).unwrap();
+    let rows = found.iter().flat_map(|batch| {
+        let (tiers, means) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Float64Type>());
+        (0..batch.num_rows()).map(|row| (tiers.value(row).to_owned(), means.value(row)))
+    });
+    rows.collect()
+}
+
+/// Writes a file anew without a column.
+fn without(path: &Path, name: &str) {
+    let opened = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(path).unwrap()).unwrap();
+    let metadata = opened.metadata().file_metadata().key_value_metadata().cloned();
+    let batches: Vec<RecordBatch> = opened.build().unwrap().map(Result::unwrap).collect();
+    let kept: Vec<usize> =
+        (0..batches[0].num_columns()).filter(|at| batches[0].schema().field(*at).name() != name).collect();
+    let properties = parquet::file::properties::WriterProperties::builder().set_key_value_metadata(metadata).build();
+    let schema = Arc::new(batches[0].schema().project(&kept).unwrap());
+    let mut writer =
+        parquet::arrow::ArrowWriter::try_new(std::fs::File::create(path).unwrap(), schema, Some(properties)).unwrap();
+    batches.iter().for_each(|batch| writer.write(&batch.project(&kept).unwrap()).unwrap());
+    writer.close().unwrap();
 }
 
 /// The batch with another value in the second row of a column.
