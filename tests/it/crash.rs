@@ -1,22 +1,28 @@
-//! A daemon at full rate is killed at random moments: every row that a query had shown is there after the next start, once.
+//! A daemon at full rate is killed at random moments: every row that a query had shown is there after the next start, once. What
+//! kills leave is as `kymo verify` wants it: files, journal, and tiers that have what their rows have.
 //!
 //! - `KYMO_BIN`: the program; the one that was built with the tests unless set.
 //! - `KYMO_CRASHES`: how often; 5 unless set.
+//! - `KYMO_CRASH_VERIFY`: after how many kills the folder is verified, each time; 20 unless set, and after the first one.
 //! - `KYMO_CRASH_SEED`: the seed of the moments at which it is killed; printed, and another in each run unless set.
 
 use std::collections::BTreeMap;
 use std::env;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::running::Daemon;
+use crate::running::{Daemon, without_settings};
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::TryStreamExt;
+use kymo::store::verify::verify;
 use tonic::transport::{Channel, Endpoint};
 
 const CRASHES: u64 = 5;
+/// Kills between two verifications, which read the whole folder.
+const VERIFY: u64 = 20;
 /// The daemon is killed no later than this after its first answer.
 const LIFE_MS_MAX: u64 = 900;
 /// The rates of the default configuration, with frequent flushes.
@@ -104,10 +110,13 @@ fn what_was_shown_outlives_kills() {
     let program = env::var_os("KYMO_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_kymo").into());
     let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("expected a number"));
     let crashes = number("KYMO_CRASHES").unwrap_or(CRASHES);
+    let verify_every = number("KYMO_CRASH_VERIFY").unwrap_or(VERIFY);
     let seed = number("KYMO_CRASH_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("KYMO_CRASH_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut verified = Duration::ZERO;
     let mut before: BTreeMap<&str, Shown> = BTreeMap::new();
     let mut killed_us = None;
     // By table: from the newest row that is left to the kill, µs. At most the rows of this time were lost.
@@ -154,10 +163,19 @@ fn what_was_shown_outlives_kills() {
         killed_us = Some(wall_us());
         daemon.child.kill().unwrap();
         daemon.child.wait().unwrap();
+        if crash % verify_every == 0 {
+            let begun = Instant::now();
+            let told = without_settings(Command::new(&program)).arg("verify").arg(&data).output().unwrap();
+            verified += begun.elapsed();
+            assert!(told.status.success(), "after kill {}: {}", crash + 1, String::from_utf8_lossy(&told.stdout));
+        }
     }
-    let report = kymo::store::verify::verify(&folder.path().join("data")).unwrap();
+    let report = verify(&data).unwrap();
     assert!(report.wrong.is_empty() && report.journal_rows == 0, "{report:?}");
-    println!("{crashes} kills, {} rows in {} files", report.rows, report.files);
+    println!(
+        "{crashes} kills, {} rows in {} files; verified after every {verify_every}., {verified:.1?} in all",
+        report.rows, report.files
+    );
     for (table, mut lost_us) in lost_us {
         lost_us.sort_unstable();
         let [median, p99, most] = [50, 99, 100].map(|part| lost_us[(lost_us.len() - 1) * part / 100] / 1000);

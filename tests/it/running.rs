@@ -123,7 +123,7 @@ pub fn command(arguments: &[&str]) -> Command {
 }
 
 /// Without the variables that tests read, which kymo would take for configuration. Daemons side by side cannot have one port.
-fn without_settings(mut command: Command) -> Command {
+pub fn without_settings(mut command: Command) -> Command {
     let names = std::env::vars_os().map(|(name, _)| name);
     names.filter(|name| name.as_encoded_bytes().starts_with(b"KYMO_")).for_each(|name| _ = command.env_remove(name));
     command.env("KYMO_HTTP__ADDRESS", "127.0.0.1:0");
