@@ -142,7 +142,9 @@ fn flush(
         Ok(flushed) => {
             span.record("rows", flushed.rows);
             span.record("files", flushed.files.len());
-            tracing::debug!(rows = flushed.rows, bytes = flushed.bytes, took = ?flushed.took, "flushed");
+            let Flushed { rows, bytes, took, tiers_cpu, rows_cpu, .. } = flushed;
+            let [tiers_cpu_us, rows_cpu_us] = [tiers_cpu, rows_cpu].map(Duration::as_micros);
+            tracing::debug!(rows, bytes, ?took, tiers_cpu_us, rows_cpu_us, "flushed");
         }
         Err(error) => {
             span.record("otel.status_code", "ERROR");

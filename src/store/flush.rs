@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::disk::{DiskError, step};
 use super::hot;
 use super::lake::DataFile;
@@ -24,6 +26,15 @@ pub struct Flushed {
     pub bytes: u64,
     /// How long it took.
     pub took: Duration,
+    /// CPU time that the tiers took of it.
+    pub tiers_cpu: Duration,
+    /// CPU time that the rows took.
+    pub rows_cpu: Duration,
+}
+
+/// CPU time of this thread (`clock_gettime(2)`, `CLOCK_THREAD_CPUTIME_ID`).
+fn thread_cpu() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 impl Store {
@@ -46,7 +57,7 @@ impl Store {
 
     fn flush_with(&self, tiers_wait: bool) -> Result<Flushed, WriteError> {
         let _one = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = Instant::now();
+        let (begun, cpu_begun) = (Instant::now(), thread_cpu());
         if let Err(error) = self.folder_lock.hold() {
             self.troubles.bad(Part::Folder, &error);
             self.lock().failed_flushes += 1;
@@ -64,12 +75,15 @@ impl Store {
                 return Err(error);
             }
         };
+        let cpu_between = thread_cpu();
+        flushed.tiers_cpu = cpu_between.saturating_sub(cpu_begun);
         // Memory of a table is free once its files are there, for what the next table's files need.
         frozen.map(|family, table| {
             if let Err(error) = self.flush_table(&table, sources[family].interval, &mut flushed) {
                 failure = failure.take().or(Some(error));
             }
         });
+        flushed.rows_cpu = thread_cpu().saturating_sub(cpu_between);
         self.settle();
         self.journal.delete_covered(&self.covered());
         self.troubles.note(Part::Flush, failure.as_ref());
