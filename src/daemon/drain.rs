@@ -77,6 +77,9 @@ pub(super) struct Progress {
 #[derive(Debug, Default)]
 struct ProgressState {
     begun: u64,
+    /// When the last drain began that has emptied the rings.
+    emptied_at: Option<Instant>,
+    emptied: u64,
     done: u64,
     /// How many wait for a drain.
     waiting: usize,
@@ -101,16 +104,32 @@ impl Progress {
     /// Starts a drain and waits until the store shows everything that is in the rings now. Returns `false` if that takes
     /// longer than `patience`, or if the drain thread has ended.
     pub(super) fn wait_for_drain(&self, patience: Duration) -> bool {
-        let mut state = self.lock();
+        self.wait_for(self.lock(), patience, |state| state.done)
+    }
+
+    /// The same for the newest rows, which need neither the journal nor the rules, and may be [`INTERVAL_MIN`] old: who asks more often
+    /// does not wait for it.
+    pub(super) fn wait_for_newest(&self, patience: Duration) -> bool {
+        let state = self.lock();
+        let is_new = state.emptied_at.is_some_and(|emptied_at| emptied_at.elapsed() < INTERVAL_MIN);
+        is_new || self.wait_for(state, patience, |state| state.emptied)
+    }
+
+    fn wait_for(
+        &self,
+        mut state: MutexGuard<'_, ProgressState>,
+        patience: Duration,
+        count: impl Fn(&ProgressState) -> u64,
+    ) -> bool {
         // The drain under way may be past some rings already, so this waits for the next one.
         let target = state.begun + 1;
         state.wanted = true;
         state.waiting += 1;
         self.wanted.notify_one();
-        let waited = self.done.wait_timeout_while(state, patience, |state| state.done < target && !state.ended);
+        let waited = self.done.wait_timeout_while(state, patience, |state| count(state) < target && !state.ended);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.waiting -= 1;
-        state.done >= target
+        count(&state) >= target
     }
 
     /// Ends the thread after one more drain.
@@ -125,6 +144,16 @@ impl Progress {
         state.begun += 1;
         state.wanted = false;
         state.stop
+    }
+
+    /// Notes that the drain which began at `begun` has emptied the rings.
+    fn empty(&self, begun: Instant) {
+        let mut state = self.lock();
+        state.emptied += 1;
+        state.emptied_at = Some(begun);
+        if state.waiting > 0 {
+            self.done.notify_all();
+        }
     }
 
     fn end(&self) {
@@ -199,7 +228,7 @@ impl Drain {
             let begun = Instant::now();
             let stop = self.progress.begin();
             let came = self.accept();
-            let fullest = self.drain();
+            let fullest = self.drain(begun);
             self.progress.end();
             self.keep_alerts(stop);
             if stop {
@@ -212,7 +241,7 @@ impl Drain {
     }
 
     /// Returns how many rows the fullest ring had.
-    fn drain(&mut self) -> usize {
+    fn drain(&mut self, begun: Instant) -> usize {
         let mut appends: Vec<Append> = Vec::new();
         let now_s = monotonic_s();
         for DrainSource { id, family, ring, is_finished, .. } in &mut self.sources {
@@ -226,6 +255,7 @@ impl Drain {
             self.latest.put(*id, *family, batch.clone());
             appends.push(Append { family: *family, batch });
         }
+        self.progress.empty(begun);
         let fullest = appends.iter().map(|append| append.batch.num_rows()).max().unwrap_or(0);
         if Instant::now() >= self.next_report {
             self.next_report = (self.next_report + REPORT_INTERVAL).max(Instant::now());
@@ -412,6 +442,25 @@ mod tests {
         assert!(!waiter.join().unwrap());
         assert!(!progress.wait_for_drain(Duration::from_secs(60)));
         assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_newest_rows_are_there_once_the_rings_are_empty() {
+        let progress = Arc::new(Progress::default());
+        let waiting = Arc::clone(&progress);
+        let waiter = std::thread::spawn(move || waiting.wait_for_newest(Duration::from_secs(60)));
+        while progress.lock().waiting == 0 {
+            std::thread::yield_now();
+        }
+        progress.begin();
+        progress.empty(Instant::now());
+        // The drain has not ended.
+        assert!(waiter.join().unwrap());
+        progress.lock().emptied_at = Some(Instant::now() + Duration::from_secs(60));
+        assert!(progress.wait_for_newest(Duration::ZERO), "they are new enough");
+        progress.lock().emptied_at = Instant::now().checked_sub(INTERVAL_MIN);
+        assert!(!progress.wait_for_newest(Duration::ZERO));
+        assert!(!progress.wait_for_drain(Duration::ZERO));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Operator for Daemon {
         let name = collector.to_owned();
         self.blocking(move |daemon| {
             let families = daemon.collectors.find(&name)?.settings.families;
-            daemon.progress.wait_for_drain(FRESH_PATIENCE);
+            daemon.progress.wait_for_newest(FRESH_PATIENCE);
             let families = FamilyId::all().filter(|family| families.contains(family));
             Ok(families.filter_map(|family| Some((family, daemon.latest.merged(family)?))).collect())
         })
@@ -83,7 +83,7 @@ impl Operator for Daemon {
 
     async fn metrics(&self, format: Format) -> Result<String, OperatorError> {
         self.blocking(move |daemon| {
-            daemon.progress.wait_for_drain(FRESH_PATIENCE);
+            daemon.progress.wait_for_newest(FRESH_PATIENCE);
             Ok(prometheus::write(&daemon.latest, wall_us(), format))
         })
         .await
