@@ -8,6 +8,7 @@ use std::time::Duration;
 use arrow_flight::FlightData;
 use prost::bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::Client;
@@ -71,6 +72,11 @@ impl Course {
     }
 }
 
+/// Whether a statement reads rows, as far as its text says: one without FROM mostly asks for none.
+fn names_rows(statement: &Statement) -> bool {
+    !statement.prepare && statement.sql.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"FROM"))
+}
+
 impl Inner {
     /// Runs a statement on a worker, tells its result, and notes how it ended.
     pub(super) async fn run(
@@ -116,7 +122,7 @@ impl Inner {
                 Err(Stop::Left | Stop::Lost | Stop::Unread) => return None,
             };
             let _running = self.allowance.begin();
-            let heard = self.hear(&mut worker, course, cost).await;
+            let heard = self.hear(&mut worker, statement, course, cost).await;
             cost.peak_bytes = worker.peak_bytes();
             match heard {
                 Err(Stop::Unread) if tries < TRIES_MAX => {
@@ -176,9 +182,18 @@ impl Inner {
     }
 
     /// Hears a worker until it has ended its statement: gives it rows, and tells the client the result, which it counts.
-    async fn hear(&self, worker: &mut Worker, course: &Course, cost: &mut Cost) -> Result<Failure, Stop> {
-        // Taken when the plan first asks for rows, and held to the end: its files are not deleted before.
+    async fn hear(
+        &self,
+        worker: &mut Worker,
+        statement: &Statement,
+        course: &Course,
+        cost: &mut Cost,
+    ) -> Result<Failure, Stop> {
+        // Held from when the plan first asks for rows to the end: its files are not deleted before.
         let mut view: Option<Arc<View>> = course.moment.as_ref().map(|moment| Arc::clone(&moment.view));
+        // Draining takes about as long as planning, so they go on side by side.
+        let views = Arc::clone(&self.views);
+        let mut early = (view.is_none() && names_rows(statement)).then(|| spawn_blocking(move || views()));
         let (mut has_begun, mut free_bytes) = (false, FREE_BYTES);
         loop {
             let (kind, data_body, mut reservation) = match self.reply(worker, course).await {
@@ -190,6 +205,9 @@ impl Inner {
             let frame = match kind {
                 reply::Kind::Ready(_) => continue,
                 reply::Kind::Wanted(wanted) => {
+                    if let Some(early) = early.take() {
+                        view = course.within(early).await?.ok();
+                    }
                     let bytes_max = self.settings.memory_bytes_max;
                     let give = worker.give(Arc::clone(&self.views), view.take(), wanted, bytes_max);
                     let given = match course.within(give).await {
