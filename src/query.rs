@@ -72,7 +72,7 @@ use sql_view::SqlViews;
 
 pub use error::{ErrorKind, QueryError};
 pub use origin::metadata;
-pub use place::{CATALOG, INFORMATION_SCHEMA, SCHEMA};
+pub use place::{CATALOG, DOWNSAMPLE, INFORMATION_SCHEMA, SCHEMA};
 pub use stream::QueryStream;
 pub use wire::wire_schema;
 

@@ -1,7 +1,6 @@
 //! What each path below `/api/v1` answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, to_bytes};
@@ -15,11 +14,8 @@ use super::answer::{Format, Times, run};
 use super::range::Range;
 use super::refusal::Refusal;
 use super::{about, tables};
-use crate::collector::CollectorStatus;
-use crate::family::FamilyId;
 use crate::query::request::Request;
 use crate::query::statements::Statements;
-use crate::sampler::wall_us;
 use crate::serve::listener::Peer;
 use crate::serve::operator::Operator;
 use crate::words::shortened;
@@ -93,9 +89,7 @@ pub(super) async fn range<O: Operator>(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let pairs = pairs(&uri, &["column"])?;
-    let collectors = api.operator.list_collectors().await?;
-    let range = Range::read(&pairs, |family| interval(&collectors, family)).map_err(Refusal::wrong)?;
-    let sql = range.sql(interval(&collectors, range.family()), wall_us());
+    let sql = Range::read(&pairs).map_err(Refusal::wrong)?.sql();
     answer(&*api.statements, sql, peer, &pairs, &headers).await
 }
 
@@ -111,12 +105,6 @@ async fn answer(
     let times = Times::chosen(find(pairs, "times"))?;
     let request = Request { client: header(USER_AGENT).to_owned(), ..Request::new(sql) };
     run(statements, &request, peer, format, times).await
-}
-
-/// How often a collector samples the family, if one does.
-fn interval(collectors: &[CollectorStatus], family: FamilyId) -> Option<Duration> {
-    let own = collectors.iter().find(|collector| collector.settings.families.contains(&family));
-    own.map(|collector| collector.settings.interval)
 }
 
 /// The parameters. Only those of these names may be repeated.

@@ -136,8 +136,8 @@ async fn statements_are_answered_in_three_formats() {
     let range = "/api/v1/range?table=gap&column=lost&from=0&to=20000000&buckets=2&collector=even&times=us";
     let (_, body) = get(address, range, "").await;
     // Ten of the twenty rows are of this collector: 0, 2, … 8 and 10, … 18.
-    assert!(body.contains(r#"["even","late",0,8000000,0,8,4.0,5,"raw","alpha"]"#), "{body}");
-    assert!(body.contains(r#"["even","late",10000000,18000000,10,18,14.0,5,"raw","alpha"]"#), "{body}");
+    assert!(body.contains(r#"["even","late",0,8000000,0.0,8.0,4.0,5,"raw","alpha"]"#), "{body}");
+    assert!(body.contains(r#"["even","late",10000000,18000000,10.0,18.0,14.0,5,"raw","alpha"]"#), "{body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
