@@ -6,6 +6,7 @@
 
 pub mod about;
 mod catalog;
+pub mod cells;
 mod dialect;
 mod downsample;
 mod emptiness;
