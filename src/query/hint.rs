@@ -276,6 +276,21 @@ fn of_execution(message: &str) -> String {
 
 /// What to do about an error of a function.
 fn of_function(message: &str) -> Option<String> {
+    known_execution(message).or_else(|| of_pattern(message))
+}
+
+/// What is wrong with a regular expression: the message shows it on a line of its own, marks the place, and says what is wrong.
+fn of_pattern(message: &str) -> Option<String> {
+    let mut lines = message.split("regex parse error:").nth(1)?.lines().map(str::trim).filter(|line| !line.is_empty());
+    let pattern = lines.next()?;
+    let problem = lines.find_map(|line| line.strip_prefix("error: "))?;
+    Some(format!(
+        "'{}' is no regular expression: {problem}; a backslash in front of a sign stands for the sign itself",
+        shortened(pattern)
+    ))
+}
+
+fn known_execution(message: &str) -> Option<String> {
     EXECUTION.iter().find(|(part, _)| message.contains(part)).map(|(_, hint)| (*hint).to_owned())
 }
 
@@ -290,7 +305,10 @@ fn of_arrow(error: &ArrowError) -> String {
         | ArrowError::InvalidArgumentError(message)
         | ArrowError::ArithmeticOverflow(message)
         | ArrowError::NotYetImplemented(message) => of_execution(message),
-        other => other.to_string(),
+        other => {
+            let text = other.to_string();
+            of_function(&text).unwrap_or(text)
+        }
     }
 }
 
@@ -322,6 +340,16 @@ mod tests {
             assert!(!hint.contains(" { ") && !hint.contains("type_coercion"), "{hint}");
             assert_eq!(of_bug(&error), None);
         }
+    }
+
+    #[test]
+    fn a_wrong_pattern_is_named() {
+        let text = "External error: regex parse error:\n    a(b\n     ^\nerror: unclosed group";
+        let hint =
+            "'a(b' is no regular expression: unclosed group; a backslash in front of a sign stands for the sign itself";
+        assert_eq!(of_error(&DataFusionError::Execution(text.into())), hint);
+        let external = ArrowError::ExternalError("regex parse error:\n    a(b\n     ^\nerror: unclosed group".into());
+        assert_eq!(of_error(&DataFusionError::ArrowError(Box::new(external), None)), hint);
     }
 
     #[test]
