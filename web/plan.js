@@ -289,7 +289,11 @@ function generic(declared) {
           ? sentence(name.replace(/_(bytes|us|ratio|celsius)$/, ''))
           : nameOf(declared.name);
       const lines = shown.map((one, index) => ({
-        name: Object.values(one.labels).filter(Boolean).join(' ') || name.replaceAll('_', ' '),
+        name:
+          Object.entries(one.labels)
+            .filter(([key, value]) => value && key !== 'start_us')
+            .map(([, value]) => value)
+            .join(' ') || name.replaceAll('_', ' '),
         column: name,
         colour: COLOURS[index],
         factor,
