@@ -40,8 +40,8 @@ pub(super) use saved::FILE;
 /// Buckets of a tier that wait for a disk which refuses them. Beyond these they are given up.
 const ENDED_MAX: usize = 65_536;
 
-/// A table has seconds if each series has so many rows a second. With fewer, they would take more than half of what the rows
-/// take: a second has five or six values for each column.
+/// A table has seconds if each series has so many rows a second. At ten, they take as much as the rows: a second has five or six
+/// values for each column.
 pub(super) const SECOND_ROWS_MIN: u32 = 20;
 /// If a flush comes between, a folder is listed again, so often in all.
 const SCANS_MAX: u32 = 5;
