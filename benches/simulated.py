@@ -92,7 +92,7 @@ class Host:
         stalled, crowded = self.stalled(seconds), self.crowded(seconds)
         mega = {
             "eth0.rx_bytes": 9.5 + 3 * day + 6 * jobs + drift + 10 * stalled + 9 * crowded,
-            "eth0.tx_bytes": 5.5 + 3 * day + 1.2 * jobs + drift + 26 * stalled + 6 * crowded,
+            "eth0.tx_bytes": 5.5 + 3 * day + 1.2 * jobs + drift + 17 * stalled + 6 * crowded,
             "eth1.rx_bytes": 0.30 + 0.1 * day + 0.55 * jobs + 0.05 * drift,
             "eth1.tx_bytes": 0.14 + 0.05 * day + 0.1 * jobs + 0.02 * drift,
             "read_bytes": 8 + 4 * day + 22 * jobs + 3 * drift + 300 * stalled,
@@ -201,7 +201,7 @@ def reduced(times, interval_us, width_us, counters, gauges):
 def expired(host, begin, end, width_us, interval_us, counters, gauges):
     """The tier of one series whose rows are gone: from functions of the time, with peaks and calms of single ticks.
 
-    A counter is a function and how far its ticks reach above the mean; a gauge as well, and a limit.
+    A counter is a function and how far its ticks reach above the mean; a gauge as well, a limit, and how much its means vary.
     """
     times = numpy.arange(begin // width_us * width_us, end, width_us)
     seconds, random = times / SECOND + width_us / SECOND / 2, host.random
@@ -211,7 +211,7 @@ def expired(host, begin, end, width_us, interval_us, counters, gauges):
         mean = rate(seconds) * random.lognormal(0, 0.05, len(times))
         increase = (mean * width_us / SECOND).astype(numpy.int64)
         last = (1 << 40) + numpy.cumsum(increase)
-        peak = mean * (1 + reach * (0.4 + 0.25 * random.exponential(1, len(times)))) + mean * reach * 0.6 * host.jobs(seconds)
+        peak = mean * (1 + reach * (0.3 + 0.7 * random.random(len(times)) ** 4))
         columns |= {
             f"{name}_first": last - increase,
             f"{name}_last": last,
@@ -219,9 +219,9 @@ def expired(host, begin, end, width_us, interval_us, counters, gauges):
             f"{name}_min_rate": mean * random.uniform(0.1, 0.6, len(times)),
             f"{name}_max_rate": peak,
         }
-    for name, (value, reach, limit) in gauges.items():
-        mean = value(seconds)
-        top = numpy.minimum(mean * (1 + reach * (0.4 + 0.25 * random.exponential(1, len(times)))), limit)
+    for name, (value, reach, limit, varied) in gauges.items():
+        mean = numpy.minimum(value(seconds) * random.lognormal(0, varied, len(times)), limit)
+        top = numpy.minimum(mean * (1 + reach * (0.3 + 0.7 * random.random(len(times)) ** 4)), limit)
         low = mean * (1 - min(reach, 1) * random.uniform(0.1, 0.5, len(times)))
         columns |= {
             f"{name}_min": low,
@@ -259,7 +259,7 @@ def ticks(host, begin, end, interval_us, is_burst=False):
         return times
     missed = numpy.zeros(len(times), bool)
     for late in host.late:
-        missed |= (times >= late) & (times < late + 1000 * (1 if late == host.late[-1] else 180))
+        missed |= (times >= late) & (times < late + 1000 * (1 if late == host.late[-1] else 3))
     return times[~missed]
 
 
@@ -281,12 +281,13 @@ def network(writer):
         counters, gone = {}, {}
         for name in ("rx_bytes", "tx_bytes"):
             rate = lambda at, name=name, interface=interface: host.bytes_per_second(at, f"{interface}.{name}")  # noqa: E731
-            gone[name] = (rate, 4.0)
-            packets = rate(seconds) / 1000 / 1400
+            gone[name] = (rate, 2.6 if interface == "eth0" else 4.0)
+            packets = rate(seconds) / 1000 / (1200 if interface == "eth0" else 180)
             if interface == "eth0":
                 more = shape * (3.0 if name == "rx_bytes" else 0.4)
                 packets = packets * 0.75 + more + stripes * numpy.where(times // 7000 % 3 < 2, 22.0, 2.0)
-            counters[name] = random.poisson(packets) * random.integers(900, 1514, len(times))
+            sizes = (900, 1514) if interface == "eth0" else (120, 240)
+            counters[name] = random.poisson(packets) * random.integers(*sizes, len(times))
         counters["rx_packets"] = counters["rx_bytes"] // 1200
         counters["rx_dropped"] = numpy.zeros(len(times), numpy.int64)
         gone["rx_packets"] = (lambda at, interface=interface: host.bytes_per_second(at, f"{interface}.rx_bytes") / 1150, 3.0)
@@ -305,9 +306,9 @@ def disk(writer):
     times = ticks(host, *host.raw, 1000, is_burst=True)
     seconds = times / SECOND
     counters, gone = {}, {}
-    for name, every in (("read_bytes", 90), ("write_bytes", 40)):
+    for name, every in (("read_bytes", 40), ("write_bytes", 30)):
         rate = lambda at, name=name: host.bytes_per_second(at, name)  # noqa: E731
-        gone[name] = (rate, 3.5)
+        gone[name] = (rate, 2.0)
         runs = random.random(len(times) // 4 + 1).repeat(4)[: len(times)] < 1 / every * 8
         counters[name] = numpy.where(runs, rate(seconds) / 1000 * every / 8 * random.uniform(0.6, 1.4, len(times)), 0) // 4096 * 4096
         counters[name] = counters[name].astype(numpy.int64)
@@ -316,7 +317,7 @@ def disk(writer):
     labels = {"device": "nvme0n1", "kind": "disk", "parent": ""}
     tiers = [("_1s", SECOND, DAYS_OF_SECONDS), ("_1m", MINUTE, DAYS)]
     rows = (times, counters, {"in_flight": flight})
-    write_all(writer, [series(writer, "disk", labels, rows, (gone, {"in_flight": (in_flight, 5.0, 64)}), 1000, tiers)])
+    write_all(writer, [series(writer, "disk", labels, rows, (gone, {"in_flight": (in_flight, 3.0, 64, 0.1)}), 1000, tiers)])
 
 
 def cpu(writer):
@@ -340,7 +341,7 @@ def cpu(writer):
     for label, counters, utilization, busy, cores in parts:
         gone = {name: (lambda at, s=share, b=busy, n=cores: b(at) * s * n * 1e6, 1.0) for name, share in MODES.items()}
         gone |= {"iowait_us": (lambda at, n=cores: wait(at) * n * 1e6, 1.0), "nice_us": (lambda at: numpy.zeros(len(at)), 0.0)}
-        gauges = {"utilization": (busy, 1.1, 1.0)}
+        gauges = {"utilization": (busy, 1.3, 1.0, 0.04 if cores > 1 else 0.3)}
         tiers = [("_1s", SECOND, DAYS_OF_SECONDS_OF_CORES if cores == 1 else DAYS_OF_SECONDS), ("_1m", MINUTE, DAYS)]
         found.append(
             series(writer, "cpu", {"cpu": label}, (times, counters, {"utilization": utilization}), (gone, gauges), 10_000, tiers)
@@ -361,7 +362,7 @@ def kernel(writer, table, labels, counters, gauges):
         table,
         labels,
         (times, steps, values),
-        (gone, {name: (value, 0.02, numpy.inf) for name, value in gauges.items()}),
+        (gone, {name: (value, 0.02, numpy.inf, 0) for name, value in gauges.items()}),
         100_000,
         [("_1m", MINUTE, DAYS)],
     )
@@ -479,13 +480,13 @@ def events(writer):
     """Alerts that fired, what was missed, and what kymo and the host say of themselves."""
     host, end = writer.host, writer.host.end_us
     day = lambda days: end - int(days * DAY)  # noqa: E731
-    changes = [("io-pressure", '{resource="io"}', day(one), day(one) + 50 * MINUTE, 0.43) for one in (23.2, 17.6, 9.1, 4.3)]
+    changes = [("io-pressure", "resource=io", day(one), day(one) + 50 * MINUTE, 0.43) for one in (23.2, 17.6, 9.1, 4.3)]
     changes += [("cpu-usage", "", day(one) + 20 * MINUTE, day(one) + 120 * MINUTE, 96.1) for one in (20.9, 12.2, 2.6)]
     changes += [
-        ("io-pressure", '{resource="io"}', end - 2830 * SECOND, end - 2715 * SECOND, 0.46),
-        ("rx-drops", '{interface="eth0"}', host.burst_us, host.burst_us + 11 * SECOND, 33_000.0),
+        ("io-pressure", "resource=io", end - 2830 * SECOND, end - 2715 * SECOND, 0.46),
+        ("rx-drops", "interface=eth0", host.burst_us, host.burst_us + 11 * SECOND, 33_000.0),
         ("cpu-usage", "", end - 720 * SECOND, end - 590 * SECOND, 97.2),
-        ("disk-full", '{mountpoint="/var"}', end - 95 * SECOND, None, 90.4),
+        ("disk-full", "mountpoint=/var", end - 95 * SECOND, None, 90.4),
     ]
     rows = []
     for rule, labels, begin, until, value in changes:
@@ -495,7 +496,7 @@ def events(writer):
     keys = ("time", "rule", "labels", "state", "value", "peak", "since_us")
     columns = {key: numpy.array([row[at] for row in rows], dtype=None if at in (0, 4, 5, 6) else object) for at, key in enumerate(keys)}
     writer.write("alert", columns, DAY)
-    gaps = [("burst", "late", late, late + (1000 if late == host.late[-1] else 180_000)) for late in host.late]
+    gaps = [("burst", "late", late, late + (1000 if late == host.late[-1] else 3_000)) for late in host.late]
     gaps += [(name, "suspended", *host.hole) for name in ("burst", "system", "kernel", "slow")]
     columns = {
         "time": numpy.array([until for *_, until in gaps]),
@@ -514,6 +515,13 @@ def events(writer):
     writer.write("host", columns)
     own = {"time": times, "cpu_us": numpy.cumsum(host.random.normal(23_000, 900, count)), "rss_bytes": numpy.full(count, 58 << 20)}
     writer.write("kymo", own)
+    parts = []
+    for name, ticks_a_second in (("burst", 1000), ("system", 100), ("kernel", 10), ("slow", 1)):
+        lost = {until: max(1, (until - since) // 1000) for one, reason, since, until in gaps if (one, reason) == (name, "late")}
+        missed = sum(numpy.where(times >= until, count, 0) for until, count in lost.items()) + numpy.zeros(len(times), numpy.int64)
+        columns = {"time": times, "scheduled_ticks": (1 << 30) + ticks_a_second * numpy.arange(len(times)), "missed_ticks": missed}
+        parts.append(labelled(columns, collector=name))
+    writer.write("collector", joined(parts))
 
 
 def simulate(lake, declared, end_us):

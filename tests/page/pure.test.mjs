@@ -49,7 +49,7 @@ test('labels of an axis are round and begin at zero', () => {
   assert.deepEqual(rounds(100, 2, '%'), [0, 50, 100]);
   assert.deepEqual(
     rounds(62 * 2 ** 30, 2, 'B').map(value => value / 2 ** 30),
-    [0, 40],
+    [0, 30, 60],
   );
   assert.deepEqual(rounds(0, 2, ''), [0]);
 });
