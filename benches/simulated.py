@@ -276,17 +276,19 @@ def network(writer):
     times = ticks(host, *host.raw, 1000, is_burst=True)
     seconds, parts = times / SECOND, []
     shape = of_second(times)
-    stripes = host.hump(seconds, (host.end_us - host.burst_us) / SECOND + 57, 1, 25, 1)
+    # For some seconds, something asks for much, and then waits a moment.
+    asked = host.hump(seconds, (host.end_us - host.burst_us) / SECOND + 57, 1, 25, 1)
+    stripes = asked * numpy.where((times - times[0]) % 2_140_000 < 1_200_000, 24.0, 4.0) * numpy.where(times // 1000 % 90 < 60, 1.0, 0.6)
     for interface in ("eth0", "eth1"):
         counters, gone = {}, {}
         for name in ("rx_bytes", "tx_bytes"):
             rate = lambda at, name=name, interface=interface: host.bytes_per_second(at, f"{interface}.{name}")  # noqa: E731
-            gone[name] = (rate, 2.6 if interface == "eth0" else 4.0)
-            packets = rate(seconds) / 1000 / (1200 if interface == "eth0" else 180)
+            gone[name] = (rate, 3.0)
+            packets = rate(seconds) / 1000 / (1200 if interface == "eth0" else 90)
             if interface == "eth0":
-                more = shape * (3.0 if name == "rx_bytes" else 0.4)
-                packets = packets * 0.75 + more + stripes * numpy.where(times // 7000 % 3 < 2, 22.0, 2.0)
-            sizes = (900, 1514) if interface == "eth0" else (120, 240)
+                more = shape * (1.8 if name == "rx_bytes" else 0.3)
+                packets = packets * 0.75 + more + (stripes if name == "rx_bytes" else 0)
+            sizes = (900, 1514) if interface == "eth0" else (60, 120)
             counters[name] = random.poisson(packets) * random.integers(*sizes, len(times))
         counters["rx_packets"] = counters["rx_bytes"] // 1200
         counters["rx_dropped"] = numpy.zeros(len(times), numpy.int64)
@@ -306,18 +308,18 @@ def disk(writer):
     times = ticks(host, *host.raw, 1000, is_burst=True)
     seconds = times / SECOND
     counters, gone = {}, {}
-    for name, every in (("read_bytes", 40), ("write_bytes", 30)):
+    for name, every in (("read_bytes", 18), ("write_bytes", 16)):
         rate = lambda at, name=name: host.bytes_per_second(at, name)  # noqa: E731
         gone[name] = (rate, 2.0)
         runs = random.random(len(times) // 4 + 1).repeat(4)[: len(times)] < 1 / every * 8
         counters[name] = numpy.where(runs, rate(seconds) / 1000 * every / 8 * random.uniform(0.6, 1.4, len(times)), 0) // 4096 * 4096
         counters[name] = counters[name].astype(numpy.int64)
-    flight = random.poisson(0.15 + (counters["read_bytes"] + counters["write_bytes"]) / 60_000)
+    flight = random.poisson(0.15 + (counters["read_bytes"] + counters["write_bytes"]) / 100_000)
     in_flight = lambda at: 0.6 + 0.5 * host.day(at) + 9 * host.stalled(at) + 2 * host.crowded(at)  # noqa: E731
     labels = {"device": "nvme0n1", "kind": "disk", "parent": ""}
     tiers = [("_1s", SECOND, DAYS_OF_SECONDS), ("_1m", MINUTE, DAYS)]
     rows = (times, counters, {"in_flight": flight})
-    write_all(writer, [series(writer, "disk", labels, rows, (gone, {"in_flight": (in_flight, 3.0, 64, 0.1)}), 1000, tiers)])
+    write_all(writer, [series(writer, "disk", labels, rows, (gone, {"in_flight": (in_flight, 4.0, 64, 0.1)}), 1000, tiers)])
 
 
 def cpu(writer):
@@ -341,7 +343,7 @@ def cpu(writer):
     for label, counters, utilization, busy, cores in parts:
         gone = {name: (lambda at, s=share, b=busy, n=cores: b(at) * s * n * 1e6, 1.0) for name, share in MODES.items()}
         gone |= {"iowait_us": (lambda at, n=cores: wait(at) * n * 1e6, 1.0), "nice_us": (lambda at: numpy.zeros(len(at)), 0.0)}
-        gauges = {"utilization": (busy, 1.3, 1.0, 0.04 if cores > 1 else 0.3)}
+        gauges = {"utilization": (busy, 1.9, 1.0, 0.04 if cores > 1 else 0.3)}
         tiers = [("_1s", SECOND, DAYS_OF_SECONDS_OF_CORES if cores == 1 else DAYS_OF_SECONDS), ("_1m", MINUTE, DAYS)]
         found.append(
             series(writer, "cpu", {"cpu": label}, (times, counters, {"utilization": utilization}), (gone, gauges), 10_000, tiers)
@@ -380,7 +382,7 @@ def of_kernel(writer):
     crowded, stalled, day = host.crowded, host.stalled, host.day
     grown = lambda at: host.hump(at, 900, 220, 20, 60)  # noqa: E731
     used = lambda at: (19.4 + 0.5 * day(at) + 7 * grown(at)) * 2**30  # noqa: E731
-    cached = lambda at: (33.2 + 1.5 * numpy.clip(host.hump(at, 2850, 100, 1e5, 1), 0, 1) + 2 * grown(at)) * 2**30  # noqa: E731
+    cached = lambda at: (33.2 + 1.5 * numpy.clip(host.hump(at, 2850, 100, 1e5, 1), 0, 1) - 3 * grown(at)) * 2**30  # noqa: E731
     buffers = lambda at: numpy.full(len(at), 1.31 * 2**30)  # noqa: E731
     gauges = {
         "used_bytes": used,

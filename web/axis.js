@@ -8,6 +8,9 @@ import { DAY, clock, day, fineness } from './time.js';
 
 /** @typedef {{rule: string, from: number, to: number|null}} Firing */
 
+/** Half of the crosshair's time and of a label, px. */
+const FLAG = 62;
+
 export class Axis {
   constructor() {
     this.canvas = make('canvas', { 'aria-hidden': 'true' });
@@ -23,8 +26,8 @@ export class Axis {
     );
   }
 
-  /** @param {import('./draw.js').View} view @param {import('./gaps.js').Gap[]} gaps @param {Firing[]} alerts */
-  draw(view, gaps, alerts) {
+  /** @param {import('./draw.js').View} view @param {import('./gaps.js').Gap[]} gaps @param {Firing[]} alerts @param {number|null} at where the crosshair's time covers others */
+  draw(view, gaps, alerts, at) {
     const height = 50,
       span = view.to - view.from;
     const g = context(this.canvas, view.left + view.width, height);
@@ -33,7 +36,8 @@ export class Axis {
       const x = xOf(view, time);
       g.fillStyle = colour('line');
       g.fillRect(Math.round(x), 19, 1, 4);
-      if (x > view.left + 18 && x < view.left + view.width - 18) label(g, text, x, 10, 'center', 'text2');
+      const isCovered = at !== null && Math.abs(x - xOf(view, at)) < FLAG;
+      if (!isCovered && x > view.left + 18 && x < view.left + view.width - 18) label(g, text, x, 10, 'center', 'text2');
     }
     g.fillStyle = colour('line');
     g.fillRect(view.left, 22, view.width, 1);
@@ -55,10 +59,12 @@ export class Axis {
       g.lineTo(x - 5.5, 34.5);
       g.fill();
       const wide = g.measureText(rule).width;
-      const at = Math.max(view.left + 4, Math.min(end + 5, view.left + view.width - wide - 4));
-      if (at > free && at > x + 6 && view.left > 0) {
-        label(g, rule, at, 30, 'left', 'text2');
-        free = at + wide + 10;
+      // Where there is no room behind the bar, the name stands in it, or before it.
+      const isLast = end + wide + 9 > view.left + view.width,
+        place = Math.max(view.left + 4, isLast ? (end - x > wide + 20 ? x + 9 : x - wide - 9) : end + 5);
+      if (place > free && view.left > 0) {
+        label(g, rule, place, 30, 'left', 'text2');
+        free = Math.max(end, place + wide) + 10;
       }
     }
     for (const gap of gaps) {

@@ -1,7 +1,7 @@
 /** One chart: its heading, its canvas and its readout. */
 
 import { context, make } from './dom.js';
-import { band, label, outlier, path, stack, xOf } from './draw.js';
+import { band, label, outlier, path, plate, stack, xOf } from './draw.js';
 import { clamp, duration, rounds, short, told } from './number.js';
 import { bandAlpha, colour, hatch, pale, ramp } from './palette.js';
 import { headline, legend, rows } from './readout.js';
@@ -28,6 +28,7 @@ export class Chart {
     this.scale = { top: 1, bottom: 0 };
     /** @type {number|null} the greatest value that is drawn, for checks of the page */
     this.peak = null;
+    this.y = (/** @type {number} */ value) => value;
     /** @type {Map<Line, number>} buckets and ticks that stand out */
     this.outliers = new Map();
   }
@@ -78,6 +79,9 @@ export class Chart {
         else g.fillRect(Math.round(x), height - 4, 1.5, 4);
       }
     }
+    // Values that stand out are told above all else.
+    this.outliers.clear();
+    if (plan.kind === 'lines' || plan.kind === 'mirror') this.needle(g, view, this.y, plan);
     g.restore();
     this.names(g, view, height);
   }
@@ -132,14 +136,14 @@ export class Chart {
       if (!view.raw) for (const line of [...plan.lines].reverse()) band(g, view, line, y);
       for (const line of [...plan.lines].reverse()) path(g, view, line, y, plan.steps, single ? 0.18 : 0);
     }
-    this.outliers.clear();
-    if (plan.kind !== 'stack') this.needle(g, view, y, plan);
     if (plan.sides) {
       g.fillStyle = colour('hatch');
       g.fillRect(view.left, Math.round(y(0)), view.width, 1);
       if (height > 60) {
-        label(g, plan.sides[0], view.left + 6, 8, 'left', 'text2');
-        if ((bottom / (top + bottom)) * height > 22) label(g, plan.sides[1], view.left + 6, height - 8, 'left', 'text2');
+        // On a phone, the labels of the scale are at the left.
+        const [x, align] = /** @type {[number, CanvasTextAlign]} */ (view.left ? [view.left + 6, 'left'] : [view.width - 6, 'right']);
+        label(g, plan.sides[0], x, 8, align, 'text2');
+        if ((bottom / (top + bottom)) * height > 22) label(g, plan.sides[1], x, height - 8, align, 'text2');
       }
     }
     const one = plan.lines[0]?.series;
@@ -147,7 +151,7 @@ export class Chart {
     const at = lower(one.end, view.to);
     if (at >= one.length || at === 0) return;
     const part = (/** @type {number} */ time) => clock(time, 1000).slice(view.interval < SECOND ? 8 : 0);
-    label(g, `one tick from ${part(one.end[at - 1])} to ${part(one.end[at])}`, view.left + view.width - 8, 9, 'right', 'text2');
+    plate(g, `one tick from ${part(one.end[at - 1])} to ${part(one.end[at])}`, view.left + view.width - 8, 9);
   }
 
   /** The peaks of a stack's total. @param {CanvasRenderingContext2D} g @param {View} view @param {Line} line @param {(value: number) => number} y */
@@ -201,7 +205,8 @@ export class Chart {
     plan.lines.forEach((line, row) => {
       const { time, end } = line.series,
         { mean } = line.series.columns[line.column];
-      for (let at = lower(time, view.from - Math.max(view.bucket, view.interval)), to = lower(time, view.to); at < to; at++) {
+      const ahead = view.raw ? view.interval : 0;
+      for (let at = lower(time, view.from - Math.max(view.bucket, view.interval)), to = lower(time, view.to + ahead); at < to; at++) {
         if (Number.isNaN(mean[at])) continue;
         const shade = clamp(Math.round(((mean[at] * line.factor) / (plan.max ?? 100)) * 255), 0, 255) * 4;
         g.fillStyle = `rgb(${colours[shade]},${colours[shade + 1]},${colours[shade + 2]})`;
@@ -225,7 +230,7 @@ export class Chart {
     }
     let last = Infinity;
     const write = (/** @type {number} */ value) => {
-      const at = clamp((this.y ?? (() => 0))(value), 6, height - 6);
+      const at = clamp(this.y(value), 6, height - 6);
       if (Math.abs(at - last) < 12 || (isPhone && value === 0)) return;
       last = at;
       label(g, short(Math.abs(value), plan.unit), x, at, /** @type {CanvasTextAlign} */ (align));

@@ -25,7 +25,13 @@ const TALL = 1000,
   /** What is above and below the rows. */
   FRAME = 330,
   ROW_FRAME = 7;
-const HINTS = ['wheel zoom', 'drag pan', 'shift drag select', 'click moment', '? all keys'];
+const HINTS = [
+  ['wheel', 'zoom'],
+  ['drag', 'pan'],
+  ['shift drag', 'select'],
+  ['click', 'moment'],
+  ['?', 'all keys'],
+];
 
 /** @param {string} tier @param {number} interval */
 const nameOf = (tier, interval) =>
@@ -43,8 +49,7 @@ export class Charts {
     this.words = make('p');
     // It is a plot, so that one can drag on from where nothing is.
     this.note = make('div.row.none', { hidden: true }, make('div.gut'), make('div.plot', {}, this.words), make('div.read'));
-    const hints = HINTS.map(text => [text.slice(0, text.lastIndexOf(' ')), text.slice(text.lastIndexOf(' ') + 1)]);
-    this.foot = make('div.foot', {}, ...hints.map(([key, act]) => make('span', {}, make('kbd', {}, key === '?' ? '?' : key), act)));
+    this.foot = make('div.foot', {}, ...HINTS.map(([key, act]) => make('span', {}, make('kbd', {}, key), act)));
     this.chosen = 0;
   }
 
@@ -57,7 +62,8 @@ export class Charts {
   paint(work, seen) {
     const { view, place, store } = seen;
     view.marks = marks(view.from, view.to, view.width);
-    this.axis.draw(view, store.gaps, seen.firings);
+    const at = seen.pointer ?? place.moment;
+    this.axis.draw(view, store.gaps, seen.firings, at);
     const wanted = this.wanted(seen);
     for (const [id, chart] of this.all) {
       if (wanted.some(one => one.plan.id === id)) continue;
@@ -65,8 +71,7 @@ export class Charts {
       this.all.delete(id);
     }
     const tall = wanted.reduce((sum, one) => sum + one.plan.height + ROW_FRAME, 0),
-      grow = innerHeight >= TALL && innerWidth >= WIDE ? clamp((innerHeight - FRAME) / Math.max(1, tall), 1, GROW_MAX) : 1,
-      at = seen.pointer ?? place.moment;
+      grow = innerHeight >= TALL && innerWidth >= WIDE ? clamp((innerHeight - FRAME) / Math.max(1, tall), 1, GROW_MAX) : 1;
     wanted.forEach(({ plan, view: own, gaps, badge }, index) => {
       let chart = this.all.get(plan.id);
       if (!chart) this.all.set(plan.id, (chart = new Chart()));

@@ -179,6 +179,14 @@ export function outlier(view, line) {
   return most > usual && usual > 0 ? from + max.subarray(from, to).indexOf(most) : -1;
 }
 
+/** A text on a ground of its own, for where lines may run. @param {CanvasRenderingContext2D} g @param {string} text @param {number} right @param {number} y */
+export function plate(g, text, right, y) {
+  const wide = g.measureText(text).width;
+  g.fillStyle = colour('plot');
+  g.fillRect(right - wide - 4, y - 7, wide + 8, 14);
+  label(g, text, right, y, 'right', 'text2');
+}
+
 /** A text that can be read over data. @param {CanvasRenderingContext2D} g @param {string} text @param {number} x @param {number} y @param {CanvasTextAlign} align @param {string} [name] */
 export function label(g, text, x, y, align, name = 'text3') {
   g.textAlign = align;

@@ -16,7 +16,7 @@ const SECONDS_MIN = 10,
   BUCKETS_MAX = 10_000,
   /** Rows may come so late, so these seconds are fetched again. */
   LATE_SECONDS = 3,
-  PADDING = 12;
+  PADDING = 10;
 
 /** @typedef {import('./heatmap.js').Cells & {id: string, column: string, key: string}} Shown */
 

@@ -2,7 +2,7 @@
 
 import { context } from './dom.js';
 import { label } from './draw.js';
-import { clamp, rounds, short, told } from './number.js';
+import { clamp, short, told } from './number.js';
 import { colour, pale, ramp } from './palette.js';
 import { SECOND, clock, marks } from './time.js';
 
@@ -22,6 +22,8 @@ const LANE = 36,
   MAP = 56,
   AXIS = 24,
   ROWS_PX_MIN = 200,
+  /** Half of the moment's time and of a label. */
+  FLAG = 64,
   /** The lowest cells are as dark as the quietest fiftieth. */
   LOW_SHARE = 0.02,
   DARKEST = 20;
@@ -57,9 +59,10 @@ export function draw(canvas, cells, part, size, place) {
     const x = LEFT + ((time - from) / SECOND) * wide;
     g.fillStyle = colour('line');
     g.fillRect(Math.round(x), MAP + high, 1, 4);
-    label(g, text, clamp(x, LEFT + 14, LEFT + across - 20), MAP + high + 13, 'center', 'text2');
+    const isCovered = place.moment !== null && Math.abs(time - place.moment) * (wide / SECOND) < FLAG;
+    if (!isCovered) label(g, text, clamp(x, LEFT + 14, LEFT + across - 20), MAP + high + 13, 'center', 'text2');
   }
-  meanSecond(g, cells, LEFT + across + 8, tall, high);
+  meanSecond(g, cells, LEFT + across + 6, tall, high);
   outline(g, cells, size, place.a, 'A');
   outline(g, cells, size, place.b, 'B');
   if (place.moment !== null) cross(g, cells, size, place.moment);
@@ -118,7 +121,7 @@ function lane(g, { seconds, rows, max, mean, unit }, wide) {
   g.strokeStyle = colour('blue');
   g.lineWidth = 1.5;
   g.stroke();
-  label(g, short(rounds(top, 1, unit).at(-1) ?? 0, unit), LEFT - 6, 7, 'right');
+  label(g, short(top, unit), LEFT - 6, 7, 'right');
   label(g, '0', LEFT - 6, LANE - 5, 'right');
 }
 

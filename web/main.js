@@ -155,7 +155,7 @@ async function fetchNow(extend) {
     if (place.view === 'seconds') showSelection();
     draw();
     // What is looked at comes first.
-    if (await strips.load(view, place.to === null, wall, hasFast())) draw();
+    await strips.load(view, place.to === null, wall, hasFast(), draw);
   } catch (error) {
     if (error instanceof DOMException && error.name === 'AbortError') return;
     clearTimeout(dimTimer);

@@ -53,7 +53,7 @@ export function short(value, unit) {
   if (unit === 'µs') return duration(value);
   const steps = /** @type {[number, string][]} */ (unit === 'B' ? BINARY : DECIMAL);
   const step = steps.find(([from]) => Math.abs(value) >= from * 0.9995);
-  return step ? `${+(value / step[0]).toFixed(2)} ${step[1].replace('i', '')}` : String(+value.toPrecision(3));
+  return step ? `${+(value / step[0]).toPrecision(3)} ${step[1].replace('i', '')}` : String(+value.toPrecision(3));
 }
 
 /** A duration in µs. @param {number} us */

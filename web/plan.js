@@ -211,7 +211,7 @@ const KNOWN = {
         );
         return index > 0
           ? [both]
-          : [both, chart(`flight:${one.key}`, 'In flight', 'requests', 'lines', [flight], { unit: '', height: 40 })];
+          : [both, chart(`flight:${one.key}`, 'In flight', 'requests', 'lines', [flight], { unit: '', height: 34 })];
       }),
   },
   pressure: {
@@ -231,7 +231,7 @@ const KNOWN = {
         factor: 1e-4,
         series: one,
       }));
-      return lines.length ? [chart('pressure', 'Pressure', '% stalled', 'lines', lines, { unit: '%', height: 78, steps: true })] : [];
+      return lines.length ? [chart('pressure', 'Pressure', '% stalled', 'lines', lines, { unit: '%', height: 74, steps: true })] : [];
     },
   },
   tcp: {
@@ -280,7 +280,7 @@ function mirror(id, title, unit, series, [up, down], factor, index, more) {
   ];
   return chart(id, title, unit, 'mirror', lines, {
     unit,
-    height: index === 0 ? 88 : 58,
+    height: index > 0 ? 52 : unit === 'bit/s' ? 82 : 74,
     steps: true,
     sides: [up[0], down[0]],
     // Only the busiest device has the room.

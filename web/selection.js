@@ -112,10 +112,10 @@ export class Selection {
       }),
     );
     const [first, second] = rows;
-    const when = (/** @type {string} */ name) => {
-      const { from, to } = name === first.name ? first : second;
-      return `${clock(from, 1000)} – ${clock(to, 1000)}, ${duration(to - from)}`;
-    };
+    const when = (/** @type {{from: number, to: number}} */ { from, to }) => `${clock(from, 1000)} – ${clock(to, 1000)}`,
+      length = (/** @type {{from: number, to: number}} */ { from, to }) => duration(to - from);
+    const of = (/** @type {string} */ name) => (name === first.name ? first : second),
+      sign = (/** @type {string} */ name) => make(`span.key.${name.toLowerCase()}`, {}, name);
     const body = first.stats.flatMap(({ plan, line, is }) => {
       const other = second?.stats.find(one => one.plan.id === plan.id && one.line.name === line.name)?.is;
       // The same limit for both, so that their times above it can be compared.
@@ -124,13 +124,18 @@ export class Selection {
         make(
           'tr',
           {},
-          make('td', {}, title),
-          make('td', {}, make(`span.key.${name.toLowerCase()}`, {}, name), only ? when(name) : ''),
+          ...(only
+            ? [make('td', {}, sign(name), when(of(name))), make('td.num', {}, length(of(name)))]
+            : [make('td', {}, title), make('td', {}, sign(name))]),
           ...[one.min, one.mean, one.p99, one.max].map(value => make('td.num', {}, told(value * line.factor, plan.unit))),
           make('td.num', {}, isSum(plan) ? told(one.total * line.factor, plan.unit.replace('/s', '')) : ''),
-          make('td.num', {}, limit ? `${duration(one.above(limit / line.factor))} > ${told(limit, plan.unit)}` : ''),
+          make(
+            'td.num',
+            {},
+            limit ? `${one.above(limit / line.factor) ? duration(one.above(limit / line.factor)) : '0 s'} > ${told(limit, plan.unit)}` : '',
+          ),
         );
-      const found = [row(first.name, is, only && second ? line.name : `${plan.title} ${line.name}`)];
+      const found = [row(first.name, is, `${plan.title} ${line.name}`)];
       if (other) {
         const times = (/** @type {number} */ a, /** @type {number} */ b) => make('td.num', {}, b > 0 ? `${digits(a / b)} ×` : '–');
         found.push(
@@ -138,8 +143,8 @@ export class Selection {
           make(
             'tr.ratio',
             {},
-            make('td'),
-            make('td', {}, 'A / B'),
+            make('td', {}, only ? 'A compared with B' : ''),
+            make('td', {}, only ? '' : 'A / B'),
             times(is.min, other.min),
             times(is.mean, other.mean),
             times(is.p99, other.p99),
@@ -152,8 +157,10 @@ export class Selection {
       return found;
     });
     const close = make('button.icon.small', { 'aria-label': 'Close the selection', click: this.close }, icon('close', 14));
-    const lengths = rows.map(({ name }) => make('span.sub', {}, make(`span.key.${name.toLowerCase()}`, {}, name), when(name)));
-    const heads = ['Selection', '', 'min', 'mean', 'p99', 'max', 'total', 'time above'].map(head => make('th', { scope: 'col' }, head));
+    const lengths = rows.map(one => make('span.sub', {}, sign(one.name), `${when(one)}, ${length(one)}`));
+    const heads = ['Selection', only ? 'length' : '', 'min', 'mean', 'p99', 'max', 'total', 'time above'].map((head, at) =>
+      make(at > (only ? 0 : 1) ? 'th.num' : 'th', { scope: 'col' }, head),
+    );
     if (only) heads[7].append(close);
     this.element.replaceChildren(
       only ? '' : make('div.acts', {}, make('h2', {}, 'Selection'), ...lengths, make('span.grow'), close),

@@ -43,7 +43,7 @@ export class Status {
       `(SELECT ${column} FROM ${table} WHERE ${within(10 * SECOND)} ORDER BY time DESC LIMIT 1)`;
     const [about, cost, ticks, changes] = await Promise.all([
       api.sql(
-        `SELECT (SELECT count(DISTINCT cpu) FROM cpu WHERE cpu <> 'total' AND ${within(2 * SECOND)}), ${newest('total_bytes', 'memory')}, ${newest('uptime_us', 'host')}`,
+        `SELECT (SELECT count(DISTINCT cpu) FROM cpu_1m WHERE cpu <> 'total' AND ${within(5 * MINUTE)}), ${newest('total_bytes', 'memory')}, ${newest('uptime_us', 'host')}`,
       ),
       api.sql(
         `SELECT CAST(max(cpu_us) - min(cpu_us) AS DOUBLE) / (max(CAST(time AS BIGINT)) - min(CAST(time AS BIGINT))), max(rss_bytes) FROM kymo WHERE ${within(15 * SECOND)}`,

@@ -41,6 +41,7 @@ class Strip {
     this.series = null;
     this.column = '';
     this.length = 0;
+    this.wanted = 0;
     this.from = 0;
     this.to = 1;
     this.fetchedAt = -Infinity;
@@ -50,21 +51,21 @@ class Strip {
   /** @param {number} length @param {number} from @param {number} wall @param {boolean} hasFast */
   async load(length, from, wall, hasFast) {
     const run = ++this.runs;
-    this.length = length;
+    this.wanted = length;
     this.fetchedAt = wall;
     const isFast = hasFast && length <= FAST_US_MAX,
       bucket = Math.max(1000, Math.round(length / BUCKETS)),
       count = Math.ceil(length / bucket),
       start = Math.floor(from);
-    this.column = isFast ? 'rx_bytes' : 'utilization';
     const asked = isFast
       ? { table: 'network', columns: ['rx_bytes'] }
       : { table: 'cpu', columns: ['utilization'], labels: { cpu: 'total' } };
     const series = split(await api.range({ ...asked, from: start, to: start + bucket * count, buckets: count }), asked.columns);
     // Somebody may have gone elsewhere meanwhile.
     if (run !== this.runs) return;
+    this.column = asked.columns[0];
     this.series = (isFast ? busiest(series, ['rx_bytes'])[0] : series[0]) ?? null;
-    [this.from, this.to] = [from, from + length];
+    [this.from, this.to, this.length] = [from, from + length, length];
     const what = isFast ? `${this.series?.labels.interface ?? 'network'} rx` : 'CPU busy';
     this.name.replaceChildren(NAMES[LENGTHS.indexOf(length)], make('span', {}, what));
   }
@@ -76,15 +77,16 @@ class Strip {
     const x = (/** @type {number} */ time) => left + ((time - this.from) / span) * width;
     g.fillStyle = colour('plot');
     g.fillRect(left, 0, width, TALL);
+    if (!this.length) return;
     g.save();
     g.beginPath();
     g.rect(left, 0, width, TALL + FUNNEL);
     g.clip();
     if (this.series) this.course(g, x, width / span);
-    for (const { time, label: text } of marks(this.from, this.to, width, 96)) {
+    for (const { time, label: text } of marks(this.from, this.to, width, 80)) {
       g.fillStyle = colour('line');
       g.fillRect(Math.round(x(time)), 0, 1, TALL);
-      label(g, text, x(time) + 4, 7, 'left', 'text2');
+      if (x(time) + g.measureText(text).width + 8 < left + width) label(g, text, x(time) + 4, 7, 'left', 'text2');
     }
     g.fillStyle = colour('warn');
     for (const firing of firings) if (firing.from > this.from) g.fillRect(Math.round(x(firing.from)) - 1, TALL - 6, 2, 6);
@@ -151,18 +153,17 @@ export class Strips {
     }
   }
 
-  /** Fetches those strips that do not hold the view, or are old. @param {{from: number, to: number}} view @param {boolean} isLive @param {number} wall @param {boolean} hasFast */
-  async load(view, isLive, wall, hasFast) {
+  /** Fetches those strips that do not hold the view, or are old. @param {{from: number, to: number}} view @param {boolean} isLive @param {number} wall @param {boolean} hasFast @param {() => void} arrived */
+  async load(view, isLive, wall, hasFast, arrived) {
     const [all, near] = this.all,
       length = around(view.to - view.from);
     const runs = [];
     const isOld = (/** @type {Strip} */ strip) => wall - strip.fetchedAt > Math.max(STALE_US_MIN, (strip.length / BUCKETS) * STALE_BUCKETS);
     if (isOld(all)) runs.push(all.load(30 * DAY, wall - 30 * DAY, wall, hasFast), this.tell(wall));
     const isOutside = view.from < near.from || view.to > near.to;
-    if (near.length !== length || (isLive ? isOld(near) : isOutside))
+    if (near.wanted !== length || (isLive ? isOld(near) : isOutside))
       runs.push(near.load(length, isLive ? wall - length : begin(length, view.from, view.to, wall), wall, hasFast));
-    await Promise.all(runs);
-    return runs.length > 0;
+    await Promise.all(runs.map(run => run.then(arrived)));
   }
 
   /** Since when there are rows and their tiers. @param {number} wall */
