@@ -42,6 +42,7 @@ export class Chart {
       this.element.dataset.chart = plan.id;
     }
     this.badge.textContent = badge;
+    this.badge.hidden = badge === '';
     this.plan = plan;
     if (plan.kind === 'heat' && !this.legend.firstChild) this.paintLegend();
   }

@@ -23,7 +23,7 @@ const TALL = 1000,
   WIDE = 1920,
   GROW_MAX = 1.8,
   /** What is above and below the rows. */
-  FRAME = 330,
+  FRAME = 270,
   ROW_FRAME = 7;
 const HINTS = [
   ['wheel', 'zoom'],

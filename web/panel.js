@@ -132,7 +132,7 @@ async function processes(time, signal) {
   });
   return [
     table(['command', 'CPU %', 'memory', 'I/O', 'CPU, ± 30 s'], body, 'No process was recorded here.'),
-    ...(isAny ? [make('p.mute', {}, 'Marked rows take more than 1.5 times their median of this minute.')] : []),
+    ...(isAny ? [make('p.mute', {}, 'Marked rows take over 1.5 times their usual CPU.')] : []),
   ];
 }
 
@@ -164,7 +164,7 @@ async function groups(time, signal) {
         make('td', {}, percent(io)),
       );
     });
-  return [table(['group', 'CPU %', 'memory', 'I/O stalled %'], body, 'No control group was recorded here.', false)];
+  return [table(['group', 'CPU %', 'memory', 'I/O stall %'], body, 'No control group was recorded here.', false)];
 }
 
 /** @param {number} time @param {AbortSignal} signal */

@@ -51,7 +51,11 @@ const NAMES = /** @type {Record<string, string>} */ ({
 /** @param {string} table */
 export const nameOf = table => NAMES[table] ?? sentence(table);
 /** @param {string} name */
-export const sentence = name => (name[0] ?? '').toUpperCase() + name.slice(1).replaceAll('_', ' ');
+export function sentence(name) {
+  const words = name.split('_').map(word => (ABBREVIATIONS.includes(word) ? word.toUpperCase() : word));
+  return words.join(' ').replace(/^./, first => first.toUpperCase());
+}
+const ABBREVIATIONS = ['cpu', 'rss', 'io', 'ip', 'tcp', 'udp', 'icmp', 'irq'];
 
 /** Tables in the order of their charts. @param {Table[]} tables */
 export function inOrder(tables) {
@@ -288,6 +292,12 @@ function mirror(id, title, unit, series, [up, down], factor, index, more) {
   });
 }
 
+/** A series' name. Paths of groups would be longer than the readout. @param {Record<string, string>} labels */
+function labelled(labels) {
+  const { cgroup, ...own } = labels;
+  return Object.values(own).filter(Boolean).join(' ') || cgroup;
+}
+
 /** A chart for each column, with the greatest series as lines. @param {Table} declared */
 function generic(declared) {
   const wanted = columnsOf(declared);
@@ -307,14 +317,14 @@ function generic(declared) {
           ? sentence(name.replace(/_(bytes|us|ratio|celsius)$/, ''))
           : nameOf(declared.name);
       const lines = shown.map((one, index) => ({
-        name: Object.values(one.labels).filter(Boolean).join(' ') || name.replaceAll('_', ' '),
+        name: labelled(one.labels) || name.replaceAll('_', ' '),
         column: name,
         colour: COLOURS[index],
         factor,
         series: one,
       }));
       return [
-        chart(`${declared.name}:${name}`, title, unit || column.unit, 'lines', lines, {
+        chart(`${declared.name}:${name}`, title, unit || (column.unit === '1' ? '' : column.unit), 'lines', lines, {
           unit,
           height: 46 + Math.max(0, lines.length - 2) * 10,
           steps: isRate,

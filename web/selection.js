@@ -135,7 +135,7 @@ export class Selection {
             limit ? `${one.above(limit / line.factor) ? duration(one.above(limit / line.factor)) : '0 s'} > ${told(limit, plan.unit)}` : '',
           ),
         );
-      const found = [row(first.name, is, `${plan.title} ${line.name}`)];
+      const found = [row(first.name, is, plan.title.toLowerCase() === line.name ? plan.title : `${plan.title} ${line.name}`)];
       if (other) {
         const times = (/** @type {number} */ a, /** @type {number} */ b) => make('td.num', {}, b > 0 ? `${digits(a / b)} ×` : '–');
         found.push(
