@@ -69,14 +69,28 @@ export function show(work, statement, groups, keep) {
         make(
           'table',
           {},
-          make('thead', {}, make('tr', {}, ...rows.columns.map(column => make('th', { scope: 'col', title: column.type }, column.name)))),
+          make(
+            'thead',
+            {},
+            make(
+              'tr',
+              {},
+              ...rows.columns.map(({ name, type }, at) =>
+                make(/^u?int|^float/.test(type) && !times[at] ? 'th.num' : 'th', { scope: 'col', title: type }, name),
+              ),
+            ),
+          ),
           make(
             'tbody',
             {},
             ...rows.rows
               .slice(0, ROWS_SHOWN_MAX)
               .map(row =>
-                make('tr', {}, ...row.map((value, at) => make(typeof value === 'number' ? 'td.num' : 'td', {}, cell(value, at)))),
+                make(
+                  'tr',
+                  {},
+                  ...row.map((value, at) => make(typeof value === 'number' && !times[at] ? 'td.num' : 'td', {}, cell(value, at))),
+                ),
               ),
           ),
         ),
