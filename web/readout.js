@@ -3,15 +3,24 @@
 import { make } from './dom.js';
 import { grouped, told } from './number.js';
 import { colour, pale, ramp } from './palette.js';
-import { nearest } from './series.js';
+import { lower, nearest } from './series.js';
 
 /** @typedef {import('./draw.js').View} View */
 /** @typedef {import('./plan.js').Line} Line */
 
-const ROWS_MAX = 9;
+const ROWS_MAX = 9,
+  SNAP_PX = 2;
 
-/** Finds the bucket, or the tick, that is told. @param {View} view @param {number|null} time */
-function finder(view, time) {
+/** Finds the bucket, or the tick, that is told. @param {import('./plan.js').Chart} plan @param {View} view @param {number|null} time */
+function finder(plan, view, time) {
+  if (time !== null && view.raw && plan.steps) {
+    // A step belongs to the tick that ended it. A pointer that is a pixel or two late still means that tick.
+    const from = time - (SNAP_PX * (view.to - view.from)) / view.width;
+    return (/** @type {Line} */ { series: { end } }) => {
+      const at = lower(end, from);
+      return at < end.length && end[at] - time <= view.interval * 2.5 ? at : -1;
+    };
+  }
   const reach = Math.max(view.bucket, view.interval) * 1.5 + 1000;
   // The newest bucket has few ticks yet, so the one before is told.
   return (/** @type {Line} */ line) =>
@@ -40,7 +49,7 @@ function sign(line) {
  * @returns {HTMLElement[]}
  */
 export function rows(plan, view, time, outliers) {
-  const find = finder(view, time);
+  const find = finder(plan, view, time);
   if (plan.kind === 'heat') return ofCores(plan, find);
   const lines = [...(plan.peak ? [plan.peak] : []), ...plan.lines, ...(plan.more ?? [])];
   return lines.slice(0, ROWS_MAX).map(line => {
@@ -92,7 +101,7 @@ function ofCores(plan, find) {
 
 /** The most important values, for a heading. @param {import('./plan.js').Chart} plan @param {View} view @param {number|null} time @returns {HTMLElement[]} */
 export function headline(plan, view, time) {
-  const find = finder(view, time);
+  const find = finder(plan, view, time);
   if (plan.kind === 'heat') return [make('span', {}, `busiest ${told(ranked(plan, find)[0]?.value, '%')}`)];
   const lines = plan.peak ? [plan.peak] : plan.kind === 'mirror' ? plan.lines : plan.lines.slice(0, 1);
   return lines.map(line => {
