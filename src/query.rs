@@ -6,6 +6,7 @@
 
 pub mod about;
 mod catalog;
+pub mod cells;
 mod dialect;
 mod downsample;
 mod emptiness;
@@ -31,6 +32,7 @@ pub mod room;
 mod rows;
 mod series;
 mod session;
+mod sort_keys;
 mod spill;
 pub mod sql_view;
 pub mod statements;
@@ -72,7 +74,7 @@ use sql_view::SqlViews;
 
 pub use error::{ErrorKind, QueryError};
 pub use origin::metadata;
-pub use place::{CATALOG, INFORMATION_SCHEMA, SCHEMA};
+pub use place::{CATALOG, DOWNSAMPLE, INFORMATION_SCHEMA, SCHEMA};
 pub use stream::QueryStream;
 pub use wire::wire_schema;
 

@@ -292,9 +292,9 @@ function mirror(id, title, unit, series, [up, down], factor, index, more) {
   });
 }
 
-/** A series' name. Paths of groups would be longer than the readout. @param {Record<string, string>} labels */
+/** A series' name. Paths of groups would be longer than the readout, and a process' start says nothing to people. @param {Record<string, string>} labels */
 function labelled(labels) {
-  const { cgroup, ...own } = labels;
+  const { cgroup, start_us: _, ...own } = labels;
   return Object.values(own).filter(Boolean).join(' ') || cgroup;
 }
 

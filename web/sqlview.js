@@ -113,7 +113,7 @@ export function show(work, statement, groups, keep) {
           link.href = '/api/v1/sql?' + new URLSearchParams({ q: text.value, format });
         },
       },
-      name.split('.')[1] === 'csv' ? 'CSV' : 'Arrow',
+      { csv: 'CSV', arrow: 'Arrow', parquet: 'Parquet' }[format] ?? format,
     );
   text.addEventListener('input', complete);
   text.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
@@ -140,6 +140,7 @@ export function show(work, statement, groups, keep) {
         make('span.grow'),
         download('csv', 'kymo.csv'),
         download('arrow', 'kymo.arrows'),
+        download('parquet', 'kymo.parquet'),
       ),
       told,
       chart,

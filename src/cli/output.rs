@@ -21,6 +21,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::connect::UsageError;
 use super::{show, table};
+use crate::query::cells::{plain, plain_schema};
 
 /// A table for people shows this many rows from a result's start and this many from its end: drawing takes far longer
 /// than CSV, and nobody reads more.
@@ -192,7 +193,7 @@ impl Sink {
             Format::Csv => {
                 let mut writer = CsvBuilder::new().with_header(true).build(out);
                 // The header comes with the first batch, and a result without rows has one too.
-                writer.write(&RecordBatch::new_empty(SchemaRef::clone(schema)))?;
+                writer.write(&RecordBatch::new_empty(plain_schema(schema)))?;
                 Sink::Csv(writer)
             }
             Format::Json => Sink::Json(JsonBuilder::new().with_explicit_nulls(true).build(out)),
@@ -208,7 +209,7 @@ impl Sink {
     fn write(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
         match self {
             Sink::Table { ends, .. } => ends.push(batch),
-            Sink::Csv(writer) => writer.write(batch)?,
+            Sink::Csv(writer) => writer.write(&plain(batch)?)?,
             Sink::Json(writer) => writer.write(batch)?,
             Sink::Arrow(writer) => writer.write(batch)?,
             Sink::Parquet(writer) => writer.write(batch)?,

@@ -11,7 +11,7 @@ use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
 use crate::reading::filter::{Filter, Filters, PATTERNS_MAX};
 use crate::reading::roots::Roots;
 use crate::serve::ServeSettings;
-use crate::serve::http::HttpSettings;
+use crate::serve::http::{HttpSettings, REQUEST_TIME_MAX};
 use crate::store::StoreSettings;
 use crate::store::partition::is_short;
 
@@ -166,6 +166,7 @@ pub(super) fn http(root: &mut Section<'_>) -> Option<HttpSettings> {
     root.required_section("http", |http| HttpSettings {
         address: http.value("address", optional_loopback),
         connections_max: http.value("connections_max", read::integer(1..=65_536)),
+        request_time_max: REQUEST_TIME_MAX,
     })
 }
 

@@ -1,5 +1,9 @@
 //! `downsample(table, column, from, to, buckets)` in FROM: a column of a window of time, in so many steps.
 //!
+//! `column` may be several with commas between them, which one scan reads. Then each has `<column>_min`, `_max`, `_mean` and `_count`, and
+//! there is neither a first and a last value nor the row before the window. A rate of one of several is between rows that follow each
+//! other and both have it.
+//!
 //! Each series has a row for each bucket in which it has values, with their least, greatest and mean value, the first and the last,
 //! and how many there are; of a counter, these are of its rate. Where a bucket has one row, this row has its own time, so few rows
 //! are told as they are. Before them comes the last row before the window, to draw from. Buckets depend on the window alone, never on
@@ -8,7 +12,8 @@
 //! A long window is told from tiers (`cover.rs`): `tier` names the widest that a bucket is made of. There a bucket begins with the first
 //! row of the tier after its edge, which is the `time` that is told, and ends with the row before the next one's: so it has these
 //! rows as a whole, whatever the length of buckets. Of a counter's tier, `first` and `last` are rates over whole rows of it, and the
-//! mean is over the time that rows cover, also where a bucket has only begun. `missed` is known of tiers: a row does not say which
+//! mean is over the time that rows cover, also where a bucket has only begun. `end_time` is the time of a bucket's last row, or the end of
+//! its last row of a tier. `missed` is known of tiers: a row does not say which
 //! collector it is of, so a bucket that has rows beside a tier's has no figure for it, rather than one that is too small.
 
 mod cover;
@@ -38,6 +43,8 @@ use window::Window;
 
 /// Buckets of a window.
 const BUCKETS_MAX: i64 = 20_000;
+/// Columns of a window.
+const COLUMNS_MAX: usize = 32;
 
 /// The function.
 #[derive(Debug)]
@@ -50,7 +57,7 @@ impl TableFunctionImpl for Downsample {
         };
         let (table, column) = (text("the table", table)?, text("the column", column)?);
         let named = find_table(&table)?;
-        let column = find_column(&named, &column)?;
+        let columns = find_columns(&named, &column)?;
         let (from_us, to_us) = (time("from", from)?, time("to", to)?);
         let buckets = number_of_buckets(buckets)?;
         if from_us >= to_us {
@@ -60,7 +67,7 @@ impl TableFunctionImpl for Downsample {
         if to_us.checked_sub(from_us).and_then(|span| span.checked_mul(buckets)?.checked_add(buckets)).is_none() {
             return plan_err!("{NAME} cannot divide so long a window: take times that are nearer to each other");
         }
-        let window = Window { table: named, column, from_us, to_us, buckets };
+        let window = Window { table: named, columns, from_us, to_us, buckets };
         Ok(Arc::new(Downsampled { schema: window.schema(), window }))
     }
 }
@@ -79,6 +86,24 @@ fn find_table(name: &str) -> Result<Named> {
             plan_err!("{}", unknown("table", name, known.collect::<Vec<_>>().into_iter()))
         }
     }
+}
+
+/// The columns of these names, which have commas between them.
+fn find_columns(named: &Named, names: &str) -> Result<Vec<&'static Column>> {
+    let mut columns: Vec<&Column> = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        let column = find_column(named, name)?;
+        if columns.iter().any(|other| other.name == name) {
+            return plan_err!("{NAME} takes each column once, and `{name}` is there twice");
+        }
+        if columns.len() == COLUMNS_MAX {
+            return plan_err!(
+                "{NAME} takes at most {COLUMNS_MAX} columns at once: ask for the others in another statement"
+            );
+        }
+        columns.push(column);
+    }
+    Ok(columns)
 }
 
 /// The counter or gauge of a table.

@@ -3,60 +3,59 @@
 //! Recording does not depend on it: if the port is taken, [`HttpServer`] says so and tries again until it is free.
 
 mod about;
+mod accept;
 mod answer;
 mod api;
+mod compress;
+mod conversation;
 mod guard;
 mod page;
 mod pages;
+mod parquet_file;
+mod places;
 mod range;
 mod refusal;
 mod tables;
+mod tag;
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::get;
-use axum::{Extension, Router};
-use futures::StreamExt;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tonic::transport::server::Connected;
 
-use super::listener::{Connection, connections};
+use super::listener;
 use super::operator::Operator;
 use crate::query::statements::Statements;
 use api::Api;
+use conversation::{GRACE, converse};
+use places::Places;
 
 /// Where HTTP is offered by default.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9464";
 
 /// The pause after the port could not be had.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-/// How long the head of a request may take. It is also the time that a connection may be idle.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
-/// The size of a request's head.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-/// How long a connection may last. Clients open a new one then, and those that do not read lose their place.
-const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
-/// How long a request that runs may take once its connection is to end.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long a request may take to come.
+pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Where HTTP is offered, and to how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
     /// Where to listen; loopback only. Port 0 takes any free port. `None`: nowhere.
     pub address: Option<SocketAddr>,
-    /// The most open connections. Further ones are closed at once.
+    /// The most open connections. For a further one, the one that has been idle longest is closed; if requests run on all, the further
+    /// one is.
     pub connections_max: usize,
+    /// How long the head of a request may take, and then its body. It is also the time that a connection may be idle.
+    pub request_time_max: Duration,
 }
 
 /// Where HTTP is offered now, or why it is not. Shared with the daemon's status.
@@ -125,10 +124,12 @@ impl HttpServer {
             .route("/api/v1/status", get(api::status::<O>))
             .route("/api/v1/tables", get(api::tables::<O>))
             .route("/api/v1/alerts", get(api::alerts::<O>))
-            .route("/api/v1/sql", get(api::sql::<O>).post(api::sql::<O>))
+            .route(api::SQL_PATH, get(api::sql::<O>).post(api::sql::<O>))
             .route("/api/v1/range", get(api::range::<O>))
+            .method_not_allowed_fallback(pages::other_method)
             .fallback(pages::absent)
-            .with_state(Arc::new(Api { operator, statements }))
+            .with_state(Arc::new(Api { operator, statements, body_time_max: settings.request_time_max }))
+            .layer(from_fn(compress::compress))
             .layer(from_fn(guard::keep));
         HttpServer { settings, router, state }
     }
@@ -142,7 +143,7 @@ impl HttpServer {
         tokio::select! {
             () = async {
                 let listener = listen(address, &state).await;
-                accept(listener, settings.connections_max, &router, &stopping, &mut open).await;
+                accept(listener, &settings, &router, &stopping, &mut open).await;
             } => {}
             () = shutdown => {}
         }
@@ -184,39 +185,28 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> 
     })
 }
 
+/// Takes connections. When there are as many as may be, the one that has been idle longest gives its place to a new one.
 async fn accept(
     listener: TcpListener,
-    connections_max: usize,
+    settings: &HttpSettings,
     router: &Router,
     stopping: &watch::Receiver<()>,
     open: &mut JoinSet<()>,
 ) {
-    let mut incoming = pin!(connections(listener, connections_max));
+    let places = Places::new(settings.connections_max);
     loop {
         tokio::select! {
-            Some(accepted) = incoming.next() => {
-                if let Ok(connection) = accepted {
-                    open.spawn(converse(connection, router.clone(), stopping.clone()));
+            (stream, peer) = listener::accept(&listener) => match places.take() {
+                Some(place) => {
+                    let (router, time_max) = (router.clone(), settings.request_time_max);
+                    open.spawn(converse(stream, place, router, time_max, stopping.clone()));
                 }
-            }
+                None => {
+                    let most = settings.connections_max;
+                    tracing::warn!(%peer, "connection refused: requests run on {most}, which is the limit");
+                }
+            },
             Some(_) = open.join_next() => {}
         }
     }
-}
-
-/// Answers the requests of one connection.
-async fn converse(connection: Connection, router: Router, mut stopping: watch::Receiver<()>) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX).max_buf_size(HEAD_BYTES_MAX);
-    // For answers that are not read.
-    let router = router.layer(Extension(connection.connect_info()));
-    let mut served = pin!(http.serve_connection(TokioIo::new(connection), TowerToHyperService::new(router)));
-    tokio::select! {
-        // Whatever went wrong, the client has gone or is told.
-        _ = served.as_mut() => return,
-        _ = stopping.changed() => {}
-        () = sleep(CONNECTION_TIME_MAX) => {}
-    }
-    served.as_mut().graceful_shutdown();
-    let _ = timeout(GRACE, served).await;
 }

@@ -1,7 +1,7 @@
 //! The listening socket, with a limit of open connections.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -27,23 +27,31 @@ pub(super) fn connections(
     let places = Arc::new(Semaphore::new(connections_max));
     stream::unfold((listener, places), move |(listener, places)| async move {
         loop {
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!("accept a connection: {error}");
-                    tokio::time::sleep(RETRY_AFTER).await;
-                    continue;
-                }
-            };
+            let (stream, peer) = accept(&listener).await;
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 tracing::warn!(%peer, "connection refused: {connections_max} are open, which is the limit");
                 continue;
             };
-            // Answers are small and clients wait for them. A failure costs only latency.
-            let _ = stream.set_nodelay(true);
             return Some((Ok(Connection { stream, _place: place }), (listener, places)));
         }
     })
+}
+
+/// The next connection, however long it takes until one can be had.
+pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Answers are small and clients wait for them. A failure costs only latency.
+                let _ = stream.set_nodelay(true);
+                return (stream, peer);
+            }
+            Err(error) => {
+                tracing::warn!("accept a connection: {error}");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
 }
 
 /// A connection that holds its place among those open.
@@ -83,6 +91,11 @@ impl PartialEq for PeerId {
 }
 
 impl Peer {
+    /// The connection of this stream.
+    pub(super) fn of(stream: &TcpStream) -> Peer {
+        Peer { socket: stream.as_fd().try_clone_to_owned().ok().map(Arc::new) }
+    }
+
     /// Which connection it is, if that is known.
     pub(super) fn id(&self) -> Option<PeerId> {
         self.socket.as_ref().map(PeerId::of)
@@ -101,7 +114,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer { socket: self.stream.as_fd().try_clone_to_owned().ok().map(Arc::new) }
+        Peer::of(&self.stream)
     }
 }
 

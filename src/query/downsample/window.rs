@@ -1,4 +1,4 @@
-//! A window of time of one column, and the tables that have some of it.
+//! A window of time of some columns, and the tables that have some of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ const HOSTS_MAX: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     pub(super) table: Named,
-    pub(super) column: &'static Column,
+    /// At least one.
+    pub(super) columns: Vec<&'static Column>,
     pub(super) from_us: i64,
     /// The first time after it.
     pub(super) to_us: i64,
@@ -40,17 +41,24 @@ impl Window {
     /// The columns of its rows.
     pub(super) fn schema(&self) -> SchemaRef {
         let time = DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into()));
-        let labels = self.table.table.labels().map(|(_, column)| (column.name, DataType::Utf8));
-        let identities = self.table.table.identities().map(|(_, column)| (column.name, DataType::Int64));
-        let values = ["min", "max", "mean", "first", "last"].map(|name| (name, DataType::Float64));
-        let rest = [
-            ("count", DataType::Int64),
-            ("missed", DataType::Int64),
-            ("tier", DataType::Utf8),
-            (Column::HOST.name, DataType::Utf8),
-        ];
-        let all = labels.chain(identities).chain([(Column::TIME.name, time)]).chain(values).chain(rest);
-        Arc::new(Schema::new(all.map(|(name, ty)| Field::new(name, ty, true)).collect::<Vec<_>>()))
+        let field = |name: &str, ty: DataType| Field::new(name, ty, true);
+        let table = self.table.table;
+        let labels = table.labels().map(|(_, column)| field(column.name, DataType::Utf8));
+        let identities = table.identities().map(|(_, column)| field(column.name, DataType::Int64));
+        let times = [Column::TIME.name, "end_time"].map(|name| field(name, time.clone()));
+        let mut fields: Vec<Field> = labels.chain(identities).chain(times).collect();
+        if let [_] = self.columns[..] {
+            fields.extend(["min", "max", "mean", "first", "last"].map(|name| field(name, DataType::Float64)));
+            fields.push(field("count", DataType::Int64));
+        } else {
+            for Column { name, .. } in &self.columns {
+                fields.extend(["min", "max", "mean"].map(|what| field(&format!("{name}_{what}"), DataType::Float64)));
+                fields.push(field(&format!("{name}_count"), DataType::Int64));
+            }
+        }
+        let rest = [("missed", DataType::Int64), ("tier", DataType::Utf8), (Column::HOST.name, DataType::Utf8)];
+        fields.extend(rest.map(|(name, ty)| field(name, ty)));
+        Arc::new(Schema::new(fields))
     }
 
     /// The columns by which series are told apart, but for the host.

@@ -1,6 +1,7 @@
 //! `downsample` against a search through all rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::{Engine, Fixture, HOST, START_US, refusal, rows, settings};
@@ -53,13 +54,22 @@ fn points(rows: &[(i64, i64)], is_counter: bool) -> Vec<Point> {
             .map(|(us, value)| Point { us: *us, value: *value as f64, amount: *value as f64, weight: 1.0 })
             .collect();
     }
+    steps(&known)
+}
+
+/// The rates from each row to the next, if both have a value.
+#[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+fn steps(rows: &[(i64, i64)]) -> Vec<Point> {
     let step = |pair: &[(i64, i64)]| {
         let ((before_us, before), (us, value)) = (pair[0], pair[1]);
+        if before == ABSENT || value == ABSENT {
+            return None;
+        }
         let amount = (if value >= before { value - before } else { value }) as f64;
         let weight = (us - before_us) as f64;
         (us > before_us).then_some(Point { us, value: amount / (weight / 1e6), amount, weight })
     };
-    known.windows(2).filter_map(step).collect()
+    rows.windows(2).filter_map(step).collect()
 }
 
 fn expected(points: &[Point], (from, to): (i64, i64), buckets: i64, unit: f64) -> Vec<(i64, [f64; 5], i64)> {
@@ -115,6 +125,52 @@ async fn check(engine: &Engine, courses: &[Vec<Collector>], random: &mut fastran
     }
 }
 
+/// A counter and a gauge at once.
+async fn check_several(engine: &Engine, courses: &[Vec<Collector>], random: &mut fastrand::Rng) {
+    let end = courses.iter().flatten().map(|row| row.time).max().unwrap();
+    let from = random.i64(START_US - 1_000..=end);
+    let to = from + random.i64(1..=(end - from).max(2_000));
+    let buckets = random.i64(1..200);
+    let of = |name: &str| {
+        ["min", "max", "mean", "count"].map(|what| format!("coalesce({name}_{what}, 0) AS {name}_{what}")).join(", ")
+    };
+    let sql = format!(
+        "SELECT arrow_cast(time, 'Int64') AS us, arrow_cast(end_time, 'Int64') AS end_us, collector, {}, {} FROM \
+         downsample('collector', 'ticks, lateness_max_us', to_timestamp_micros({from}), to_timestamp_micros({to}), {buckets}) \
+         ORDER BY collector, us",
+        of("ticks"),
+        of("lateness_max_us"),
+    );
+    let mut wanted = Vec::new();
+    for (at, course) in courses.iter().enumerate() {
+        let ticks: Vec<(i64, i64)> = course.iter().map(|row| (row.time, row.ticks)).collect();
+        let lateness: Vec<(i64, i64)> = course.iter().map(|row| (row.time, row.lateness_max_us)).collect();
+        let both = [(steps(&ticks), 1e6), (points(&lateness, false), 1.0)];
+        let mut by_bucket: BTreeMap<i64, [Vec<Point>; 2]> = BTreeMap::new();
+        for (column, (points, _)) in both.iter().enumerate() {
+            for point in points.iter().filter(|point| point.us >= from && point.us < to) {
+                let bucket = (point.us - from) * buckets / (to - from);
+                by_bucket.entry(bucket).or_default()[column].push(*point);
+            }
+        }
+        for (bucket, columns) in by_bucket {
+            let times: BTreeSet<i64> = columns.iter().flatten().map(|point| point.us).collect();
+            let (first, last) = (times.first().unwrap(), times.last().unwrap());
+            let time = if first == last { *first } else { from + (bucket * (to - from) + buckets - 1) / buckets };
+            let mut text = format!("{time} {last} c{at:05}");
+            for (points, (_, unit)) in columns.iter().zip(&both) {
+                // A bucket without a value has no row before the window either.
+                let whole = expected(points, (i64::MIN / 4, i64::MAX / 4), 1, *unit);
+                let (figures, count) = whole.first().map_or(([0.0; 5], 0), |(_, figures, count)| (*figures, *count));
+                let [low, high, mean, ..] = figures;
+                let _ = write!(text, " {low:?} {high:?} {mean:?} {count}");
+            }
+            wanted.push(text);
+        }
+    }
+    assert_eq!(rows(engine, &sql).await, wanted, "{sql}");
+}
+
 #[tokio::test]
 async fn a_window_has_the_figures_of_its_rows() {
     let mut random = fastrand::Rng::with_seed(std::env::var("KYMO_SEED").map_or(1, |seed| seed.parse().unwrap()));
@@ -131,7 +187,9 @@ async fn a_window_has_the_figures_of_its_rows() {
             first_seq = hot.end_seq();
             fixture.hot.push(Arc::new(hot));
         }
-        check(&fixture.engine(settings()), &courses, &mut random).await;
+        let engine = fixture.engine(settings());
+        check(&engine, &courses, &mut random).await;
+        check_several(&engine, &courses, &mut random).await;
     }
 }
 
@@ -159,6 +217,9 @@ async fn a_window_that_cannot_be_told_is_refused() {
         ("'collector', 'ticks', now() - interval '1 s', now(), 'ten'", "from 1 to 20000, not 'ten'"),
         ("'collector', 'ticks', now() - interval '1 s', now(), 1.5", "from 1 to 20000, not 1.5"),
         ("'collector', 'ticks', now() - interval '1 s', now(), NULL", "takes buckets, not NULL"),
+        ("'collector', 'ticks, tick', now(), now(), 5", "did you mean `ticks`"),
+        ("'collector', 'ticks, ', now(), now(), 5", "unknown counter or gauge"),
+        ("'collector', 'ticks,ticks', now(), now(), 5", "`ticks` is there twice"),
         ("'collector', 'ticks'", "takes a table, a column"),
         ("'collector', 'ticks', 'x', now(), 5", "takes from as a time, such as now() - interval '1 hour'"),
         ("'collector', 'ticks', 'x', now(), 5", "not 'x'"),

@@ -1,4 +1,4 @@
-//! Results of statements as Arrow, JSON or CSV. They are sent as they come, and at the pace of the client.
+//! Results of statements as Arrow, JSON, CSV or Parquet. They are sent as they come, and at the pace of the client.
 
 use std::io;
 use std::sync::Arc;
@@ -11,17 +11,21 @@ use arrow::json::StructMode;
 use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow_flight::FlightData;
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use futures::stream::{self, BoxStream};
+use futures::stream::{self, BoxStream, Stream};
 use futures::{StreamExt, TryStreamExt};
 use prost::bytes::{BufMut, Bytes, BytesMut};
 use serde_json::json;
 
 use super::refusal::Refusal;
+use super::{accept, parquet_file};
+use crate::query::cells::{plain, plain_schema};
 use crate::query::request::Request;
 use crate::query::statements::{Statements, query_error};
 use crate::serve::listener::Peer;
+use crate::words::{list, shortened};
 
 /// Before the length of each message in a stream of Arrow IPC, and before the zero that ends it.
 const CONTINUATION: u32 = u32::MAX;
@@ -37,23 +41,37 @@ pub(super) enum Format {
     Json,
     /// With a line of names.
     Csv,
+    /// A file of Parquet.
+    Parquet,
 }
 
 impl Format {
+    /// The first is for those who take any.
+    const ALL: [Format; 4] = [Format::Json, Format::Csv, Format::Arrow, Format::Parquet];
+
     /// By the parameter `format`, else by the header `Accept`.
     pub(super) fn chosen(parameter: Option<&str>, accept: &str) -> Result<Format, Refusal> {
         match parameter {
             Some("arrow") => Ok(Format::Arrow),
             Some("json") => Ok(Format::Json),
             Some("csv") => Ok(Format::Csv),
-            Some(other) => Err(Refusal::wrong(format!("`format` is arrow, json or csv, and not {other:?}"))),
+            Some("parquet") => Ok(Format::Parquet),
+            Some(other) => {
+                Err(Refusal::wrong(format!("`format` is arrow, json, csv or parquet, and not {:?}", shortened(other))))
+            }
             None => {
-                let named = accept.split(',').map(|one| one.split(';').next().unwrap_or_default().trim());
-                let known =
-                    |name: &str| [Format::Arrow, Format::Json, Format::Csv].into_iter().find(|one| one.names(name));
-                Ok(named.into_iter().find_map(known).unwrap_or(Format::Json))
+                let chosen = accept::best(accept, &Format::ALL.map(Format::media_type));
+                chosen.and_then(|at| Format::ALL.get(at).copied()).ok_or_else(|| {
+                    let names = list(Format::ALL.map(Format::media_type));
+                    let text = format!("the rows can be had as {names}: name one of them in Accept, or set `format`");
+                    Refusal::with(StatusCode::NOT_ACCEPTABLE, text)
+                })
             }
         }
+    }
+
+    fn media_type(self) -> &'static str {
+        self.content_type().split(';').next().unwrap_or_default()
     }
 
     fn content_type(self) -> &'static str {
@@ -61,11 +79,8 @@ impl Format {
             Format::Arrow => "application/vnd.apache.arrow.stream",
             Format::Json => "application/json",
             Format::Csv => "text/csv; charset=utf-8",
+            Format::Parquet => "application/vnd.apache.parquet",
         }
-    }
-
-    fn names(self, name: &str) -> bool {
-        self.content_type().split(';').next() == Some(name)
     }
 }
 
@@ -99,34 +114,50 @@ pub(super) async fn run(
 ) -> Result<Response, Refusal> {
     let mut frames = statements.execute(request).await?;
     frames.close_by(Arc::new(move || peer.close()));
-    let parts: BoxStream<'static, io::Result<Bytes>> = match format {
-        Format::Arrow => {
-            let messages = frames.map_ok(|frame| message(&frame)).map_err(io::Error::other);
-            messages.chain(stream::iter([Ok(end())])).boxed()
-        }
-        Format::Json | Format::Csv => {
-            let mut rows = frames.decode();
-            // The schema comes with the first rows, or at the end.
-            let first = rows.try_next().await.map_err(query_error)?;
-            let schema = rows.schema().cloned().unwrap_or_else(|| Arc::new(Schema::empty()));
-            let schema = told(&schema, times);
-            let batches = stream::iter(first.map(Ok)).chain(rows).map_err(|error| io::Error::other(query_error(error)));
-            let head = if format == Format::Json { Ok(json_head(&schema)) } else { csv_head(&schema) };
-            let mut is_first = true;
-            let written = batches.map(move |batch| {
-                let batch = with_types(&batch?, &schema).map_err(io::Error::other)?;
-                let rows = if format == Format::Json { json_rows(&batch, is_first) } else { csv_rows(&batch) };
-                is_first = is_first && batch.num_rows() == 0;
-                rows.map(Bytes::from).map_err(io::Error::other)
-            });
-            let tail = if format == Format::Json { "]}\n" } else { "" };
-            stream::iter([head.map(Bytes::from).map_err(io::Error::other)])
-                .chain(written)
-                .chain(stream::iter([Ok(Bytes::from_static(tail.as_bytes()))]))
-                .boxed()
+    let parts: BoxStream<'static, io::Result<Bytes>> = if format == Format::Arrow {
+        let messages = frames.map_ok(|frame| message(&frame)).map_err(io::Error::other);
+        messages.chain(stream::iter([Ok(end())])).boxed()
+    } else {
+        let mut rows = frames.decode();
+        // The schema comes with the first rows, or at the end.
+        let first = rows.try_next().await.map_err(query_error)?;
+        let schema = rows.schema().cloned().unwrap_or_else(|| Arc::new(Schema::empty()));
+        let batches = stream::iter(first.map(Ok)).chain(rows).map_err(|error| io::Error::other(query_error(error)));
+        match format {
+            Format::Parquet => parquet_file::parts(&schema, batches)?.boxed(),
+            Format::Csv => csv(told(&schema, times), batches).boxed(),
+            Format::Arrow | Format::Json => json(told(&schema, times), batches).boxed(),
         }
     };
     Ok(([(CONTENT_TYPE, format.content_type())], Body::from_stream(parts)).into_response())
+}
+
+fn json(
+    schema: SchemaRef,
+    batches: impl Stream<Item = io::Result<RecordBatch>>,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    let head = Bytes::from(json_head(&schema));
+    let mut is_first = true;
+    let rows = batches.map(move |batch| {
+        let batch = with_types(&batch?, &schema).map_err(io::Error::other)?;
+        let rows = json_rows(&batch, is_first);
+        is_first = is_first && batch.num_rows() == 0;
+        rows.map(Bytes::from).map_err(io::Error::other)
+    });
+    stream::iter([Ok(head)]).chain(rows).chain(stream::iter([Ok(Bytes::from_static(b"]}\n"))]))
+}
+
+/// Lists and structs are texts of JSON.
+fn csv(
+    schema: SchemaRef,
+    batches: impl Stream<Item = io::Result<RecordBatch>>,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    let head = csv_head(&plain_schema(&schema)).map(Bytes::from).map_err(io::Error::other);
+    let rows = batches.map(move |batch| {
+        let batch = with_types(&batch?, &schema).and_then(|batch| plain(&batch)).map_err(io::Error::other)?;
+        csv_rows(&batch).map(Bytes::from).map_err(io::Error::other)
+    });
+    stream::iter([head]).chain(rows)
 }
 
 /// A message as a stream of Arrow IPC has it.
@@ -226,7 +257,9 @@ mod tests {
         assert_eq!(Format::chosen(None, "text/html, text/csv;q=0.5").ok(), Some(Format::Csv));
         assert_eq!(Format::chosen(None, "application/vnd.apache.arrow.stream").ok(), Some(Format::Arrow));
         assert_eq!(Format::chosen(None, "*/*").ok(), Some(Format::Json));
-        assert!(Format::chosen(Some("xml"), "").is_err());
+        assert_eq!(Format::chosen(None, "").ok(), Some(Format::Json));
+        assert_eq!(Format::chosen(None, "application/vnd.apache.parquet").ok(), Some(Format::Parquet));
+        assert!(Format::chosen(Some("xml"), "").is_err() && Format::chosen(None, "text/html").is_err());
     }
 
     #[test]

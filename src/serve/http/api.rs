@@ -6,26 +6,26 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, USER_AGENT};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::answer::{Format, Times, run};
 use super::range::Range;
 use super::refusal::Refusal;
-use super::{about, tables};
-use crate::collector::CollectorStatus;
-use crate::family::FamilyId;
+use super::{about, tables, tag};
 use crate::query::request::Request;
 use crate::query::statements::Statements;
-use crate::sampler::wall_us;
 use crate::serve::listener::Peer;
 use crate::serve::operator::Operator;
-use crate::words::shortened;
+use crate::words::{duration, shortened};
 
 /// A statement, with room for what its longest one needs in another encoding.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// Where statements run. It alone takes POST.
+pub(super) const SQL_PATH: &str = "/api/v1/sql";
 /// The API, described.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
@@ -34,6 +34,8 @@ pub(super) const OPENAPI: &str = include_str!("openapi.json");
 pub(super) struct Api<O> {
     pub(super) operator: Arc<O>,
     pub(super) statements: Arc<dyn Statements>,
+    /// How long the body of a request may take to come.
+    pub(super) body_time_max: Duration,
 }
 
 /// `/api/v1/openapi.json`: this API.
@@ -74,7 +76,13 @@ pub(super) async fn sql<O: Operator>(
     }
     let too_long =
         |_| Refusal::with(StatusCode::PAYLOAD_TOO_LARGE, "the statement is longer than 1 MiB, or was cut off");
-    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(too_long)?;
+    let too_late = |_| {
+        let within = duration(api.body_time_max);
+        let text =
+            format!("the body did not come whole within {within}: send as many bytes as Content-Length says, at once");
+        Refusal::with(StatusCode::REQUEST_TIMEOUT, text)
+    };
+    let body = timeout(api.body_time_max, to_bytes(body, BODY_BYTES_MAX)).await.map_err(too_late)?.map_err(too_long)?;
     let body = String::from_utf8(body.to_vec()).map_err(|_| Refusal::wrong("the body is not UTF-8"))?;
     let sql = match (find(&pairs, "q"), body.trim().is_empty()) {
         (Some(_), false) => return Err(Refusal::wrong("there is a statement in `q` and another in the body")),
@@ -93,9 +101,7 @@ pub(super) async fn range<O: Operator>(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let pairs = pairs(&uri, &["column"])?;
-    let collectors = api.operator.list_collectors().await?;
-    let range = Range::read(&pairs, |family| interval(&collectors, family)).map_err(Refusal::wrong)?;
-    let sql = range.sql(interval(&collectors, range.family()), wall_us());
+    let sql = Range::read(&pairs).map_err(Refusal::wrong)?.sql();
     answer(&*api.statements, sql, peer, &pairs, &headers).await
 }
 
@@ -106,17 +112,12 @@ async fn answer(
     pairs: &[(String, String)],
     headers: &HeaderMap,
 ) -> Result<Response, Refusal> {
-    let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let format = Format::chosen(find(pairs, "format"), header(ACCEPT))?;
+    let accepted: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = Format::chosen(find(pairs, "format"), &accepted.join(","))?;
     let times = Times::chosen(find(pairs, "times"))?;
-    let request = Request { client: header(USER_AGENT).to_owned(), ..Request::new(sql) };
+    let client = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let request = Request { client: client.to_owned(), ..Request::new(sql) };
     run(statements, &request, peer, format, times).await
-}
-
-/// How often a collector samples the family, if one does.
-fn interval(collectors: &[CollectorStatus], family: FamilyId) -> Option<Duration> {
-    let own = collectors.iter().find(|collector| collector.settings.families.contains(&family));
-    own.map(|collector| collector.settings.interval)
 }
 
 /// The parameters. Only those of these names may be repeated.
@@ -141,9 +142,6 @@ fn json(value: &Value) -> Response {
 
 /// JSON that seldom changes: a client that has it is told only that it is the same.
 fn cached(headers: &HeaderMap, text: String) -> Response {
-    let tag = format!("\"{:08x}\"", crc32c::crc32c(text.as_bytes()));
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
-        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
-    }
-    ([(CONTENT_TYPE, "application/json".to_owned()), (ETAG, tag)], text).into_response()
+    let whole = || ([(CONTENT_TYPE, "application/json")], text.clone()).into_response();
+    tag::answer(headers, &tag::of(&text), tag::ASK_AGAIN, whole)
 }

@@ -3,11 +3,12 @@
 //! Their folder's name has a hash of all of them, so a browser may keep them for ever, and modules import each other by plain names.
 
 use axum::extract::Path;
-use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::refusal::Refusal;
+use super::tag;
 
 include!(concat!(env!("OUT_DIR"), "/web.rs"));
 
@@ -21,31 +22,23 @@ struct File {
 
 /// `/`: the page itself, which names the folder of its files.
 pub(super) async fn index(headers: HeaderMap) -> Response {
-    let tag = format!("\"{HASH}\"");
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
-        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
-    }
-    let head = [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_ENCODING, "gzip"),
-        (CACHE_CONTROL, "no-cache"),
-        (ETAG, &tag),
-    ];
-    (head, INDEX).into_response()
+    let head = [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_ENCODING, "gzip")];
+    tag::answer(&headers, &own_tag(), tag::ASK_AGAIN, || (head, INDEX).into_response())
 }
 
 /// `/web/<hash>/<name>`: a file of the page.
-pub(super) async fn file(Path((hash, name)): Path<(String, String)>) -> Result<Response, Refusal> {
+pub(super) async fn file(Path((hash, name)): Path<(String, String)>, headers: HeaderMap) -> Result<Response, Refusal> {
     let found = FILES.iter().find(|file| file.name == name && hash == HASH);
     let file = found.ok_or_else(|| {
         Refusal::with(StatusCode::NOT_FOUND, "the page has no such file, or was renewed: load it anew")
     })?;
-    let head = [
-        (CONTENT_TYPE, file.content_type),
-        (CONTENT_ENCODING, "gzip"),
-        (CACHE_CONTROL, "public, max-age=31536000, immutable"),
-    ];
-    Ok((head, file.bytes).into_response())
+    let head = [(CONTENT_TYPE, file.content_type), (CONTENT_ENCODING, "gzip")];
+    Ok(tag::answer(&headers, &own_tag(), tag::FOR_EVER, || (head, file.bytes).into_response()))
+}
+
+/// That of each file, which has its own path.
+fn own_tag() -> String {
+    format!("\"{HASH}\"")
 }
 
 #[cfg(test)]

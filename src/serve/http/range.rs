@@ -1,18 +1,13 @@
-//! `/api/v1/range`: values over a time, reduced to buckets. Its statement runs like any other.
-//!
-//! A bucket has the least and the greatest value of all ticks in it, so a peak of one tick is seen at every width. Counters are
-//! rates: the step into a tick, by the time since the tick before it.
+//! `/api/v1/range`: columns of a table over a time, reduced to buckets. It runs SQL's `downsample`, like any other statement.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::family::FamilyId;
-use crate::family::tables::TableId;
-use crate::query::SCHEMA;
+use crate::query::DOWNSAMPLE;
 use crate::record::tier::Tier;
-use crate::record::{Column, Kind, Table, Type};
+use crate::record::{Column, Role, Table};
 use crate::words::{list, unknown};
 
 /// The most buckets of one answer.
@@ -21,10 +16,8 @@ const BUCKETS_MAX: i64 = 10_000;
 const COLUMNS_MAX: usize = 32;
 /// Buckets without `buckets`.
 const BUCKETS_DEFAULT: i64 = 800;
-/// The step into the first tick of a range begins at a tick before the range, which is looked for so far back.
-const LOOK_BACK_US_MIN: i64 = 2_000_000;
-/// Families that are sampled more seldom have no tier of seconds.
-const INTERVAL_OF_SECONDS_MAX: Duration = Duration::from_millis(50);
+/// Buckets from this length on are made of tiers, which have the same least and greatest values.
+const RAW_US_MAX: i64 = Tier::Second.width_us();
 /// What a request may name beside labels.
 const PARAMETERS: [&str; 8] = ["table", "column", "from", "to", "buckets", "tier", "format", "times"];
 
@@ -35,22 +28,20 @@ pub(super) struct Range {
     columns: Vec<&'static Column>,
     from_us: i64,
     to_us: i64,
-    width_us: i64,
-    tier: Option<Tier>,
+    buckets: i64,
+    /// Buckets that only tiers have are left out.
+    is_raw: bool,
     /// Labels and their values.
     filters: Vec<(&'static str, String)>,
 }
 
 impl Range {
-    /// Reads the parameters. `interval` is how often the family is sampled, if a collector has it.
+    /// Reads the parameters.
     ///
     /// # Errors
     /// A sentence that says which parameter is wrong, and what would be right.
-    pub(super) fn read(
-        pairs: &[(String, String)],
-        interval: impl Fn(FamilyId) -> Option<Duration>,
-    ) -> Result<Range, String> {
-        let of = |name: &str| pairs.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    pub(super) fn read(pairs: &[(String, String)]) -> Result<Range, String> {
+        let of = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let required = |name: &str| of(name).ok_or_else(|| format!("`{name}` is missing"));
         let name = required("table")?;
         let names: Vec<&str> = FamilyId::all().map(|family| family.name()).collect();
@@ -63,170 +54,80 @@ impl Range {
             Some(_) => return Err(format!("`buckets` is a whole number from 1 to {BUCKETS_MAX}")),
         };
         let length_us = to_us.checked_sub(from_us).filter(|us| *us > 0).ok_or("`from` is not before `to`")?;
-        let width_us = (length_us - 1) / buckets + 1;
-        let tier = match of("tier").unwrap_or("auto") {
-            "auto" => fitting(family, width_us, interval(family)),
-            "raw" => None,
-            "1s" => Some(Tier::Second),
-            "1m" => Some(Tier::Minute),
-            _ => return Err("`tier` is auto, raw, 1s or 1m".to_owned()),
-        };
-        if tier.is_some_and(|tier| TableId::of_tier(family, tier).is_none()) {
-            return Err(format!("`{name}` has no tiers"));
+        // Their product is computed with 64 bits.
+        if length_us > i64::MAX / (buckets + 1) {
+            return Err("`from` and `to` are too far apart for so many buckets".to_owned());
         }
+        let is_raw = match of("tier").unwrap_or("auto") {
+            "auto" => false,
+            "raw" if length_us / buckets < RAW_US_MAX => true,
+            "raw" => {
+                return Err(
+                    "`tier` is raw only for buckets of less than a second: ask for more buckets, or a shorter time"
+                        .to_owned(),
+                );
+            }
+            _ => return Err("`tier` is auto or raw".to_owned()),
+        };
         let filters = filters(family.table, pairs)?;
-        Ok(Range { family, columns, from_us, to_us, width_us, tier, filters })
+        Ok(Range { family, columns, from_us, to_us, buckets, is_raw, filters })
     }
 
     /// The statement.
-    ///
-    /// `interval` is how often the family is sampled, and `now_us` ends the buckets of tiers that are complete.
-    pub(super) fn sql(&self, interval: Option<Duration>, now_us: i64) -> String {
-        let rows = match self.tier {
-            None => self.raw(interval),
-            Some(tier) => self.of_tier(tier, now_us),
-        };
-        let labels = self.listed_labels();
-        let (from, width) = (self.from_us, self.width_us);
-        let mut outer = String::from("SELECT ");
-        let _ = write!(
-            outer,
-            "{labels}to_timestamp_micros({from} + b * {width}) AS time, to_timestamp_micros(max(t)) AS \"end\""
-        );
-        for (at, column) in self.columns.iter().enumerate() {
-            let name = column.name;
-            let mean = match (column.kind, self.tier) {
-                (Kind::Counter, None) => {
-                    format!("CAST(sum(s{at}) AS DOUBLE) * 1e6 / sum(CASE WHEN s{at} IS NOT NULL THEN dt END)")
-                }
-                (Kind::Counter, Some(tier)) => {
-                    format!("CAST(sum(s{at}) AS DOUBLE) * 1e6 / (count(s{at}) * {})", tier.width_us())
-                }
-                (_, _) => format!("CAST(sum(s{at}) AS DOUBLE) / sum(n{at})"),
-            };
-            let _ = write!(
-                outer,
-                ", min(l{at}) AS \"{name}_min\", max(h{at}) AS \"{name}_max\", {mean} AS \"{name}_mean\""
-            );
-        }
-        let told = self.tier.map_or("raw", |tier| tier.suffix().trim_start_matches('_'));
-        let _ = write!(outer, ", CAST(sum(ticks) AS BIGINT) AS ticks, '{told}' AS tier, host FROM ({rows})");
-        let _ = write!(outer, " GROUP BY {labels}host, b ORDER BY {labels}host, b");
-        outer
-    }
-
-    /// Rows with their bucket `b`, end `t`, and for each column its lowest, highest, sum and count.
-    fn raw(&self, interval: Option<Duration>) -> String {
-        let (from, width) = (self.from_us, self.width_us);
-        let labels = self.listed_labels();
-        let is_counter = |column: &Column| column.kind == Kind::Counter;
-        let (mut values, mut steps, mut figures) = (String::new(), String::new(), String::new());
-        for (at, column) in self.columns.iter().enumerate() {
-            let _ = write!(values, ", \"{}\" AS c{at}", column.name);
-            if is_counter(column) {
-                // A counter that is less than before began anew. Rates are computed as tiers compute them, equal to the bit.
-                let before = format!("lag(c{at}) OVER w");
-                let _ = write!(steps, ", CASE WHEN c{at} < {before} THEN c{at} ELSE c{at} - {before} END AS s{at}");
-                let _ = write!(
-                    figures,
-                    ", s{at}, CAST(s{at} AS DOUBLE) / (dt / 1e6) AS l{at}, CAST(s{at} AS DOUBLE) / (dt / 1e6) AS h{at}"
-                );
-            } else {
-                let _ = write!(steps, ", c{at}");
-                let _ = write!(
-                    figures,
-                    ", c{at} AS s{at}, c{at} AS l{at}, c{at} AS h{at}, CASE WHEN c{at} IS NOT NULL THEN 1 END AS n{at}"
-                );
-            }
-        }
-        let back = interval.map_or(0, |interval| i64::try_from(interval.as_micros()).unwrap_or(0) * 2);
-        let back = if self.columns.iter().any(|column| is_counter(column)) { back.max(LOOK_BACK_US_MIN) } else { 0 };
-        let condition = self.condition(from.saturating_sub(back), self.to_us);
-        let (steps, window) = if self.columns.iter().any(|column| is_counter(column)) {
-            (
-                format!(", t - lag(t) OVER w AS dt{steps}"),
-                format!(" WINDOW w AS (PARTITION BY {labels}host ORDER BY time)"),
-            )
-        } else {
-            (steps, String::new())
-        };
-        let dt = if window.is_empty() { "" } else { ", dt" };
-        format!(
-            "SELECT {labels}host, t, (t - {from}) / {width} AS b, 1 AS ticks{dt}{figures} FROM (SELECT {labels}host, t{steps} FROM \
-             (SELECT {labels}host, time, CAST(time AS BIGINT) AS t{values} FROM {SCHEMA}.{} WHERE {condition}){window}) WHERE t >= \
-             {from}",
-            self.family.name()
-        )
-    }
-
-    fn of_tier(&self, tier: Tier, now_us: i64) -> String {
-        let (from, width) = (self.from_us, self.width_us);
-        let labels = self.listed_labels();
-        let mut figures = String::new();
-        for (at, Column { name, kind, .. }) in self.columns.iter().enumerate() {
-            let _ = match kind {
-                Kind::Counter => write!(
-                    figures,
-                    ", \"{name}_increase\" AS s{at}, \"{name}_min_rate\" AS l{at}, \"{name}_max_rate\" AS h{at}"
-                ),
-                _ => write!(
-                    figures,
-                    ", \"{name}_sum\" AS s{at}, \"{name}_min\" AS l{at}, \"{name}_max\" AS h{at}, \"{name}_count\" AS n{at}"
-                ),
-            };
-        }
-        let tier_us = tier.width_us();
-        // A bucket of the tier that has not ended would have too small a mean.
-        let condition =
-            self.condition(from.saturating_sub(tier_us - 1), self.to_us.min(now_us.saturating_sub(tier_us)));
-        format!(
-            "SELECT {labels}host, CAST(time AS BIGINT) + {tier_us} AS t, greatest((CAST(time AS BIGINT) - {from}) / {width}, 0) AS \
-             b, ticks{figures} FROM {SCHEMA}.{}{} WHERE {condition}",
-            self.family.name(),
-            tier.suffix(),
-        )
-    }
-
-    fn condition(&self, from_us: i64, to_us: i64) -> String {
-        let mut condition = format!("time >= to_timestamp_micros({from_us}) AND time < to_timestamp_micros({to_us})");
-        for (label, value) in &self.filters {
-            let _ = write!(condition, " AND \"{label}\" = '{}'", value.replace('\'', "''"));
-        }
-        condition
-    }
-
-    /// The labels as SQL lists them, each with a comma behind it.
-    fn listed_labels(&self) -> String {
-        self.family.table.labels().fold(String::new(), |mut listed, (_, label)| {
-            let _ = write!(listed, "\"{}\", ", label.name);
+    pub(super) fn sql(&self) -> String {
+        let Range { family, from_us, to_us, buckets, .. } = self;
+        let keys = family.table.labels().chain(family.table.identities());
+        let keys = keys.fold(String::new(), |mut listed, (_, key)| {
+            let _ = write!(listed, "\"{}\", ", key.name);
             listed
-        })
+        });
+        let is_one = self.columns.len() == 1;
+        let (mut values, mut counts) = (String::new(), Vec::new());
+        for Column { name, .. } in &self.columns {
+            for what in ["min", "max", "mean"] {
+                let from = if is_one { what.to_owned() } else { format!("{name}_{what}") };
+                let _ = write!(values, ", \"{from}\" AS \"{name}_{what}\"");
+            }
+            counts.push(if is_one { "\"count\"".to_owned() } else { format!("\"{name}_count\"") });
+        }
+        let names: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
+        // The row before the window is left out: those who go on from an earlier answer have it.
+        let mut sql = format!(
+            "SELECT {keys}\"time\", \"end_time\" AS \"end\"{values}, greatest({counts}) AS \"ticks\", \"tier\", \"host\" FROM \
+             {DOWNSAMPLE}('{table}', '{names}', to_timestamp_micros({from_us}), to_timestamp_micros({to_us}), {buckets}) \
+             WHERE \"time\" >= to_timestamp_micros({from_us})",
+            counts = counts.join(", "),
+            table = family.name(),
+            names = names.join(", "),
+        );
+        for (label, value) in &self.filters {
+            let _ = write!(sql, " AND \"{label}\" = '{}'", value.replace('\'', "''"));
+        }
+        if self.is_raw {
+            sql += " AND \"tier\" = 'raw'";
+        }
+        let _ = write!(sql, " ORDER BY {keys}\"host\", \"time\"");
+        sql
     }
-
-    pub(super) fn family(&self) -> FamilyId {
-        self.family
-    }
-}
-
-/// The widest tier that is no coarser than the buckets, as its rows are those of fewer ticks.
-fn fitting(family: FamilyId, width_us: i64, interval: Option<Duration>) -> Option<Tier> {
-    if !family.has_tiers {
-        return None;
-    }
-    let is_there = |tier: &Tier| *tier == Tier::Minute || interval.is_some_and(|one| one <= INTERVAL_OF_SECONDS_MAX);
-    [Tier::Minute, Tier::Second].into_iter().filter(is_there).find(|tier| tier.width_us() <= width_us)
 }
 
 fn columns(table: &'static Table, pairs: &[(String, String)]) -> Result<Vec<&'static Column>, String> {
     let asked = pairs.iter().filter(|(key, _)| key == "column").flat_map(|(_, value)| value.split(','));
     let numbers: Vec<&'static Column> =
-        table.values().map(|(_, column)| column).filter(|column| column.ty != Type::Text).collect();
+        table.values().map(|(_, column)| column).filter(|column| column.role == Role::Figure).collect();
     let find = |name: &str| {
         let found = numbers.iter().copied().find(|column| column.name == name);
         let unknown = || unknown("column", name, numbers.iter().map(|one| one.name));
         found.ok_or_else(|| format!("`{}`: {}", table.name, unknown()))
     };
-    let columns = asked.map(|name| find(name.trim())).collect::<Result<Vec<_>, _>>()?;
+    let mut columns: Vec<&'static Column> = Vec::new();
+    for name in asked {
+        let column = find(name.trim())?;
+        if columns.iter().any(|other| other.name == column.name) {
+            return Err(format!("`column` has {} twice", column.name));
+        }
+        columns.push(column);
+    }
     match columns.len() {
         0 => Err("`column` is missing".to_owned()),
         1..=COLUMNS_MAX => Ok(columns),
@@ -261,24 +162,22 @@ mod tests {
     fn read(text: &str) -> Result<Range, String> {
         let pairs: Vec<_> =
             text.split('&').filter_map(|pair| pair.split_once('=')).map(|(a, b)| (a.into(), b.into())).collect();
-        Range::read(&pairs, |_| Some(Duration::from_millis(1)))
+        Range::read(&pairs)
     }
 
     #[test]
     fn no_label_has_the_name_of_a_parameter() {
         for family in FamilyId::all() {
-            assert!(family.table.labels().all(|(_, label)| !PARAMETERS.contains(&label.name)), "{}", family.name());
+            let mut keys = family.table.labels().chain(family.table.identities());
+            assert!(keys.all(|(_, key)| !PARAMETERS.contains(&key.name)), "{}", family.name());
         }
     }
 
     #[test]
-    fn the_tier_is_the_widest_that_is_no_coarser_than_a_bucket() {
-        let tier = |to: i64| read(&format!("table=network&column=rx_bytes&from=0&to={to}&buckets=100")).unwrap().tier;
-        assert_eq!(tier(99_000_000), None);
-        assert_eq!(tier(100_000_000), Some(Tier::Second));
-        assert_eq!(tier(6_000_000_000), Some(Tier::Minute));
-        let slow = fitting(FamilyId::find("memory").unwrap(), 2_000_000, Some(Duration::from_millis(100)));
-        assert_eq!(slow, None, "the tier of seconds has no rows of it");
+    fn only_short_buckets_are_of_rows_alone() {
+        let raw = |to: i64| read(&format!("table=network&column=rx_bytes&from=0&to={to}&buckets=100&tier=raw"));
+        assert!(raw(99_000_000).unwrap().sql().contains(r#""tier" = 'raw'"#));
+        assert!(raw(100_000_000).unwrap_err().contains("more buckets"));
     }
 
     #[test]
@@ -292,10 +191,12 @@ mod tests {
             ("table=network&column=rx_bytes&from=2&to=1", "before"),
             ("table=network&column=rx_bytes&from=x&to=1", "`from` is a time"),
             ("table=network&column=rx_bytes&from=0&to=9223372036854775807", "`to` is a time"),
+            ("table=network&column=rx_bytes&from=0&to=2000000000000000000", "too far apart"),
             ("table=network&column=rx_bytes&from=0&to=1&buckets=0", "`buckets`"),
             ("table=network&column=rx_bytes&from=0&to=1&tier=2s", "`tier`"),
             ("table=network&column=rx_bytes&from=0&to=1&device=sda", "interface"),
-            ("table=gap&column=lost&from=0&to=1&tier=1m", "no tiers"),
+            ("table=network&column=rx_bytes&column=rx_bytes&from=0&to=1", "rx_bytes twice"),
+            ("table=network&column=rx_bytes,&from=0&to=1", "rx_bytes"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
@@ -305,6 +206,6 @@ mod tests {
     #[test]
     fn a_value_of_a_label_cannot_leave_its_quotes() {
         let range = read("table=network&column=rx_bytes&from=0&to=9&interface=a' OR '1").unwrap();
-        assert!(range.sql(None, 0).contains(r#""interface" = 'a'' OR ''1'"#), "{}", range.sql(None, 0));
+        assert!(range.sql().contains(r#""interface" = 'a'' OR ''1'"#), "{}", range.sql());
     }
 }
