@@ -133,7 +133,8 @@ export class Heat {
       for (const one of all.filter(each => each.key === key)) {
         const values = one.columns[column.name][part];
         for (let index = 0; index < one.length; index++) {
-          const cell = Math.round((one.time[index] - from) / (SECOND / rows));
+          // A bucket with a single tick may have that tick's time.
+          const cell = Math.floor((one.time[index] - from) / (SECOND / rows));
           if (cell >= 0 && cell < seconds * rows) cells[part][cell] = values[index] * factor;
         }
       }
