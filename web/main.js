@@ -26,6 +26,8 @@ import { MINUTE, SECOND } from './time.js';
 const FETCH_AFTER_MS = 45,
   DIM_AFTER_MS = 150,
   STATUS_EVERY_MS = 5000,
+  /** Newer rows are fetched when they are so much of the view: each time costs the daemon. */
+  FOLLOW_SHARE = 0.01,
   FOLLOW_MS_MIN = 1000,
   FOLLOW_MS_MAX = 30_000,
   /** Zoom steps that follow each other are one step back. */
@@ -343,7 +345,7 @@ async function follow() {
     await fetchNow(true);
     draw();
   }
-  const every = place.view === 'seconds' ? SECOND : place.span / 800;
+  const every = place.view === 'seconds' ? SECOND : place.span * FOLLOW_SHARE;
   setTimeout(follow, clamp(every / 1000, FOLLOW_MS_MIN, FOLLOW_MS_MAX));
 }
 
