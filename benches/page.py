@@ -21,6 +21,8 @@ import check_page  # noqa: E402
 from harness import ROOT, folder  # noqa: E402
 
 LIVE_S = 30
+# The first view costs more than going on with it.
+SETTLED_S = 6
 STEP_MS_MAX, VIEW_MS_MAX, CORE_PERCENT_MAX = 150, 1000, 3.0
 OPEN = """
 const [, , address, executablePath, tools, seconds] = process.argv;
@@ -83,7 +85,11 @@ def main():
             address = check_page.address_of(daemon)
             told = json.loads(node(ROOT / "tests/page/timing.mjs", address, chromium, packages, burst_us))
             alone, missed_alone = measured(daemon, lambda: time.sleep(LIVE_S))
-            opened, missed_open = measured(daemon, lambda: node(script, address, chromium, packages, LIVE_S))
+            arguments = ["node", str(script), address, chromium, packages, str(LIVE_S + 2 * SETTLED_S)]
+            viewer = subprocess.Popen(arguments, env=environment)
+            time.sleep(SETTLED_S)
+            opened, missed_open = measured(daemon, lambda: time.sleep(LIVE_S))
+            viewer.wait(60)
     zooms = sorted(told["zooms"])
     p95, view = zooms[int(len(zooms) * 0.95)], statistics.median(told["openings"])
     print(f"zoom step: median {statistics.median(zooms):.0f} ms, p95 {p95:.0f} ms of {len(zooms)}; at most {STEP_MS_MAX}")
