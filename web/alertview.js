@@ -14,7 +14,11 @@ export async function show(work, go) {
     api.sql('SELECT CAST(time AS BIGINT), rule, labels, state, value, peak FROM alert ORDER BY time DESC LIMIT 200'),
   ]);
   const heads = (/** @type {string[]} */ names) =>
-    make('thead', {}, make('tr', {}, ...names.map(name => make('th', { scope: 'col' }, name))));
+    make(
+      'thead',
+      {},
+      make('tr', {}, ...names.map(name => make(/^(fired|value|peak)$/.test(name) ? 'th.num' : 'th', { scope: 'col' }, name))),
+    );
   const rows = rules.map(rule =>
     make(
       'tr',

@@ -1,11 +1,15 @@
-/** The time axis: marks, the lane of alerts, the lane of missed ticks; and the two strips above it. */
+/** The time axis: marks, the lane of alerts, the lane of missed ticks. */
 
 import { context, make } from './dom.js';
 import { label, xOf } from './draw.js';
+import { duration } from './number.js';
 import { colour, hatch, pale } from './palette.js';
-import { clock, date, day, fineness, marks } from './time.js';
+import { DAY, clock, day, fineness } from './time.js';
 
 /** @typedef {{rule: string, from: number, to: number|null}} Firing */
+
+/** Half of the crosshair's time and of a label, px. */
+const FLAG = 62;
 
 export class Axis {
   constructor() {
@@ -22,8 +26,8 @@ export class Axis {
     );
   }
 
-  /** @param {import('./draw.js').View} view @param {import('./gaps.js').Gap[]} gaps @param {Firing[]} alerts */
-  draw(view, gaps, alerts) {
+  /** @param {import('./draw.js').View} view @param {import('./gaps.js').Gap[]} gaps @param {Firing[]} alerts @param {number|null} at where the crosshair's time covers others */
+  draw(view, gaps, alerts, at) {
     const height = 50,
       span = view.to - view.from;
     const g = context(this.canvas, view.left + view.width, height);
@@ -32,7 +36,8 @@ export class Axis {
       const x = xOf(view, time);
       g.fillStyle = colour('line');
       g.fillRect(Math.round(x), 19, 1, 4);
-      if (x > view.left + 18 && x < view.left + view.width - 18) label(g, text, x, 10, 'center', 'text2');
+      const isCovered = at !== null && Math.abs(x - xOf(view, at)) < FLAG;
+      if (!isCovered && x > view.left + 18 && x < view.left + view.width - 18) label(g, text, x, 10, 'center', 'text2');
     }
     g.fillStyle = colour('line');
     g.fillRect(view.left, 22, view.width, 1);
@@ -54,88 +59,49 @@ export class Axis {
       g.lineTo(x - 5.5, 34.5);
       g.fill();
       const wide = g.measureText(rule).width;
-      const at = Math.max(view.left + 4, Math.min(end + 5, view.left + view.width - wide - 4));
-      if (at > free && at > x + 6) {
-        label(g, rule, at, 30, 'left', 'text2');
-        free = at + wide + 10;
+      // Where there is no room behind the bar, the name stands in it, or before it.
+      const isLast = end + wide + 9 > view.left + view.width,
+        place = Math.max(view.left + 4, isLast ? (end - x > wide + 20 ? x + 9 : x - wide - 9) : end + 5);
+      if (place > free && view.left > 0) {
+        label(g, rule, place, 30, 'left', 'text2');
+        free = Math.max(end, place + wide) + 10;
       }
     }
     for (const gap of gaps) {
       const x = xOf(view, gap.from),
         wide = Math.max(1.5, xOf(view, gap.to) - x);
-      if (gap.isHole) hatch(g, x, 36, wide, 14);
-      else {
+      if (!gap.isHole) {
         g.fillStyle = colour('bad');
         g.fillRect(x, 40, wide, 6);
       }
     }
+    this.holes(g, view, gaps);
     g.restore();
   }
 
-  /** @param {import('./draw.js').View} view @param {number} time @param {boolean} isOne */
-  tell(view, time, isOne) {
+  /** What was not recorded, of all collectors together, with its length. @param {CanvasRenderingContext2D} g @param {import('./draw.js').View} view @param {import('./gaps.js').Gap[]} gaps */
+  holes(g, view, gaps) {
+    let until = -Infinity;
+    for (const { from, to, isHole } of gaps) {
+      if (!isHole || to <= until) continue;
+      const x = xOf(view, from),
+        end = xOf(view, to),
+        text = `gap ${duration(to - from)}`;
+      hatch(g, x, 36, Math.max(1.5, end - x), 14);
+      if (end + g.measureText(text).width + 8 < view.left + view.width && view.left > 0) label(g, text, end + 5, 43, 'left');
+      until = to;
+    }
+  }
+
+  /** @param {import('./draw.js').View} view @param {number} time */
+  tell(view, time) {
     const step = fineness(view.to - view.from),
-      wide = view.bucket;
-    const from = isOne || view.raw ? time : Math.floor(time / wide) * wide;
-    this.time.textContent =
-      view.raw || wide < step ? `${date(time)} ${clock(time, Math.min(1000, step))}` : `${clock(from, step)} – ${clock(from + wide, step)}`;
+      wide = view.bucket,
+      from = Math.floor(time / wide) * wide,
+      told = (/** @type {number} */ at) => (view.to - view.from > DAY ? `${day(at)} ` : '') + clock(at, step);
+    this.time.textContent = view.raw || wide < step ? clock(time, Math.min(1000, step)) : `${told(from)} – ${told(from + wide)}`;
     const [, , mean, max] = this.heads.children;
     mean.textContent = view.raw ? 'value' : 'mean';
-    max.textContent = view.raw ? '' : 'max';
-  }
-}
-
-export class Strip {
-  constructor() {
-    this.canvas = make('canvas', { 'aria-hidden': 'true' });
-    /** @type {import('./series.js').Series|null} */
-    this.series = null;
-    this.from = 0;
-    this.to = 1;
-  }
-
-  /** @param {number} left @param {number} width @param {number} from @param {number} to the view @param {number} bucket */
-  draw(left, width, from, to, bucket) {
-    const g = context(this.canvas, left + width, 34),
-      span = this.to - this.from;
-    const x = (/** @type {number} */ time) => left + ((time - this.from) / span) * width;
-    g.fillStyle = colour('plot');
-    g.fillRect(left, 0, width, 24);
-    g.save();
-    g.beginPath();
-    g.rect(left, 0, width, 34);
-    g.clip();
-    if (this.series) {
-      const { time, length } = this.series,
-        { mean, max } = this.series.columns.utilization;
-      const pixels = Math.max(1, (bucket / span) * width + 0.5);
-      for (const [values, name] of /** @type {[Float64Array, string][]} */ ([
-        [max, 'hatch'],
-        [mean, 'neutral'],
-      ])) {
-        g.fillStyle = pale(name, name === 'hatch' ? 1 : 0.75);
-        for (let at = 0; at < length; at++) if (values[at] > 0) g.fillRect(x(time[at]), 24 - values[at] * 22, pixels, values[at] * 22);
-      }
-    }
-    for (const { time, label: text } of marks(this.from, this.to, width, 90)) {
-      g.fillStyle = colour('line');
-      g.fillRect(Math.round(x(time)), 0, 1, 24);
-      label(g, text, x(time) + 4, 7, 'left', 'text2');
-    }
-    const a = Math.min(left + width - 3, Math.max(left, x(from))),
-      b = Math.max(a + 3, Math.min(left + width, x(to)));
-    g.fillStyle = pale('accent', 0.25);
-    g.fillRect(a, 0, b - a, 24);
-    g.strokeStyle = colour('accent');
-    g.lineWidth = 1.5;
-    g.strokeRect(a + 0.75, 0.75, b - a - 1.5, 22.5);
-    g.beginPath();
-    g.moveTo(a, 24);
-    g.lineTo(b, 24);
-    g.lineTo(left + width, 34);
-    g.lineTo(left, 34);
-    g.fillStyle = pale('accent', 0.07);
-    g.fill();
-    g.restore();
+    max.textContent = view.raw ? 'in the tick' : 'max';
   }
 }

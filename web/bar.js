@@ -1,7 +1,7 @@
 /** The header and the time bar. */
 
 import { icon, make } from './dom.js';
-import { duration, grouped, told } from './number.js';
+import { digits, duration, grouped, told } from './number.js';
 import { DAY, HOUR, MINUTE, SECOND, clock, date, fineness, parse } from './time.js';
 
 /** @type {[string, number][]} */
@@ -54,7 +54,7 @@ export class Bar {
     const tabs = make('div.tabs', { role: 'navigation', 'aria-label': 'Views' }, ...VIEWS.map(tab));
     dock.replaceChildren(...VIEWS.map(tab));
     this.tabs = [...tabs.children, ...dock.children];
-    this.theme = make('button.icon', { 'aria-label': 'Change colours', click: acts.theme }, icon('sun'));
+    const theme = make('button.icon.theme', { 'aria-label': 'Change colours', click: acts.theme }, icon('sun'), icon('moon'));
     const copy = make(
       'button.icon.wide',
       { 'aria-label': 'Copy link to this view', click: () => navigator.clipboard?.writeText(location.href) },
@@ -71,13 +71,14 @@ export class Bar {
         'div.tools',
         {},
         copy,
-        this.theme,
+        theme,
         make('button.icon.wide', { 'aria-label': 'Keys and help', click: acts.help }, icon('help')),
         make('button.icon.only-narrow', { 'aria-label': 'Tables', click: acts.menu }, icon('menu', 18)),
       ),
     );
     this.live = make('button.btn.live', { click: acts.live }, make('i'), make('span', {}, 'Live'));
-    this.when = make('span');
+    this.date = make('span.mute.lvl');
+    this.when = make('span', {}, this.date, make('b'));
     this.jumper = make(
       'button.btn.when',
       { title: 'Jump to date and time', click: () => this.ask(acts) },
@@ -88,6 +89,8 @@ export class Bar {
     this.lengths = LENGTHS.map(([name, span]) => make('button', { click: () => acts.span(span) }, name));
     this.shown = make('span.badge.lvl');
     this.level = make('span.level');
+    this.tier = make('span.badge.lvl');
+    this.back = make('button.btn.lvl', { click: acts.back }, icon('back'), 'Zoom back');
     bar.replaceChildren(
       this.live,
       make(
@@ -99,9 +102,10 @@ export class Bar {
       this.jumper,
       make('span.seg.range', { role: 'group', 'aria-label': 'Length' }, ...this.lengths),
       this.shown,
-      make('button.btn.lvl', { click: acts.back }, icon('back'), 'Zoom back'),
+      this.back,
       make('span.grow.lvl'),
       this.level,
+      this.tier,
     );
     this.jump = () => this.ask(acts);
   }
@@ -114,33 +118,48 @@ export class Bar {
     }
     this.live.setAttribute('aria-pressed', String(place.to === null));
     this.live.lastChild.textContent = place.to === null ? 'Live' : 'Go live';
-    const step = fineness(place.span),
-      sameDay = Math.floor(view.from / DAY) === Math.floor(view.to / DAY);
-    this.when.textContent = sameDay
-      ? `${date(view.from)}  ${clock(view.from, step)} – ${clock(view.to, step)}`
-      : `${date(view.from)} ${clock(view.from, MINUTE)} – ${date(view.to)} ${clock(view.to, MINUTE)}`;
+    const step = innerWidth < 720 && place.span >= 10 * MINUTE ? MINUTE : fineness(place.span),
+      sameDay = Math.floor(view.from / DAY) === Math.floor(view.to / DAY),
+      isLong = place.span >= 2 * DAY;
+    this.date.textContent = sameDay || !isLong ? `${date(view.from)} ` : '';
+    const [from, to] = [clock(view.from, step), clock(view.to, step)];
+    // The part of the end that is as at the begin is left out where times are long.
+    const end = place.span < SECOND && from.slice(0, 6) === to.slice(0, 6) ? to.slice(6) : to;
+    this.when.lastChild.textContent = isLong ? `${date(view.from)} – ${date(view.to)}` : `${from} – ${end}`;
     LENGTHS.forEach(([, span], index) =>
       this.lengths[index].setAttribute('aria-pressed', String(Math.abs(span - place.span) < span * 0.001)),
     );
     const isChip = LENGTHS.some(([, span]) => Math.abs(span - place.span) < span * 0.001);
     this.shown.hidden = isChip;
     this.shown.textContent = `${duration(place.span)} shown`;
-    this.level.textContent = `1 pixel = ${duration(place.span / view.width)}`;
+    this.back.hidden = isChip && place.to === null;
+    const [, amount, unit] = /^(\S+) (.+)$/.exec(duration(place.span / view.width)) ?? ['', '', ''];
+    this.level.textContent = `1 pixel = ${+digits(Number(amount), 2)} ${unit}`;
   }
 
-  /** @param {any} status @param {number} firing @param {{cpu: number, rss: number}|null} cost */
-  status(status, firing, cost) {
-    const { host, degraded, losses, uptime_us: up } = status;
+  /** What the data of the view are of: `raw`, or a tier. @param {string} text @param {string} [level] what a pixel is, where it is not a time */
+  source(text, level) {
+    this.tier.textContent = text;
+    this.tier.hidden = text === '';
+    if (level) this.level.textContent = level;
+  }
+
+  /** @param {import('./status.js').Facts} facts */
+  status({ host, degraded, firing, about, cost, ticks }) {
+    const known = (/** @type {number} */ value, /** @type {string} */ text) => (Number.isFinite(value) ? [text] : []);
     this.host.textContent = host;
-    this.about.textContent = `kymo ${status.version}, up ${duration(up)}`;
+    this.about.textContent = [
+      ...known(about.cores, `${about.cores} ${about.cores === 1 ? 'core' : 'cores'}`),
+      ...known(about.memory, told(about.memory, 'B')),
+      ...known(about.uptime, `up ${duration(about.uptime)}`),
+    ].join(', ');
     this.health.classList.toggle('bad', degraded.length > 0);
     this.health.lastChild.textContent = degraded.length ? 'Degraded' : 'Well';
-    this.missed.replaceChildren(
-      make('span.mute', {}, 'missed '),
-      `${grouped(losses.missed_ticks)} of ${told(losses.scheduled_ticks, '')} ticks`,
-    );
-    if (cost)
-      this.cost.replaceChildren(make('span.mute', {}, 'own cost '), `${(cost.cpu * 100).toFixed(1)} % of a core, ${told(cost.rss, 'B')}`);
+    this.cost.hidden = !Number.isFinite(cost.cpu);
+    this.cost.replaceChildren(make('span.mute', {}, 'own cost '), `${(cost.cpu * 100).toFixed(1)} % of a core, ${told(cost.rss, 'B')}`);
+    this.missed.hidden = !Number.isFinite(ticks.scheduled);
+    this.missed.title = 'ticks that were due in the last hour';
+    this.missed.replaceChildren(make('span.mute', {}, 'missed '), `${grouped(ticks.missed)} of ${told(ticks.scheduled, '', 2)} ticks`);
     for (const tab of this.tabs.filter(one => one.dataset.view === 'alerts')) {
       tab.lastChild.hidden = firing === 0;
       tab.lastChild.textContent = String(firing);

@@ -1,10 +1,12 @@
 /** One chart: its heading, its canvas and its readout. */
 
 import { context, make } from './dom.js';
-import { band, label, outlier, path, stack, xOf } from './draw.js';
+import { band, label, outlier, path, plate, stack, xOf } from './draw.js';
 import { clamp, duration, rounds, short, told } from './number.js';
 import { bandAlpha, colour, hatch, pale, ramp } from './palette.js';
-import { lower, nearest } from './series.js';
+import { headline, legend, rows } from './readout.js';
+import { lower } from './series.js';
+import { SECOND, clock } from './time.js';
 
 /** @typedef {import('./draw.js').View} View */
 /** @typedef {import('./plan.js').Line} Line */
@@ -18,13 +20,17 @@ export class Chart {
     this.badge = make('span.badge');
     this.value = make('span.val');
     this.read = make('div.read');
-    const heading = make('div.gut', {}, this.title, make('div.unit', {}, this.unit, this.badge), this.value);
+    this.legend = make('div');
+    const heading = make('div.gut', {}, this.title, make('div.unit', {}, this.unit, this.badge), this.legend, this.value);
     this.element = make('section.row', { tabindex: '-1' }, heading, make('div.plot', {}, this.canvas), this.read);
     /** @type {(import('./plan.js').Chart & {label?: string})|null} */
     this.plan = null;
     this.scale = { top: 1, bottom: 0 };
     /** @type {number|null} the greatest value that is drawn, for checks of the page */
     this.peak = null;
+    this.y = (/** @type {number} */ value) => value;
+    /** @type {Map<Line, number>} buckets and ticks that stand out */
+    this.outliers = new Map();
   }
 
   /** @param {import('./plan.js').Chart & {label?: string}} plan @param {string} badge */
@@ -36,7 +42,14 @@ export class Chart {
       this.element.dataset.chart = plan.id;
     }
     this.badge.textContent = badge;
+    this.badge.hidden = badge === '';
     this.plan = plan;
+    if (plan.kind === 'heat' && !this.legend.firstChild) this.paintLegend();
+  }
+
+  /** Again after the colours have changed. */
+  paintLegend() {
+    if (this.plan?.kind === 'heat') this.legend.replaceChildren(legend('0', String(this.plan.max ?? 100), 44));
   }
 
   /** @param {View} view @param {Gap[]} gaps @param {boolean} log @param {number} grow */
@@ -56,7 +69,7 @@ export class Chart {
     for (const gap of gaps) {
       const x = xOf(view, gap.from),
         wide = xOf(view, gap.to) - x;
-      if (gap.isHole && wide > 2) hatch(g, x, 0, wide, height);
+      if ((gap.isHole && wide > 2) || (view.raw && wide > 3)) hatch(g, x, 0, wide, height);
     }
     for (const gap of gaps) {
       if (!gap.isHole) {
@@ -67,6 +80,9 @@ export class Chart {
         else g.fillRect(Math.round(x), height - 4, 1.5, 4);
       }
     }
+    // Values that stand out are told above all else.
+    this.outliers.clear();
+    if (plan.kind === 'lines' || plan.kind === 'mirror') this.needle(g, view, this.y, plan);
     g.restore();
     this.names(g, view, height);
   }
@@ -78,8 +94,10 @@ export class Chart {
       let top = 0;
       for (const line of lines) {
         const values = line.series.columns[line.column][part],
-          time = line.series.time;
-        for (let at = lower(time, view.from - view.bucket), to = lower(time, view.to); at < to; at++) {
+          time = view.raw ? line.series.end : line.series.time;
+        // The step of a tick may reach into the view from behind its end.
+        const to = Math.min(time.length, lower(time, view.to) + (view.raw ? 1 : 0));
+        for (let at = lower(time, view.from - view.bucket); at < to; at++) {
           if (values[at] * line.factor > top) top = values[at] * line.factor;
         }
       }
@@ -87,7 +105,7 @@ export class Chart {
     };
     const up = plan.lines.filter(line => !line.down),
       down = plan.lines.filter(line => line.down);
-    this.peak = most(plan.lines, 'max');
+    this.peak = most(plan.peak ? [plan.peak] : plan.lines, 'max');
     this.element.dataset.peak = String(this.peak);
     const high = plan.max ?? most(up, 'max'),
       low = most(down, 'max');
@@ -103,7 +121,7 @@ export class Chart {
       log ? ((Math.sign(value) * Math.log10(1 + (Math.abs(value) / top) * 1e4)) / 4.00004) * top : value;
     const y = (/** @type {number} */ value) => 1 + ((top - bend(value)) / (top + bottom)) * (height - 2);
     this.y = y;
-    this.marks = rounds(Math.max(top, bottom) / 1.05, height > 60 ? 2 : 1, plan.unit);
+    this.marks = rounds(Math.max(top, bottom), height > 60 ? 2 : 1, plan.unit);
     g.fillStyle = colour('grid');
     for (const { time } of view.marks ?? []) g.fillRect(Math.round(xOf(view, time)), 0, 1, height);
     for (const mark of this.marks) {
@@ -115,21 +133,26 @@ export class Chart {
       stack(g, view, plan.lines, y, plan.steps);
     } else {
       const single = plan.lines.length === 1 || plan.kind === 'mirror';
-      if (!view.raw) for (const line of plan.lines) band(g, view, line, y);
-      for (const line of plan.lines) path(g, view, line, y, plan.steps, single ? 0.18 : 0);
-      if (!view.raw) this.needle(g, view, y, plan);
+      // The first lines are those that people look for, so they are on top.
+      if (!view.raw) for (const line of [...plan.lines].reverse()) band(g, view, line, y);
+      for (const line of [...plan.lines].reverse()) path(g, view, line, y, plan.steps, single ? 0.18 : 0);
     }
     if (plan.sides) {
       g.fillStyle = colour('hatch');
       g.fillRect(view.left, Math.round(y(0)), view.width, 1);
-      if (height > 50) {
-        label(g, plan.sides[0], view.left + 6, 8, 'left', 'text2');
-        if ((bottom / (top + bottom)) * height > 22) label(g, plan.sides[1], view.left + 6, height - 8, 'left', 'text2');
+      if (height > 60) {
+        // On a phone, the labels of the scale are at the left.
+        const [x, align] = /** @type {[number, CanvasTextAlign]} */ (view.left ? [view.left + 6, 'left'] : [view.width - 6, 'right']);
+        label(g, plan.sides[0], x, 8, align, 'text2');
+        if ((bottom / (top + bottom)) * height > 22) label(g, plan.sides[1], x, height - 8, align, 'text2');
       }
     }
     const one = plan.lines[0]?.series;
-    if (view.raw && one && view.interval > view.to - view.from)
-      label(g, `one tick takes ${duration(view.interval)}`, view.left + view.width - 8, 9, 'right', 'text2');
+    if (!view.raw || !one || !plan.steps || view.interval <= view.to - view.from) return;
+    const at = lower(one.end, view.to);
+    if (at >= one.length || at === 0) return;
+    const part = (/** @type {number} */ time) => clock(time, 1000).slice(view.interval < SECOND ? 8 : 0);
+    plate(g, `one tick from ${part(one.end[at - 1])} to ${part(one.end[at])}`, view.left + view.width - 8, 9);
   }
 
   /** The peaks of a stack's total. @param {CanvasRenderingContext2D} g @param {View} view @param {Line} line @param {(value: number) => number} y */
@@ -150,28 +173,27 @@ export class Chart {
       if (at < 0) continue;
       const sign = line.down ? -line.factor : line.factor,
         values = line.series.columns[line.column];
-      const x = xOf(view, line.series.time[at] + view.bucket / 2),
+      const x = xOf(view, view.raw ? line.series.end[at] : line.series.time[at] + view.bucket / 2),
         tip = y(sign * values.max[at]),
         base = y(sign * values.mean[at]);
-      if (Math.abs(tip - base) < 12) continue;
-      g.fillStyle = colour(line.colour);
-      g.fillRect(x - 1.5, Math.min(tip, base), 3, Math.abs(base - tip));
+      if (!view.raw && Math.abs(tip - base) < 12) continue;
+      this.outliers.set(line, at);
+      if (!view.raw) {
+        g.fillStyle = colour(line.colour);
+        g.fillRect(x - 1.5, Math.min(tip, base), 3, Math.abs(base - tip));
+      }
       g.beginPath();
-      g.arc(x, tip + (line.down ? -1 : 1), 3.2, 0, 7);
+      g.arc(x, tip + (view.raw ? 0 : line.down ? -1 : 1), view.raw ? 3.6 : 3.2, 0, 7);
       g.fillStyle = colour('plot');
       g.fill();
       g.strokeStyle = colour(line.colour);
       g.lineWidth = 1.75;
       g.stroke();
-      const isLate = x > view.left + view.width - 110;
-      label(
-        g,
-        told(values.max[at] * line.factor, plan.unit),
-        x + (isLate ? -8 : 8),
-        tip + (line.down ? -3 : 3),
-        isLate ? 'right' : 'left',
-        'text',
-      );
+      const value = values.max[at] * line.factor,
+        text = view.raw ? `${told(value, plan.unit, 5)} in one ${duration(view.interval)} tick` : told(value, plan.unit);
+      const isLate = x + g.measureText(text).width + 16 > view.left + view.width,
+        below = view.raw ? 6 : 3;
+      label(g, text, x + (isLate ? -9 : 9), tip + (line.down ? -below : below), isLate ? 'right' : 'left', 'text');
     }
   }
 
@@ -184,7 +206,8 @@ export class Chart {
     plan.lines.forEach((line, row) => {
       const { time, end } = line.series,
         { mean } = line.series.columns[line.column];
-      for (let at = lower(time, view.from - Math.max(view.bucket, view.interval)), to = lower(time, view.to); at < to; at++) {
+      const ahead = view.raw ? view.interval : 0;
+      for (let at = lower(time, view.from - Math.max(view.bucket, view.interval)), to = lower(time, view.to + ahead); at < to; at++) {
         if (Number.isNaN(mean[at])) continue;
         const shade = clamp(Math.round(((mean[at] * line.factor) / (plan.max ?? 100)) * 255), 0, 255) * 4;
         g.fillStyle = `rgb(${colours[shade]},${colours[shade + 1]},${colours[shade + 2]})`;
@@ -208,7 +231,7 @@ export class Chart {
     }
     let last = Infinity;
     const write = (/** @type {number} */ value) => {
-      const at = clamp((this.y ?? (() => 0))(value), 6, height - 6);
+      const at = clamp(this.y(value), 6, height - 6);
       if (Math.abs(at - last) < 12 || (isPhone && value === 0)) return;
       last = at;
       label(g, short(Math.abs(value), plan.unit), x, at, /** @type {CanvasTextAlign} */ (align));
@@ -225,64 +248,8 @@ export class Chart {
 
   /** The values at a time, or the newest. @param {View} view @param {number|null} time */
   readout(view, time) {
-    const plan = this.plan;
-    if (!plan) return;
-    const reach = Math.max(view.bucket, view.interval) * 1.5 + 1000;
-    // The newest bucket has few ticks yet, so the one before is told.
-    const find = (/** @type {Line} */ line) =>
-      time === null
-        ? line.series.length - (line.series.length > 1 && !view.raw ? 2 : 1)
-        : nearest(line.series, time, view.raw ? 0 : view.bucket, reach);
-    const rows = [];
-    const lines = [...(plan.peak ? [plan.peak] : []), ...(plan.kind === 'heat' ? [] : plan.lines), ...(plan.more ?? [])];
-    for (const line of lines.slice(0, 9)) {
-      const at = find(line),
-        values = line.series.columns[line.column];
-      const isMore = plan.more?.includes(line),
-        unit = isMore && plan.unit !== 'B' && plan.unit !== '' ? '' : plan.unit;
-      const key = make(line.dash ? 'i.dash' : 'i');
-      if (line.colour) key.style.background = line.alpha ? pale(line.colour, line.alpha + 0.3) : colour(line.colour);
-      const mean = at < 0 ? NaN : values.mean[at] * line.factor,
-        max = at < 0 ? NaN : values.max[at] * line.factor;
-      rows.push(
-        make('div', {}, key, make('span', {}, line.name), make('b', {}, told(mean, unit)), make('b', {}, view.raw ? '' : told(max, unit))),
-      );
-    }
-    if (plan.kind === 'heat') {
-      const seen = plan.lines
-        .map(line => ({ name: line.name, at: find(line), line }))
-        .filter(one => one.at >= 0)
-        .map(one => ({ name: one.name, value: one.line.series.columns[one.line.column].mean[one.at] * one.line.factor }))
-        .sort((a, b) => b.value - a.value);
-      const pick = [
-        ['busiest', seen[0]],
-        ['median', seen[Math.floor(seen.length / 2)]],
-        ['idlest', seen[seen.length - 1]],
-      ];
-      for (const [name, one] of /** @type {[string, any][]} */ (pick))
-        rows.push(
-          make(
-            'div',
-            {},
-            make('i'),
-            make('span', {}, name),
-            make('b', {}, told(one?.value, '%')),
-            make('b', {}, one && name !== 'median' ? `core ${one.name}` : ''),
-          ),
-        );
-    }
-    this.read.replaceChildren(...rows);
-    const shown = (plan.peak ? [plan.peak] : plan.lines).slice(0, 2).map(line => {
-      const at = find(line);
-      const key = make('i');
-      key.style.background = colour(line.colour);
-      return make(
-        'span',
-        {},
-        key,
-        `${line.name} ${told(at < 0 ? NaN : line.series.columns[line.column].mean[at] * line.factor, plan.unit)}`,
-      );
-    });
-    this.value.replaceChildren(...shown);
+    if (!this.plan) return;
+    this.read.replaceChildren(...rows(this.plan, view, time, this.outliers));
+    this.value.replaceChildren(...headline(this.plan, view, time));
   }
 }

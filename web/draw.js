@@ -160,20 +160,31 @@ export function stack(g, view, lines, y, steps) {
   }
 }
 
+/** Of fewer buckets than this, no p99 can be told. */
+const BUCKETS_MIN = 50;
+
 /**
- * A bucket whose maximum stands far above all others: its index, or -1.
+ * A bucket whose maximum stands far above all others: its index, or -1. In raw, a tick that is far above the next one.
  * @param {View} view @param {Line} line
  */
 export function outlier(view, line) {
   const { time } = line.series,
     { max } = line.series.columns[line.column];
-  const from = lower(time, view.from - view.bucket),
+  const from = lower(time, view.from - (view.raw ? 0 : view.bucket)),
     to = lower(time, view.to);
   const seen = [...max.subarray(from, to)].filter(Number.isFinite).sort((a, b) => a - b);
-  if (seen.length < 50) return -1;
-  const usual = seen[Math.floor(seen.length * 0.99) - 1],
-    most = seen[seen.length - 1];
-  return most > 0 && most > 1.5 * usual ? from + max.subarray(from, to).indexOf(most) : -1;
+  if (seen.length < (view.raw ? 4 : BUCKETS_MIN)) return -1;
+  const most = seen[seen.length - 1],
+    usual = view.raw ? 2 * seen[seen.length - 2] : 1.5 * seen[Math.floor(seen.length * 0.99) - 1];
+  return most > usual && usual > 0 ? from + max.subarray(from, to).indexOf(most) : -1;
+}
+
+/** A text on a ground of its own, for where lines may run. @param {CanvasRenderingContext2D} g @param {string} text @param {number} right @param {number} y */
+export function plate(g, text, right, y) {
+  const wide = g.measureText(text).width;
+  g.fillStyle = colour('plot');
+  g.fillRect(right - wide - 4, y - 7, wide + 8, 14);
+  label(g, text, right, y, 'right', 'text2');
 }
 
 /** A text that can be read over data. @param {CanvasRenderingContext2D} g @param {string} text @param {number} x @param {number} y @param {CanvasTextAlign} align @param {string} [name] */

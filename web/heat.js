@@ -1,70 +1,84 @@
-/** How seconds look inside: a column is a second, a row some milliseconds of it. */
+/** How seconds look inside: which counter, from when, and what its cells are. */
 
 import * as api from './api.js';
-import { context, make } from './dom.js';
-import { label } from './draw.js';
-import { clamp, told } from './number.js';
-import { colour, ramp } from './palette.js';
-import { sentence, unitOf } from './plan.js';
+import { make } from './dom.js';
+import { LEFT, draw, reach, sizeOf, timeAt } from './heatmap.js';
+import { clamp, duration, short, told } from './number.js';
+import { busiest, unitOf } from './plan.js';
+import { legend } from './readout.js';
 import { split } from './series.js';
-import { SECOND, clock, marks } from './time.js';
+import { SECOND, clock } from './time.js';
 
-const SECONDS_MAX = 600,
-  TALL = 500,
-  LEFT = 56,
-  RIGHT = 84;
+const SECONDS_MIN = 10,
+  SECONDS_MAX = 600,
+  /** Tables that are sampled less often look the same in all rows. */
+  INTERVAL_US_MAX = 20_000,
+  BUCKETS_MAX = 10_000,
+  /** Rows may come so late, so these seconds are fetched again. */
+  LATE_SECONDS = 3,
+  PADDING = 10;
+
+/** @typedef {import('./heatmap.js').Cells & {id: string, column: string, key: string}} Shown */
 
 export class Heat {
-  /** @param {(value: string) => void} choose @param {(time: number) => void} moment */
-  constructor(choose, moment) {
+  /** @param {(value: string) => void} choose @param {(time: number) => void} moment @param {(pair: [number, number], isSecond: boolean) => void} select */
+  constructor(choose, moment, select) {
     this.canvas = make('canvas', { role: 'img', 'aria-label': 'Heat map of seconds' });
     this.title = make('h1');
     this.scale = make('span.legend');
-    this.told = make('span.sub', { role: 'status' });
-    const select = (/** @type {string} */ name) => make('select.btn', { 'aria-label': name, change: () => choose(this.choice(name)) });
-    this.table = select('table');
-    this.column = select('column');
-    this.series = select('series');
-    this.rows = select('rows');
-    this.cells = select('cells');
-    this.element = make(
-      'div.seconds',
-      {},
-      make('div.pick', {}, this.title, this.table, this.column, this.series, this.rows, this.cells, this.scale),
-      make('div.map', {}, this.canvas),
-      this.told,
-    );
-    /** @type {{from: number, seconds: number, rows: number, values: Float64Array, unit: string, name: string}|null} */
+    this.told = make('span.sub.told', { role: 'status' });
+    const list = (/** @type {string} */ name) => make('select.btn', { 'aria-label': name, change: () => choose(this.choice(name)) });
+    this.table = list('table');
+    this.column = list('column');
+    this.series = list('series');
+    this.rows = list('rows');
+    this.cells = list('cells');
+    this.map = make('div.map', {}, this.canvas);
+    const lists = [this.table, this.column, this.series, this.rows, this.cells];
+    this.element = make('div.seconds', {}, make('div.pick', {}, this.title, ...lists, this.told, this.scale), this.map);
+    /** @type {Shown|null} */
     this.shown = null;
-    /** @type {api.Rows|null} */
-    this.answer = null;
+    this.tableName = '';
+    this.interval = 1000;
     /** @type {AbortController|null} */
     this.running = null;
-    this.canvas.addEventListener('pointermove', (/** @type {PointerEvent} */ event) => this.point(event, null));
-    this.canvas.addEventListener('click', (/** @type {PointerEvent} */ event) => this.point(event, moment));
+    /** @type {number|null} */
+    let since = null;
+    this.canvas.addEventListener('pointerdown', (/** @type {PointerEvent} */ event) => {
+      since = event.shiftKey ? this.point(event) : null;
+    });
+    this.canvas.addEventListener('pointermove', (/** @type {PointerEvent} */ event) => this.tell(event));
+    this.canvas.addEventListener('pointerup', (/** @type {PointerEvent} */ event) => {
+      const time = this.point(event);
+      if (time === null) return;
+      if (since === null) moment(time);
+      else if (since !== time) select(since < time ? [since, time] : [time, since], event.altKey);
+      since = null;
+    });
   }
 
   /** @param {string} changed */
   choice(changed) {
-    const parts = [
+    const isTable = changed === 'table';
+    return [
       this.table.value,
-      changed === 'table' ? '' : this.column.value,
-      changed === 'table' || changed === 'column' ? '' : this.series.value,
+      isTable ? '' : this.column.value,
+      isTable || changed === 'column' ? '' : this.series.value,
       this.rows.value,
       this.cells.value,
-    ];
-    return parts.join('|');
+    ].join('|');
   }
 
-  /** @param {import('./address.js').Place} place @param {api.Group[]} groups @param {import('./draw.js').View} view */
-  async show(place, groups, view) {
-    const fast = groups.flatMap(group => group.tables).filter(table => table.interval_us && table.interval_us <= 20_000);
+  /** @param {import('./address.js').Place} place @param {api.Group[]} groups @param {{to: number}} view @param {number} wall @param {boolean} extend */
+  async show(place, groups, view, wall, extend) {
+    const fast = groups.flatMap(group => group.tables).filter(one => one.interval_us && one.interval_us <= INTERVAL_US_MAX);
     if (!fast.length) return;
-    const [tableName, columnName, seriesName, rowsText, cells] = place.heat.split('|');
+    const [tableName, columnName, seriesName, rowsText, cellsText] = place.heat.split('|');
     const table = fast.find(one => one.name === tableName) ?? fast.find(one => one.name === 'network') ?? fast[0];
     const numbers = table.columns.filter(one => one.kind === 'counter' || one.kind === 'gauge');
     const column = numbers.find(one => one.name === columnName) ?? numbers.find(one => one.name === 'utilization') ?? numbers[0];
     const rows = rowsText === '50' ? 50 : 100;
+    [this.tableName, this.interval] = [table.name, table.interval_us ?? 1000];
     options(
       this.table,
       fast.map(one => [one.name, one.name]),
@@ -86,132 +100,116 @@ export class Heat {
     options(
       this.cells,
       [
-        ['max', 'max'],
-        ['mean', 'mean'],
+        ['max', 'cells: max'],
+        ['mean', 'cells: mean'],
       ],
-      cells === 'mean' ? 'mean' : 'max',
+      cellsText === 'mean' ? 'mean' : 'max',
     );
     this.running?.abort();
     const running = new AbortController();
     this.running = running;
-    const seconds = clamp(Math.ceil(place.span / SECOND), 10, SECONDS_MAX);
-    const to = Math.ceil(view.to / SECOND) * SECOND,
+    const seconds = clamp(Math.ceil(place.span / SECOND), SECONDS_MIN, SECONDS_MAX),
+      to = Math.ceil(view.to / SECOND) * SECOND,
       from = to - seconds * SECOND;
-    // An answer has at most 10,000 buckets.
-    const piece = Math.floor(10_000 / rows) * SECOND;
-    const parts = [];
-    for (let start = from; start < to; start += piece) {
-      const end = Math.min(to, start + piece);
-      parts.push(
-        api.range(
-          { table: table.name, columns: [column.name], from: start, to: end, buckets: ((end - start) / SECOND) * rows, tier: 'raw' },
-          running.signal,
-        ),
+    const id = [table.name, column.name, seriesName, rows, seconds].join('|'),
+      old =
+        extend && this.shown?.id === id && from >= this.shown.from && from < this.shown.until - LATE_SECONDS * SECOND ? this.shown : null;
+    const start = old ? Math.floor(old.until / SECOND - LATE_SECONDS) * SECOND : from;
+    const all = await load(table.name, column.name, start, to, rows, running.signal);
+    const sorted = busiest(all, [column.name]),
+      known = [...new Set(all.map(one => one.key))];
+    const key = old?.key ?? known.find(one => one === seriesName) ?? sorted[0]?.key ?? known[0] ?? '';
+    if (!old)
+      options(
+        this.series,
+        known.map(one => [one, one.replaceAll('\u0000', ' ').trim() || 'host']),
+        key,
       );
-    }
-    const answers = await Promise.all(parts);
-    const all = answers.flatMap(answer => split(answer, [column.name]));
-    const keys = [...new Set(all.map(one => one.key))];
-    const weight = (/** @type {string} */ key) =>
-      all
-        .filter(one => one.key === key)
-        .reduce((sum, one) => sum + one.columns[column.name].mean.reduce((total, value) => total + (value > 0 ? value : 0), 0), 0);
-    const key = keys.find(one => one === seriesName) ?? keys.sort((a, b) => weight(b) - weight(a))[0] ?? '';
-    options(
-      this.series,
-      keys.map(one => [one, one.replaceAll('\u0000', ' ') || 'host']),
-      key,
-    );
-    const [unit, factor] = unitOf(column.unit, column.kind === 'counter');
-    const values = new Float64Array(seconds * rows).fill(NaN);
-    for (const one of all.filter(each => each.key === key)) {
-      const picked = one.columns[column.name][cells === 'mean' ? 'mean' : 'max'];
-      for (let index = 0; index < one.length; index++) {
-        const cell = Math.round((one.time[index] - from) / (SECOND / rows));
-        if (cell >= 0 && cell < values.length) values[cell] = picked[index] * factor;
+    const isNetwork = table.name === 'network' && column.unit === 'bytes';
+    const [unit, factor] = isNetwork ? /** @type {[string, number]} */ (['bit/s', 8]) : unitOf(column.unit, column.kind === 'counter');
+    const cells = { max: new Float64Array(seconds * rows).fill(NaN), mean: new Float64Array(seconds * rows).fill(NaN) };
+    for (const part of /** @type {('max'|'mean')[]} */ (['max', 'mean'])) {
+      if (old) cells[part].set(old[part].subarray(((from - old.from) / SECOND) * rows));
+      for (const one of all.filter(each => each.key === key)) {
+        const values = one.columns[column.name][part];
+        for (let index = 0; index < one.length; index++) {
+          // A bucket with a single tick may have that tick's time.
+          const cell = Math.floor((one.time[index] - from) / (SECOND / rows));
+          if (cell >= 0 && cell < seconds * rows) cells[part][cell] = values[index] * factor;
+        }
       }
     }
-    this.shown = {
-      from,
-      seconds,
-      rows,
-      values,
-      unit,
-      name: `${key.replaceAll('\u0000', ' ')} ${sentence(column.name).toLowerCase()}`.trim(),
-    };
-    this.draw();
+    const until = Math.min(wall, to);
+    this.shown = { id, column: column.name, key, from, seconds, rows, ...cells, until, unit };
+    this.title.textContent =
+      `${key.replaceAll('\u0000', ' ').trim()} ${column.name.replace(/_(bytes|us)$/, '').replaceAll('_', ' ')}`.trim();
+    this.canvas.dataset.until = String(until);
   }
 
-  renew() {
-    if (this.shown) this.draw();
+  /** The grid of what stands above: it has the edges of the map. */
+  columns() {
+    return `${LEFT + PADDING}px ${this.width()}px minmax(0, 1fr)`;
+  }
+  width() {
+    const shown = this.shown;
+    return shown ? this.size(shown).wide * shown.seconds : Math.max(50, this.map.clientWidth - LEFT);
+  }
+  source() {
+    return `raw ${duration(this.interval)}`;
+  }
+  level() {
+    return this.shown ? `1 column = 1 s, 1 row = ${1000 / this.shown.rows} ms` : ' ';
   }
 
-  draw() {
+  /** @param {Shown} shown @returns {import('./heatmap.js').Size} */
+  size(shown) {
+    const frame = this.element.parentElement,
+      rest = frame ? [...frame.children].filter(one => one !== this.element).reduce((sum, one) => sum + one.clientHeight, 0) : 0;
+    const room = (frame?.clientHeight ?? 700) - rest - (this.map.offsetTop - this.element.offsetTop) - 8;
+    return sizeOf(this.map.clientWidth || 800, room, shown);
+  }
+
+  /** @param {import('./address.js').Place} place */
+  draw(place) {
     const shown = this.shown;
     if (!shown) return;
-    const { from, seconds, rows, values, unit } = shown;
-    const width = this.canvas.parentElement?.clientWidth ?? 800;
-    const wide = Math.max(1, Math.floor((width - LEFT - RIGHT) / seconds)),
-      tall = Math.max(2, Math.floor(TALL / rows)),
-      height = tall * rows;
-    const g = context(this.canvas, width, height + 30);
-    const seen = values.filter(value => value > 0).sort(),
-      low = seen[Math.floor(seen.length * 0.02)] ?? 1,
-      high = seen[seen.length - 1] ?? 1;
-    const colours = ramp(),
-      reach = Math.log(Math.max(high / low, 1.01));
-    const shade = (/** @type {number} */ value) => (value > 0 ? clamp(Math.round((Math.log(value / low) / reach) * 235) + 20, 20, 255) : 0);
-    const sums = new Float64Array(rows),
-      counts = new Float64Array(rows);
-    for (let second = 0; second < seconds; second++) {
-      for (let row = 0; row < rows; row++) {
-        const value = values[second * rows + row];
-        const at = shade(value) * 4;
-        if (Number.isNaN(value)) g.fillStyle = colour('hatch');
-        else {
-          g.fillStyle = `rgb(${colours[at]},${colours[at + 1]},${colours[at + 2]})`;
-          sums[row] += value;
-          counts[row]++;
-        }
-        g.fillRect(LEFT + second * wide, height - (row + 1) * tall, wide, tall);
-      }
-    }
-    for (let ms = 0; ms <= 1000; ms += 100)
-      label(g, ms === 1000 ? '1 s' : `${ms} ms`, LEFT - 6, clamp(height - (ms / 1000) * height, 6, height - 6), 'right');
-    for (const { time, label: text } of marks(from, from + seconds * SECOND, seconds * wide))
-      label(g, text, clamp(LEFT + ((time - from) / SECOND) * wide, LEFT + 20, LEFT + seconds * wide - 20), height + 12, 'center', 'text2');
-    const means = sums.map((sum, row) => (counts[row] ? sum / counts[row] : 0)),
-      most = Math.max(...means, 1e-12),
-      start = LEFT + seconds * wide + 8;
-    g.fillStyle = colour('blue');
-    means.forEach((mean, row) =>
-      g.fillRect(start, height - (row + 1) * tall, Math.max(0, (mean / most) * (RIGHT - 16)), Math.max(1, tall - 1)),
-    );
-    label(g, 'mean second', start, height + 12, 'left', 'text2');
-    this.title.textContent = shown.name;
-    this.scale.textContent = seen.length
-      ? `${told(low, unit)} to ${told(high, unit)}, log scale`
-      : values.every(Number.isNaN)
-        ? 'Nothing was recorded in this time.'
-        : 'all zero';
-    this.place = { wide, tall, height };
+    const part = this.cells.value === 'mean' ? 'mean' : 'max',
+      ends = reach(shown[part]);
+    draw(this.canvas, shown, part, this.size(shown), place);
+    if (ends) this.scale.replaceChildren(legend(short(ends.low, shown.unit), `${told(ends.high, shown.unit)}, log`, 128));
+    else this.scale.textContent = shown[part].every(Number.isNaN) ? 'Nothing was recorded in this time.' : 'all zero';
   }
 
-  /** @param {PointerEvent} event @param {((time: number) => void)|null} moment */
-  point(event, moment) {
-    if (!this.shown || !this.place) return;
-    const { from, seconds, rows, values, unit } = this.shown;
-    const second = Math.floor((event.offsetX - LEFT) / this.place.wide),
-      row = Math.floor((this.place.height - event.offsetY) / this.place.tall);
-    if (second < 0 || second >= seconds || row < 0 || row >= rows) return;
-    const time = from + second * SECOND + row * (SECOND / rows);
-    this.told.textContent = `${clock(time, 1000)}: ${told(values[second * rows + row], unit)}`;
-    moment?.(time);
+  /** @param {PointerEvent} event */
+  point(event) {
+    return this.shown && timeAt(this.shown, this.size(this.shown), event.offsetX, event.offsetY);
   }
+
+  /** @param {PointerEvent} event */
+  tell(event) {
+    const time = this.point(event),
+      shown = this.shown;
+    if (time === null || !shown) return;
+    const value = shown[this.cells.value === 'mean' ? 'mean' : 'max'][Math.round((time - shown.from) / (SECOND / shown.rows))];
+    this.told.textContent = `${clock(time, 1000)}  ${told(value, shown.unit)}`;
+  }
+}
+
+/** @param {string} table @param {string} column @param {number} from @param {number} to @param {number} rows @param {AbortSignal} signal */
+async function load(table, column, from, to, rows, signal) {
+  const piece = Math.floor(BUCKETS_MAX / rows) * SECOND,
+    parts = [];
+  for (let start = from; start < to; start += piece) {
+    const end = Math.min(to, start + piece),
+      buckets = ((end - start) / SECOND) * rows;
+    parts.push(api.range({ table, columns: [column], from: start, to: end, buckets, tier: 'raw' }, signal));
+  }
+  return (await Promise.all(parts)).flatMap(answer => split(answer, [column]));
 }
 
 /** @param {HTMLSelectElement} select @param {string[][]} choices @param {string} chosen */
 function options(select, choices, chosen) {
-  select.replaceChildren(...choices.map(([value, name]) => make('option', { value, selected: value === chosen }, name)));
+  const same = choices.length === select.options.length && choices.every(([value], at) => select.options[at].value === value);
+  if (!same) select.replaceChildren(...choices.map(([value, name]) => make('option', { value }, name)));
   select.value = chosen;
 }

@@ -106,7 +106,10 @@ export function listen(area, actions) {
   };
   area.addEventListener('pointerup', release);
   area.addEventListener('pointercancel', release);
-  area.addEventListener('pointerleave', () => actions.point(null));
+  area.addEventListener('pointerleave', event => {
+    // A finger that is lifted leaves the crosshair where it was.
+    if (event.pointerType !== 'touch') actions.point(null);
+  });
   area.addEventListener('dblclick', event => {
     if (onPlot(event)) actions.back();
   });

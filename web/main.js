@@ -3,104 +3,103 @@
 import { SPAN_MAX, SPAN_MIN, read, write } from './address.js';
 import * as alertview from './alertview.js';
 import * as api from './api.js';
-import { Axis, Strip } from './axis.js';
-import { Bar, LENGTHS } from './bar.js';
-import { Chart } from './chart.js';
+import { Banner } from './banner.js';
+import { Bar } from './bar.js';
+import { Charts } from './charts.js';
 import { make } from './dom.js';
 import { Heat } from './heat.js';
 import { help } from './help.js';
 import { listen } from './input.js';
+import { listenKeys } from './keys.js';
 import { clamp } from './number.js';
 import { renew } from './palette.js';
 import * as panel from './panel.js';
-import { EVENTS, USUAL, chartsOf } from './plan.js';
+import { EVENTS, USUAL, inOrder } from './plan.js';
 import { Selection } from './selection.js';
-import { split } from './series.js';
 import * as sqlview from './sqlview.js';
+import { Status } from './status.js';
 import { Store } from './store.js';
+import { Strips } from './strips.js';
 import * as tables from './tables.js';
-import { DAY, MINUTE, clock, marks } from './time.js';
+import { MINUTE, SECOND } from './time.js';
 
-const FETCH_AFTER = 45,
-  DIM_AFTER = 150,
-  STATUS_EVERY = 5000,
-  STRIPS_EVERY = 60_000,
-  LEFT = 46;
+const FETCH_AFTER_MS = 45,
+  DIM_AFTER_MS = 150,
+  STATUS_EVERY_MS = 5000,
+  /** Newer rows are fetched when they are so much of the view: each time costs the daemon. */
+  FOLLOW_SHARE = 0.01,
+  FOLLOW_MS_MIN = 1000,
+  FOLLOW_MS_MAX = 30_000,
+  /** Zoom steps that follow each other are one step back. */
+  ZOOM_PAUSE_MS = 600,
+  LEFT = 46,
+  PHONE = 720;
 const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 let place = read(location.search);
 /** @type {api.Group[]} */
 let groups = [];
-const store = new Store();
-/** @type {Map<string, Chart>} */
-const charts = new Map();
-/** @type {number|null} */
-let pointer = null;
 let wall = Date.now() * 1000,
   isDrawing = false,
-  chosen = 0;
-/** @type {import('./axis.js').Firing[]} */
-let firings = [];
+  isPanning = false,
+  zoomedAt = -Infinity;
+/** @type {number|null} */
+let pointer = null;
+/** @type {number|null} one end of a selection, set by a key */
+let marked = null;
 /** @type {AbortController|null} */
 let momentRun = null;
+/** @type {string|undefined} */
+let degraded;
 /** @type {ReturnType<typeof setTimeout>|undefined} */
 let fetchTimer;
 /** @type {ReturnType<typeof setTimeout>|undefined} */
 let dimTimer;
-let marking = /** @type {number|null} */ (null);
 
 const nav = make('nav', { id: 'nav', 'aria-label': 'Tables' }),
   work = make('main', { id: 'work', tabindex: '-1' }),
-  aside = make('aside', { id: 'aside', 'aria-label': 'Moment', hidden: true });
-const dock = make('div.dock', { role: 'navigation', 'aria-label': 'Views' });
-const axis = new Axis(),
-  strips = [new Strip(), new Strip()],
-  names = [make('div'), make('div')];
-const top = make(
-  'div.row.strips',
-  {},
-  make('div.gut', {}, ...names),
-  make('div.plot', {}, ...strips.map(strip => strip.canvas)),
-  make('div.read'),
-);
-const cross = make('div.cross', { hidden: true }),
-  flag = make('div.flag', { hidden: true }),
-  progress = make('div.progress', { hidden: true }),
-  list = make('div.list'),
-  words = make('p'),
-  // It is a plot, so that one can drag on from where nothing is.
-  note = make('div.row.none', { hidden: true }, make('div.gut'), make('div.plot', {}, words), make('div.read'));
-const selection = new Selection(() => go({ ...place, a: null, b: null }));
-const foot = make(
-  'div.foot',
-  {},
-  ...['wheel zoom', 'drag pan', 'shift drag select', 'click moment', '? all keys'].map(text =>
-    make('span', {}, make('kbd', {}, text.slice(0, text.lastIndexOf(' '))), text.slice(text.lastIndexOf(' ') + 1)),
-  ),
-);
-const heat = new Heat(
-  value => go({ ...place, heat: value }),
-  time => go({ ...place, moment: time }),
-);
+  aside = make('aside', { id: 'aside', 'aria-label': 'Moment', hidden: true }),
+  dock = make('div.dock', { role: 'navigation', 'aria-label': 'Views' });
 byId('body').replaceChildren(nav, work, aside);
 document.body.append(dock);
+const store = new Store(),
+  status = new Status(),
+  charts = new Charts(),
+  banner = new Banner(byId('banner'), () => fetchSoon(false)),
+  selection = new Selection(() => go({ ...place, a: null, b: null }), draw),
+  strips = new Strips(time => go({ ...place, to: Math.min(wall, time + place.span / 2) }, false)),
+  heat = new Heat(
+    value => go({ ...place, heat: value }),
+    time => go({ ...place, moment: time }),
+    (pair, isSecond) => go({ ...place, [isSecond ? 'b' : 'a']: pair }),
+  );
 
-/** @param {number} [width] @returns {import('./draw.js').View} */
-function viewNow(width = plotWidth()) {
-  const left = innerWidth < 720 ? 0 : LEFT;
+/** @returns {import('./draw.js').View} */
+function viewNow() {
+  const left = innerWidth < PHONE ? 0 : LEFT,
+    plot = Math.floor(charts.axis.canvas.parentElement?.clientWidth || work.clientWidth - 350);
   const to = place.to ?? wall,
     from = to - place.span,
-    wide = Math.max(50, width - left);
-  return { from, to, left, width: wide, bucket: Math.max(1, Math.round(place.span / wide)), interval: 0, raw: false };
+    width = Math.max(50, plot - left);
+  return { from, to, left, width, bucket: Math.max(1, Math.round(place.span / width)), interval: 0, raw: false };
 }
-const plotWidth = () => Math.floor(axis.canvas.parentElement?.clientWidth || work.clientWidth - 346);
 
 const shownTables = () => {
   const names = place.tables ?? USUAL;
-  return groups
-    .flatMap(group => group.tables)
-    .filter(table => names.includes(table.name) && !EVENTS.includes(table.name) && table.unavailable === null);
+  const all = groups.flatMap(group => group.tables);
+  return inOrder(all.filter(table => names.includes(table.name) && !EVENTS.includes(table.name) && table.unavailable === null));
 };
+/** Says what the selection holds: of all charts, or of the counter whose seconds are seen. */
+function showSelection() {
+  if (place.view !== 'seconds') selection.show(place, shownTables());
+  else if (heat.shown)
+    selection.show(
+      place,
+      groups.flatMap(group => group.tables).filter(one => one.name === heat.tableName),
+      heat.shown,
+    );
+}
+const hasFast = () => groups.some(group => group.tables.some(table => table.name === 'network' && table.interval_us !== null));
 
 /** Goes to a place; `push` makes it one that the browser's back button returns to. @param {import('./address.js').Place} next @param {boolean} [push] */
 function go(next, push = true) {
@@ -116,56 +115,53 @@ function arrive(before) {
   if (before?.view !== place.view) arrange();
   if (before?.moment !== place.moment) showMoment();
   if (before?.tables !== place.tables) tables.mark(nav, place.tables ?? USUAL);
-  selection.show(place, shownTables());
+  showSelection();
   draw();
   fetchSoon(false);
 }
 
 function arrange() {
-  const isCharts = place.view === 'charts';
   document.body.dataset.view = place.view;
-  if (isCharts) work.replaceChildren(top, axis.element, list, note, progress, cross, flag, selection.element, foot);
-  if (place.view === 'seconds') work.replaceChildren(top, heat.element);
+  if (place.view === 'charts') work.replaceChildren(strips.element, ...charts.elements(selection.element));
+  if (place.view === 'seconds') work.replaceChildren(strips.element, heat.element, selection.element);
   if (place.view === 'sql')
     sqlview.show(work, place.sql, groups, text => {
       place = { ...place, sql: text };
       history.replaceState(null, '', write(place));
     });
   if (place.view === 'alerts')
-    alertview.show(work, time => go({ ...place, view: 'charts', to: time + MINUTE, span: 2 * MINUTE, moment: time })).catch(trouble);
-  if (place.view === 'seconds') heat.show(place, groups, viewNow()).catch(trouble);
+    alertview
+      .show(work, time => go({ ...place, view: 'charts', to: time + MINUTE, span: 2 * MINUTE, moment: time }))
+      .catch(error => banner.trouble(error));
 }
 
 /** @param {boolean} extend */
 function fetchSoon(extend) {
   clearTimeout(fetchTimer);
-  fetchTimer = setTimeout(() => fetchNow(extend), extend ? 0 : FETCH_AFTER);
+  fetchTimer = setTimeout(() => fetchNow(extend), extend ? 0 : FETCH_AFTER_MS);
 }
 
 /** @param {boolean} extend */
 async function fetchNow(extend) {
-  if (place.view === 'seconds') return heat.show(place, groups, viewNow()).catch(trouble);
-  if (place.view !== 'charts' || !groups.length) return;
+  if (!groups.length || (place.view !== 'charts' && place.view !== 'seconds')) return;
   const view = viewNow();
   clearTimeout(dimTimer);
-  if (!extend)
-    dimTimer = setTimeout(() => {
-      list.classList.add('dim');
-      progress.hidden = false;
-    }, DIM_AFTER);
-  const done = () => {
-    clearTimeout(dimTimer);
-    list.classList.remove('dim');
-    progress.hidden = true;
-  };
+  if (!extend) dimTimer = setTimeout(() => charts.dim(true), DIM_AFTER_MS);
   try {
-    await store.load(shownTables(), view.from, view.to, view.bucket, extend, draw);
-    done();
-    quiet();
+    if (place.view === 'charts') await store.load(shownTables(), view.from, view.to, view.bucket, extend, draw);
+    else await heat.show(place, groups, view, wall, extend);
+    clearTimeout(dimTimer);
+    charts.dim(false);
+    banner.quiet(degraded);
     document.body.dataset.loaded = `${Math.round(view.from)}-${Math.round(view.to)}`;
+    if (place.view === 'seconds') showSelection();
+    draw();
+    // What is looked at comes first.
+    await strips.load(view, place.to === null, wall, hasFast(), draw);
   } catch (error) {
     if (error instanceof DOMException && error.name === 'AbortError') return;
-    done();
+    clearTimeout(dimTimer);
+    charts.dim(false);
     trouble(error);
   }
 }
@@ -181,73 +177,18 @@ function draw() {
 
 function paint() {
   const view = viewNow();
-  view.marks = marks(view.from, view.to, view.width);
   bar.tell(place, view);
-  for (const strip of strips) strip.draw(view.left, view.width, view.from, view.to, (strip.to - strip.from) / 600);
-  if (place.view !== 'charts') return;
-  axis.draw(view, store.gaps, firings);
-  const wanted = [];
-  for (const table of shownTables()) {
-    const loaded = store.loaded.get(table.name);
-    if (!loaded) continue;
-    const interval = table.interval_us ?? 1e6;
-    const raw = (interval / place.span) * view.width >= 4;
-    const seen = { ...view, bucket: loaded.bucket, interval, raw };
-    const tier = loaded.series.find(series => series.tier)?.tier ?? 'raw';
-    const own = store.gaps.filter(gap => gap.collector === table.collector || gap.isHole);
-    for (const plan of chartsOf(table, loaded.series))
-      wanted.push({ plan, seen, own, badge: tier === 'raw' ? tierName(interval) : tier === '1s' ? '1 s' : '1 min' });
-  }
-  for (const [id, chart] of charts) {
-    if (!wanted.some(one => one.plan.id === id)) {
-      chart.element.remove();
-      charts.delete(id);
-    }
-  }
-  const room =
-    innerHeight >= 1000 && innerWidth >= 1920
-      ? clamp(
-          (innerHeight - 300) /
-            Math.max(
-              1,
-              wanted.reduce((sum, one) => sum + one.plan.height + 7, 0),
-            ),
-          1,
-          1.8,
-        )
-      : 1;
-  wanted.forEach(({ plan, seen, own, badge }, index) => {
-    let chart = charts.get(plan.id);
-    if (!chart) charts.set(plan.id, (chart = new Chart()));
-    if (list.children[index] !== chart.element) list.insertBefore(chart.element, list.children[index] ?? null);
-    chart.show(plan, badge);
-    chart.draw(seen, own, place.log, room);
-    chart.readout(seen, pointer ?? place.moment);
-  });
-  const any = wanted.find(one => one.seen.raw)?.seen ?? { ...view };
-  const at = pointer ?? place.moment;
-  axis.tell(any, at ?? view.to - view.bucket * 2, false);
-  const x = at === null ? -1 : view.left + ((at - view.from) / (view.to - view.from)) * view.width;
-  const isSeen = at !== null && x >= view.left && x <= view.left + view.width;
-  cross.hidden = flag.hidden = !isSeen;
-  if (isSeen && at !== null) {
-    const plot = axis.canvas.getBoundingClientRect(),
-      frame = work.getBoundingClientRect();
-    const offset = plot.left - frame.left;
-    cross.style.left = offset + x + 'px';
-    cross.style.top = axis.element.offsetTop + 22 + 'px';
-    cross.style.height = Math.max(0, list.offsetTop + list.offsetHeight - axis.element.offsetTop - 22) + 'px';
-    flag.style.left = offset + x + 'px';
-    flag.style.top = axis.element.offsetTop + 2 + 'px';
-    flag.textContent = clock(at, place.span < 2e6 ? 1000 : 1e6);
-  }
-  selection.shade(work, axis, list, view, place);
-  const known = [...store.loaded.values()];
-  note.hidden = wanted.length > 0 || known.length === 0 || store.running !== null;
-  if (!note.hidden) words.textContent = 'Nothing was recorded in this time, or no table is chosen.';
+  strips.element.style.gridTemplateColumns = place.view === 'seconds' ? heat.columns() : '';
+  if (place.view === 'seconds') {
+    strips.draw(0, heat.width(), view.from, view.to, status.firings);
+    heat.draw(place);
+    bar.source(heat.source(), heat.level());
+  } else if (place.view === 'charts') {
+    strips.draw(view.left, view.width, view.from, view.to, status.firings);
+    bar.source(charts.paint(work, { view, place, pointer, tables: shownTables(), store, firings: status.firings }));
+    selection.shade(work, charts.axis, charts.list, view, place);
+  } else bar.source('', ' ');
 }
-/** @param {number} interval */
-const tierName = interval => (interval < 1e6 ? `${interval / 1000} ms` : `${interval / 1e6} s`);
 
 function showMoment() {
   momentRun?.abort();
@@ -272,26 +213,8 @@ function showMoment() {
 
 /** @param {unknown} error */
 function trouble(error) {
-  if (error instanceof DOMException && error.name === 'AbortError') return;
-  const banner = byId('banner');
-  const isSilent = error instanceof api.Silent;
-  if (isSilent) {
-    silentSince ||= Date.now() * 1000;
-    bar.silent();
-  }
-  const text = isSilent
-    ? `kymo does not answer at ${location.host} since ${clock(silentSince, 1e6)}. The charts show what was loaded before.`
-    : error instanceof Error
-      ? error.message
-      : String(error);
-  banner.replaceChildren(make('span', {}, text), make('button', { click: () => fetchSoon(false) }, 'Try now'));
-  banner.hidden = false;
+  if (banner.trouble(error)) bar.silent();
 }
-let silentSince = 0;
-const quiet = () => {
-  silentSince = 0;
-  byId('banner').hidden = true;
-};
 
 /** @param {number} at @param {number} factor */
 function zoom(at, factor) {
@@ -299,24 +222,18 @@ function zoom(at, factor) {
     span = clamp(place.span * factor, SPAN_MIN, SPAN_MAX);
   const isEnd = place.to === null && at > view.to - (view.to - view.from) * 0.04;
   const to = at + (view.to - at) * (span / place.span);
-
-  go({ ...place, span, to: isEnd || (place.to === null && factor > 1) ? null : to }, !wasZoomed());
-}
-let zoomedAt = 0;
-function wasZoomed() {
-  const soon = performance.now() - zoomedAt < 600;
+  const isFirst = performance.now() - zoomedAt >= ZOOM_PAUSE_MS;
   zoomedAt = performance.now();
-  return soon;
+  go({ ...place, span, to: isEnd || (place.to === null && factor > 1) ? null : to }, isFirst);
 }
 
-let panned = false;
 listen(work, {
   view: viewNow,
   zoom,
   pan: (by, ends) => {
     const to = Math.min((place.to ?? wall) + by, wall + place.span * 0.5);
-    if (by !== 0 || !ends) go({ ...place, to }, !panned && !ends);
-    panned = !ends;
+    if (by !== 0 || !ends) go({ ...place, to }, !isPanning && !ends);
+    isPanning = !ends;
     if (ends) fetchSoon(false);
   },
   point: time => {
@@ -330,9 +247,10 @@ listen(work, {
   back: () => history.back(),
 });
 
+const toggleLive = () => go({ ...place, to: place.to === null ? wall : null });
 const bar = new Bar(byId('header'), byId('bar'), dock, {
   view: view => go({ ...place, view }),
-  live: () => go({ ...place, to: place.to === null ? wall : null }),
+  live: toggleLive,
   step: spans => go({ ...place, to: Math.min((place.to ?? wall) + spans * place.span, wall) }),
   span: span => {
     const centre = pointer ?? place.moment;
@@ -350,90 +268,52 @@ function setTheme(light) {
   document.documentElement.classList.toggle('light', light);
   localStorage.setItem('theme', light ? 'light' : 'dark');
   renew();
-  heat.renew();
+  charts.renew();
   draw();
 }
 const kept = localStorage.getItem('theme');
 document.documentElement.classList.toggle('light', kept ? kept === 'light' : matchMedia('(prefers-color-scheme: light)').matches);
 
-addEventListener('keydown', event => {
-  if (event.target instanceof HTMLElement && /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) {
-    if (event.key === 'Escape') event.target.blur();
-    if (event.key === 'Escape') document.querySelector('.pop')?.remove();
-    return;
-  }
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const view = viewNow(),
-    centre = pointer ?? place.moment ?? (view.from + view.to) / 2,
-    step = (view.to - view.from) / 10;
-  const interval = Math.max(view.bucket, 1000);
-  /** @type {Record<string, () => void>} */
-  const keys = {
-    '+': () => zoom(centre, 0.5),
-    '=': () => zoom(centre, 0.5),
-    '-': () => zoom(centre, 2),
-    ArrowLeft: () => (event.shiftKey ? go({ ...place, to: view.to - step }) : moveCross(-interval)),
-    ArrowRight: () => (event.shiftKey ? go({ ...place, to: Math.min(wall, view.to + step) }) : moveCross(interval)),
-    ArrowUp: () => focusChart(-1),
-    ArrowDown: () => focusChart(1),
-    Enter: () => {
-      if (place.view === 'charts' && !(event.target instanceof HTMLButtonElement)) go({ ...place, moment: Math.round(centre) });
-      else return false;
-    },
-    Backspace: () => history.back(),
-    l: () => go({ ...place, to: place.to === null ? wall : null }),
-    L: () => go({ ...place, to: place.to === null ? wall : null }),
-    g: bar.jump,
-    y: () => go({ ...place, log: !place.log }),
-    '?': help,
-    s: () => mark('a'),
-    d: () => mark('b'),
-    n: () => nextMark(1),
-    p: () => nextMark(-1),
-    '/': () => /** @type {HTMLElement|null} */ (nav.querySelector('input'))?.focus(),
-    Escape: () => {
-      document.querySelector('.pop')?.remove();
-      nav.classList.remove('open');
-      if (place.moment !== null) go({ ...place, moment: null });
-    },
-  };
-  const chip = LENGTHS[Number(event.key) - 1];
-  const act = chip ? () => go({ ...place, span: chip[1] }) : (keys[event.key] ?? keys[event.key.toLowerCase()]);
-  if (!act) return;
-  if (/** @type {any} */ (act()) !== false) event.preventDefault();
-});
-
-/** @param {number} by */
-function moveCross(by) {
-  const view = viewNow();
-  pointer = clamp((pointer ?? place.moment ?? (view.from + view.to) / 2) + by, view.from, view.to);
-  for (const chart of charts.values()) chart.read.removeAttribute('aria-live');
-  [...charts.values()].find(chart => chart.element === list.children[chosen])?.read.setAttribute('aria-live', 'polite');
-  draw();
-}
-/** @param {number} by */
-function focusChart(by) {
-  chosen = clamp(chosen + by, 0, list.children.length - 1);
-  /** @type {HTMLElement|undefined} */ (list.children[chosen])?.focus();
-}
-/** One end of a selection, then the other. @param {'a'|'b'} which */
-function mark(which) {
-  const view = viewNow(),
-    at = pointer ?? (view.from + view.to) / 2;
-  if (marking === null) marking = at;
-  else {
-    if (marking !== at) go({ ...place, [which]: [Math.min(marking, at), Math.max(marking, at)] });
-    marking = null;
-  }
-}
-/** @param {number} by */
-function nextMark(by) {
-  const at = pointer ?? place.moment ?? viewNow().from;
-  const times = [...firings.map(one => one.from), ...store.gaps.filter(gap => gap.isHole).map(gap => gap.from)].sort((a, b) => a - b);
-  const next = by > 0 ? times.find(time => time > at + 1) : times.reverse().find(time => time < at - 1);
-  if (next !== undefined)
+const centre = () => pointer ?? place.moment ?? (place.to ?? wall) - place.span / 2;
+listenKeys({
+  zoom: factor => zoom(centre(), factor),
+  pan: direction => go({ ...place, to: Math.min(wall, (place.to ?? wall) + (direction * place.span) / 10) }),
+  cross: direction => {
+    const view = viewNow();
+    pointer = clamp(centre() + direction * Math.max(view.bucket, 1000), view.from, view.to);
+    charts.announce();
+    draw();
+  },
+  chart: direction => charts.focus(direction),
+  mark: which => {
+    const at = centre();
+    if (marked !== null && marked !== at) go({ ...place, [which]: [Math.min(marked, at), Math.max(marked, at)] });
+    marked = marked === null ? at : null;
+  },
+  next: direction => {
+    const at = pointer ?? place.moment ?? viewNow().from;
+    const times = [...status.firings, ...store.gaps.filter(gap => gap.isHole)].map(one => one.from).sort((a, b) => a - b);
+    const next = direction > 0 ? times.find(time => time > at + 1) : times.reverse().find(time => time < at - 1);
+    if (next === undefined) return;
     go({ ...place, moment: Math.round(next), to: place.to === null && next > viewNow().from ? null : next + place.span / 2 });
-}
+  },
+  span: span => go({ ...place, span }),
+  live: toggleLive,
+  log: () => go({ ...place, log: !place.log }),
+  moment: () => {
+    if (place.view === 'charts') go({ ...place, moment: Math.round(centre()) });
+    return place.view === 'charts';
+  },
+  jump: bar.jump,
+  back: () => history.back(),
+  help,
+  find: () => /** @type {HTMLElement|null} */ (nav.querySelector('input'))?.focus(),
+  close: () => {
+    document.querySelector('.pop')?.remove();
+    nav.classList.remove('open');
+    if (place.moment !== null) go({ ...place, moment: null });
+  },
+});
 
 addEventListener('popstate', () => {
   const before = place;
@@ -446,81 +326,27 @@ new ResizeObserver(() => {
 }).observe(work);
 
 async function loadStatus() {
+  if (document.hidden) return;
   try {
-    const [status, alerts, cost, changes] = await Promise.all([
-      api.status(),
-      api.alerts(),
-      api.sql(
-        "SELECT CAST(max(cpu_us) - min(cpu_us) AS DOUBLE) / (max(CAST(time AS BIGINT)) - min(CAST(time AS BIGINT))), max(rss_bytes) FROM kymo WHERE time > now() - interval '15 seconds'",
-      ),
-      api.sql('SELECT rule, labels, state, CAST(time AS BIGINT) FROM alert ORDER BY time DESC LIMIT 500'),
-    ]);
-    const [cpu, rss] = cost.rows[0] ?? [];
-    bar.status(
-      status,
-      alerts.rules.reduce((sum, rule) => sum + rule.firing, 0),
-      typeof cpu === 'number' ? { cpu, rss } : null,
-    );
-    firings = pairs(changes.rows);
-    if (status.degraded.length && byId('banner').hidden) {
-      byId('banner').replaceChildren(make('span', {}, status.degraded[0]));
-      byId('banner').hidden = false;
-    }
+    const facts = await status.load(wall);
+    degraded = facts.degraded[0];
+    if (!banner.isTrouble) banner.quiet(degraded);
+    bar.status(facts);
     draw();
   } catch (error) {
     trouble(error);
   }
 }
 
-/** Changes of alerts, newest first, as the times in which they fired. @param {any[][]} rows */
-function pairs(rows) {
-  /** @type {Map<string, import('./axis.js').Firing>} */
-  const open = new Map();
-  const found = [];
-  for (const [rule, labels, state, time] of [...rows].reverse()) {
-    const key = `${rule} ${labels}`;
-    if (state === 'firing' || state === 'no data') {
-      const firing = { rule, from: time, to: null };
-      open.set(key, firing);
-      found.push(firing);
-    } else {
-      const firing = open.get(key);
-      if (firing) firing.to = time;
-      open.delete(key);
-    }
-  }
-  return found;
-}
-
-async function loadStrips() {
-  const lengths = [30 * DAY, place.span < DAY / 4 ? DAY / 24 : DAY];
-  await Promise.all(
-    strips.map(async (strip, index) => {
-      strip.to = wall;
-      strip.from = wall - lengths[index];
-      names[index].replaceChildren(index ? (lengths[1] === DAY ? '1 day' : '1 hour') : '30 days', make('span', {}, 'CPU busy'));
-      const bucket = Math.round(lengths[index] / 600);
-      const answer = await api.range({
-        table: 'cpu',
-        columns: ['utilization'],
-        from: Math.floor(strip.from),
-        to: Math.floor(strip.from) + bucket * 600,
-        buckets: 600,
-        labels: { cpu: 'total' },
-      });
-      strip.series = split(answer, ['utilization'])[0] ?? null;
-    }),
-  );
-  draw();
-}
-
 async function follow() {
   wall = Date.now() * 1000;
-  if (place.to === null && !document.hidden && store.running === null && (pointer === null || place.span > 60e6)) {
-    if (place.view === 'charts') await fetchNow(true);
+  const isStill = pointer !== null && place.span <= MINUTE;
+  if (place.to === null && !document.hidden && store.running === null && !isStill) {
+    await fetchNow(true);
     draw();
   }
-  setTimeout(follow, clamp(place.span / 800 / 1000, 1000, 30_000));
+  const every = place.view === 'seconds' ? SECOND : place.span * FOLLOW_SHARE;
+  setTimeout(follow, clamp(every / 1000, FOLLOW_MS_MIN, FOLLOW_MS_MAX));
 }
 
 async function begin() {
@@ -532,13 +358,7 @@ async function begin() {
   history.replaceState(null, '', write(place));
   arrive(null);
   loadStatus();
-  loadStrips().catch(trouble);
-  setInterval(() => {
-    if (!document.hidden) loadStatus();
-  }, STATUS_EVERY);
-  setInterval(() => {
-    if (!document.hidden) loadStrips().catch(trouble);
-  }, STRIPS_EVERY);
+  setInterval(loadStatus, STATUS_EVERY_MS);
   follow();
 }
 begin().catch(trouble);

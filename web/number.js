@@ -53,7 +53,7 @@ export function short(value, unit) {
   if (unit === 'µs') return duration(value);
   const steps = /** @type {[number, string][]} */ (unit === 'B' ? BINARY : DECIMAL);
   const step = steps.find(([from]) => Math.abs(value) >= from * 0.9995);
-  return step ? `${+(value / step[0]).toFixed(2)} ${step[1].replace('i', '')}` : String(+value.toPrecision(3));
+  return step ? `${+(value / step[0]).toPrecision(3)} ${step[1].replace('i', '')}` : String(+value.toPrecision(3));
 }
 
 /** A duration in µs. @param {number} us */
@@ -79,15 +79,15 @@ export const grouped = value =>
 
 /**
  * Two to four round numbers from 0 to at most `max`.
- * @param {number} max @param {number} count @param {Unit} unit
+ * @param {number} max @param {number} count of steps, at least @param {Unit} unit
  */
 export function rounds(max, count, unit) {
   if (!(max > 0)) return [0];
   const base = unit === 'B' ? 1024 ** Math.floor(Math.log(max) / Math.log(1024)) : 1;
   const rough = max / base / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = ([1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find(one => one * power >= rough * 0.999) ?? 10) * power * base;
+  const power = 10 ** Math.floor(Math.log10(rough) + 1e-9);
+  const step = ([8, 6, 5, 4, 3, 2.5, 2, 1.5].find(one => one * power <= rough * 1.0001) ?? 1) * power * base;
   const values = [0];
-  for (let value = step; value <= max * 1.0001 && values.length < 6; value += step) values.push(value);
+  for (let value = step; value <= max * 1.0001 && values.length < 4; value += step) values.push(value);
   return values;
 }

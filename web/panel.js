@@ -5,22 +5,36 @@ import { icon, make } from './dom.js';
 import { duration, told } from './number.js';
 import { clock, date } from './time.js';
 
-const ROWS = 10;
+const ROWS_MAX = 10,
+  AROUND = 30e6,
+  /** A process rose if it takes so many times what it usually takes, and more than a twentieth of a core. */
+  ROSE = 1.5,
+  ROSE_RATIO_MIN = 0.05;
 
 /** @param {number} time */
 const at = time => `to_timestamp_micros(${Math.floor(time)})`;
+/** @param {number} time @param {number} before @param {number} after */
+const within = (time, before, after) => `time > ${at(time - before)} AND time <= ${at(time + after)}`;
+/** The rate of a counter since the row before, per µs. @param {string} counter */
+const rate = counter => `(${counter} - lag(${counter}) OVER w) * 1.0 / (CAST(time AS BIGINT) - lag(CAST(time AS BIGINT)) OVER w)`;
+/** @param {number|null} value */
+const percent = value => (value === null ? '–' : value.toFixed(1));
 
 /**
  * @param {HTMLElement} aside @param {number} time @param {{close: () => void, move: (time: number) => void, around: () => void, sql: (text: string) => void}} actions @param {AbortSignal} signal
  */
 export async function show(aside, time, actions, signal) {
-  const heading = make('div.big', {}, clock(time, 1000));
   const button = (/** @type {any} */ name, /** @type {string} */ label, /** @type {() => void} */ click) =>
     make('button.icon', { 'aria-label': label, click }, icon(name));
-  const processes = make('section', {}, make('h3', {}, 'Processes', make('span', {}, 'newest tick, and how CPU moved within 30 s')));
-  const groups = make('section', {}, make('h3', {}, 'Cgroups', make('span', {}, 'newest tick')));
-  const alerts = make('section', {}, make('h3', {}, 'Alerts'));
-  const statement = `SELECT * FROM process WHERE time > ${at(time - 2e6)} AND time <= ${at(time + 1e6)} ORDER BY time, cpu_ratio DESC`;
+  const section = (/** @type {string} */ title, /** @type {string} */ note) =>
+    make(`section.at-${title.toLowerCase()}`, {}, make('h3', {}, title, make('span', {}, note)));
+  const parts = {
+    alerts: section('Alerts', ''),
+    processes: section('Processes', 'newest tick, and CPU within 30 s'),
+    groups: section('Cgroups', 'newest tick, by path'),
+    host: section('Host', 'newest tick at or before the moment'),
+  };
+  const statement = `SELECT * FROM process WHERE ${within(time, 2e6, 1e6)} ORDER BY time, cpu_ratio DESC`;
   aside.replaceChildren(
     make(
       'header',
@@ -34,12 +48,10 @@ export async function show(aside, time, actions, signal) {
         button('right', 'One second later', () => actions.move(time + 1e6)),
         button('close', 'Close the moment', actions.close),
       ),
-      heading,
+      make('div.big', {}, clock(time, 1000)),
       make('div.sub', {}, `${date(time)}, UTC`),
     ),
-    alerts,
-    processes,
-    groups,
+    ...Object.values(parts),
     make(
       'section.acts',
       {},
@@ -47,88 +59,137 @@ export async function show(aside, time, actions, signal) {
       make('button.btn', { click: () => actions.sql(statement) }, 'Open as SQL'),
     ),
   );
-  const fill = async (/** @type {HTMLElement} */ section, /** @type {() => Promise<Node[]>} */ load) => {
+  const fill = async (/** @type {HTMLElement} */ into, /** @type {Promise<Node[]>} */ nodes) => {
     try {
-      section.append(...(await load()));
+      into.append(...(await nodes));
     } catch (error) {
-      if (!signal.aborted) section.append(make('p.mute', {}, error instanceof Error ? error.message : String(error)));
+      if (!signal.aborted) into.append(make('p.mute', {}, error instanceof Error ? error.message : String(error)));
     }
   };
   await Promise.all([
-    fill(alerts, async () => {
-      const { rows } = await api.sql(
-        `SELECT rule, labels, state, value, CAST(time AS BIGINT) FROM (SELECT *, row_number() OVER (PARTITION BY rule, labels ORDER BY time DESC) AS n FROM alert WHERE time <= ${at(time + 1e6)}) WHERE n = 1 AND state IN ('firing', 'no data') ORDER BY 5 DESC LIMIT 5`,
-        signal,
-      );
-      return rows.length
-        ? rows.map(([rule, labels, , value, since]) =>
-            make(
-              'div.alarm',
-              {},
-              icon('warn'),
-              make('div', {}, make('b', {}, rule), ` fired at ${clock(since, 1000)}`, make('div.sub', {}, `${labels} ${value ?? ''}`)),
-            ),
-          )
-        : [make('p.mute', {}, 'None fired.')];
-    }),
-    fill(processes, async () => {
-      const newest = `(SELECT max(time) FROM process WHERE time > ${at(time - 5e6)} AND time <= ${at(time + 1e6)})`;
-      const [{ rows }, courses] = await Promise.all([
-        api.sql(
-          `SELECT command, pid, cpu_ratio, rss_bytes FROM process WHERE time = ${newest} ORDER BY cpu_ratio DESC NULLS LAST LIMIT ${ROWS}`,
-          signal,
-        ),
-        api.sql(
-          `SELECT pid, CAST(time AS BIGINT), cpu_ratio FROM process WHERE time > ${at(time - 30e6)} AND time <= ${at(time + 30e6)} AND cpu_ratio IS NOT NULL ORDER BY time`,
-          signal,
-        ),
-      ]);
-      /** @type {Map<number, [number[], number[]]>} */
-      const byPid = new Map(rows.map(row => [row[1], [[], []]]));
-      for (const [pid, when, ratio] of courses.rows) {
-        byPid.get(pid)?.[0].push(ratio);
-        byPid.get(pid)?.[1].push(when);
-      }
-      const body = rows.map(([command, pid, cpu, rss]) =>
-        make(
-          'tr',
-          {},
-          make('td', { title: command }, `${command} `, make('small', {}, pid)),
-          make('td', {}, cpu === null ? '–' : (cpu * 100).toFixed(1)),
-          make('td', {}, told(rss, 'B')),
-          make('td', {}, spark(byPid.get(pid)?.[0] ?? [], byPid.get(pid)?.[1] ?? [], time)),
-        ),
-      );
-      return [table(['command', 'CPU %', 'memory', '± 30 s'], body, 'No process was recorded here.')];
-    }),
-    fill(groups, async () => {
-      const { rows } = await api.sql(
-        `SELECT cgroup, cpu, memory, io FROM (SELECT cgroup, time, (usage_us - lag(usage_us) OVER w) * 100.0 / (CAST(time AS BIGINT) - lag(CAST(time AS BIGINT)) OVER w) AS cpu, memory_bytes AS memory, (io_some_us - lag(io_some_us) OVER w) * 100.0 / (CAST(time AS BIGINT) - lag(CAST(time AS BIGINT)) OVER w) AS io, row_number() OVER (PARTITION BY cgroup ORDER BY time DESC) AS n FROM cgroup WHERE time > ${at(time - 4e6)} AND time <= ${at(time + 1e6)} WINDOW w AS (PARTITION BY cgroup ORDER BY time)) WHERE n = 1 ORDER BY cpu DESC NULLS LAST LIMIT ${ROWS}`,
-        signal,
-      );
-      const number = (/** @type {number|null} */ value) => (value === null ? '–' : value.toFixed(1));
-      return [
-        table(
-          ['group', 'CPU %', 'memory', 'I/O stalled %'],
-          rows.map(([name, cpu, memory, io]) =>
-            make(
-              'tr',
-              {},
-              make('td', { title: name }, name || '/'),
-              make('td', {}, number(cpu)),
-              make('td', {}, told(memory, 'B')),
-              make('td', {}, number(io)),
-            ),
-          ),
-          'No control group was recorded here.',
-        ),
-      ];
-    }),
+    fill(parts.processes, processes(time, signal)),
+    fill(parts.groups, groups(time, signal)),
+    fill(parts.alerts, alerts(time, signal)),
+    fill(parts.host, host(time, signal)),
   ]);
 }
 
-/** @param {string[]} heads @param {Node[]} rows @param {string} none */
-function table(heads, rows, none) {
+/** @param {number} time @param {AbortSignal} signal */
+async function alerts(time, signal) {
+  const { rows } = await api.sql(
+    `SELECT rule, labels, state, value, CAST(time AS BIGINT) FROM (SELECT *, row_number() OVER (PARTITION BY rule, labels ORDER BY time DESC) AS n FROM alert WHERE time <= ${at(time + 1e6)}) WHERE n = 1 AND state IN ('firing', 'no data') ORDER BY 5 DESC LIMIT 5`,
+    signal,
+  );
+  if (!rows.length) return [make('p.mute', {}, 'None fired.')];
+  return rows.map(([rule, labels, , value, since]) =>
+    make(
+      'div.alarm',
+      {},
+      icon('warn'),
+      make(
+        'div',
+        {},
+        make('b', {}, rule),
+        ` fired at ${clock(since, 1000)}`,
+        make('div.sub', {}, [labels.replaceAll('=', ' '), value === null ? '' : told(value, '')].filter(Boolean).join(': ')),
+      ),
+    ),
+  );
+}
+
+/** @param {number} time @param {AbortSignal} signal */
+async function processes(time, signal) {
+  const [{ rows }, courses] = await Promise.all([
+    api.sql(
+      `SELECT command, pid, cpu_ratio, rss_bytes, io FROM (SELECT command, pid, time, cpu_ratio, rss_bytes, ${rate('(read_bytes + write_bytes)')} * 1e6 AS io FROM process WHERE ${within(time, 5e6, 1e6)} WINDOW w AS (PARTITION BY command, pid ORDER BY time)) WHERE time = (SELECT max(time) FROM process WHERE ${within(time, 5e6, 1e6)}) ORDER BY cpu_ratio DESC NULLS LAST LIMIT ${ROWS_MAX}`,
+      signal,
+    ),
+    api.sql(
+      `SELECT pid, CAST(time AS BIGINT), cpu_ratio FROM process WHERE ${within(time, AROUND, AROUND)} AND cpu_ratio IS NOT NULL ORDER BY time`,
+      signal,
+    ),
+  ]);
+  /** @type {Map<number, [number[], number[]]>} */
+  const byPid = new Map(rows.map(row => [row[1], [[], []]]));
+  for (const [pid, when, ratio] of courses.rows) {
+    byPid.get(pid)?.[0].push(ratio);
+    byPid.get(pid)?.[1].push(when);
+  }
+  let isAny = false;
+  const body = rows.map(([command, pid, cpu, rss, io]) => {
+    const [ratios, times] = byPid.get(pid) ?? [[], []];
+    const isRisen = rose(ratios, cpu);
+    isAny ||= isRisen;
+    return make(
+      isRisen ? 'tr.rose' : 'tr',
+      {},
+      make('td', { title: command }, `${command} `, make('small', {}, pid)),
+      make('td', {}, cpu === null ? '–' : (cpu * 100).toFixed(1)),
+      make('td', {}, rss ? told(rss, 'B') : '–'),
+      make('td', {}, io === null ? '–' : io < 1 ? '0' : told(io, 'B/s', 2)),
+      make('td', {}, spark(ratios, times, time)),
+    );
+  });
+  return [
+    table(['command', 'CPU %', 'memory', 'I/O', 'CPU, ± 30 s'], body, 'No process was recorded here.'),
+    ...(isAny ? [make('p.mute', {}, 'Marked rows take over 1.5 times their usual CPU.')] : []),
+  ];
+}
+
+/** Whether a share of a core is far above those around it. @param {number[]} ratios @param {number|null} now */
+export function rose(ratios, now) {
+  const usual = [...ratios].sort((a, b) => a - b)[Math.floor(ratios.length / 2)] ?? 0;
+  return now !== null && ratios.length > 2 && now > ROSE_RATIO_MIN && now > ROSE * usual;
+}
+
+/** @param {number} time @param {AbortSignal} signal */
+async function groups(time, signal) {
+  const { rows } = await api.sql(
+    `SELECT cgroup, cpu, memory, io FROM (SELECT cgroup, time, ${rate('usage_us')} * 100 AS cpu, memory_bytes AS memory, ${rate('io_some_us')} * 100 AS io, row_number() OVER (PARTITION BY cgroup ORDER BY time DESC) AS n FROM cgroup WHERE ${within(time, 4e6, 1e6)} WINDOW w AS (PARTITION BY cgroup ORDER BY time)) WHERE n = 1 ORDER BY cpu DESC NULLS LAST LIMIT ${ROWS_MAX}`,
+    signal,
+  );
+  const paths = new Set(rows.map(([name]) => name));
+  const body = [...rows]
+    .sort((a, b) => String(a[0]).localeCompare(String(b[0])))
+    .map(([name, cpu, memory, io]) => {
+      // A group below one that is shown needs only its own name.
+      const above = name.slice(0, name.lastIndexOf('/')),
+        isBelow = above !== '' && paths.has(above);
+      return make(
+        'tr',
+        {},
+        make(isBelow ? 'td.deep' : 'td', { title: name }, isBelow ? name.slice(above.length + 1) : name.replace(/^\//, '') || '/'),
+        make('td', {}, percent(cpu)),
+        make('td', {}, told(memory, 'B')),
+        make('td', {}, percent(io)),
+      );
+    });
+  return [table(['group', 'CPU %', 'memory', 'I/O stall %'], body, 'No control group was recorded here.', false)];
+}
+
+/** @param {number} time @param {AbortSignal} signal */
+async function host(time, signal) {
+  const newest = (/** @type {string} */ column, /** @type {string} */ from, where = '') =>
+    `(SELECT ${column} FROM ${from} WHERE ${within(time, 5e6, 0)}${where} ORDER BY time DESC LIMIT 1)`;
+  const { rows } = await api.sql(
+    `SELECT ${newest('utilization', 'cpu', " AND cpu = 'total'")}, ${newest('used_bytes', 'memory')}, ${newest('running', 'host')}, ${newest('load1', 'host')}, ${newest('established', 'tcp')}, ${newest('blocked', 'host')}`,
+    signal,
+  );
+  const [busy, used, running, load, established, blocked] = rows[0] ?? [];
+  const number = (/** @type {number|null|undefined} */ value) => (typeof value === 'number' ? String(+value.toFixed(2)) : '–');
+  const facts = [
+    ['CPU busy', told(typeof busy === 'number' ? busy * 100 : NaN, '%')],
+    ['running', number(running)],
+    ['memory used', told(used, 'B')],
+    ['blocked', number(blocked)],
+    ['load, 1 min', number(load)],
+    ['TCP established', number(established)],
+  ];
+  return [make('dl', {}, ...facts.map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value))))];
+}
+
+/** @param {string[]} heads @param {Node[]} rows @param {string} none @param {boolean} [isSorted] by the second column */
+function table(heads, rows, none, isSorted = true) {
   if (!rows.length) return make('p.mute', {}, none);
   return make(
     'table',
@@ -140,7 +201,11 @@ function table(heads, rows, none) {
         'tr',
         {},
         ...heads.map((head, index) =>
-          make('th', { scope: 'col', 'aria-sort': index === 1 ? 'descending' : null }, index === 1 ? head + ' ▾' : head),
+          make(
+            'th',
+            { scope: 'col', 'aria-sort': isSorted && index === 1 ? 'descending' : null },
+            isSorted && index === 1 ? head + ' ▾' : head,
+          ),
         ),
       ),
     ),
@@ -150,7 +215,7 @@ function table(heads, rows, none) {
 
 /** A small course around the moment. @param {number[]} values @param {number[]} times @param {number} time */
 function spark(values, times, time) {
-  const [width, height] = [76, 16],
+  const [width, height] = [72, 16],
     space = 'http://www.w3.org/2000/svg';
   const svg = document.createElementNS(space, 'svg');
   for (const [key, value] of Object.entries({
@@ -159,11 +224,11 @@ function spark(values, times, time) {
     viewBox: `0 0 ${width} ${height}`,
     class: 'spark',
     role: 'img',
-    'aria-label': `at most ${(Math.max(0, ...values) * 100).toFixed(1)} % within ${duration(60e6)}`,
+    'aria-label': `at most ${(Math.max(0, ...values) * 100).toFixed(1)} % within ${duration(2 * AROUND)}`,
   }))
     svg.setAttribute(key, String(value));
   const top = Math.max(0.01, ...values),
-    x = (/** @type {number} */ at) => ((at - time + 30e6) / 60e6) * width;
+    x = (/** @type {number} */ at) => ((at - time + AROUND) / (2 * AROUND)) * width;
   const line = document.createElementNS(space, 'path');
   line.setAttribute(
     'd',

@@ -2,7 +2,7 @@
 
 /** @typedef {import('./api.js').Table} Table */
 /** @typedef {import('./series.js').Series} Series */
-/** @typedef {{name: string, column: string, colour: string, factor: number, series: Series, down?: boolean, dash?: boolean, alpha?: number}} Line */
+/** @typedef {{name: string, column: string, colour: string, factor: number, series: Series, down?: boolean, dash?: boolean, alpha?: number, unit?: string, amount?: string}} Line `amount` is the unit of what came in one tick */
 /**
  * @typedef {object} Chart
  * @property {string} id the same as long as the chart is about the same
@@ -20,8 +20,8 @@
 
 /** In this order; an eighth series is one of the others. */
 export const COLOURS = ['blue', 'amber', 'teal', 'pink', 'yellow', 'red', 'violet'];
-/** Charts that are there before anyone has chosen. */
-export const USUAL = ['cpu', 'pressure', 'memory', 'network', 'tcp', 'disk'];
+/** Charts that are there before anyone has chosen, and first, in this order. */
+export const USUAL = ['cpu', 'memory', 'network', 'disk', 'pressure', 'tcp'];
 /** Tables that say when something happened, which other views show. */
 export const EVENTS = ['gap', 'alert', 'statement'];
 const CORES_HEAT_MIN = 8,
@@ -51,7 +51,17 @@ const NAMES = /** @type {Record<string, string>} */ ({
 /** @param {string} table */
 export const nameOf = table => NAMES[table] ?? sentence(table);
 /** @param {string} name */
-export const sentence = name => (name[0] ?? '').toUpperCase() + name.slice(1).replaceAll('_', ' ');
+export function sentence(name) {
+  const words = name.split('_').map(word => (ABBREVIATIONS.includes(word) ? word.toUpperCase() : word));
+  return words.join(' ').replace(/^./, first => first.toUpperCase());
+}
+const ABBREVIATIONS = ['cpu', 'rss', 'io', 'ip', 'tcp', 'udp', 'icmp', 'irq'];
+
+/** Tables in the order of their charts. @param {Table[]} tables */
+export function inOrder(tables) {
+  const place = (/** @type {Table} */ table) => (USUAL.includes(table.name) ? USUAL.indexOf(table.name) : USUAL.length);
+  return [...tables].sort((a, b) => place(a) - place(b));
+}
 
 /** The columns that the charts of a table need. @param {Table} table */
 export function columnsOf(table) {
@@ -78,7 +88,7 @@ function weight(series, column) {
 }
 
 /** @param {Series[]} series @param {string[]} columns */
-function busiest(series, columns) {
+export function busiest(series, columns) {
   const of = (/** @type {Series} */ one) => columns.reduce((sum, column) => sum + weight(one, column), 0);
   const sorted = [...series].sort((a, b) => of(b) - of(a) || a.key.localeCompare(b.key));
   const active = sorted.filter(one => of(one) > 0);
@@ -105,7 +115,10 @@ const KNOWN = {
       ];
       const charts = [];
       if (total) {
-        const lines = parts.map(([name, column, colour]) => ({ name, column, colour, factor, series: total }));
+        // Few hosts run anything at another priority.
+        const lines = parts
+          .filter(([name, column]) => name !== 'nice' || weight(total, column) > 0)
+          .map(([name, column, colour]) => ({ name, column, colour, factor, series: total }));
         charts.push(
           chart('cpu', 'CPU', cores.length > 1 ? `% of ${cores.length}` : '%', 'stack', lines, {
             unit: '%',
@@ -126,7 +139,7 @@ const KNOWN = {
       }));
       if (cores.length > 1)
         charts.push(
-          chart('cores', 'Cores', '% busy', heat ? 'heat' : 'lines', lines, { unit: '%', max: 100, height: heat ? 68 : 62, steps: true }),
+          chart('cores', 'Cores', '% busy', heat ? 'heat' : 'lines', lines, { unit: '%', max: 100, height: heat ? 64 : 62, steps: true }),
         );
       return charts;
     },
@@ -150,11 +163,11 @@ const KNOWN = {
         ['buffers', 'buffers_bytes', 0.14],
       ]);
       return [
-        chart('memory', 'Memory', 'bytes', 'stack', parts.map(part), {
+        chart('memory', 'Memory', 'GiB', 'stack', parts.map(part), {
           unit: 'B',
           height: 72,
           max: total[total.length - 1] || undefined,
-          more: [part(['free', 'free_bytes', 0])],
+          more: [{ ...part(['free', 'free_bytes', 0]), colour: '' }],
         }),
       ];
     },
@@ -202,7 +215,7 @@ const KNOWN = {
         );
         return index > 0
           ? [both]
-          : [both, chart(`flight:${one.key}`, 'In flight', 'requests', 'lines', [flight], { unit: '', height: 40 })];
+          : [both, chart(`flight:${one.key}`, 'In flight', 'requests', 'lines', [flight], { unit: '', height: 34 })];
       }),
   },
   pressure: {
@@ -222,11 +235,11 @@ const KNOWN = {
         factor: 1e-4,
         series: one,
       }));
-      return lines.length ? [chart('pressure', 'Pressure', '% stalled', 'lines', lines, { unit: '%', height: 82, steps: true })] : [];
+      return lines.length ? [chart('pressure', 'Pressure', '% stalled', 'lines', lines, { unit: '%', height: 74, steps: true })] : [];
     },
   },
   tcp: {
-    columns: ['retransmitted_segments', 'listen_drops', 'established', 'rx_segments', 'tx_segments'],
+    columns: ['retransmitted_segments', 'listen_drops', 'established'],
     charts: ([one]) => {
       if (!one) return [];
       const line = (/** @type {string} */ name, /** @type {string} */ column, /** @type {string} */ colour) => ({
@@ -242,8 +255,16 @@ const KNOWN = {
           'TCP',
           'events/s',
           'lines',
-          [line('retransmits', 'retransmitted_segments', 'red'), line('listen drops', 'listen_drops', 'violet')],
-          { unit: '/s', height: 46, steps: true, more: [line('segments in', 'rx_segments', ''), line('established', 'established', '')] },
+          [
+            { ...line('retransmits', 'retransmitted_segments', 'red'), amount: '' },
+            { ...line('listen drops', 'listen_drops', 'violet'), amount: '' },
+          ],
+          {
+            unit: '/s',
+            height: 46,
+            steps: true,
+            more: [{ ...line('established', 'established', ''), unit: '' }],
+          },
         ),
       ];
     },
@@ -258,16 +279,23 @@ function chart(id, title, label, kind, lines, more) {
 /** @param {string} id @param {string} title @param {string} unit @param {Series} series @param {[string, string][]} pair @param {number} factor @param {number} index @param {[string, string][]} more */
 function mirror(id, title, unit, series, [up, down], factor, index, more) {
   const lines = [
-    { name: up[0], column: up[1], colour: 'blue', factor, series },
-    { name: down[0], column: down[1], colour: 'amber', factor, series, down: true },
+    { name: up[0], column: up[1], colour: 'blue', factor, series, amount: 'B' },
+    { name: down[0], column: down[1], colour: 'amber', factor, series, down: true, amount: 'B' },
   ];
   return chart(id, title, unit, 'mirror', lines, {
     unit,
-    height: index === 0 ? 88 : 58,
+    height: index > 0 ? 52 : unit === 'bit/s' ? 82 : 74,
     steps: true,
     sides: [up[0], down[0]],
-    more: more.map(([name, column]) => ({ name, column, colour: '', factor: 1, series })),
+    // Only the busiest device has the room.
+    more: (index === 0 ? more : []).map(([name, column]) => ({ name, column, colour: '', factor: 1, series, unit: '/s', amount: '' })),
   });
+}
+
+/** A series' name. Paths of groups would be longer than the readout, and a process' start says nothing to people. @param {Record<string, string>} labels */
+function labelled(labels) {
+  const { cgroup, start_us: _, ...own } = labels;
+  return Object.values(own).filter(Boolean).join(' ') || cgroup;
 }
 
 /** A chart for each column, with the greatest series as lines. @param {Table} declared */
@@ -289,18 +317,14 @@ function generic(declared) {
           ? sentence(name.replace(/_(bytes|us|ratio|celsius)$/, ''))
           : nameOf(declared.name);
       const lines = shown.map((one, index) => ({
-        name:
-          Object.entries(one.labels)
-            .filter(([key, value]) => value && key !== 'start_us')
-            .map(([, value]) => value)
-            .join(' ') || name.replaceAll('_', ' '),
+        name: labelled(one.labels) || name.replaceAll('_', ' '),
         column: name,
         colour: COLOURS[index],
         factor,
         series: one,
       }));
       return [
-        chart(`${declared.name}:${name}`, title, unit || column.unit, 'lines', lines, {
+        chart(`${declared.name}:${name}`, title, unit || (column.unit === '1' ? '' : column.unit), 'lines', lines, {
           unit,
           height: 46 + Math.max(0, lines.length - 2) * 10,
           steps: isRate,

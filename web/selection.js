@@ -1,7 +1,7 @@
 /** Selections: shaded on the charts, with the statistics of what they hold. */
 
 import * as api from './api.js';
-import { make } from './dom.js';
+import { icon, make } from './dom.js';
 import { clamp, digits, duration, rounds, told } from './number.js';
 import { chartsOf, columnsOf, labelsOf } from './plan.js';
 import { split } from './series.js';
@@ -47,8 +47,9 @@ export function statistics({ series, column }, width) {
 const isSum = plan => plan.steps && plan.unit.includes('/s');
 
 export class Selection {
-  /** @param {() => void} close */
-  constructor(close) {
+  /** @param {() => void} close @param {() => void} arrived */
+  constructor(close, arrived) {
+    this.arrived = arrived;
     this.element = make('section.stats', { hidden: true, 'aria-label': 'Selection', tabindex: '0' });
     this.close = close;
     this.shades = [make('div.shade'), make('div.shade.b')];
@@ -59,9 +60,9 @@ export class Selection {
     this.timer = undefined;
   }
 
-  /** @param {import('./address.js').Place} place @param {api.Table[]} tables */
-  show(place, tables) {
-    const key = JSON.stringify([place.a, place.b, tables.map(table => table.name)]);
+  /** @param {import('./address.js').Place} place @param {api.Table[]} tables @param {{column: string, key: string}|null} [only] one counter of one series */
+  show(place, tables, only = null) {
+    const key = JSON.stringify([place.a, place.b, tables.map(table => table.name), only?.column, only?.key]);
     this.element.hidden = !place.a && !place.b;
     if (key === this.key || this.element.hidden) return;
     this.key = key;
@@ -71,7 +72,7 @@ export class Selection {
     clearTimeout(this.timer);
     this.timer = setTimeout(
       () =>
-        this.load(place, tables, running.signal).catch(error => {
+        this.load(place, tables, only, running.signal).catch(error => {
           if (!running.signal.aborted)
             this.element.replaceChildren(make('p.mute', {}, error instanceof Error ? error.message : String(error)));
         }),
@@ -79,8 +80,8 @@ export class Selection {
     );
   }
 
-  /** @param {import('./address.js').Place} place @param {api.Table[]} tables @param {AbortSignal} signal */
-  async load(place, tables, signal) {
+  /** @param {import('./address.js').Place} place @param {api.Table[]} tables @param {{column: string, key: string}|null} only @param {AbortSignal} signal */
+  async load(place, tables, only, signal) {
     const pairs = /** @type {[string, [number, number]][]} */ (
       [
         ['A', place.a],
@@ -102,13 +103,19 @@ export class Selection {
             );
             return chartsOf(table, split(answer, columns))
               .filter(plan => plan.kind !== 'heat')
-              .flatMap(plan => (plan.peak ? [plan.peak] : plan.lines).map(line => ({ plan, line, is: statistics(line, width) })));
+              .flatMap(plan => (plan.peak ? [plan.peak] : plan.lines).map(line => ({ plan, line })))
+              .filter(({ line }) => !only || (line.column === only.column && line.series.key === only.key))
+              .map(one => ({ ...one, is: statistics(one.line, width) }));
           }),
         );
         return { name, from, to, stats: lists.flat() };
       }),
     );
     const [first, second] = rows;
+    const when = (/** @type {{from: number, to: number}} */ { from, to }) => `${clock(from, 1000)} – ${clock(to, 1000)}`,
+      length = (/** @type {{from: number, to: number}} */ { from, to }) => duration(to - from);
+    const of = (/** @type {string} */ name) => (name === first.name ? first : second),
+      sign = (/** @type {string} */ name) => make(`span.key.${name.toLowerCase()}`, {}, name);
     const body = first.stats.flatMap(({ plan, line, is }) => {
       const other = second?.stats.find(one => one.plan.id === plan.id && one.line.name === line.name)?.is;
       // The same limit for both, so that their times above it can be compared.
@@ -117,13 +124,18 @@ export class Selection {
         make(
           'tr',
           {},
-          make('td', {}, title),
-          make('td', {}, make(`span.key.${name.toLowerCase()}`, {}, name)),
+          ...(only
+            ? [make('td', {}, sign(name), when(of(name))), make('td.num', {}, length(of(name)))]
+            : [make('td', {}, title), make('td', {}, sign(name))]),
           ...[one.min, one.mean, one.p99, one.max].map(value => make('td.num', {}, told(value * line.factor, plan.unit))),
           make('td.num', {}, isSum(plan) ? told(one.total * line.factor, plan.unit.replace('/s', '')) : ''),
-          make('td.num', {}, limit ? `${duration(one.above(limit / line.factor))} > ${told(limit, plan.unit)}` : ''),
+          make(
+            'td.num',
+            {},
+            limit ? `${one.above(limit / line.factor) ? duration(one.above(limit / line.factor)) : '0 s'} > ${told(limit, plan.unit)}` : '',
+          ),
         );
-      const found = [row(first.name, is, `${plan.title} ${line.name}`)];
+      const found = [row(first.name, is, plan.title.toLowerCase() === line.name ? plan.title : `${plan.title} ${line.name}`)];
       if (other) {
         const times = (/** @type {number} */ a, /** @type {number} */ b) => make('td.num', {}, b > 0 ? `${digits(a / b)} ×` : '–');
         found.push(
@@ -131,8 +143,8 @@ export class Selection {
           make(
             'tr.ratio',
             {},
-            make('td'),
-            make('td', {}, 'A / B'),
+            make('td', {}, only ? 'A compared with B' : ''),
+            make('td', {}, only ? '' : 'A / B'),
             times(is.min, other.min),
             times(is.mean, other.mean),
             times(is.p99, other.p99),
@@ -144,31 +156,17 @@ export class Selection {
       }
       return found;
     });
-    const lengths = rows.map(({ name, from, to }) =>
-      make(
-        'span.sub',
-        {},
-        make(`span.key.${name.toLowerCase()}`, {}, name),
-        `${clock(from, 1000)} – ${clock(to, 1000)}, ${duration(to - from)}`,
-      ),
+    const close = make('button.icon.small', { 'aria-label': 'Close the selection', click: this.close }, icon('close', 14));
+    const lengths = rows.map(one => make('span.sub', {}, sign(one.name), `${when(one)}, ${length(one)}`));
+    const heads = ['Selection', only ? 'length' : '', 'min', 'mean', 'p99', 'max', 'total', 'time above'].map((head, at) =>
+      make(at > (only ? 0 : 1) ? 'th.num' : 'th', { scope: 'col' }, head),
     );
+    if (only) heads[7].append(close);
     this.element.replaceChildren(
-      make('div.acts', {}, make('h2', {}, 'Selection'), ...lengths, make('span.grow'), make('button.btn', { click: this.close }, 'Close')),
-      make(
-        'table',
-        {},
-        make(
-          'thead',
-          {},
-          make(
-            'tr',
-            {},
-            ...['series', '', 'min', 'mean', 'p99', 'max', 'total', 'time above'].map(head => make('th', { scope: 'col' }, head)),
-          ),
-        ),
-        make('tbody', {}, ...body),
-      ),
+      only ? '' : make('div.acts', {}, make('h2', {}, 'Selection'), ...lengths, make('span.grow'), close),
+      make('table', {}, make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...body)),
     );
+    this.arrived();
   }
 
   /** @param {HTMLElement} work @param {import('./axis.js').Axis} axis @param {HTMLElement} list @param {import('./draw.js').View} view @param {import('./address.js').Place} place */

@@ -2,6 +2,7 @@
 
 import * as api from './api.js';
 import { make } from './dom.js';
+import { chartOf, isTime } from './sqlchart.js';
 import { clock, date } from './time.js';
 
 const ROWS_SHOWN_MAX = 500;
@@ -17,6 +18,7 @@ export function show(work, statement, groups, keep) {
   });
   const hints = make('div.hints', { role: 'group', 'aria-label': 'Completions' });
   const told = make('p.sub', { role: 'status' });
+  const chart = make('div.plotted');
   const result = make('div.result', { role: 'region', tabindex: '0', 'aria-label': 'Result' });
   const names = [
     ...WORDS,
@@ -58,21 +60,37 @@ export function show(work, statement, groups, keep) {
     try {
       const rows = await api.sql(text.value, mine.signal);
       told.textContent = `${rows.rows.length} ${rows.rows.length === 1 ? 'row' : 'rows'} in ${Math.round(performance.now() - began)} ms${rows.rows.length > ROWS_SHOWN_MAX ? `, the first ${ROWS_SHOWN_MAX} of them below` : ''}`;
-      const isTime = rows.columns.map(column => column.name === 'time' || column.name === 'end');
+      const drawn = chartOf(rows, result.clientWidth);
+      chart.replaceChildren(...(drawn ? [drawn] : []));
+      const times = rows.columns.map((_, at) => isTime(rows, at));
       const cell = (/** @type {any} */ value, /** @type {number} */ at) =>
-        value === null ? '–' : isTime[at] && typeof value === 'number' ? `${date(value)} ${clock(value, 1)}` : String(value);
+        value === null ? '–' : times[at] && typeof value === 'number' ? `${date(value)} ${clock(value, 1)}` : String(value);
       result.replaceChildren(
         make(
           'table',
           {},
-          make('thead', {}, make('tr', {}, ...rows.columns.map(column => make('th', { scope: 'col', title: column.type }, column.name)))),
+          make(
+            'thead',
+            {},
+            make(
+              'tr',
+              {},
+              ...rows.columns.map(({ name, type }, at) =>
+                make(/^u?int|^float/.test(type) && !times[at] ? 'th.num' : 'th', { scope: 'col', title: type }, name),
+              ),
+            ),
+          ),
           make(
             'tbody',
             {},
             ...rows.rows
               .slice(0, ROWS_SHOWN_MAX)
               .map(row =>
-                make('tr', {}, ...row.map((value, at) => make(typeof value === 'number' ? 'td.num' : 'td', {}, cell(value, at)))),
+                make(
+                  'tr',
+                  {},
+                  ...row.map((value, at) => make(typeof value === 'number' && !times[at] ? 'td.num' : 'td', {}, cell(value, at))),
+                ),
               ),
           ),
         ),
@@ -80,6 +98,7 @@ export function show(work, statement, groups, keep) {
     } catch (error) {
       if (mine.signal.aborted) return;
       told.textContent = error instanceof Error ? error.message : String(error);
+      chart.replaceChildren();
       result.replaceChildren();
     }
   };
@@ -124,6 +143,7 @@ export function show(work, statement, groups, keep) {
         download('parquet', 'kymo.parquet'),
       ),
       told,
+      chart,
       result,
     ),
   );

@@ -9,7 +9,8 @@ import { emptied, merge, split } from './series.js';
 
 /** Before the newest bucket, these are fetched again: they may have been incomplete. */
 const AGAIN = 2,
-  LATE = 2e6;
+  LATE = 2e6,
+  GAPS_EVERY = 10e6;
 
 export class Store {
   constructor() {
@@ -17,6 +18,7 @@ export class Store {
     this.loaded = new Map();
     /** @type {gaps.Gap[]} */
     this.gaps = [];
+    this.gapsTo = -Infinity;
     /** @type {AbortController|null} */
     this.running = null;
   }
@@ -57,7 +59,10 @@ export class Store {
       arrived();
     };
     const marks = async () => {
+      // Gaps are rare, and known some time after they ended.
+      if (extend && to - this.gapsTo < GAPS_EVERY && to >= this.gapsTo) return;
       this.gaps = await gaps.load(from, to, width, running.signal);
+      this.gapsTo = to;
       arrived();
     };
     await Promise.all(

@@ -39,7 +39,7 @@ export function show(nav, groups, shown, toggle) {
       button.hidden = !`${button.textContent} ${button.dataset.table}`.toLowerCase().includes(find.value.toLowerCase());
     }
   });
-  nav.replaceChildren(make('div.find', {}, icon('menu', 12), find, make('kbd', {}, '/')), ...parts);
+  nav.replaceChildren(make('div.find', {}, icon('find', 14), find, make('kbd', {}, '/')), ...parts);
 }
 
 /** @param {HTMLElement} nav @param {string[]} shown */

@@ -81,7 +81,7 @@ const STEPS = [
  * @param {number} from @param {number} to @param {number} width @param {number} [pixels]
  * @returns {{time: number, label: string}[]}
  */
-export function marks(from, to, width, pixels = 76) {
+export function marks(from, to, width, pixels = 70) {
   const least = ((to - from) / Math.max(1, width)) * pixels;
   const step = STEPS.find(one => one >= least) ?? 28 * DAY;
   const found = [];

@@ -53,6 +53,11 @@ def run(arguments, **more):
         raise AssertionError(f"{arguments[:3]} ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
+def address_of(daemon: Daemon) -> str:
+    line = next(line for line in daemon.log if HTTP_PORT in line)
+    return "http://" + line.split(HTTP_PORT)[1].split(":/")[0].split(": ")[0].strip()
+
+
 def plant_burst():
     """Six megabytes within about a millisecond, over loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
@@ -83,9 +88,7 @@ def main():
                 time.sleep(3)
                 plant_burst()
                 time.sleep(3)
-                line = next(line for line in daemon.log if HTTP_PORT in line)
-                address = "http://" + line.split(HTTP_PORT)[1].split(":/")[0].split(": ")[0].strip()
-                run(["node", str(PAGE / "browser.mjs"), address, chromium, str(packages)], env=environment)
+                run(["node", str(PAGE / "browser.mjs"), address_of(daemon), chromium, str(packages)], env=environment)
 
         checks.run(format_of_the_page)
         checks.run(types_of_the_page)

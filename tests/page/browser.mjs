@@ -1,6 +1,7 @@
 // What the page promises, in a browser, on a real daemon: node browser.mjs ADDRESS CHROMIUM TOOLS
 // TOOLS is the folder whose node_modules has playwright-core and axe-core.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 
 const [, , address, executablePath, tools] = process.argv;
@@ -45,7 +46,7 @@ const rough = most(await range(first, now, 1000)),
   width = Math.ceil((now - first) / 1000) + 1;
 const burst = most(await range(rough.end - width, rough.end + 1, 10_000));
 assert.equal(burst.max, rough.max);
-for (const length of [3600e6, 300e6, 60e6, 1e6, 40e3]) {
+for (const length of [30 * 86_400e6, 86_400e6, 3600e6, 300e6, 60e6, 1e6, 40e3]) {
   const to = length > 60e6 ? Math.max(now, burst.end + 2e6) : Math.round(burst.end + length / 2);
   await drawn(`?tables=network&span=${length}&to=${to}`);
   await page
@@ -58,7 +59,36 @@ for (const length of [3600e6, 300e6, 60e6, 1e6, 40e3]) {
       assert.fail(`${length}: drawn ${await page.getAttribute('[data-chart="network:lo"]', 'data-peak')}, recorded ${burst.max * 8}`),
     );
 }
-ok('a burst of a millisecond is the drawn maximum, to the bit, from 1 h to 40 ms');
+ok('a burst of a millisecond is the drawn maximum, to the bit, from 30 d to 40 ms');
+
+// The strips hold the view, and a click on one goes there.
+await drawn(`?tables=network&span=1000000&to=${burst.end + 500e3}`);
+await page.waitForFunction(() => document.querySelector('.strips .gut')?.textContent?.includes('10 s'));
+const strip = await page.locator('.strips canvas').nth(1).boundingBox();
+await page.mouse.click(strip.x + strip.width * 0.3, strip.y + 12);
+await page.waitForFunction(to => Number(new URLSearchParams(location.search).get('to')) !== to, burst.end + 500e3, { timeout: 3000 });
+ok('a click on a strip goes there');
+
+await drawn('?span=60000000');
+const charts = await page.locator('section[data-chart]').evaluateAll(all => all.map(one => one.dataset.chart.split(':')[0]));
+const firsts = ['cpu', 'memory', 'network', 'pressure', 'tcp'].map(name => charts.indexOf(name)).filter(at => at >= 0);
+assert.deepEqual(
+  firsts,
+  [...firsts].sort((a, b) => a - b),
+  `charts in the order ${charts}`,
+);
+// Nothing in a readout touches what is beside it, and the greatest label stands near the top.
+const touching = await page.locator('.read > div').evaluateAll(rows =>
+  rows
+    .filter(row => row.children.length === 4 && row.offsetParent)
+    .filter(
+      row => row.children[2].getBoundingClientRect().right > row.children[3].getBoundingClientRect().right - row.children[3].scrollWidth,
+    )
+    .map(row => row.textContent),
+);
+assert.deepEqual(touching, []);
+await page.waitForFunction(() => /\d+ cores?, .*up /.test(document.querySelector('.host .mute')?.textContent ?? ''));
+ok('charts are in order, readouts have room, and the header is about the host');
 
 // Shorter than what is recorded, also after panning.
 await drawn('?span=4000000');
@@ -110,6 +140,16 @@ ok('keys set the length, and go live');
 await drawn('?span=60000000');
 await page.goto(address + '/?view=seconds&span=30000000');
 await page.waitForFunction(() => document.querySelector('.seconds h1')?.textContent !== '');
+const until = () => page.locator('.map canvas').getAttribute('data-until');
+const shown = await until();
+await page.waitForFunction(old => Number(document.querySelector('.map canvas')?.getAttribute('data-until')) > Number(old) + 1e6, shown, {
+  timeout: 8000,
+});
+const asked = [];
+page.on('request', request => request.url().includes('/api/v1/range') && asked.push(new URL(request.url()).searchParams));
+await page.waitForTimeout(1500);
+const heats = asked.filter(one => one.get('tier') === 'raw');
+assert.ok(heats.length > 0 && heats.every(one => Number(one.get('to')) - Number(one.get('from')) < 8e6), 'only new seconds are fetched');
 await page.goto(address + '/?view=alerts');
 await page.waitForSelector('.sheet tbody tr');
 await page.goto(address + "/?view=sql&q=SELECT '<img src=x onerror=alert(1)>' AS label");
@@ -120,7 +160,24 @@ await page.getByRole('button', { name: 'Run' }).click();
 await page.waitForSelector('.result td');
 assert.equal(await page.locator('.result img').count(), 0);
 assert.match(await page.locator('.result td').first().textContent(), /^<img/);
-ok('seconds, alerts and SQL are shown, and texts are no HTML');
+ok('seconds go on in live, alerts and SQL are shown, and texts are no HTML');
+
+const timed = 'SELECT time, interface, rx_bytes FROM network ORDER BY time DESC LIMIT 200';
+await page.getByLabel('SQL statement').fill(timed);
+await page.getByRole('button', { name: 'Run' }).click();
+await page.waitForSelector('.plotted section[data-peak]');
+const greatest = (await sql(`SELECT max(rx_bytes) FROM (${timed})`))[0][0];
+assert.ok(Number(await page.getAttribute('.plotted section', 'data-peak')) <= greatest);
+for (const [name, begin] of [
+  ['CSV', 'time,interface,rx_bytes'],
+  ['Arrow', '\xff\xff\xff\xff'],
+  ['Parquet', 'PAR1'],
+]) {
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name }).click()]);
+  const bytes = await readFile(await download.path());
+  assert.ok(bytes.latin1Slice(0, 40).startsWith(begin), `${name} begins with ${bytes.latin1Slice(0, 40)}`);
+}
+ok('rows with times have a chart beside their table, and are downloaded as CSV, Arrow and Parquet');
 
 await page.setViewportSize({ width: 360, height: 780 });
 await drawn('?span=60000000');

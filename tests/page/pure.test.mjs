@@ -5,6 +5,9 @@ import { START, read, write } from '../../web/address.js';
 import { digits, duration, rounds, short, told } from '../../web/number.js';
 import { statistics } from '../../web/selection.js';
 import { lower, merge, nearest, split } from '../../web/series.js';
+import { linesOf } from '../../web/sqlchart.js';
+import { pairs } from '../../web/status.js';
+import { around, begin } from '../../web/strips.js';
 import { DAY, clock, marks, parse } from '../../web/time.js';
 
 const AT = Date.UTC(2026, 10, 25, 14, 30) * 1000;
@@ -49,7 +52,7 @@ test('labels of an axis are round and begin at zero', () => {
   assert.deepEqual(rounds(100, 2, '%'), [0, 50, 100]);
   assert.deepEqual(
     rounds(62 * 2 ** 30, 2, 'B').map(value => value / 2 ** 30),
-    [0, 40],
+    [0, 30, 60],
   );
   assert.deepEqual(rounds(0, 2, ''), [0]);
 });
@@ -129,4 +132,45 @@ test('statistics count only what was recorded', () => {
   const { above, ...is } = statistics({ series, column: 'rx' }, 1e6);
   assert.deepEqual(is, { min: 1, max: 5, mean: 3, p99: 5, total: 9 });
   assert.equal(above(2), 2e6);
+});
+
+test('rows with times and numbers become lines, by the texts beside them', () => {
+  const column = (name, type) => ({ name, type });
+  const rows = [
+    [AT, 'b', 1, AT],
+    [AT + 1e6, 'a', 4, AT],
+    [AT, 'a', 2, AT],
+    [AT + 1e6, 'b', null, AT],
+  ];
+  const columns = [column('time', 'int64'), column('interface', 'text'), column('rate', 'float64'), column('peak_at', 'int64')];
+  assert.deepEqual(
+    linesOf({ columns, rows }).map(line => [line.name, [...line.series.time], [...line.series.columns.rate.mean]]),
+    [
+      ['b', [AT, AT + 1e6], [1, NaN]],
+      ['a', [AT, AT + 1e6], [2, 4]],
+    ],
+  );
+  assert.deepEqual(linesOf({ columns: columns.slice(1), rows: rows.map(row => row.slice(1, 3)) }), []);
+});
+
+test('the strip around a view holds it, and is longer', () => {
+  for (const span of [10e3, 40e3, 1e6, 10e6, 300e6, 3600e6, DAY]) {
+    const length = around(span),
+      from = begin(length, AT - span, AT, AT + DAY);
+    assert.ok(length >= 6 * span && from <= AT - span && from + length >= AT, `${span}: ${length} from ${from}`);
+  }
+});
+
+test('changes of an alert become the times in which it fired', () => {
+  const changes = [
+    ['drops', 'a', 'firing', 9],
+    ['drops', 'a', 'resolved', 5],
+    ['drops', 'b', 'firing', 4],
+    ['drops', 'a', 'firing', 2],
+  ];
+  assert.deepEqual(pairs(changes), [
+    { rule: 'drops', from: 2, to: 5 },
+    { rule: 'drops', from: 4, to: null },
+    { rule: 'drops', from: 9, to: null },
+  ]);
 });
