@@ -32,6 +32,7 @@ pub mod room;
 mod rows;
 mod series;
 mod session;
+mod sort_keys;
 mod spill;
 pub mod sql_view;
 pub mod statements;

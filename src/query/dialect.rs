@@ -19,6 +19,7 @@ mod pattern;
 mod quantified;
 mod scope;
 mod select;
+mod series;
 mod set;
 mod show;
 mod symbol;
@@ -147,6 +148,7 @@ impl VisitorMut for Rewriter {
             }
             self.place(&mut name.0, alias);
         }
+        series::rewrite(factor);
         if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
             table_with_joins.joins.iter_mut().try_for_each(select::join_by_name)?;
         }

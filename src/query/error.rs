@@ -14,6 +14,10 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
 /// What an error says if the kernel refused memory to a part of the plan that can do without (`TryReserveError`).
 const NO_MEMORY: &str = "memory allocation failed because";
 
+/// What clients get instead of what a bug says.
+const BUG: &str = "the query hit a bug in kymo: please report the statement, with the line that the log of `kymo run` has of it; \
+                   another wording of the statement may work";
+
 /// Why a query gave no result, or only a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -118,8 +122,11 @@ pub enum QueryError {
         /// The error of that process.
         text: String,
     },
-    /// A bug in kymo.
-    #[error("the query hit a bug in kymo: {0}")]
+    /// A bug in kymo, found by the planner or by an operator of a plan. The log has these details, and clients do not get them.
+    #[error("{BUG}")]
+    Bug(String),
+    /// A bug in kymo, which may have left its process in disorder. The log has these details.
+    #[error("{BUG}")]
     Panicked(String),
     /// What runs queries cannot be started.
     #[error("the query could not be started: {0}")]
@@ -162,7 +169,9 @@ impl QueryError {
             QueryError::Time(_) => ErrorKind::Time,
             QueryError::Stopped => ErrorKind::Stopped,
             QueryError::Told { kind, .. } => *kind,
-            QueryError::Killed(_) | QueryError::Panicked(_) | QueryError::Start(_) => ErrorKind::Internal,
+            QueryError::Killed(_) | QueryError::Bug(_) | QueryError::Panicked(_) | QueryError::Start(_) => {
+                ErrorKind::Internal
+            }
         }
     }
 
@@ -217,8 +226,16 @@ impl QueryError {
         Err(QueryError::Told { kind: known.unwrap_or(Internal), text })
     }
 
+    /// What the log is to say of a bug.
+    pub(super) fn bug(&self) -> Option<&str> {
+        match self {
+            QueryError::Bug(details) | QueryError::Panicked(details) => Some(details),
+            _ => None,
+        }
+    }
+
     pub(super) fn invalid(error: DataFusionError) -> QueryError {
-        QueryError::Invalid(hint::of_error(&error))
+        hint::of_bug(&error).map_or_else(|| QueryError::Invalid(hint::of_error(&error)), QueryError::Bug)
     }
 
     pub(super) fn failed(error: &DataFusionError, memory_bytes_max: usize) -> QueryError {
@@ -231,7 +248,7 @@ impl QueryError {
                 if text.contains(NO_MEMORY) {
                     QueryError::Memory { bytes_max: memory_bytes_max, detail: text }
                 } else {
-                    QueryError::Failed(hint::of_error(error))
+                    hint::of_bug(error).map_or_else(|| QueryError::Failed(hint::of_error(error)), QueryError::Bug)
                 }
             }
         }

@@ -27,6 +27,23 @@ pub(super) fn of_error(error: &DataFusionError) -> String {
     }
 }
 
+/// What the error says, if it is of the planner's own plan, and not of the statement.
+pub(super) fn of_bug(error: &DataFusionError) -> Option<String> {
+    let details = match root(error) {
+        DataFusionError::Internal(message) if known_problem(message).is_none() => message,
+        // Of the check that comes after all others.
+        DataFusionError::Plan(message) if REFUSED_PLANS.iter().any(|part| message.contains(part)) => message,
+        _ => return None,
+    };
+    Some(details.lines().take_while(|line| !line.starts_with(BUG_OF_PLANNER)).collect::<Vec<_>>().join(" "))
+}
+
+/// What the planner says of a plan that it made and refuses.
+const REFUSED_PLANS: &[&str] = &["does not satisfy order requirements", "does not satisfy distribution requirements"];
+
+/// With this, the planner begins to ask for reports of its bugs. This one is kymo's to report.
+const BUG_OF_PLANNER: &str = "This issue was likely caused by a bug";
+
 /// The column that the planner misses.
 pub(super) fn missing_column(error: &DataFusionError) -> Option<&str> {
     match root(error) {
@@ -152,34 +169,42 @@ const PLAN: &[(&str, &str)] = &[
 ];
 
 fn of_plan(message: &str) -> String {
+    known_problem(message).unwrap_or_else(|| first_line(message).into_owned())
+}
+
+/// What is wrong with a statement of which the planner says this, if it is one of the problems known here.
+fn known_problem(message: &str) -> Option<String> {
     if let Some((_, hint)) = PLAN.iter().find(|(part, _)| message.contains(part)) {
-        return (*hint).into();
+        return Some((*hint).into());
     }
     if let Some(name) = between(message, "Invalid function '", "'") {
-        return function::unknown_function(name);
+        return Some(function::unknown_function(name));
     }
     if message.contains("must appear in the GROUP BY clause")
         && let Some(column) = between(message, "column \"", "\"")
     {
         let column = column.rsplit('.').next().unwrap_or(column);
-        return format!(
+        return Some(format!(
             "`{column}` is neither in GROUP BY nor in an aggregate: group by it, too, or write max({column}) or \
                         any_value({column})"
-        );
+        ));
     }
     if let Some(table) = message.strip_prefix("Invalid qualifier ") {
-        return format!("no table of this query is named `{}`: use the name or alias behind FROM", shortened(table));
+        return Some(format!(
+            "no table of this query is named `{}`: use the name or alias behind FROM",
+            shortened(table)
+        ));
     }
     if let Some(types) = message.split("Cannot infer common argument type for ").nth(1) {
-        return format!(
+        return Some(format!(
             "these types do not go together: {}; cast one side, as in x::text or x::bigint",
             first_line(types)
-        );
+        ));
     }
     if message.contains("failed to match any signature") || message.contains("No function matches the given name") {
-        return function::wrong_arguments(message);
+        return Some(function::wrong_arguments(message));
     }
-    first_line(message).into_owned()
+    None
 }
 
 /// Parts of messages about what the planner lacks.
@@ -251,6 +276,21 @@ fn of_execution(message: &str) -> String {
 
 /// What to do about an error of a function.
 fn of_function(message: &str) -> Option<String> {
+    known_execution(message).or_else(|| of_pattern(message))
+}
+
+/// What is wrong with a regular expression: the message shows it on a line of its own, marks the place, and says what is wrong.
+fn of_pattern(message: &str) -> Option<String> {
+    let mut lines = message.split("regex parse error:").nth(1)?.lines().map(str::trim).filter(|line| !line.is_empty());
+    let pattern = lines.next()?;
+    let problem = lines.find_map(|line| line.strip_prefix("error: "))?;
+    Some(format!(
+        "'{}' is no regular expression: {problem}; a backslash in front of a sign stands for the sign itself",
+        shortened(pattern)
+    ))
+}
+
+fn known_execution(message: &str) -> Option<String> {
     EXECUTION.iter().find(|(part, _)| message.contains(part)).map(|(_, hint)| (*hint).to_owned())
 }
 
@@ -265,7 +305,10 @@ fn of_arrow(error: &ArrowError) -> String {
         | ArrowError::InvalidArgumentError(message)
         | ArrowError::ArithmeticOverflow(message)
         | ArrowError::NotYetImplemented(message) => of_execution(message),
-        other => other.to_string(),
+        other => {
+            let text = other.to_string();
+            of_function(&text).unwrap_or(text)
+        }
     }
 }
 
@@ -295,6 +338,30 @@ mod tests {
             let hint = of_error(&error);
             assert!(hint.contains(expected), "{hint}");
             assert!(!hint.contains(" { ") && !hint.contains("type_coercion"), "{hint}");
+            assert_eq!(of_bug(&error), None);
         }
+    }
+
+    #[test]
+    fn a_wrong_pattern_is_named() {
+        let text = "External error: regex parse error:\n    a(b\n     ^\nerror: unclosed group";
+        let hint =
+            "'a(b' is no regular expression: unclosed group; a backslash in front of a sign stands for the sign itself";
+        assert_eq!(of_error(&DataFusionError::Execution(text.into())), hint);
+        let external = ArrowError::ExternalError("regex parse error:\n    a(b\n     ^\nerror: unclosed group".into());
+        assert_eq!(of_error(&DataFusionError::ArrowError(Box::new(external), None)), hint);
+    }
+
+    #[test]
+    fn what_the_planner_says_of_itself_is_a_bug() {
+        for message in [
+            "SortPreservingMergeExec",
+            "Assertion failed: x.\nThis issue was likely caused by a bug in DataFusion's code",
+        ] {
+            let error = DataFusionError::Internal(message.into());
+            assert_eq!(of_bug(&error).as_deref(), message.lines().next());
+        }
+        let refused = DataFusionError::Plan("Plan: [\"SortExec\"] does not satisfy order requirements: [a@0]".into());
+        assert!(of_bug(&refused).is_some());
     }
 }

@@ -43,6 +43,7 @@ use super::operator::Meaning;
 use super::place::{CATALOG, DOWNSAMPLE, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA, is_table_function};
 use super::rows::RowSource;
 use super::series;
+use super::sort_keys::SortKeys;
 use super::spill::{Spill, SpillSettings};
 use super::sql_view::SqlViews;
 use super::sql_view::planned::Planned;
@@ -114,6 +115,7 @@ impl Sessions {
             .with_table_function_list(table_functions())
             .with_file_formats(Vec::new())
             .with_optimizer_rule(Arc::new(DistinctRows))
+            .with_optimizer_rule(Arc::new(SortKeys))
             .with_physical_optimizer_rules(series::rules())
             .build();
         for function in tool::functions() {

@@ -235,3 +235,19 @@ fn comparisons_with_queries_have_their_meaning() {
         assert!(refused.contains("EXISTS (SELECT 1 FROM"), "{sql}: {refused}");
     }
 }
+
+#[test]
+fn series_of_times_in_from_are_rows_of_a_function() {
+    assert_rewritten(&[
+        ("SELECT * FROM generate_series(1, -10, -2)", "SELECT * FROM generate_series(1, -10, -2)"),
+        (
+            "SELECT * FROM range(DATE '2026-11-25', '2026-11-26'::date, INTERVAL '1 hour')",
+            "SELECT * FROM range(DATE '2026-11-25', '2026-11-26'::DATE, INTERVAL '3600000000 microseconds')",
+        ),
+        (
+            "SELECT t FROM Generate_Series(now(), now(), INTERVAL '1 hour') AS s(t)",
+            "SELECT t FROM (SELECT unnest(generate_series(now(), now(), INTERVAL '3600000000 microseconds')) AS \"value\") AS s (t)",
+        ),
+        ("SELECT * FROM range(1, a.b)", "SELECT * FROM (SELECT unnest(range(1, a.b)) AS \"value\") AS \"range\""),
+    ]);
+}

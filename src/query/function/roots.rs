@@ -138,6 +138,20 @@ pub(super) fn recorded(plan: &LogicalPlan, expr: &Expr) -> Vec<(&'static Table, 
     found
 }
 
+/// Whether a time is of other rows than a value: no column of the tables that the value is read from is one of those that the time
+/// is made of, or equal to one by a join or condition.
+pub(super) fn is_of_other_rows(plan: &LogicalPlan, value: &Expr, time: &Expr) -> bool {
+    let mut tables = BTreeSet::new();
+    gather(plan, value, &mut |plan, _| {
+        if matches!(plan, LogicalPlan::TableScan(_)) {
+            tables.insert(std::ptr::from_ref(plan));
+        }
+    });
+    let mut times = roots(plan, time);
+    add_equal(plan, &mut times, true);
+    !tables.is_empty() && !times.is_empty() && !times.iter().any(|(place, _)| tables.contains(place))
+}
+
 fn gather(plan: &LogicalPlan, expr: &Expr, take: &mut impl FnMut(&LogicalPlan, Column)) {
     for column in expr.column_refs() {
         match source(plan, column) {

@@ -17,7 +17,7 @@ use super::burst;
 use super::counter;
 use super::linked;
 use super::measure::Output;
-use super::roots::{add_equal, grows_with, recorded, roots};
+use super::roots::{add_equal, grows_with, is_of_other_rows, recorded, roots};
 use crate::query::named::Named;
 use crate::record::{Kind, Table};
 
@@ -25,7 +25,7 @@ use crate::record::{Kind, Table};
 /// time the steps into them.
 ///
 /// # Errors
-/// When the column is a gauge.
+/// When the column is a gauge, or the time is that of other rows.
 pub(in crate::query) fn tell(plan: LogicalPlan) -> Result<LogicalPlan> {
     let told = plan.transform_up_with_subqueries(|plan| match plan {
         LogicalPlan::Aggregate(aggregate) => {
@@ -90,6 +90,9 @@ fn told(
     args: &[Expr],
     keys: &[Expr],
 ) -> Result<Option<Arc<AggregateUDF>>> {
+    if counter::output_of(function).is_some() || burst::burst_of(function).is_some() {
+        check_time(input, function.name(), args)?;
+    }
     if let Some(output) = counter::output_of(function) {
         let labels = labels(input, function.name(), args, keys)?;
         return Ok(Some(Arc::new(counter::with_labels(output, labels))));
@@ -101,6 +104,23 @@ fn told(
         free_labels(input, args, keys)
     };
     Ok(Some(Arc::new(burst::with_labels(burst, labels))))
+}
+
+/// Values are taken in the order of their own times.
+fn check_time(input: &LogicalPlan, function: &str, args: &[Expr]) -> Result<()> {
+    let [value, time, ..] = args else { return Ok(()) };
+    if !is_of_other_rows(input, value, time) {
+        return Ok(());
+    }
+    let name =
+        |expr: &Expr, other: &str| if let Expr::Column(column) = expr { column.to_string() } else { other.into() };
+    let (said, taken) = (name(value, "the value"), name(time, "this time"));
+    let table = value.column_refs().into_iter().find_map(|column| column.relation.as_ref());
+    let way = match table.map(|table| format!("{}.time", table.table())) {
+        Some(own) if own != taken => format!("write {function}({}, {own})", name(value, "…")),
+        _ => "take both from one table".into(),
+    };
+    plan_err!("{taken} is that of another table's row, and not when {said} was read: {way}, or join by equal times")
 }
 
 /// The labels of the counter's table that rows of one group may differ by.

@@ -100,6 +100,34 @@ async fn counters_of_different_hosts_are_different_counters() {
     assert!(error.contains("two arguments"), "{error}");
 }
 
+#[tokio::test]
+async fn counters_are_taken_at_their_own_times() {
+    let engine = Fixture::of(&[1_000], &[500]).engine(settings());
+    let of = |from: &str| format!("SELECT round(rate(a.ticks, b.time)), increase(a.ticks, b.time) FROM {from}");
+    let b = "(SELECT time, ticks FROM collector)";
+    for from in [
+        format!("collector a JOIN {b} b ON a.time = b.time"),
+        format!("collector a LEFT JOIN {b} b USING (time)"),
+        format!("collector a, {b} b WHERE b.time = a.time"),
+    ] {
+        assert_eq!(one(&engine, &of(&from)).await, "1000.0 1499", "{from}");
+    }
+    for from in [
+        format!("collector a JOIN {b} b ON a.ticks = b.ticks"),
+        format!("collector a JOIN {b} b ON b.time = a.time + interval '1 ms'"),
+        format!("(SELECT ticks FROM collector) a CROSS JOIN {b} b"),
+    ] {
+        let error = refusal(&engine, &of(&from)).await.to_string();
+        assert!(error.contains("write rate(a.ticks, a.time), or join by equal times"), "{from}: {error}");
+    }
+    let of = "SELECT b.ticks AS more, a.time FROM collector a JOIN collector b ON a.ticks = b.ticks";
+    let error = refusal(&engine, &format!("SELECT rate(more, time) FROM ({of})")).await.to_string();
+    assert!(error.contains("when more was read: take both from one table, or join by equal times"), "{error}");
+    let sql = "SELECT time_above(a.ticks > 5, b.time) FROM collector a JOIN collector b ON a.ticks = b.ticks";
+    let error = refusal(&engine, sql).await.to_string();
+    assert!(error.contains("the value was read: write time_above(…, a.time), or"), "{error}");
+}
+
 /// Queries whose rows have left out `host`, each with its increase over one host of [`three_hosts`].
 const WITHOUT_HOST: &[(&str, &str)] = &[
     ("SELECT increase(ticks, time) FROM (SELECT ticks, time FROM collector)", "1999"),
@@ -136,7 +164,7 @@ const WITHOUT_HOST: &[(&str, &str)] = &[
     ),
     (
         "SELECT increase(ticks, time), rate(more, time) FROM (SELECT a.ticks, a.time, b.scheduled_ticks AS more FROM collector a \
-         JOIN collector b ON a.ticks = b.ticks)",
+         JOIN collector b ON a.ticks = b.ticks AND a.time = b.time)",
         "1999 2000.0",
     ),
     (

@@ -158,3 +158,30 @@ async fn a_long_chain_within_the_limits_is_planned() {
     let unions = "SELECT 1 UNION ALL ".repeat(99);
     assert_eq!(rows(&engine, &format!("{unions} SELECT ticks FROM collector LIMIT 1000")).await.len(), 299);
 }
+
+#[tokio::test]
+async fn rows_are_sorted_by_what_the_planner_does_not_understand() {
+    let engine = Fixture::of(&[3_000, 2_500], &[500]).engine(settings());
+    let lost = "CASE WHEN ticks % 3 < 1 THEN ticks ELSE -1 END";
+    for (sql, expected) in [
+        (
+            format!(
+                "SELECT max(a), max(b), sum(c) FROM (SELECT rank() OVER (ORDER BY {lost}) AS a, cume_dist() OVER (ORDER BY {lost} \
+                 DESC) AS b, count(*) OVER (PARTITION BY collector) AS c FROM collector)"
+            ),
+            "6000 1.0 12000000",
+        ),
+        (
+            "SELECT max(n), count(DISTINCT n) FROM (SELECT row_number() OVER (PARTITION BY ticks % 3 < 1 ORDER BY abs(ticks) > 9) \
+             AS n FROM collector)"
+                .into(),
+            "4000 4000",
+        ),
+        (format!("SELECT ticks FROM collector ORDER BY {lost} DESC, ticks LIMIT 2"), "5997|5994"),
+        (format!("SELECT ticks FROM (SELECT ticks FROM collector ORDER BY {lost} DESC, ticks) LIMIT 2"), "5997|5994"),
+        (format!("SELECT first_value(ticks ORDER BY {lost} DESC) FROM collector"), "5997"),
+        (format!("SELECT (array_agg(ticks ORDER BY {lost} DESC))[1:2] FROM collector"), "[5997, 5994]"),
+    ] {
+        assert_eq!(rows(&engine, &sql).await.join("|"), expected, "{sql}");
+    }
+}

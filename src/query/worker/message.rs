@@ -284,17 +284,32 @@ pub(in crate::query) struct Failure {
     /// Some of it still computes, so the process cannot take another one.
     #[prost(bool, tag = "3")]
     pub(in crate::query) computes: bool,
+    /// What the log is to say of a bug.
+    #[prost(string, tag = "4")]
+    pub(in crate::query) bug: String,
+    /// The process may be in disorder.
+    #[prost(bool, tag = "5")]
+    pub(in crate::query) panicked: bool,
 }
 
 impl From<&QueryError> for Failure {
     fn from(error: &QueryError) -> Failure {
-        let mut text = error.to_string();
-        if text.len() > TEXT_BYTES_MAX {
-            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-            text.push('…');
+        Failure {
+            kind: error.kind() as i32,
+            text: bounded(error.to_string()),
+            computes: false,
+            bug: error.bug().map_or_else(String::new, |bug| bounded(bug.into())),
+            panicked: matches!(error, QueryError::Panicked(_)),
         }
-        Failure { kind: error.kind() as i32, text, computes: false }
     }
+}
+
+fn bounded(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push('…');
+    }
+    text
 }
 
 impl From<&SqlView> for View {

@@ -220,7 +220,10 @@ impl Inner {
     }
 }
 
-fn outcome(Failure { kind, text, .. }: Failure) -> Result<(), QueryError> {
+fn outcome(Failure { kind, text, bug, .. }: Failure) -> Result<(), QueryError> {
+    if !bug.is_empty() {
+        tracing::error!(bug, "a tail hit a bug in kymo");
+    }
     QueryError::told(kind, text)
 }
 

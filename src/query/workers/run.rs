@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::client::Client;
 use super::process::{Ending, Worker};
 use super::{Asked, Inner, fault};
-use crate::query::error::{ErrorKind, QueryError};
+use crate::query::error::QueryError;
 use crate::query::history::{self, Cost};
 use crate::query::ipc::rows_of;
 use crate::query::request::Moment;
@@ -254,13 +254,17 @@ impl Inner {
     }
 
     /// The outcome of a statement that its worker has ended.
-    fn ended(&self, worker: Worker, Failure { kind, text, computes }: Failure, sql: &str) -> Result<(), QueryError> {
+    fn ended(&self, worker: Worker, failure: Failure, sql: &str) -> Result<(), QueryError> {
+        let Failure { kind, text, computes, bug, panicked } = failure;
         let outcome = QueryError::told(kind, text);
+        if !bug.is_empty() {
+            tracing::error!(statement = sql, bug, "a statement hit a bug in kymo");
+        }
         match &outcome {
             // What is left of the statement ends with its process.
             _ if computes => self.note_died("a statement that had ended still computed in it"),
             // Its state may be broken.
-            Err(error) if error.kind() == ErrorKind::Internal => {
+            Err(_) if panicked => {
                 self.note_died("a statement panicked in it");
                 self.strikes.strike(sql);
             }
