@@ -1,4 +1,4 @@
-//! ETags: a client that has an answer is told that it is the same.
+//! Tags of answers, for the header `ETag`: a client that has an answer is told that it is the same.
 
 use axum::http::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};

@@ -233,7 +233,7 @@ async fn cells_of_csv_have_lists_as_json_and_a_parquet_file_has_them_as_they_are
     assert!(head.contains("content-type: application/vnd.apache.parquet") && !head.contains("gzip"), "{head}");
     let file = ParquetRecordBatchReader::try_new(Bytes::from(body), 100).unwrap();
     let rows: Vec<_> = file.map(|batch| batch.unwrap()).collect();
-    assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
+    assert_eq!(rows.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 2);
     assert!(rows[0].schema().field(0).data_type().is_list());
 }
 
@@ -352,7 +352,7 @@ async fn idle_connections_give_way_and_busy_ones_do_not_delay_the_end() {
         assert_eq!(&begun, b"HTTP/1.1 200");
         connection
     };
-    let is_closed = |connection: &mut TcpStream| matches!(connection.read(&mut [0; 1 << 16]), Ok(0) | Err(_));
+    let is_closed = |connection: &mut TcpStream| matches!(connection.read(&mut vec![0; 1 << 16]), Ok(0) | Err(_));
     let check = move || {
         // Four that ask nothing, and one that had its answer.
         let mut idle: Vec<TcpStream> = (0..4).map(|_| connect("")).collect();
