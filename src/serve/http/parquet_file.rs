@@ -3,7 +3,7 @@
 use std::io;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, IntervalUnit, SchemaRef};
 use axum::body::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, Stream};
@@ -28,6 +28,15 @@ pub(super) fn parts<B>(
 where
     B: Stream<Item = io::Result<RecordBatch>> + Unpin,
 {
+    let lacking = schema.fields().iter().find(|field| lacks(field.data_type()));
+    if let Some(field) = lacking {
+        let text = format!(
+            "Parquet has no type {} for `{}`: cast it, or ask for another `format`",
+            field.data_type(),
+            field.name()
+        );
+        return Err(Refusal::wrong(text));
+    }
     let compression = Compression::ZSTD(ZstdLevel::default());
     let properties = WriterProperties::builder().set_compression(compression).build();
     let writer = ArrowWriter::try_new(Vec::new(), SchemaRef::clone(schema), Some(properties)).map_err(|error| {
@@ -45,6 +54,19 @@ where
     }))
 }
 
+/// Whether a type is, or has in it, one that the writer cannot write. It says so in the middle of a file, or by a panic.
+fn lacks(ty: &DataType) -> bool {
+    match ty {
+        DataType::Union(..) | DataType::Interval(IntervalUnit::MonthDayNano) => true,
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => lacks(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| lacks(field.data_type())),
+        _ => false,
+    }
+}
+
 /// Takes the rows, and gives what of the file is finished.
 fn written(writer: &mut ArrowWriter<Vec<u8>>, batch: &RecordBatch) -> Result<Bytes, ParquetError> {
     writer.write(batch)?;
@@ -60,7 +82,7 @@ mod tests {
 
     use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::compute::concat_batches;
-    use arrow::datatypes::{DataType, Field, Int64Type, Schema, UnionFields, UnionMode};
+    use arrow::datatypes::{Field, Int64Type, Schema, UnionFields, UnionMode};
     use futures::TryStreamExt;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -92,7 +114,10 @@ mod tests {
     fn a_type_that_parquet_lacks_is_refused() {
         let fields = UnionFields::try_new([0], [Field::new("a", DataType::Int64, true)]).unwrap();
         let union = DataType::Union(fields, UnionMode::Dense);
-        let schema = Arc::new(Schema::new(vec![Field::new("u", union, true)]));
-        assert!(parts(&schema, stream::iter([])).is_err());
+        let months = DataType::Interval(IntervalUnit::MonthDayNano);
+        for ty in [union, DataType::List(Arc::new(Field::new("item", months, true)))] {
+            let schema = Arc::new(Schema::new(vec![Field::new("u", ty, true)]));
+            assert!(parts(&schema, stream::iter([])).is_err());
+        }
     }
 }

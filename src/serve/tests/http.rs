@@ -300,7 +300,7 @@ async fn every_path_of_the_description_is_answered() {
     let (state, _stop, _serving) = start(0);
     let address = address(&state).await;
     let (head, body) = get(address, "/api/v1/openapi.json", "").await;
-    let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().replace("w/", "W/");
     let (again, _) = get(address, "/api/v1/openapi.json", &format!("If-None-Match: {tag}\r\n")).await;
     assert!(again.starts_with("http/1.1 304"), "{again}");
     let described: serde_json::Value = serde_json::from_str(&body).unwrap();
