@@ -293,6 +293,10 @@ fn tiers_have_what_the_rows_have_to_the_bit() {
                     assert_eq!(report.wrong, [], "seed {seed}, turn {turn}");
                 }
             }
+            // Comparing takes longer than all else. What is wrong once stays wrong.
+            if turn + 1 < TURNS && course.draw.u64(0..8) > 0 {
+                continue;
+            }
             for tier in Tier::ALL {
                 let (found, expected) = (found(&running.store.view(), tier), expected(&course.rows, tier));
                 let differing =
