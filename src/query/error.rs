@@ -14,6 +14,9 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(2);
 /// What an error says if the kernel refused memory to a part of the plan that can do without (`TryReserveError`).
 const NO_MEMORY: &str = "memory allocation failed because";
 
+/// What an error says if a task of the plan panicked (`JoinError`).
+const PANICKED: &str = "panicked with message";
+
 /// What clients get instead of what a bug says.
 const BUG: &str = "the query hit a bug in kymo: please report the statement, with the line that the log of `kymo run` has of it; \
                    another wording of the statement may work";
@@ -247,6 +250,8 @@ impl QueryError {
                 let text = root.strip_backtrace();
                 if text.contains(NO_MEMORY) {
                     QueryError::Memory { bytes_max: memory_bytes_max, detail: text }
+                } else if text.contains(PANICKED) {
+                    QueryError::Panicked(text)
                 } else {
                     hint::of_bug(error).map_or_else(|| QueryError::Failed(hint::of_error(error)), QueryError::Bug)
                 }

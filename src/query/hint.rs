@@ -165,6 +165,12 @@ const PLAN: &[(&str, &str)] = &[
         "single expression required",
         "the VALUES of an inner query cannot name columns of the outer one: write x IN (a, b)",
     ),
+    (
+        "exceeds size limit",
+        "the regular expression exceeds the size limit of 10 MiB once compiled: make its counts smaller",
+    ),
+    ("failed to convert size to usize", "a size cannot be negative"),
+    ("Unexpected empty work table", "the recursive part may name itself only in its FROM, and not in an inner query"),
     ("HAVING clause references", "HAVING needs GROUP BY or an aggregate; use WHERE for single rows"),
 ];
 

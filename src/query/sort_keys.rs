@@ -88,11 +88,17 @@ fn shown(plan: LogicalPlan, kept: Vec<usize>, before: &DFSchema) -> Result<Trans
 struct Keys<'a> {
     input: &'a Arc<LogicalPlan>,
     lost: Vec<Expr>,
+    /// The names of their columns begin with it, and no other's does.
+    name: String,
 }
 
 impl Keys<'_> {
     fn of(input: &Arc<LogicalPlan>) -> Keys<'_> {
-        Keys { input, lost: Vec::new() }
+        let mut name = "sort key ".to_owned();
+        while input.schema().fields().iter().any(|field| field.name().starts_with(&name)) {
+            name.push('+');
+        }
+        Keys { input, lost: Vec::new(), name }
     }
 
     /// The key, or the column that it becomes.
@@ -104,7 +110,7 @@ impl Keys<'_> {
             self.lost.push(expr);
             self.lost.len() - 1
         });
-        Ok(Expr::Column(Column::new_unqualified(name(position))))
+        Ok(Expr::Column(Column::new_unqualified(format!("{}{position}", self.name))))
     }
 
     fn in_order(&mut self, order: Vec<SortExpr>) -> Result<Vec<SortExpr>> {
@@ -138,14 +144,11 @@ impl Keys<'_> {
     /// The rows with the lost keys as further columns.
     fn below(self) -> Result<Arc<LogicalPlan>> {
         let columns = self.input.schema().iter().map(|field| Expr::Column(Column::from(field)));
-        let lost = self.lost.into_iter().enumerate().map(|(position, expr)| expr.alias(name(position)));
+        let lost =
+            self.lost.into_iter().enumerate().map(|(position, expr)| expr.alias(format!("{}{position}", self.name)));
         let columns = columns.chain(lost).collect();
         Ok(Arc::new(LogicalPlan::Projection(Projection::try_new(columns, Arc::clone(self.input))?)))
     }
-}
-
-fn name(position: usize) -> String {
-    format!("sort key {position}")
 }
 
 /// Whether the planner cannot tell that rows sorted by an expression are in its order.

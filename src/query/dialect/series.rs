@@ -2,7 +2,7 @@
 //! they also take times, and what is computed: `(SELECT min(time) FROM host)`.
 
 use datafusion::sql::sqlparser::ast::{
-    DataType, Expr, FunctionArg, FunctionArgExpr, SetExpr, TableAlias, TableFactor, TypedString, UnaryOperator,
+    DataType, Expr, FunctionArg, FunctionArgExpr, SetExpr, TableAlias, TableFactor, TypedString, UnaryOperator, Value,
 };
 
 use super::build;
@@ -13,7 +13,10 @@ const COLUMN: &str = "value";
 
 /// Writes one with other arguments as `(SELECT unnest(generate_series(…)) AS value)`.
 pub(super) fn rewrite(factor: &mut TableFactor) {
-    let TableFactor::Table { name, alias, args: Some(arguments), .. } = factor else { return };
+    let TableFactor::Table { name, alias, args: Some(arguments), sample: None, with_ordinality: false, .. } = factor
+    else {
+        return;
+    };
     let Some(function) = FUNCTIONS.into_iter().find(|function| name.to_string() == *function) else { return };
     if arguments.args.iter().all(is_plain) {
         return;
@@ -38,10 +41,21 @@ fn is_plain(argument: &FunctionArg) -> bool {
     }
 }
 
+fn is_number(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(value) => matches!(value.value, Value::Number(..)),
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } | Expr::Nested(expr) => is_number(expr),
+        Expr::BinaryOp { left, right, .. } => is_number(left) && is_number(right),
+        _ => false,
+    }
+}
+
 fn is_literal(expr: &Expr) -> bool {
     match expr {
         Expr::Value(_) | Expr::Interval(_) => true,
-        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } => is_literal(expr),
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } | Expr::Nested(expr) => is_literal(expr),
+        // The planner works these out, and gives the rows one by one.
+        Expr::BinaryOp { left, right, .. } => is_number(left) && is_number(right),
         Expr::TypedString(TypedString { data_type, .. }) => *data_type == DataType::Date,
         Expr::Cast { expr, data_type, .. } => *data_type == DataType::Date && is_literal(expr),
         _ => false,

@@ -240,6 +240,7 @@ fn comparisons_with_queries_have_their_meaning() {
 fn series_of_times_in_from_are_rows_of_a_function() {
     assert_rewritten(&[
         ("SELECT * FROM generate_series(1, -10, -2)", "SELECT * FROM generate_series(1, -10, -2)"),
+        ("SELECT * FROM generate_series((1), 60 * 60 * 24)", "SELECT * FROM generate_series((1), 60 * 60 * 24)"),
         (
             "SELECT * FROM range(DATE '2026-11-25', '2026-11-26'::date, INTERVAL '1 hour')",
             "SELECT * FROM range(DATE '2026-11-25', '2026-11-26'::DATE, INTERVAL '3600000000 microseconds')",

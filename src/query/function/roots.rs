@@ -107,18 +107,25 @@ fn equalities(condition: &Expr) -> Vec<(&Expr, &Expr)> {
 
 fn sides(condition: &Expr) -> Option<(&Expr, &Expr)> {
     match condition {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => Some((left, right)),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::IsNotDistinctFrom, right }) => {
+            Some((left, right))
+        }
         _ => None,
     }
 }
 
 /// The column that an expression over the rows of `plan` is, if it is one as it was read.
 fn root(plan: &LogicalPlan, expr: &Expr) -> Option<Root> {
+    read(plan, expr).map(|(plan, column)| (std::ptr::from_ref(plan), column.name))
+}
+
+/// Where the column is read that an expression is, if it is one as it was read.
+fn read<'a>(plan: &'a LogicalPlan, expr: &'a Expr) -> Option<(&'a LogicalPlan, Column)> {
     match expr {
-        Expr::Alias(alias) => root(plan, &alias.expr),
+        Expr::Alias(alias) => read(plan, &alias.expr),
         Expr::Column(column) if plan.schema().has_column(column) => match source(plan, column) {
-            Source::Computed(expr, input) => root(input, expr),
-            Source::Root(plan, column) => Some((std::ptr::from_ref(plan), column.name)),
+            Source::Computed(expr, input) => read(input, expr),
+            Source::Root(plan, column) => Some((plan, column)),
         },
         _ => None,
     }
@@ -138,8 +145,8 @@ pub(super) fn recorded(plan: &LogicalPlan, expr: &Expr) -> Vec<(&'static Table, 
     found
 }
 
-/// Whether a time is of other rows than a value: no column of the tables that the value is read from is one of those that the time
-/// is made of, or equal to one by a join or condition.
+/// Whether a time is read from other rows than a value: it is a column of a table that the value is not read from, and no join or
+/// condition makes it equal to a column of one of those. A time that is computed may belong to any rows.
 pub(super) fn is_of_other_rows(plan: &LogicalPlan, value: &Expr, time: &Expr) -> bool {
     let mut tables = BTreeSet::new();
     gather(plan, value, &mut |plan, _| {
@@ -147,9 +154,10 @@ pub(super) fn is_of_other_rows(plan: &LogicalPlan, value: &Expr, time: &Expr) ->
             tables.insert(std::ptr::from_ref(plan));
         }
     });
-    let mut times = roots(plan, time);
+    let Some((place @ LogicalPlan::TableScan(_), column)) = read(plan, time) else { return false };
+    let mut times = BTreeSet::from([(std::ptr::from_ref(place), column.name)]);
     add_equal(plan, &mut times, true);
-    !tables.is_empty() && !times.is_empty() && !times.iter().any(|(place, _)| tables.contains(place))
+    !tables.is_empty() && !times.iter().any(|(place, _)| tables.contains(place))
 }
 
 fn gather(plan: &LogicalPlan, expr: &Expr, take: &mut impl FnMut(&LogicalPlan, Column)) {

@@ -178,6 +178,7 @@ async fn rows_are_sorted_by_what_the_planner_does_not_understand() {
             "4000 4000",
         ),
         (format!("SELECT ticks FROM collector ORDER BY {lost} DESC, ticks LIMIT 2"), "5997|5994"),
+        (format!("SELECT ticks AS \"sort key 0\" FROM collector ORDER BY {lost} DESC LIMIT 1"), "5997"),
         (format!("SELECT ticks FROM (SELECT ticks FROM collector ORDER BY {lost} DESC, ticks) LIMIT 2"), "5997|5994"),
         (format!("SELECT first_value(ticks ORDER BY {lost} DESC) FROM collector"), "5997"),
         (format!("SELECT (array_agg(ticks ORDER BY {lost} DESC))[1:2] FROM collector"), "[5997, 5994]"),

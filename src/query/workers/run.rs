@@ -28,6 +28,8 @@ const POLITE: Duration = Duration::from_millis(100);
 const TRIES_MAX: u32 = 3;
 /// A message of a worker up to this size is taken before there is room for it: few are a part of a result.
 const SMALL_MESSAGE_BYTES: usize = 4 << 10;
+/// So much of a statement is in the log.
+const LOGGED_BYTES_MAX: usize = 1 << 10;
 /// So much of a result needs no room.
 const FREE_BYTES: usize = 4 << 10;
 
@@ -276,7 +278,8 @@ impl Inner {
         let Failure { kind, text, computes, bug, panicked } = failure;
         let outcome = QueryError::told(kind, text);
         if !bug.is_empty() {
-            tracing::error!(statement = sql, bug, "a statement hit a bug in kymo");
+            let statement = &sql[..sql.floor_char_boundary(LOGGED_BYTES_MAX)];
+            tracing::error!(statement, bug, "a statement hit a bug in kymo");
         }
         match &outcome {
             // What is left of the statement ends with its process.

@@ -101,6 +101,8 @@ impl Tiers<'_> {
         let mut folded = Buckets::of_files(self.family);
         // By series: its last bucket. A series that was away for long begins anew.
         let mut seen: HashMap<Vec<String>, i64> = HashMap::new();
+        // By series: the columns of which a value was seen. Rows that are gone may have the value before the first one.
+        let mut valued: HashMap<Vec<String>, Vec<bool>> = HashMap::new();
         // By series: a bucket that waits for the next one, as rows of it may be gone.
         let mut waiting: HashMap<Vec<String>, Pair> = HashMap::new();
         for file in run {
@@ -119,12 +121,13 @@ impl Tiers<'_> {
                 let before = seen.insert(key.0.clone(), key.1);
                 let follows = before.is_some_and(|before| key.1.saturating_sub(before) <= tier.width_us());
                 let is_shadowed = shadows.iter().any(|(from, to)| (*from..=*to).contains(&key.1));
+                let is_known = note_values(valued.entry(key.0.clone()).or_default(), &expected[key]) || is_whole;
                 let is_left_out = key.1 < from || key.1 < known_from || is_shadowed || !is_whole && before.is_none();
                 let pair = (!is_left_out).then(|| Pair {
                     key: key.clone(),
                     expected: expected[key].clone(),
                     found: told.rows.remove(key).unwrap_or_default(),
-                    exact: if in_order && follows { Exact::All } else { Exact::Unordered },
+                    exact: if in_order && follows && is_known { Exact::All } else { Exact::Unordered },
                 });
                 let ready = match pair {
                     pair if is_whole => pair,
@@ -254,6 +257,19 @@ fn with_dictionaries(batch: &RecordBatch, table: &Table) -> Result<RecordBatch, 
     let schema = table.schema();
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| cast(column, field.data_type()));
     RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)
+}
+
+/// Notes of which columns these rows of a series have a value. Returns whether earlier ones had one of each of them.
+fn note_values(valued: &mut Vec<bool>, rows: &[Row]) -> bool {
+    let mut is_known = true;
+    for (batch, row) in rows {
+        valued.resize(batch.num_columns(), false);
+        for (known, column) in valued.iter_mut().zip(batch.columns()) {
+            is_known &= *known || column.is_null(*row);
+            *known |= column.is_valid(*row);
+        }
+    }
+    is_known
 }
 
 /// What of a bucket differs; `None` if nothing does.
