@@ -54,6 +54,8 @@ let degraded;
 /** @type {ReturnType<typeof setTimeout>|undefined} */
 let fetchTimer;
 /** @type {ReturnType<typeof setTimeout>|undefined} */
+let followTimer;
+/** @type {ReturnType<typeof setTimeout>|undefined} */
 let dimTimer;
 
 const nav = make('nav', { id: 'nav', 'aria-label': 'Tables' }),
@@ -65,7 +67,10 @@ document.body.append(dock);
 const store = new Store(),
   status = new Status(),
   charts = new Charts(),
-  banner = new Banner(byId('banner'), () => fetchSoon(false)),
+  banner = new Banner(byId('banner'), () => {
+    fetchSoon(false);
+    loadStatus();
+  }),
   selection = new Selection(() => go({ ...place, a: null, b: null }), draw),
   strips = new Strips(time => go({ ...place, to: Math.min(wall, time + place.span / 2) }, false)),
   heat = new Heat(
@@ -112,7 +117,12 @@ function go(next, push = true) {
 
 /** @param {import('./address.js').Place|null} before */
 function arrive(before) {
-  if (before?.view !== place.view) arrange();
+  if (before?.view !== place.view || (place.view === 'sql' && before.sql !== place.sql)) arrange();
+  // The timer of the place before may be half a minute away.
+  if (place.to === null && (before?.to !== null || before.span !== place.span || before.view !== place.view)) {
+    wall = Date.now() * 1000;
+    followSoon();
+  }
   if (before?.moment !== place.moment) showMoment();
   if (before?.tables !== place.tables) tables.mark(nav, place.tables ?? USUAL);
   showSelection();
@@ -330,7 +340,7 @@ async function loadStatus() {
   try {
     const facts = await status.load(wall);
     degraded = facts.degraded[0];
-    if (!banner.isTrouble) banner.quiet(degraded);
+    if (!banner.isTrouble || banner.silentSince) banner.quiet(degraded);
     bar.status(facts);
     draw();
   } catch (error) {
@@ -345,8 +355,14 @@ async function follow() {
     await fetchNow(true);
     draw();
   }
+  followSoon();
+}
+
+/** Looks for newer rows after a share of what is seen. */
+function followSoon() {
   const every = place.view === 'seconds' ? SECOND : place.span * FOLLOW_SHARE;
-  setTimeout(follow, clamp(every / 1000, FOLLOW_MS_MIN, FOLLOW_MS_MAX));
+  clearTimeout(followTimer);
+  followTimer = setTimeout(follow, clamp(every / 1000, FOLLOW_MS_MIN, FOLLOW_MS_MAX));
 }
 
 async function begin() {

@@ -39,7 +39,9 @@ export function linesOf(answer) {
   for (const row of rows) {
     if (row[timeAt] === null) continue;
     const key = texts.map(at => row[at] ?? '').join(' ');
-    groups.set(key, [...(groups.get(key) ?? []), row]);
+    const own = groups.get(key);
+    if (own) own.push(row);
+    else groups.set(key, [row]);
   }
   const lines = [...groups].flatMap(([key, own]) => {
     const sorted = own.sort((a, b) => a[timeAt] - b[timeAt]),

@@ -74,6 +74,8 @@ export function pairs(rows) {
   for (const [rule, labels, state, time] of [...rows].reverse()) {
     const key = `${rule} ${labels}`;
     if (state === 'firing' || state === 'no data') {
+      // From the one to the other it is the same alert.
+      if (open.has(key)) continue;
       const firing = { rule, from: time, to: null };
       open.set(key, firing);
       found.push(firing);

@@ -165,6 +165,7 @@ test('changes of an alert become the times in which it fired', () => {
   const changes = [
     ['drops', 'a', 'firing', 9],
     ['drops', 'a', 'resolved', 5],
+    ['drops', 'a', 'no data', 3],
     ['drops', 'b', 'firing', 4],
     ['drops', 'a', 'firing', 2],
   ];

@@ -72,11 +72,11 @@ where
         let Some((mut turns, mut encoder)) = state else { return Ok(None) };
         while let Some(turn) = turns.next().await.transpose()? {
             encoder.write_all(&turn).map_err(axum::Error::new)?;
+            yield_now().await;
             if encoder.get_ref().len() >= PIECE_BYTES_MIN {
                 let piece = std::mem::take(encoder.get_mut());
                 return Ok(Some((Bytes::from(piece), Some((turns, encoder)))));
             }
-            yield_now().await;
         }
         let last = encoder.finish().map_err(axum::Error::new)?;
         Ok(Some((Bytes::from(last), None)))

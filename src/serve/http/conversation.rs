@@ -49,7 +49,8 @@ pub(super) async fn converse(
     let mut served = http.serve_connection(TokioIo::new(stream), answers);
     let ended = tokio::select! {
         ended = poll_fn(|context| served.poll_without_shutdown(context)) => Some(ended),
-        () = place.given_up() => return,
+        // What hyper still has of an answer is sent.
+        () = place.given_up() => None,
         _ = stopping.changed() => None,
         () = sleep(CONNECTION_TIME_MAX) => None,
     };
