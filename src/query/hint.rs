@@ -118,6 +118,10 @@ fn of_qualified(table: &str, name: &str, valid: &[Column]) -> String {
     )
 }
 
+/// The limit is that of the library for regular expressions.
+const LARGE_PATTERN: &str =
+    "the regular expression takes more than 10 MiB, which is the limit, once it is compiled: make its counts smaller";
+
 /// Parts of the planner's messages, and what to do.
 const PLAN: &[(&str, &str)] = &[
     (
@@ -165,10 +169,8 @@ const PLAN: &[(&str, &str)] = &[
         "single expression required",
         "the VALUES of an inner query cannot name columns of the outer one: write x IN (a, b)",
     ),
-    (
-        "exceeds size limit",
-        "the regular expression exceeds the size limit of 10 MiB once compiled: make its counts smaller",
-    ),
+    ("exceeds size limit", LARGE_PATTERN),
+    ("CompiledTooBig", LARGE_PATTERN),
     ("failed to convert size to usize", "a size cannot be negative"),
     ("Unexpected empty work table", "the recursive part may name itself only in its FROM, and not in an inner query"),
     ("HAVING clause references", "HAVING needs GROUP BY or an aggregate; use WHERE for single rows"),
@@ -251,6 +253,8 @@ fn of_missing(message: &str) -> String {
 
 /// Parts of errors of functions, and what to do.
 const EXECUTION: &[(&str, &str)] = &[
+    ("CompiledTooBig", LARGE_PATTERN),
+    ("exceeds size limit", LARGE_PATTERN),
     (
         "Cannot access field at argument",
         "a column has no parts, and a point is taken for one here: in front of a column stands its table, which has only its alias \
