@@ -8,7 +8,6 @@ made of its rows, older ones are drawn. Files are of an hour, and of a day, as a
 others are null, and are not read.
 """
 
-import datetime
 import json
 import pathlib
 import statistics
@@ -18,8 +17,8 @@ import urllib.request
 
 import adbc_driver_flightsql.dbapi as flightsql
 import numpy
+import own_file
 import pyarrow
-import pyarrow.parquet as parquet
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "clients"))
 from harness import Daemon, folder  # noqa: E402
@@ -58,22 +57,8 @@ def write(lake, table, width, columns, next_seq=1):
                 array = pyarrow.nulls(count, ty)
             arrays.append(array)
             fields.append(pyarrow.field(name, ty))
-        start = datetime.datetime.fromtimestamp(int(columns["time"][chosen][0]) / SECOND, datetime.UTC)
-        place = lake / table["name"] / "host=bench" / f"date={start:%Y-%m-%d}"
-        place.mkdir(parents=True, exist_ok=True)
-        name = f"{start:%Y%m%dT%H%M%S.%fZ}_{next_seq}-{next_seq + count - 1}.parquet"
-        rows = pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields, metadata={"kymo.in_order": "true"}))
-        parquet.write_table(
-            rows,
-            place / name,
-            compression="zstd",
-            compression_level=1,
-            row_group_size=1 << 20,
-            data_page_size=1 << 17,
-            write_page_index=True,
-            store_schema=False,
-        )
-        next_seq += count
+        place = lake / table["name"] / "host=bench"
+        next_seq = own_file.write(place, int(columns["time"][chosen][0]), next_seq, arrays, fields)
 
 
 def like_first(name):

@@ -5,11 +5,9 @@ The host is a database server of 16 cores. Its last hour has stalled I/O, a gap,
 seed makes the same host at another time.
 """
 
-import datetime
-
 import numpy
+import own_file
 import pyarrow
-import pyarrow.parquet as parquet
 
 SECOND = 1_000_000
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
@@ -135,21 +133,9 @@ class Writer:
                 array = pyarrow.array(values.astype(numpy.int64), pyarrow.int64()).cast(ty)
             arrays.append(array)
             fields.append(pyarrow.field(column["name"], ty))
-        start = datetime.datetime.fromtimestamp(int(columns["time"][0]) / SECOND, datetime.UTC)
-        place = self.lake / name / f"host={HOST}" / f"date={start:%Y-%m-%d}"
-        place.mkdir(parents=True, exist_ok=True)
+        place = self.lake / name / f"host={HOST}"
         seq = self.next_seq.get(name, 1)
-        self.next_seq[name] = seq + count
-        parquet.write_table(
-            pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields, metadata={"kymo.in_order": "true"})),
-            place / f"{start:%Y%m%dT%H%M%S.%fZ}_{seq}-{seq + count - 1}.parquet",
-            compression="zstd",
-            compression_level=1,
-            row_group_size=1 << 20,
-            data_page_size=1 << 17,
-            write_page_index=True,
-            store_schema=False,
-        )
+        self.next_seq[name] = own_file.write(place, int(columns["time"][0]), seq, arrays, fields)
 
 
 def joined(parts):
