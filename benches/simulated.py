@@ -176,7 +176,8 @@ def reduced(times, interval_us, width_us, counters, gauges):
     of = times // width_us
     firsts = numpy.flatnonzero(numpy.diff(of, prepend=-1))
     lasts = numpy.append(firsts[1:], len(times)) - 1
-    columns = {"time": of[firsts] * width_us, "ticks": lasts - firsts + 1}
+    elapsed_us = numpy.diff(times[lasts], prepend=times[0] - interval_us)
+    columns = {"time": of[firsts] * width_us, "ticks": lasts - firsts + 1, "elapsed_us": elapsed_us}
     for name, steps in counters.items():
         columns |= tier_of_counter(name, times, steps, interval_us, firsts, lasts)
     for name, values in gauges.items():
@@ -192,7 +193,7 @@ def expired(host, begin, end, width_us, interval_us, counters, gauges):
     times = numpy.arange(begin // width_us * width_us, end, width_us)
     seconds, random = times / SECOND + width_us / SECOND / 2, host.random
     ticks = numpy.full(len(times), width_us // interval_us)
-    columns = {"time": times, "ticks": ticks}
+    columns = {"time": times, "ticks": ticks, "elapsed_us": numpy.full(len(times), width_us)}
     for name, (rate, reach) in counters.items():
         mean = rate(seconds) * random.lognormal(0, 0.05, len(times))
         increase = (mean * width_us / SECOND).astype(numpy.int64)
