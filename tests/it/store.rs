@@ -2,7 +2,7 @@
 //!
 //! - `KYMO_SEEDS`: how many power losses are simulated; 30 unless set. `KYMO_POWER_SEED` is the seed of the first; printed,
 //!   and another in each run unless set.
-//! - `KYMO_TIERS`: how many random courses of rows the tiers are compared with; 20 unless set. `KYMO_TIERS_SEED` is the seed of
+//! - `KYMO_TIERS`: how many random courses of rows the tiers are compared with; 100 unless set. `KYMO_TIERS_SEED` is the seed of
 //!   the first.
 //! - `KYMO_FUZZ_SECONDS`: for how long the journal's reader gets damaged segments; 2,000 iterations unless set.
 //!   `KYMO_FUZZ_SEED` is the seed of the first.

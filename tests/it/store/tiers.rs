@@ -27,7 +27,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::rows::{Running, settings};
 
-const COURSES: u64 = 20;
+const COURSES: u64 = 100;
 const SERIES: u64 = 3;
 /// What is done in a course.
 const TURNS: u64 = 60;
