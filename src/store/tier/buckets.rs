@@ -26,7 +26,7 @@ use crate::record::{Record, Role, Table};
 use crate::sampler::report::Gap;
 
 /// A bucket of a series without further rows ends so long after its end: several collectors may write one table.
-const OVERLAP_US_MAX: i64 = 10_000_000;
+pub(in crate::store) const OVERLAP_US_MAX: i64 = 10_000_000;
 /// A series that has had no row for so long begins anew: its next row has no step from the last one.
 const UNSEEN_US_MAX: i64 = 24 * 3_600_000_000;
 /// Of series without an open bucket so many are remembered, the last seen.
@@ -46,11 +46,11 @@ pub struct Buckets {
     /// Rows of `gap` before this are in `missed`.
     pub(super) gap_end_seq: u64,
     /// The sequence number of each tier's next row in a file.
-    pub(super) next_seqs: [u64; 2],
+    pub(in crate::store) next_seqs: [u64; 2],
     /// The collector that samples the table; empty until it is known.
     pub(super) collector: Arc<str>,
     /// Whether the table has rows often enough for seconds.
-    pub(super) has_seconds: bool,
+    pub(in crate::store) has_seconds: bool,
     /// Ticks that the collector missed, by the second of the tick after them, µs; `None` until its collector is known.
     pub(super) missed: Option<BTreeMap<i64, i64>>,
     /// The hosts of the rows; the last is that of the open buckets.
@@ -155,8 +155,19 @@ impl Buckets {
     /// Says that a collector samples the table, and whether often enough for seconds.
     pub(super) fn set_source(&mut self, collector: &Arc<str>, has_seconds: bool) {
         self.collector = Arc::clone(collector);
-        self.has_seconds = has_seconds;
         self.missed.get_or_insert_default();
+        if !has_seconds {
+            self.has_seconds = false;
+        } else if !self.has_seconds && self.ended[Tier::Second as usize].is_empty() {
+            // There were rows without seconds. Those that still wait for their file are from before these rows.
+            self.next_seqs[Tier::Second as usize] += u64::from(self.end_seq > 0);
+            self.has_seconds = true;
+        }
+    }
+
+    /// Whether the rows of a tier go on.
+    pub(in crate::store) fn goes_on(&self, tier: Tier) -> bool {
+        tier != Tier::Second || self.has_seconds
     }
 
     /// Takes the ticks that a collector missed, of rows of `gap`.
@@ -264,7 +275,7 @@ impl Buckets {
         let ended = &self.ended[tier as usize];
         let times = || ended.iter().map(|head| head.start);
         let span_us = times().max().zip(times().min()).map_or(0, |(last, first)| last.saturating_sub(first));
-        ended.len() >= FILE_ROWS_MIN || span_us >= WAITING_US_MAX
+        ended.len() >= FILE_ROWS_MIN || span_us >= WAITING_US_MAX || !self.goes_on(tier) && !ended.is_empty()
     }
 
     /// Gives up the buckets of a tier that have ended, if they are more than `ended_max`. Returns how many.
