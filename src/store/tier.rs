@@ -12,6 +12,7 @@
 pub(super) mod buckets;
 mod cell;
 mod column;
+mod course;
 mod saved;
 mod series;
 

@@ -17,6 +17,7 @@ use arrow::error::ArrowError;
 use super::super::hot::{self, HotBatch, times};
 use super::cell::Number;
 use super::column::{Column, Place, Step};
+use super::course::Courses;
 use super::series::{Key, Series, identity_array};
 use crate::batch::columns;
 use crate::family::FamilyId;
@@ -205,32 +206,35 @@ impl Buckets {
         let count = self.series.len();
         self.runs.resize(count, Run::EMPTY);
         self.columns.iter_mut().for_each(|column| column.resize(count));
-        let times = times(batch);
-        let mut steps = Vec::with_capacity(slots.len());
-        for (slot, time) in slots.into_iter().zip(times) {
-            let second = Tier::Second.bucket(*time);
-            let Some(run) = self.runs.get_mut(slot as usize) else { continue };
-            // The wall clock may have been set back.
-            let elapsed_us = if run.seen_us == NEVER { 0 } else { time.saturating_sub(run.seen_us).max(0) };
-            run.seen_us = *time;
-            let mut step = Step { slot, ends_second: false, ends_minute: false };
-            if run.in_second.ticks == 0 || run.second != second {
-                let minute = Tier::Minute.bucket(*time);
-                step.ends_second = run.in_second.ticks > 0;
-                step.ends_minute = run.is_open() && run.minute != minute;
-                self.end_run(step);
-                if let Some(run) = self.runs.get_mut(slot as usize) {
-                    (run.second, run.minute) = (second, minute);
-                }
-            }
-            if let Some(run) = self.runs.get_mut(slot as usize) {
-                run.in_second = run.in_second.plus(Taken { ticks: 1, elapsed_us });
-            }
-            steps.push(step);
-        }
+        let courses = Courses::new(&slots, count, times(batch), |slot, time| self.take_row(slot, time));
         for column in &mut self.columns {
-            column.fold(&steps, times, batch.column(column.at), self.has_seconds);
+            column.fold(&courses, batch.column(column.at), self.has_seconds);
         }
+    }
+
+    /// Takes a row of a series. Returns how long after the row before it is, µs, and what ends before it if it begins a bucket. The
+    /// columns are yet to follow.
+    fn take_row(&mut self, slot: u32, time: i64) -> (i64, Option<Step>) {
+        let Some(run) = self.runs.get_mut(slot as usize) else { return (0, None) };
+        // The wall clock may have been set back.
+        let elapsed_us = if run.seen_us == NEVER { 0 } else { time.saturating_sub(run.seen_us).max(0) };
+        run.seen_us = time;
+        let is_within = |second: i64| (second..second.saturating_add(Tier::Second.width_us())).contains(&time);
+        let is_begun = run.in_second.ticks > 0;
+        let mut begins = None;
+        if !is_begun || !is_within(run.second) {
+            let minute = Tier::Minute.bucket(time);
+            let step = Step { slot, ends_second: is_begun, ends_minute: run.is_open() && run.minute != minute };
+            begins = Some(step);
+            self.end_run(step);
+            if let Some(run) = self.runs.get_mut(slot as usize) {
+                (run.second, run.minute) = (Tier::Second.bucket(time), minute);
+            }
+        }
+        if let Some(run) = self.runs.get_mut(slot as usize) {
+            run.in_second = run.in_second.plus(Taken { ticks: 1, elapsed_us });
+        }
+        (elapsed_us, begins)
     }
 
     /// Ends buckets that no row comes to any more, as of `now` (µs), and forgets series that are gone.
