@@ -23,6 +23,7 @@ use kymo::record::{ABSENT, Record};
 use kymo::store::disk::LocalDisk;
 use kymo::store::verify::verify;
 use kymo::store::{Append, StoreSettings, View};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::rows::{Running, settings};
@@ -151,16 +152,36 @@ fn expected(rows: &[Given], tier: Tier) -> Buckets {
     buckets
 }
 
+/// The columns that are compared. Reading one takes longer than all of its few values.
+const READ: [&str; 15] = [
+    "time",
+    "cpu",
+    "user_us_first",
+    "user_us_last",
+    "user_us_increase",
+    "user_us_min_rate",
+    "user_us_max_rate",
+    "utilization_min",
+    "utilization_max",
+    "utilization_sum",
+    "utilization_count",
+    "utilization_first",
+    "utilization_last",
+    "ticks",
+    "elapsed_us",
+];
+
 /// The buckets that a view has, in files and in memory.
 fn found(view: &View, tier: Tier) -> Buckets {
     let table = &view.tables[FamilyId::of::<Cpu>()];
     let id = TableId::of_tier(table.family, tier).unwrap();
-    let all: Vec<usize> = (0..id.table().columns.len()).collect();
-    let open = view.open_buckets(id, &all).unwrap();
+    let read: Vec<usize> = READ.iter().map(|name| id.table().column(name).unwrap().0).collect();
+    let open = view.open_buckets(id, &read).unwrap();
     let mut batches: Vec<RecordBatch> = open.into_iter().map(|(_, batch, _)| batch).collect();
     for file in table.files_of(Some(tier)).iter() {
         let builder = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&file.path).unwrap()).unwrap();
-        batches.extend(builder.build().unwrap().map(Result::unwrap));
+        let read = ProjectionMask::columns(builder.parquet_schema(), READ);
+        batches.extend(builder.with_projection(read).build().unwrap().map(Result::unwrap));
     }
     let mut buckets = Buckets::new();
     for batch in batches {
@@ -269,7 +290,7 @@ fn tiers_have_what_the_rows_have_to_the_bit() {
         };
         let mut running = open(data);
         for turn in 0..TURNS {
-            match course.draw.u64(0..12) {
+            match course.draw.u64(0..11) {
                 0..6 => {
                     let append = course.batch();
                     if append.batch.num_rows() > 0 {
@@ -288,10 +309,12 @@ fn tiers_have_what_the_rows_have_to_the_bit() {
                     running.close();
                     running = open(data);
                 }
-                _ => {
-                    let report = verify(data).unwrap();
-                    assert_eq!(report.wrong, [], "seed {seed}, turn {turn}");
-                }
+                _ => {}
+            }
+            // This reads every value of every file twice.
+            if turn + 1 == TURNS || course.draw.u64(0..32) == 0 {
+                let report = verify(data).unwrap();
+                assert_eq!(report.wrong, [], "seed {seed}, turn {turn}");
             }
             // Comparing takes longer than all else. What is wrong once stays wrong.
             if turn + 1 < TURNS && course.draw.u64(0..8) > 0 {
