@@ -16,8 +16,8 @@ use arrow::error::ArrowError;
 
 use super::super::hot::{self, HotBatch, times};
 use super::cell::Number;
-use super::column::{Column, Place, Step};
-use super::course::Courses;
+use super::column::{Column, Place};
+use super::course::{Courses, Step};
 use super::series::{Key, Series, identity_array};
 use crate::batch::columns;
 use crate::family::FamilyId;

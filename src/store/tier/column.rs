@@ -3,17 +3,9 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 
 use super::cell::{Cell, Counter, Detail, Gauge, Number};
-use super::course::Courses;
+use super::course::{Courses, Step};
 use crate::record::tier::Tier;
 use crate::record::{self, Kind, Role, Type};
-
-/// Where rows go: their series, and what ends before them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
-    pub(super) slot: u32,
-    pub(super) ends_second: bool,
-    pub(super) ends_minute: bool,
-}
 
 /// Where a tier's row comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

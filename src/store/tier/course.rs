@@ -3,7 +3,13 @@
 //! Rows of several series take turns. What is the same for all columns is worked out once: which rows a series has, which of them begin
 //! a bucket, and how long after the row before they are. A column then keeps the bucket that it adds to in registers.
 
-use super::column::Step;
+/// Where rows go: their series, and what ends before them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) slot: u32,
+    pub(super) ends_second: bool,
+    pub(super) ends_minute: bool,
+}
 
 /// What the rows of a batch are to each series.
 #[derive(Debug)]
