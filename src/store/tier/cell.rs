@@ -318,18 +318,27 @@ impl<N: Number> Cell for Counter<N> {
         // The last value may be from before rows without one.
         self.add(*time, first);
         let Counter { mut last, mut increase, mut min_rate, mut max_rate, .. } = *self;
+        // Most counters stand still at most ticks. Then there is nothing to work out.
+        let mut stood = false;
         for (row, span) in run.rows.iter().zip(run.spans).skip(1) {
             let Some(value) = value_of(row) else { continue };
+            // The wall clock may have been set back.
+            let is_later = *span > 0.0;
+            if value == last {
+                stood |= is_later;
+                continue;
+            }
             let step = value.step_from(last);
             last = value;
             increase = increase.plus(step);
-            // The wall clock may have been set back.
-            if *span > 0.0 {
-                // Most counters stand still at most ticks, and a division takes longer than all else.
-                let rate = if step > N::ZERO { step.float() / span } else { 0.0 };
+            if is_later {
+                let rate = step.float() / span;
                 min_rate = if rate < min_rate { rate } else { min_rate };
                 max_rate = if rate > max_rate { rate } else { max_rate };
             }
+        }
+        if stood {
+            (min_rate, max_rate) = (min_rate.min(0.0), max_rate.max(0.0));
         }
         let more = run.rows.len().saturating_sub(1) as u64;
         let last_time = run.times.last().copied().unwrap_or(*time);

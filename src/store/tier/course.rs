@@ -115,10 +115,7 @@ mod tests {
         let expected = [(0, 11), (0, 21), (1, 10), (1, 20), (1, 1_000_030), (1, 1_000_040), (3, 50)];
         assert_eq!(told, expected);
         let runs: Vec<_> = courses.runs().map(|run| (run.step.slot, run.step.ends_second, run.rows.to_vec())).collect();
-        assert_eq!(
-            runs,
-            [(0, false, vec![1, 3]), (1, false, vec![0, 2]), (1, true, vec![4, 5]), (3, false, vec![6])]
-        );
+        assert_eq!(runs, [(0, false, vec![1, 3]), (1, false, vec![0, 2]), (1, true, vec![4, 5]), (3, false, vec![6])]);
         assert!(courses.runs().flat_map(|run| run.times).eq(expected.iter().map(|(_, time)| time)));
         assert!(courses.runs().flat_map(|run| run.spans).eq(&[11e-6, 21e-6, 10e-6, 20e-6, 30e-6, 40e-6, 50e-6]));
     }

@@ -68,8 +68,7 @@ impl Tiers<'_> {
         for run in self.files.chunk_by(follows) {
             for (id, files) in TableId::tiers(self.family).zip(self.rolled) {
                 let is_of_run = |file: &&Arc<DataFile>| run.first().is_some_and(|first| file.host() == first.host());
-                let files: Vec<_> =
-                    files.iter().filter(is_of_run).filter(|file| !file.is_older).cloned().collect();
+                let files: Vec<_> = files.iter().filter(is_of_run).filter(|file| !file.is_older).cloned().collect();
                 let Some(first) = files.first() else { continue };
                 if let Ok(Some(reason)) = self.compare_run(id, run, &files, is_whole) {
                     wrong.push((first.path.clone(), reason));
