@@ -253,11 +253,16 @@ impl Worker {
     /// Writes rows into its file in memory, in the place of those of the batch before.
     pub(super) async fn give_batch(&mut self, table: Named, rows: HotRows, bytes_max: usize) -> io::Result<Rows> {
         let memory = Arc::clone(&self.memory);
-        let scan = Wanted { table, columns: (0..table.table.columns.len()).collect(), times: rows.time_range };
+        let scan = Wanted {
+            table,
+            columns: (0..table.table.columns.len()).collect(),
+            times: rows.time_range,
+            with_stretches: false,
+        };
         let written = spawn_blocking(move || write(&scan, &[rows], &memory, 0, bytes_max as u64));
         let hot = written.await.map_err(io::Error::other)??.ok_or_else(|| io::Error::other("the rows have no room"))?;
         self.given_bytes = hot.last().map_or(0, |hot| hot.end);
-        Ok(Rows { number: 0, files: Vec::new(), start: 0, hot })
+        Ok(Rows { hot, ..Rows::default() })
     }
 
     /// Holds the permit for its statement until it rests or has ended.
