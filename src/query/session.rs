@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::temporal_conversions::timestamp_us_to_datetime;
 use datafusion::catalog::TableFunction;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, DataFusionError, Result, TableReference};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -15,7 +16,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, Memory
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, ScalarUDF};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
@@ -300,11 +301,16 @@ impl Session {
     }
 }
 
-/// Whether rows only pass through the plan, so that its result is as long as what it reads, or a part of it.
+/// Whether rows only pass through the plan: none is kept, and none becomes much longer, which a long batch has no memory for.
 fn passes_on(plan: &LogicalPlan) -> bool {
     use LogicalPlan::{Filter, Limit, Projection, SubqueryAlias, TableScan, Union};
+    let grows = |part: &Expr| match part {
+        Expr::BinaryExpr(binary) => binary.op == Operator::StringConcat,
+        part => matches!(part, Expr::ScalarFunction(_)),
+    };
     let passes = matches!(plan, Filter(_) | Limit(_) | Projection(_) | SubqueryAlias(_) | TableScan(_) | Union(_));
-    passes && plan.inputs().into_iter().all(passes_on)
+    let stays_short = |expr: &Expr| expr.exists(|part| Ok(grows(part))).is_ok_and(|found| !found);
+    passes && plan.expressions().iter().all(stays_short) && plan.inputs().into_iter().all(passes_on)
 }
 
 /// The plan with what the planner does not know: functions of counters are told whose rows they get, and comparisons that may be
