@@ -268,7 +268,8 @@ impl Session {
     pub(super) async fn execute(&mut self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
         let context = if passes_on(plan) { &self.passing } else { &self.context };
         // Filters take the length of batches from the planner.
-        self.state.config_mut().options_mut().execution.batch_size = context.session_config().batch_size();
+        self.state.config_mut().options_mut().execution.batch_size =
+            context.session_config().options().execution.batch_size;
         let physical = self.state.query_planner().create_physical_plan(plan, &self.state).await?;
         execute_stream(physical, Arc::clone(context))
     }
