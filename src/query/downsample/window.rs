@@ -176,6 +176,7 @@ fn joined(sources: impl Iterator<Item = Source>) -> Vec<Source> {
 mod tests {
     use super::*;
     use crate::query::rows::HotRows;
+    use crate::record::Role;
     use crate::store::lake::DataFile;
 
     fn file(host: &str, seqs: (u64, u64), time_range: (i64, i64)) -> Arc<DataFile> {
@@ -206,5 +207,21 @@ mod tests {
             vec![older(file("a", (0, 5), (10, 20))), file("a", (5, 9), (20, 30)), older(file("b", (0, 5), (10, 20)))];
         let found = stretches(&Found { files, hot: Vec::new() });
         assert_eq!(found.into_iter().collect::<Vec<_>>(), [("a".into(), vec![(21, 30)])]);
+    }
+
+    #[test]
+    fn no_key_has_a_name_of_a_column_of_ours() {
+        for named in Named::all().filter(|named| named.rows == Which::All) {
+            let columns: Vec<&'static Column> =
+                named.table.values().map(|(_, column)| column).filter(|column| column.role == Role::Figure).collect();
+            for columns in [columns.get(..1).unwrap_or_default().to_vec(), columns] {
+                let window = Window { table: named, columns, from_us: 0, to_us: 1, buckets: 1 };
+                let schema = window.schema();
+                let mut names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
+                names.sort_unstable();
+                names.dedup();
+                assert_eq!(names.len(), schema.fields().len(), "{}", named.table.name);
+            }
+        }
     }
 }
