@@ -399,6 +399,9 @@ async function begin() {
   });
   history.replaceState(null, '', write(place));
   arrive(null);
+  // What is looked at comes first.
+  clearTimeout(fetchTimer);
+  await fetchNow(false);
   loadStatus();
   setInterval(loadStatus, STATUS_EVERY_MS);
   follow();

@@ -187,6 +187,8 @@ export class Selection {
 
   /** @param {HTMLElement} work @param {import('./axis.js').Axis} axis @param {HTMLElement} list @param {import('./draw.js').View} view @param {import('./address.js').Place} place */
   shade(work, axis, list, view, place) {
+    // Asking where things are makes the browser lay them out.
+    if (!place.a && !place.b) return this.shades.forEach(shade => shade.remove());
     const offset = axis.canvas.getBoundingClientRect().left - work.getBoundingClientRect().left;
     [place.a, place.b].forEach((pair, index) => {
       const shade = this.shades[index];
