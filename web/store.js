@@ -114,6 +114,8 @@ export class Store {
       ),
     );
     if (this.running === running) this.running = null;
-    if (failed && !running.signal.aborted) throw failed;
+    // Who asks for another view has aborted this one.
+    running.signal.throwIfAborted();
+    if (failed) throw failed;
   }
 }
