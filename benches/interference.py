@@ -5,7 +5,7 @@
 In each turn the daemon is left alone, then four clients ask statements of tests/clients/check_hostile.py one after the other,
 and then, as a control, busy loops take the place of queries: as many as there are CPUs that queries leave nobody else, each on
 its CPU and at the priority of queries. What the control misses more than the idle host is not of kymo's making: on a virtual
-machine the host gives a busy guest less. The clients run on the CPU `--cpu` and only where nothing else wants to, as most are
+machine the host gives a busy guest less, which shows as stolen time (`steal` of proc_stat(5)). The clients run on the CPU `--cpu` and only where nothing else wants to, as most are
 on other hosts.
 """
 
@@ -34,6 +34,12 @@ BUSY = "import os\nos.nice(10)\nos.sched_setscheduler(0, os.SCHED_BATCH, os.sche
 def scheduled(daemon):
     (row,) = daemon.query("SELECT missed_ticks, scheduled_ticks FROM collector WHERE collector = 'burst' ORDER BY time DESC LIMIT 1")
     return row["missed_ticks"], row["scheduled_ticks"]
+
+
+def stolen():
+    """Time that the hypervisor gave to others while a CPU of this host had work, seconds over all CPUs."""
+    with open("/proc/stat", encoding="ascii") as stat:
+        return int(stat.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def lateness(daemon, seconds):
@@ -92,16 +98,16 @@ def main():
         for turn in range(arguments.turns):
             for name, phase in phases.items():
                 missed, due = scheduled(daemon)
-                began = time.monotonic()
+                began, stolen_before = time.monotonic(), stolen()
                 phase(turn)
-                took = time.monotonic() - began
+                took, lost = time.monotonic() - began, stolen() - stolen_before
                 # The last second is reported at its end.
                 time.sleep(1.1)
                 late = lateness(daemon, took)
                 more_missed, more_due = scheduled(daemon)
                 rates[name].append(100 * (more_missed - missed) / (more_due - due))
                 print(f"{name:8} missed {more_missed - missed:5} of {more_due - due} ticks, {rates[name][-1]:.2f} %; late by"
-                      f" {late[0]:.0f} µs (p99), {late[1]:.0f} µs (most)", flush=True)
+                      f" {late[0]:.0f} µs (p99), {late[1]:.0f} µs (most); stolen {1000 * lost / took:.1f} ms a second", flush=True)
         print("medians: " + ", ".join(f"{name} {statistics.median(rate):.2f} %" for name, rate in rates.items()))
 
 

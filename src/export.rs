@@ -30,9 +30,11 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::latest::LatestRows;
@@ -75,14 +77,27 @@ pub fn init_logging(filter: &str, settings: &TracingSettings, host: &str) -> Res
     let shown = parse_filter(filter)?;
     let mut telemetry = Telemetry::new(&settings.service_name, host);
     let traces = telemetry.start_traces(settings)?;
-    let log = tracing_subscriber::fmt::layer()
+    tracing_subscriber::registry().with(log(shown)).with(traces.as_ref().map(trace::layer)).try_init()?;
+    telemetry.traces = traces;
+    Ok(telemetry)
+}
+
+/// Shows errors on stderr, for commands that have no log of their own. A process's log stays as it is.
+pub fn show_errors() {
+    let _: Result<(), TryInitError> = tracing_subscriber::registry().with(log(LevelFilter::ERROR)).try_init();
+}
+
+/// The log on stderr.
+fn log<S, F>(filter: F) -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    F: Filter<S> + 'static,
+{
+    tracing_subscriber::fmt::layer()
         .compact()
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal() && shows_color(std::env::var_os("NO_COLOR").as_deref()))
-        .with_filter(shown);
-    tracing_subscriber::registry().with(log).with(traces.as_ref().map(trace::layer)).try_init()?;
-    telemetry.traces = traces;
-    Ok(telemetry)
+        .with_filter(filter)
 }
 
 /// Whether a terminal gets colors, by what `NO_COLOR` is (no-color.org).

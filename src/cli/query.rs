@@ -18,6 +18,7 @@ use super::connect::{Target, block_on, spin, spinner, unless_interrupted};
 use super::output::{Destination, Format};
 use super::show;
 use super::views::Views;
+use crate::export::show_errors;
 use crate::query::request::Request;
 use crate::query::sql_view::SqlViews;
 use crate::query::statements::{Statements, query_error};
@@ -140,6 +141,8 @@ async fn offline(
         spill_bytes_max: OFFLINE_SPILL_BYTES_MAX,
         ..QuerySettings::default()
     };
+    // Of a bug, the daemon's log has the details. Here is no other log.
+    show_errors();
     let journaled = Journaled::read(folder, &mut Report::default());
     // Without it, sorts and joins have only memory.
     let temporary = std::env::var_os("TMPDIR").filter(|folder| !folder.is_empty());

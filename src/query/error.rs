@@ -18,7 +18,7 @@ const NO_MEMORY: &str = "memory allocation failed because";
 const PANICKED: &str = "panicked with message";
 
 /// What clients get instead of what a bug says.
-const BUG: &str = "the query hit a bug in kymo: please report the statement, with the line that the log of `kymo run` has of it; \
+const BUG: &str = "the query hit a bug in kymo: please report the statement, with the line that kymo's log has of it; \
                    another wording of the statement may work";
 
 /// Why a query gave no result, or only a part of it.

@@ -1,8 +1,9 @@
-//! Keys of sorts that the planner loses sight of become columns first.
+//! Keys of sorts that the planner loses sight of become columns first, and a key that comes again is left out.
 //!
 //! DataFusion derives the order of an expression from its parts. It gives up where it has no range for a part, as for `a % 3` in
 //! `CASE WHEN a % 3 < 0 THEN …`, and does not see then that rows sorted by the expression are in its order. So it refuses the plan
-//! that it made itself. It does see the order of a column.
+//! that it made itself. It does see the order of a column. In its physical plan, a key that comes again in the order of an aggregate is
+//! gone in one place and counted in another, and the query fails.
 
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ impl OptimizerRule for SortKeys {
 fn of_sort(sort: Sort) -> Result<Transformed<LogicalPlan>> {
     let mut keys = Keys::of(&sort.input);
     let expr = keys.in_order(sort.expr.clone())?;
-    if keys.lost.is_empty() {
+    if !keys.is_changed() {
         return Ok(Transformed::no(LogicalPlan::Sort(sort)));
     }
     let kept = (0..sort.input.schema().fields().len()).collect();
@@ -52,7 +53,7 @@ fn of_sort(sort: Sort) -> Result<Transformed<LogicalPlan>> {
 fn of_window(window: Window) -> Result<Transformed<LogicalPlan>> {
     let mut keys = Keys::of(&window.input);
     let exprs = window.window_expr.iter().map(|expr| keys.in_windows(expr.clone())).collect::<Result<_>>()?;
-    if keys.lost.is_empty() {
+    if !keys.is_changed() {
         return Ok(Transformed::no(LogicalPlan::Window(window)));
     }
     let (before, added) = (window.input.schema().fields().len(), keys.lost.len());
@@ -64,7 +65,7 @@ fn of_window(window: Window) -> Result<Transformed<LogicalPlan>> {
 fn of_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
     let mut keys = Keys::of(&aggregate.input);
     let exprs = aggregate.aggr_expr.iter().map(|expr| keys.in_aggregates(expr.clone())).collect::<Result<_>>()?;
-    if keys.lost.is_empty() {
+    if !keys.is_changed() {
         return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
     }
     let kept = (0..aggregate.schema.fields().len()).collect();
@@ -88,6 +89,8 @@ fn shown(plan: LogicalPlan, kept: Vec<usize>, before: &DFSchema) -> Result<Trans
 struct Keys<'a> {
     input: &'a Arc<LogicalPlan>,
     lost: Vec<Expr>,
+    /// Whether a key came again.
+    has_repeats: bool,
     /// The names of their columns begin with it, and no other's does.
     name: String,
 }
@@ -98,7 +101,11 @@ impl Keys<'_> {
         while input.schema().fields().iter().any(|field| field.name().starts_with(&name)) {
             name.push('+');
         }
-        Keys { input, lost: Vec::new(), name }
+        Keys { input, lost: Vec::new(), has_repeats: false, name }
+    }
+
+    fn is_changed(&self) -> bool {
+        self.has_repeats || !self.lost.is_empty()
     }
 
     /// The key, or the column that it becomes.
@@ -114,7 +121,16 @@ impl Keys<'_> {
     }
 
     fn in_order(&mut self, order: Vec<SortExpr>) -> Result<Vec<SortExpr>> {
-        order.into_iter().map(|one| Ok(SortExpr { expr: self.key(one.expr)?, ..one })).collect()
+        let mut kept = Vec::<SortExpr>::with_capacity(order.len());
+        for one in order {
+            let expr = self.key(one.expr)?;
+            if kept.iter().any(|before| before.expr == expr) {
+                self.has_repeats = true;
+            } else {
+                kept.push(SortExpr { expr, ..one });
+            }
+        }
+        Ok(kept)
     }
 
     fn in_windows(&mut self, expr: Expr) -> Result<Expr> {
@@ -143,6 +159,9 @@ impl Keys<'_> {
 
     /// The rows with the lost keys as further columns.
     fn below(self) -> Result<Arc<LogicalPlan>> {
+        if self.lost.is_empty() {
+            return Ok(Arc::clone(self.input));
+        }
         let columns = self.input.schema().iter().map(|field| Expr::Column(Column::from(field)));
         let lost =
             self.lost.into_iter().enumerate().map(|(position, expr)| expr.alias(format!("{}{position}", self.name)));

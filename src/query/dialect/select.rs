@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Fetch, GroupByExpr, Join, JoinOperator, LimitClause, OrderByKind, Query, RenameSelectItem,
-    Select, SelectFlavor, SelectItem, SetExpr, TopQuantity, WindowSpec, WindowType,
+    BinaryOperator, Distinct, Expr, Fetch, GroupByExpr, Join, JoinOperator, LimitClause, OrderByKind, Query,
+    RenameSelectItem, Select, SelectFlavor, SelectItem, SetExpr, TopQuantity, Value, ValueWithSpan, WindowSpec,
+    WindowType,
 };
 
 use super::super::refusal::{GuardError, refuse};
@@ -88,7 +89,38 @@ pub(super) fn complete(select: &mut Select) -> Checked {
         }
         keys.clear();
     }
+    distinct_by_position(select)
+}
+
+/// `DISTINCT ON (1)` is by the first column of the result, as `ORDER BY 1` is. The planner takes the number for a value, of which
+/// there is one.
+fn distinct_by_position(select: &mut Select) -> Checked {
+    let Some(Distinct::On(keys)) = &mut select.distinct else { return ControlFlow::Continue(()) };
+    for key in keys {
+        let Expr::Value(ValueWithSpan { value: Value::Number(position, _), .. }) = key else { continue };
+        let items = position.parse().ok().and_then(|position: usize| select.projection.get(..position));
+        // A star stands for any number of columns.
+        let last = items.and_then(|items| {
+            let exprs: Option<Vec<&Expr>> = items.iter().map(computed).collect();
+            exprs?.pop()
+        });
+        let Some(column) = last else {
+            return refuse(
+                &format!("DISTINCT ON ({position})"),
+                "name a column of the result, as in DISTINCT ON (cpu)",
+            );
+        };
+        *key = column.clone();
+    }
     ControlFlow::Continue(())
+}
+
+/// What a column of the result is computed from.
+fn computed(item: &SelectItem) -> Option<&Expr> {
+    match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    }
 }
 
 /// `* RENAME (a AS b)` names each column, as far as they are known.

@@ -157,6 +157,25 @@ fn distinct_columns_are_ordered_by_their_names() {
 }
 
 #[test]
+fn distinct_on_takes_positions() {
+    assert_rewritten(&[
+        ("SELECT DISTINCT ON (1) cpu, time FROM cpu", "SELECT DISTINCT ON (cpu) cpu, time FROM cpu"),
+        (
+            "SELECT DISTINCT ON (2, time) time, a + b AS c FROM t",
+            "SELECT DISTINCT ON (a + b, time) time, a + b AS c FROM t",
+        ),
+    ]);
+    for sql in ["SELECT DISTINCT ON (1) * FROM t", "SELECT DISTINCT ON (2) a FROM t", "SELECT DISTINCT ON (0) a FROM t"]
+    {
+        let refused = rewritten(sql);
+        assert!(
+            refused.starts_with("refused: ") && refused.contains("name a column of the result"),
+            "{sql}: {refused}"
+        );
+    }
+}
+
+#[test]
 fn names_of_functions_stay_names_of_columns() {
     assert_rewritten(&[
         ("SELECT current_user AS u, user", "SELECT current_user() AS u, user() AS \"user\""),

@@ -186,3 +186,26 @@ async fn rows_are_sorted_by_what_the_planner_does_not_understand() {
         assert_eq!(rows(&engine, &sql).await.join("|"), expected, "{sql}");
     }
 }
+
+/// The name of a column and its full name are one key.
+#[tokio::test]
+async fn keys_that_come_again_order_as_the_first_one_does() {
+    let engine = Fixture::of(&[3_000, 2_500], &[500]).engine(settings());
+    for (sql, expected) in [
+        ("SELECT (array_agg(ticks ORDER BY ticks DESC, collector.ticks))[1:2] FROM collector", "[5999, 5998]"),
+        ("SELECT first_value(ticks ORDER BY collector, ticks DESC, ticks) FROM collector", "5997"),
+        (
+            "SELECT DISTINCT ON (collector) ticks FROM collector ORDER BY collector, collector, ticks DESC",
+            "5997|5998|5999",
+        ),
+        ("SELECT DISTINCT ON (collector) ticks FROM collector ORDER BY collector, ticks DESC, ticks", "5997|5998|5999"),
+        (
+            "SELECT DISTINCT ON (1) collector, ticks FROM collector ORDER BY 1, ticks DESC, 2",
+            "burst 5997|slow 5998|system 5999",
+        ),
+        ("SELECT ticks FROM collector ORDER BY ticks DESC, collector, ticks LIMIT 2", "5999|5998"),
+        ("SELECT max(n) FROM (SELECT row_number() OVER (ORDER BY ticks, ticks DESC) AS n FROM collector)", "6000"),
+    ] {
+        assert_eq!(rows(&engine, sql).await.join("|"), expected, "{sql}");
+    }
+}
