@@ -26,6 +26,8 @@ import { MINUTE, SECOND } from './time.js';
 /** Steps of a zoom that follow each other closely are fetched once, but the first one is fetched at once. */
 const FETCH_PAUSE_MS = 45,
   DIM_AFTER_MS = 150,
+  /** A plot that is so much wider or narrower wants other buckets. */
+  WIDER_SHARE = 0.1,
   /** What is looked at comes first: strips wait until nobody moves. */
   STRIPS_AFTER_MS = 250,
   STATUS_EVERY_MS = 5000,
@@ -47,6 +49,7 @@ let wall = Date.now() * 1000,
   isPanning = false,
   isAsking = false,
   movedAt = -Infinity,
+  fetchedWidth = 1,
   zoomedAt = -Infinity;
 /** @type {number|null} */
 let pointer = null;
@@ -170,6 +173,7 @@ function fetchSoon(extend) {
 async function fetchNow(extend) {
   if (!groups.length || (place.view !== 'charts' && place.view !== 'seconds')) return;
   const view = viewNow();
+  fetchedWidth = view.width;
   clearTimeout(dimTimer);
   if (!extend) dimTimer = setTimeout(() => charts.dim(true), DIM_AFTER_MS);
   try {
@@ -354,7 +358,8 @@ addEventListener('popstate', () => {
 });
 new ResizeObserver(() => {
   draw();
-  fetchSoon(false);
+  // A scroll bar that comes with the charts is no reason to fetch them again.
+  if (Math.abs(viewNow().width / fetchedWidth - 1) > WIDER_SHARE) fetchSoon(false);
 }).observe(work);
 
 async function loadStatus() {
