@@ -100,7 +100,7 @@ pub(super) async fn of_part(
     let places = places(window, &part, &*plan)?;
     let labels = window.table.table.labels().filter_map(|(_, label)| plan.schema().index_of(label.name).ok()).collect();
     let (ordered, is_ordered) = in_time(&plan, places.time, &labels, state.config_options())?;
-    let plan = if is_ordered || !has_steps(window, &part) { ordered } else { sorted(plan, places.time)? };
+    let plan = if is_ordered || !has_steps(window, &part) { ordered } else { sorted(plan, places.time) };
     Ok(Scan { part, plan, begin_us, places })
 }
 
@@ -178,10 +178,10 @@ fn places(window: &Window, part: &Part, plan: &dyn ExecutionPlan) -> Result<Plac
 }
 
 /// The rows in the order of time, in one stretch. Files overlap after a clock was set back, and of several hosts.
-fn sorted(plan: Arc<dyn ExecutionPlan>, time: usize) -> Result<Arc<dyn ExecutionPlan>> {
+fn sorted(plan: Arc<dyn ExecutionPlan>, time: usize) -> Arc<dyn ExecutionPlan> {
     let column = Arc::new(PhysicalColumn::new(Column::TIME.name, time));
-    let Some(order) = LexOrdering::new([PhysicalSortExpr::new_default(column)]) else { return Ok(plan) };
+    let Some(order) = LexOrdering::new([PhysicalSortExpr::new_default(column)]) else { return plan };
     let is_one = plan.output_partitioning().partition_count() == 1;
     let plan = if is_one { plan } else { Arc::new(CoalescePartitionsExec::new(plan)) };
-    Ok(Arc::new(SortExec::new(order, plan)))
+    Arc::new(SortExec::new(order, plan))
 }

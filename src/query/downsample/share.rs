@@ -324,12 +324,9 @@ enum Reader {
         low: Float64Array,
         high: Float64Array,
     },
+    /// Its least, greatest, first and last value, and their sum.
     Gauge {
-        low: Float64Array,
-        high: Float64Array,
-        head: Float64Array,
-        tail: Float64Array,
-        sum: Float64Array,
+        figures: Box<[Float64Array; 5]>,
         count: Int64Array,
     },
 }
@@ -346,7 +343,7 @@ impl Reader {
             Derived::Gauge { low, high, head, tail, sum, count } => {
                 let count = cast(batch.column(*count), &DataType::Int64)?.as_primitive::<Int64Type>().clone();
                 let [low, high, head, tail, sum] = [low, high, head, tail, sum].map(floats);
-                Reader::Gauge { low: low?, high: high?, head: head?, tail: tail?, sum: sum?, count }
+                Reader::Gauge { figures: Box::new([low?, high?, head?, tail?, sum?]), count }
             }
         })
     }
@@ -363,7 +360,8 @@ impl Reader {
                 let rate = amount / (weight / MICROS);
                 Some(Value { low: of(low)?, high: of(high)?, head: rate, tail: rate, amount, weight, count: ticks })
             }
-            Reader::Gauge { low, high, head, tail, sum, count } => {
+            Reader::Gauge { figures, count } => {
+                let [low, high, head, tail, sum] = &**figures;
                 let number = count.is_valid(at).then(|| count.value(at))?;
                 let (head, tail) = (of(head)?, of(tail)?);
                 Some(Value {
