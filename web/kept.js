@@ -1,7 +1,9 @@
 /** Answers that are kept, so that a place that was just left is drawn at once. */
 
 /** Of one view, a usual page keeps some megabytes. */
-const KEPT_MAX = 12,
+const KEPT_MAX = 16,
+  /** The way back from a place is not exactly the way to it. */
+  NEARLY = 1.02,
   /** Between two answers with about the same of a view, the finer one is drawn. */
   SHARES = 50;
 
@@ -31,7 +33,7 @@ export class Kept {
    */
   whole(from, to, bucket) {
     const isWhole = (/** @type {T} */ one) =>
-      one.isPast && one.bucket <= bucket && one.bucket * 2 > bucket && one.from <= from + bucket && one.to >= to - bucket;
+      one.isPast && one.bucket <= bucket * NEARLY && one.bucket * 2 > bucket && one.from <= from + bucket && one.to >= to - bucket;
     return this.all.findLast(isWhole);
   }
 

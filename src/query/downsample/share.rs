@@ -8,8 +8,7 @@ use datafusion::common::{Result, exec_datafusion_err, exec_err};
 
 use super::cells::{Cells, Division, Row, Value};
 use super::scan::{Derived, Places, Scan, Values, has_steps};
-use super::told::number;
-use super::window::Window;
+use super::window::{Window, number};
 use crate::query::series::{Groups, Part};
 use crate::record::Kind;
 use crate::record::tier::ELAPSED;

@@ -12,24 +12,11 @@ use datafusion::common::{Result, exec_datafusion_err};
 use super::cells::{Cell, Division, Value};
 use super::cover::Part;
 use super::share::Whole;
-use super::window::Window;
-use crate::query::named::Which;
-use crate::record::tier::Tier;
+use super::window::{TIERS, Window};
 use crate::record::{Kind, TIME_ZONE};
 
 /// µs of a second.
 const MICROS: f64 = 1e6;
-
-/// What rows are made of, in the order of their numbers.
-const TIERS: [&str; 3] = ["raw", "1s", "1m"];
-
-/// The number of what a table has: 0 for rows, and greater for wider buckets.
-pub(super) fn number(rows: Which) -> usize {
-    match rows {
-        Which::Tier(id) => id.tier().map_or(0, |tier: Tier| 1 + tier as usize),
-        Which::All | Which::Last => 0,
-    }
-}
 
 /// A row for each series and bucket of the window, in the order of time for each series. `schema` is that of the window.
 pub(super) fn rows(window: &Window, parts: &[Part], whole: &Whole, schema: &SchemaRef) -> Result<RecordBatch> {

@@ -17,6 +17,17 @@ const NEAR_US: i64 = 120_000_000;
 /// Of a folder of more hosts, a table that has rows of one counts as one that has those of all.
 const HOSTS_MAX: usize = 16;
 
+/// What rows are made of, in the order of their numbers.
+pub(super) const TIERS: [&str; 3] = ["raw", "1s", "1m"];
+
+/// The number of what a table has: 0 for rows, and greater for wider buckets.
+pub(super) fn number(rows: Which) -> usize {
+    match rows {
+        Which::Tier(id) => id.tier().map_or(0, |tier: Tier| 1 + tier as usize),
+        Which::All | Which::Last => 0,
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
