@@ -41,6 +41,7 @@ use super::membership;
 use super::named::Named;
 use super::operator::Meaning;
 use super::place::{CATALOG, DOWNSAMPLE, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA, is_table_function};
+use super::push_down::logical_rules;
 use super::rows::RowSource;
 use super::series;
 use super::sort_keys::SortKeys;
@@ -114,6 +115,7 @@ impl Sessions {
             // The guard refuses all others too.
             .with_table_function_list(table_functions())
             .with_file_formats(Vec::new())
+            .with_optimizer_rules(logical_rules())
             .with_optimizer_rule(Arc::new(DistinctRows))
             .with_optimizer_rule(Arc::new(SortKeys))
             .with_physical_optimizer_rules(series::rules())
