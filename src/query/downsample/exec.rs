@@ -1,6 +1,6 @@
 //! The operator that reduces the rows of a window to buckets, in one pass over each part.
 //!
-//! As a statement with groupings, a window of eight columns took 50 ms to plan, and few to run.
+//! As a statement with groupings, three columns over five minutes took 26 ms, most of it to plan; so they take 6.
 
 use std::fmt::{self, Formatter};
 use std::sync::Arc;
