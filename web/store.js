@@ -12,6 +12,8 @@ import { emptied, merge, split } from './series.js';
 /** Before the newest bucket, these are fetched again: they may have been incomplete. */
 const AGAIN = 2,
   LATE = 2e6,
+  /** So many more are fetched on both sides: the way back from a place misses the way to it by some pixels. */
+  MARGIN = 12,
   GAPS_EVERY = 10e6,
   /** Gaps are written when they have ended. Those of a minute ago are known. */
   GAPS_LATE = 60e6;
@@ -65,13 +67,14 @@ export class Store {
     let failed = null;
     const one = async (/** @type {api.Table} */ table) => {
       // A tick that is longer than the view is seen from its begin to its end.
-      const reach = table.interval_us ?? 0;
-      const begins = Math.floor((start - reach) / width) * width,
-        ends = to + (extend ? 0 : reach);
+      const reach = table.interval_us ?? 0,
+        more = extend ? 0 : MARGIN * width;
+      const begins = Math.floor((start - reach - more) / width) * width,
+        ends = to + (extend ? 0 : reach) + more;
       const old = this.loaded.get(table.name),
         kept = this.kept.get(table.name) ?? new Kept();
       this.kept.set(table.name, kept);
-      const known = kept.whole(begins, ends, width);
+      const known = kept.whole(begins + more, ends - more, width);
       if (known) {
         this.loaded.set(table.name, known);
         return arrived();
@@ -101,8 +104,11 @@ export class Store {
       if (known) this.marks = known;
       // Gaps are rare.
       if (known || (extend && to - this.marks.to < GAPS_EVERY && to >= this.marks.to)) return;
-      const found = await gaps.load(from, to, width, running.signal);
-      this.marks = { gaps: found, bucket: width, from, to, isPast: to < now - GAPS_LATE };
+      const more = extend ? 0 : MARGIN * width,
+        until = to + more,
+        isPast = until < now - GAPS_LATE;
+      const found = await gaps.load(from - more, until, width, running.signal);
+      this.marks = { gaps: found, bucket: width, from: from - more, to: isPast ? until : to, isPast };
       this.keptMarks.add(this.marks);
       arrived();
     };
