@@ -2,19 +2,23 @@
 //!
 //! A key of a grouping set has rows in which it is null. DataFusion still takes the order of the rows that are grouped for that of
 //! the groups, and a key that is one value before for one after. So it left out what sorts by that key, and told groups before
-//! they were complete. Here it is not told of order or constants below such a grouping.
+//! they were complete. Here it is not told of order or constants below such a grouping, and keys that have no columns become one.
 
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::FieldRef;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
 /// Runs before sorts are added and left out.
@@ -33,13 +37,35 @@ impl PhysicalOptimizerRule for GroupingSetsRule {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let changed = plan.transform_up(|plan| match plan.downcast_ref::<AggregateExec>() {
             Some(aggregate) if !aggregate.group_expr().is_single() => {
-                let input: Arc<dyn ExecutionPlan> = Arc::new(UnorderedExec::new(Arc::clone(aggregate.input())));
-                Ok(Transformed::yes(plan.replace_children(vec![input], recomputed())?))
+                Ok(Transformed::yes(Arc::new(unordered(aggregate)?) as Arc<dyn ExecutionPlan>))
             }
             _ => Ok(Transformed::no(plan)),
         });
         Ok(changed?.data)
     }
+}
+
+fn unordered(aggregate: &AggregateExec) -> Result<AggregateExec> {
+    let by = aggregate.group_expr();
+    let schema = aggregate.input().schema();
+    let name_of = |(position, field): (usize, &FieldRef)| {
+        (Arc::new(Column::new(field.name(), position)) as Arc<dyn PhysicalExpr>, field.name().clone())
+    };
+    let mut columns: Vec<_> = schema.fields().iter().enumerate().map(name_of).collect();
+    let mut keys = by.expr().to_vec();
+    for (key, name) in keys.iter_mut().filter(|(key, _)| collect_columns(key).is_empty()) {
+        let column = Column::new(name, columns.len());
+        columns.push((std::mem::replace(key, Arc::new(column)), name.clone()));
+    }
+    let mut input = Arc::clone(aggregate.input());
+    if columns.len() > schema.fields().len() {
+        input = Arc::new(ProjectionExec::try_new(columns, input)?);
+    }
+    let input: Arc<dyn ExecutionPlan> = Arc::new(UnorderedExec::new(input));
+    let by = PhysicalGroupBy::new(keys, by.null_expr().to_vec(), by.groups().to_vec(), by.has_grouping_set());
+    let (results, filters) = (aggregate.aggr_expr().to_vec(), aggregate.filter_expr().to_vec());
+    let of_rows = input.schema();
+    AggregateExec::try_new(*aggregate.mode(), by, results, filters, input, of_rows)
 }
 
 /// The rows of its input, of which nothing is known.

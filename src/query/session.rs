@@ -101,6 +101,8 @@ impl Sessions {
         // It leaves out rows that none of the extremes found so far would change, and forgets the extremes that have found no row
         // yet, and those of expressions: `min(a), max(b) FILTER (…)` lost the second one.
         options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+        // Of a simplified expression, the planner may know less often that it is never null. It would refuse its own plan for that.
+        options.execution.skip_physical_aggregate_schema_check = true;
 
         let runtime = RuntimeEnvBuilder::new()
             .with_metadata_cache_limit(FOOTER_CACHE_BYTES_MAX)

@@ -244,6 +244,16 @@ async fn grouping_sets_are_complete_and_sorted() {
             ),
             "burst 0 1|burst 3 2|burst null 3|null 0 1|null 3 2|null null 3",
         ),
+        (
+            format!(
+                "SELECT coalesce(1, ticks) AS k, count(*) {one} GROUP BY ROLLUP (coalesce(1, ticks)) ORDER BY 1 NULLS FIRST"
+            ),
+            "null 7000|1 7000",
+        ),
+        (
+            "SELECT ticks % 2 + ticks % 3 AS t, count(*) FROM collector GROUP BY ROLLUP (ticks % 2 + ticks % 3) ORDER BY 1".into(),
+            "0 3500|1 7000|2 7000|3 3500|null 21000",
+        ),
     ] {
         assert_eq!(rows(&engine, &sql).await.join("|"), expected.trim(), "{sql}");
     }
