@@ -18,6 +18,17 @@ const NEAR_US: i64 = 120_000_000;
 /// Of a folder of more hosts, a table that has rows of one counts as one that has those of all.
 const HOSTS_MAX: usize = 16;
 
+/// What rows are made of, in the order of their numbers.
+pub(super) const TIERS: [&str; 3] = ["raw", "1s", "1m"];
+
+/// The number of what a table has: 0 for rows, and greater for wider buckets.
+pub(super) fn number(rows: Which) -> usize {
+    match rows {
+        Which::Tier(id) => id.tier().map_or(0, |tier: Tier| 1 + tier as usize),
+        Which::All | Which::Last => 0,
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
@@ -128,4 +139,26 @@ fn joined(sources: impl Iterator<Item = Source>) -> Vec<Source> {
         }
     }
     joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Role;
+
+    #[test]
+    fn no_key_has_a_name_of_a_column_of_ours() {
+        for named in Named::all().filter(|named| named.rows == Which::All) {
+            let columns: Vec<&'static Column> =
+                named.table.values().map(|(_, column)| column).filter(|column| column.role == Role::Figure).collect();
+            for columns in [columns.get(..1).unwrap_or_default().to_vec(), columns] {
+                let window = Window { table: named, columns, from_us: 0, to_us: 1, buckets: 1 };
+                let schema = window.schema();
+                let mut names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
+                names.sort_unstable();
+                names.dedup();
+                assert_eq!(names.len(), schema.fields().len(), "{}", named.table.name);
+            }
+        }
+    }
 }
