@@ -35,6 +35,13 @@ struct Held {
     file: File,
 }
 
+impl Drop for Held {
+    /// Closing the file would do, but for a process that was just forked: it has the file open, too, until it runs its program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 impl FolderLock {
     /// Makes the data folder and the two in it where they are missing, and takes it.
     pub(super) fn open(disk: &dyn Disk, data: &Path) -> Result<FolderLock, FolderError> {
