@@ -21,6 +21,8 @@ const INTERVAL_MAX: Duration = Duration::from_secs(1);
 const REST: u32 = 3;
 /// What runs when something else is wanted may take so long before it is given up.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// Files do not change, but a running daemon may add some.
+const FILES_INTERVAL: Duration = Duration::from_secs(10);
 /// How often alerts are asked for while the past is shown.
 const ALERTS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long after a failure another try begins.
@@ -54,6 +56,7 @@ pub(super) async fn read(mut reader: Reader, mut wishes: watch::Receiver<Wish>, 
     loop {
         let wish = wishes.borrow_and_update().clone();
         let begun = Instant::now();
+        let mut is_stale = false;
         let outcome = {
             let reading = reader.read(&wish.wanted, ours_us());
             let mut reading = std::pin::pin!(reading);
@@ -63,12 +66,14 @@ pub(super) async fn read(mut reader: Reader, mut wishes: watch::Receiver<Wish>, 
                     if changed.is_err() {
                         return;
                     }
+                    is_stale = true;
                     timeout(PATIENCE, &mut reading).await.ok()
                 }
             }
         };
         let Some(outcome) = outcome else { continue };
         let pause = match &outcome {
+            Ok(_) if reader.is_files() => FILES_INTERVAL,
             Ok(_) => interval(&wish, begun.elapsed()),
             Err(_) => RETRY,
         };
@@ -79,6 +84,9 @@ pub(super) async fn read(mut reader: Reader, mut wishes: watch::Receiver<Wish>, 
         };
         if to.send(happening).is_err() {
             return;
+        }
+        if is_stale {
+            continue;
         }
         if is_live {
             tokio::select! {

@@ -75,6 +75,11 @@ impl Reader {
         }
     }
 
+    /// Whether nothing new comes by itself.
+    pub(super) fn is_files(&self) -> bool {
+        self.source.is_files()
+    }
+
     /// The newest moment; `ours_us` is the time of this host.
     ///
     /// # Errors
