@@ -19,7 +19,7 @@ use kymo::store::{Append, Store, StoreSettings};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::people::terminal;
-use super::running::{PATIENCE, command};
+use super::running::{Daemon, PATIENCE, command};
 
 /// 2026-11-25 14:00:00 UTC
 const START_US: i64 = 1_795_615_200_000_000;
@@ -117,9 +117,9 @@ struct Looking {
 }
 
 impl Looking {
-    fn begin(folder: &Path, arguments: &[&str]) -> Looking {
+    fn begin(arguments: &[&str]) -> Looking {
         let (ours, theirs) = terminal(80);
-        let mut command = command(&["top", "--data", folder.to_str().unwrap()]);
+        let mut command = command(&["top"]);
         command.args(arguments).env("TZ", "UTC").env("NO_COLOR", "1").stdin(theirs.try_clone().unwrap());
         let child = command.stdout(theirs).stderr(Stdio::null()).spawn().unwrap();
         let (to, written) = channel();
@@ -168,7 +168,7 @@ impl Looking {
 fn the_burst_is_found_from_the_keyboard_and_the_terminal_is_left_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     record(folder.path());
-    let mut looking = Looking::begin(folder.path(), &["--window", "2m"]);
+    let mut looking = Looking::begin(&["--window", "2m", "--data", folder.path().to_str().unwrap()]);
     looking.wait_for("FILES");
     looking.wait_for("steady");
     // To the row of what is received, and to its highest peak.
@@ -183,10 +183,31 @@ fn the_burst_is_found_from_the_keyboard_and_the_terminal_is_left_as_it_was() {
     looking.wait_for_end();
 
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
-        let mut looking = Looking::begin(folder.path(), &[]);
+        let mut looking = Looking::begin(&["--data", folder.path().to_str().unwrap()]);
         looking.wait_for("\x1b[?1049h");
         looking.wait_for("FILES");
         kill_process(Pid::from_child(&looking.child), signal).unwrap();
         looking.wait_for_end();
     }
+}
+
+#[test]
+fn a_daemon_that_dies_is_told_as_lost_and_found_again_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(folder.path(), "");
+    let address = daemon.address.trim_start_matches("grpc://").to_owned();
+    let mut looking = Looking::begin(&["--address", &address]);
+    looking.wait_for("LIVE");
+    looking.wait_for("kymo");
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    looking.wait_for("LOST");
+    let data = folder.path().join("data");
+    let mut again = command(&["run", "--address", &address, "--data", data.to_str().unwrap()]);
+    let mut again = again.stderr(Stdio::null()).spawn().unwrap();
+    looking.wait_for("LIVE");
+    looking.press("q");
+    looking.wait_for_end();
+    again.kill().unwrap();
+    again.wait().unwrap();
 }
