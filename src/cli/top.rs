@@ -83,7 +83,7 @@ pub struct Top {
     /// What charts are drawn with [default: braille; ascii on the Linux console]
     #[arg(long, value_enum)]
     glyphs: Option<Glyphs>,
-    /// Background of the terminal. NO_COLOR turns colours off
+    /// Background of the terminal. `NO_COLOR=1` turns colours off
     #[arg(long, value_enum, default_value_t, conflicts_with = "once")]
     theme: Theme,
 }

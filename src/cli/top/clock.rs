@@ -26,6 +26,11 @@ impl Clock {
         Clock { zone: TimeZone::UTC }
     }
 
+    /// Whether it shows UTC, also where that is the local time.
+    pub(super) fn is_utc(&self) -> bool {
+        self.zone == TimeZone::UTC
+    }
+
     /// A time that somebody wrote. What has no date is of the newest such time before `now_us`.
     ///
     /// # Errors

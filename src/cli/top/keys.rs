@@ -61,8 +61,7 @@ pub(super) fn apply(
         Input::Char('?') | Input::Help => view.has_help = true,
         Input::Char(digit @ ('1' | '2' | '3' | '8' | '9')) => open(view, digit),
         Input::Char('z') => {
-            view.is_utc = !view.is_utc;
-            view.clock = if view.is_utc { Clock::utc() } else { Clock::local() };
+            view.clock = if view.clock.is_utc() { Clock::local() } else { Clock::utc() };
         }
         Input::Char('@') => ask(view, Question::GoTo),
         Input::Char('/') => ask(view, Question::Search),

@@ -8,7 +8,7 @@ use ratatui_core::style::{Color, Modifier, Style};
 /// What the terminal's background is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Theme {
-    /// As COLORFGBG says; if it does not, only colours that can be read on both
+    /// As `COLORFGBG` says; if it does not, only colours that can be read on both
     #[default]
     Auto,
     /// Light text on dark
@@ -31,7 +31,7 @@ pub(super) struct Palette {
 }
 
 impl Palette {
-    /// `colours` is what the variables NO_COLOR and COLORFGBG hold.
+    /// `colours` is what the variables `NO_COLOR` and `COLORFGBG` hold.
     pub(super) fn new(theme: Theme, no_color: Option<&str>, colorfgbg: Option<&str>) -> Palette {
         let bold = Style::new().add_modifier(Modifier::BOLD);
         let reversed = Style::new().add_modifier(Modifier::REVERSED);

@@ -83,7 +83,6 @@ pub(super) struct View {
     pub(super) row: usize,
     pub(super) busiest: Busiest,
     pub(super) clock: Clock,
-    pub(super) is_utc: bool,
     pub(super) glyphs: Glyphs,
     /// Said once, until the next key.
     pub(super) note: Option<String>,
@@ -109,7 +108,6 @@ impl View {
             row: 0,
             busiest: Busiest::default(),
             clock,
-            is_utc: false,
             glyphs,
             note: None,
         }
