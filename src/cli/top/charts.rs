@@ -78,7 +78,7 @@ pub(super) fn chart(
     page.put_before(BEFORE - 1, y, &figure.value, plain);
     let drawn = draw(&figure.cells, figure.top, usize::from(rows), view.glyphs);
     for (row, line) in (y..).zip(&drawn) {
-        for ((x, glyph), cell) in (BEFORE..).zip(line.chars()).zip(&figure.cells) {
+        for ((x, glyph), cell) in (BEFORE..).take(usize::from(columns.cells)).zip(line.chars()).zip(&figure.cells) {
             let style = if cell.is_some_and(is_burst) { burst } else { chart };
             page.put(x, row, glyph.encode_utf8(&mut [0; 4]), style);
         }

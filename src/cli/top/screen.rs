@@ -20,8 +20,10 @@ pub(super) const HEIGHT_MIN: u16 = 10;
 const BESIDE: (u16, u16) = (180, 40);
 /// Columns of tables beside charts.
 const BESIDE_COLUMNS: u16 = 83;
+/// So many processes are shown before charts get more rows.
+const PROCESSES_BEFORE: u16 = 15;
 /// Charts in the order in which they get more rows.
-const TALLER: &[usize] = &[0, 8, 3, 6, 5, 4, 7, 9, 0, 3, 6, 5, 4, 2, 0];
+const TALLER: &[usize] = &[0, 6, 5, 3, 9, 0, 6, 4, 7, 3, 5, 9, 2, 4, 8, 7];
 /// Charts of screens whose table has the room.
 const FEW: &[usize] = &[0, 2, 5, 6, 9];
 
@@ -110,7 +112,7 @@ fn overview(page: &mut Page, picture: &Picture, view: &View) {
     let count = u16::try_from(figures.len()).unwrap_or(u16::MAX);
     let (charts, has_table) =
         if room >= count + 6 { (count, true) } else { (count.min(room.saturating_sub(1)), false) };
-    let more = if has_table { (room - charts - 3).saturating_sub(12) } else { 0 };
+    let more = if has_table { (room - charts - 3).saturating_sub(PROCESSES_BEFORE) } else { 0 };
     let rows = heights(usize::from(charts), more, TALLER);
     let mut y = 2;
     for (at, (figure, rows)) in figures.iter().zip(&rows).enumerate() {
