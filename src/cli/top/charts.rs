@@ -9,6 +9,8 @@ use super::window::{HOUR_US, MINUTE_US, SECOND_US};
 
 /// Columns before a chart: a sign, its name and its value.
 pub(super) const BEFORE: u16 = 22;
+/// Columns of tables beside charts.
+pub(super) const TABLES: u16 = 83;
 /// A greatest value so many times the mean is a burst.
 const BURST: f64 = 4.0;
 
@@ -27,7 +29,7 @@ impl Columns {
     /// As fits a width.
     pub(super) fn of(width: u16, has_tables_beside: bool) -> Columns {
         if has_tables_beside {
-            Columns { cells: width.saturating_sub(51), has_max: true, details: 0 }
+            Columns { cells: width.saturating_sub(TABLES + 51), has_max: true, details: 0 }
         } else if width >= 108 {
             Columns { cells: width - 64, has_max: true, details: 13 }
         } else {

@@ -1,7 +1,7 @@
 //! Lays a screen out.
 
 use super::cells::Glyphs;
-use super::charts::{BEFORE, Columns, chart, core, headings};
+use super::charts::{BEFORE, Columns, TABLES, chart, core, headings};
 use super::events::{Event, Firing, What};
 use super::figures::{Figure, figures};
 use super::help;
@@ -10,7 +10,7 @@ use super::picture::Picture;
 use super::status::{State, axis, keys, kymo, status};
 use super::tables::{Place, cgroups, first_row, heading, mark, processes};
 use super::units::{about, bytes, count, percent, whole};
-use super::view::{Screen, View};
+use super::view::{Panel, Screen, View};
 
 /// The least size that anything is shown in.
 pub(super) const WIDTH_MIN: u16 = 40;
@@ -18,8 +18,6 @@ pub(super) const WIDTH_MIN: u16 = 40;
 pub(super) const HEIGHT_MIN: u16 = 10;
 /// From this size on, tables stand beside the charts.
 const BESIDE: (u16, u16) = (180, 40);
-/// Columns of tables beside charts.
-const BESIDE_COLUMNS: u16 = 83;
 /// So many processes are shown before charts get more rows.
 const PROCESSES_BEFORE: u16 = 15;
 /// Charts in the order in which they get more rows.
@@ -131,7 +129,7 @@ fn overview(page: &mut Page, picture: &Picture, view: &View) {
 fn beside(page: &mut Page, picture: &Picture, view: &View) {
     let (width, height) = (page.width(), page.height());
     let columns = Columns::of(width, true);
-    let left = width - BESIDE_COLUMNS;
+    let left = width - TABLES;
     axis(page, picture, view, BEFORE, 1);
     headings(page, columns, picture.at_us.is_some(), 1);
     let figures = figures(picture, &view.busiest);
@@ -162,9 +160,13 @@ fn beside(page: &mut Page, picture: &Picture, view: &View) {
     }
     let alert_rows = (u16::try_from(picture.firing.len()).unwrap_or(0) + 3).clamp(5, 9);
     let body = height - 3;
-    let place = Place { x: left + 1, end: width, y: 1, rows: body - alert_rows };
-    processes(page, picture, view, place, true);
-    let place = Place { x: left + 1, end: width, y: 1 + place.rows, rows: alert_rows };
+    let upper = (body - alert_rows) * 3 / 5;
+    let place = Place { x: left + 1, end: width, y: 1 + upper, rows: body - alert_rows - upper };
+    // Keys are for the processes.
+    let calm = View { panel: Panel::Charts, row: 0, ..view.clone() };
+    cgroups(page, picture, &calm, place);
+    processes(page, picture, view, Place { y: 1, rows: upper, ..place }, true);
+    let place = Place { y: 1 + body - alert_rows, rows: alert_rows, ..place };
     alert_list(page, picture, view, place);
 }
 

@@ -86,7 +86,7 @@ pub(super) fn status(page: &mut Page, picture: &Picture, view: &View, state: &St
         _ => String::new(),
     };
     let (length, width) = (stretch(picture.window.length_us()), stretch(picture.window.width_us));
-    let window = format!("{length}, {width} a cell{tier}");
+    let windows = [format!("{length}, {width} a cell{tier}"), format!("{length}, {width} a cell"), length];
     let firing = picture.firing.len();
     let alerts = match firing {
         0 => String::new(),
@@ -98,10 +98,8 @@ pub(super) fn status(page: &mut Page, picture: &Picture, view: &View, state: &St
     let alerts_end = end.saturating_sub(10);
     let alerts_begin = alerts_end.saturating_sub(u16::try_from(alerts.len()).unwrap_or(0));
     let room = alerts_begin.saturating_sub(x + 2);
-    if usize::from(room) >= window.len() {
-        page.put(x, 0, &window, plain);
-    } else {
-        page.put_within(x, 0, &format!("{length}, {width}"), room, plain);
+    if let Some(window) = windows.iter().find(|window| window.len() <= usize::from(room)) {
+        page.put(x, 0, window, plain);
     }
     page.put_before(alerts_end, 0, &alerts, alert);
 }
@@ -141,7 +139,7 @@ fn marks(window: &Window, view: &View) -> Vec<(usize, String)> {
         if let Some(cell) = window.cell_at(at_us).filter(|_| at_us >= window.from_us) {
             let text = format!("|{}", view.clock.mark(at_us, step_us, marks.is_empty()));
             let end = marks.last().map_or(0, |(cell, text)| cell + text.len());
-            if marks.is_empty() || cell > end {
+            if (marks.is_empty() || cell > end) && cell + text.len() <= window.cells {
                 marks.push((cell, text));
             }
         }
@@ -169,7 +167,7 @@ pub(super) fn kymo(page: &mut Page, picture: &Picture, y: u16) {
         };
         let dropped: f64 = picture.events.losses.iter().map(|loss| loss.dropped).sum();
         parts.extend(Some(late).filter(|late| !late.is_empty()));
-        parts.push(format!("missed {} of {} {} ticks", whole(loss.missed), whole(loss.due), loss.collector));
+        parts.push(format!("{} missed {} of {}", loss.collector, whole(loss.missed), whole(loss.due)));
         if page.width() >= 100 || dropped > 0.0 {
             parts.push(format!("dropped {} records", whole(dropped)));
         }

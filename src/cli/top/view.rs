@@ -130,7 +130,7 @@ impl View {
             at,
             seek: self.seek.clone(),
             has_cores,
-            has_groups: self.screen == Screen::Cgroups,
+            has_groups: has_cores || self.screen == Screen::Cgroups,
         }
     }
 
