@@ -24,6 +24,7 @@ pub(super) mod normal;
 mod ordered;
 mod pattern;
 mod peak;
+mod percentile;
 mod planner;
 mod printf;
 mod rewrite;

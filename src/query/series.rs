@@ -36,6 +36,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr};
 
+use super::grouping_sets::GroupingSetsRule;
+use super::push_down::guarded;
 use bins::Bin;
 use counters::CountersRule;
 use first::first_rows;
@@ -52,10 +54,12 @@ const DIVIDE: &str = "EnsureRequirements";
 /// The rule of DataFusion that asks scans for an order, after which they are asked again.
 const AFTER: &str = "PushdownSort";
 
-/// All rules for plans: DataFusion's, and those for series.
+/// All rules for plans: DataFusion's, and kymo's.
 pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules = PhysicalOptimizer::new().rules;
+    let mut rules: Vec<_> = PhysicalOptimizer::new().rules.into_iter().map(guarded).collect();
     let place = rules.iter().position(|rule| rule.name() == DIVIDE).unwrap_or(rules.len());
+    rules.insert(place, Arc::new(GroupingSetsRule));
+    let place = (place + 1).min(rules.len());
     rules.insert(place, Arc::new(SeriesRule));
     rules.insert((place + 2).min(rules.len()), Arc::new(StretchRule));
     rules.insert((place + 3).min(rules.len()), Arc::new(CountersRule));

@@ -41,6 +41,7 @@ use super::membership;
 use super::named::Named;
 use super::operator::Meaning;
 use super::place::{CATALOG, DOWNSAMPLE, INFORMATION_SCHEMA, PG_CATALOG, SCHEMA, is_table_function};
+use super::push_down::logical_rules;
 use super::rows::RowSource;
 use super::series;
 use super::sort_keys::SortKeys;
@@ -100,6 +101,8 @@ impl Sessions {
         // It leaves out rows that none of the extremes found so far would change, and forgets the extremes that have found no row
         // yet, and those of expressions: `min(a), max(b) FILTER (…)` lost the second one.
         options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+        // Of a simplified expression, the planner may know less often that it is never null. It would refuse its own plan for that.
+        options.execution.skip_physical_aggregate_schema_check = true;
 
         let runtime = RuntimeEnvBuilder::new()
             .with_metadata_cache_limit(FOOTER_CACHE_BYTES_MAX)
@@ -114,6 +117,7 @@ impl Sessions {
             // The guard refuses all others too.
             .with_table_function_list(table_functions())
             .with_file_formats(Vec::new())
+            .with_optimizer_rules(logical_rules())
             .with_optimizer_rule(Arc::new(DistinctRows))
             .with_optimizer_rule(Arc::new(SortKeys))
             .with_physical_optimizer_rules(series::rules())

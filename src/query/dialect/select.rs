@@ -89,29 +89,37 @@ pub(super) fn complete(select: &mut Select) -> Checked {
         }
         keys.clear();
     }
-    distinct_by_position(select)
+    by_position(select)
 }
 
-/// `DISTINCT ON (1)` is by the first column of the result, as `ORDER BY 1` is. The planner takes the number for a value, of which
-/// there is one.
-fn distinct_by_position(select: &mut Select) -> Checked {
-    let Some(Distinct::On(keys)) = &mut select.distinct else { return ControlFlow::Continue(()) };
-    for key in keys {
-        let Expr::Value(ValueWithSpan { value: Value::Number(position, _), .. }) = key else { continue };
-        let items = position.parse().ok().and_then(|position: usize| select.projection.get(..position));
-        // A star stands for any number of columns.
-        let last = items.and_then(|items| {
-            let exprs: Option<Vec<&Expr>> = items.iter().map(computed).collect();
-            exprs?.pop()
-        });
-        let Some(column) = last else {
-            return refuse(
-                &format!("DISTINCT ON ({position})"),
-                "name a column of the result, as in DISTINCT ON (cpu)",
-            );
-        };
-        *key = column.clone();
+/// `DISTINCT ON (1)` and `CUBE (1, 2)` are by columns of the result, as `GROUP BY 1` is. The planner takes such a number for a value,
+/// of which there is one.
+fn by_position(select: &mut Select) -> Checked {
+    let items = &select.projection;
+    if let Some(Distinct::On(keys)) = &mut select.distinct {
+        keys.iter_mut().try_for_each(|key| at_position(key, items, "DISTINCT ON"))?;
     }
+    let GroupByExpr::Expressions(keys, _) = &mut select.group_by else { return ControlFlow::Continue(()) };
+    for key in keys {
+        if let Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) = key {
+            sets.iter_mut().flatten().try_for_each(|key| at_position(key, items, "GROUP BY"))?;
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// Puts what a column of the result is computed from in the place of its number.
+fn at_position(key: &mut Expr, items: &[SelectItem], clause: &str) -> Checked {
+    let Expr::Value(ValueWithSpan { value: Value::Number(position, _), .. }) = key else {
+        return ControlFlow::Continue(());
+    };
+    let items = position.parse().ok().and_then(|position: usize| items.get(..position));
+    // A star stands for any number of columns.
+    let last = items.and_then(|items| items.iter().map(computed).collect::<Option<Vec<&Expr>>>()?.pop());
+    let Some(column) = last else {
+        return refuse(&format!("the position {position} in {clause}"), "name a column of the result, as in (cpu)");
+    };
+    *key = column.clone();
     ControlFlow::Continue(())
 }
 

@@ -157,12 +157,20 @@ fn distinct_columns_are_ordered_by_their_names() {
 }
 
 #[test]
-fn distinct_on_takes_positions() {
+fn keys_are_columns_by_their_positions() {
     assert_rewritten(&[
         ("SELECT DISTINCT ON (1) cpu, time FROM cpu", "SELECT DISTINCT ON (cpu) cpu, time FROM cpu"),
         (
             "SELECT DISTINCT ON (2, time) time, a + b AS c FROM t",
             "SELECT DISTINCT ON (a + b, time) time, a + b AS c FROM t",
+        ),
+        (
+            "SELECT a % 2 AS b, c, count(*) AS n FROM t GROUP BY CUBE (1, 2), ROLLUP ((1, c))",
+            "SELECT a % 2 AS b, c, count(*) AS n FROM t GROUP BY CUBE (a % 2, c), ROLLUP ((a % 2, c))",
+        ),
+        (
+            "SELECT a, count(*) AS n FROM t GROUP BY GROUPING SETS ((1), ())",
+            "SELECT a, count(*) AS n FROM t GROUP BY GROUPING SETS ((a), ())",
         ),
     ]);
     for sql in ["SELECT DISTINCT ON (1) * FROM t", "SELECT DISTINCT ON (2) a FROM t", "SELECT DISTINCT ON (0) a FROM t"]

@@ -1,5 +1,8 @@
+//! Keys as the engine needs them.
+//!
 //! Intervals of one length are one value: '24 hours' is '1 day'. The engine compares intervals field by field, so whatever is
-//! grouped, joined, sorted or made distinct by an interval takes its normal form.
+//! grouped, joined, sorted or made distinct by an interval takes its normal form. And a key of a grouping set that is computed has a
+//! name: the engine looks for it by that name, also where it then computes it in another way.
 
 use std::sync::Arc;
 
@@ -21,7 +24,8 @@ use super::arithmetic::{LENGTH, NORMAL};
 pub(in crate::query) fn keys(plan: LogicalPlan) -> Result<LogicalPlan> {
     let told = plan.transform_up_with_subqueries(|plan| match plan {
         LogicalPlan::Aggregate(aggregate)
-            if has_key(aggregate.group_expr.iter().chain(&aggregate.aggr_expr), &aggregate.input) =>
+            if matches!(aggregate.group_expr.as_slice(), [Expr::GroupingSet(_)])
+                || has_key(aggregate.group_expr.iter().chain(&aggregate.aggr_expr), &aggregate.input) =>
         {
             let schema = Arc::clone(aggregate.input.schema());
             let groups = aggregate.group_expr.into_iter().map(|expr| named(expr, |expr| group(expr, &schema)));
@@ -116,11 +120,18 @@ fn named(expr: Expr, change: impl FnOnce(Expr) -> Result<Expr>) -> Result<Expr> 
 
 fn group(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     match expr {
-        Expr::GroupingSet(_) => {
-            Ok(expr.map_children(|child| Ok(Transformed::yes(named(child, |child| Ok(key(child, schema)))?)))?.data)
-        }
+        Expr::GroupingSet(_) => Ok(expr.map_children(|child| Ok(Transformed::yes(of_set(child, schema)?)))?.data),
         other => Ok(key(other, schema)),
     }
+}
+
+/// A key of a grouping set. One that is computed has its name from here on.
+fn of_set(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    if matches!(expr, Expr::Column(_) | Expr::Alias(_)) {
+        return named(expr, |expr| Ok(key(expr, schema)));
+    }
+    let name = expr.schema_name().to_string();
+    Ok(key(expr, schema).alias(name))
 }
 
 fn sorted(sorts: Vec<SortExpr>, schema: &DFSchema) -> Vec<SortExpr> {

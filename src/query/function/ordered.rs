@@ -1,6 +1,6 @@
 //! Aggregates that need all values in order: `percentile_disc`, `mode`, and percentiles of times and lengths of time.
 //!
-//! `percentile_cont` and `median` of numbers are DataFusion's own.
+//! `median` of numbers is DataFusion's own.
 
 use std::sync::Arc;
 
@@ -10,11 +10,13 @@ use arrow::datatypes::{
     DataType, DurationMicrosecondType, Field, FieldRef, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::functions_aggregate::{median, percentile_cont};
+use datafusion::functions_aggregate::median;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
 use datafusion::physical_expr::expressions::Literal;
+
+use super::percentile::{Numbers, place};
 
 /// The aggregates, to be registered with a session.
 pub(super) fn aggregates() -> [AggregateUDF; 4] {
@@ -27,7 +29,7 @@ pub(super) fn aggregates() -> [AggregateUDF; 4] {
             "percentile_cont",
             &["quantile_cont"],
             "percentile_cont(0.99) WITHIN GROUP (ORDER BY x) or quantile_cont(x, 0.99)",
-            Choice::Between(percentile_cont::percentile_cont_udaf()),
+            Choice::Between,
         ),
         declared(
             "percentile_disc",
@@ -44,8 +46,8 @@ pub(super) fn aggregates() -> [AggregateUDF; 4] {
 /// Which value is chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Choice {
-    /// At a share of the way, between two values if need be. Numbers are left to the inner function.
-    Between(Arc<AggregateUDF>),
+    /// At a share of the way, between two values if need be.
+    Between,
     /// In the middle. Numbers are left to the inner function.
     Middle(Arc<AggregateUDF>),
     /// The first one that so large a share of the values does not exceed.
@@ -76,8 +78,8 @@ impl Ordered {
     /// The function that computes this for values of a type, if it is DataFusion's.
     fn inner(&self, value: &DataType) -> Option<&Arc<AggregateUDF>> {
         match &self.choice {
-            Choice::Between(inner) | Choice::Middle(inner) => Some(inner).filter(|_| in_us(value).is_none()),
-            Choice::At | Choice::Frequent => None,
+            Choice::Middle(inner) => Some(inner).filter(|_| in_us(value).is_none()),
+            Choice::Between | Choice::At | Choice::Frequent => None,
         }
     }
 
@@ -86,7 +88,7 @@ impl Ordered {
     }
 
     fn takes_share(&self) -> bool {
-        matches!(self.choice, Choice::Between(_) | Choice::At)
+        matches!(self.choice, Choice::Between | Choice::At)
     }
 }
 
@@ -115,8 +117,8 @@ impl AggregateUDFImpl for Ordered {
             (_, time) if in_us(time).is_some() => in_us(time).unwrap_or(DataType::Null),
             (Choice::Middle(_), number) if number.is_integer() => DataType::Float64,
             (Choice::Middle(_), number) if number.is_numeric() || number.is_null() => number.clone(),
-            (Choice::Between(_), number) if number.is_numeric() || number.is_null() => DataType::Float64,
-            (Choice::Between(_) | Choice::Middle(_), other) => {
+            (Choice::Between, number) if number.is_numeric() || number.is_null() => DataType::Float64,
+            (Choice::Between | Choice::Middle(_), other) => {
                 return plan_err!(
                     "{} lies between numbers or times, not between {other}: use percentile_disc",
                     self.name
@@ -142,14 +144,17 @@ impl AggregateUDFImpl for Ordered {
         if let Some(inner) = self.inner_of(&args) {
             return inner.accumulator(args);
         }
+        let descending = args.order_bys.first().is_some_and(|order| order.options.descending);
+        if matches!(self.choice, Choice::Between) && *args.return_field.data_type() == DataType::Float64 {
+            return Ok(Box::new(Numbers::new(share(&args, self.usage)?, descending, args.is_distinct)));
+        }
         if args.is_distinct {
             return plan_err!("{}(DISTINCT …) is refused: use SELECT DISTINCT in an inner query", self.name);
         }
-        let descending = args.order_bys.first().is_some_and(|order| order.options.descending);
         let choice = match &self.choice {
             Choice::Middle(_) => Chosen::Between(0.5),
             Choice::Frequent => Chosen::Frequent,
-            Choice::Between(_) => Chosen::Between(share(&args, self.usage)?),
+            Choice::Between => Chosen::Between(share(&args, self.usage)?),
             Choice::At => Chosen::At(share(&args, self.usage)?),
         };
         let value = args.return_field.data_type().clone();
@@ -268,12 +273,6 @@ impl Accumulator for Values {
         }
         Ok(())
     }
-}
-
-/// A position; 0 for what is below it.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a position in an array, from 0 on")]
-fn place(position: f64) -> usize {
-    position.max(0.0) as usize
 }
 
 /// The value at a share of the way through times.

@@ -103,6 +103,10 @@ fn planned(raw: RawBinaryExpr, left: &DataType, right: &DataType) -> Result<Plan
             let quotient = Expr::BinaryExpr(BinaryExpr::new(Box::new(raw.left), Operator::Divide, Box::new(raw.right)));
             Ok(PlannerResult::Planned(math::trunc().call(vec![quotient])))
         }
+        // The engine cuts off after four more digits.
+        (Divide, a, b) if number(a) && number(b) && (a.is_decimal() || b.is_decimal()) => {
+            Ok(operation(Operator::Divide, cast(raw.left, DataType::Float64), cast(raw.right, DataType::Float64)))
+        }
         (StringConcat, a, b) if is_time(a) || is_span(a) || is_time(b) || is_span(b) => {
             let text =
                 |expr, ty: &DataType| if is_time(ty) || is_span(ty) { TEXT.function().call(vec![expr]) } else { expr };

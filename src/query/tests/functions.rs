@@ -152,6 +152,15 @@ async fn numbers_are_rounded_and_never_wrap() {
             "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY ticks), mode(ticks % 2), median(ticks) FROM collector",
             "4 0 4.5",
         ),
+        (
+            "SELECT percentile_cont(0.35) WITHIN GROUP (ORDER BY 1e9 * ticks DESC), quantile_cont(DISTINCT ticks % 2, 0.25) FROM collector",
+            "5850000000.0 0.25",
+        ),
+        (
+            "SELECT max(p) FROM (SELECT quantile_cont(ticks, 0.5) OVER (ORDER BY time ROWS 2 PRECEDING) AS p FROM collector)",
+            "8.0",
+        ),
+        ("SELECT 5::decimal(10, 2) / 3, 2 / 3::numeric", "1.6666666666666667 0.6666666666666666"),
         ("SELECT percentile_cont(ARRAY[0, 0.5]) WITHIN GROUP (ORDER BY ticks) FROM collector", "[0.0, 4.5]"),
         (
             "SELECT width_bucket(0.35, 0, 1, 10), printf('%.1f%%', 12.34), format('{:>4}', 7), pg_size_pretty(2048::bigint)",

@@ -209,3 +209,76 @@ async fn keys_that_come_again_order_as_the_first_one_does() {
         assert_eq!(rows(&engine, sql).await.join("|"), expected, "{sql}");
     }
 }
+
+/// A key that is one value, or in order, is null in the rows of other sets.
+#[tokio::test]
+async fn grouping_sets_are_complete_and_sorted() {
+    let engine = Fixture::of(&[9_000, 9_000], &[3_000]).engine(settings());
+    let one = "FROM collector WHERE collector = 'burst'";
+    for (sql, expected) in [
+        (
+            format!("SELECT collector, ticks % 6 AS t, count(*) {one} GROUP BY CUBE (1, 2) ORDER BY 1, 2"),
+            "\
+          burst 0 3500|burst 3 3500|burst null 7000|null 0 3500|null 3 3500|null null 7000",
+        ),
+        (
+            format!(
+                "SELECT collector, count(*) {one} GROUP BY GROUPING SETS ((collector), (collector, time)) HAVING count(*) > 1"
+            ),
+            "burst 7000",
+        ),
+        (
+            format!("SELECT count(*), sum(n) FROM (SELECT time, count(*) AS n {one} GROUP BY ROLLUP (time))"),
+            "7001 14000",
+        ),
+        (
+            "SELECT collector, count(*) FROM collector GROUP BY GROUPING SETS ((collector), (collector, time)) \
+             HAVING collector = 'burst' AND count(*) > 1"
+                .into(),
+            "burst 7000",
+        ),
+        (
+            format!(
+                "SELECT collector, t, rank() OVER (PARTITION BY collector ORDER BY t) AS r FROM (SELECT collector, ticks % 6 \
+                     AS t {one} GROUP BY CUBE (1, 2)) ORDER BY 1, 2"
+            ),
+            "burst 0 1|burst 3 2|burst null 3|null 0 1|null 3 2|null null 3",
+        ),
+        (
+            format!(
+                "SELECT coalesce(1, ticks) AS k, count(*) {one} GROUP BY ROLLUP (coalesce(1, ticks)) ORDER BY 1 NULLS FIRST"
+            ),
+            "null 7000|1 7000",
+        ),
+        (
+            "SELECT ticks % 2 + ticks % 3 AS t, count(*) FROM collector GROUP BY ROLLUP (ticks % 2 + ticks % 3) ORDER BY 1".into(),
+            "0 3500|1 7000|2 7000|3 3500|null 21000",
+        ),
+    ] {
+        assert_eq!(rows(&engine, &sql).await.join("|"), expected.trim(), "{sql}");
+    }
+}
+
+/// A condition that has no columns left, and one over two columns of one name.
+#[tokio::test]
+async fn conditions_stay_where_they_belong() {
+    let engine = Fixture::of(&[900, 900], &[300]).engine(settings());
+    let of_all = "SELECT x, b FROM (SELECT 7 AS x, b FROM (SELECT count(*) AS b FROM collector) v) q";
+    let joined = "(SELECT * FROM collector WHERE ticks < 100) a RIGHT JOIN (SELECT * FROM collector WHERE ticks > 200) b \
+                  ON a.time = b.time";
+    for (sql, expected) in [
+        (format!("{of_all} WHERE x > 8"), ""),
+        (format!("{of_all} WHERE x > 6"), "7 2100"),
+        ("SELECT x FROM (SELECT CASE WHEN b IS NULL THEN 'x' END AS x FROM (SELECT count(*) AS b FROM collector)) WHERE x = 'x'".into(), ""),
+        (format!("SELECT b.ticks, a.ticks FROM {joined} WHERE b.ticks IS NOT DISTINCT FROM a.ticks"), ""),
+        (format!("SELECT count(*) FROM {joined} WHERE a.ticks IS NULL AND b.ticks > 300"), "1799"),
+        (
+            "SELECT a.collector, b.collector FROM collector a JOIN collector b ON a.ticks = b.ticks + 1 ORDER BY b.ticks DESC, \
+             a.collector LIMIT 2"
+                .into(),
+            "system slow|slow burst",
+        ),
+    ] {
+        assert_eq!(rows(&engine, &sql).await.join("|"), expected, "{sql}");
+    }
+}
