@@ -200,11 +200,12 @@ fn a_daemon_that_dies_is_told_as_lost_and_found_again_when_it_is_back() {
     looking.wait_for("kymo");
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
-    looking.wait_for("LOST");
+    // Only what changed is written: LIVE becomes LOST, and LIVE again.
+    looking.wait_for("OST");
     let data = folder.path().join("data");
     let mut again = command(&["run", "--address", &address, "--data", data.to_str().unwrap()]);
     let mut again = again.stderr(Stdio::null()).spawn().unwrap();
-    looking.wait_for("LIVE");
+    looking.wait_for("IVE");
     looking.press("q");
     looking.wait_for_end();
     again.kill().unwrap();
