@@ -278,8 +278,11 @@ fn alerts(page: &mut Page, picture: &Picture, view: &View, place: Place) {
     );
     for ((at, event), y) in events.iter().enumerate().skip(first).take(body).zip(below.y + 1..) {
         let text = match event.what {
+            What::Missed if event.name.is_empty() => format!("x  nothing was recorded: {}", event.state),
             What::Missed => {
-                format!("x  {} missed {} ticks: {}", event.name, whole(event.value.unwrap_or(0.0)), event.state)
+                let missed = event.value.unwrap_or(0.0);
+                let ticks = if missed == 1.0 { "tick" } else { "ticks" };
+                format!("x  {} missed {} {ticks}: {}", event.name, whole(missed), event.state)
             }
             What::Fired => {
                 let value = event.value.map(|value| format!(", was {}", count(value))).unwrap_or_default();

@@ -193,7 +193,9 @@ impl View {
 
     /// Shows narrower or wider cells, with the cursor's in its column.
     pub(super) fn zoom(&mut self, picture: &Picture, is_closer: bool) {
-        let window = self.place.at.map_or(picture.window, |(window, _)| window);
+        // Of what is live, the picture may be of the zoom before.
+        let newest = || Window::ending_at(picture.now_us, self.place.length_us, picture.window.cells);
+        let window = self.place.at.map_or_else(newest, |(window, _)| window);
         let at_us = self.at_us().unwrap_or(picture.now_us);
         let Some(zoomed) = window.zoomed(at_us, is_closer) else {
             self.note =
