@@ -280,9 +280,9 @@ fn alerts(page: &mut Page, picture: &Picture, view: &View, place: Place) {
         let text = match event.what {
             What::Missed if event.name.is_empty() => format!("x  nothing was recorded: {}", event.state),
             What::Missed => {
-                let missed = event.value.unwrap_or(0.0);
-                let ticks = if missed == 1.0 { "tick" } else { "ticks" };
-                format!("x  {} missed {} {ticks}: {}", event.name, whole(missed), event.state)
+                let missed = whole(event.value.unwrap_or(0.0));
+                let ticks = if missed == "1" { "tick" } else { "ticks" };
+                format!("x  {} missed {missed} {ticks}: {}", event.name, event.state)
             }
             What::Fired => {
                 let value = event.value.map(|value| format!(", was {}", count(value))).unwrap_or_default();
