@@ -59,7 +59,9 @@ pub(super) fn figures(picture: &Picture, busiest: &Busiest) -> Vec<Figure> {
         figure.name = format!("{way} {interface}");
         figure.details = [("drops/s", which + 2), ("errors/s", which + 4)]
             .into_iter()
-            .filter_map(|(what, at)| Some(format!("{} {what}", count(picture.facts.mean("network", interface, at)?))))
+            .filter_map(|(what, at)| {
+                Some(format!("{:.0} {what}", picture.facts.mean("network", interface, at)?.ceil()))
+            })
             .collect();
         figures.push(figure);
     }
@@ -122,9 +124,11 @@ fn memory(picture: &Picture) -> Figure {
     let mut figure = chart(picture, ("memory", "", 0), 1.0, bytes, |peak| peak);
     figure.top = total.unwrap_or(figure.top);
     "memory".clone_into(&mut figure.name);
-    figure.details = [(1, "left"), (2, "in all")]
+    figure.details = [(1, "", " left"), (2, "of ", "")]
         .into_iter()
-        .filter_map(|(at, what)| Some(format!("{:.0} GiB {what}", picture.facts.mean("memory", "", at)? / GIB)))
+        .filter_map(|(at, before, after)| {
+            Some(format!("{before}{:.0} GiB{after}", picture.facts.mean("memory", "", at)? / GIB))
+        })
         .collect();
     figure
 }

@@ -69,6 +69,7 @@ pub(super) fn picture(count: usize, is_paused: bool) -> Picture {
         tick_us: Some(tick_us),
         groups: groups(tick_us),
         events: events(&window),
+        firing_us: NOW_US,
         firing: vec![Firing {
             rule: "rx-drops".to_owned(),
             labels: "interface=eth0".to_owned(),

@@ -156,6 +156,7 @@ impl Live {
                 self.state = if self.is_files { State::Files } else { State::Live };
                 if let Some(picture) = &mut self.picture {
                     picture.firing = firing;
+                    picture.firing_us = picture.now_us + ours_us() - picture.read_us;
                 }
             }
             Happening::Failed(reason) => {

@@ -29,6 +29,8 @@ pub(super) struct Picture {
     pub(super) events: Events,
     /// Alerts that are on now, also while the past is shown; of a folder, at the end of the window.
     pub(super) firing: Vec<Firing>,
+    /// When they are on.
+    pub(super) firing_us: i64,
 }
 
 impl Picture {

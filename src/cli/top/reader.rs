@@ -182,9 +182,9 @@ impl Reader {
         } else {
             Groups::default()
         };
-        let firing = match self.source.firing().await? {
-            Some(firing) => firing,
-            None => events.firing(),
+        let (firing, firing_us) = match self.source.firing().await? {
+            Some(firing) => (firing, now_us),
+            None => (events.firing(), now_us.min(window.to_us())),
         };
         let ticks = self.ticks.clone();
         let read_us = ours_us;
@@ -202,6 +202,7 @@ impl Reader {
             groups,
             events,
             firing,
+            firing_us,
         })
     }
 

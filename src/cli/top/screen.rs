@@ -206,7 +206,7 @@ fn alert_row(page: &mut Page, picture: &Picture, view: &View, y: u16) {
         };
         let style = page.palette.alert;
         let x = page.put(1, y, "FIRING", style) + 1;
-        let text = format!("{more} {}", told(firing, picture.now_us));
+        let text = format!("{more} {}", told(firing, picture.firing_us));
         page.put(x, y, text.trim_start(), page.palette.plain);
         return;
     }
@@ -237,7 +237,7 @@ fn alert_list(page: &mut Page, picture: &Picture, view: &View, place: Place) {
     let plain = page.palette.plain;
     heading(page, place, true, &format!("alerts: {} firing", picture.firing.len()));
     let room = usize::from(place.rows.saturating_sub(1));
-    let firing = picture.firing.iter().map(|firing| (true, told(firing, picture.now_us)));
+    let firing = picture.firing.iter().map(|firing| (true, told(firing, picture.firing_us)));
     let past = picture.events.alerts().map(|event| (false, past(event, view, picture.now_us)));
     for ((is_on, text), y) in firing.chain(past).take(room).zip(place.y + 1..) {
         let x = if is_on {
@@ -258,7 +258,7 @@ fn alerts(page: &mut Page, picture: &Picture, view: &View, place: Place) {
     for (firing, y) in picture.firing.iter().zip(place.y + 1..).take(usize::from(on)) {
         let style = page.palette.alert;
         let x = page.put(1, y, "FIRING", style) + 1;
-        page.put(x, y, &told(firing, picture.now_us), plain);
+        page.put(x, y, &told(firing, picture.firing_us), plain);
     }
     let events = &picture.events.events;
     let below = Place { y: place.y + 1 + on, rows: place.rows.saturating_sub(1 + on), ..place };
