@@ -1,5 +1,7 @@
 //! The rows that every screen has: state and time, the axis, kymo's own cost, and the keys.
 
+use std::collections::BTreeSet;
+
 use super::clock::decimals;
 use super::events::What;
 use super::page::Page;
@@ -54,6 +56,8 @@ const STEPS_US: &[i64] = &[
 ];
 /// What is shown as live says how old it is from this age on.
 const OLD_US: i64 = 3 * SECOND_US;
+/// Times are hidden by missed ticks if no more than one of so many cells has some.
+const MISSED_SHARE: usize = 3;
 /// Marks are at least so many columns apart.
 const STEP_COLUMNS_MIN: i64 = 9;
 
@@ -107,22 +111,27 @@ pub(super) fn status(page: &mut Page, picture: &Picture, view: &View, state: &St
 /// Times of the window over its cells, events, and the cursor. `x` is the column of the first cell.
 pub(super) fn axis(page: &mut Page, picture: &Picture, view: &View, x: u16, y: u16) {
     let (plain, heading) = (page.palette.plain, page.palette.heading);
+    let of = |what| picture.events.events.iter().filter(move |event| event.what == what);
+    let cells = |what| of(what).filter_map(|event| picture.window.cell_at(event.time_us));
+    let missed: BTreeSet<usize> = cells(What::Missed).collect();
+    let sign = |page: &mut Page, cell: usize, sign: &str, style| page.put(x + column(cell), y, sign, style);
+    for cell in &missed {
+        sign(page, *cell, "x", heading);
+    }
     for (cell, text) in marks(&picture.window, view) {
         let room = picture.window.cells.saturating_sub(cell);
         page.put_within(x + column(cell), y, &text, column(room), plain);
     }
-    for what in [What::Missed, What::Resolved, What::Fired] {
-        let sign = match what {
-            What::Missed => "x",
-            What::Resolved => ":",
-            What::Fired => "!",
-        };
-        let style = if what == What::Fired { page.palette.alert } else { heading };
-        for event in picture.events.events.iter().filter(|event| event.what == what) {
-            if let Some(cell) = picture.window.cell_at(event.time_us) {
-                page.put(x + column(cell), y, sign, style);
-            }
-        }
+    // Where most cells have missed ticks, times are of more use than all signs.
+    for cell in missed.iter().filter(|_| missed.len() * MISSED_SHARE < picture.window.cells) {
+        sign(page, *cell, "x", heading);
+    }
+    for cell in cells(What::Resolved) {
+        sign(page, cell, ":", heading);
+    }
+    for cell in cells(What::Fired) {
+        let alert = page.palette.alert;
+        sign(page, cell, "!", alert);
     }
     if let Some(cell) = view.at_us().and_then(|at_us| picture.window.cell_at(at_us)) {
         page.put(x + column(cell), y, "▾", heading);
