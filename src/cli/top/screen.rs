@@ -90,7 +90,7 @@ fn signs(
         Screen::Overview if is_beside(width, height) => beside(&mut page, picture, view),
         Screen::Overview => overview(&mut page, picture, view),
         Screen::Processes => {
-            with_table(&mut page, picture, view, |page, place| processes(page, picture, view, place, true))
+            with_table(&mut page, picture, view, |page, place| processes(page, picture, view, place, true));
         }
         Screen::Cgroups => with_table(&mut page, picture, view, |page, place| cgroups(page, picture, view, place)),
         Screen::Alerts => with_table(&mut page, picture, view, |page, place| alerts(page, picture, view, place)),
@@ -163,7 +163,8 @@ fn beside(page: &mut Page, picture: &Picture, view: &View) {
     let upper = (body - alert_rows) * 3 / 5;
     let place = Place { x: left + 1, end: width, y: 1 + upper, rows: body - alert_rows - upper };
     // Keys are for the processes.
-    let calm = View { panel: Panel::Charts, row: 0, ..view.clone() };
+    let mut calm = view.clone();
+    (calm.panel, calm.row) = (Panel::Charts, 0);
     cgroups(page, picture, &calm, place);
     processes(page, picture, view, Place { y: 1, rows: upper, ..place }, true);
     let place = Place { y: 1 + body - alert_rows, rows: alert_rows, ..place };

@@ -35,7 +35,7 @@ pub(super) enum Source {
     /// A daemon. It is connected to anew after it has not answered.
     Daemon { target: Target, channel: Option<Channel> },
     /// A folder. Its files are listed anew after some time, and when some are gone.
-    Files { folder: PathBuf, views: SqlViews, spill: Option<TempDir>, opened: Option<(Offline, Instant)> },
+    Files { folder: PathBuf, views: SqlViews, spill: Option<TempDir>, opened: Option<(Box<Offline>, Instant)> },
 }
 
 impl Source {
@@ -64,7 +64,8 @@ impl Source {
                     .as_ref()
                     .is_none_or(|(offline, since)| since.elapsed() > LISTED_FOR || offline.has_lost_files())
                 {
-                    *opened = Some((Offline::open(folder, Arc::clone(views), spill.as_ref())?, Instant::now()));
+                    *opened =
+                        Some((Box::new(Offline::open(folder, Arc::clone(views), spill.as_ref())?), Instant::now()));
                 }
                 match opened {
                     Some((offline, _)) => timeout(ANSWER_TIME_MAX, read(offline, sql)).await,

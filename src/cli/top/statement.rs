@@ -2,7 +2,7 @@
 
 use super::window::{HOUR_US, SECOND_US, Window};
 use crate::family::tables::TableId;
-use crate::record::Kind;
+use crate::record::{Kind, Table};
 
 /// Beyond this length, losses are counted from the minutes that kymo keeps and not from rows.
 const ROWS_MAX_US: i64 = 2 * HOUR_US;
@@ -138,8 +138,7 @@ pub(super) fn facts_of_rows(stretch: Option<(i64, i64)>, host: &Host) -> String 
             Some((from_us, to_us)) => between(from_us - before_us, to_us),
             None => format!("time >= now() - interval '{} milliseconds'", (1_020_000 + before_us) / 1_000),
         };
-        let labels: Vec<&str> =
-            declared.into_iter().flat_map(|table| table.labels()).map(|(_, column)| column.name).collect();
+        let labels: Vec<&str> = declared.into_iter().flat_map(Table::labels).map(|(_, column)| column.name).collect();
         let groups = if labels.is_empty() { String::new() } else { format!(" GROUP BY {}", labels.join(", ")) };
         format!(
             "SELECT '{part}' AS part, {label} AS label, {} FROM {part} WHERE {times} AND {}{groups}",

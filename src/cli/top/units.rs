@@ -76,7 +76,7 @@ fn scaled(value: f64, base: f64, units: &[&str]) -> String {
 
 fn three_digits_or_whole(value: f64) -> String {
     match value {
-        value if value == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         value if value < 9.995 => format!("{value:.2}"),
         value if value < 99.95 => format!("{value:.1}"),
         value => format!("{value:.0}"),
@@ -95,7 +95,7 @@ mod tests {
     fn numbers_have_three_digits_and_a_unit() {
         let rates = [0.0, 412.0, 999.6, 81e6, 2.18e9, 1.1e6].map(bytes_per_second);
         assert_eq!(rates, ["0 B/s", "412 B/s", "1.00 kB/s", "81.0 MB/s", "2.18 GB/s", "1.10 MB/s"]);
-        assert_eq!([21.4 * 1073741824.0, 1023.0 * 1048576.0].map(bytes), ["21.4 GiB", "1.00 GiB"]);
+        assert_eq!([21.4 * 1_073_741_824.0, 1023.0 * 1_048_576.0].map(bytes), ["21.4 GiB", "1.00 GiB"]);
         assert_eq!([0.57, 0.084, 0.0, 1.0].map(percent), ["57 %", "8.4 %", "0.0 %", "100 %"]);
         assert_eq!([0.0, 162.0, 1_205.0, 21_400.0, 0.5].map(count), ["0", "162", "1205", "21.4 k", "0.50"]);
         assert_eq!(whole(71_412.0), "71,412");

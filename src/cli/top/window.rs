@@ -70,7 +70,7 @@ impl Window {
     }
 
     /// The first time after it.
-    pub(super) fn to_us(&self) -> i64 {
+    pub(super) fn to_us(self) -> i64 {
         self.time_of(self.cells)
     }
 
