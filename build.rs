@@ -44,7 +44,7 @@ fn embed_page(web: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     paths.sort();
     let index = fs::read_to_string(web.join("index.html"))?;
     let mut hash = fnv(FNV_BASIS, index.as_bytes());
-    let mut files = String::new();
+    let (mut files, mut preloads) = (String::new(), String::new());
     for path in paths {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let Some((_, content_type)) = types.iter().find(|(known, _)| Some(*known) == extension) else { continue };
@@ -53,13 +53,17 @@ fn embed_page(web: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         let bytes = fs::read(&path)?;
         hash = fnv(fnv(hash, name.as_bytes()), &bytes);
         fs::write(out.join(format!("{name}.gz")), gzip(&bytes)?)?;
+        if extension == Some("js") {
+            writeln!(preloads, "    <link rel=\"modulepreload\" href=\"/web/{name}\" />")?;
+        }
         let charset = if *content_type == "image/svg+xml" { "" } else { "; charset=utf-8" };
         writeln!(
             files,
             "    File {{ name: {name:?}, content_type: \"{content_type}{charset}\", bytes: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.gz\")) }},"
         )?;
     }
-    let index = index.replace("/web/", &format!("/web/{hash:016x}/"));
+    // Else a browser learns of each module from another one.
+    let index = index.replace("</head>", &(preloads + "  </head>")).replace("/web/", &format!("/web/{hash:016x}/"));
     fs::write(out.join("index.html.gz"), gzip(index.as_bytes())?)?;
     let constants = format!(
         "/// Of all files.\nconst HASH: &str = \"{hash:016x}\";\n/// The page itself, as gzip.\nconst INDEX: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/index.html.gz\"));\n\

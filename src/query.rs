@@ -415,7 +415,7 @@ async fn run(
     let statement = guard::check(&job.request.sql, job.settings.sql_bytes_max)?;
     // Held to the end: the files in it are not deleted before.
     let rows = rows.unwrap_or_else(|| job.view());
-    let session = job.session(rows)?;
+    let mut session = job.session(rows)?;
     let plan = session.plan(statement, &job.request.sql).await?;
     let types = parameters::types(&plan).map_err(QueryError::invalid)?;
     let bound = parameters::bind(&types, &job.request.parameters).await?;

@@ -29,6 +29,7 @@ pub mod recovery;
 mod retention;
 mod settings;
 mod shared;
+pub mod stretch;
 mod tier;
 mod trash;
 mod trouble;
@@ -101,17 +102,16 @@ impl Store {
         settings.host = identify(&*disk, &settings)?;
         let lake = settings.path.join(LAKE);
         let mut scan = lake::recover(&*disk, &lake)?;
-        let (buckets, interrupted) = tier::recover(tier::load(&settings.path), &mut scan);
+        let journal = settings.path.join(JOURNAL);
+        let (mut recovered, recovery) = recovery::recover(&*disk, &journal, Ends::of_files(&scan.files))?;
+        let end_seqs = PerFamily::from_fn(|family| recovered.next_seq(family).max(scan.end_seqs[family]));
+        let (buckets, interrupted) = tier::recover(tier::load(&settings.path), &mut scan, &end_seqs);
         // The next flush tries again.
         let unconfirmed = tier::delete(&*disk, &interrupted);
         let mut tiers = std::mem::take(&mut scan.tiers);
         // Only views hold files: a file that is given up can then be deleted once its last reader is gone.
         let files = std::mem::take(&mut scan.files);
-        let journal = settings.path.join(JOURNAL);
-        let (mut recovered, recovery) = recovery::recover(&*disk, &journal, Ends::of_files(&files))?;
-        let next_seqs = PerFamily::from_fn(|family| {
-            recovered.next_seq(family).max(scan.end_seqs[family]).max(buckets[family].end_seq())
-        });
+        let next_seqs = PerFamily::from_fn(|family| end_seqs[family].max(buckets[family].end_seq()));
         let tables = PerFamily::from_fn(|family| {
             let end_seq = next_seqs[family];
             let mut table =

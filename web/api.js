@@ -1,5 +1,7 @@
 /** What the daemon answers. */
 
+import { read as columnsOf } from './arrow.js';
+
 /**
  * @typedef {{name: string, kind: 'time'|'label'|'counter'|'gauge', type: string, unit: string, doc: string}} Column
  * @typedef {{name: string, doc: string, collector: string|null, interval_us: number|null, unavailable: string|null, tiers: string[], columns: Column[]}} Table
@@ -18,26 +20,35 @@ let running = 0;
 /** @type {(() => void)[]} */
 const waiting = [];
 
-/** Asks when fewer than three questions run. Those that were aborted while they waited are not asked. @param {string} path @param {RequestInit} more */
-async function inTurn(path, more) {
+/**
+ * Asks when fewer than three questions run. Those that were aborted while they waited are not asked.
+ * @template T
+ * @param {string} path @param {RequestInit} more @param {(answer: Response) => Promise<T>} read
+ */
+async function inTurn(path, more, read) {
   if (running >= AT_ONCE_MAX) await new Promise(resolve => waiting.push(() => resolve(undefined)));
   running++;
   try {
     more.signal?.throwIfAborted();
-    return await ask(path, more);
+    return await read(await fetched(path, more));
   } finally {
     running--;
     waiting.shift()?.();
   }
 }
 
+/** @param {Response} answer @returns {Promise<any>} */
+const json = answer => answer.json();
+/** @param {string} path */
+const ask = async path => json(await fetched(path));
+
 /** @param {string} path @param {RequestInit} [more] */
-async function ask(path, more) {
+async function fetched(path, more) {
   const answer = await fetch(path, more).catch(error => {
     // `fetch` fails with a TypeError when there is no connection, and with another one when it is aborted.
     throw error instanceof TypeError ? new Silent(error.message) : error;
   });
-  if (answer.ok) return answer.json();
+  if (answer.ok) return answer;
   const text = await answer.text();
   let why = text;
   try {
@@ -56,12 +67,12 @@ export const status = () => ask('/api/v1/status');
 export const alerts = () => ask('/api/v1/alerts');
 
 /** @param {string} statement @param {AbortSignal} [signal] @returns {Promise<Rows>} */
-export const sql = (statement, signal) => inTurn('/api/v1/sql?times=us&format=json', { method: 'POST', body: statement, signal });
+export const sql = (statement, signal) => inTurn('/api/v1/sql?times=us&format=json', { method: 'POST', body: statement, signal }, json);
 
 /**
  * @param {{table: string, columns: string[], from: number, to: number, buckets: number, labels?: Record<string, string>, tier?: string}} asked
  * @param {AbortSignal} [signal]
- * @returns {Promise<Rows>}
+ * @returns {Promise<import('./arrow.js').Columns>}
  */
 export function range({ table, columns, from, to, buckets, labels = {}, tier = 'auto' }, signal) {
   const query = new URLSearchParams({
@@ -72,8 +83,7 @@ export function range({ table, columns, from, to, buckets, labels = {}, tier = '
     to: String(to),
     buckets: String(buckets),
     tier,
-    times: 'us',
-    format: 'json',
+    format: 'arrow',
   });
-  return inTurn('/api/v1/range?' + query, { signal });
+  return inTurn('/api/v1/range?' + query, { signal }, async answer => columnsOf(await answer.arrayBuffer()));
 }

@@ -31,6 +31,17 @@ export class Chart {
     this.y = (/** @type {number} */ value) => value;
     /** @type {Map<Line, number>} buckets and ticks that stand out */
     this.outliers = new Map();
+    /** For heat maps: a pixel for each column of each row. */
+    this.image = make('canvas');
+    /** @type {unknown[]} what the canvas shows */
+    this.drawn = [];
+  }
+
+  /** Whether the canvas shows something else than what this is made of; then it is drawn next. @param {unknown[]} parts */
+  isOther(parts) {
+    const isSame = this.drawn.length === parts.length && parts.every((part, at) => part === this.drawn[at]);
+    this.drawn = parts;
+    return !isSame;
   }
 
   /** @param {import('./plan.js').Chart & {label?: string}} plan @param {string} badge */
@@ -49,6 +60,7 @@ export class Chart {
 
   /** Again after the colours have changed. */
   paintLegend() {
+    this.drawn = [];
     if (this.plan?.kind === 'heat') this.legend.replaceChildren(legend('0', String(this.plan.max ?? 100), 44));
   }
 
@@ -200,21 +212,29 @@ export class Chart {
   /** A row of cells for each line. @param {CanvasRenderingContext2D} g @param {View} view @param {number} height */
   heat(g, view, height) {
     const plan = /** @type {import('./plan.js').Chart} */ (this.plan);
-    const colours = ramp(),
-      tall = height / plan.lines.length;
-    const pixels = Math.max(1, (view.bucket / (view.to - view.from)) * view.width);
+    // A pixel of the image is a column of a core. As rectangles, hundreds of cores would take long.
+    const image = new ImageData(Math.ceil(view.width), plan.lines.length),
+      pixels = new Uint32Array(image.data.buffer),
+      colours = new Uint32Array(ramp().buffer);
+    const bucket = Math.max(1, (view.bucket / (view.to - view.from)) * view.width);
     plan.lines.forEach((line, row) => {
       const { time, end } = line.series,
         { mean } = line.series.columns[line.column];
       const ahead = view.raw ? view.interval : 0;
       for (let at = lower(time, view.from - Math.max(view.bucket, view.interval)), to = lower(time, view.to + ahead); at < to; at++) {
         if (Number.isNaN(mean[at])) continue;
-        const shade = clamp(Math.round(((mean[at] * line.factor) / (plan.max ?? 100)) * 255), 0, 255) * 4;
-        g.fillStyle = `rgb(${colours[shade]},${colours[shade + 1]},${colours[shade + 2]})`;
-        const wide = view.raw ? (view.interval / (view.to - view.from)) * view.width : pixels;
-        g.fillRect(view.raw ? xOf(view, end[at]) - wide : xOf(view, time[at]), row * tall, wide + 0.5, Math.ceil(tall));
+        const shade = clamp(Math.round(((mean[at] * line.factor) / (plan.max ?? 100)) * 255), 0, 255);
+        const wide = view.raw ? (view.interval / (view.to - view.from)) * view.width : bucket,
+          begin = (view.raw ? xOf(view, end[at]) - wide : xOf(view, time[at])) - view.left;
+        const [left, right] = [begin, begin + wide].map(x => clamp(Math.round(x), 0, image.width));
+        pixels.fill(colours[shade], row * image.width + left, row * image.width + Math.max(right, Math.min(left + 1, image.width)));
       }
     });
+    this.image.width = image.width;
+    this.image.height = image.height;
+    this.image.getContext('2d')?.putImageData(image, 0, 0);
+    g.imageSmoothingEnabled = false;
+    g.drawImage(this.image, view.left, 0, view.width, height);
   }
 
   /** @param {CanvasRenderingContext2D} g @param {View} view @param {number} height */

@@ -51,6 +51,8 @@ export class Charts {
     this.note = make('div.row.none', { hidden: true }, make('div.gut'), make('div.plot', {}, this.words), make('div.read'));
     this.foot = make('div.foot', {}, ...HINTS.map(([key, act]) => make('span', {}, make('kbd', {}, key), act)));
     this.chosen = 0;
+    /** @type {number|null} the time that is read out */
+    this.told = null;
   }
 
   /** @param {HTMLElement} selection @returns {HTMLElement[]} */
@@ -72,14 +74,19 @@ export class Charts {
     }
     const tall = wanted.reduce((sum, one) => sum + one.plan.height + ROW_FRAME, 0),
       grow = innerHeight >= TALL && innerWidth >= WIDE ? clamp((innerHeight - FRAME) / Math.max(1, tall), 1, GROW_MAX) : 1;
-    wanted.forEach(({ plan, view: own, gaps, badge }, index) => {
+    wanted.forEach(({ plan, series, view: own, gaps, badge }, index) => {
       let chart = this.all.get(plan.id);
       if (!chart) this.all.set(plan.id, (chart = new Chart()));
       if (this.list.children[index] !== chart.element) this.list.insertBefore(chart.element, this.list.children[index] ?? null);
       chart.show(plan, badge);
-      chart.draw(own, gaps, place.log, grow);
-      chart.readout(own, at);
+      // Most of a frame is drawing, and often only the pointer has moved, or the rows of one table have come.
+      const { from, to, left, width } = view,
+        known = [series, store.marks, from, to, left, width, place.log, grow, devicePixelRatio];
+      const isOther = chart.isOther(known);
+      if (isOther) chart.draw(own, gaps, place.log, grow);
+      if (isOther || at !== this.told) chart.readout(own, at);
     });
+    this.told = at;
     const finest = wanted.map(one => one.view).sort((a, b) => Number(b.raw) - Number(a.raw) || a.interval - b.interval)[0] ?? view;
     this.axis.tell(finest, at ?? view.to - view.bucket * 2);
     this.point(work, view, at);
@@ -101,7 +108,14 @@ export class Charts {
       const own = { ...view, bucket: loaded.bucket, interval, raw: (interval / place.span) * view.width >= 4 };
       const tier = loaded.series.find(series => series.tier)?.tier ?? 'raw';
       const gaps = store.gaps.filter(gap => gap.collector === table.collector || gap.isHole);
-      return chartsOf(table, loaded.series).map(plan => ({ plan, view: own, gaps, tier, badge: nameOf(tier, interval) }));
+      return chartsOf(table, loaded.series).map(plan => ({
+        plan,
+        series: loaded.series,
+        view: own,
+        gaps,
+        tier,
+        badge: nameOf(tier, interval),
+      }));
     });
   }
 

@@ -56,21 +56,26 @@ export function icon(name, size = 16) {
   return svg;
 }
 
+/** Canvases that have a size and a font. @type {WeakSet<HTMLCanvasElement>} */
+const ready = new WeakSet();
+
 /** A canvas of this size in CSS pixels, cleared. @param {HTMLCanvasElement} canvas @param {number} width @param {number} height */
 export function context(canvas, width, height) {
   const ratio = devicePixelRatio || 1;
-  const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
-  if (canvas.width !== w || canvas.height !== h) {
+  const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)],
+    g = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
+  if (canvas.width !== w || canvas.height !== h || !ready.has(canvas)) {
     canvas.width = w;
     canvas.height = h;
     canvas.style.width = width + 'px';
     canvas.style.height = height + 'px';
+    // It stays until the size changes. Reading a font takes as long as drawing a line.
+    g.setTransform(ratio, 0, 0, ratio, 0, 0);
+    g.font = '11px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif';
+    g.lineJoin = 'round';
+    g.textBaseline = 'middle';
+    ready.add(canvas);
   }
-  const g = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
-  g.setTransform(ratio, 0, 0, ratio, 0, 0);
   g.clearRect(0, 0, width, height);
-  g.font = '11px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif';
-  g.lineJoin = 'round';
-  g.textBaseline = 'middle';
   return g;
 }

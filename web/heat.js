@@ -4,7 +4,7 @@ import * as api from './api.js';
 import { make } from './dom.js';
 import { LEFT, draw, reach, sizeOf, timeAt } from './heatmap.js';
 import { clamp, duration, short, told } from './number.js';
-import { busiest, unitOf } from './plan.js';
+import { busiest, unitIn } from './plan.js';
 import { legend } from './readout.js';
 import { split } from './series.js';
 import { SECOND, clock } from './time.js';
@@ -125,8 +125,7 @@ export class Heat {
         known.map(one => [one, one.replaceAll('\u0000', ' ').trim() || 'host']),
         key,
       );
-    const isNetwork = table.name === 'network' && column.unit === 'bytes';
-    const [unit, factor] = isNetwork ? /** @type {[string, number]} */ (['bit/s', 8]) : unitOf(column.unit, column.kind === 'counter');
+    const [unit, factor] = unitIn(table, column);
     const cells = { max: new Float64Array(seconds * rows).fill(NaN), mean: new Float64Array(seconds * rows).fill(NaN) };
     for (const part of /** @type {('max'|'mean')[]} */ (['max', 'mean'])) {
       if (old) cells[part].set(old[part].subarray(((from - old.from) / SECOND) * rows));
@@ -144,6 +143,11 @@ export class Heat {
     this.title.textContent =
       `${key.replaceAll('\u0000', ' ').trim()} ${column.name.replace(/_(bytes|us)$/, '').replaceAll('_', ' ')}`.trim();
     this.canvas.dataset.until = String(until);
+  }
+
+  /** Nobody looks at what is under way. */
+  leave() {
+    this.running?.abort();
   }
 
   /** The grid of what stands above: it has the edges of the map. */

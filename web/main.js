@@ -23,8 +23,13 @@ import { Strips } from './strips.js';
 import * as tables from './tables.js';
 import { MINUTE, SECOND } from './time.js';
 
-const FETCH_AFTER_MS = 45,
+/** Steps of a zoom that follow each other closely are fetched once, but the first one is fetched at once. */
+const FETCH_PAUSE_MS = 45,
   DIM_AFTER_MS = 150,
+  /** A plot that is so much wider or narrower wants other buckets. */
+  WIDER_SHARE = 0.1,
+  /** What is looked at comes first: strips wait until nobody moves. */
+  STRIPS_AFTER_MS = 250,
   STATUS_EVERY_MS = 5000,
   /** Newer rows are fetched when they are so much of the view: each time costs the daemon. */
   FOLLOW_SHARE = 0.01,
@@ -42,6 +47,9 @@ let groups = [];
 let wall = Date.now() * 1000,
   isDrawing = false,
   isPanning = false,
+  isAsking = false,
+  movedAt = -Infinity,
+  fetchedWidth = 1,
   zoomedAt = -Infinity;
 /** @type {number|null} */
 let pointer = null;
@@ -53,6 +61,8 @@ let momentRun = null;
 let degraded;
 /** @type {ReturnType<typeof setTimeout>|undefined} */
 let fetchTimer;
+/** @type {ReturnType<typeof setTimeout>|undefined} */
+let stripsTimer;
 /** @type {ReturnType<typeof setTimeout>|undefined} */
 let followTimer;
 /** @type {ReturnType<typeof setTimeout>|undefined} */
@@ -117,6 +127,11 @@ function go(next, push = true) {
 
 /** @param {import('./address.js').Place|null} before */
 function arrive(before) {
+  if (before && before.view !== place.view) {
+    store.leave();
+    heat.leave();
+    strips.leave();
+  }
   if (before?.view !== place.view || (place.view === 'sql' && before.sql !== place.sql)) arrange();
   // The timer of the place before may be half a minute away.
   if (place.to === null && (before?.to !== null || before.span !== place.span || before.view !== place.view)) {
@@ -126,6 +141,7 @@ function arrive(before) {
   if (before?.moment !== place.moment) showMoment();
   if (before?.tables !== place.tables) tables.mark(nav, place.tables ?? USUAL);
   showSelection();
+  if (place.view === 'charts') store.recall(viewNow().from, viewNow().to);
   draw();
   fetchSoon(false);
 }
@@ -148,13 +164,16 @@ function arrange() {
 /** @param {boolean} extend */
 function fetchSoon(extend) {
   clearTimeout(fetchTimer);
-  fetchTimer = setTimeout(() => fetchNow(extend), extend ? 0 : FETCH_AFTER_MS);
+  const isFirst = performance.now() - movedAt > FETCH_PAUSE_MS;
+  movedAt = performance.now();
+  fetchTimer = setTimeout(() => fetchNow(extend), extend || isFirst ? 0 : FETCH_PAUSE_MS);
 }
 
 /** @param {boolean} extend */
 async function fetchNow(extend) {
   if (!groups.length || (place.view !== 'charts' && place.view !== 'seconds')) return;
   const view = viewNow();
+  fetchedWidth = view.width;
   clearTimeout(dimTimer);
   if (!extend) dimTimer = setTimeout(() => charts.dim(true), DIM_AFTER_MS);
   try {
@@ -166,14 +185,20 @@ async function fetchNow(extend) {
     document.body.dataset.loaded = `${Math.round(view.from)}-${Math.round(view.to)}`;
     if (place.view === 'seconds') showSelection();
     draw();
-    // What is looked at comes first.
-    await strips.load(view, place.to === null, wall, hasFast(), draw);
+    clearTimeout(stripsTimer);
+    stripsTimer = setTimeout(() => strips.load(view, place.to === null, wall, hasFast(), draw).catch(failed), STRIPS_AFTER_MS);
   } catch (error) {
-    if (error instanceof DOMException && error.name === 'AbortError') return;
-    clearTimeout(dimTimer);
-    charts.dim(false);
-    trouble(error);
+    failed(error);
   }
+}
+
+/** @param {unknown} error */
+function failed(error) {
+  // Who goes elsewhere aborts what is under way.
+  if (error instanceof DOMException && error.name === 'AbortError') return;
+  clearTimeout(dimTimer);
+  charts.dim(false);
+  trouble(error);
 }
 
 function draw() {
@@ -187,6 +212,7 @@ function draw() {
 
 function paint() {
   const view = viewNow();
+  document.body.dataset.drawn = `${Math.round(view.from)}-${Math.round(view.to)}`;
   bar.tell(place, view);
   strips.element.style.gridTemplateColumns = place.view === 'seconds' ? heat.columns() : '';
   if (place.view === 'seconds') {
@@ -332,11 +358,14 @@ addEventListener('popstate', () => {
 });
 new ResizeObserver(() => {
   draw();
-  fetchSoon(false);
+  // A scroll bar that comes with the charts is no reason to fetch them again.
+  if (Math.abs(viewNow().width / fetchedWidth - 1) > WIDER_SHARE) fetchSoon(false);
 }).observe(work);
 
 async function loadStatus() {
-  if (document.hidden) return;
+  // An answer may take longer than the time to the next question.
+  if (document.hidden || isAsking) return;
+  isAsking = true;
   try {
     const facts = await status.load(wall);
     degraded = facts.degraded[0];
@@ -345,6 +374,8 @@ async function loadStatus() {
     draw();
   } catch (error) {
     trouble(error);
+  } finally {
+    isAsking = false;
   }
 }
 
@@ -373,6 +404,9 @@ async function begin() {
   });
   history.replaceState(null, '', write(place));
   arrive(null);
+  // What is looked at comes first.
+  clearTimeout(fetchTimer);
+  await fetchNow(false);
   loadStatus();
   setInterval(loadStatus, STATUS_EVERY_MS);
   follow();

@@ -63,19 +63,22 @@ export function inOrder(tables) {
   return [...tables].sort((a, b) => place(a) - place(b));
 }
 
-/** The columns that the charts of a table need. @param {Table} table */
-export function columnsOf(table) {
-  const known = KNOWN[table.name];
-  if (known) return known.columns;
+/**
+ * Columns of the series that have these labels, or of all but those.
+ * @typedef {{columns: string[], labels?: Record<string, string>, except?: Record<string, string>}} Ask
+ */
+
+/** What the charts of a table need. No series is in two of them. @param {Table} table @returns {Ask[]} */
+export const asksOf = table => KNOWN[table.name]?.asks ?? [{ columns: columnsOf(table) }];
+
+/** @param {Table} table */
+function columnsOf(table) {
   return table.columns
     .filter(column => column.kind === 'counter' || column.kind === 'gauge')
     .map(column => column.name)
     .filter(name => !/^(max_|total_|pid$|parent_pid|user_id|start_us|uptime)/.test(name))
     .slice(0, GENERIC_CHARTS_MAX);
 }
-
-/** Labels by which the server leaves out rows. @param {Table} table @returns {Record<string, string>} */
-export const labelsOf = table => KNOWN[table.name]?.labels ?? {};
 
 /** @param {Table} table @param {Series[]} series */
 export const chartsOf = (table, series) => (KNOWN[table.name]?.charts ?? generic(table))(series, table);
@@ -95,10 +98,14 @@ export function busiest(series, columns) {
   return (active.length ? active : sorted).slice(0, DEVICES_MAX);
 }
 
-/** @type {Record<string, {columns: string[], labels?: Record<string, string>, charts: (series: Series[], table: Table) => Chart[]}>} */
+/** @type {Record<string, {asks: Ask[], charts: (series: Series[], table: Table) => Chart[]}>} */
 const KNOWN = {
   cpu: {
-    columns: ['user_us', 'nice_us', 'system_us', 'iowait_us', 'softirq_us', 'steal_us', 'utilization'],
+    // A core has one line, and a host may have hundreds of cores.
+    asks: [
+      { columns: ['user_us', 'nice_us', 'system_us', 'iowait_us', 'softirq_us', 'steal_us', 'utilization'], labels: { cpu: 'total' } },
+      { columns: ['utilization'], except: { cpu: 'total' } },
+    ],
     charts: series => {
       const total = series.find(one => one.labels.cpu === 'total');
       const cores = series
@@ -145,7 +152,7 @@ const KNOWN = {
     },
   },
   memory: {
-    columns: ['used_bytes', 'cached_bytes', 'buffers_bytes', 'free_bytes', 'total_bytes'],
+    asks: [{ columns: ['used_bytes', 'cached_bytes', 'buffers_bytes', 'free_bytes', 'total_bytes'] }],
     charts: ([one]) => {
       if (!one) return [];
       const part = (/** @type {[string, string, number]} */ [name, column, alpha]) => ({
@@ -173,7 +180,7 @@ const KNOWN = {
     },
   },
   network: {
-    columns: ['rx_bytes', 'tx_bytes', 'rx_packets', 'rx_dropped'],
+    asks: [{ columns: ['rx_bytes', 'tx_bytes', 'rx_packets', 'rx_dropped'] }],
     charts: series =>
       busiest(series, ['rx_bytes', 'tx_bytes']).map((one, index) =>
         mirror(
@@ -195,8 +202,7 @@ const KNOWN = {
       ),
   },
   disk: {
-    columns: ['read_bytes', 'write_bytes', 'in_flight'],
-    labels: { kind: 'disk' },
+    asks: [{ columns: ['read_bytes', 'write_bytes', 'in_flight'], labels: { kind: 'disk' } }],
     charts: series =>
       busiest(series, ['read_bytes', 'write_bytes']).flatMap((one, index) => {
         const flight = { name: 'in flight', column: 'in_flight', colour: 'violet', factor: 1, series: one };
@@ -219,7 +225,7 @@ const KNOWN = {
       }),
   },
   pressure: {
-    columns: ['total_us'],
+    asks: [{ columns: ['total_us'] }],
     charts: series => {
       const colours = /** @type {Record<string, string>} */ ({ cpu: 'blue', memory: 'teal', io: 'amber', irq: 'yellow' });
       const shown = series.filter(one => !(one.labels.resource === 'cpu' && one.labels.kind === 'full'));
@@ -239,7 +245,7 @@ const KNOWN = {
     },
   },
   tcp: {
-    columns: ['retransmitted_segments', 'listen_drops', 'established'],
+    asks: [{ columns: ['retransmitted_segments', 'listen_drops', 'established'] }],
     charts: ([one]) => {
       if (!one) return [];
       const line = (/** @type {string} */ name, /** @type {string} */ column, /** @type {string} */ colour) => ({
@@ -331,6 +337,11 @@ function generic(declared) {
         }),
       ];
     });
+}
+
+/** The unit in which a column of a table is shown, and the factor to it. @param {Table} table @param {import('./api.js').Column} column @returns {[string, number]} */
+export function unitIn(table, column) {
+  return table.name === 'network' && column.unit === 'bytes' ? ['bit/s', 8] : unitOf(column.unit, column.kind === 'counter');
 }
 
 /** The unit that is shown, and the factor to it. @param {string} unit @param {boolean} isRate @returns {[string, number]} */

@@ -32,7 +32,8 @@ function finder(plan, view, time) {
 /** What came in the tick: its rate times the time since the one before. @param {View} view @param {Line} line @param {number} at */
 export function amount(view, line, at) {
   const { end, columns } = line.series;
-  const since = at > 0 && end[at] - end[at - 1] < view.interval * 2.5 ? end[at] - end[at - 1] : view.interval;
+  // After missed ticks, a step is longer than the interval.
+  const since = at > 0 ? end[at] - end[at - 1] : view.interval;
   return Math.round((columns[line.column].mean[at] * since) / 1e6);
 }
 

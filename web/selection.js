@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import { icon, make } from './dom.js';
 import { clamp, digits, duration, rounds, told } from './number.js';
-import { chartsOf, columnsOf, labelsOf } from './plan.js';
+import { asksOf, chartsOf, unitIn } from './plan.js';
 import { split } from './series.js';
 import { clock } from './time.js';
 
@@ -43,8 +43,27 @@ export function statistics({ series, column }, width) {
   };
 }
 
-/** Whether a total means something: of rates. @param {import('./plan.js').Chart} plan */
+/** @typedef {import('./series.js').Series} Series */
+/** @typedef {{plan: Pick<import('./plan.js').Chart, 'id'|'title'|'unit'|'steps'>, line: Pick<import('./plan.js').Line, 'name'|'column'|'factor'|'series'>}} Told */
+
+/** Whether a total means something: of rates. @param {Told['plan']} plan */
 const isSum = plan => plan.steps && plan.unit.includes('/s');
+
+/** The lines of a table's charts, with what their rows are told in. @param {api.Table} table @param {Series[]} series @returns {Told[]} */
+const drawn = (table, series) =>
+  chartsOf(table, series)
+    .filter(plan => plan.kind !== 'heat')
+    .flatMap(plan => (plan.peak ? [plan.peak] : plan.lines).map(line => ({ plan, line })));
+
+/** One counter of one series, whether or not a chart draws it. @param {api.Table} table @param {Series[]} series @param {{column: string, key: string}} only @returns {Told[]} */
+export function single(table, series, { column, key }) {
+  const declared = table.columns.find(one => one.name === column),
+    one = series.find(each => each.key === key);
+  if (!declared || !one) return [];
+  const [unit, factor] = unitIn(table, declared);
+  const plan = { id: column, title: column, unit, steps: declared.kind === 'counter' };
+  return [{ plan, line: { name: column, column, factor, series: one } }];
+}
 
 export class Selection {
   /** @param {() => void} close @param {() => void} arrived */
@@ -92,20 +111,17 @@ export class Selection {
       pairs.map(async ([name, [from, to]]) => {
         const lists = await Promise.all(
           tables.map(async table => {
-            const columns = table.name === 'cpu' ? ['utilization'] : columnsOf(table);
+            // Of cores, a selection says nothing, and of one counter it says all.
+            const [{ columns, labels }] = only ? [{ columns: [only.column], labels: {} }] : asksOf(table);
             // As many parts as there are ticks, if those are few.
             const parts = clamp(Math.ceil((to - from) / (table.interval_us ?? 1e6)), 1, PARTS_MAX);
             const width = Math.max(1, Math.ceil((to - from) / parts));
-            const labels = table.name === 'cpu' ? { cpu: 'total' } : labelsOf(table);
             const answer = await api.range(
               { table: table.name, columns, from: Math.floor(from), to: Math.ceil(to), buckets: parts, labels },
               signal,
             );
-            return chartsOf(table, split(answer, columns))
-              .filter(plan => plan.kind !== 'heat')
-              .flatMap(plan => (plan.peak ? [plan.peak] : plan.lines).map(line => ({ plan, line })))
-              .filter(({ line }) => !only || (line.column === only.column && line.series.key === only.key))
-              .map(one => ({ ...one, is: statistics(one.line, width) }));
+            const series = split(answer, columns);
+            return (only ? single(table, series, only) : drawn(table, series)).map(one => ({ ...one, is: statistics(one.line, width) }));
           }),
         );
         return { name, from, to, stats: lists.flat() };
@@ -171,6 +187,8 @@ export class Selection {
 
   /** @param {HTMLElement} work @param {import('./axis.js').Axis} axis @param {HTMLElement} list @param {import('./draw.js').View} view @param {import('./address.js').Place} place */
   shade(work, axis, list, view, place) {
+    // Asking where things are makes the browser lay them out.
+    if (!place.a && !place.b) return this.shades.forEach(shade => shade.remove());
     const offset = axis.canvas.getBoundingClientRect().left - work.getBoundingClientRect().left;
     [place.a, place.b].forEach((pair, index) => {
       const shade = this.shades[index];

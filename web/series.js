@@ -14,39 +14,34 @@
  */
 
 /**
- * @param {import('./api.js').Rows} answer rows in the order of series and time
+ * @param {import('./arrow.js').Columns} answer rows in the order of series and time
  * @param {string[]} columns
  * @returns {Series[]}
  */
 export function split(answer, columns) {
-  const at = Object.fromEntries(answer.columns.map((column, index) => [column.name, index]));
-  const labels = answer.columns.slice(0, at.time).map(column => column.name);
-  /** @type {Map<string, any[][]>} */
-  const groups = new Map();
-  for (const row of answer.rows) {
-    const key = row.slice(0, at.time).join('\u0000');
-    const group = groups.get(key);
-    if (group) group.push(row);
-    else groups.set(key, [row]);
-  }
-  return [...groups].map(([key, rows]) => {
-    const pick = (/** @type {number} */ index) => Float64Array.from(rows, row => row[index] ?? NaN);
-    const values = (/** @type {string} */ name) => ({
-      min: pick(at[name + '_min']),
-      max: pick(at[name + '_max']),
-      mean: pick(at[name + '_mean']),
+  const { length, names, numbers, texts } = answer;
+  const labels = names.slice(0, names.indexOf('time')),
+    values = labels.map(name => texts[name] ?? Array.from(numbers[name], value => (Number.isNaN(value) ? '' : String(value))));
+  /** @type {Series[]} */
+  const series = [];
+  for (let from = 0, to = 1; from < length; from = to++) {
+    while (to < length && values.every(own => own[to] === own[from])) to++;
+    const part = (/** @type {string} */ name) => numbers[name].subarray(from, to);
+    const own = values.map(all => all[from]);
+    series.push({
+      key: own.join('\u0000'),
+      labels: Object.fromEntries(labels.map((name, index) => [name, own[index]])),
+      length: to - from,
+      time: part('time'),
+      end: part('end'),
+      ticks: part('ticks'),
+      columns: Object.fromEntries(
+        columns.map(name => [name, { min: part(name + '_min'), max: part(name + '_max'), mean: part(name + '_mean') }]),
+      ),
+      tier: texts.tier[to - 1],
     });
-    return {
-      key,
-      labels: Object.fromEntries(labels.map((name, index) => [name, String(rows[0][index] ?? '')])),
-      length: rows.length,
-      time: pick(at.time),
-      end: pick(at.end),
-      ticks: pick(at.ticks),
-      columns: Object.fromEntries(columns.map(name => [name, values(name)])),
-      tier: rows[rows.length - 1][at.tier],
-    };
-  });
+  }
+  return series;
 }
 
 /**

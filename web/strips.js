@@ -48,8 +48,8 @@ class Strip {
     this.runs = 0;
   }
 
-  /** @param {number} length @param {number} from @param {number} wall @param {boolean} hasFast */
-  async load(length, from, wall, hasFast) {
+  /** @param {number} length @param {number} from @param {number} wall @param {boolean} hasFast @param {AbortSignal} signal */
+  async load(length, from, wall, hasFast, signal) {
     const run = ++this.runs;
     this.wanted = length;
     this.fetchedAt = wall;
@@ -60,9 +60,14 @@ class Strip {
     const asked = isFast
       ? { table: 'network', columns: ['rx_bytes'] }
       : { table: 'cpu', columns: ['utilization'], labels: { cpu: 'total' } };
-    const series = split(await api.range({ ...asked, from: start, to: start + bucket * count, buckets: count }), asked.columns);
+    const answer = await api.range({ ...asked, from: start, to: start + bucket * count, buckets: count }, signal).catch(error => {
+      // It is asked for again with the next view.
+      if (run === this.runs) [this.wanted, this.fetchedAt] = [0, -Infinity];
+      throw error;
+    });
     // Somebody may have gone elsewhere meanwhile.
     if (run !== this.runs) return;
+    const series = split(answer, asked.columns);
     this.column = asked.columns[0];
     this.series = (isFast ? busiest(series, ['rx_bytes'])[0] : series[0]) ?? null;
     [this.from, this.to, this.length] = [from, from + length, length];
@@ -143,6 +148,8 @@ export class Strips {
     this.element = make('div.row.strips', {}, this.gut, this.plot, this.kept);
     this.left = 0;
     this.width = 1;
+    /** @type {AbortController|null} */
+    this.running = null;
     for (const strip of this.all) {
       const move = (/** @type {PointerEvent} */ event) => {
         const share = (event.offsetX - this.left) / this.width;
@@ -155,21 +162,34 @@ export class Strips {
 
   /** Fetches those strips that do not hold the view, or are old. @param {{from: number, to: number}} view @param {boolean} isLive @param {number} wall @param {boolean} hasFast @param {() => void} arrived */
   async load(view, isLive, wall, hasFast, arrived) {
+    this.leave();
+    const running = new AbortController(),
+      { signal } = running;
+    this.running = running;
     const [all, near] = this.all,
       length = around(view.to - view.from);
     const runs = [];
     const isOld = (/** @type {Strip} */ strip) => wall - strip.fetchedAt > Math.max(STALE_US_MIN, (strip.length / BUCKETS) * STALE_BUCKETS);
-    if (isOld(all)) runs.push(all.load(30 * DAY, wall - 30 * DAY, wall, hasFast), this.tell(wall));
+    const again = (/** @type {unknown} */ error) => {
+      all.fetchedAt = -Infinity;
+      throw error;
+    };
+    if (isOld(all)) runs.push(all.load(30 * DAY, wall - 30 * DAY, wall, hasFast, signal), this.tell(wall, signal).catch(again));
     const isOutside = view.from < near.from || view.to > near.to;
     if (near.wanted !== length || (isLive ? isOld(near) : isOutside))
-      runs.push(near.load(length, isLive ? wall - length : begin(length, view.from, view.to, wall), wall, hasFast));
+      runs.push(near.load(length, isLive ? wall - length : begin(length, view.from, view.to, wall), wall, hasFast, signal));
     await Promise.all(runs.map(run => run.then(arrived)));
   }
 
-  /** Since when there are rows and their tiers. @param {number} wall */
-  async tell(wall) {
+  /** Nobody looks at what is under way. */
+  leave() {
+    this.running?.abort();
+  }
+
+  /** Since when there are rows and their tiers. @param {number} wall @param {AbortSignal} signal */
+  async tell(wall, signal) {
     const first = (/** @type {string} */ table) => `(SELECT CAST(min(time) AS BIGINT) FROM ${table})`;
-    const { rows } = await api.sql(`SELECT ${first('network')}, ${first('network_1s')}, ${first('network_1m')}`);
+    const { rows } = await api.sql(`SELECT ${first('network')}, ${first('network_1s')}, ${first('network_1m')}`, signal);
     const since = (/** @type {string} */ name, /** @type {number|null} */ time) =>
       time === null || time > wall ? '' : `${name} since ${day(time)}`;
     const [raw, seconds, minutes] = rows[0] ?? [null, null, null];

@@ -16,22 +16,24 @@
 //! its last row of a tier. `missed` is known of tiers: a row does not say which
 //! collector it is of, so a bucket that has rows beside a tier's has no figure for it, rather than one that is too small.
 
+mod cells;
 mod cover;
-mod sql;
+mod exec;
+mod scan;
+mod share;
+mod told;
 mod window;
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::tree_node::TreeNode;
-use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err, project_schema};
+use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::datasource::TableType;
-use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableProviderFilterPushDown, col};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::named::{Named, Which};
@@ -39,7 +41,8 @@ use super::place::{DOWNSAMPLE as NAME, DOWNSAMPLE_HOW as HOW};
 use super::tables::rows_of;
 use crate::record::{Column, Role, TIME_ZONE};
 use crate::words::{list, shortened, unknown};
-use window::Window;
+use exec::BucketsExec;
+use window::{Covered, Window};
 
 /// Buckets of a window.
 const BUCKETS_MAX: i64 = 20_000;
@@ -230,21 +233,17 @@ impl TableProvider for Downsampled {
         let state = state.ok_or_else(|| plan_datafusion_err!("{NAME} has no session"))?;
         let rows = rows_of(state).ok_or_else(|| plan_datafusion_err!("{NAME} has no rows"))?;
         let covered = self.window.covered(&*rows).await?;
-        if covered.is_empty() {
-            let schema = project_schema(&self.schema, projection)?;
-            let none = [vec![RecordBatch::new_empty(Arc::clone(&schema))]];
-            return Ok(MemorySourceConfig::try_new_exec(&none, schema, None)?);
+        let mut hosts = Vec::with_capacity(covered.len());
+        for Covered { hosts: of, parts } in covered {
+            let mut scans = Vec::with_capacity(parts.len());
+            for (at, part) in parts.into_iter().enumerate() {
+                // Conditions on series go down to the scans.
+                let part = (part, at == 0);
+                let scan = scan::of_part(&self.window, part, of.as_deref(), filters, state, Arc::clone(&rows)).await?;
+                scans.push(Arc::new(scan));
+            }
+            hosts.push(scans);
         }
-        let plan = state.create_logical_plan(&sql::of(&self.window, &covered)).await?;
-        let mut plan = LogicalPlanBuilder::from(plan);
-        for filter in filters {
-            // Conditions on series go down to the scans.
-            plan = plan.filter(filter.clone())?;
-        }
-        if let Some(columns) = projection {
-            let names = columns.iter().map(|at| self.schema.field(*at).name());
-            plan = plan.project(names.map(|name| col(format!("\"{name}\""))))?;
-        }
-        state.create_physical_plan(&plan.build()?).await
+        Ok(Arc::new(BucketsExec::new(self.window.clone(), hosts, projection)?))
     }
 }

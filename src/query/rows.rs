@@ -14,6 +14,7 @@ use crate::family::tables::TableId;
 use crate::record::Column;
 use crate::store::lake::DataFile;
 use crate::store::last::LastRows;
+use crate::store::stretch::{InMemory, Stretch};
 use crate::store::{HotBatch, View};
 
 /// All times.
@@ -28,6 +29,8 @@ pub struct Wanted {
     pub columns: Vec<usize>,
     /// The first and the last time of rows that may match, µs.
     pub times: (i64, i64),
+    /// Whether it asks when the table has all rows.
+    pub with_stretches: bool,
 }
 
 /// The rows that a scan asked for, and perhaps others of the same table.
@@ -37,6 +40,8 @@ pub struct Found {
     pub files: Vec<Arc<DataFile>>,
     /// Rows that no file has, with the wanted columns only.
     pub hot: Vec<HotRows>,
+    /// If they are asked for: those that have wanted times.
+    pub stretches: Vec<Stretch>,
 }
 
 /// Rows in memory.
@@ -86,18 +91,25 @@ impl View {
             Which::Tier(tier) => Some(tier),
             Which::All => None,
         };
-        let files = table.files_of(tier.and_then(TableId::tier));
+        let width = tier.and_then(TableId::tier);
+        let stretches = |memory: Vec<InMemory>| {
+            let all = if wanted.with_stretches { table.stretches(width, &memory) } else { Vec::new() };
+            all.into_iter().filter(|stretch| overlaps(stretch.times)).collect()
+        };
+        let files = table.files_of(width);
         let files = files.iter().filter(|file| overlaps(file.time_range)).map(Arc::clone).collect();
         if let Some(tier) = tier {
             let parts = self.open_buckets(tier, &wanted.columns)?;
+            let stretches = stretches(parts.iter().map(|(host, _, times)| (Arc::clone(host), *times)).collect());
             let hot = parts.into_iter().map(|(host, batch, time_range)| HotRows { host, batch, time_range });
-            return Ok(Found { files, hot: hot.filter(|hot| overlaps(hot.time_range)).collect() });
+            return Ok(Found { files, hot: hot.filter(|hot| overlaps(hot.time_range)).collect(), stretches });
         }
+        let stretches = stretches(table.hot.iter().map(|hot| (Arc::clone(&hot.host), hot.time_range)).collect());
         let hot = table.hot.iter().filter(|hot| overlaps(hot.time_range)).map(|hot| {
             let batch = hot.batch.project(&wanted.columns)?;
             Ok(HotRows { host: Arc::clone(&hot.host), batch, time_range: hot.time_range })
         });
-        Ok(Found { files, hot: hot.collect::<std::result::Result<_, ArrowError>>()? })
+        Ok(Found { files, hot: hot.collect::<std::result::Result<_, ArrowError>>()?, stretches })
     }
 }
 
@@ -106,7 +118,7 @@ fn last(rows: &LastRows, columns: &[usize]) -> std::result::Result<Found, ArrowE
         let rows = HotBatch::new(Arc::clone(host), 0, batch.clone());
         Ok(HotRows { host: rows.host, batch: rows.batch.project(columns)?, time_range: rows.time_range })
     });
-    Ok(Found { files: Vec::new(), hot: hot.collect::<std::result::Result<_, ArrowError>>()? })
+    Ok(Found { hot: hot.collect::<std::result::Result<_, ArrowError>>()?, ..Found::default() })
 }
 
 /// The times between which a row must be to pass all of `filters`. A filter that says nothing about the time lets all pass.

@@ -42,8 +42,9 @@ use bins::Bin;
 use counters::CountersRule;
 use first::first_rows;
 use grouping::{GroupExec, Key};
-use groups::Part;
-use labels::{Columns, as_dictionaries, filter_of_dictionaries, used};
+pub(super) use groups::{Groups, Part};
+pub(super) use labels::Columns;
+use labels::{as_dictionaries, filter_of_dictionaries, used};
 use order::in_order;
 use steps::StepsExec;
 use stretches::StretchRule;
@@ -66,6 +67,18 @@ pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let place = rules.iter().position(|rule| rule.name() == AFTER).map_or(rules.len(), |place| place + 1);
     rules.insert(place, Arc::new(FirstRule));
     rules
+}
+
+/// Rows of a table with the labels at the positions `labels` as dictionaries, if they can be, and whether its partitions are stretches of
+/// time that follow each other, each in the order of the column `time`. If not, labels are texts.
+pub(super) fn in_time(
+    plan: &Arc<dyn ExecutionPlan>,
+    time: usize,
+    labels: &Columns,
+    options: &ConfigOptions,
+) -> Result<(Arc<dyn ExecutionPlan>, bool)> {
+    let Some(ordered) = in_order(plan, time, options)? else { return Ok((Arc::clone(plan), false)) };
+    Ok((as_dictionaries(&ordered, labels)?.unwrap_or(ordered), true))
 }
 
 #[derive(Debug)]

@@ -217,7 +217,8 @@ impl TableProvider for SqlTable {
         let all = || (0..host).collect();
         let stored: Vec<usize> = projection
             .map_or_else(all, |positions| positions.iter().copied().filter(|position| *position != host).collect());
-        let wanted = Wanted { table: self.table, columns: stored.clone(), times: rows::times(filters) };
+        let wanted =
+            Wanted { table: self.table, columns: stored.clone(), times: rows::times(filters), with_stretches: false };
         let found = self.rows.rows(wanted).await?;
         let (files, hot) = self.select(state, filters, &found);
         let mut scans = Vec::new();

@@ -85,12 +85,17 @@ impl Fixture {
     }
 
     fn add_file(&mut self, rows: i64) {
+        self.add_file_of(rows, 1_000);
+    }
+
+    /// Adds a file with row groups of so many rows.
+    fn add_file_of(&mut self, rows: i64, group_rows: usize) {
         let first = u64::try_from(self.end).unwrap();
         let (batch, range) = self.batch(rows);
         let folder = self.folder.path().join(format!("host={}/date=2024-01-01", self.host.replace('/', "%2F")));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join(format!("{first}.parquet"));
-        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1_000)).build();
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
         let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true).with_properties(properties);
         let mut writer =
             ArrowWriter::try_new_with_options(File::create(&path).unwrap(), batch.schema(), options).unwrap();

@@ -233,7 +233,8 @@ impl Worker {
             hot.push(HotRows { host: host.into(), batch, time_range: (from_us, to_us) });
             start = end;
         }
-        Ok(Found { files, hot })
+        let stretches = rows.stretches.into_iter().map(Into::into).collect();
+        Ok(Found { files, hot, stretches })
     }
 }
 
@@ -244,6 +245,7 @@ fn told_of(number: u64, wanted: &Wanted) -> message::Wanted {
         columns: wanted.columns.iter().map(|column| u32::try_from(*column).unwrap_or(u32::MAX)).collect(),
         from_us: wanted.times.0,
         to_us: wanted.times.1,
+        with_stretches: wanted.with_stretches,
     }
 }
 

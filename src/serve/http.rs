@@ -35,7 +35,7 @@ use super::listener;
 use super::operator::Operator;
 use crate::query::statements::Statements;
 use api::Api;
-use conversation::{GRACE, converse};
+use conversation::{GRACE, Times, converse};
 use places::Places;
 
 /// Where HTTP is offered by default.
@@ -198,8 +198,8 @@ async fn accept(
         tokio::select! {
             (stream, peer) = listener::accept(&listener) => match places.take() {
                 Some(place) => {
-                    let (router, time_max) = (router.clone(), settings.request_time_max);
-                    open.spawn(converse(stream, place, router, time_max, stopping.clone()));
+                    let (router, times) = (router.clone(), Times::new(settings.request_time_max));
+                    open.spawn(converse(stream, place, router, times, stopping.clone()));
                 }
                 None => {
                     let most = settings.connections_max;

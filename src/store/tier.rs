@@ -12,6 +12,7 @@
 pub(super) mod buckets;
 mod cell;
 mod column;
+mod course;
 mod saved;
 mod series;
 
@@ -54,12 +55,23 @@ pub(super) fn load(data: &Path) -> Option<Saved> {
     read_regular(&data.join(FILE)).ok().and_then(|bytes| saved::read(&bytes))
 }
 
-/// Takes the files of an interrupted flush out of a scan. Returns them, and the buckets that each table goes on with.
-pub(super) fn recover(saved: Option<Saved>, scan: &mut Scan) -> (PerFamily<Arc<Buckets>>, Vec<Arc<DataFile>>) {
+/// Takes the files of an interrupted flush out of a scan. Returns them, and the buckets that each table goes on with. Each table's
+/// rows in files and in the journal have numbers below `end_seqs`.
+///
+/// A table without buckets begins anew with its next row: files of an interrupted flush may have those of the journal. A number is
+/// left out, so that readers know of the hole (`stretch.rs`). So it is where TIERS is older than the rows in files, as from a backup.
+pub(super) fn recover(
+    saved: Option<Saved>,
+    scan: &mut Scan,
+    end_seqs: &PerFamily<u64>,
+) -> (PerFamily<Arc<Buckets>>, Vec<Arc<DataFile>>) {
     let mut saved = saved.unwrap_or_default();
     let mut interrupted = Vec::new();
     let buckets = PerFamily::from_fn(|family| {
-        let known = saved[family].take().filter(|known| !is_beyond(known.end_seq()));
+        let rows_end = scan.files[family].iter().map(|file| file.end_seq).max().unwrap_or(0);
+        let is_usable = |known: &Buckets| !is_beyond(known.end_seq()) && known.end_seq() >= rows_end;
+        let known = saved[family].take().filter(is_usable);
+        let skipped = u64::from(known.is_none() && end_seqs[family] > 0);
         for tier in Tier::ALL {
             let files = &mut scan.tiers[family][tier as usize];
             let is_known = |file: &Arc<DataFile>| {
@@ -69,13 +81,11 @@ pub(super) fn recover(saved: Option<Saved>, scan: &mut Scan) -> (PerFamily<Arc<B
             *files = kept;
             interrupted.extend(beyond);
         }
-        // Without them, tiers begin with the rows that no file has.
-        let rows_end = scan.files[family].iter().map(|file| file.end_seq).max().unwrap_or(0);
-        let mut buckets = known.unwrap_or_else(|| Buckets::new(family, rows_end, [0; 2]));
+        let mut buckets = known.unwrap_or_else(|| Buckets::new(family, end_seqs[family], [0; 2]));
         for tier in Tier::ALL {
             let ends = scan.tiers[family][tier as usize].iter().map(|file| file.end_seq);
             let next = &mut buckets.next_seqs[tier as usize];
-            *next = ends.chain([scan.tier_end_seqs[family][tier as usize], *next]).max().unwrap_or_default();
+            *next = ends.chain([scan.tier_end_seqs[family][tier as usize], *next]).max().unwrap_or_default() + skipped;
         }
         Arc::new(buckets)
     });
@@ -101,7 +111,8 @@ pub(super) fn scan_read_only(data: &Path) -> Result<(Scan, PerFamily<Arc<Buckets
         // A flush meanwhile may have published files that were not listed.
         if tries == SCANS_MAX || before == read_regular(&data.join(FILE)).ok() {
             let saved = before.and_then(|bytes| saved::read(&bytes));
-            let (buckets, interrupted) = recover(saved, &mut scan);
+            let end_seqs = scan.end_seqs.clone();
+            let (buckets, interrupted) = recover(saved, &mut scan, &end_seqs);
             scan.temporaries.extend(interrupted.iter().map(|file| file.path.clone()));
             return Ok((scan, buckets));
         }

@@ -96,6 +96,11 @@ pub fn verify(data: &Path) -> Result<Report, FolderError> {
             }
         }
         sequence(id.name(), files, &[], &mut report);
+        let next_seq = buckets[id.family()].next_seqs[tier as usize];
+        let missing = |last: &Arc<DataFile>| next_seq.checked_sub(last.end_seq).filter(|rows| *rows > 0);
+        if let Some((last, rows)) = files.last().and_then(|last| Some((last, missing(last)?))) {
+            report.notes.push((last.path.clone(), format!("{rows} rows of {} after it are missing", id.name())));
+        }
     }
     for family in FamilyId::all().filter(|family| family.has_tiers) {
         let of_family = Tiers { family, files: &files[family], rolled: &tiers[family], buckets: &buckets[family] };

@@ -69,6 +69,29 @@ await page.mouse.click(strip.x + strip.width * 0.3, strip.y + 12);
 await page.waitForFunction(to => Number(new URLSearchParams(location.search).get('to')) !== to, burst.end + 500e3, { timeout: 3000 });
 ok('a click on a strip goes there');
 
+// A strip that failed is asked for again with the next view, and what nobody looks at any more is aborted.
+const isStrip = url => url.pathname === '/api/v1/range' && url.searchParams.get('buckets') === '600';
+let failures = 0;
+await page.route(isStrip, route => (failures++ < 2 ? route.fulfill({ status: 503, body: '{"error":"later"}' }) : route.continue()));
+await page.goto(address + '/?tables=network&span=300000000');
+await page.waitForFunction(() => document.querySelector('#banner')?.textContent?.includes('later'));
+const [again] = await Promise.all([
+  page.waitForResponse(answer => isStrip(new URL(answer.url())) && answer.ok()),
+  page.keyboard.press('Shift+ArrowLeft'),
+]);
+assert.ok(failures > 2 && again.ok());
+await page.unroute(isStrip);
+await drawn('?tables=network&span=60000000');
+await page.route('**/api/v1/range?*', () => {});
+const [left] = await Promise.all([
+  page.waitForEvent('requestfailed'),
+  page.keyboard.press('4').then(() => page.waitForTimeout(200).then(() => page.getByRole('button', { name: 'Alerts' }).first().click())),
+]);
+assert.match(left.failure()?.errorText ?? '', /ABORTED/);
+await page.unroute('**/api/v1/range?*');
+wrong.splice(0, wrong.length, ...wrong.filter(text => !text.includes('503')));
+ok('a strip that failed is asked for again, and what is left is aborted');
+
 await drawn('?span=60000000');
 const charts = await page.locator('section[data-chart]').evaluateAll(all => all.map(one => one.dataset.chart.split(':')[0]));
 const firsts = ['cpu', 'memory', 'network', 'pressure', 'tcp'].map(name => charts.indexOf(name)).filter(at => at >= 0);
@@ -77,7 +100,7 @@ assert.deepEqual(
   [...firsts].sort((a, b) => a - b),
   `charts in the order ${charts}`,
 );
-// Nothing in a readout touches what is beside it, and the greatest label stands near the top.
+// Nothing in a readout touches what is beside it.
 const touching = await page.locator('.read > div').evaluateAll(rows =>
   rows
     .filter(row => row.children.length === 4 && row.offsetParent)
@@ -167,7 +190,8 @@ await page.getByLabel('SQL statement').fill(timed);
 await page.getByRole('button', { name: 'Run' }).click();
 await page.waitForSelector('.plotted section[data-peak]');
 const greatest = (await sql(`SELECT max(rx_bytes) FROM (${timed})`))[0][0];
-assert.ok(Number(await page.getAttribute('.plotted section', 'data-peak')) <= greatest);
+const plotted = Number(await page.getAttribute('.plotted section', 'data-peak'));
+assert.ok(greatest > 0 && plotted > 0 && plotted <= greatest, `drawn ${plotted}, recorded ${greatest}`);
 for (const [name, begin] of [
   ['CSV', 'time,interface,rx_bytes'],
   ['Arrow', '\xff\xff\xff\xff'],

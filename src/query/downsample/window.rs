@@ -1,6 +1,6 @@
 //! A window of time of some columns, and the tables that have some of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -8,14 +8,26 @@ use datafusion::common::Result;
 
 use super::cover::{Part, Source, cover};
 use crate::query::named::{Named, Which};
-use crate::query::rows::{Found, RowSource, Wanted};
+use crate::query::rows::{RowSource, Wanted};
 use crate::record::tier::Tier;
 use crate::record::{Column, TIME_ZONE};
+use crate::store::stretch::Stretch;
 
 /// A table counts as one that has rows of a window if it has some so long before it.
 const NEAR_US: i64 = 120_000_000;
 /// Of a folder of more hosts, a table that has rows of one counts as one that has those of all.
 const HOSTS_MAX: usize = 16;
+
+/// What rows are made of, in the order of their numbers.
+pub(super) const TIERS: [&str; 3] = ["raw", "1s", "1m"];
+
+/// The number of what a table has: 0 for rows, and greater for wider buckets.
+pub(super) fn number(rows: Which) -> usize {
+    match rows {
+        Which::Tier(id) => id.tier().map_or(0, |tier: Tier| 1 + tier as usize),
+        Which::All | Which::Last => 0,
+    }
+}
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -77,13 +89,10 @@ impl Window {
                 Which::Last => continue,
             };
             let times = (self.from_us.saturating_sub(NEAR_US), self.to_us.saturating_sub(1));
-            let found = rows.rows(Wanted { table, columns: Vec::new(), times }).await?;
-            for (host, stretches) in stretches(&found) {
-                let of_stretch = |(first, last): (i64, i64)| {
-                    let times = (first, last.saturating_add(width_us));
-                    Source { table, width_us, times }
-                };
-                sources.entry(host).or_default().extend(stretches.into_iter().map(of_stretch));
+            let found = rows.rows(Wanted { table, columns: Vec::new(), times, with_stretches: true }).await?;
+            for Stretch { host, times: (first, last) } in found.stretches {
+                let times = (first, last.saturating_add(width_us));
+                sources.entry(host).or_default().push(Source { table, width_us, times });
             }
         }
         if sources.len() > HOSTS_MAX {
@@ -116,46 +125,6 @@ impl Window {
     }
 }
 
-/// The first and last times of each stretch in which a host has all rows. Between two files of which one's numbers do not follow the
-/// other's, rows are gone: such as those of files that were deleted by hand. Files of an older layout are taken as gone, and the first
-/// bucket after them, which may have begun in them, too.
-fn stretches(found: &Found) -> BTreeMap<Arc<str>, Vec<(i64, i64)>> {
-    let mut known: BTreeMap<Arc<str>, Vec<(i64, i64)>> = BTreeMap::new();
-    let mut ends: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-    let mut older: BTreeSet<Arc<str>> = BTreeSet::new();
-    for file in &found.files {
-        let host: Arc<str> = file.host().into();
-        if file.is_older {
-            older.insert(host);
-            continue;
-        }
-        let follows = ends.insert(Arc::clone(&host), file.end_seq) == Some(file.first_seq);
-        let stretches = known.entry(host).or_default();
-        match stretches.last_mut().filter(|_| follows) {
-            Some(stretch) => *stretch = both(*stretch, file.time_range),
-            None => stretches.push(file.time_range),
-        }
-    }
-    for hot in &found.hot {
-        // What is in memory follows the last file.
-        let stretches = known.entry(Arc::clone(&hot.host)).or_default();
-        match stretches.last_mut() {
-            Some(stretch) => *stretch = both(*stretch, hot.time_range),
-            None => stretches.push(hot.time_range),
-        }
-    }
-    for host in older {
-        if let Some((first, _)) = known.get_mut(&host).and_then(|stretches| stretches.first_mut()) {
-            *first = first.saturating_add(1);
-        }
-    }
-    known
-}
-
-fn both(one: (i64, i64), other: (i64, i64)) -> (i64, i64) {
-    (one.0.min(other.0), one.1.max(other.1))
-}
-
 /// The sources without those that overlap others of their table: these are one.
 fn joined(sources: impl Iterator<Item = Source>) -> Vec<Source> {
     let mut sources: Vec<Source> = sources.collect();
@@ -175,36 +144,21 @@ fn joined(sources: impl Iterator<Item = Source>) -> Vec<Source> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::rows::HotRows;
-    use crate::store::lake::DataFile;
-
-    fn file(host: &str, seqs: (u64, u64), time_range: (i64, i64)) -> Arc<DataFile> {
-        let path = format!("lake/network/host={host}/date=2026-11-25/x.parquet");
-        Arc::new(DataFile::new(path.into(), seqs, seqs.1 - seqs.0, 1, time_range))
-    }
+    use crate::record::Role;
 
     #[test]
-    fn rows_are_gone_where_numbers_do_not_follow_each_other() {
-        let empty = Arc::new(Schema::empty());
-        let hot =
-            HotRows { host: "a".into(), batch: arrow::array::RecordBatch::new_empty(empty), time_range: (70, 80) };
-        let files = vec![
-            file("a", (0, 5), (10, 20)),
-            file("b", (0, 7), (12, 22)),
-            file("a", (5, 9), (21, 30)),
-            file("a", (20, 25), (50, 60)),
-        ];
-        let found = stretches(&Found { files, hot: vec![hot] });
-        let found: Vec<(&str, &[(i64, i64)])> = found.iter().map(|(host, all)| (&**host, all.as_slice())).collect();
-        assert_eq!(found, [("a", &[(10, 30), (50, 80)][..]), ("b", &[(12, 22)])]);
-    }
-
-    #[test]
-    fn files_of_an_older_layout_are_as_gone_and_so_is_the_bucket_after_them() {
-        let older = |file: Arc<DataFile>| Arc::new(Arc::into_inner(file).unwrap().older_if(true));
-        let files =
-            vec![older(file("a", (0, 5), (10, 20))), file("a", (5, 9), (20, 30)), older(file("b", (0, 5), (10, 20)))];
-        let found = stretches(&Found { files, hot: Vec::new() });
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("a".into(), vec![(21, 30)])]);
+    fn no_key_has_a_name_of_a_column_of_ours() {
+        for named in Named::all().filter(|named| named.rows == Which::All) {
+            let columns: Vec<&'static Column> =
+                named.table.values().map(|(_, column)| column).filter(|column| column.role == Role::Figure).collect();
+            for columns in [columns.get(..1).unwrap_or_default().to_vec(), columns] {
+                let window = Window { table: named, columns, from_us: 0, to_us: 1, buckets: 1 };
+                let schema = window.schema();
+                let mut names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
+                names.sort_unstable();
+                names.dedup();
+                assert_eq!(names.len(), schema.fields().len(), "{}", named.table.name);
+            }
+        }
     }
 }

@@ -79,8 +79,9 @@ fn percentile(mut values: Vec<f64>, share: f64) -> Option<f64> {
     let position = share * values.len().checked_sub(1)? as f64;
     let (_, &mut low, above) = values.select_nth_unstable_by(place(position.floor()), f64::total_cmp);
     let high = above.iter().copied().min_by(f64::total_cmp).unwrap_or(low);
+    let weight = position.fract();
     // Also between two infinities.
-    Some(if position.fract() == 0.0 || low == high { low } else { low + (high - low) * position.fract() })
+    Some(if weight > 0.0 && low < high { low + (high - low) * weight } else { low })
 }
 
 /// A position; 0 for what is below it.

@@ -22,7 +22,7 @@ const ENTRY_BYTES: usize = 16;
 
 /// What a column of a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(in crate::query) enum Part {
     /// A label: a dictionary of texts, or texts.
     Label,
     /// A time in µs.
@@ -31,7 +31,7 @@ pub(super) enum Part {
 
 /// The keys seen so far, and their numbers.
 #[derive(Debug)]
-pub(super) struct Groups {
+pub(in crate::query) struct Groups {
     parts: Vec<Part>,
     labels: Vec<Texts>,
     /// The numbers of the first two labels together, of these and the third, and so on.
@@ -44,7 +44,7 @@ pub(super) struct Groups {
 
 impl Groups {
     /// `parts` has at most one time.
-    pub(super) fn new(parts: &[Part]) -> Groups {
+    pub(in crate::query) fn new(parts: &[Part]) -> Groups {
         let labels = parts.iter().filter(|part| **part == Part::Label).count();
         Groups {
             parts: parts.to_vec(),
@@ -57,12 +57,12 @@ impl Groups {
     }
 
     /// How many groups there are.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::query) fn len(&self) -> usize {
         self.times.as_ref().map_or_else(|| self.series_count(), |times| times.keys.len())
     }
 
     /// Memory that it takes, about.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::query) fn size(&self) -> usize {
         let labels: usize = self.labels.iter().map(Texts::size).sum();
         let pairs: usize = self.pairs.iter().map(Pairs::size).sum();
         labels
@@ -72,7 +72,7 @@ impl Groups {
     }
 
     /// Writes the number of each row's group to `numbers`.
-    pub(super) fn number(&mut self, columns: &[ArrayRef], numbers: &mut Vec<usize>) -> Result<()> {
+    pub(in crate::query) fn number(&mut self, columns: &[ArrayRef], numbers: &mut Vec<usize>) -> Result<()> {
         let rows = columns.first().map_or(0, Array::len);
         numbers.clear();
         self.series.clear();
@@ -110,14 +110,14 @@ impl Groups {
     }
 
     /// The keys of all groups, in the order of their numbers, with these types. Nothing is left.
-    pub(super) fn take(&mut self, types: &[DataType]) -> Result<Vec<ArrayRef>> {
+    pub(in crate::query) fn take(&mut self, types: &[DataType]) -> Result<Vec<ArrayRef>> {
         let columns = self.keys(types);
         *self = Groups::new(&self.parts);
         columns
     }
 
     /// The keys of all groups, in the order of their numbers, with these types.
-    pub(super) fn keys(&self, types: &[DataType]) -> Result<Vec<ArrayRef>> {
+    pub(in crate::query) fn keys(&self, types: &[DataType]) -> Result<Vec<ArrayRef>> {
         let (series, times): (Vec<u32>, Vec<Option<i64>>) = match &self.times {
             Some(times) => times.keys.iter().copied().unzip(),
             None => ((0..).take(self.series_count()).collect(), Vec::new()),

@@ -25,7 +25,7 @@ use super::steps::StepsExec;
 use crate::record;
 
 /// Positions of columns.
-pub(super) type Columns = BTreeSet<usize>;
+pub(in crate::query) type Columns = BTreeSet<usize>;
 
 /// The type of labels in files and batches.
 fn dictionary() -> DataType {

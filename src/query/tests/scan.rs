@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{COLLECTORS, Fixture, one, rows, settings, wait_until};
+use arrow::array::RecordBatch;
+
+use super::{COLLECTORS, Fixture, collect, one, rows, settings, wait_until};
 use crate::query::Engine;
 use crate::store::View;
 
@@ -123,6 +125,24 @@ async fn rows_are_counted_without_reading_them() {
     let engine = Fixture::of(&[1_000, 1_000], &[1_000]).engine(settings());
     let plan = rows(&engine, "EXPLAIN SELECT count(*) FROM collector").await.join("\n");
     assert!(plan.contains("PlaceholderRowExec") && !plan.contains("parquet"), "{plan}");
+}
+
+#[tokio::test]
+async fn results_that_are_read_as_they_are_come_in_whole_pages() {
+    let mut fixture = Fixture::new();
+    fixture.add_file_of(20_000, 20_000);
+    let engine = fixture.engine(settings());
+    for (sql, rows) in [
+        ("SELECT * FROM collector", 16_384),
+        ("SELECT ticks + 1 FROM (SELECT * FROM collector WHERE time > '2020-01-01') LIMIT 18000", 16_384),
+        // Operators that keep rows have shorter batches, and so do texts of any length.
+        ("SELECT repeat(collector, 2) FROM collector", 8_192),
+        ("SELECT 1 FROM collector WHERE collector || 'x' <> 'y'", 8_192),
+        ("SELECT ticks FROM collector ORDER BY ticks DESC", 8_192),
+    ] {
+        let batches = collect(&engine, sql).await.unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).max(), Some(rows), "{sql}");
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use crate::query::error::QueryError;
 use crate::query::request::{Frame, Options, Request, Written};
 use crate::query::sql_view::SqlView;
 use crate::store::lake::DataFile;
+use crate::store::stretch;
 
 /// No order is longer.
 pub(in crate::query) const ORDER_BYTES_MAX: usize = 256 << 20;
@@ -156,6 +157,9 @@ pub(in crate::query) struct Rows {
     /// The batches in it, one after the other.
     #[prost(message, repeated, tag = "4")]
     pub(in crate::query) hot: Vec<Hot>,
+    /// If they are asked for.
+    #[prost(message, repeated, tag = "5")]
+    pub(in crate::query) stretches: Vec<Stretch>,
 }
 
 /// Rows in memory.
@@ -191,8 +195,17 @@ pub(in crate::query) struct File {
     pub(in crate::query) from_us: i64,
     #[prost(sint64, tag = "7")]
     pub(in crate::query) to_us: i64,
-    #[prost(bool, tag = "8")]
-    pub(in crate::query) is_older: bool,
+}
+
+/// When a table has all rows of a host.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct Stretch {
+    #[prost(string, tag = "1")]
+    pub(in crate::query) host: String,
+    #[prost(sint64, tag = "2")]
+    pub(in crate::query) from_us: i64,
+    #[prost(sint64, tag = "3")]
+    pub(in crate::query) to_us: i64,
 }
 
 /// From a worker.
@@ -242,6 +255,8 @@ pub(in crate::query) struct Wanted {
     pub(in crate::query) from_us: i64,
     #[prost(sint64, tag = "5")]
     pub(in crate::query) to_us: i64,
+    #[prost(bool, tag = "6")]
+    pub(in crate::query) with_stretches: bool,
 }
 
 /// A tail, which is answered with [`reply::Kind::TailEmpty`] and [`reply::Kind::Ended`].
@@ -336,7 +351,6 @@ impl From<&DataFile> for File {
             bytes: file.bytes,
             from_us: file.time_range.0,
             to_us: file.time_range.1,
-            is_older: file.is_older,
         }
     }
 }
@@ -345,7 +359,19 @@ impl From<File> for DataFile {
     fn from(file: File) -> DataFile {
         let sequence = (file.first_seq, file.end_seq);
         let times = (file.from_us, file.to_us);
-        DataFile::new(path_of(&file.path), sequence, file.rows, file.bytes, times).older_if(file.is_older)
+        DataFile::new(path_of(&file.path), sequence, file.rows, file.bytes, times)
+    }
+}
+
+impl From<&stretch::Stretch> for Stretch {
+    fn from(stretch::Stretch { host, times }: &stretch::Stretch) -> Stretch {
+        Stretch { host: (**host).into(), from_us: times.0, to_us: times.1 }
+    }
+}
+
+impl From<Stretch> for stretch::Stretch {
+    fn from(Stretch { host, from_us, to_us }: Stretch) -> stretch::Stretch {
+        stretch::Stretch { host: host.into(), times: (from_us, to_us) }
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) fn pack(
 ) -> io::Result<Option<Rows>> {
     let table = Named::find(&wanted.table).ok_or_else(|| io::Error::other("an unknown table"))?;
     let columns = wanted.columns.iter().map(|column| *column as usize).collect();
-    let scan = Wanted { table, columns, times: (wanted.from_us, wanted.to_us) };
+    let times = (wanted.from_us, wanted.to_us);
+    let scan = Wanted { table, columns, times, with_stretches: wanted.with_stretches };
     let found = view.find(&scan).map_err(io::Error::other)?;
     let files = found.files.iter().map(|file| (&**file).into()).collect();
     let hot = match &found.hot[..] {
@@ -36,7 +37,8 @@ pub(super) fn pack(
             None => return Ok(None),
         },
     };
-    Ok(Some(Rows { number: wanted.number, files, start, hot }))
+    let stretches = found.stretches.iter().map(Into::into).collect();
+    Ok(Some(Rows { number: wanted.number, files, start, hot, stretches }))
 }
 
 /// Writes rows as an Arrow IPC stream, and returns where in the file they are; `None` if they go beyond `end`.

@@ -21,7 +21,7 @@ use serde_json::json;
 
 use super::refusal::Refusal;
 use super::{accept, parquet_file};
-use crate::query::cells::{plain, plain_schema};
+use crate::query::cells::{no_json, plain, plain_schema, with_text_keys};
 use crate::query::request::Request;
 use crate::query::statements::{Statements, query_error};
 use crate::serve::listener::Peer;
@@ -125,8 +125,8 @@ pub(super) async fn run(
         let batches = stream::iter(first.map(Ok)).chain(rows).map_err(|error| io::Error::other(query_error(error)));
         match format {
             Format::Parquet => parquet_file::parts(&schema, batches)?.boxed(),
-            Format::Csv => csv(told(&schema, times), batches).boxed(),
-            Format::Arrow | Format::Json => json(told(&schema, times), batches).boxed(),
+            Format::Csv => csv(told(&schema, times)?, batches).boxed(),
+            Format::Arrow | Format::Json => json(told(&schema, times)?, batches).boxed(),
         }
     };
     Ok(([(CONTENT_TYPE, format.content_type())], Body::from_stream(parts)).into_response())
@@ -182,17 +182,20 @@ fn end() -> Bytes {
     bytes.freeze()
 }
 
-/// The schema as it is written: labels as texts, and times as asked for.
-fn told(schema: &SchemaRef, times: Times) -> SchemaRef {
+/// The schema as it is written: labels and keys of maps as texts, and times as asked for.
+fn told(schema: &SchemaRef, times: Times) -> Result<SchemaRef, Refusal> {
     let field = |field: &Arc<Field>| {
+        if let Some(why) = no_json(field) {
+            return Err(Refusal::wrong(format!("{why}: ask for Arrow, or cast it in the statement")));
+        }
         let ty = match field.data_type() {
             DataType::Dictionary(_, values) => (**values).clone(),
             DataType::Timestamp(..) if times == Times::Micros => DataType::Int64,
-            other => other.clone(),
+            other => with_text_keys(other),
         };
-        Field::new(field.name(), ty, field.is_nullable())
+        Ok(Field::new(field.name(), ty, field.is_nullable()))
     };
-    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
+    Ok(Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Result<Vec<_>, _>>()?)))
 }
 
 fn with_types(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
@@ -271,7 +274,7 @@ mod tests {
             ("value", Arc::new(Float64Array::from(vec![0.1 + 0.2, f64::NAN]))),
         ];
         let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(a, b)| (a, b, true))).unwrap();
-        let schema = told(&batch.schema(), Times::Micros);
+        let schema = told(&batch.schema(), Times::Micros).unwrap();
         let batch = with_types(&batch, &schema).unwrap();
         let mut text = json_head(&schema).into_bytes();
         text.extend(json_rows(&batch, true).unwrap());

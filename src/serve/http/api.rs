@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT, VARY};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::answer::{Format, Times, run};
 use super::range::Range;
 use super::refusal::Refusal;
-use super::{about, tables, tag};
+use super::{about, compress, tables, tag};
 use crate::query::request::Request;
 use crate::query::statements::Statements;
 use crate::serve::listener::Peer;
@@ -143,5 +143,10 @@ fn json(value: &Value) -> Response {
 /// JSON that seldom changes: a client that has it is told only that it is the same.
 fn cached(headers: &HeaderMap, text: String) -> Response {
     let whole = || ([(CONTENT_TYPE, "application/json")], text.clone()).into_response();
-    tag::answer(headers, &tag::of(&text), tag::ASK_AGAIN, whole)
+    let mut response = tag::answer(headers, &tag::of(&text), tag::ASK_AGAIN, whole);
+    if response.status() == StatusCode::NOT_MODIFIED {
+        // As the answer itself has it.
+        response.headers_mut().insert(VARY, compress::VARIES);
+    }
+    response
 }

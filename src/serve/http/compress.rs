@@ -1,4 +1,5 @@
-//! Answers as gzip, for clients that take it: rows as JSON get five to ten times smaller on their way through a tunnel.
+//! Answers as gzip, for clients that take it: rows as JSON get five to ten times smaller on their way through a tunnel. Columns of Arrow
+//! get hardly smaller than two thirds, and compressing them takes longer than computing them, so they are sent as they are.
 
 use std::io::Write;
 
@@ -16,6 +17,8 @@ use tokio::task::yield_now;
 
 use super::accept;
 
+/// What answers say that may be compressed, or plain.
+pub(super) const VARIES: HeaderValue = HeaderValue::from_static("accept-encoding");
 /// Shorter answers stay as they are: they are one packet anyway.
 const BYTES_MIN: u64 = 1_024;
 /// So much is compressed before other tasks have their turn.
@@ -31,7 +34,7 @@ pub(super) async fn compress(request: Request, next: Next) -> Response {
     if headers.contains_key(CONTENT_ENCODING) || !is_plain(headers) {
         return response;
     }
-    headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+    headers.append(VARY, VARIES);
     let is_short = response.body().size_hint().upper().is_some_and(|bytes| bytes < BYTES_MIN);
     if !is_taken || is_short || response.status() != StatusCode::OK {
         return response;
@@ -49,9 +52,9 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     !told.is_empty() && accept::best(&told, &["gzip"]).is_some()
 }
 
-/// Whether it is text or columns. Parquet is compressed as it is.
+/// Whether it is text. Parquet is compressed as it is.
 fn is_plain(headers: &HeaderMap) -> bool {
-    let kinds = ["text/", "application/json", "application/openmetrics-text", "application/vnd.apache.arrow.stream"];
+    let kinds = ["text/", "application/json", "application/openmetrics-text"];
     let told = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     kinds.iter().any(|kind| told.starts_with(kind))
 }

@@ -1,7 +1,7 @@
 //! The requests of one connection, one after the other.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,22 +22,37 @@ use crate::serve::listener::Peer;
 
 /// The size of a request's head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// How long a connection may last. Clients open a new one then, and those that do not read lose their place.
-const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
-/// How long a request that runs may take once its connection is to end.
+/// How long a request that runs may take once the server stops.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// Answers the requests of a connection until it ends, stops, or has to give its place to another one. The head of a request may take
-/// `head_time_max`, which is also the time that a connection may be idle.
+/// How long what may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// The head of a request, which is also the time that a connection may be idle.
+    head_max: Duration,
+    /// How long a connection takes requests. Clients open a new one then. A request that runs has as long once more, so each has at
+    /// least this time; clients that do not read lose their place.
+    requests_max: Duration,
+    /// A request that runs, once the server stops or the connection has lost its place.
+    grace: Duration,
+}
+
+impl Times {
+    pub(super) fn new(head_max: Duration) -> Times {
+        Times { head_max, requests_max: Duration::from_secs(300), grace: GRACE }
+    }
+}
+
+/// Answers the requests of a connection until it ends, stops, or has to give its place to another one.
 pub(super) async fn converse(
     stream: TcpStream,
     place: Place,
     router: Router,
-    head_time_max: Duration,
+    times: Times,
     mut stopping: watch::Receiver<()>,
 ) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(head_time_max).max_buf_size(HEAD_BYTES_MAX);
+    http.timer(TokioTimer::new()).header_read_timeout(times.head_max).max_buf_size(HEAD_BYTES_MAX);
     // With the connection, for answers that are not read.
     let answers = TowerToHyperService::new(router.layer(Extension(Peer::of(&stream))));
     let place = Arc::new(place);
@@ -47,28 +62,37 @@ pub(super) async fn converse(
         Box::pin(async move { answer.await.map(|response| busy.until_sent(response)) })
     });
     let mut served = http.serve_connection(TokioIo::new(stream), answers);
-    let ended = tokio::select! {
+    let mut stops = pin!(async {
+        tokio::select! {
+            () = place.given_up() => {}
+            _ = stopping.changed() => {}
+        }
+    });
+    let mut ended = tokio::select! {
         ended = poll_fn(|context| served.poll_without_shutdown(context)) => Some(ended),
-        // What hyper still has of an answer is sent.
-        () = place.given_up() => None,
-        _ = stopping.changed() => None,
-        () = sleep(CONNECTION_TIME_MAX) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
+        () = &mut stops => None,
+        () = sleep(times.requests_max) => {
             Pin::new(&mut served).graceful_shutdown();
-            let rest = poll_fn(|context| served.poll_without_shutdown(context));
-            let Ok(ended) = timeout(GRACE, rest).await else { return };
-            ended
+            tokio::select! {
+                ended = poll_fn(|context| served.poll_without_shutdown(context)) => Some(ended),
+                () = &mut stops => None,
+                () = sleep(times.requests_max) => return,
+            }
         }
     };
+    if ended.is_none() {
+        // What hyper still has of an answer is sent.
+        Pin::new(&mut served).graceful_shutdown();
+        let rest = poll_fn(|context| served.poll_without_shutdown(context));
+        ended = timeout(times.grace, rest).await.ok();
+    }
+    let Some(ended) = ended else { return };
     let parts = served.into_parts();
     let mut stream = parts.io.into_inner();
     let has_begun = !parts.read_buf.is_empty();
     // Whatever went wrong, the client has gone or is told.
     if has_begun && ended.is_err_and(|error| error.is_timeout()) {
-        let _ = stream.write_all(late(head_time_max).as_bytes()).await;
+        let _ = stream.write_all(late(times.head_max).as_bytes()).await;
     }
     let _ = stream.shutdown().await;
 }
@@ -84,4 +108,41 @@ fn late(head_time_max: Duration) -> String {
          x-content-type-options: nosniff\r\nconnection: close\r\n\r\n{text}",
         text.len()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use axum::routing::get;
+    use tokio::net::TcpListener;
+
+    use super::super::places::Places;
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_request_of_a_connection_has_as_long_as_any_other() {
+        const SLOW: Duration = Duration::from_millis(220);
+        let ms = Duration::from_millis;
+        let times = Times { head_max: ms(5_000), requests_max: ms(150), grace: ms(1) };
+        let slow = async || {
+            sleep(SLOW).await;
+            "whole"
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = tokio::task::spawn_blocking(move || {
+            let mut connection = std::net::TcpStream::connect(address).unwrap();
+            connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let (stream, _) = listener.accept().await.unwrap();
+        let (_stop, stopping) = watch::channel(());
+        let place = Places::new(1).take().unwrap();
+        converse(stream, place, Router::new().route("/", get(slow)), times, stopping).await;
+        let answer = client.await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("whole"), "{answer}");
+    }
 }

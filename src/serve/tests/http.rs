@@ -231,6 +231,11 @@ async fn cells_of_csv_have_lists_as_json_and_a_parquet_file_has_them_as_they_are
     assert_eq!(body, "list,collector\n\"[0,2]\",even\n\"[1,2]\",odd\n");
     let (head, body) = get_bytes(address, &format!("{query}&format=parquet"), "Accept-Encoding: gzip\r\n").await;
     assert!(head.contains("content-type: application/vnd.apache.parquet") && !head.contains("gzip"), "{head}");
+    for (format, told) in [("csv", "map,late\n\"{\"\"1\"\":0}\",even"), ("json", r#"[{"1":0},"even"]"#)] {
+        let query = "/api/v1/sql?q=SELECT+map([1],[lost])+AS+map,+collector+AS+late+FROM+gap+ORDER+BY+time+LIMIT+1";
+        let (_, body) = get(address, &format!("{query}&format={format}"), "").await;
+        assert!(body.contains(told), "{body}");
+    }
     let file = ParquetRecordBatchReader::try_new(Bytes::from(body), 100).unwrap();
     let rows: Vec<_> = file.map(|batch| batch.unwrap()).collect();
     assert_eq!(rows.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 2);
@@ -271,6 +276,8 @@ async fn what_a_client_has_is_not_sent_again() {
         let known = format!("If-None-Match: \"other\", {}\r\n", tag.replace("w/", "W/"));
         let (again, body) = get_bytes(address, path, &known).await;
         assert!(again.starts_with("http/1.1 304") && body.is_empty(), "{path}: {again}");
+        assert_eq!(head.contains("vary: accept-encoding"), again.contains("vary: accept-encoding"), "{path}");
+        assert!(path != "/api/v1/tables" || again.contains("vary: accept-encoding"), "{again}");
         for head in [&head, &again] {
             assert!(head.contains(&format!("cache-control: {keep}\r")) && head.contains(tag), "{path}: {head}");
         }

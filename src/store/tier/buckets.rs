@@ -16,7 +16,8 @@ use arrow::error::ArrowError;
 
 use super::super::hot::{self, HotBatch, times};
 use super::cell::Number;
-use super::column::{Column, Place, Step};
+use super::column::{Column, Place};
+use super::course::{Courses, Step};
 use super::series::{Key, Series, identity_array};
 use crate::batch::columns;
 use crate::family::FamilyId;
@@ -26,7 +27,7 @@ use crate::record::{Record, Role, Table};
 use crate::sampler::report::Gap;
 
 /// A bucket of a series without further rows ends so long after its end: several collectors may write one table.
-const OVERLAP_US_MAX: i64 = 10_000_000;
+pub(in crate::store) const OVERLAP_US_MAX: i64 = 10_000_000;
 /// A series that has had no row for so long begins anew: its next row has no step from the last one.
 const UNSEEN_US_MAX: i64 = 24 * 3_600_000_000;
 /// Of series without an open bucket so many are remembered, the last seen.
@@ -46,11 +47,11 @@ pub struct Buckets {
     /// Rows of `gap` before this are in `missed`.
     pub(super) gap_end_seq: u64,
     /// The sequence number of each tier's next row in a file.
-    pub(super) next_seqs: [u64; 2],
+    pub(in crate::store) next_seqs: [u64; 2],
     /// The collector that samples the table; empty until it is known.
     pub(super) collector: Arc<str>,
     /// Whether the table has rows often enough for seconds.
-    pub(super) has_seconds: bool,
+    pub(in crate::store) has_seconds: bool,
     /// Ticks that the collector missed, by the second of the tick after them, µs; `None` until its collector is known.
     pub(super) missed: Option<BTreeMap<i64, i64>>,
     /// The hosts of the rows; the last is that of the open buckets.
@@ -155,8 +156,19 @@ impl Buckets {
     /// Says that a collector samples the table, and whether often enough for seconds.
     pub(super) fn set_source(&mut self, collector: &Arc<str>, has_seconds: bool) {
         self.collector = Arc::clone(collector);
-        self.has_seconds = has_seconds;
         self.missed.get_or_insert_default();
+        if !has_seconds {
+            self.has_seconds = false;
+        } else if !self.has_seconds && self.ended[Tier::Second as usize].is_empty() {
+            // There were rows without seconds. Those that still wait for their file are from before these rows.
+            self.next_seqs[Tier::Second as usize] += u64::from(self.end_seq > 0);
+            self.has_seconds = true;
+        }
+    }
+
+    /// Whether the rows of a tier go on.
+    pub(in crate::store) fn goes_on(&self, tier: Tier) -> bool {
+        tier != Tier::Second || self.has_seconds
     }
 
     /// Takes the ticks that a collector missed, of rows of `gap`.
@@ -194,32 +206,35 @@ impl Buckets {
         let count = self.series.len();
         self.runs.resize(count, Run::EMPTY);
         self.columns.iter_mut().for_each(|column| column.resize(count));
-        let times = times(batch);
-        let mut steps = Vec::with_capacity(slots.len());
-        for (slot, time) in slots.into_iter().zip(times) {
-            let second = Tier::Second.bucket(*time);
-            let Some(run) = self.runs.get_mut(slot as usize) else { continue };
-            // The wall clock may have been set back.
-            let elapsed_us = if run.seen_us == NEVER { 0 } else { time.saturating_sub(run.seen_us).max(0) };
-            run.seen_us = *time;
-            let mut step = Step { slot, ends_second: false, ends_minute: false };
-            if run.in_second.ticks == 0 || run.second != second {
-                let minute = Tier::Minute.bucket(*time);
-                step.ends_second = run.in_second.ticks > 0;
-                step.ends_minute = run.is_open() && run.minute != minute;
-                self.end_run(step);
-                if let Some(run) = self.runs.get_mut(slot as usize) {
-                    (run.second, run.minute) = (second, minute);
-                }
-            }
-            if let Some(run) = self.runs.get_mut(slot as usize) {
-                run.in_second = run.in_second.plus(Taken { ticks: 1, elapsed_us });
-            }
-            steps.push(step);
-        }
+        let courses = Courses::new(&slots, count, times(batch), |slot, time| self.take_row(slot, time));
         for column in &mut self.columns {
-            column.fold(&steps, times, batch.column(column.at), self.has_seconds);
+            column.fold(&courses, batch.column(column.at), self.has_seconds);
         }
+    }
+
+    /// Takes a row of a series. Returns how long after the row before it is, µs, and what ends before it if it begins a bucket. The
+    /// columns are yet to follow.
+    fn take_row(&mut self, slot: u32, time: i64) -> (i64, Option<Step>) {
+        let Some(run) = self.runs.get_mut(slot as usize) else { return (0, None) };
+        // The wall clock may have been set back.
+        let elapsed_us = if run.seen_us == NEVER { 0 } else { time.saturating_sub(run.seen_us).max(0) };
+        run.seen_us = time;
+        let is_within = |second: i64| (second..second.saturating_add(Tier::Second.width_us())).contains(&time);
+        let is_begun = run.in_second.ticks > 0;
+        let mut begins = None;
+        if !is_begun || !is_within(run.second) {
+            let minute = Tier::Minute.bucket(time);
+            let step = Step { slot, ends_second: is_begun, ends_minute: run.is_open() && run.minute != minute };
+            begins = Some(step);
+            self.end_run(step);
+            if let Some(run) = self.runs.get_mut(slot as usize) {
+                (run.second, run.minute) = (Tier::Second.bucket(time), minute);
+            }
+        }
+        if let Some(run) = self.runs.get_mut(slot as usize) {
+            run.in_second = run.in_second.plus(Taken { ticks: 1, elapsed_us });
+        }
+        (elapsed_us, begins)
     }
 
     /// Ends buckets that no row comes to any more, as of `now` (µs), and forgets series that are gone.
@@ -264,7 +279,7 @@ impl Buckets {
         let ended = &self.ended[tier as usize];
         let times = || ended.iter().map(|head| head.start);
         let span_us = times().max().zip(times().min()).map_or(0, |(last, first)| last.saturating_sub(first));
-        ended.len() >= FILE_ROWS_MIN || span_us >= WAITING_US_MAX
+        ended.len() >= FILE_ROWS_MIN || span_us >= WAITING_US_MAX || !self.goes_on(tier) && !ended.is_empty()
     }
 
     /// Gives up the buckets of a tier that have ended, if they are more than `ended_max`. Returns how many.

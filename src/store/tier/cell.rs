@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array};
 use arrow::datatypes::{ArrowNativeType, ArrowPrimitiveType, Float64Type, Int64Type};
 
+use super::course::Run;
+
 /// A type of values.
 pub(super) trait Number: ArrowNativeType + PartialOrd {
     /// Its type in Arrow.
@@ -101,6 +103,15 @@ pub(super) trait Cell: Copy + Debug {
     /// Takes a value of the time `time`, µs.
     fn add(&mut self, time: i64, value: Self::Value);
 
+    /// Takes a value of each row of a run. Each has one.
+    fn add_all(&mut self, run: &Run<'_>, values: &[Self::Value]) {
+        for (row, time) in run.rows.iter().zip(run.times) {
+            if let Some(value) = values.get(*row as usize) {
+                self.add(*time, *value);
+            }
+        }
+    }
+
     /// Takes what `later` has, the next stretch of the same bucket.
     fn append(&mut self, later: &Self);
 
@@ -146,6 +157,23 @@ impl<N: Number> Cell for Gauge<N> {
         self.sum = self.sum.plus(value);
         self.last = value;
         self.count += 1;
+    }
+
+    fn add_all(&mut self, run: &Run<'_>, values: &[N]) {
+        let mut values = run.rows.iter().filter_map(|row| values.get(*row as usize).copied());
+        if self.count == 0 {
+            let Some(value) = values.next() else { return };
+            *self = Gauge { min: value, max: value, sum: value, first: value, last: value, count: 1 };
+        }
+        let Gauge { mut min, mut max, mut sum, mut last, mut count, .. } = *self;
+        for value in values {
+            min = if value < min { value } else { min };
+            max = if value > max { value } else { max };
+            sum = sum.plus(value);
+            last = value;
+            count += 1;
+        }
+        *self = Gauge { min, max, sum, last, count, ..*self };
     }
 
     fn append(&mut self, later: &Gauge<N>) {
@@ -282,6 +310,40 @@ impl<N: Number> Cell for Counter<N> {
         self.last = value;
         self.last_time = time;
         self.count += 1;
+    }
+
+    fn add_all(&mut self, run: &Run<'_>, values: &[N]) {
+        let value_of = |row: &u32| values.get(*row as usize).copied();
+        let (Some(time), Some(first)) = (run.times.first(), run.rows.first().and_then(value_of)) else { return };
+        // The last value may be from before rows without one.
+        self.add(*time, first);
+        let Counter { mut last, mut increase, mut min_rate, mut max_rate, .. } = *self;
+        // Most counters stand still at most ticks. Then there is nothing to work out.
+        let mut stood = false;
+        for (row, span) in run.rows.iter().zip(run.spans).skip(1) {
+            let Some(value) = value_of(row) else { continue };
+            // The wall clock may have been set back.
+            let is_later = *span > 0.0;
+            if value == last {
+                stood |= is_later;
+                continue;
+            }
+            let step = value.step_from(last);
+            last = value;
+            increase = increase.plus(step);
+            if is_later {
+                let rate = step.float() / span;
+                min_rate = if rate < min_rate { rate } else { min_rate };
+                max_rate = if rate > max_rate { rate } else { max_rate };
+            }
+        }
+        if stood {
+            (min_rate, max_rate) = (min_rate.min(0.0), max_rate.max(0.0));
+        }
+        let more = run.rows.len().saturating_sub(1) as u64;
+        let last_time = run.times.last().copied().unwrap_or(*time);
+        let (count, steps) = (self.count + more, self.steps + more);
+        *self = Counter { last_time, last, increase, min_rate, max_rate, count, steps, ..*self };
     }
 
     fn append(&mut self, later: &Counter<N>) {

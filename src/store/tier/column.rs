@@ -3,16 +3,9 @@
 use arrow::array::{Array, ArrayRef, AsArray};
 
 use super::cell::{Cell, Counter, Detail, Gauge, Number};
+use super::course::{Courses, Step};
 use crate::record::tier::Tier;
 use crate::record::{self, Kind, Role, Type};
-
-/// Where a row goes: its series, and what ends before it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
-    pub(super) slot: u32,
-    pub(super) ends_second: bool,
-    pub(super) ends_minute: bool,
-}
 
 /// Where a tier's row comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,17 +53,22 @@ impl<C: Cell> Course<C> {
         }
     }
 
-    fn fold(&mut self, steps: &[Step], times: &[i64], values: &ArrayRef, keeps_seconds: bool) {
+    fn fold(&mut self, courses: &Courses, values: &ArrayRef, keeps_seconds: bool) {
         let Some(values) = values.as_primitive_opt::<<C::Value as Number>::Arrow>() else { return };
         let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
-        for (row, (step, (time, value))) in steps.iter().zip(times.iter().zip(values.values())).enumerate() {
-            if step.ends_second || step.ends_minute {
-                self.end(*step, keeps_seconds);
-            }
-            if nulls.is_none_or(|nulls| nulls.is_valid(row))
-                && let Some(second) = self.seconds.get_mut(step.slot as usize)
-            {
-                second.add(*time, *value);
+        let values = values.values();
+        for run in courses.runs() {
+            self.end(run.step, keeps_seconds);
+            let Some(second) = self.seconds.get_mut(run.step.slot as usize) else { continue };
+            let Some(nulls) = nulls else {
+                second.add_all(&run, values);
+                continue;
+            };
+            for (row, time) in run.rows.iter().zip(run.times) {
+                let row = *row as usize;
+                if let Some(value) = values.get(row).filter(|_| nulls.is_valid(row)) {
+                    second.add(*time, *value);
+                }
             }
         }
     }
@@ -168,9 +166,9 @@ impl Column {
         each!(&mut self.values, course => course.resize(series));
     }
 
-    /// Takes a value for each step.
-    pub(super) fn fold(&mut self, steps: &[Step], times: &[i64], values: &ArrayRef, keeps_seconds: bool) {
-        each!(&mut self.values, course => course.fold(steps, times, values, keeps_seconds));
+    /// Takes the values of a batch.
+    pub(super) fn fold(&mut self, courses: &Courses, values: &ArrayRef, keeps_seconds: bool) {
+        each!(&mut self.values, course => course.fold(courses, values, keeps_seconds));
     }
 
     /// Ends buckets of a series.

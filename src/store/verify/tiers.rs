@@ -2,8 +2,8 @@
 //!
 //! Runs of files without a missing row are folded anew, as a flush does. The first bucket of a run is left out, and so are the open
 //! ones at its end. Where rows are gone, before a run or after it, the first and the last bucket of each series are left out, as these
-//! may have rows that are gone. Files of an older layout are left out, and so is the first bucket after them. What depends on the order
-//! in which rows were recorded is compared only if the files have that order.
+//! may have rows that are gone. Only what a tier has as a whole is compared ([`Stretch`]), and only the columns that its file has. What
+//! depends on the order in which rows were recorded is compared only if the files have that order.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ use super::super::compaction::{OVERLAP_US_MAX, open};
 use super::super::conform::conform;
 use super::super::hot::times;
 use super::super::lake::DataFile;
+use super::super::stretch::{InMemory, Stretch, of_tier};
 use super::super::tier::{Buckets, SECOND_ROWS_MIN};
 use super::super::writer::is_in_order;
 use crate::family::FamilyId;
@@ -67,13 +68,9 @@ impl Tiers<'_> {
         for run in self.files.chunk_by(follows) {
             for (id, files) in TableId::tiers(self.family).zip(self.rolled) {
                 let is_of_run = |file: &&Arc<DataFile>| run.first().is_some_and(|first| file.host() == first.host());
-                let (older, files): (Vec<_>, Vec<_>) =
-                    files.iter().filter(is_of_run).cloned().partition(|file| file.is_older);
+                let files: Vec<_> = files.iter().filter(is_of_run).filter(|file| !file.is_older).cloned().collect();
                 let Some(first) = files.first() else { continue };
-                let known_from = files.iter().map(|file| file.time_range.0).min().unwrap_or_default();
-                // The bucket in which the layout changed has only rows from then on.
-                let known_from = known_from.saturating_add(i64::from(!older.is_empty()));
-                if let Ok(Some(reason)) = self.compare_run(id, run, (&files, known_from), is_whole) {
+                if let Ok(Some(reason)) = self.compare_run(id, run, &files, is_whole) {
                     wrong.push((first.path.clone(), reason));
                 }
             }
@@ -81,12 +78,12 @@ impl Tiers<'_> {
         wrong
     }
 
-    /// What does not match first in a run of files; `None` if all does. The files of the tier have what is from a time on.
+    /// What does not match first in a run of files; `None` if all does. `files` are those of the tier and of the same host.
     fn compare_run(
         &self,
         id: TableId,
         run: &[Arc<DataFile>],
-        (files, known_from): (&[Arc<DataFile>], i64),
+        files: &[Arc<DataFile>],
         is_whole: bool,
     ) -> Result<Option<String>, Unreadable> {
         let (Some(first), Some(tier)) = (run.first(), id.tier()) else { return Ok(None) };
@@ -97,10 +94,12 @@ impl Tiers<'_> {
         let shadows = self.shadows(run, tier.width_us(), is_whole);
         let begins = run.iter().map(|file| file.time_range.0).min().unwrap_or_default();
         let from = tier.bucket(begins).saturating_add(tier.width_us());
-        let mut told = Told::new(id.table(), files.to_vec(), self.open_rows(id, &host)?);
+        let open_rows = self.open_rows(id, &host)?;
+        let stretches = self.stretches(tier, &host, &open_rows);
+        let mut told = Told::new(id.table(), files.to_vec(), open_rows);
         let mut folded = Buckets::of_files(self.family);
-        // By series: its last bucket. A series that was away for long begins anew.
-        let mut seen: HashMap<Vec<String>, i64> = HashMap::new();
+        // By series: its last bucket, and in which stretch that is. A series that was away for long begins anew.
+        let mut seen: HashMap<Vec<String>, (i64, Option<usize>)> = HashMap::new();
         // By series: the columns of which a value was seen. Rows that are gone may have the value before the first one.
         let mut valued: HashMap<Vec<String>, Vec<bool>> = HashMap::new();
         // By series: a bucket that waits for the next one, as rows of it may be gone.
@@ -118,11 +117,14 @@ impl Tiers<'_> {
             let mut keys: Vec<&Key> = expected.keys().collect();
             keys.sort_by_key(|(labels, start)| (*start, labels.clone()));
             for key in keys {
-                let before = seen.insert(key.0.clone(), key.1);
-                let follows = before.is_some_and(|before| key.1.saturating_sub(before) <= tier.width_us());
+                let stretch = stretches.iter().position(|(first, last)| (*first..=*last).contains(&key.1));
+                let before = seen.insert(key.0.clone(), (key.1, stretch));
+                let follows = before.is_some_and(|(before, within)| {
+                    within == stretch && key.1.saturating_sub(before) <= tier.width_us()
+                });
                 let is_shadowed = shadows.iter().any(|(from, to)| (*from..=*to).contains(&key.1));
                 let is_known = note_values(valued.entry(key.0.clone()).or_default(), &expected[key]) || is_whole;
-                let is_left_out = key.1 < from || key.1 < known_from || is_shadowed || !is_whole && before.is_none();
+                let is_left_out = key.1 < from || stretch.is_none() || is_shadowed || !is_whole && before.is_none();
                 let pair = (!is_left_out).then(|| Pair {
                     key: key.clone(),
                     expected: expected[key].clone(),
@@ -164,6 +166,17 @@ impl Tiers<'_> {
             shadows.extend(ends.map(|file| around(file.time_range.0, file.time_range.1)));
         }
         shadows
+    }
+
+    /// The first and last bucket of each time in which the tier has all of a host, of which these buckets are not in files.
+    fn stretches(&self, tier: Tier, host: &Arc<str>, open_rows: &HashMap<Key, Vec<Row>>) -> Vec<(i64, i64)> {
+        let starts = || open_rows.keys().map(|(_, start)| *start);
+        let goes_on = self.buckets.goes_on(tier);
+        // What should be there and is not is to be found, too.
+        let last = if goes_on { Some(i64::MAX) } else { starts().max() };
+        let memory: Option<InMemory> = last.map(|last| (Arc::clone(host), (starts().min().unwrap_or(last), last)));
+        let all = of_tier(self.buckets, tier, &self.rolled[tier as usize], memory.as_slice());
+        all.into_iter().filter(|Stretch { host: of, .. }| of == host).map(|Stretch { times, .. }| times).collect()
     }
 
     /// The rows of a tier that no file has yet.
@@ -220,7 +233,7 @@ impl Told {
                     until = i64::MAX;
                     continue;
                 };
-                let batch = conform(&batch?, &self.table.plain_schema())?;
+                let batch = batch?;
                 until = times(&batch).last().copied().unwrap_or(until);
                 for (key, rows) in rows_of(self.table, [batch])? {
                     self.rows.entry(key).or_default().extend(rows);
@@ -241,8 +254,9 @@ fn rows_of(
 ) -> Result<HashMap<Key, Vec<Row>>, Unreadable> {
     let mut rows: HashMap<Key, Vec<Row>> = HashMap::new();
     for batch in batches {
-        let labels = table.labels().chain(table.identities());
-        let labels = labels.map(|(at, _)| cast(batch.column(at), &DataType::Utf8)).collect::<Result<Vec<_>, _>>()?;
+        let labels = table.labels().chain(table.identities()).map(|(_, label)| batch.column_by_name(label.name));
+        let labels = labels.map(|label| Ok(cast(label.ok_or(Unreadable)?, &DataType::Utf8)?));
+        let labels = labels.collect::<Result<Vec<_>, Unreadable>>()?;
         let batch = Arc::new(batch);
         for (row, time) in times(&batch).iter().enumerate() {
             let labels = labels.iter().map(|label| label.as_string::<i32>().value(row).to_owned()).collect();
@@ -281,10 +295,11 @@ fn differs(id: TableId, pair: &Pair, is_whole: bool) -> Option<String> {
 
 fn difference(id: TableId, expected: &[Row], found: &[Row], exact: Exact, is_whole: bool) -> Option<String> {
     let table = id.table();
-    let (ticks, _) = table.column("ticks")?;
-    let sum = |rows: &[Row]| {
-        rows.iter().map(|(batch, row)| batch.column(ticks).as_primitive::<Int64Type>().value(*row)).sum()
+    let ticks = |(batch, row): &Row| {
+        let ticks = batch.column_by_name("ticks").and_then(|ticks| ticks.as_primitive_opt::<Int64Type>());
+        ticks.map_or(0, |ticks| ticks.value(*row))
     };
+    let sum = |rows: &[Row]| rows.iter().map(ticks).sum();
     let (want, have): (i64, i64) = (sum(expected), sum(found));
     // Ticks may come late, so a second may have some more than the interval says.
     let has_seconds = want >= 2 * i64::from(SECOND_ROWS_MIN);
@@ -309,12 +324,12 @@ fn difference(id: TableId, expected: &[Row], found: &[Row], exact: Exact, is_who
         let is_unordered = ["_min", "_max", "_count"].iter().any(|end| name.ends_with(end));
         exact == Exact::All && name != "missed" || is_unordered
     };
-    let values =
-        table.columns.iter().enumerate().filter(|(_, column)| !matches!(column.kind, Kind::Time | Kind::Label));
-    let differing = values.filter(|(_, column)| is_compared(column.name));
-    let mut differing =
-        differing.filter(|(column, _)| !same(expected.column(*column), *at, found.column(*column), *place));
-    differing.next().map(|(_, column)| format!("its {} is not that of its rows", column.name))
+    let values = table.columns.iter().filter(|column| !matches!(column.kind, Kind::Time | Kind::Label));
+    // An older kymo had fewer columns.
+    let both = |name: &str| expected.column_by_name(name).zip(found.column_by_name(name));
+    let differs = |name: &str| both(name).is_some_and(|(expected, found)| !same(expected, *at, found, *place));
+    let mut differing = values.filter(|column| is_compared(column.name) && differs(column.name));
+    differing.next().map(|column| format!("its {} is not that of its rows", column.name))
 }
 
 /// Whether two values are the same to the bit.
