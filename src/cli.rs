@@ -8,6 +8,7 @@ pub mod check;
 pub mod collector;
 pub mod connect;
 pub mod flush;
+mod offline;
 pub mod output;
 pub mod query;
 pub mod show;
@@ -16,6 +17,7 @@ pub mod status;
 pub mod table;
 pub mod tables;
 pub mod tail;
+pub mod top;
 pub mod verify;
 mod views;
 
@@ -82,6 +84,8 @@ pub enum Command {
     Tail(tail::Tail),
     /// Type SQL at a prompt, with history and completion
     Sql(sql::Sql),
+    /// Look at a host, live or at any time that was recorded
+    Top(top::Top),
     /// Show the state of the daemon and what it has lost
     Status(status::Status),
     /// List the tables, or the columns of one table

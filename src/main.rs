@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Query(query) => cli::query::run(&query),
         Command::Tail(tail) => cli::tail::run(&tail),
         Command::Sql(sql) => cli::sql::run(&sql),
+        Command::Top(top) => cli::top::run(&top),
         Command::Status(status) => cli::status::run(&status),
         Command::Tables(tables) => cli::tables::run(&tables),
         Command::Collector(collector) => cli::collector::run(&collector),

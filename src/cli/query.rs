@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use arrow::array::RecordBatch;
@@ -15,33 +14,23 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 
 use super::connect::{Target, block_on, spin, spinner, unless_interrupted};
+use super::offline::{Offline, spill_folder};
 use super::output::{Destination, Format};
 use super::show;
 use super::views::Views;
 use crate::export::show_errors;
+use crate::query::QueryError;
 use crate::query::request::Request;
 use crate::query::sql_view::SqlViews;
 use crate::query::statements::{Statements, query_error};
-use crate::query::workers::{Folders, Workers};
-use crate::query::{QueryError, QuerySettings};
-use crate::scheduling::cpus::Cpus;
+use crate::query::workers::Workers;
+use crate::store::View;
 use crate::store::data_folder::FolderError;
 use crate::store::lake::Scan;
 use crate::store::verify::{Journaled, Report};
-use crate::store::{self, View};
 
-/// An offline query may run for a day: only its own user waits.
-const OFFLINE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The largest message of a result: beyond what `query.message_bytes_max` allows.
 const MESSAGE_BYTES_MAX: usize = 160 << 20;
-/// Rows come in parts of about this size.
-const BATCH_BYTES: usize = 1 << 20;
-/// Memory of an offline query.
-const OFFLINE_MEMORY_BYTES_MAX: usize = 1 << 30;
-/// Disk of an offline query, for sorts and joins.
-const OFFLINE_SPILL_BYTES_MAX: u64 = 10 << 30;
-/// Where that is, if the environment names no other folder. Unlike `/tmp`, it is never in memory (hier(7)).
-const SPILL_FOLDER: &str = "/var/tmp";
 /// A running daemon may merge files that were just listed. The query then lists them again, this many times at most.
 const TRIES_MAX: u32 = 5;
 /// Foreign files that are named one by one.
@@ -78,10 +67,10 @@ pub struct Query {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Source {
     #[command(flatten)]
-    target: Target,
+    pub(super) target: Target,
     /// Read the files of this data folder instead of asking a daemon
     #[arg(long, value_name = "DIR", conflicts_with = "address")]
-    data: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
     #[command(flatten)]
     views: Views,
 }
@@ -134,42 +123,20 @@ async fn offline(
     destination: &Destination,
     spinner: &ProgressBar,
 ) -> anyhow::Result<u64> {
-    let settings = QuerySettings {
-        memory_bytes_max: OFFLINE_MEMORY_BYTES_MAX,
-        time_max: OFFLINE_TIME_MAX,
-        rows_max: None,
-        spill_bytes_max: OFFLINE_SPILL_BYTES_MAX,
-        ..QuerySettings::default()
-    };
     // Of a bug, the daemon's log has the details. Here is no other log.
     show_errors();
     let journaled = Journaled::read(folder, &mut Report::default());
-    // Without it, sorts and joins have only memory.
-    let temporary = std::env::var_os("TMPDIR").filter(|folder| !folder.is_empty());
-    let temporary = temporary.unwrap_or_else(|| SPILL_FOLDER.into());
-    let spill = tempfile::Builder::new().prefix("kymo-").tempdir_in(temporary).ok();
+    let spill = spill_folder();
     let mut tries = 1;
     loop {
-        let (view, scan) = store::open_read_only(folder)?;
-        let view = Arc::new(view);
-        let shown = Arc::clone(&view);
-        let folders =
-            Folders { data: std::path::absolute(folder)?, spill: spill.as_ref().map(|spill| spill.path().into()) };
-        let workers = Workers::new(
-            Arc::new(move || Arc::clone(&shown)),
-            settings,
-            folders,
-            BATCH_BYTES,
-            Arc::new(Cpus::undivided()),
-            Arc::clone(&views),
-        );
+        let offline = Offline::open(folder, Arc::clone(&views), spill.as_ref())?;
         // Before the first row is written, the query can start again.
-        match begin(&workers, sql).await {
-            Err(_) if tries < TRIES_MAX && has_lost_files(&view) => tries += 1,
+        match begin(&offline.workers, sql).await {
+            Err(_) if tries < TRIES_MAX && offline.has_lost_files() => tries += 1,
             begun => {
                 let (schema, rows) = begun?;
-                warn_of(&scan);
-                warn_of_journal(journaled, &view);
+                warn_of(&offline.scan);
+                warn_of_journal(journaled, &offline.view);
                 return write(&schema, rows.map(|batch| Ok(batch?)), destination, spinner).await;
             }
         }
@@ -185,10 +152,6 @@ async fn begin(
     let first = rows.try_next().await.map_err(query_error)?;
     let schema = rows.schema().map_or_else(|| Arc::new(Schema::empty()), Arc::clone);
     Ok((schema, stream::iter(first.map(Ok)).chain(rows.map_err(query_error))))
-}
-
-fn has_lost_files(view: &View) -> bool {
-    view.tables.values().flat_map(|table| table.files.iter()).any(|file| file.path.symlink_metadata().is_err())
 }
 
 fn warn_of(scan: &Scan) {

@@ -22,5 +22,6 @@ mod recipes;
 mod running;
 mod schema;
 mod store;
+mod top;
 mod window;
 mod workers;

@@ -32,7 +32,7 @@ fn in_folder(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 /// A terminal of this width: our end, and the one for a program.
-fn terminal(width: u16) -> (File, File) {
+pub fn terminal(width: u16) -> (File, File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();

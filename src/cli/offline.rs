@@ -1,0 +1,74 @@
+//! Statements over the files of a data folder, without a daemon.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::query::QuerySettings;
+use crate::query::sql_view::SqlViews;
+use crate::query::workers::{Folders, Workers};
+use crate::scheduling::cpus::Cpus;
+use crate::store::lake::Scan;
+use crate::store::{self, View};
+
+/// An offline query may run for a day: only its own user waits.
+const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Rows come in parts of about this size.
+const BATCH_BYTES: usize = 1 << 20;
+/// Memory of an offline query.
+const MEMORY_BYTES_MAX: usize = 1 << 30;
+/// Disk of an offline query, for sorts and joins.
+const SPILL_BYTES_MAX: u64 = 10 << 30;
+/// Where that is, if the environment names no other folder. Unlike `/tmp`, it is never in memory (hier(7)).
+const SPILL_FOLDER: &str = "/var/tmp";
+
+/// The files of a folder as they were when it was opened, and the workers that read them.
+pub(super) struct Offline {
+    pub(super) view: Arc<View>,
+    /// What the folder has beside these files.
+    pub(super) scan: Scan,
+    pub(super) workers: Workers,
+}
+
+/// A folder for what sorts and joins do not keep in memory. Without it, they have only memory.
+pub(super) fn spill_folder() -> Option<TempDir> {
+    let temporary = std::env::var_os("TMPDIR").filter(|folder| !folder.is_empty());
+    let temporary = temporary.unwrap_or_else(|| SPILL_FOLDER.into());
+    tempfile::Builder::new().prefix("kymo-").tempdir_in(temporary).ok()
+}
+
+impl Offline {
+    /// Lists the files. Call it within a runtime of tokio.
+    ///
+    /// # Errors
+    /// When the folder holds no recordings or cannot be read.
+    pub(super) fn open(folder: &Path, views: SqlViews, spill: Option<&TempDir>) -> anyhow::Result<Offline> {
+        let settings = QuerySettings {
+            memory_bytes_max: MEMORY_BYTES_MAX,
+            time_max: TIME_MAX,
+            rows_max: None,
+            spill_bytes_max: SPILL_BYTES_MAX,
+            ..QuerySettings::default()
+        };
+        let (view, scan) = store::open_read_only(folder)?;
+        let view = Arc::new(view);
+        let shown = Arc::clone(&view);
+        let folders = Folders { data: std::path::absolute(folder)?, spill: spill.map(|spill| spill.path().into()) };
+        let workers = Workers::new(
+            Arc::new(move || Arc::clone(&shown)),
+            settings,
+            folders,
+            BATCH_BYTES,
+            Arc::new(Cpus::undivided()),
+            views,
+        );
+        Ok(Offline { view, scan, workers })
+    }
+
+    /// Whether files are gone: a running daemon may merge what was just listed.
+    pub(super) fn has_lost_files(&self) -> bool {
+        self.view.tables.values().flat_map(|table| table.files.iter()).any(|file| file.path.symlink_metadata().is_err())
+    }
+}

@@ -1,0 +1,154 @@
+//! `kymo top`: a host in a terminal, live or at any time that was recorded.
+
+mod cells;
+mod cgroups;
+mod charts;
+mod clock;
+mod events;
+mod fetch;
+mod figures;
+mod filter;
+#[cfg(test)]
+mod fixture;
+mod help;
+mod input;
+mod keys;
+mod live;
+mod page;
+mod picture;
+mod processes;
+mod reader;
+mod rows;
+mod screen;
+mod series;
+mod source;
+mod statement;
+mod status;
+mod tables;
+mod terminal;
+mod units;
+mod view;
+mod window;
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::connect::{UsageError, block_on};
+use super::query;
+use crate::words::parse_duration;
+use cells::Glyphs;
+use clock::Clock;
+use fetch::ours_us;
+use live::{FRAMES_DEFAULT, Live};
+use page::{Palette, Theme};
+use picture::Picture;
+use reader::Reader;
+use source::Source;
+use status::State;
+use view::View;
+
+/// `kymo top`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  kymo top
+  kymo top --at '10 minutes ago' --window 10s
+  kymo top --data /var/lib/kymo --at '2026-11-25 14:02:11'
+  kymo top --once --size 120x40 > now.txt
+
+Each column of a chart is a stretch of time: its left dots span the least and the
+greatest value, its right dots reach from the least to the mean. `?` lists the keys.")]
+pub struct Top {
+    #[command(flatten)]
+    source: query::Source,
+    /// Time to show ('10 minutes ago', '14:02', '2026-11-25 14:02:11') [default: the newest]
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Length of the charts, from 10ms to 30d
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = length)]
+    window: i64,
+    /// Host to show, of a folder with several [default: the one with the newest rows]
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Print one screen as text, and end
+    #[arg(long)]
+    once: bool,
+    /// Columns and rows of the screen [default: those of the terminal, else 80x24]
+    #[arg(long, value_name = "COLUMNSxROWS", value_parser = size, requires = "once")]
+    size: Option<(u16, u16)>,
+    /// Frames a second at most, from 1 to 30
+    #[arg(long, value_name = "N", default_value_t = FRAMES_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=30), conflicts_with = "once")]
+    frames: u32,
+    /// What charts are drawn with [default: braille; ascii on the Linux console]
+    #[arg(long, value_enum)]
+    glyphs: Option<Glyphs>,
+    /// Background of the terminal. `NO_COLOR=1` turns colours off
+    #[arg(long, value_enum, default_value_t, conflicts_with = "once")]
+    theme: Theme,
+}
+
+/// Shows the host.
+///
+/// # Errors
+/// When nobody answers, an argument is wrong, or the terminal cannot be written.
+pub fn run(top: &Top) -> anyhow::Result<()> {
+    let (columns, rows) = top.size.or_else(terminal::size).unwrap_or((80, 24));
+    let mut view = top.view();
+    let (cells, has_cores) = screen::needs(columns, rows);
+    if let Some(at) = &top.at {
+        let mut reader = top.reader()?;
+        let now_us = block_on(async { reader.now(ours_us()).await })?;
+        let at_us = view.clock.parse(at, now_us).map_err(UsageError)?;
+        view.go_to(at_us.min(now_us), cells);
+    }
+    if !top.once {
+        let (no_color, colorfgbg) = (std::env::var("NO_COLOR").ok(), std::env::var("COLORFGBG").ok());
+        let palette = Palette::new(top.theme, no_color.as_deref(), colorfgbg.as_deref());
+        return Live::new(view, palette, top.frames, top.source.data.is_some()).run(top.reader()?);
+    }
+    let ours_us = ours_us();
+    let mut reader = top.reader()?;
+    let picture: Picture = block_on(async { reader.read(&view.wanted(cells, has_cores), ours_us).await })?;
+    view.busiest.update(&picture);
+    let state = if top.source.data.is_some() { State::Files } else { State::Live };
+    let page = screen::draw((columns, rows), Palette::default(), Some(&picture), &view, &state, ours_us);
+    Ok(std::io::stdout().lock().write_all(page.text().as_bytes())?)
+}
+
+impl Top {
+    fn view(&self) -> View {
+        let is_console = std::env::var("TERM").is_ok_and(|term| term == "linux");
+        let glyphs = self.glyphs.unwrap_or(if is_console { Glyphs::Ascii } else { Glyphs::Braille });
+        View::new(self.window, glyphs, Clock::local())
+    }
+
+    fn reader(&self) -> anyhow::Result<Reader> {
+        let source = match &self.source.data {
+            Some(folder) => Source::files(folder.clone(), self.source.views().load()?),
+            None => Source::daemon(self.source.target.clone()),
+        };
+        Ok(Reader::new(source, self.host.clone()))
+    }
+}
+
+/// A window's length in microseconds.
+fn length(text: &str) -> Result<i64, String> {
+    let us = parse_duration(text).and_then(|duration| i64::try_from(duration.as_micros()).ok());
+    us.filter(|us| (window::SHORTEST_US..=window::LONGEST_US).contains(us))
+        .ok_or_else(|| "expected a duration from 10ms to 30d, such as 1m".to_owned())
+}
+
+/// `80x24`
+fn size(text: &str) -> Result<(u16, u16), String> {
+    let parsed = text.split_once('x').and_then(|(columns, rows)| Some((columns.parse().ok()?, rows.parse().ok()?)));
+    let fits = |(columns, rows): &(u16, u16)| {
+        (screen::WIDTH_MIN..=SIZE_MAX).contains(columns) && (screen::HEIGHT_MIN..=SIZE_MAX).contains(rows)
+    };
+    parsed.filter(fits).ok_or_else(|| {
+        format!("expected columns and rows, such as 80x24, from {}x{} on", screen::WIDTH_MIN, screen::HEIGHT_MIN)
+    })
+}
+
+/// Columns or rows of a screen.
+const SIZE_MAX: u16 = 500;

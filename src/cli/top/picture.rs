@@ -1,0 +1,43 @@
+//! All that one screen shows, as it was read: nothing here changes while it is drawn.
+
+use super::cgroups::Groups;
+use super::events::{Events, Firing};
+use super::processes::Ticks;
+use super::series::{Charts, Facts};
+use super::statement::Seek;
+use super::window::Window;
+
+/// What was read.
+#[derive(Clone, Debug)]
+pub(super) struct Picture {
+    pub(super) host: String,
+    pub(super) window: Window,
+    /// The moment of tables and numbers, if it is not the newest.
+    pub(super) at_us: Option<i64>,
+    /// The peak that was looked for, which that is then.
+    pub(super) sought: Option<Seek>,
+    /// The newest moment: the time of the daemon, or the newest row of a folder.
+    pub(super) now_us: i64,
+    /// When it was read, by the clock of the host that looks.
+    pub(super) read_us: i64,
+    pub(super) charts: Charts,
+    pub(super) facts: Facts,
+    pub(super) ticks: Ticks,
+    /// The tick whose processes are shown.
+    pub(super) tick_us: Option<i64>,
+    pub(super) groups: Groups,
+    pub(super) events: Events,
+    /// Alerts that are on now, also while the past is shown; of a folder, at the end of the window.
+    pub(super) firing: Vec<Firing>,
+    /// When they are on.
+    pub(super) firing_us: i64,
+}
+
+impl Picture {
+    /// When the host was started.
+    pub(super) fn boot_us(&self) -> Option<i64> {
+        #[expect(clippy::cast_possible_truncation, reason = "a time since the start of a host")]
+        let uptime_us = self.facts.mean("host", "", 5)? as i64;
+        Some(self.facts.to_us - uptime_us)
+    }
+}

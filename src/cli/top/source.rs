@@ -1,0 +1,132 @@
+//! Where rows come from: a daemon, or the files of a folder.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use arrow::array::RecordBatch;
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use futures::TryStreamExt;
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+
+use super::events::Firing;
+use crate::cli::connect::{Target, request};
+use crate::cli::offline::{Offline, spill_folder};
+use crate::query::request::Request;
+use crate::query::sql_view::SqlViews;
+use crate::query::statements::{Statements, query_error};
+use crate::serve::proto::ListAlertsRequest;
+use crate::serve::proto::alert_service_client::AlertServiceClient;
+
+/// A statement without an answer after this time has failed, and so has the connection.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+/// The largest message of an answer.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Files that a running daemon adds to a folder are seen after this time.
+const LISTED_FOR: Duration = Duration::from_secs(30);
+
+/// Answers statements, one after the other.
+pub(super) enum Source {
+    /// A daemon. It is connected to anew after it has not answered.
+    Daemon { target: Target, channel: Option<Channel> },
+    /// A folder. Its files are listed anew after some time, and when some are gone.
+    Files { folder: PathBuf, views: SqlViews, spill: Option<TempDir>, opened: Option<(Box<Offline>, Instant)> },
+}
+
+impl Source {
+    pub(super) fn daemon(target: Target) -> Source {
+        Source::Daemon { target, channel: None }
+    }
+
+    pub(super) fn files(folder: PathBuf, views: SqlViews) -> Source {
+        Source::Files { folder, views, spill: spill_folder(), opened: None }
+    }
+
+    /// Whether nothing new comes by itself.
+    pub(super) fn is_files(&self) -> bool {
+        matches!(self, Source::Files { .. })
+    }
+
+    /// The rows of a statement.
+    ///
+    /// # Errors
+    /// When nobody answers in time, or the statement fails.
+    pub(super) async fn rows(&mut self, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
+        let answer = match self {
+            Source::Daemon { target, channel } => timeout(ANSWER_TIME_MAX, ask(target, channel, sql)).await,
+            Source::Files { folder, views, spill, opened } => {
+                if opened
+                    .as_ref()
+                    .is_none_or(|(offline, since)| since.elapsed() > LISTED_FOR || offline.has_lost_files())
+                {
+                    *opened =
+                        Some((Box::new(Offline::open(folder, Arc::clone(views), spill.as_ref())?), Instant::now()));
+                }
+                match opened {
+                    Some((offline, _)) => timeout(ANSWER_TIME_MAX, read(offline, sql)).await,
+                    None => return Err(anyhow!("open {}", folder.display())),
+                }
+            }
+        };
+        let rows = answer.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", ANSWER_TIME_MAX.as_secs())));
+        if let (Err(_), Source::Daemon { channel, .. }) = (&rows, &mut *self) {
+            *channel = None;
+        }
+        rows
+    }
+
+    /// The alerts that fire now. Files do not know it: `None`.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub(super) async fn firing(&mut self) -> anyhow::Result<Option<Vec<Firing>>> {
+        let Source::Daemon { target, channel } = self else { return Ok(None) };
+        let channel = connected(target, channel).await?;
+        let asked = timeout(ANSWER_TIME_MAX, async {
+            AlertServiceClient::new(channel).list_alerts(request(ListAlertsRequest {})).await
+        });
+        let answer = asked.await.map_err(|_| anyhow!("no answer within {} s", ANSWER_TIME_MAX.as_secs()))?;
+        let rules = answer.map_err(|status| target.failed(&status))?.into_inner().rules;
+        let of_rule = rules.into_iter().flat_map(|rule| {
+            rule.firing_series.into_iter().map(move |series| {
+                let mut labels: Vec<_> = series.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                labels.sort_unstable();
+                let since = series.since.map(|since| since.seconds * 1_000_000 + i64::from(since.nanos) / 1_000);
+                let (rule, condition) = (rule.name.clone(), rule.condition.clone());
+                Firing { rule, condition, labels: labels.join(" "), since_us: since, peak: series.peak }
+            })
+        });
+        Ok(Some(of_rule.collect()))
+    }
+}
+
+async fn connected(target: &Target, channel: &mut Option<Channel>) -> anyhow::Result<Channel> {
+    match channel {
+        Some(channel) => Ok(channel.clone()),
+        None => Ok(channel.insert(target.connect().await?).clone()),
+    }
+}
+
+async fn ask(target: &Target, channel: &mut Option<Channel>, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
+    let failed = |error: FlightError| match error {
+        FlightError::Tonic(status) => target.failed(&status),
+        other => anyhow::Error::from(other),
+    };
+    let channel = connected(target, channel).await?;
+    let client = FlightServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut client = FlightSqlServiceClient::new_from_inner(client);
+    let info = client.execute(sql.to_owned(), None).await.map_err(failed)?;
+    let endpoint = info.endpoint.first().and_then(|endpoint| endpoint.ticket.clone());
+    let ticket = endpoint.context("the daemon's answer has no ticket for the rows")?;
+    client.do_get(ticket).await.map_err(failed)?.map_err(failed).try_collect().await
+}
+
+async fn read(offline: &Offline, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
+    let rows = offline.workers.execute(&Request::new(sql)).await?.decode();
+    Ok(rows.map_err(query_error).try_collect().await?)
+}

@@ -1,0 +1,249 @@
+//! The rows that every screen has: state and time, the axis, kymo's own cost, and the keys.
+
+use std::collections::BTreeSet;
+
+use super::clock::decimals;
+use super::events::What;
+use super::page::Page;
+use super::picture::Picture;
+use super::units::{about, bytes, percent, stretch, whole};
+use super::view::{Question, Screen, View};
+use super::window::{DAY_US, HOUR_US, MINUTE_US, SECOND_US, Window};
+
+/// Whether what is shown is of now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The daemon answers.
+    Live,
+    /// A folder is read.
+    Files,
+    /// It does not, since this time of the host that looks; and why.
+    Lost { since_us: i64, reason: String },
+}
+
+/// Steps between marks of the axis.
+const STEPS_US: &[i64] = &[
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    SECOND_US,
+    2 * SECOND_US,
+    5 * SECOND_US,
+    10 * SECOND_US,
+    20 * SECOND_US,
+    30 * SECOND_US,
+    MINUTE_US,
+    2 * MINUTE_US,
+    5 * MINUTE_US,
+    10 * MINUTE_US,
+    20 * MINUTE_US,
+    30 * MINUTE_US,
+    HOUR_US,
+    2 * HOUR_US,
+    4 * HOUR_US,
+    6 * HOUR_US,
+    12 * HOUR_US,
+    DAY_US,
+    2 * DAY_US,
+    5 * DAY_US,
+    10 * DAY_US,
+];
+/// What is shown as live says how old it is from this age on.
+const OLD_US: i64 = 3 * SECOND_US;
+/// Times are hidden by missed ticks if no more than one of so many cells has some.
+const MISSED_SHARE: usize = 3;
+/// Marks are at least so many columns apart.
+const STEP_COLUMNS_MIN: i64 = 9;
+
+/// Host, state, time, window, and alerts that are on.
+pub(super) fn status(page: &mut Page, picture: &Picture, view: &View, state: &State, ours_us: i64) {
+    let (plain, heading, alert) = (page.palette.plain, page.palette.heading, page.palette.alert);
+    let is_wide = page.width() >= 100;
+    let age_us = (ours_us - picture.read_us).max(0);
+    let x = page.put(1, 0, &picture.host, heading) + 2;
+    let (word, time_us) = match (state, picture.at_us) {
+        (State::Lost { .. }, _) => ("LOST", picture.at_us.unwrap_or(picture.now_us)),
+        (_, Some(at_us)) => ("PAUSED", at_us),
+        (State::Files, None) => ("FILES", picture.now_us),
+        (State::Live, None) => ("LIVE", picture.now_us + age_us),
+    };
+    let x = page.put(x, 0, word, heading) + 1;
+    let digits = decimals(picture.window.width_us.min(SECOND_US / 2)).max(1);
+    let mut text = view.clock.full(time_us, digits, is_wide || picture.now_us - time_us > DAY_US);
+    match state {
+        State::Lost { .. } => text = format!("{text}, {} ago", about(picture.now_us - time_us + age_us)),
+        State::Live if picture.at_us.is_none() && age_us > OLD_US => text = format!("{text}, {} old", about(age_us)),
+        _ if picture.at_us.is_some() => text = format!("{text}, {} ago", about(picture.now_us - time_us + age_us)),
+        State::Files | State::Live => {}
+    }
+    let x = page.put(x, 0, &text, plain) + 3;
+    let tier = match picture.charts.tier.as_str() {
+        "raw" => ", raw".to_owned(),
+        "1s" => ", 1 s tier".to_owned(),
+        "1m" => ", 1 min tier".to_owned(),
+        _ => String::new(),
+    };
+    let (length, width) = (stretch(picture.window.length_us()), stretch(picture.window.width_us));
+    let windows = [format!("{length}, {width} a cell{tier}"), format!("{length}, {width} a cell"), length];
+    let firing = picture.firing.len();
+    let alerts = match firing {
+        0 => String::new(),
+        1 => "1 ALERT".to_owned(),
+        many => format!("{many} ALERTS"),
+    };
+    let end = page.width();
+    page.put_before(end.saturating_sub(1), 0, "? help", plain);
+    let alerts_end = end.saturating_sub(10);
+    let alerts_begin = alerts_end.saturating_sub(u16::try_from(alerts.len()).unwrap_or(0));
+    let room = alerts_begin.saturating_sub(x + 2);
+    if let Some(window) = windows.iter().find(|window| window.len() <= usize::from(room)) {
+        page.put(x, 0, window, plain);
+    }
+    page.put_before(alerts_end, 0, &alerts, alert);
+}
+
+/// Times of the window over its cells, events, and the cursor. `x` is the column of the first cell.
+pub(super) fn axis(page: &mut Page, picture: &Picture, view: &View, x: u16, y: u16) {
+    let (plain, heading) = (page.palette.plain, page.palette.heading);
+    let of = |what| picture.events.events.iter().filter(move |event| event.what == what);
+    let cells = |what| of(what).filter_map(|event| picture.window.cell_at(event.time_us));
+    let missed: BTreeSet<usize> = cells(What::Missed).collect();
+    let sign = |page: &mut Page, cell: usize, sign: &str, style| page.put(x + column(cell), y, sign, style);
+    for cell in &missed {
+        sign(page, *cell, "x", heading);
+    }
+    for (cell, text) in marks(&picture.window, view) {
+        let room = picture.window.cells.saturating_sub(cell);
+        page.put_within(x + column(cell), y, &text, column(room), plain);
+    }
+    // Where most cells have missed ticks, times are of more use than all signs.
+    for cell in missed.iter().filter(|_| missed.len() * MISSED_SHARE < picture.window.cells) {
+        sign(page, *cell, "x", heading);
+    }
+    for cell in cells(What::Resolved) {
+        sign(page, cell, ":", heading);
+    }
+    for cell in cells(What::Fired) {
+        let alert = page.palette.alert;
+        sign(page, cell, "!", alert);
+    }
+    if let Some(cell) = view.at_us().and_then(|at_us| picture.window.cell_at(at_us)) {
+        page.put(x + column(cell), y, "▾", heading);
+    }
+}
+
+/// Cells at which marks begin, and their texts.
+fn marks(window: &Window, view: &View) -> Vec<(usize, String)> {
+    let apart_us = window.width_us * STEP_COLUMNS_MIN;
+    let step_us = STEPS_US.iter().copied().find(|step| *step >= apart_us).unwrap_or(30 * DAY_US);
+    let mut marks: Vec<(usize, String)> = Vec::new();
+    let mut at_us = view.clock.aligned(window.from_us, step_us);
+    while at_us < window.to_us() {
+        if let Some(cell) = window.cell_at(at_us).filter(|_| at_us >= window.from_us) {
+            let text = format!("|{}", view.clock.mark(at_us, step_us, marks.is_empty()));
+            let end = marks.last().map_or(0, |(cell, text)| cell + text.len());
+            if (marks.is_empty() || cell > end) && cell + text.len() <= window.cells {
+                marks.push((cell, text));
+            }
+        }
+        at_us += step_us;
+    }
+    marks
+}
+
+/// What kymo costs, and what it lost of the window.
+pub(super) fn kymo(page: &mut Page, picture: &Picture, y: u16) {
+    let plain = page.palette.plain;
+    let facts = &picture.facts;
+    let mut parts = Vec::new();
+    if let Some(cpu) = facts.mean("kymo", "", 0) {
+        let memory = facts.mean("kymo", "", 1).map(|rss| format!(", {}", bytes(rss))).unwrap_or_default();
+        parts.push(format!("{} of a CPU{memory}", percent(cpu / 1e6)));
+    }
+    if let Some(loss) = picture.events.fastest() {
+        let of = |at| facts.mean("collector", &loss.collector, at);
+        let ms = |us: f64| format!("{:.2} ms", us / 1e3);
+        let late = match (of(2), of(1)) {
+            (Some(p99), Some(max)) if page.width() >= 100 => format!("late p99 {}, max {}", ms(p99), ms(max)),
+            (Some(p99), _) => format!("late p99 {}", ms(p99)),
+            _ => String::new(),
+        };
+        let dropped: f64 = picture.events.losses.iter().map(|loss| loss.dropped).sum();
+        parts.extend(Some(late).filter(|late| !late.is_empty()));
+        parts.push(format!("{} missed {} of {}", loss.collector, whole(loss.missed), whole(loss.due)));
+        if page.width() >= 100 || dropped > 0.0 {
+            parts.push(format!("dropped {} records", whole(dropped)));
+        }
+    }
+    if let (Some(lake), true) = (facts.mean("kymo", "", 2), page.width() >= 160) {
+        parts.push(format!("lake {}", bytes(lake)));
+    }
+    let text = if parts.is_empty() {
+        "kymo: nothing recorded of itself here".to_owned()
+    } else {
+        format!("kymo {}", parts.join("   "))
+    };
+    page.put(1, y, &text, plain);
+}
+
+/// The keys, or the line that is being typed, or what is to be said.
+pub(super) fn keys(page: &mut Page, view: &View, state: &State, ours_us: i64, y: u16) {
+    let (plain, heading, alert) = (page.palette.plain, page.palette.heading, page.palette.alert);
+    if let Some(prompt) = &view.prompt {
+        let question = match prompt.of {
+            Question::GoTo => "go to: ",
+            Question::Search => "search: ",
+            Question::Filter => "filter: ",
+        };
+        let x = page.put(1, y, question, heading);
+        let x = page.put(x, y, &prompt.text, plain);
+        let x = page.put(x, y, "_", heading) + 2;
+        let hint = match prompt.of {
+            Question::GoTo => "'10 minutes ago', 14:02, 2026-11-25 14:02:11",
+            Question::Search => "part of a name",
+            Question::Filter => "pg cpus>0.5 rss>1G",
+        };
+        page.put(x, y, prompt.error.as_deref().unwrap_or(hint), if prompt.error.is_some() { alert } else { plain });
+        return;
+    }
+    if let State::Lost { since_us, reason } = state {
+        let text = format!("Lost {} ago; trying again: {reason}", about(ours_us - since_us));
+        page.put(1, y, &text, alert);
+        return;
+    }
+    if let Some(note) = &view.note {
+        page.put(1, y, note, heading);
+        return;
+    }
+    let space = if view.is_live() { "space pause" } else { "space live" };
+    let mut keys = vec![space, "←/→ time", "+/- zoom", "[ ] peaks", "{ } events", "@ go to"];
+    let is_alerts = view.screen == Screen::Alerts;
+    if is_alerts {
+        keys.extend(["↑/↓ row", "enter go there"]);
+    } else {
+        keys.extend(["tab panel", "/ search", "f filter", "s sort", "t tree"]);
+    }
+    // The first and the last stand everywhere; of the others, those that fit.
+    let ends = ["1 2 3 8 9 screens", "q quit"];
+    let mut room = usize::from(page.width()).saturating_sub(2 + ends.iter().map(|key| key.len() + 2).sum::<usize>());
+    let mut shown = vec![ends[0]];
+    for key in keys {
+        let length = key.chars().count() + 2;
+        if length <= room {
+            shown.push(key);
+            room -= length;
+        }
+    }
+    shown.push(ends[1]);
+    page.put(1, y, &shown.join("  "), plain);
+}
+
+fn column(cells: usize) -> u16 {
+    u16::try_from(cells).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,349 @@
+//! What whoever looks has chosen: the time, the screen, what is sorted and searched.
+
+use super::cells::{Cell, Glyphs, level};
+use super::cgroups::GroupSort;
+use super::clock::Clock;
+use super::figures::{Busiest, figures};
+use super::filter::Filter;
+use super::picture::Picture;
+use super::processes::Sort;
+use super::reader::Wanted;
+use super::statement::Seek;
+use super::window::Window;
+
+/// Views that can be gone back to.
+const BEFORE_MAX: usize = 50;
+/// A peak reaches at least so much of the highest one.
+const PEAK_SHARE: f64 = 0.5;
+
+/// The screens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Screen {
+    #[default]
+    Overview,
+    Processes,
+    Cgroups,
+    Alerts,
+    Kymo,
+}
+
+/// Where arrows up and down go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Panel {
+    #[default]
+    Charts,
+    Table,
+}
+
+/// A line that is being typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Prompt {
+    pub(super) of: Question,
+    pub(super) text: String,
+    /// Why it was not taken.
+    pub(super) error: Option<String>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    GoTo,
+    Search,
+    Filter,
+}
+
+/// A time to look at: a window and the cursor in it, or the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    length_us: i64,
+    at: Option<(Window, i64)>,
+}
+
+/// All that was chosen.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) screen: Screen,
+    pub(super) panel: Panel,
+    pub(super) has_help: bool,
+    place: Place,
+    before: Vec<Place>,
+    /// The peak that is looked for within the cursor's cell.
+    seek: Option<Seek>,
+    pub(super) sort: Sort,
+    pub(super) group_sort: GroupSort,
+    pub(super) is_reversed: bool,
+    /// Processes by command; groups as a list.
+    pub(super) is_regrouped: bool,
+    pub(super) filter: Filter,
+    pub(super) search: String,
+    pub(super) prompt: Option<Prompt>,
+    /// The chosen chart.
+    pub(super) figure: usize,
+    /// The chosen row of the table.
+    pub(super) row: usize,
+    pub(super) busiest: Busiest,
+    pub(super) clock: Clock,
+    pub(super) glyphs: Glyphs,
+    /// Said once, until the next key.
+    pub(super) note: Option<String>,
+}
+
+impl View {
+    pub(super) fn new(length_us: i64, glyphs: Glyphs, clock: Clock) -> View {
+        View {
+            screen: Screen::default(),
+            panel: Panel::default(),
+            has_help: false,
+            place: Place { length_us, at: None },
+            before: Vec::new(),
+            seek: None,
+            sort: Sort::default(),
+            group_sort: GroupSort::default(),
+            is_reversed: false,
+            is_regrouped: false,
+            filter: Filter::default(),
+            search: String::new(),
+            prompt: None,
+            figure: 0,
+            row: 0,
+            busiest: Busiest::default(),
+            clock,
+            glyphs,
+            note: None,
+        }
+    }
+
+    /// What to read for it, with charts of so many cells.
+    pub(super) fn wanted(&self, cells: usize, has_cores: bool) -> Wanted {
+        let at = self.place.at.map(|(window, at_us)| {
+            if window.cells == cells {
+                return (window, at_us);
+            }
+            // The screen has another width now.
+            let share = window.cell_at(at_us).unwrap_or(window.cells / 2) as f64 / window.cells.max(1) as f64;
+            let column = level(share, 1.0, cells);
+            (Window::around(at_us, window.width_us * as_i64(cells), cells, Some(column)), at_us)
+        });
+        Wanted {
+            length_us: self.place.length_us,
+            cells,
+            at,
+            seek: self.seek.clone(),
+            has_cores,
+            has_groups: has_cores || self.screen == Screen::Cgroups,
+        }
+    }
+
+    /// Takes the moment of a peak that was found, unless the cursor went on meanwhile.
+    pub(super) fn take_found(&mut self, picture: &Picture) {
+        if let (Some(at_us), Some((window, _))) = (picture.at_us, self.place.at)
+            && self.seek.is_some()
+            && self.seek == picture.sought
+        {
+            self.seek = None;
+            self.place.at = Some((window, at_us));
+        }
+    }
+
+    /// Whether the newest is shown.
+    pub(super) fn is_live(&self) -> bool {
+        self.place.at.is_none()
+    }
+
+    /// The cursor.
+    pub(super) fn at_us(&self) -> Option<i64> {
+        self.place.at.map(|(_, at_us)| at_us)
+    }
+
+    /// Stops at the newest moment, or goes on.
+    pub(super) fn pause(&mut self, picture: &Picture) {
+        match self.place.at {
+            Some(_) => self.go_live(),
+            None => {
+                let last = picture.window.time_of(picture.window.cells.saturating_sub(1));
+                self.go(Place { at: Some((picture.window, last)), ..self.place });
+            }
+        }
+    }
+
+    pub(super) fn go_live(&mut self) {
+        if !self.is_live() {
+            self.go(Place { at: None, ..self.place });
+        }
+    }
+
+    /// Moves the cursor by cells. The window follows where it would leave it.
+    pub(super) fn step(&mut self, picture: &Picture, cells: i64) {
+        let (window, at_us) = self.at_or_end(picture);
+        let to_us = (at_us + cells * window.width_us).min(picture.now_us);
+        self.seek = None;
+        self.place = Place { at: Some((following(window, to_us), to_us)), ..self.place };
+    }
+
+    /// Moves the window by its length.
+    pub(super) fn page(&mut self, picture: &Picture, windows: i64) {
+        let (window, at_us) = self.at_or_end(picture);
+        let cells = windows * as_i64(window.cells);
+        let moved = window.moved(cells);
+        let to_us = (at_us + cells * window.width_us).min(picture.now_us);
+        let window = if moved.cell_at(to_us).is_some() { moved } else { following(window, to_us) };
+        self.seek = None;
+        self.place = Place { at: Some((window, to_us)), ..self.place };
+    }
+
+    /// Shows narrower or wider cells, with the cursor's in its column.
+    pub(super) fn zoom(&mut self, picture: &Picture, is_closer: bool) {
+        // Of what is live, the picture may be of the zoom before.
+        let newest = || Window::ending_at(picture.now_us, self.place.length_us, picture.window.cells);
+        let window = self.place.at.map_or_else(newest, |(window, _)| window);
+        let at_us = self.at_us().unwrap_or(picture.now_us);
+        let Some(zoomed) = window.zoomed(at_us, is_closer) else {
+            self.note =
+                Some(if is_closer { "10 ms is the shortest window" } else { "30 d is the longest window" }.into());
+            return;
+        };
+        let at = self.place.at.map(|(_, at_us)| (zoomed, at_us));
+        self.go(Place { length_us: zoomed.length_us(), at });
+    }
+
+    /// Puts the cursor at a time, in a window around it.
+    pub(super) fn go_to(&mut self, at_us: i64, cells: usize) {
+        let window = Window::around(at_us, self.place.length_us, cells, None);
+        self.go(Place { at: Some((window, at_us)), ..self.place });
+    }
+
+    /// Puts the cursor into a cell of the picture.
+    pub(super) fn point(&mut self, picture: &Picture, cell: usize) {
+        let at_us = picture.window.time_of(cell).min(picture.now_us);
+        self.go(Place { at: Some((picture.window, at_us)), ..self.place });
+    }
+
+    /// Shows a stretch of the picture as a whole.
+    pub(super) fn span(&mut self, picture: &Picture, one: usize, other: usize) {
+        let (from, to) = (picture.window.time_of(one.min(other)), picture.window.time_of(one.max(other) + 1));
+        let middle = from + (to - from) / 2;
+        let window = Window::around(middle, to - from, picture.window.cells, None);
+        self.go(Place { length_us: window.length_us(), at: Some((window, middle)) });
+    }
+
+    /// The time that was shown before.
+    pub(super) fn back(&mut self) {
+        self.seek = None;
+        match self.before.pop() {
+            Some(place) => self.place = place,
+            None => self.note = Some("there is no earlier view".to_owned()),
+        }
+    }
+
+    /// The next or previous peak of the chosen chart. Of the newest moment, `[` finds the highest.
+    pub(super) fn peak(&mut self, picture: &Picture, is_next: bool) {
+        let all = figures(picture, &self.busiest);
+        let Some(figure) = all.get(self.figure).filter(|figure| !figure.cells.is_empty()) else {
+            self.note = Some("this row has no peaks; choose a chart with the arrows".to_owned());
+            return;
+        };
+        let peaks = peaks(&figure.cells);
+        let at = self.at_us().and_then(|at_us| picture.window.cell_at(at_us));
+        let found = match (at, is_next) {
+            (None, _) => figure.peak_cell,
+            (Some(at), true) => peaks.iter().copied().find(|peak| *peak > at),
+            (Some(at), false) => peaks.iter().rev().copied().find(|peak| *peak < at),
+        };
+        match found {
+            Some(cell) => {
+                let of = figure.of.clone();
+                self.point(picture, cell);
+                self.seek = of.map(|(part, label, which)| {
+                    let (from_us, to_us) = (picture.window.time_of(cell), picture.window.time_of(cell + 1));
+                    Seek { part, label, which, from_us, to_us }
+                });
+            }
+            None => self.note = Some(format!("no {} peak of {} in this window", side(is_next), figure.name)),
+        }
+    }
+
+    /// The next or previous event.
+    pub(super) fn event(&mut self, picture: &Picture, is_next: bool) {
+        let at_us = self.at_us().unwrap_or(picture.now_us);
+        // The cursor is at the begin of its cell.
+        let width_us = picture.window.width_us;
+        let mut times: Vec<i64> = picture.events.events.iter().map(|event| event.time_us).collect();
+        times.sort_unstable();
+        let found = if is_next {
+            times.into_iter().find(|time| *time >= at_us + width_us)
+        } else {
+            times.into_iter().rev().find(|time| *time < at_us)
+        };
+        match found {
+            Some(time) if picture.window.cell_at(time).is_some() => {
+                self.go(Place { at: Some((picture.window, time)), ..self.place });
+            }
+            Some(time) => self.go_to(time, picture.window.cells),
+            None => self.note = Some(format!("no {} event is known", side(is_next))),
+        }
+    }
+
+    fn at_or_end(&self, picture: &Picture) -> (Window, i64) {
+        let last = picture.window.time_of(picture.window.cells.saturating_sub(1));
+        self.place.at.unwrap_or((picture.window, last))
+    }
+
+    fn go(&mut self, place: Place) {
+        self.seek = None;
+        self.before.push(self.place);
+        if self.before.len() > BEFORE_MAX {
+            self.before.remove(0);
+        }
+        self.place = place;
+    }
+}
+
+fn side(is_next: bool) -> &'static str {
+    if is_next { "later" } else { "earlier" }
+}
+
+/// A window that has a time, moved as little as possible.
+fn following(window: Window, at_us: i64) -> Window {
+    let cell = (at_us - window.from_us).div_euclid(window.width_us);
+    let beyond = if cell < 0 { cell } else { (cell - as_i64(window.cells) + 1).max(0) };
+    window.moved(beyond)
+}
+
+fn as_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Cells that are no lower than their neighbours and reach half of the highest, each run of equal ones once.
+fn peaks(cells: &[Option<Cell>]) -> Vec<usize> {
+    let height = |at: usize| cells.get(at).copied().flatten().map_or(f64::NEG_INFINITY, |cell| cell.max);
+    let highest = (0..cells.len()).map(height).fold(0.0, f64::max);
+    let is_peak = |at: &usize| {
+        let before = at.checked_sub(1).map_or(f64::NEG_INFINITY, height);
+        height(*at) > 0.0
+            && height(*at) >= highest * PEAK_SHARE
+            && height(*at) > before
+            && height(*at) >= height(at + 1)
+    };
+    (0..cells.len()).filter(is_peak).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::top::window::{MINUTE_US, SECOND_US};
+
+    #[test]
+    fn peaks_are_higher_than_their_neighbours() {
+        let cells: Vec<_> = [1.0, 9.0, 2.0, 3.0, 2.0, 8.0, 8.0, 1.0].map(|value| Some(Cell::of(value))).into();
+        assert_eq!(peaks(&cells), [1, 5]);
+        assert_eq!(peaks(&[None, Some(Cell::of(0.0))]), [0_usize; 0]);
+    }
+
+    #[test]
+    fn a_window_follows_the_cursor_by_as_little_as_possible() {
+        let window = Window::ending_at(1_000 * SECOND_US, MINUTE_US, 36);
+        assert_eq!(following(window, window.from_us), window);
+        assert_eq!(following(window, window.from_us - 1), window.moved(-1));
+        assert_eq!(following(window, window.to_us()), window.moved(1));
+    }
+}
