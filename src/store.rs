@@ -38,6 +38,7 @@ pub mod verify;
 mod view;
 pub mod writer;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -105,7 +106,13 @@ impl Store {
         let journal = settings.path.join(JOURNAL);
         let (mut recovered, recovery) = recovery::recover(&*disk, &journal, Ends::of_files(&scan.files))?;
         let end_seqs = PerFamily::from_fn(|family| recovered.next_seq(family).max(scan.end_seqs[family]));
-        let (buckets, interrupted) = tier::recover(tier::load(&settings.path), &mut scan, &end_seqs);
+        let mut hosts: BTreeSet<Arc<str>> =
+            recovered.hot.values().flatten().map(|batch| Arc::clone(&batch.host)).collect();
+        hosts.insert(settings.host.as_str().into());
+        let (buckets, interrupted) = tier::recover(tier::load(&settings.path), &mut scan, &end_seqs, Some(&hosts));
+        for file in &interrupted {
+            tracing::info!(file = %file.path.display(), "deleting a file of an interrupted flush");
+        }
         // The next flush tries again.
         let unconfirmed = tier::delete(&*disk, &interrupted);
         let mut tiers = std::mem::take(&mut scan.tiers);

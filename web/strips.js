@@ -150,6 +150,7 @@ export class Strips {
     this.width = 1;
     /** @type {AbortController|null} */
     this.running = null;
+    this.isUnderWay = false;
     for (const strip of this.all) {
       const move = (/** @type {PointerEvent} */ event) => {
         const share = (event.offsetX - this.left) / this.width;
@@ -162,10 +163,13 @@ export class Strips {
 
   /** Fetches those strips that do not hold the view, or are old. @param {{from: number, to: number}} view @param {boolean} isLive @param {number} wall @param {boolean} hasFast @param {() => void} arrived */
   async load(view, isLive, wall, hasFast, arrived) {
+    // What follows the newest rows comes again soon. Ending it each time would never show it where answers take long.
+    if (isLive && this.isUnderWay) return;
     this.leave();
     const running = new AbortController(),
       { signal } = running;
     this.running = running;
+    this.isUnderWay = true;
     const [all, near] = this.all,
       length = around(view.to - view.from);
     const runs = [];
@@ -178,12 +182,17 @@ export class Strips {
     const isOutside = view.from < near.from || view.to > near.to;
     if (near.wanted !== length || (isLive ? isOld(near) : isOutside))
       runs.push(near.load(length, isLive ? wall - length : begin(length, view.from, view.to, wall), wall, hasFast, signal));
-    await Promise.all(runs.map(run => run.then(arrived)));
+    try {
+      await Promise.all(runs.map(run => run.then(arrived)));
+    } finally {
+      if (this.running === running) this.isUnderWay = false;
+    }
   }
 
   /** Nobody looks at what is under way. */
   leave() {
     this.running?.abort();
+    this.isUnderWay = false;
   }
 
   /** Since when there are rows and their tiers. @param {number} wall @param {AbortSignal} signal */

@@ -102,6 +102,9 @@ impl VisitorMut for Rewriter {
         self.around.push(self.named.len());
         self.named.add(query);
         select::limit_by_fetch(query)?;
+        if self.around.len() > 1 {
+            select::limit_by_offset(query);
+        }
         inline::rewrite(query, &self.named);
         if let SetExpr::Select(select) = &mut *query.body {
             select::complete(select)?;

@@ -192,10 +192,11 @@ impl Node<'_> {
             (Place::Condition | Place::Part, false) => {
                 Ok(Expr::InSubquery(InSubquery::new(value.into(), subquery, false)))
             }
-            (Place::Condition, true) if !is_correlated => {
+            // Of an expression, the planner does not see that it may be null.
+            (Place::Condition, true) if !is_correlated && matches!(value, Expr::Column(_)) => {
                 Ok(Expr::InSubquery(InSubquery::new(value.into(), subquery, true)))
             }
-            (Place::Condition, true) => {
+            (Place::Condition, true) if is_correlated => {
                 // Only the rows with equal keys of their own are asked.
                 let inner = self.inner(&value, subquery)?;
                 let is_certain = !inner.is_nullable && !value.nullable(&*self.schema)?;
@@ -205,7 +206,8 @@ impl Node<'_> {
             _ => {
                 let inner = self.inner(&value, subquery)?;
                 let any = |rows, joined| if place != Place::Value && joined { exists(rows) } else { is_any(rows) };
-                let equal = any(inner.rows.clone().filter(inner.equals())?, true)?;
+                let is_asked = is_correlated || value.any_column_refs();
+                let equal = any(inner.rows.clone().filter(inner.equals())?, is_asked)?;
                 let mut cases = when(equal, lit(!negated));
                 if inner.is_nullable {
                     let nulls = inner.rows.clone().filter(Expr::Column(inner.column.clone()).is_null())?;

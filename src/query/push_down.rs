@@ -10,7 +10,7 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::config::ConfigOptions;
-use datafusion::logical_expr::{Aggregate, Filter, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Expr, Filter, GroupingSet, LogicalPlan};
 use datafusion::optimizer::optimizer::{ApplyOrder, Optimizer};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -39,7 +39,7 @@ pub(super) fn guarded(rule: PhysicalRule) -> PhysicalRule {
     if rule.name().starts_with(PHYSICAL) { Arc::new(WithoutNamesakes(rule)) } else { rule }
 }
 
-/// Leaves conditions above an aggregate over all rows.
+/// Leaves conditions above an aggregate over all rows, which may be one of several grouping sets.
 #[derive(Debug)]
 struct AboveAggregates(LogicalRule);
 
@@ -64,7 +64,11 @@ impl OptimizerRule for AboveAggregates {
 fn is_of_all_rows(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Filter(Filter { input, .. }) => is_of_all_rows(input),
-        LogicalPlan::Aggregate(Aggregate { group_expr, .. }) => group_expr.is_empty(),
+        LogicalPlan::Aggregate(Aggregate { group_expr, .. }) => match group_expr.as_slice() {
+            [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => sets.iter().any(Vec::is_empty),
+            [Expr::GroupingSet(_)] | [] => true,
+            _ => false,
+        },
         _ => false,
     }
 }

@@ -36,7 +36,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr};
 
-use super::grouping_sets::GroupingSetsRule;
+use super::padded::PaddedRule;
 use super::push_down::guarded;
 use bins::Bin;
 use counters::CountersRule;
@@ -59,7 +59,7 @@ const AFTER: &str = "PushdownSort";
 pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules: Vec<_> = PhysicalOptimizer::new().rules.into_iter().map(guarded).collect();
     let place = rules.iter().position(|rule| rule.name() == DIVIDE).unwrap_or(rules.len());
-    rules.insert(place, Arc::new(GroupingSetsRule));
+    rules.insert(place, Arc::new(PaddedRule));
     let place = (place + 1).min(rules.len());
     rules.insert(place, Arc::new(SeriesRule));
     rules.insert((place + 2).min(rules.len()), Arc::new(StretchRule));

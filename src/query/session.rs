@@ -27,6 +27,7 @@ use crate::record::TIME_ZONE;
 use crate::words;
 
 use super::catalog::{Catalog, Catalogs};
+use super::correlated;
 use super::dialect;
 use super::downsample::Downsample;
 use super::emptiness;
@@ -319,7 +320,10 @@ fn passes_on(plan: &LogicalPlan) -> bool {
 /// The plan with what the planner does not know: functions of counters are told whose rows they get, and comparisons that may be
 /// unknown stay so.
 fn told(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
-    let plan = hosts::tell_apart(plan).and_then(function::series::tell).and_then(function::normal::keys);
+    let plan = correlated::checked(plan)
+        .and_then(hosts::tell_apart)
+        .and_then(function::series::tell)
+        .and_then(function::normal::keys);
     plan.and_then(membership::everywhere).and_then(emptiness::may_be_null).map_err(QueryError::invalid)
 }
 

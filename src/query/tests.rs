@@ -6,6 +6,7 @@ mod downsample;
 mod functions;
 mod hosts;
 mod limits;
+mod nulls;
 mod plan;
 mod scan;
 mod schema;

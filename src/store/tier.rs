@@ -56,7 +56,8 @@ pub(super) fn load(data: &Path) -> Option<Saved> {
 }
 
 /// Takes the files of an interrupted flush out of a scan. Returns them, and the buckets that each table goes on with. Each table's
-/// rows in files and in the journal have numbers below `end_seqs`.
+/// rows in files and in the journal have numbers below `end_seqs`. A flush writes rows of `hosts`, or of those of the kept buckets; files
+/// of others are somebody else's. `None` stands for all hosts, unless buckets were kept.
 ///
 /// A table without buckets begins anew with its next row: files of an interrupted flush may have those of the journal. A number is
 /// left out, so that readers know of the hole (`stretch.rs`). So it is where TIERS is older than the rows in files, as from a backup.
@@ -64,18 +65,27 @@ pub(super) fn recover(
     saved: Option<Saved>,
     scan: &mut Scan,
     end_seqs: &PerFamily<u64>,
+    hosts: Option<&BTreeSet<Arc<str>>>,
 ) -> (PerFamily<Arc<Buckets>>, Vec<Arc<DataFile>>) {
     let mut saved = saved.unwrap_or_default();
     let mut interrupted = Vec::new();
     let buckets = PerFamily::from_fn(|family| {
-        let rows_end = scan.files[family].iter().map(|file| file.end_seq).max().unwrap_or(0);
-        let is_usable = |known: &Buckets| !is_beyond(known.end_seq()) && known.end_seq() >= rows_end;
+        let is_of = |known: &Buckets, file: &DataFile| {
+            let host = file.host();
+            let is_among = |hosts: &BTreeSet<Arc<str>>| hosts.contains(host.as_str());
+            known.hosts.iter().any(|known| **known == *host) || hosts.map_or(known.hosts.is_empty(), is_among)
+        };
+        let is_usable = |known: &Buckets| {
+            let own = scan.files[family].iter().filter(|file| is_of(known, file)).map(|file| file.end_seq);
+            !is_beyond(known.end_seq()) && known.end_seq() >= own.max().unwrap_or(0)
+        };
         let known = saved[family].take().filter(is_usable);
         let skipped = u64::from(known.is_none() && end_seqs[family] > 0);
         for tier in Tier::ALL {
             let files = &mut scan.tiers[family][tier as usize];
             let is_known = |file: &Arc<DataFile>| {
-                known.as_ref().is_none_or(|known| file.first_seq < known.next_seqs[tier as usize])
+                let known = known.as_ref();
+                known.is_none_or(|known| file.first_seq < known.next_seqs[tier as usize] || !is_of(known, file))
             };
             let (kept, beyond): (Vec<_>, Vec<_>) = files.drain(..).partition(is_known);
             *files = kept;
@@ -112,7 +122,7 @@ pub(super) fn scan_read_only(data: &Path) -> Result<(Scan, PerFamily<Arc<Buckets
         if tries == SCANS_MAX || before == read_regular(&data.join(FILE)).ok() {
             let saved = before.and_then(|bytes| saved::read(&bytes));
             let end_seqs = scan.end_seqs.clone();
-            let (buckets, interrupted) = recover(saved, &mut scan, &end_seqs);
+            let (buckets, interrupted) = recover(saved, &mut scan, &end_seqs, None);
             scan.temporaries.extend(interrupted.iter().map(|file| file.path.clone()));
             return Ok((scan, buckets));
         }

@@ -37,6 +37,13 @@ pub(super) fn limit_by_fetch(query: &mut Query) -> Checked {
     ControlFlow::Continue(())
 }
 
+/// An inner query with OFFSET alone gets a LIMIT that no result reaches: without one, the planner sorts below the OFFSET.
+pub(super) fn limit_by_offset(query: &mut Query) {
+    if let Some(LimitClause::LimitOffset { limit: limit @ None, offset: Some(_), .. }) = &mut query.limit_clause {
+        *limit = Some(build::number(usize::MAX >> 1));
+    }
+}
+
 fn limit_by_rank(query: &mut Query, quantity: Expr) -> Checked {
     const INSTEAD: &str = "use rank() OVER (ORDER BY …) in an inner query, and WHERE on its result";
 

@@ -143,11 +143,21 @@ impl Cells {
         }
     }
 
-    /// The cells with their values, in the order of series and time.
-    pub(super) fn sorted(&self) -> Vec<(&Cell, &[Option<Value>])> {
-        let mut sorted: Vec<_> = self.in_turn().collect();
-        sorted.sort_unstable_by_key(|(cell, _)| (cell.series, cell.bucket));
-        sorted
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The places of the cells, in the order of series and time. What finds a cell is not needed any more.
+    pub(super) fn order(&mut self) -> Vec<usize> {
+        (self.numbers, self.last) = (HashMap::default(), Vec::new());
+        let mut order: Vec<usize> = (0..self.all.len()).collect();
+        order.sort_unstable_by_key(|at| (self.all[*at].series, self.all[*at].bucket));
+        order
+    }
+
+    /// A cell with its values.
+    pub(super) fn get(&self, at: usize) -> (&Cell, &[Option<Value>]) {
+        (&self.all[at], &self.values[at * self.columns..][..self.columns])
     }
 
     fn in_turn(&self) -> impl Iterator<Item = (&Cell, &[Option<Value>])> {
@@ -200,29 +210,28 @@ mod tests {
             |us: i64, missed: Option<i64>| Row { first_us: us, last_us: us, end_us: us + 1, ticks: 1, missed, tier: 1 };
         let value = |of: f64| Value { low: of, high: of, head: of, tail: of, amount: of, weight: 1.0, count: 1 };
         let added = [(0, 120, 5.0), (1, 110, 7.0), (0, 101, 3.0), (0, 150, 9.0), (0, 130, -2.0)];
-        let mut whole = Cells::new(DIVISION, 2);
+        let (mut whole, mut other) = (Cells::new(DIVISION, 2), Cells::new(DIVISION, 2));
         let mut parts = [Cells::new(DIVISION, 2), Cells::new(DIVISION, 2)];
         for (at, (series, us, of)) in added.into_iter().enumerate() {
             whole.add(series, row(us, Some(2)), &[Some(value(of)), None]);
+            other.add(series, row(us, Some(2)), &[Some(value(of)), None]);
             // The other series has another number there.
             parts[at % 2].add(1 - series, row(us, Some(2)), &[Some(value(of)), None]);
         }
         let mut merged = Cells::new(DIVISION, 2);
         parts.iter().for_each(|part| merged.merge(part, &[1, 0]));
-        for cells in [&whole, &merged] {
-            let told: Vec<_> = cells.sorted();
-            assert_eq!(
-                told.iter().map(|(cell, _)| (cell.series, cell.bucket)).collect::<Vec<_>>(),
-                [(0, 0), (0, 1), (1, 0)]
-            );
-            let (cell, values) = told[0];
+        whole.add(0, row(102, None), &[None, Some(value(1.0))]);
+        let (cell, values) = whole.get(0);
+        assert!(cell.row.missed.is_none() && values[1] == Some(value(1.0)));
+        for mut cells in [other, merged] {
+            assert!(cells.size() > 0 && !cells.is_empty());
+            let order = cells.order();
+            let told: Vec<_> = order.iter().map(|at| cells.get(*at).0).map(|cell| (cell.series, cell.bucket)).collect();
+            assert_eq!(told, [(0, 0), (0, 1), (1, 0)]);
+            let (cell, values) = cells.get(order[0]);
             assert_eq!((cell.row.first_us, cell.row.last_us, cell.row.ticks, cell.row.missed), (101, 130, 3, Some(6)));
             let expected = Value { low: -2.0, high: 5.0, head: 3.0, tail: -2.0, amount: 6.0, weight: 3.0, count: 3 };
             assert_eq!(values, [Some(expected), None]);
         }
-        assert!(whole.size() > 0);
-        whole.add(0, row(102, None), &[None, Some(value(1.0))]);
-        let (cell, values) = whole.sorted()[0];
-        assert!(cell.row.missed.is_none() && values[1] == Some(value(1.0)));
     }
 }

@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, project_schema};
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
@@ -20,7 +20,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::scan::Scan;
 use super::share::{Share, Whole};
@@ -53,27 +53,30 @@ impl BucketsExec {
         Ok(BucketsExec { window, hosts, projection, properties: Arc::new(properties) })
     }
 
-    /// All rows of the window.
-    async fn rows(&self, context: &Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
-        let schema = self.window.schema();
-        let mut told = Vec::with_capacity(self.hosts.len());
-        for scans in &*self.hosts {
-            let whole = self.whole(scans, context).await?;
-            let parts: Vec<_> = scans.iter().map(|scan| scan.part).collect();
-            let rows = told::rows(&self.window, &parts, &whole, &schema)?;
-            let rows = match &self.projection {
+    /// The rows of the window of hosts, a batch at a time: the buckets alone may take half of the memory.
+    async fn rows(self, hosts: usize, context: Arc<TaskContext>) -> Result<impl Stream<Item = Result<RecordBatch>>> {
+        let scans = self.hosts.get(hosts).map_or(&[][..], Vec::as_slice);
+        let (mut whole, reservation) = self.whole(scans, &context).await?;
+        let parts: Vec<_> = scans.iter().map(|scan| scan.part).collect();
+        let (keys, schema, order) = (told::keys(&self.window, &whole)?, self.window.schema(), whole.cells.order());
+        let cells = order.len();
+        reservation.try_resize(whole.size() + order.capacity() * size_of::<usize>())?;
+        let size = context.session_config().batch_size().max(1);
+        let batch = move |from: usize| {
+            // Held as long as the buckets are.
+            let _ = &reservation;
+            let places = &order[from..order.len().min(from + size)];
+            let rows = told::rows(&self.window, &parts, &whole, &keys, places, &schema)?;
+            Ok(match &self.projection {
                 Some(columns) => rows.project(columns)?,
                 None => rows,
-            };
-            let size = context.session_config().batch_size().max(1);
-            let starts = (0..rows.num_rows()).step_by(size);
-            told.extend(starts.map(|at| rows.slice(at, size.min(rows.num_rows() - at))));
-        }
-        Ok(told)
+            })
+        };
+        Ok(stream::iter((0..cells).step_by(size).map(batch)))
     }
 
     /// What all threads together make of the parts of hosts.
-    async fn whole(&self, scans: &[Arc<Scan>], context: &Arc<TaskContext>) -> Result<Whole> {
+    async fn whole(&self, scans: &[Arc<Scan>], context: &Arc<TaskContext>) -> Result<(Whole, MemoryReservation)> {
         let reservation = MemoryConsumer::new("BucketsExec").register(context.memory_pool());
         let mut reading = Vec::new();
         for scan in scans {
@@ -89,16 +92,23 @@ impl BucketsExec {
             whole.begin(scan);
             for share in shares {
                 let share = share.join().await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?;
-                whole.take(&share?)?;
+                let (share, of_share) = share?;
+                whole.take(share)?;
+                drop(of_share);
                 reservation.try_resize(whole.size())?;
             }
         }
-        Ok(whole)
+        Ok((whole, reservation))
     }
 }
 
-/// Reads one stretch of a part.
-async fn read(window: Arc<Window>, scan: Arc<Scan>, partition: usize, context: Arc<TaskContext>) -> Result<Share> {
+/// Reads one stretch of a part. Its memory counts until the whole has it.
+async fn read(
+    window: Arc<Window>,
+    scan: Arc<Scan>,
+    partition: usize,
+    context: Arc<TaskContext>,
+) -> Result<(Share, MemoryReservation)> {
     let reservation = MemoryConsumer::new(format!("BucketsExec[{partition}]")).register(context.memory_pool());
     let mut batches = scan.plan.execute(partition, context)?;
     let mut share = Share::new(&window, &scan);
@@ -106,7 +116,7 @@ async fn read(window: Arc<Window>, scan: Arc<Scan>, partition: usize, context: A
         share.add(&window, &scan, &batch?)?;
         reservation.try_resize(share.size())?;
     }
-    Ok(share)
+    Ok((share, reservation))
 }
 
 impl DisplayAs for BucketsExec {
@@ -158,8 +168,8 @@ impl ExecutionPlan for BucketsExec {
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let (exec, schema): (BucketsExec, SchemaRef) = (self.clone(), self.schema());
-        let batches = stream::once(async move { exec.rows(&context).await });
-        let batches = batches.map_ok(|batches| stream::iter(batches.into_iter().map(Ok))).try_flatten();
+        let hosts = stream::iter(0..exec.hosts.len());
+        let batches = hosts.then(move |at| exec.clone().rows(at, Arc::clone(&context))).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 }

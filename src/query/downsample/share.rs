@@ -284,7 +284,7 @@ impl Whole {
     }
 
     /// Takes the share of the next stretch of time.
-    pub(super) fn take(&mut self, share: &Share) -> Result<()> {
+    pub(super) fn take(&mut self, share: Share) -> Result<()> {
         let mut numbers = Vec::new();
         self.series.number(&share.keys()?, &mut numbers)?;
         self.steps.resize(self.series.len());
@@ -298,7 +298,12 @@ impl Whole {
             let newest = &share.steps.newest[series * columns..][..columns];
             self.steps.newest[own * columns..][..columns].copy_from_slice(newest);
         }
-        self.cells.merge(&share.cells, &numbers);
+        // The first one's series have the same numbers here.
+        if self.cells.is_empty() && numbers.iter().enumerate().all(|(at, number)| at == *number) {
+            self.cells = share.cells;
+        } else {
+            self.cells.merge(&share.cells, &numbers);
+        }
         Ok(())
     }
 }

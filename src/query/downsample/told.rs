@@ -18,13 +18,24 @@ use crate::record::{Kind, TIME_ZONE};
 /// µs of a second.
 const MICROS: f64 = 1e6;
 
-/// A row for each series and bucket of the window, in the order of time for each series. `schema` is that of the window.
-pub(super) fn rows(window: &Window, parts: &[Part], whole: &Whole, schema: &SchemaRef) -> Result<RecordBatch> {
-    let sorted = whole.cells.sorted();
-    let keys = whole.series.keys(&vec![DataType::Utf8; window.keys().count() + 1])?;
+/// What tells series apart, and the host.
+pub(super) fn keys(window: &Window, whole: &Whole) -> Result<Vec<ArrayRef>> {
+    whole.series.keys(&vec![DataType::Utf8; window.keys().count() + 1])
+}
+
+/// A row for each of these series and buckets of the window, which are places of cells. `keys` and `schema` are those of the window.
+pub(super) fn rows(
+    window: &Window,
+    parts: &[Part],
+    whole: &Whole,
+    keys: &[ArrayRef],
+    places: &[usize],
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
+    let sorted: Vec<(&Cell, &[Option<Value>])> = places.iter().map(|at| whole.cells.get(*at)).collect();
     let series: UInt64Array = sorted.iter().map(|(cell, _)| cell.series as u64).collect();
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
-    for key in &keys {
+    for key in keys {
         columns.push(take(key, &series, None)?);
     }
     let host = columns.pop().ok_or_else(|| exec_datafusion_err!("a window without a host"))?;

@@ -146,6 +146,10 @@ fn within(expr: Expr, schema: &DFSchema) -> Result<Expr> {
             Ok(Transformed::yes(match expr {
                 Expr::AggregateFunction(AggregateFunction { func, mut params }) => {
                     params.order_by = sorted(params.order_by, schema);
+                    // It names keys, as they are named.
+                    if func.name() == "grouping" {
+                        params.args = params.args.into_iter().map(|key| of_set(key, schema)).collect::<Result<_>>()?;
+                    }
                     if params.distinct || func.name() == "mode" {
                         params.args = all(params.args);
                     }

@@ -132,16 +132,17 @@ async fn results_that_are_read_as_they_are_come_in_whole_pages() {
     let mut fixture = Fixture::new();
     fixture.add_file_of(20_000, 20_000);
     let engine = fixture.engine(settings());
-    for (sql, rows) in [
-        ("SELECT * FROM collector", 16_384),
-        ("SELECT ticks AS t FROM (SELECT * FROM collector WHERE time > '2020-01-01') LIMIT 18000", 16_384),
+    for (sql, is_long) in [
+        ("SELECT * FROM collector", true),
+        ("SELECT ticks AS t FROM (SELECT * FROM collector WHERE time > '2020-01-01') LIMIT 18000", true),
         // Operators that keep rows have shorter batches, and so has what functions compute: it may be texts of any length.
-        ("SELECT repeat(collector, 2) FROM collector", 8_192),
-        ("SELECT 1 FROM collector WHERE collector || 'x' <> 'y'", 8_192),
-        ("SELECT ticks FROM collector ORDER BY ticks DESC", 8_192),
+        ("SELECT repeat(collector, 2) FROM collector", false),
+        ("SELECT 1 FROM collector WHERE collector || 'x' <> 'y'", false),
+        ("SELECT ticks FROM collector ORDER BY ticks DESC", false),
     ] {
         let batches = collect(&engine, sql).await.unwrap();
-        assert_eq!(batches.iter().map(RecordBatch::num_rows).max(), Some(rows), "{sql}");
+        let longest = batches.iter().map(RecordBatch::num_rows).max();
+        assert_eq!(longest > Some(8_192), is_long, "{sql}: {longest:?}");
     }
 }
 

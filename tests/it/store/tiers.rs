@@ -485,6 +485,38 @@ fn a_lost_file_of_open_buckets_leaves_no_hole() {
     }
 }
 
+/// A folder may have recordings of several hosts. Their files are of no flush of this one.
+#[test]
+fn a_start_leaves_tiers_of_other_hosts() {
+    let folder = tempfile::tempdir().unwrap();
+    let [own, other] = ["own", "other"].map(|name| folder.path().join(name));
+    let running = open(&own);
+    running.append_all(steady(0..100));
+    running.store.flush().unwrap();
+    running.close();
+    let running = open(&other);
+    for ticks in [0..10_010, 10_010..20_050, 20_050..30_000] {
+        running.append_all(steady(ticks));
+        running.store.flush().unwrap();
+    }
+    running.close();
+    let mut copied = Vec::new();
+    for table in ["cpu_1s", "cpu_1m"] {
+        for day in std::fs::read_dir(other.join("lake").join(table).join("host=test")).unwrap().map(Result::unwrap) {
+            let there = own.join("lake").join(table).join("host=other").join(day.file_name());
+            std::fs::create_dir_all(&there).unwrap();
+            for file in std::fs::read_dir(day.path()).unwrap().map(Result::unwrap) {
+                let path = there.join(file.file_name());
+                std::fs::copy(file.path(), &path).unwrap();
+                copied.push(path);
+            }
+        }
+    }
+    assert!(copied.len() >= 4, "{copied:?}");
+    open(&own).close();
+    assert_eq!(copied.iter().filter(|path| !path.exists()).collect::<Vec<_>>(), Vec::<&std::path::PathBuf>::new());
+}
+
 /// A folder that a newer, an older and again a newer kymo recorded in.
 #[test]
 fn tiers_of_an_older_layout_may_stand_between_others() {

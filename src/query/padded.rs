@@ -1,15 +1,16 @@
-//! ROLLUP, CUBE and GROUPING SETS.
+//! Rows that are padded with nulls: those of ROLLUP, CUBE and GROUPING SETS, and of outer joins.
 //!
-//! A key of a grouping set has rows in which it is null. DataFusion still takes the order of the rows that are grouped for that of
-//! the groups, and a key that is one value before for one after. So it left out what sorts by that key, and told groups before
-//! they were complete. Here it is not told of order or constants below such a grouping, and keys that have no columns become one.
+//! A key of a grouping set has rows in which it is null, and so has a column of the side of a join without whose rows the other side
+//! goes on. DataFusion still takes such a column for one in order if it was before, and for one value if it was one before. So it
+//! left out what sorts by it, told groups before they were complete, and tore partitions apart. Here it is not told of order or
+//! constants below such a step, and keys without columns become one.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::FieldRef;
-use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
@@ -18,16 +19,20 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
+};
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
 /// Runs before sorts are added and left out.
 #[derive(Debug)]
-pub(super) struct GroupingSetsRule;
+pub(super) struct PaddedRule;
 
-impl PhysicalOptimizerRule for GroupingSetsRule {
+impl PhysicalOptimizerRule for PaddedRule {
     fn name(&self) -> &'static str {
-        "grouping_sets"
+        "padded"
     }
 
     fn schema_check(&self) -> bool {
@@ -39,10 +44,28 @@ impl PhysicalOptimizerRule for GroupingSetsRule {
             Some(aggregate) if !aggregate.group_expr().is_single() => {
                 Ok(Transformed::yes(Arc::new(unordered(aggregate)?) as Arc<dyn ExecutionPlan>))
             }
-            _ => Ok(Transformed::no(plan)),
+            _ => outer_join(plan),
         });
         Ok(changed?.data)
     }
+}
+
+/// The plan; if it is an outer join, with its padded sides unordered.
+fn outer_join(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let hash = plan.downcast_ref::<HashJoinExec>().map(|join| *join.join_type());
+    let nested = plan.downcast_ref::<NestedLoopJoinExec>().map(|join| *join.join_type());
+    let merge = plan.downcast_ref::<SortMergeJoinExec>().map(SortMergeJoinExec::join_type);
+    let padded = match hash.or(nested).or(merge) {
+        Some(JoinType::Left) => [false, true],
+        Some(JoinType::Right) => [true, false],
+        Some(JoinType::Full) => [true, true],
+        _ => return Ok(Transformed::no(plan)),
+    };
+    let inputs = plan.children().into_iter().zip(padded).map(|(input, is_padded)| -> Arc<dyn ExecutionPlan> {
+        if is_padded { Arc::new(UnorderedExec::new(Arc::clone(input))) } else { Arc::clone(input) }
+    });
+    let inputs = inputs.collect();
+    Ok(Transformed::yes(plan.replace_children(inputs, recomputed())?))
 }
 
 fn unordered(aggregate: &AggregateExec) -> Result<AggregateExec> {
@@ -121,6 +144,24 @@ impl ExecutionPlan for UnorderedExec {
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         self.replace_children(children, recomputed())
+    }
+
+    fn gather_filters_for_pushdown(
+        &self,
+        _: FilterPushdownPhase,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        _: &ConfigOptions,
+    ) -> Result<FilterDescription> {
+        FilterDescription::from_children(filters, &self.children())
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        _: FilterPushdownPhase,
+        result: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        Ok(FilterPushdownPropagation::if_all(result))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
