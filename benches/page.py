@@ -41,15 +41,20 @@ await browser.close();
 """
 
 
+def processes():
+    """The process id, and the fields of proc_pid_stat(5) from the third on, of all that run."""
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            yield stat.parent.name, stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+
+
 def cpu_seconds(pid):
     """Of a process and those that it started and waited for, and of those that still run."""
     total = 0.0
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if stat.parent.name == str(pid):
+    for process, fields in processes():
+        if process == str(pid):
             total += sum(map(int, fields[11:15])) / 100
         elif fields[1] == str(pid):
             total += sum(map(int, fields[11:13])) / 100
@@ -58,15 +63,7 @@ def cpu_seconds(pid):
 
 def session_cpu_seconds(pid):
     """Of all processes of a session that still run."""
-    total = 0.0
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if fields[3] == str(pid):
-            total += sum(map(int, fields[11:13])) / 100
-    return total
+    return sum(sum(map(int, fields[11:13])) for _, fields in processes() if fields[3] == str(pid)) / 100
 
 
 def burn(share, seconds):

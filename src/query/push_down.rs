@@ -60,7 +60,7 @@ impl OptimizerRule for AboveAggregates {
     }
 }
 
-/// Whether a plan is an aggregate over all rows, or conditions on it.
+/// Whether a plan is an aggregate over all rows, alone or as one of several grouping sets, or conditions on it.
 fn is_of_all_rows(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::Filter(Filter { input, .. }) => is_of_all_rows(input),

@@ -173,8 +173,12 @@ fn keys_are_columns_by_their_positions() {
             "SELECT a, count(*) AS n FROM t GROUP BY GROUPING SETS ((a), ())",
         ),
     ]);
-    for sql in ["SELECT DISTINCT ON (1) * FROM t", "SELECT DISTINCT ON (2) a FROM t", "SELECT DISTINCT ON (0) a FROM t"]
-    {
+    for sql in [
+        "SELECT DISTINCT ON (1) * FROM t",
+        "SELECT DISTINCT ON (2) a FROM t",
+        "SELECT DISTINCT ON (0) a FROM t",
+        "SELECT count(*) FROM t GROUP BY ROLLUP (2)",
+    ] {
         let refused = rewritten(sql);
         assert!(
             refused.starts_with("refused: ") && refused.contains("name a column of the result"),
