@@ -21,6 +21,7 @@ pub mod history;
 mod hosts;
 mod ignored;
 pub mod ipc;
+mod long_limit;
 mod membership;
 pub mod named;
 mod operator;

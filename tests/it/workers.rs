@@ -261,8 +261,12 @@ fn a_statement_that_has_failed_computes_no_longer() {
 }
 
 /// Needs twice the memory that a query has.
-const LARGE_SORT: &str = "SELECT count(*) AS n, sum(a) AS s FROM \
-    (SELECT value AS a FROM generate_series(1, 4000000) ORDER BY value % 1000003 DESC, value OFFSET 1)";
+fn large_sort(rows: &str) -> String {
+    format!(
+        "SELECT count(*) AS n, sum(a) AS s FROM \
+         (SELECT value AS a FROM generate_series(1, 4000000) ORDER BY value % 1000003 DESC, value {rows})"
+    )
+}
 
 #[test]
 fn a_sort_beyond_its_memory_spills_within_its_limit() {
@@ -275,15 +279,17 @@ fn a_sort_beyond_its_memory_spills_within_its_limit() {
     };
     let much = folder_for("1GiB");
     let daemon = Daemon::start(&much, &spilling("1GiB"));
-    let sorted = daemon.query(LARGE_SORT);
-    // The first of them is 1000002.
-    assert_eq!(sorted[0]["n"].as_i64(), Some(3_999_999));
-    assert_eq!(sorted[0]["s"].as_i64(), Some(4_000_000 * 4_000_001 / 2 - 1_000_002));
+    // The first of them is 1000002, the last of them 3000009.
+    for (rows, left_out) in [("OFFSET 1", 1_000_002), ("LIMIT 3999999", 3_000_009)] {
+        let sorted = daemon.query(&large_sort(rows));
+        assert_eq!(sorted[0]["n"].as_i64(), Some(3_999_999), "{rows}");
+        assert_eq!(sorted[0]["s"].as_i64(), Some(4_000_000 * 4_000_001 / 2 - left_out), "{rows}");
+    }
     assert_eq!(fs::read_dir(much.join("data/spill")).unwrap().count(), 0, "its files have no names");
     daemon.terminate();
     for (setting, named) in [("1MiB", "`query.spill_bytes_max`"), ("0B", "`query.memory_bytes_max`")] {
         let daemon = Daemon::start(&folder_for(setting), &spilling(setting));
-        let said = error(&daemon, LARGE_SORT);
+        let said = error(&daemon, &large_sort("OFFSET 1"));
         assert!(said.contains(named), "{setting}: {said}");
         daemon.terminate();
     }
