@@ -36,6 +36,7 @@ pub mod room;
 mod rows;
 mod series;
 mod session;
+mod slab;
 mod sort_keys;
 mod spill;
 pub mod sql_view;
@@ -46,6 +47,7 @@ mod tables;
 pub mod tail;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod tool;
 pub mod vocabulary;
 mod wire;

@@ -223,6 +223,39 @@ fn rows_in_memory_are_read_only_for_a_worker_and_counted() {
 }
 
 #[test]
+fn large_results_are_whole_and_their_memory_is_freed() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), &CONFIG.replace("\"2s\"", "\"60s\""));
+    // Standard error of a worker is its file with slabs.
+    let slabs = |id: &i32| fs::metadata(format!("/proc/{id}/fd/2")).map_or(0, |file| 512 * file.blocks());
+    let rows = daemon.query("SELECT value AS n, 2 * value AS twice FROM generate_series(1, 100000) ORDER BY value");
+    let right = (1..).zip(&rows).all(|(n, row)| row["n"].as_i64() == Some(n) && row["twice"].as_i64() == Some(2 * n));
+    assert!(rows.len() == 100_000 && right);
+    let used: Vec<i32> = workers(&daemon).into_iter().filter(|id| slabs(id) > 0).collect();
+    assert!(!used.is_empty());
+    // A client that does not read what it asked for.
+    let endless = "SELECT value FROM generate_series(1, 1000000000)";
+    let mut stalled = command(&["query", endless, "--format", "csv", "--address", &daemon.address]);
+    let stalled = stalled.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ticks = || workers(&daemon).iter().map(|id| (cpu_ticks(*id), *id)).max().unwrap();
+    let mut before = ticks();
+    wait_until("its worker waits", || {
+        thread::sleep(Duration::from_millis(300));
+        let now = ticks();
+        slabs(&now.1) > 0 && std::mem::replace(&mut before, now) == now
+    });
+    // Others are answered.
+    assert_eq!(daemon.query("SELECT count(*) AS n FROM generate_series(1, 100000)")[0]["n"].as_i64(), Some(100_000));
+    workers(&daemon).into_iter().for_each(kill);
+    let output = stalled.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("SIGKILL"), "{said}");
+    assert_eq!(daemon.query("SELECT value FROM generate_series(1, 100000)").len(), 100_000);
+    wait_until("their memory is freed", || workers(&daemon).iter().all(|id| slabs(id) == 0));
+    daemon.terminate();
+}
+
+#[test]
 fn rows_in_memory_are_counted_to_the_last() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(folder.path(), CONFIG);
