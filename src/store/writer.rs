@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -135,6 +135,8 @@ pub(super) struct Target<'a> {
     /// The rows were recorded in the order of their times.
     pub(super) in_order: bool,
     pub(super) zstd_level: i32,
+    /// Columns of a tier that are known to have one value in all rows, by their position.
+    pub(super) standing: &'a [usize],
 }
 
 impl Store {
@@ -151,9 +153,11 @@ impl Store {
         let time_range = span(batches.iter().map(time_range)).unwrap_or_default();
         let in_order = batches.iter().flat_map(times).is_sorted();
         let zstd_level = FLUSH_ZSTD_LEVEL;
-        let target = Target { table, host: &host, interval, sequence, time_range, in_order, zstd_level };
         let encode = |source: ArrowError| WriteError::Sort(table.name(), source.into());
         let sorted = sorted(batches).map_err(encode)?;
+        let standing = if table.tier().is_some() { standing(&sorted) } else { Vec::new() };
+        let standing = &standing;
+        let target = Target { table, host: &host, interval, sequence, time_range, in_order, zstd_level, standing };
         self.publish(target, &table.table().schema(), |write| sorted.iter().try_for_each(write))
     }
 
@@ -270,8 +274,19 @@ pub(super) fn by_time(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
     take_record_batch(&batch, &UInt32Array::from(order))
 }
 
+/// The columns that have one value in all of these rows, or none.
+fn standing(batches: &[RecordBatch]) -> Vec<usize> {
+    let [batch] = batches else { return Vec::new() };
+    let stands = |column: &ArrayRef| {
+        let rows = column.len();
+        column.null_count() == rows || column.slice(1, rows - 1).to_data() == column.slice(0, rows - 1).to_data()
+    };
+    let columns = batch.columns().iter().enumerate();
+    columns.filter(|(_, column)| !column.is_empty() && stands(column)).map(|(at, _)| at).collect()
+}
+
 fn properties(target: Target<'_>) -> WriterProperties {
-    let Target { table, host, interval, sequence: (first_seq, end_seq), in_order, zstd_level, .. } = target;
+    let Target { table, host, interval, sequence: (first_seq, end_seq), in_order, zstd_level, standing, .. } = target;
     let mut metadata = vec![
         KeyValue::new("kymo.schema_version".into(), SCHEMA_VERSION.to_owned()),
         KeyValue::new("kymo.host".into(), host.to_owned()),
@@ -296,8 +311,13 @@ fn properties(target: Target<'_>) -> WriterProperties {
         .set_column_statistics_enabled(ColumnPath::from(Column::TIME.name), EnabledStatistics::Page)
         .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]))
         .set_key_value_metadata(Some(metadata));
-    for column in table.table().columns {
+    for (at, column) in table.table().columns.iter().enumerate() {
         let path = ColumnPath::from(column.name);
+        // For each compressed column zstd is set up anew, which takes longer than all else of a tier's few rows.
+        if standing.contains(&at) {
+            properties = properties.set_column_compression(path, Compression::UNCOMPRESSED);
+            continue;
+        }
         // As measured (ARCHITECTURE.md, "Encodings"): rows of several series take turns, so only time grows from row to row.
         let encoding = match (column.kind, column.ty) {
             (_, Type::Text) => continue,
