@@ -232,17 +232,16 @@ impl Buckets {
         if !goes_on {
             (run.second, run.minute) = (Tier::Second.bucket(first), Tier::Minute.bucket(first));
         }
-        let mut before = run.seen_us;
-        let mut taken = Taken::default();
         // The first one is, if it is not the last microsecond that there is.
-        let others = times.iter().skip(1).take_while(|time| is_within(run.second, **time));
-        for time in std::iter::once(&first).chain(others).copied() {
+        let count = 1 + times.iter().skip(1).take_while(|time| is_within(run.second, **time)).count();
+        let mut before = if run.seen_us == NEVER { first } else { run.seen_us };
+        let mut taken = Taken { ticks: i64::try_from(count).unwrap_or(i64::MAX), elapsed_us: 0 };
+        spans.extend(times.iter().take(count).map(|time| {
             // The wall clock may have been set back.
-            let elapsed_us = if before == NEVER { 0 } else { time.saturating_sub(before).max(0) };
-            spans.push(elapsed_us as f64 / 1e6);
-            taken = taken.plus(Taken { ticks: 1, elapsed_us });
-            before = time;
-        }
+            let elapsed_us = time.saturating_sub(std::mem::replace(&mut before, *time)).max(0);
+            taken.elapsed_us = taken.elapsed_us.saturating_add(elapsed_us);
+            elapsed_us as f64 / 1e6
+        }));
         run.seen_us = before;
         run.in_second = run.in_second.plus(taken);
         step

@@ -252,6 +252,10 @@ impl<N: Number> Cell for Counter<N> {
         // The last value may be from before rows without one.
         self.add(*time, first);
         let Counter { mut last, mut increase, mut min_rate, mut max_rate, .. } = *self;
+        if run.stands(values, first) {
+            self.note_others(run, run.goes_on());
+            return;
+        }
         // Most counters stand still at most ticks. Then there is nothing to work out.
         let mut stood = false;
         run.each_other(values, |value, span| {

@@ -58,6 +58,14 @@ impl Run<'_> {
         self.rows.len().saturating_sub(1) as u64
     }
 
+    /// Whether all its values are this one. `false` if that takes a search.
+    pub(super) fn stands<N: Number>(&self, values: &[N], value: N) -> bool {
+        let own = self.rows.first().and_then(|first| values.get(*first as usize..));
+        self.turn.zip(own).is_some_and(|(turn, own)| {
+            own.iter().step_by(turn).take(self.rows.len()).all(|other| other.word() == value.word())
+        })
+    }
+
     /// Hands the values of the rows after the first one to `take`, in their order, each with the time since the row before, seconds.
     pub(super) fn each_other<N: Copy>(&self, values: &[N], mut take: impl FnMut(N, f64)) {
         let own = self.rows.first().and_then(|first| values.get(*first as usize..));
@@ -89,17 +97,13 @@ impl Courses {
         mut next: impl FnMut(u32, &[i64], &mut Vec<f64>) -> Step,
     ) -> Courses {
         let turn = turn(slots);
-        let (rows, times) = match turn {
+        let (rows, times, ends) = match turn {
             Some(turn) => by_turn(&slots[..turn], times),
             None => by_series(slots, series, times),
         };
         let mut spans = Vec::with_capacity(rows.len());
         let mut seconds: Vec<(Step, usize)> = Vec::new();
-        let slot_of = |row: &u32| slots.get(*row as usize).copied().unwrap_or_default();
-        let mut end = 0;
-        for own in rows.chunk_by(|one, next| slot_of(one) == slot_of(next)) {
-            let slot = own.first().map(slot_of).unwrap_or_default();
-            end += own.len();
+        for (slot, end) in ends {
             while spans.len() < end {
                 let (rest, before) = (&times[spans.len()..end], spans.len());
                 let step = next(slot, rest, &mut spans);
@@ -145,20 +149,25 @@ fn turn(slots: &[u32]) -> Option<usize> {
     (series.len() == turn && is_repeated).then_some(turn)
 }
 
-/// The positions of rows and their times, by series. These series take turns.
-fn by_turn(slots: &[u32], times: &[i64]) -> (Vec<u32>, Vec<i64>) {
+/// The positions of rows and their times, by series, and where those of each series end.
+type Ordered = (Vec<u32>, Vec<i64>, Vec<(u32, usize)>);
+
+/// The rows of series that take turns.
+fn by_turn(slots: &[u32], times: &[i64]) -> Ordered {
     let mut order: Vec<(u32, u32)> = slots.iter().copied().zip(0..).collect();
     order.sort_unstable();
     let (mut rows, mut ordered) = (Vec::with_capacity(times.len()), Vec::with_capacity(times.len()));
-    for (_, first) in order {
+    let mut ends = Vec::with_capacity(slots.len());
+    for (slot, first) in order {
         rows.extend((first..).step_by(slots.len()).take_while(|row| (*row as usize) < times.len()));
         ordered.extend(times.iter().skip(first as usize).step_by(slots.len()));
+        ends.push((slot, rows.len()));
     }
-    (rows, ordered)
+    (rows, ordered, ends)
 }
 
-/// The positions of rows and their times, by series.
-fn by_series(slots: &[u32], series: usize, times: &[i64]) -> (Vec<u32>, Vec<i64>) {
+/// The rows of any series.
+fn by_series(slots: &[u32], series: usize, times: &[i64]) -> Ordered {
     // Where the next row of each series goes.
     let mut places = vec![0; series + 1];
     for slot in slots {
@@ -180,7 +189,11 @@ fn by_series(slots: &[u32], series: usize, times: &[i64]) -> (Vec<u32>, Vec<i64>
         }
         *place += 1;
     }
-    (rows, ordered)
+    // The next row of a series would go to where its rows end.
+    let mut end = 0;
+    let mut has_rows = |place: &usize| std::mem::replace(&mut end, *place) < *place;
+    let ends = (0..).zip(places.iter().copied().take(series)).filter(|(_, place)| has_rows(place)).collect();
+    (rows, ordered, ends)
 }
 
 #[cfg(test)]
