@@ -53,12 +53,21 @@ impl BucketsExec {
         Ok(BucketsExec { window, hosts, projection, properties: Arc::new(properties) })
     }
 
+    /// Whether its rows are in the order of series and time: those of hosts that have other parts follow by themselves.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.hosts.len() <= 1
+    }
+
     /// The rows of the window of hosts, a batch at a time: the buckets alone may take half of the memory.
     async fn rows(self, hosts: usize, context: Arc<TaskContext>) -> Result<impl Stream<Item = Result<RecordBatch>>> {
         let scans = self.hosts.get(hosts).map_or(&[][..], Vec::as_slice);
         let (mut whole, reservation) = self.whole(scans, &context).await?;
         let parts: Vec<_> = scans.iter().map(|scan| scan.part).collect();
-        let (keys, schema, order) = (told::keys(&self.window, &whole)?, self.window.schema(), whole.cells.order());
+        let (keys, schema) = (told::keys(&self.window, &whole)?, self.window.schema());
+        let mut order = whole.cells.order(&told::ranks(&keys, &schema)?);
+        if self.window.is_raw {
+            order.retain(|at| whole.cells.get(*at).0.row.tier == 0);
+        }
         let cells = order.len();
         reservation.try_resize(whole.size() + order.capacity() * size_of::<usize>())?;
         let size = context.session_config().batch_size().max(1);
