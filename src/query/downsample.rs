@@ -16,12 +16,14 @@
 //! its last row of a tier. `missed` is known of tiers: a row does not say which
 //! collector it is of, so a bucket that has rows beside a tier's has no figure for it, rather than one that is too small.
 
+mod budget;
 mod cells;
 mod cover;
 mod direct;
 mod exec;
 mod scan;
 mod share;
+mod slice;
 mod told;
 mod window;
 
@@ -48,6 +50,7 @@ use crate::record::{Column, Role, TIME_ZONE};
 use crate::words::{list, shortened, unknown};
 use direct::Layout;
 use exec::BucketsExec;
+pub(super) use exec::ShowScans;
 use window::{Covered, Window};
 
 /// Buckets of a window.
@@ -94,8 +97,7 @@ pub(super) async fn rows(
     };
     let labels: Vec<Expr> = asked.labels.iter().map(is).collect();
     let plan = Downsampled::new(window).planned(state, Some(&layout.read), &labels).await?;
-    let plan: Arc<dyn ExecutionPlan> = if plan.is_in_order() { Arc::new(plan) } else { layout.sorted(Arc::new(plan)) };
-    let (rows, schema) = (execute_stream(plan, context)?, Arc::clone(&layout.schema));
+    let (rows, schema) = (execute_stream(layout.sorted(Arc::new(plan)), context)?, Arc::clone(&layout.schema));
     let rows = rows.map(move |rows| layout.told(&rows?));
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
 }

@@ -147,11 +147,11 @@ impl Cells {
         self.all.is_empty()
     }
 
-    /// The places of the cells, in the order of series, which have these ranks, and time. What finds a cell is not needed any more.
-    pub(super) fn order(&mut self, ranks: &[usize]) -> Vec<usize> {
+    /// The places of the cells, in the order of series and time. What finds a cell is not needed any more.
+    pub(super) fn order(&mut self) -> Vec<usize> {
         (self.numbers, self.last) = (HashMap::default(), Vec::new());
         let mut order: Vec<usize> = (0..self.all.len()).collect();
-        order.sort_unstable_by_key(|at| (ranks[self.all[*at].series], self.all[*at].bucket));
+        order.sort_unstable_by_key(|at| (self.all[*at].series, self.all[*at].bucket));
         order
     }
 
@@ -225,10 +225,10 @@ mod tests {
         assert!(cell.row.missed.is_none() && values[1] == Some(value(1.0)));
         for mut cells in [other, merged] {
             assert!(cells.size() > 0 && !cells.is_empty());
-            let order = cells.order(&[1, 0]);
+            let order = cells.order();
             let told: Vec<_> = order.iter().map(|at| cells.get(*at).0).map(|cell| (cell.series, cell.bucket)).collect();
-            assert_eq!(told, [(1, 0), (0, 0), (0, 1)]);
-            let (cell, values) = cells.get(order[1]);
+            assert_eq!(told, [(0, 0), (0, 1), (1, 0)]);
+            let (cell, values) = cells.get(order[0]);
             assert_eq!((cell.row.first_us, cell.row.last_us, cell.row.ticks, cell.row.missed), (101, 130, 3, Some(6)));
             let expected = Value { low: -2.0, high: 5.0, head: 3.0, tail: -2.0, amount: 6.0, weight: 3.0, count: 3 };
             assert_eq!(values, [Some(expected), None]);

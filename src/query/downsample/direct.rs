@@ -67,7 +67,7 @@ impl Layout {
         Ok(Layout { read, plain, ticks, schema: Arc::new(Schema::new(fields)), order })
     }
 
-    /// The rows of several groups of hosts, in their order.
+    /// The rows in their order.
     pub(super) fn sorted(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
         let schema = plan.schema();
         let by = |at: &usize| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
 };
-use arrow::compute::{SortColumn, SortOptions, cast, lexsort_to_indices, take};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{Result, exec_datafusion_err};
 
@@ -21,28 +21,6 @@ const MICROS: f64 = 1e6;
 /// What tells series apart, and the host.
 pub(super) fn keys(window: &Window, whole: &Whole) -> Result<Vec<ArrayRef>> {
     whole.series.keys(&vec![DataType::Utf8; window.keys().count() + 1])
-}
-
-/// The place of each series in the order of what tells it apart.
-pub(super) fn ranks(keys: &[ArrayRef], schema: &SchemaRef) -> Result<Vec<usize>> {
-    let (host, keys) = keys.split_last().ok_or_else(|| exec_datafusion_err!("a window without a host"))?;
-    let mut columns = Vec::with_capacity(keys.len() + 1);
-    for (key, field) in keys.iter().zip(schema.fields()) {
-        columns.push(if key.data_type() == field.data_type() {
-            Arc::clone(key)
-        } else {
-            cast(key, field.data_type())?
-        });
-    }
-    columns.push(Arc::clone(host));
-    let options = Some(SortOptions { descending: false, nulls_first: false });
-    let columns: Vec<SortColumn> = columns.into_iter().map(|values| SortColumn { values, options }).collect();
-    let sorted = lexsort_to_indices(&columns, None)?;
-    let mut ranks = vec![0; sorted.len()];
-    for (rank, series) in sorted.values().iter().enumerate() {
-        ranks[*series as usize] = rank;
-    }
-    Ok(ranks)
 }
 
 /// A row for each of these series and buckets of the window, which are places of cells. `keys` and `schema` are those of the window.
@@ -88,11 +66,12 @@ pub(super) fn rows(
             columns.push(of(&|value| value.head));
             columns.push(of(&|value| value.tail));
         }
+        // As of rows: to count no values is no value that is unknown.
         let count = |(cell, values): &(&Cell, &[Option<Value>])| {
-            let count = values[at].as_ref()?.count;
-            Some(if cell.bucket < 0 { 1 } else { count })
+            let count = values[at].as_ref().map_or(0, |value| value.count);
+            if cell.bucket < 0 { count.min(1) } else { count }
         };
-        columns.push(Arc::new(sorted.iter().map(count).collect::<Int64Array>()));
+        columns.push(Arc::new(Int64Array::from_iter_values(sorted.iter().map(count))));
     }
     let missed = sorted.iter().map(|(cell, _)| cell.row.missed.filter(|_| cell.bucket >= 0));
     columns.push(Arc::new(missed.collect::<Int64Array>()));
