@@ -5,6 +5,7 @@
 //! in other processes, its [`Workers`](workers::Workers), so neither a slow query nor a slow reader delays recording.
 
 pub mod about;
+pub mod asked;
 mod catalog;
 pub mod cells;
 mod correlated;
@@ -61,6 +62,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DataFusionError, ParamValues};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -69,6 +71,7 @@ use tokio::task::JoinSet;
 
 use crate::sampler;
 use crate::store::View;
+use asked::Asked;
 use error::WAIT_MAX;
 #[cfg(test)]
 use request::Moment;
@@ -416,6 +419,9 @@ async fn run(
     told: oneshot::Sender<SchemaRef>,
     batches: mpsc::Sender<RecordBatch>,
 ) -> Result<(), QueryError> {
+    if let Some(asked) = job.request.window.clone() {
+        return run_window(job, &asked, rows, told, batches).await;
+    }
     let statement = guard::check(&job.request.sql, job.settings.sql_bytes_max)?;
     // Held to the end: the files in it are not deleted before.
     let rows = rows.unwrap_or_else(|| job.view());
@@ -441,20 +447,8 @@ async fn run(
         if told.take().is_some_and(|told| told.send(Arc::clone(same)).is_err()) {
             return Ok(());
         }
-        while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(|error| session.failed(&error))?;
-            if batch.num_rows() == 0 {
-                continue;
-            }
-            if let Some(left) = &mut rows_left {
-                let rows_max = job.settings.rows_max.unwrap_or_default();
-                *left = left.checked_sub(batch.num_rows() as u64).ok_or(QueryError::Rows(rows_max))?;
-            }
-            let batch = wire::to_wire(&batch, same)
-                .map_err(|error| QueryError::Failed(format!("convert a batch to the result's schema: {error}")))?;
-            if batches.send(batch).await.is_err() {
-                return Ok(());
-            }
+        if !pass_on(&mut rows, same, &session, (&mut rows_left, job.settings.rows_max), &batches).await? {
+            return Ok(());
         }
     }
     if let Some(told) = told {
@@ -463,6 +457,58 @@ async fn run(
     }
     job.sessions.give_back(session);
     Ok(())
+}
+
+/// Runs what a statement asks for without planning it.
+async fn run_window(
+    job: Job,
+    asked: &Asked,
+    rows: Option<Arc<dyn RowSource>>,
+    told: oneshot::Sender<SchemaRef>,
+    batches: mpsc::Sender<RecordBatch>,
+) -> Result<(), QueryError> {
+    // Held to the end: the files in it are not deleted before.
+    let rows = rows.unwrap_or_else(|| job.view());
+    let mut session = job.session(rows)?;
+    let rows = session.window(asked).await;
+    let mut rows = rows.map_err(|error| session.failed(&error))?;
+    let schema = wire_schema(&rows.schema(), &[], job.request.options.nanoseconds);
+    // This fails if the reader has gone.
+    if told.send(Arc::clone(&schema)).is_err() {
+        return Ok(());
+    }
+    let mut rows_left = job.settings.rows_max;
+    if pass_on(&mut rows, &schema, &session, (&mut rows_left, job.settings.rows_max), &batches).await? {
+        drop(rows);
+        job.sessions.give_back(session);
+    }
+    Ok(())
+}
+
+/// Sends the rows of a result to its reader, with `schema`. `rows_left` is what is left of the most rows. False if the reader has gone.
+async fn pass_on(
+    rows: &mut SendableRecordBatchStream,
+    schema: &SchemaRef,
+    session: &Session,
+    (rows_left, rows_max): (&mut Option<u64>, Option<u64>),
+    batches: &mpsc::Sender<RecordBatch>,
+) -> Result<bool, QueryError> {
+    while let Some(batch) = rows.next().await {
+        let batch = batch.map_err(|error| session.failed(&error))?;
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        if let Some(left) = rows_left {
+            let left_over = left.checked_sub(batch.num_rows() as u64);
+            *left = left_over.ok_or(QueryError::Rows(rows_max.unwrap_or_default()))?;
+        }
+        let batch = wire::to_wire(&batch, schema)
+            .map_err(|error| QueryError::Failed(format!("convert a batch to the result's schema: {error}")))?;
+        if batches.send(batch).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The plan with the values of its parameters.

@@ -1,6 +1,7 @@
 /** What the daemon answers. */
 
 import { read as columnsOf } from './arrow.js';
+import { Clock } from './clock.js';
 
 /**
  * @typedef {{name: string, kind: 'time'|'label'|'counter'|'gauge', type: string, unit: string, doc: string}} Column
@@ -8,6 +9,9 @@ import { read as columnsOf } from './arrow.js';
  * @typedef {{name: string, tables: Table[]}} Group
  * @typedef {{columns: {name: string, type: string}[], rows: any[][]}} Rows
  */
+
+/** What answers tell of the daemon's time. */
+export const clock = new Clock();
 
 /** An answer that says what is wrong. */
 export class Refused extends Error {}
@@ -17,7 +21,7 @@ export class Silent extends Error {}
 /** kymo runs four statements at once by default. One place is left to others. */
 const AT_ONCE_MAX = 3;
 let running = 0;
-/** @type {(() => void)[]} */
+/** Each is given the place of a question that has ended. @type {(() => void)[]} */
 const waiting = [];
 
 /**
@@ -26,14 +30,15 @@ const waiting = [];
  * @param {string} path @param {RequestInit} more @param {(answer: Response) => Promise<T>} read
  */
 async function inTurn(path, more, read) {
-  if (running >= AT_ONCE_MAX) await new Promise(resolve => waiting.push(() => resolve(undefined)));
-  running++;
+  if (running < AT_ONCE_MAX) running++;
+  else await new Promise(resolve => waiting.push(() => resolve(undefined)));
   try {
     more.signal?.throwIfAborted();
     return await read(await fetched(path, more));
   } finally {
-    running--;
-    waiting.shift()?.();
+    const next = waiting.shift();
+    if (next) next();
+    else running--;
   }
 }
 
@@ -44,10 +49,12 @@ const ask = async path => json(await fetched(path));
 
 /** @param {string} path @param {RequestInit} [more] */
 async function fetched(path, more) {
+  const sent = clock.local();
   const answer = await fetch(path, more).catch(error => {
     // `fetch` fails with a TypeError when there is no connection, and with another one when it is aborted.
     throw error instanceof TypeError ? new Silent(error.message) : error;
   });
+  clock.learn(sent, clock.local(), Date.parse(answer.headers.get('date') ?? '') * 1000);
   if (answer.ok) return answer;
   const text = await answer.text();
   let why = text;
@@ -70,15 +77,16 @@ export const alerts = () => ask('/api/v1/alerts');
 export const sql = (statement, signal) => inTurn('/api/v1/sql?times=us&format=json', { method: 'POST', body: statement, signal }, json);
 
 /**
- * @param {{table: string, columns: string[], from: number, to: number, buckets: number, labels?: Record<string, string>, tier?: string}} asked
+ * @param {{table: string, columns: string[], values?: string[], from: number, to: number, buckets: number, labels?: Record<string, string>, tier?: string}} asked
  * @param {AbortSignal} [signal]
  * @returns {Promise<import('./arrow.js').Columns>}
  */
-export function range({ table, columns, from, to, buckets, labels = {}, tier = 'auto' }, signal) {
+export function range({ table, columns, values = [], from, to, buckets, labels = {}, tier = 'auto' }, signal) {
   const query = new URLSearchParams({
     ...labels,
     table,
     column: columns.join(','),
+    ...(values.length && { values: values.join(',') }),
     from: String(from),
     to: String(to),
     buckets: String(buckets),

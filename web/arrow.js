@@ -131,8 +131,10 @@ function batch(fields, found, body) {
     const valid = piece(),
       values = piece();
     const isAbsent = (/** @type {number} */ row) => valid.length > 0 && !((bytes.getUint8(valid.at + (row >> 3)) >> (row & 7)) & 1);
-    if (field.type === TEXT) columns.texts[field.name] = texts(bytes, length, values.at, piece().at, isAbsent);
-    else columns.numbers[field.name] = numbers(bytes.buffer, length, values.at, field.isFloat, valid.length > 0, isAbsent);
+    if (field.type === TEXT) {
+      const { at } = piece();
+      later(columns.texts, field.name, () => texts(bytes, length, values.at, at, isAbsent));
+    } else columns.numbers[field.name] = numbers(bytes.buffer, length, values.at, field.isFloat, valid.length > 0, isAbsent);
   }
   return columns;
 }
@@ -160,6 +162,13 @@ function texts(bytes, length, ends, at, isAbsent) {
   });
 }
 
+/** Texts are made when somebody reads them, as nobody reads some. @param {Record<string, string[]>} texts @param {string} name @param {() => string[]} of */
+function later(texts, name, of) {
+  /** @type {string[]|undefined} */
+  let made;
+  Object.defineProperty(texts, name, { enumerable: true, get: () => (made ??= of()) });
+}
+
 /** @param {Field[]} fields @returns {Columns} */
 const empty = fields => ({ length: 0, names: fields.map(field => field.name), numbers: {}, texts: {} });
 
@@ -170,7 +179,7 @@ function joined(fields, batches) {
   whole.length = batches.reduce((sum, one) => sum + one.length, 0);
   for (const { name, type } of fields) {
     if (type === TEXT) {
-      whole.texts[name] = batches.flatMap(one => one.texts[name]);
+      later(whole.texts, name, () => batches.flatMap(one => one.texts[name]));
       continue;
     }
     const values = new Float64Array(whole.length);

@@ -56,15 +56,15 @@ export function icon(name, size = 16) {
   return svg;
 }
 
-/** Canvases that have a size and a font. @type {WeakSet<HTMLCanvasElement>} */
-const ready = new WeakSet();
+/** The pixel ratio of canvases that have a size and a font. @type {WeakMap<HTMLCanvasElement, number>} */
+const ready = new WeakMap();
 
 /** A canvas of this size in CSS pixels, cleared. @param {HTMLCanvasElement} canvas @param {number} width @param {number} height */
 export function context(canvas, width, height) {
   const ratio = devicePixelRatio || 1;
   const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)],
     g = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
-  if (canvas.width !== w || canvas.height !== h || !ready.has(canvas)) {
+  if (canvas.width !== w || canvas.height !== h || ready.get(canvas) !== ratio) {
     canvas.width = w;
     canvas.height = h;
     canvas.style.width = width + 'px';
@@ -74,7 +74,7 @@ export function context(canvas, width, height) {
     g.font = '11px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif';
     g.lineJoin = 'round';
     g.textBaseline = 'middle';
-    ready.add(canvas);
+    ready.set(canvas, ratio);
   }
   g.clearRect(0, 0, width, height);
   return g;

@@ -1,7 +1,9 @@
 /** Answers that are kept, so that a place that was just left is drawn at once. */
 
-/** Of one view, a usual page keeps some megabytes. */
-const KEPT_MAX = 16,
+/** What is kept of one table. A usual page has up to a megabyte of a table in a view. */
+const BYTES_MAX = 8 << 20,
+  /** What an answer takes beside its rows. */
+  BYTES_MIN = 4 << 10,
   /** The way back from a place is not exactly the way to it. */
   NEARLY = 1.02,
   /** Between two answers with about the same of a view, the finer one is drawn. */
@@ -16,15 +18,21 @@ const KEPT_MAX = 16,
 
 /** @template {Stretch} T */
 export class Kept {
-  constructor() {
+  /** @param {(one: T) => number} bytesOf how much memory the rows of one take */
+  constructor(bytesOf) {
+    this.bytesOf = bytesOf;
     /** @type {T[]} the newest last */
     this.all = [];
   }
 
-  /** Keeps one, in the place of another one if that is grown. @param {T} one @param {T} [grown] */
+  /** Keeps one, in the place of another one if that is grown. The oldest ones give way. @param {T} one @param {T} [grown] */
   add(one, grown) {
-    this.all = this.all.filter(old => old !== grown && old !== one).slice(1 - KEPT_MAX);
+    this.all = this.all.filter(old => old !== grown && old !== one);
     this.all.push(one);
+    let bytes = 0;
+    // What is seen stays, however large it is.
+    const first = this.all.findLastIndex((old, at) => (bytes += BYTES_MIN + this.bytesOf(old)) > BYTES_MAX && at < this.all.length - 1);
+    this.all.splice(0, first + 1);
   }
 
   /**

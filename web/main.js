@@ -44,7 +44,7 @@ const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.
 let place = read(location.search);
 /** @type {api.Group[]} */
 let groups = [];
-let wall = Date.now() * 1000,
+let wall = api.clock.now(),
   isDrawing = false,
   isPanning = false,
   isAsking = false,
@@ -135,7 +135,7 @@ function arrive(before) {
   if (before?.view !== place.view || (place.view === 'sql' && before.sql !== place.sql)) arrange();
   // The timer of the place before may be half a minute away.
   if (place.to === null && (before?.to !== null || before.span !== place.span || before.view !== place.view)) {
-    wall = Date.now() * 1000;
+    wall = api.clock.now();
     followSoon();
   }
   if (before?.moment !== place.moment) showMoment();
@@ -380,7 +380,7 @@ async function loadStatus() {
 }
 
 async function follow() {
-  wall = Date.now() * 1000;
+  wall = api.clock.now();
   const isStill = pointer !== null && place.span <= MINUTE;
   if (place.to === null && !document.hidden && store.running === null && !isStill) {
     await fetchNow(true);
@@ -398,6 +398,7 @@ function followSoon() {
 
 async function begin() {
   ({ groups } = await api.tables());
+  wall = api.clock.now();
   tables.show(nav, groups, place.tables ?? USUAL, name => {
     const now = place.tables ?? USUAL;
     go({ ...place, tables: now.includes(name) ? now.filter(one => one !== name) : [...now, name] });

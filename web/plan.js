@@ -65,11 +65,12 @@ export function inOrder(tables) {
 
 /**
  * Columns of the series that have these labels, or of all but those.
- * @typedef {{columns: string[], labels?: Record<string, string>, except?: Record<string, string>}} Ask
+ * @typedef {{columns: string[], values?: string[], labels?: Record<string, string>, except?: Record<string, string>}} Ask `values` are
+ * those that are drawn, if not all
  */
 
-/** What the charts of a table need. No series is in two of them. @param {Table} table @returns {Ask[]} */
-export const asksOf = table => KNOWN[table.name]?.asks ?? [{ columns: columnsOf(table) }];
+/** What the charts of a table need. No series is in two of them. @param {Table} table @param {Series[]} [known] its series as far as they are known @returns {Ask[]} */
+export const asksOf = (table, known = []) => KNOWN[table.name]?.asks(known) ?? [{ columns: columnsOf(table) }];
 
 /** @param {Table} table */
 function columnsOf(table) {
@@ -98,13 +99,21 @@ export function busiest(series, columns) {
   return (active.length ? active : sorted).slice(0, DEVICES_MAX);
 }
 
-/** @type {Record<string, {asks: Ask[], charts: (series: Series[], table: Table) => Chart[]}>} */
+/** Stacks and heat maps have no band. @type {Record<string, {asks: (known: Series[]) => Ask[], charts: (series: Series[], table: Table) => Chart[]}>} */
 const KNOWN = {
   cpu: {
     // A core has one line, and a host may have hundreds of cores.
-    asks: [
-      { columns: ['user_us', 'nice_us', 'system_us', 'iowait_us', 'softirq_us', 'steal_us', 'utilization'], labels: { cpu: 'total' } },
-      { columns: ['utilization'], except: { cpu: 'total' } },
+    asks: known => [
+      {
+        columns: ['user_us', 'nice_us', 'system_us', 'iowait_us', 'softirq_us', 'steal_us', 'utilization'],
+        values: ['max', 'mean'],
+        labels: { cpu: 'total' },
+      },
+      {
+        columns: ['utilization'],
+        ...(known.length > CORES_HEAT_MIN && { values: ['mean'] }),
+        except: { cpu: 'total' },
+      },
     ],
     charts: series => {
       const total = series.find(one => one.labels.cpu === 'total');
@@ -152,7 +161,7 @@ const KNOWN = {
     },
   },
   memory: {
-    asks: [{ columns: ['used_bytes', 'cached_bytes', 'buffers_bytes', 'free_bytes', 'total_bytes'] }],
+    asks: () => [{ columns: ['used_bytes', 'cached_bytes', 'buffers_bytes', 'free_bytes', 'total_bytes'], values: ['max', 'mean'] }],
     charts: ([one]) => {
       if (!one) return [];
       const part = (/** @type {[string, string, number]} */ [name, column, alpha]) => ({
@@ -180,7 +189,7 @@ const KNOWN = {
     },
   },
   network: {
-    asks: [{ columns: ['rx_bytes', 'tx_bytes', 'rx_packets', 'rx_dropped'] }],
+    asks: () => [{ columns: ['rx_bytes', 'tx_bytes', 'rx_packets', 'rx_dropped'] }],
     charts: series =>
       busiest(series, ['rx_bytes', 'tx_bytes']).map((one, index) =>
         mirror(
@@ -202,7 +211,7 @@ const KNOWN = {
       ),
   },
   disk: {
-    asks: [{ columns: ['read_bytes', 'write_bytes', 'in_flight'], labels: { kind: 'disk' } }],
+    asks: () => [{ columns: ['read_bytes', 'write_bytes', 'in_flight'], labels: { kind: 'disk' } }],
     charts: series =>
       busiest(series, ['read_bytes', 'write_bytes']).flatMap((one, index) => {
         const flight = { name: 'in flight', column: 'in_flight', colour: 'violet', factor: 1, series: one };
@@ -225,7 +234,7 @@ const KNOWN = {
       }),
   },
   pressure: {
-    asks: [{ columns: ['total_us'] }],
+    asks: () => [{ columns: ['total_us'] }],
     charts: series => {
       const colours = /** @type {Record<string, string>} */ ({ cpu: 'blue', memory: 'teal', io: 'amber', irq: 'yellow' });
       const shown = series.filter(one => !(one.labels.resource === 'cpu' && one.labels.kind === 'full'));
@@ -245,7 +254,7 @@ const KNOWN = {
     },
   },
   tcp: {
-    asks: [{ columns: ['retransmitted_segments', 'listen_drops', 'established'] }],
+    asks: () => [{ columns: ['retransmitted_segments', 'listen_drops', 'established'] }],
     charts: ([one]) => {
       if (!one) return [];
       const line = (/** @type {string} */ name, /** @type {string} */ column, /** @type {string} */ colour) => ({

@@ -36,7 +36,12 @@ export function split(answer, columns) {
       end: part('end'),
       ticks: part('ticks'),
       columns: Object.fromEntries(
-        columns.map(name => [name, { min: part(name + '_min'), max: part(name + '_max'), mean: part(name + '_mean') }]),
+        columns.map(name => {
+          // What was not asked for is not drawn.
+          const mean = part(name + '_mean'),
+            other = (/** @type {string} */ what) => (numbers[name + what] ? part(name + what) : mean);
+          return [name, { min: other('_min'), max: other('_max'), mean }];
+        }),
       ),
       tier: texts.tier[to - 1],
     });
@@ -80,6 +85,13 @@ export function merge(old, fresh, from, seam) {
     };
   });
   return [...merged.filter(one => one.length > 0), ...byKey.values()];
+}
+
+/** Memory that numbers of series take. @param {Series[]} series */
+export function bytesOf(series) {
+  const numbers = (/** @type {Series} */ one) =>
+    3 + Object.values(one.columns).reduce((sum, of) => sum + new Set(Object.values(of)).size, 0);
+  return series.reduce((sum, one) => sum + one.length * numbers(one) * Float64Array.BYTES_PER_ELEMENT, 0);
 }
 
 /** The same series without rows. @param {Series} series @returns {Series} */

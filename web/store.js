@@ -1,10 +1,11 @@
 /** The rows that charts show: fetched for what is seen, and renewed at their end while the view follows the newest rows. */
 
 import * as api from './api.js';
+import { bucketOf } from './bucket.js';
 import * as gaps from './gaps.js';
 import { Kept } from './kept.js';
 import { asksOf } from './plan.js';
-import { emptied, merge, split } from './series.js';
+import { bytesOf, emptied, merge, split } from './series.js';
 
 /** @typedef {import('./kept.js').Stretch & {table: api.Table, series: import('./series.js').Series[]}} Loaded */
 /** @typedef {import('./kept.js').Stretch & {gaps: gaps.Gap[]}} Gaps */
@@ -15,8 +16,9 @@ const AGAIN = 2,
   /** So many more are fetched on both sides: the way back from a place misses the way to it by some pixels. */
   MARGIN = 12,
   GAPS_EVERY = 10e6,
-  /** Gaps are written when they have ended. Those of a minute ago are known. */
-  GAPS_LATE = 60e6;
+  /** Gaps are written when they have ended. A tick may hang for minutes. */
+  GAPS_LATE = 3600e6,
+  GAP_BYTES = 100;
 
 export class Store {
   constructor() {
@@ -27,7 +29,7 @@ export class Store {
     /** @type {Gaps} */
     this.marks = { gaps: [], bucket: 0, from: 0, to: -Infinity, isPast: false };
     /** @type {Kept<Gaps>} */
-    this.keptMarks = new Kept();
+    this.keptMarks = new Kept(marks => marks.gaps.length * GAP_BYTES);
     /** @type {AbortController|null} */
     this.running = null;
   }
@@ -52,27 +54,27 @@ export class Store {
   }
 
   /**
-   * Fetches these tables from `from` to `to`, in buckets of about `bucket`. What is under way is aborted.
-   * @param {api.Table[]} tables @param {number} from @param {number} to @param {number} bucket @param {boolean} extend
+   * Fetches these tables from `from` to `to`, of which a pixel shows `pixel`. What is under way is aborted.
+   * @param {api.Table[]} tables @param {number} from @param {number} to @param {number} pixel @param {boolean} extend
    * @param {() => void} arrived
    */
-  async load(tables, from, to, bucket, extend, arrived) {
+  async load(tables, from, to, pixel, extend, arrived) {
     this.running?.abort();
     const running = new AbortController();
     this.running = running;
-    const width = Math.max(1, Math.round(bucket)),
-      start = Math.floor(from / width) * width,
-      now = Date.now() * 1000;
+    const now = api.clock.reached();
     /** @type {unknown} */
     let failed = null;
     const one = async (/** @type {api.Table} */ table) => {
       // A tick that is longer than the view is seen from its begin to its end.
       const reach = table.interval_us ?? 0,
+        width = bucketOf(pixel, reach),
+        start = Math.floor(from / width) * width,
         more = extend ? 0 : MARGIN * width;
       const begins = Math.floor((start - reach - more) / width) * width,
         ends = to + (extend ? 0 : reach) + more;
       const old = this.loaded.get(table.name),
-        kept = this.kept.get(table.name) ?? new Kept();
+        kept = this.kept.get(table.name) ?? new Kept(one => bytesOf(one.series));
       this.kept.set(table.name, kept);
       const known = kept.whole(begins + more, ends - more, width);
       if (known) {
@@ -83,8 +85,8 @@ export class Store {
       // Rows may come two seconds late.
       const seam = isMore ? Math.max(begins, Math.floor((old.to - LATE) / width - AGAIN) * width) : begins;
       const count = Math.min(10_000, Math.max(1, Math.ceil((ends - seam) / width) + 1));
-      const parts = asksOf(table).map(async ({ columns, labels, except }) => {
-        const asked = { table: table.name, columns, from: seam, to: seam + count * width, buckets: count, labels };
+      const parts = asksOf(table, old?.series).map(async ({ columns, values, labels, except }) => {
+        const asked = { table: table.name, columns, values, from: seam, to: seam + count * width, buckets: count, labels };
         const series = split(await api.range(asked, running.signal), columns);
         return except ? series.filter(one => Object.entries(except).some(([name, value]) => one.labels[name] !== value)) : series;
       });
@@ -100,6 +102,7 @@ export class Store {
       arrived();
     };
     const marks = async () => {
+      const width = Math.max(1, Math.round(pixel));
       const known = this.keptMarks.whole(from, to, width);
       if (known) this.marks = known;
       // Gaps are rare.

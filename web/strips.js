@@ -60,11 +60,13 @@ class Strip {
     const asked = isFast
       ? { table: 'network', columns: ['rx_bytes'] }
       : { table: 'cpu', columns: ['utilization'], labels: { cpu: 'total' } };
-    const answer = await api.range({ ...asked, from: start, to: start + bucket * count, buckets: count }, signal).catch(error => {
-      // It is asked for again with the next view.
-      if (run === this.runs) [this.wanted, this.fetchedAt] = [0, -Infinity];
-      throw error;
-    });
+    const answer = await api
+      .range({ ...asked, values: ['max', 'mean'], from: start, to: start + bucket * count, buckets: count }, signal)
+      .catch(error => {
+        // It is asked for again with the next view.
+        if (run === this.runs) [this.wanted, this.fetchedAt] = [0, -Infinity];
+        throw error;
+      });
     // Somebody may have gone elsewhere meanwhile.
     if (run !== this.runs) return;
     const series = split(answer, asked.columns);

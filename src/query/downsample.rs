@@ -19,6 +19,7 @@
 mod budget;
 mod cells;
 mod cover;
+mod direct;
 mod exec;
 mod scan;
 mod share;
@@ -35,14 +36,19 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Result, ScalarValue, plan_datafusion_err, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, lit};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::StreamExt;
 
+use super::asked::{Asked, LabelIs};
 use super::named::{Named, Which};
 use super::place::{DOWNSAMPLE as NAME, DOWNSAMPLE_HOW as HOW};
 use super::tables::rows_of;
 use crate::record::{Column, Role, TIME_ZONE};
 use crate::words::{list, shortened, unknown};
+use direct::Layout;
 use exec::BucketsExec;
 pub(super) use exec::ShowScans;
 use window::{Covered, Window};
@@ -66,16 +72,45 @@ impl TableFunctionImpl for Downsample {
         let columns = find_columns(&named, &column)?;
         let (from_us, to_us) = (time("from", from)?, time("to", to)?);
         let buckets = number_of_buckets(buckets)?;
-        if from_us >= to_us {
-            return plan_err!("{NAME} takes a time and a later one, but from is not before to: {HOW}");
-        }
-        // Their product must be a number.
-        if to_us.checked_sub(from_us).and_then(|span| span.checked_mul(buckets)?.checked_add(buckets)).is_none() {
-            return plan_err!("{NAME} cannot divide so long a window: take times that are nearer to each other");
-        }
-        let window = Window { table: named, columns, from_us, to_us, buckets };
-        Ok(Arc::new(Downsampled { schema: window.schema(), window }))
+        check_times(from_us, to_us, buckets)?;
+        Ok(Arc::new(Downsampled::new(Window::new(named, columns, (from_us, to_us), buckets))))
     }
+}
+
+/// The rows of a window that is asked for without a statement.
+pub(super) async fn rows(
+    asked: &Asked,
+    state: &SessionState,
+    context: Arc<TaskContext>,
+) -> Result<SendableRecordBatchStream> {
+    let named = find_table(&asked.table)?;
+    let columns = find_columns(&named, &asked.columns.join(","))?;
+    let buckets = number_of_buckets(&lit(asked.buckets))?;
+    check_times(asked.from_us, asked.to_us, buckets)?;
+    let mut window = Window::new(named, columns, (asked.from_us, asked.to_us), buckets);
+    // Those who go on from an earlier answer have the row before.
+    (window.has_before, window.is_raw) = (false, asked.is_raw);
+    let layout = Layout::of(&window, asked)?;
+    let is = |LabelIs { label, value }: &LabelIs| {
+        let label = Expr::Column(datafusion::common::Column::new_unqualified(label));
+        label.eq(lit(value.as_str()))
+    };
+    let labels: Vec<Expr> = asked.labels.iter().map(is).collect();
+    let plan = Downsampled::new(window).planned(state, Some(&layout.read), &labels).await?;
+    let (rows, schema) = (execute_stream(layout.sorted(Arc::new(plan)), context)?, Arc::clone(&layout.schema));
+    let rows = rows.map(move |rows| layout.told(&rows?));
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+}
+
+fn check_times(from_us: i64, to_us: i64, buckets: i64) -> Result<()> {
+    if from_us >= to_us {
+        return plan_err!("{NAME} takes a time and a later one, but from is not before to: {HOW}");
+    }
+    // Their product must be a number.
+    if to_us.checked_sub(from_us).and_then(|span| span.checked_mul(buckets)?.checked_add(buckets)).is_none() {
+        return plan_err!("{NAME} cannot divide so long a window: take times that are nearer to each other");
+    }
+    Ok(())
 }
 
 /// The table whose rows are asked for.
@@ -182,6 +217,34 @@ struct Downsampled {
 }
 
 impl Downsampled {
+    fn new(window: Window) -> Downsampled {
+        Downsampled { schema: window.schema(), window }
+    }
+
+    /// The operator that gives these columns of the rows of series that pass `filters`.
+    async fn planned(
+        &self,
+        state: &SessionState,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+    ) -> Result<BucketsExec> {
+        let rows = rows_of(state).ok_or_else(|| plan_datafusion_err!("{NAME} has no rows"))?;
+        let window = projection.map_or_else(|| self.window.clone(), |told| self.window.with_columns(told));
+        let covered = window.covered(&*rows).await?;
+        let mut hosts = Vec::with_capacity(covered.len());
+        for Covered { hosts: of, parts } in covered {
+            let mut scans = Vec::with_capacity(parts.len());
+            for (at, part) in parts.into_iter().enumerate() {
+                // Conditions on series go down to the scans.
+                let part = (part, at == 0);
+                let scan = scan::of_part(&window, part, of.as_deref(), filters, state, Arc::clone(&rows)).await?;
+                scans.push(Arc::new(scan));
+            }
+            hosts.push(scans);
+        }
+        BucketsExec::new(window, hosts, projection)
+    }
+
     /// Whether a condition is about whole series.
     fn is_of_series(&self, filter: &Expr) -> bool {
         let is_key = |name: &str| self.window.keys().any(|key| key.name == name) || name == Column::HOST.name;
@@ -234,19 +297,6 @@ impl TableProvider for Downsampled {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let state = state.as_any().downcast_ref::<SessionState>();
         let state = state.ok_or_else(|| plan_datafusion_err!("{NAME} has no session"))?;
-        let rows = rows_of(state).ok_or_else(|| plan_datafusion_err!("{NAME} has no rows"))?;
-        let covered = self.window.covered(&*rows).await?;
-        let mut hosts = Vec::with_capacity(covered.len());
-        for Covered { hosts: of, parts } in covered {
-            let mut scans = Vec::with_capacity(parts.len());
-            for (at, part) in parts.into_iter().enumerate() {
-                // Conditions on series go down to the scans.
-                let part = (part, at == 0);
-                let scan = scan::of_part(&self.window, part, of.as_deref(), filters, state, Arc::clone(&rows)).await?;
-                scans.push(Arc::new(scan));
-            }
-            hosts.push(scans);
-        }
-        Ok(Arc::new(BucketsExec::new(self.window.clone(), hosts, projection)?))
+        Ok(Arc::new(self.planned(state, projection, filters).await?))
     }
 }

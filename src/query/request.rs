@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost::bytes::Bytes;
 
+use super::asked::Asked;
 use super::place::SCHEMA;
 use crate::store::{View, hot_bytes};
 
@@ -23,6 +24,8 @@ pub struct Request {
     pub moment: Option<Arc<Moment>>,
     /// What a client wrote of a tail, if the statement is made of that.
     pub tail: Option<Written>,
+    /// What the statement asks for, if that is known: it is run without being planned.
+    pub window: Option<Asked>,
 }
 
 impl Request {

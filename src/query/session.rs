@@ -26,10 +26,11 @@ use crate::family::{FAMILIES, Family};
 use crate::record::TIME_ZONE;
 use crate::words;
 
+use super::asked::Asked;
 use super::catalog::{Catalog, Catalogs};
 use super::correlated;
 use super::dialect;
-use super::downsample::{Downsample, ShowScans};
+use super::downsample::{self, Downsample, ShowScans};
 use super::emptiness;
 use super::error::QueryError;
 use super::existence::DistinctRows;
@@ -276,6 +277,15 @@ impl Session {
             context.session_config().options().execution.batch_size;
         let physical = self.state.query_planner().create_physical_plan(plan, &self.state).await?;
         execute_stream(physical, Arc::clone(context))
+    }
+
+    /// The rows of a window, without a plan of a statement.
+    pub(super) async fn window(&mut self, asked: &Asked) -> Result<SendableRecordBatchStream> {
+        let context = Arc::clone(&self.context);
+        // Filters take the length of batches from the planner.
+        self.state.config_mut().options_mut().execution.batch_size =
+            context.session_config().options().execution.batch_size;
+        downsample::rows(asked, &self.state, context).await
     }
 
     /// Why a query failed that has this session.

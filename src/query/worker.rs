@@ -285,6 +285,7 @@ fn request(statement: Statement) -> Request {
         parameters: statement.parameters,
         moment,
         tail: statement.tail,
+        window: statement.window,
         ..Request::default()
     }
 }

@@ -160,6 +160,30 @@ await settled();
 assert.equal(place().get('to'), null);
 ok('keys set the length, and go live');
 
+// A tick of a second, seen 10 ms at a time.
+const [[tick]] = await sql('SELECT CAST(max(time) AS BIGINT) - 10000000 FROM host');
+await drawn(`?tables=host&span=10000&to=${tick}`);
+await settled();
+const repeated = [];
+const note = request => request.url().includes('table=host') && repeated.push(request.url());
+page.on('request', note);
+await page.keyboard.press('Shift+ArrowLeft');
+await page.waitForFunction(to => Number(document.body.dataset.loaded?.split('-')[1]) < to, tick);
+page.off('request', note);
+assert.deepEqual(repeated, [], 'what is between two ticks is known');
+const ahead = await browser.newContext({ viewport: { width: 1440, height: 900 } });
+await ahead.addInitScript(() => {
+  const now = Date.now.bind(Date);
+  Date.now = () => now() + 600_000;
+});
+const early = await ahead.newPage();
+await early.goto(address + '/?span=60000000');
+await early.waitForSelector('body[data-loaded] section[data-peak]');
+const live = Number((await early.getAttribute('body', 'data-loaded')).split('-')[1]);
+assert.ok(Math.abs(live / 1000 - Date.now()) < 5000, `live ends at ${live}`);
+await ahead.close();
+ok('ticks that are known are not asked for again, and live is the time of the daemon');
+
 await drawn('?span=60000000');
 await page.goto(address + '/?view=seconds&span=30000000');
 await page.waitForFunction(() => document.querySelector('.seconds h1')?.textContent !== '');

@@ -3,11 +3,13 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { START, read, write } from '../../web/address.js';
 import { read as readArrow } from '../../web/arrow.js';
+import { bucketOf } from '../../web/bucket.js';
+import { Clock } from '../../web/clock.js';
 import { Kept } from '../../web/kept.js';
 import { digits, duration, rounds, short, told } from '../../web/number.js';
 import { amount } from '../../web/readout.js';
 import { single, statistics } from '../../web/selection.js';
-import { lower, merge, nearest, split } from '../../web/series.js';
+import { bytesOf, lower, merge, nearest, split } from '../../web/series.js';
 import { linesOf } from '../../web/sqlchart.js';
 import { pairs } from '../../web/status.js';
 import { around, begin } from '../../web/strips.js';
@@ -117,8 +119,15 @@ test('a stream of Arrow becomes columns, to the bit', () => {
   assert.throws(() => readArrow(new TextEncoder().encode('{"error":"x"}').buffer), /ended too early/);
 });
 
+test('what was not asked for takes no memory, and has the mean', () => {
+  const { rx_min: _, rx_max: __, ...numbers } = answer.numbers;
+  const [a, b] = split({ ...answer, numbers }, ['rx']);
+  assert.deepEqual([a.columns.rx.max[0], a.columns.rx.min[0]], [3, 3]);
+  assert.equal(bytesOf([a, b]), 3 * 4 * 8);
+});
+
 test('what is kept is drawn at once, and not fetched again where it is whole', () => {
-  const kept = new Kept();
+  const kept = new Kept(() => 1_000_000);
   const month = { bucket: 100, from: 0, to: 1000, isPast: true },
     day = { bucket: 10, from: 400, to: 500, isPast: true },
     now = { bucket: 10, from: 950, to: 1050, isPast: false };
@@ -135,7 +144,44 @@ test('what is kept is drawn at once, and not fetched again where it is whole', (
   kept.add(grown, now);
   assert.equal(kept.nearest(960, 1100), grown);
   for (let at = 0; at < 50; at++) kept.add({ ...day });
-  assert.ok(kept.all.length < 20 && !kept.all.includes(month));
+  assert.ok(kept.all.length === 8 && !kept.all.includes(month), `${kept.all.length} megabytes`);
+  const large = new Kept(() => 1e9);
+  [month, day].forEach(one => large.add(one));
+  assert.deepEqual(large.all, [day], 'what is seen stays');
+});
+
+test('buckets are as long as those of a tier where that looks the same, and not shorter than ticks need', () => {
+  const [tick, second, minute] = [1000, 1e6, 60e6];
+  assert.equal(bucketOf(2400, tick), 2400);
+  assert.deepEqual(
+    [0.4, 0.6, 1, 1.4].map(pixel => bucketOf(pixel * second, tick) / second),
+    [0.4, 1, 1, 1.4],
+  );
+  assert.deepEqual(
+    [29, 31, 59, 61].map(seconds => bucketOf(seconds * second, tick) / second),
+    [29, 60, 60, 61],
+  );
+  assert.equal(bucketOf(0.6 * second, 0.1 * second), 0.6 * second, 'ten ticks a second have no seconds');
+  assert.equal(bucketOf(40 * second, minute), 40 * second, 'a minute has one tick');
+  assert.equal(bucketOf(9.4, second), 0.1 * second);
+  assert.equal(bucketOf(0.01, tick), 100);
+  assert.ok(bucketOf(10, 600 * second) < second, 'single ticks are no tier');
+});
+
+test('the time is that of the daemon, where the browser has another one', () => {
+  let local = 1000e6;
+  const clock = new Clock(() => local);
+  assert.deepEqual([clock.now(), clock.reached()], [1000e6, -Infinity], 'nothing is known yet');
+  clock.learn(local - 1000, local, 999e6);
+  assert.equal(clock.now(), 1000e6);
+  assert.ok(clock.reached() >= 999e6 && clock.reached() <= 1000e6);
+  clock.learn(local, local, NaN);
+  local = 2000e6;
+  // The browser's clock was set, so it is ten minutes ahead.
+  clock.learn(local - 1000, local, 1400e6);
+  clock.learn(local + 400_000, local + 500_000, 1401e6);
+  assert.ok(Math.abs(clock.now() - 1400e6) <= 2.1e6, `${clock.now()}`);
+  assert.ok(clock.reached() <= 1400.6e6);
 });
 
 test('the amount of a step after missed ticks is that of the whole step', () => {
@@ -160,6 +206,7 @@ test('rows become series, and every bit stays', () => {
   const [a, b] = split(answer, ['rx']);
   assert.deepEqual([a.labels, a.length, b.length], [{ interface: 'a' }, 2, 1]);
   assert.equal(a.columns.rx.min[1], 0.1 + 0.2);
+  assert.equal(bytesOf([a, b]), 3 * 6 * 8);
   assert.ok(Number.isNaN(a.columns.rx.mean[1]));
 });
 

@@ -102,7 +102,10 @@ impl BucketsExec {
         let scans = self.hosts.get(hosts).map_or(&[][..], Vec::as_slice);
         let (mut whole, mut memory) = self.whole(scans, slice, context, budget).await?;
         let parts = scans.iter().map(|scan| scan.part).collect();
-        let (keys, order) = (told::keys(&self.window, &whole)?, whole.cells.order());
+        let (keys, mut order) = (told::keys(&self.window, &whole)?, whole.cells.order());
+        if self.window.is_raw {
+            order.retain(|at| whole.cells.get(*at).0.row.tier == 0);
+        }
         memory.resize(whole.size() + order.capacity() * size_of::<usize>())?;
         Ok(Told { whole, parts, keys, order, at: 0, _memory: memory })
     }

@@ -17,7 +17,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::cover::Part;
-use super::window::Window;
+use super::window::{Needs, Window};
 use crate::query::named::Which;
 use crate::query::rows::RowSource;
 use crate::query::series::in_time;
@@ -113,7 +113,7 @@ pub(super) fn has_steps(window: &Window, part: &Part) -> bool {
 fn begins(window: &Window, part: &Part, is_first: bool) -> (i64, i64) {
     let step_us = (window.to_us - window.from_us) / window.buckets;
     let before_us = step_us.saturating_mul(2).clamp(BEFORE_US_MIN, BEFORE_US_MAX).max(2 * part.source.width_us);
-    let has_before = is_first && window.columns.len() == 1;
+    let has_before = is_first && window.has_before;
     let begin_us = if has_before { part.from_us.saturating_sub(before_us) } else { part.from_us };
     if !has_steps(window, part) {
         return (begin_us, begin_us);
@@ -134,14 +134,15 @@ fn names(window: &Window, part: &Part) -> Vec<String> {
         names.extend(window.columns.iter().map(|column| column.name.to_owned()));
         return names;
     }
-    names.extend(["ticks", "missed", ELAPSED].map(str::to_owned));
+    names.extend(["ticks", ELAPSED].map(str::to_owned));
+    names.extend(window.needs.missed.then(|| "missed".to_owned()));
+    let Needs { low, high, ends, .. } = window.needs;
     for column in &window.columns {
-        let of: &[&str] = match (column.kind, window.columns.len()) {
-            (Kind::Counter, _) => &["increase", "min_rate", "max_rate"],
-            (_, 1) => &["min", "max", "first", "last", "sum", "count"],
-            _ => &["min", "max", "sum", "count"],
+        let of: &[(&str, bool)] = match column.kind {
+            Kind::Counter => &[("increase", true), ("min_rate", low), ("max_rate", high)],
+            _ => &[("sum", true), ("count", true), ("min", low), ("max", high), ("first", ends), ("last", ends)],
         };
-        names.extend(of.iter().map(|what| format!("{}_{what}", column.name)));
+        names.extend(of.iter().filter(|(_, is_needed)| *is_needed).map(|(what, _)| format!("{}_{what}", column.name)));
     }
     names
 }
@@ -153,24 +154,36 @@ fn places(window: &Window, part: &Part, plan: &dyn ExecutionPlan) -> Result<Plac
         schema.index_of(name).map_err(missing)
     };
     let keys = window.keys().map(|key| key.name).chain([Column::HOST.name]);
+    let Needs { low, high, ends, missed } = window.needs;
     let values = if part.source.table.rows == Which::All {
         Values::Rows(window.columns.iter().map(|column| place(column.name)).collect::<Result<_>>()?)
     } else {
         let derived = |column: &&'static Column| {
             let of = |what: &str| place(&format!("{}_{what}", column.name));
-            // Of several columns, the first and last values are not told.
-            let end = |what: &str| of(if window.columns.len() == 1 { what } else { "min" });
+            // For what is not told, another figure stands.
             Ok(if column.kind == Kind::Counter {
-                Derived::Counter { increase: of("increase")?, low: of("min_rate")?, high: of("max_rate")? }
+                let of = |what, is_needed| of(if is_needed { what } else { "increase" });
+                Derived::Counter {
+                    increase: of("increase", true)?,
+                    low: of("min_rate", low)?,
+                    high: of("max_rate", high)?,
+                }
             } else {
-                let (head, tail) = (end("first")?, end("last")?);
-                Derived::Gauge { low: of("min")?, high: of("max")?, head, tail, sum: of("sum")?, count: of("count")? }
+                let of = |what, is_needed| of(if is_needed { what } else { "sum" });
+                Derived::Gauge {
+                    low: of("min", low)?,
+                    high: of("max", high)?,
+                    head: of("first", ends)?,
+                    tail: of("last", ends)?,
+                    sum: of("sum", true)?,
+                    count: of("count", true)?,
+                }
             })
         };
         Values::Tier {
             columns: window.columns.iter().map(derived).collect::<Result<_>>()?,
             ticks: place("ticks")?,
-            missed: place("missed")?,
+            missed: place(if missed { "missed" } else { "ticks" })?,
             elapsed: place(ELAPSED)?,
         }
     };

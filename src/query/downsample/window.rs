@@ -39,6 +39,22 @@ pub(super) struct Window {
     /// The first time after it.
     pub(super) to_us: i64,
     pub(super) buckets: i64,
+    /// The row before a window of one column is told, to draw from.
+    pub(super) has_before: bool,
+    /// Buckets that only tiers have are left out.
+    pub(super) is_raw: bool,
+    pub(super) needs: Needs,
+}
+
+/// Which figures of a window are told. Others are not read from tiers, where each is a column of its own.
+#[expect(clippy::struct_excessive_bools, reason = "each figure is told or not, whatever else is")]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    pub(super) low: bool,
+    pub(super) high: bool,
+    /// The first and the last value.
+    pub(super) ends: bool,
+    pub(super) missed: bool,
 }
 
 /// The parts of a window of hosts whose tables have the same of it.
@@ -50,6 +66,26 @@ pub(super) struct Covered {
 }
 
 impl Window {
+    /// A window of which all is told.
+    pub(super) fn new(table: Named, columns: Vec<&'static Column>, times: (i64, i64), buckets: i64) -> Window {
+        let has_before = columns.len() == 1;
+        let needs = Needs { low: true, high: true, ends: has_before, missed: true };
+        Window { table, columns, from_us: times.0, to_us: times.1, buckets, has_before, is_raw: false, needs }
+    }
+
+    /// The same window, of whose rows these columns are told.
+    pub(super) fn with_columns(&self, told: &[usize]) -> Window {
+        let schema = self.schema();
+        let has = |what: &str| {
+            let is = |name: &str| name == what || name.strip_suffix(what).is_some_and(|before| before.ends_with('_'));
+            told.iter().any(|at| is(schema.field(*at).name()))
+        };
+        // The row before the window is told by its last value.
+        let ends = self.has_before || has("first") || has("last");
+        let needs = Needs { low: has("min"), high: has("max"), ends, missed: has("missed") };
+        Window { needs, ..self.clone() }
+    }
+
     /// The columns of its rows.
     pub(super) fn schema(&self) -> SchemaRef {
         let time = DataType::Timestamp(TimeUnit::Microsecond, Some(TIME_ZONE.into()));
@@ -152,7 +188,7 @@ mod tests {
             let columns: Vec<&'static Column> =
                 named.table.values().map(|(_, column)| column).filter(|column| column.role == Role::Figure).collect();
             for columns in [columns.get(..1).unwrap_or_default().to_vec(), columns] {
-                let window = Window { table: named, columns, from_us: 0, to_us: 1, buckets: 1 };
+                let window = Window::new(named, columns, (0, 1), 1);
                 let schema = window.schema();
                 let mut names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
                 names.sort_unstable();

@@ -16,6 +16,7 @@ use prost::{Message, Oneof};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::query::asked::Asked;
 use crate::query::error::QueryError;
 use crate::query::request::{Frame, Options, Request, Written};
 use crate::query::sql_view::SqlView;
@@ -131,6 +132,9 @@ pub(in crate::query) struct Statement {
     /// The slabs that are free. Those that clients of earlier statements still read are not.
     #[prost(uint32, repeated, tag = "7")]
     pub(in crate::query) slabs: Vec<u32>,
+    /// What it asks for, if it need not be planned.
+    #[prost(message, optional, tag = "8")]
+    pub(in crate::query) window: Option<Asked>,
 }
 
 impl Statement {
@@ -143,6 +147,7 @@ impl Statement {
             now_us: request.moment.as_ref().map(|moment| moment.now_us),
             tail: request.tail.clone(),
             slabs: Vec::new(),
+            window: request.window.clone(),
         }
     }
 

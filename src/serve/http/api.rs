@@ -90,7 +90,7 @@ pub(super) async fn sql<O: Operator>(
         (None, false) => body,
         (None, true) => return Err(Refusal::wrong("there is no statement: POST it as the body, or GET it as `q`")),
     };
-    answer(&*api.statements, sql, peer, &pairs, &headers).await
+    answer(&*api.statements, Request::new(sql), peer, &pairs, &headers).await
 }
 
 /// `/api/v1/range`: columns of a table over a time, in buckets.
@@ -101,13 +101,13 @@ pub(super) async fn range<O: Operator>(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let pairs = pairs(&uri, &["column"])?;
-    let sql = Range::read(&pairs).map_err(Refusal::wrong)?.sql();
-    answer(&*api.statements, sql, peer, &pairs, &headers).await
+    let request = Range::read(&pairs).map_err(Refusal::wrong)?.request();
+    answer(&*api.statements, request, peer, &pairs, &headers).await
 }
 
 async fn answer(
     statements: &dyn Statements,
-    sql: String,
+    request: Request,
     peer: Peer,
     pairs: &[(String, String)],
     headers: &HeaderMap,
@@ -116,7 +116,7 @@ async fn answer(
     let format = Format::chosen(find(pairs, "format"), &accepted.join(","))?;
     let times = Times::chosen(find(pairs, "times"))?;
     let client = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let request = Request { client: client.to_owned(), ..Request::new(sql) };
+    let request = Request { client: client.to_owned(), ..request };
     run(statements, &request, peer, format, times).await
 }
 

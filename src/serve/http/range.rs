@@ -1,4 +1,5 @@
-//! `/api/v1/range`: columns of a table over a time, reduced to buckets. It runs SQL's `downsample`, like any other statement.
+//! `/api/v1/range`: columns of a table over a time, reduced to buckets. It runs as a statement with SQL's `downsample` does, but is not
+//! planned. The statement is what the table `statement` shows.
 
 use std::fmt::Write as _;
 
@@ -6,9 +7,11 @@ use jiff::Timestamp;
 
 use crate::family::FamilyId;
 use crate::query::DOWNSAMPLE;
+use crate::query::asked::{Asked, LabelIs, VALUES};
+use crate::query::request::Request;
 use crate::record::tier::Tier;
 use crate::record::{Column, Role, Table};
-use crate::words::{list, unknown};
+use crate::words::{list, shortened, unknown};
 
 /// The most buckets of one answer.
 const BUCKETS_MAX: i64 = 10_000;
@@ -19,13 +22,15 @@ const BUCKETS_DEFAULT: i64 = 800;
 /// Buckets from this length on are made of tiers, which have the same least and greatest values.
 const RAW_US_MAX: i64 = Tier::Second.width_us();
 /// What a request may name beside labels.
-const PARAMETERS: [&str; 8] = ["table", "column", "from", "to", "buckets", "tier", "format", "times"];
+const PARAMETERS: [&str; 9] = ["table", "column", "values", "from", "to", "buckets", "tier", "format", "times"];
 
 /// What is asked for.
 #[derive(Debug)]
 pub(super) struct Range {
     family: FamilyId,
     columns: Vec<&'static Column>,
+    /// What is told of each of them.
+    values: Vec<&'static str>,
     from_us: i64,
     to_us: i64,
     buckets: i64,
@@ -47,6 +52,7 @@ impl Range {
         let names: Vec<&str> = FamilyId::all().map(|family| family.name()).collect();
         let family = FamilyId::find(name).ok_or_else(|| unknown("table", name, names.iter().copied()))?;
         let columns = columns(family.table, pairs)?;
+        let values = values(of("values"))?;
         let (from_us, to_us) = (time("from", required("from")?)?, time("to", required("to")?)?);
         let buckets = match of("buckets").map(str::parse) {
             None => BUCKETS_DEFAULT,
@@ -70,11 +76,28 @@ impl Range {
             _ => return Err("`tier` is auto or raw".to_owned()),
         };
         let filters = filters(family.table, pairs)?;
-        Ok(Range { family, columns, from_us, to_us, buckets, is_raw, filters })
+        Ok(Range { family, columns, values, from_us, to_us, buckets, is_raw, filters })
     }
 
-    /// The statement.
-    pub(super) fn sql(&self) -> String {
+    /// What is asked for.
+    pub(super) fn request(&self) -> Request {
+        let Range { family, from_us, to_us, buckets, is_raw, .. } = *self;
+        let label = |(label, value): &(&str, String)| LabelIs { label: (*label).to_owned(), value: value.clone() };
+        let window = Asked {
+            table: family.name().to_owned(),
+            columns: self.columns.iter().map(|column| column.name.to_owned()).collect(),
+            from_us,
+            to_us,
+            buckets,
+            values: self.values.iter().map(|value| (*value).to_owned()).collect(),
+            labels: self.filters.iter().map(label).collect(),
+            is_raw,
+        };
+        Request { window: Some(window), ..Request::new(self.sql()) }
+    }
+
+    /// The statement that gives the same.
+    fn sql(&self) -> String {
         let Range { family, from_us, to_us, buckets, .. } = self;
         let keys = family.table.labels().chain(family.table.identities());
         let keys = keys.fold(String::new(), |mut listed, (_, key)| {
@@ -84,8 +107,8 @@ impl Range {
         let is_one = self.columns.len() == 1;
         let (mut values, mut counts) = (String::new(), Vec::new());
         for Column { name, .. } in &self.columns {
-            for what in ["min", "max", "mean"] {
-                let from = if is_one { what.to_owned() } else { format!("{name}_{what}") };
+            for what in &self.values {
+                let from = if is_one { (*what).to_owned() } else { format!("{name}_{what}") };
                 let _ = write!(values, ", \"{from}\" AS \"{name}_{what}\"");
             }
             counts.push(if is_one { "\"count\"".to_owned() } else { format!("\"{name}_count\"") });
@@ -133,6 +156,16 @@ fn columns(table: &'static Table, pairs: &[(String, String)]) -> Result<Vec<&'st
         1..=COLUMNS_MAX => Ok(columns),
         _ => Err(format!("at most {COLUMNS_MAX} columns")),
     }
+}
+
+/// Some of the least, the greatest and the mean value, or all.
+fn values(asked: Option<&str>) -> Result<Vec<&'static str>, String> {
+    let Some(asked) = asked else { return Ok(VALUES.to_vec()) };
+    let asked: Vec<&str> = asked.split(',').map(str::trim).collect();
+    if let Some(other) = asked.iter().find(|value| !VALUES.contains(value)) {
+        return Err(format!("`values` has {:?}: it takes {}", shortened(other), list(VALUES)));
+    }
+    Ok(VALUES.into_iter().filter(|value| asked.contains(value)).collect())
 }
 
 fn filters(table: &'static Table, pairs: &[(String, String)]) -> Result<Vec<(&'static str, String)>, String> {
@@ -197,6 +230,7 @@ mod tests {
             ("table=network&column=rx_bytes&from=0&to=1&device=sda", "interface"),
             ("table=network&column=rx_bytes&column=rx_bytes&from=0&to=1", "rx_bytes twice"),
             ("table=network&column=rx_bytes,&from=0&to=1", "rx_bytes"),
+            ("table=network&column=rx_bytes&from=0&to=1&values=mean,p99", "p99"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
