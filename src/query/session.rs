@@ -27,6 +27,7 @@ use crate::record::TIME_ZONE;
 use crate::words;
 
 use super::catalog::{Catalog, Catalogs};
+use super::circular;
 use super::correlated;
 use super::dialect;
 use super::downsample::Downsample;
@@ -324,7 +325,8 @@ fn told(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
         .and_then(hosts::tell_apart)
         .and_then(function::series::tell)
         .and_then(function::normal::keys);
-    plan.and_then(membership::everywhere).and_then(emptiness::may_be_null).map_err(QueryError::invalid)
+    let plan = plan.and_then(membership::everywhere).and_then(emptiness::may_be_null);
+    plan.and_then(function::number::compared).and_then(circular::opened).map_err(QueryError::invalid)
 }
 
 /// The plan as the statement has it. Where the planner misses a column, the statement may mean one of its own.
