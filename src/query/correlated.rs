@@ -150,7 +150,8 @@ fn having_of(inner: &Subquery) -> Result<()> {
     let mut is_filtered = false;
     loop {
         plan = match plan {
-            LogicalPlan::Projection(Projection { input, .. }) | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => input,
+            LogicalPlan::Projection(Projection { input, .. })
+            | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => input,
             LogicalPlan::Filter(Filter { input, .. }) => {
                 is_filtered = true;
                 input

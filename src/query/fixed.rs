@@ -38,9 +38,14 @@ pub(super) fn value(plan: &LogicalPlan, expr: &Expr) -> Option<ScalarValue> {
             };
             side(left, &join.left).or_else(|| side(right, &join.right))
         }
-        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(Distinct::All(_)) => {
-            plan.inputs().into_iter().filter(|input| input.schema().has_column(column)).find_map(|input| value(input, expr))
-        }
+        LogicalPlan::Sort(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Distinct(Distinct::All(_)) => plan
+            .inputs()
+            .into_iter()
+            .filter(|input| input.schema().has_column(column))
+            .find_map(|input| value(input, expr)),
         _ => None,
     };
     // A constant of another type is cast on the way.
@@ -51,7 +56,9 @@ pub(super) fn value(plan: &LogicalPlan, expr: &Expr) -> Option<ScalarValue> {
 fn passing(condition: &Expr, column: &Column) -> Option<ScalarValue> {
     match condition {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (&**left, &**right) {
-            (Expr::Column(one), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(one)) if one == column => {
+            (Expr::Column(one), Expr::Literal(value, _)) | (Expr::Literal(value, _), Expr::Column(one))
+                if one == column =>
+            {
                 Some(value.clone())
             }
             _ => None,

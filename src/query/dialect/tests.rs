@@ -210,7 +210,10 @@ fn conditions_of_joins_may_stand_behind_all_of_them() {
             "SELECT a.x FROM a JOIN b JOIN c ON b.x = c.x ON a.x = b.x",
             "SELECT a.x FROM a JOIN (b JOIN c ON b.x = c.x) ON a.x = b.x",
         ),
-        ("SELECT a.x FROM a JOIN b ON a.x = b.x JOIN c ON b.x = c.x", "SELECT a.x FROM a JOIN b ON a.x = b.x JOIN c ON b.x = c.x"),
+        (
+            "SELECT a.x FROM a JOIN b ON a.x = b.x JOIN c ON b.x = c.x",
+            "SELECT a.x FROM a JOIN b ON a.x = b.x JOIN c ON b.x = c.x",
+        ),
     ]);
     // A natural join has no condition, so nobody knows which one is whose.
     let refused = rewritten("SELECT a.x FROM a NATURAL JOIN b JOIN c JOIN d ON c.x = d.x ON b.x = c.x");

@@ -525,7 +525,8 @@ mod tests {
             ("2026-03-01", "2026-01-31 12:00", "1 mon 12:00:00"),
             ("2026-03-01", "2026-02-28 23:00", "01:00:00"),
         ] {
-            let ScalarValue::IntervalMonthDayNano(Some(age)) = of(AGE, &[at(later), at(earlier)], &DataType::Null).unwrap()
+            let ScalarValue::IntervalMonthDayNano(Some(age)) =
+                of(AGE, &[at(later), at(earlier)], &DataType::Null).unwrap()
             else {
                 panic!()
             };

@@ -10,7 +10,9 @@ use arrow::datatypes::{DataType, FieldRef, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, not_impl_err};
 use datafusion::functions_aggregate::{correlation, covariance, regr, stddev, variance};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature,
+};
 
 use super::precise::Precise;
 
@@ -170,7 +172,13 @@ impl Moments {
         let mut of_x = || spread(&mut self.xx, x, x, count);
         let mut of_both = || spread(&mut self.xy, x, y, count);
         let least = match self.measure {
-            M::Variance | M::Deviation | M::Covariance | M::Correlation | M::Slope | M::Intercept | M::Determination => 2,
+            M::Variance
+            | M::Deviation
+            | M::Covariance
+            | M::Correlation
+            | M::Slope
+            | M::Intercept
+            | M::Determination => 2,
             _ => 1,
         };
         if self.count < least {

@@ -111,7 +111,8 @@ pub(super) fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
 
 /// Whether the engine has no frames over values of this type, which are whole numbers.
 fn has_no_frames(expr: &Expr, schema: &DFSchema) -> bool {
-    expr.get_type(schema).is_ok_and(|ty| matches!(ty, DataType::Duration(_) | DataType::Time32(_) | DataType::Time64(_)))
+    expr.get_type(schema)
+        .is_ok_and(|ty| matches!(ty, DataType::Duration(_) | DataType::Time32(_) | DataType::Time64(_)))
 }
 
 /// An expression over the rows of `input` in its normal form.

@@ -266,7 +266,9 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
             }
             Ok(again(DATE_BIN.function().call(vec![lit(width), expr + lit(half)]), to))
         }
-        (DataType::Timestamp(_, Some(from)), DataType::Timestamp(_, Some(to))) if &**from != TIME_ZONE && from != to => {
+        (DataType::Timestamp(_, Some(from)), DataType::Timestamp(_, Some(to)))
+            if &**from != TIME_ZONE && from != to =>
+        {
             plan_err!(
                 "AT TIME ZONE '{to}' of a time that shows the clock of {from}: leave the first AT TIME ZONE out for the same moment, or \
                  write x::timestamp AT TIME ZONE '{to}' to take what that clock shows for a time in {to}"

@@ -30,10 +30,22 @@ async fn times_have_the_fields_differences_and_texts_of_postgresql() {
         ),
         ("SELECT extract(epoch FROM max(time) - min(time)) FROM collector", "0.009"),
         // The recording begins at 2024-01-01 00:00 in UTC, which is 01:00 in Berlin.
-        ("SELECT count(*) FROM collector WHERE (time AT TIME ZONE 'Europe/Berlin')::timestamp >= TIMESTAMP '2024-01-01 01:00:00.004'", "6"),
-        ("SELECT count(*) FROM collector WHERE time::timestamp AT TIME ZONE 'Europe/Berlin' >= TIMESTAMPTZ '2023-12-31 23:00:00.004Z'", "6"),
-        ("SELECT count(*) FROM collector WHERE time::date AT TIME ZONE 'Europe/Berlin' = TIMESTAMPTZ '2023-12-31 23:00Z'", "10"),
-        ("SELECT ((t AT TIME ZONE 'UTC' AT TIME ZONE 'Europe/Berlin') - t)::text FROM (SELECT min(time)::timestamp AS t FROM collector)", "01:00:00"),
+        (
+            "SELECT count(*) FROM collector WHERE (time AT TIME ZONE 'Europe/Berlin')::timestamp >= TIMESTAMP '2024-01-01 01:00:00.004'",
+            "6",
+        ),
+        (
+            "SELECT count(*) FROM collector WHERE time::timestamp AT TIME ZONE 'Europe/Berlin' >= TIMESTAMPTZ '2023-12-31 23:00:00.004Z'",
+            "6",
+        ),
+        (
+            "SELECT count(*) FROM collector WHERE time::date AT TIME ZONE 'Europe/Berlin' = TIMESTAMPTZ '2023-12-31 23:00Z'",
+            "10",
+        ),
+        (
+            "SELECT ((t AT TIME ZONE 'UTC' AT TIME ZONE 'Europe/Berlin') - t)::text FROM (SELECT min(time)::timestamp AS t FROM collector)",
+            "01:00:00",
+        ),
         (
             "SELECT t::timestamp(3), t::timestamp(3)::timestamp(0), t::timestamp(0) FROM (SELECT timestamp '2026-11-25 14:42:21.579722' AS t)",
             "2026-11-25T14:42:21.580 2026-11-25T14:42:22 2026-11-25T14:42:22",

@@ -124,7 +124,10 @@ async fn inner_queries_that_would_be_wrong_are_refused() {
 async fn equalities_may_be_circular() {
     let engine = Fixture::of(&[300], &[300]).engine(settings());
     for (sql, expected) in [
-        ("SELECT ticks, count(*) OVER (PARTITION BY ticks) AS n FROM collector WHERE (ticks % 10 + ticks % 10) = ticks ORDER BY ticks", "0 1"),
+        (
+            "SELECT ticks, count(*) OVER (PARTITION BY ticks) AS n FROM collector WHERE (ticks % 10 + ticks % 10) = ticks ORDER BY ticks",
+            "0 1",
+        ),
         ("SELECT ticks FROM collector WHERE abs(ticks) = ticks ORDER BY ticks DESC LIMIT 2", "599|598"),
         (
             "SELECT a.ticks, lead(b.ticks) OVER (ORDER BY b.ticks) AS n FROM collector a JOIN collector b ON a.ticks = b.ticks WHERE a.ticks              = b.ticks % 3 ORDER BY b.ticks, a.ticks",

@@ -4,7 +4,8 @@ use super::functions::check;
 use super::{Fixture, refusal, settings};
 
 /// 0 / 0 and a difference of infinities give a NaN with a sign.
-const X: &str = "(VALUES (0.0, 1), (-0.0, 2), (1.5, 3), ('nan'::double, 4), (-('nan'::double), 5), (0.0 / 0.0, 6)) t(x, n)";
+const X: &str =
+    "(VALUES (0.0, 1), (-0.0, 2), (1.5, 3), ('nan'::double, 4), (-('nan'::double), 5), (0.0 / 0.0, 6)) t(x, n)";
 
 #[tokio::test]
 async fn a_nan_is_one_value_and_the_greatest_and_zero_has_no_sign() {
@@ -42,7 +43,8 @@ async fn windows_forget_what_has_left_them() {
         check(&engine, &format!("SELECT sum(x) {frame} FROM {} ORDER BY n", rows(first)), &sums, &mut wrong).await;
         let sql = format!("SELECT avg(x) {frame} FROM {} ORDER BY n DESC LIMIT 3", rows(first));
         check(&engine, &sql, "3.0|2.5|1.5", &mut wrong).await;
-        let sql = format!("SELECT var_pop(x) {frame}, stddev(x) {frame} > 0.7 FROM {} ORDER BY n DESC LIMIT 1", rows(first));
+        let sql =
+            format!("SELECT var_pop(x) {frame}, stddev(x) {frame} > 0.7 FROM {} ORDER BY n DESC LIMIT 1", rows(first));
         check(&engine, &sql, "0.25 true", &mut wrong).await;
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -54,7 +56,10 @@ async fn decimals_keep_their_digits() {
     let mut wrong = Vec::new();
     let x = "(SELECT n, n::decimal(10, 2) AS x FROM (VALUES (1), (2), (2), (NULL)) t(n))";
     for (sql, expected) in [
-        (format!("SELECT avg(x), sum(x), avg(DISTINCT x), sum(DISTINCT x) FROM {x}"), "1.6666666666666667 5.00 1.5 3.00"),
+        (
+            format!("SELECT avg(x), sum(x), avg(DISTINCT x), sum(DISTINCT x) FROM {x}"),
+            "1.6666666666666667 5.00 1.5 3.00",
+        ),
         (format!("SELECT n, avg(x), sum(x) FROM {x} GROUP BY n ORDER BY n"), "1 1.0 1.00|2 2.0 4.00|null null null"),
         (format!("SELECT sum(x) OVER (ORDER BY n ROWS 1 PRECEDING) FROM {x} ORDER BY 1"), "1.00|2.00|3.00|4.00"),
     ] {
