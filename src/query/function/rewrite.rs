@@ -267,7 +267,7 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
             Ok(again(DATE_BIN.function().call(vec![lit(width), expr + lit(half)]), to))
         }
         (DataType::Timestamp(_, Some(from)), DataType::Timestamp(_, Some(to)))
-            if &**from != TIME_ZONE && from != to =>
+            if &**from != TIME_ZONE && from != to && is_cast(&expr) =>
         {
             plan_err!(
                 "AT TIME ZONE '{to}' of a time that shows the clock of {from}: leave the first AT TIME ZONE out for the same moment, or \
@@ -283,6 +283,15 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
             Ok(again(expr, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone())))
         }
         _ => Ok(Transformed::no(expr)),
+    }
+}
+
+/// Whether an expression is a cast, also a hidden one.
+fn is_cast(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast(_) => true,
+        Expr::ScalarFunction(call) if call.func.name() == arithmetic::NULLABLE.name => call.args.iter().any(is_cast),
+        _ => false,
     }
 }
 
