@@ -262,10 +262,6 @@ fn of_missing(message: &str) -> String {
 /// Parts of errors of functions, and what to do.
 const EXECUTION: &[(&str, &str)] = &[
     ("CompiledTooBig", LARGE_PATTERN),
-    (
-        "Cannot run range queries on datatype",
-        "a window cannot be ordered by bytes or structs: order by one of the parts, or by encode(x, 'hex')",
-    ),
     ("exceeds size limit", LARGE_PATTERN),
     (
         "Cannot access field at argument",
