@@ -13,11 +13,13 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(run) => config::load(&run.sources()).map_err(anyhow::Error::from).and_then(daemon::run),
+        Command::Record(record) => return cli::record::run(&record),
         Command::Check(check) => cli::check::run(&check),
         Command::Query(query) => cli::query::run(&query),
         Command::Tail(tail) => cli::tail::run(&tail),
         Command::Sql(sql) => cli::sql::run(&sql),
         Command::Top(top) => cli::top::run(&top),
+        Command::Export(export) => cli::export::run(&export),
         Command::Status(status) => cli::status::run(&status),
         Command::Tables(tables) => cli::tables::run(&tables),
         Command::Collector(collector) => cli::collector::run(&collector),

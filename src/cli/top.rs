@@ -3,7 +3,7 @@
 mod cells;
 mod cgroups;
 mod charts;
-mod clock;
+pub(super) mod clock;
 mod events;
 mod fetch;
 mod figures;
@@ -18,7 +18,6 @@ mod page;
 mod picture;
 mod processes;
 mod reader;
-mod rows;
 mod screen;
 mod series;
 mod source;

@@ -217,11 +217,8 @@ impl Store {
         let encode = WriteError::parquet("write", path);
         let created = step("publish.create").and_then(|()| self.disk.create(path));
         let file = created.map_err(DiskError::of("create", path))?;
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties(target))
-            // Without Arrow's schema in the file, readers see labels as plain strings.
-            .with_skip_arrow_metadata(true);
-        let mut writer = ArrowWriter::try_new_with_options(&*file, Arc::clone(schema), options).map_err(&encode)?;
+        let mut writer = encoder(target, &*file, schema).map_err(&encode)?;
+        note_sequence(&mut writer, target.sequence);
         rows(&mut |batch| {
             step("publish.write").map_err(DiskError::of("write", path))?;
             writer.write(batch).map_err(&encode)
@@ -232,6 +229,25 @@ impl Store {
         synced.map_err(DiskError::of("sync", path))?;
         Ok(bytes)
     }
+}
+
+/// Encodes rows of `schema` as a file of `target`, whose sequence numbers are noted by [`note_sequence`].
+pub(super) fn encoder<W: Write + Send>(
+    target: Target<'_>,
+    to: W,
+    schema: &SchemaRef,
+) -> Result<ArrowWriter<W>, ParquetError> {
+    let options = ArrowWriterOptions::new()
+        .with_properties(properties(target))
+        // Without Arrow's schema in the file, readers see labels as plain strings.
+        .with_skip_arrow_metadata(true);
+    ArrowWriter::try_new_with_options(to, Arc::clone(schema), options)
+}
+
+/// Notes the sequence numbers of a file's rows in its metadata: the first, and one past the last.
+pub(super) fn note_sequence<W: Write + Send>(writer: &mut ArrowWriter<W>, (first_seq, end_seq): (u64, u64)) {
+    writer.append_key_value_metadata(KeyValue::new("kymo.first_seq".into(), first_seq.to_string()));
+    writer.append_key_value_metadata(KeyValue::new("kymo.last_seq".into(), end_seq.saturating_sub(1).to_string()));
 }
 
 /// Whether the rows of a file were recorded in the order of their times. False if that cannot be read.
@@ -271,12 +287,10 @@ pub(super) fn by_time(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
 }
 
 fn properties(target: Target<'_>) -> WriterProperties {
-    let Target { table, host, interval, sequence: (first_seq, end_seq), in_order, zstd_level, .. } = target;
+    let Target { table, host, interval, in_order, zstd_level, .. } = target;
     let mut metadata = vec![
         KeyValue::new("kymo.schema_version".into(), SCHEMA_VERSION.to_owned()),
         KeyValue::new("kymo.host".into(), host.to_owned()),
-        KeyValue::new("kymo.first_seq".into(), first_seq.to_string()),
-        KeyValue::new("kymo.last_seq".into(), end_seq.saturating_sub(1).to_string()),
     ];
     if in_order {
         metadata.push(KeyValue::new(IN_ORDER.into(), "true".to_owned()));
