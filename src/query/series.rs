@@ -36,6 +36,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec, WindowUDFExpr};
 
+use super::long_limit::LongLimitRule;
 use super::padded::PaddedRule;
 use super::push_down::guarded;
 use bins::Bin;
@@ -66,6 +67,7 @@ pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.insert((place + 3).min(rules.len()), Arc::new(CountersRule));
     let place = rules.iter().position(|rule| rule.name() == AFTER).map_or(rules.len(), |place| place + 1);
     rules.insert(place, Arc::new(FirstRule));
+    rules.insert((place + 1).min(rules.len()), Arc::new(LongLimitRule));
     rules
 }
 

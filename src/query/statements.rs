@@ -25,6 +25,7 @@ use super::error::QueryError;
 use super::ipc::{Encoded, Encoder};
 use super::request::{Moment, Request};
 use super::room::{Close, Reader, Reservation};
+use super::slab;
 use super::sql_view::SqlViews;
 use super::stream::QueryStream;
 use super::tail::TailRequest;
@@ -82,10 +83,25 @@ pub(super) type Part = Result<Option<Message>, QueryError>;
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) frame: FlightData,
+    /// Its body, if that is not with it.
+    pub(super) slab: Option<slab::Body>,
     /// The room that it takes, if that is bounded.
     pub(super) reservation: Option<Reservation>,
     /// Its share of what may wait of this result, until the client takes it.
     pub(super) _ahead: Option<OwnedSemaphorePermit>,
+}
+
+impl Message {
+    /// What the client gets, with its whole body.
+    fn take(&mut self, copies: bool) -> FlightData {
+        let mut frame = take(&mut self.frame);
+        match self.slab.take() {
+            Some(slab) if copies => frame.data_body = slab.copied(),
+            Some(slab) => frame.data_body = Bytes::from_owner(slab),
+            None => {}
+        }
+        frame
+    }
 }
 
 /// The result of a running statement, as Flight messages. The first one is the schema. Dropping it ends the statement.
@@ -99,6 +115,8 @@ pub struct Frames {
     reader: Option<Arc<Reader>>,
     /// The client's connection may be closed.
     may_close: bool,
+    /// Messages are decoded, so slabs are left to the worker at once.
+    decodes: bool,
     ended: bool,
 }
 
@@ -119,9 +137,9 @@ impl Frames {
     pub(super) async fn of(mut parts: mpsc::Receiver<Part>, reader: Option<Arc<Reader>>) -> Result<Frames, QueryError> {
         let first = parts.recv().await.unwrap_or(Err(QueryError::Stopped))?;
         let ended = first.is_none();
-        let (first, reservation) = first.map(|Message { frame, reservation, .. }| (frame, reservation)).unzip();
+        let (first, reservation) = first.map(|mut first| (first.take(true), first.reservation)).unzip();
         let reservation = reservation.flatten().map(Arc::new);
-        Ok(Frames { first, parts, reservation, reader, may_close: false, ended })
+        Ok(Frames { first, parts, reservation, reader, may_close: false, decodes: false, ended })
     }
 
     /// Lets the connection of the client be closed by `close` if it does not read, and others need what it holds.
@@ -164,8 +182,9 @@ impl Stream for Frames {
         };
         self.has_part(true);
         Poll::Ready(match part.unwrap_or(Err(QueryError::Stopped)) {
-            Ok(Some(Message { mut frame, reservation, .. })) => {
-                self.reservation = reservation.map(Arc::new);
+            Ok(Some(mut message)) => {
+                let mut frame = message.take(self.decodes);
+                self.reservation = message.reservation.map(Arc::new);
                 // Those that decode a result in this process may keep all of it.
                 if let (Some(reservation), true) = (&self.reservation, self.may_close) {
                     let body = take(&mut frame.data_body);
@@ -184,7 +203,8 @@ impl Stream for Frames {
 impl Frames {
     /// The rows, decoded. Its schema is known once the first row, or the end, was seen.
     #[must_use]
-    pub fn decode(self) -> FlightRecordBatchStream {
+    pub fn decode(mut self) -> FlightRecordBatchStream {
+        self.decodes = true;
         let frames = self.map_err(|error| FlightError::ExternalError(Box::new(error)));
         FlightRecordBatchStream::new_from_flight_data(frames)
     }
@@ -249,7 +269,8 @@ impl Statements for InProcess {
         tokio::spawn(async move {
             let mut frames = std::pin::pin!(frames);
             while let Some(frame) = futures::StreamExt::next(&mut frames).await {
-                let message = |frame: Encoded| Message { frame: frame.into(), reservation: None, _ahead: None };
+                let message =
+                    |frame: Encoded| Message { frame: frame.into(), slab: None, reservation: None, _ahead: None };
                 if told.send(frame.map(|frame| Some(message(frame)))).await.is_err() {
                     return;
                 }
@@ -297,7 +318,7 @@ mod tests {
     async fn a_result_without_its_end_is_an_error() {
         for (parts, expected) in [(vec![Ok(None)], None), (vec![], Some("shutting down"))] {
             let (told, received) = mpsc::channel(3);
-            let first = Message { frame: FlightData::default(), reservation: None, _ahead: None };
+            let first = Message { frame: FlightData::default(), slab: None, reservation: None, _ahead: None };
             told.send(Ok(Some(first))).await.unwrap();
             for part in parts {
                 told.send(part).await.unwrap();

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::util::display::FormatOptions;
 
 use super::origin::metadata;
+use super::texts;
 use crate::record::Column;
 
 /// The schema in which rows of `schema` are sent.
@@ -51,9 +52,16 @@ pub(super) fn unique_names(schema: &Schema) -> Vec<String> {
 pub(super) fn to_wire(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     // A value that does not fit must not become a null.
     let strict = CastOptions { safe: false, format_options: FormatOptions::default() };
-    let to_plain = |(column, field): (&ArrayRef, &FieldRef)| match field.data_type() {
-        same if same == column.data_type() => Ok(Arc::clone(column)),
-        other => cast_with_options(column, other, &strict),
+    let to_plain = |(column, field): (&ArrayRef, &FieldRef)| {
+        if field.data_type() == column.data_type() {
+            return Ok(Arc::clone(column));
+        }
+        if let (DataType::Utf8, Some(labels)) = (field.data_type(), column.as_dictionary_opt())
+            && let Some(texts) = texts::spread(labels)?
+        {
+            return Ok(Arc::new(texts) as ArrayRef);
+        }
+        cast_with_options(column, field.data_type(), &strict)
     };
     let columns = batch.columns().iter().zip(schema.fields()).map(to_plain).collect::<Result<Vec<_>, _>>()?;
     // A batch without columns has its number of rows nowhere else.
@@ -98,9 +106,7 @@ fn plain_item(field: &FieldRef) -> FieldRef {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{
-        Array, AsArray, DictionaryArray, Int64Array, ListArray, StringViewArray, TimestampMicrosecondArray,
-    };
+    use arrow::array::{Array, DictionaryArray, Int64Array, ListArray, StringViewArray, TimestampMicrosecondArray};
     use arrow::datatypes::{Int32Type, TimestampNanosecondType};
 
     #[test]

@@ -10,6 +10,7 @@ mod tails;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::mem::take;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
@@ -33,11 +34,12 @@ use super::file::read;
 use super::ipc::Encoded;
 use super::request::{Moment, Request};
 use super::rows::{Found, HotRows, RowSource, Wanted};
+use super::slab::Writer;
 use super::spill::SpillSettings;
 use super::statements::{FRAMES_AHEAD_MAX, frames};
 use super::{Engine, Prepared, QuerySettings};
 use crate::store::View;
-use message::{Channel, Failure, Limits, Order, Reply, Rows, Statement, TailOpen, TailRows, order, reply};
+use message::{Channel, Failure, InSlab, Limits, Order, Reply, Rows, Statement, TailOpen, TailRows, order, reply};
 use tails::Tails;
 
 /// A statement that was cancelled or has failed, and still computes after this time, ends with its process.
@@ -46,8 +48,8 @@ const COMPUTES_MAX: Duration = Duration::from_millis(50);
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 const SPINS: u32 = 50;
 
-/// Serves the recorder that started this process: orders come on its standard input, and its standard
-/// output is the file with rows in memory.
+/// Serves the recorder that started this process: orders come on its standard input, its standard output is the file with rows in
+/// memory, and its standard error the file with slabs for results.
 ///
 /// # Errors
 /// When the process was started by something else, or the recorder is gone in the middle of a statement.
@@ -55,16 +57,15 @@ pub fn run() -> anyhow::Result<()> {
     const STARTED: &str = "this command is for kymo itself: `kymo run` starts it";
     let orders = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().context(STARTED)?);
     let memory = File::from(io::stdout().as_fd().try_clone_to_owned().context(STARTED)?);
+    let slabs = File::from(io::stderr().as_fd().try_clone_to_owned().context(STARTED)?);
     orders.peer_addr().context(STARTED)?;
     // For ps and top. A refusal changes nothing else.
     let _ = rustix::thread::set_name(c"kymo-query");
-    // The recorder reads stderr only once this process is gone. A full pipe must not stop it before.
-    rustix::io::ioctl_fionbio(io::stderr(), true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { serve(Channel::new(orders, message::ORDER_BYTES_MAX)?, memory).await })
+    runtime.block_on(async { serve(Channel::new(orders, message::ORDER_BYTES_MAX)?, memory, Writer::new(slabs)).await })
 }
 
-async fn serve(mut channel: Channel, memory: File) -> anyhow::Result<()> {
+async fn serve(mut channel: Channel, memory: File, slabs: Writer) -> anyhow::Result<()> {
     let Some((Order { kind: Some(order::Kind::Limits(limits)) }, _)) = channel.receive().await? else {
         anyhow::bail!("the recorder sent no limits");
     };
@@ -86,7 +87,7 @@ async fn serve(mut channel: Channel, memory: File) -> anyhow::Result<()> {
     let views = limits.views.iter().map(Into::into).collect();
     let engine = Engine::whole(Arc::new(|| Arc::new(View::empty())), settings, spill, threads, views)?;
     channel.send(&Reply { kind: Some(reply::Kind::Ready(in_force)) }).await?;
-    let mut worker = Worker { channel, memory, engine, limits, tails: Tails::default() };
+    let mut worker = Worker { channel, memory, slabs, engine, limits, tails: Tails::default() };
     while let Some((order, _)) = worker.channel.receive::<Order>().await? {
         // Anything else is about a statement that has just ended.
         let ended = match order.kind {
@@ -125,6 +126,7 @@ impl Engine {
 struct Worker {
     channel: Channel,
     memory: File,
+    slabs: Writer,
     engine: Engine,
     limits: Limits,
     tails: Tails,
@@ -138,7 +140,8 @@ type Ask = (Wanted, oneshot::Sender<Result<Found>>);
 
 impl Worker {
     /// Runs a statement until it has ended or is cancelled.
-    async fn statement(&mut self, statement: Statement) -> io::Result<Failure> {
+    async fn statement(&mut self, mut statement: Statement) -> io::Result<Failure> {
+        self.slabs.begin(take(&mut statement.slabs));
         let (asks, mut asked) = mpsc::channel::<Ask>(1);
         let (told, mut tells) = mpsc::channel::<Told>(FRAMES_AHEAD_MAX);
         let mut work = JoinSet::new();
@@ -160,6 +163,7 @@ impl Worker {
                             let _ = answer.send(self.take(rows));
                         }
                     }
+                    Some(Some(order::Kind::Free(slab))) => self.slabs.free(slab),
                     Some(_) => {}
                 },
                 Some((wanted, answer)) = asked.recv() => {
@@ -167,8 +171,8 @@ impl Worker {
                     waiting.insert(number, answer);
                     self.channel.send(&Reply { kind: Some(reply::Kind::Wanted(told_of(number, &wanted))) }).await?;
                 }
-                told = tells.recv() => match told {
-                    Some((kind, attached)) => self.channel.send_with(&Reply { kind: Some(kind) }, &attached).await?,
+                told = tells.recv(), if !self.slabs.is_full() => match told {
+                    Some((kind, body)) => self.tell(kind, &body).await?,
                     None => {
                         let ended = work.join_next().await;
                         let outcome = match ended {
@@ -182,6 +186,16 @@ impl Worker {
                 },
             }
         }
+    }
+
+    /// Tells a part of a result.
+    async fn tell(&mut self, mut kind: reply::Kind, mut body: &[Buffer]) -> io::Result<()> {
+        if let reply::Kind::Frame(header) = &mut kind
+            && let Some((slab, bytes)) = self.slabs.write(body)?
+        {
+            (kind, body) = (reply::Kind::InSlab(InSlab { header: take(header), slab, bytes }), &[]);
+        }
+        self.channel.send_with(&Reply { kind: Some(kind) }, body).await
     }
 
     /// Plans a tail, and tells a message without rows.

@@ -109,7 +109,7 @@ pub struct WorkersStatus {
     pub processes: u64,
     /// Those of them without a statement.
     pub idle: u64,
-    /// Resident memory of all of them, and of the rows in memory that they were given.
+    /// Resident memory of all of them, of the rows in memory that they were given, and of their results in memory.
     pub rss_bytes: u64,
     /// Processes started since the recorder was.
     pub started: u64,

@@ -74,7 +74,7 @@ def memory_files(pid):
     found = 0
     for file in pathlib.Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found += "memfd:kymo-rows" in os.readlink(file)
+            found += "memfd:kymo-" in os.readlink(file)
     return found
 
 
@@ -147,7 +147,8 @@ def killed_workers_cost_their_own_statements_only(data, kills):
         (counts,) = daemon.query("SELECT query_faults AS faults FROM kymo ORDER BY time DESC LIMIT 1")
         # One that is killed while it ends anyway counts once at most.
         assert 0.8 * done <= counts["faults"] <= done, counts
-        wait_for(lambda: memory_files(pid) == len(children(pid)) <= 4, 5, "each memory file has its process")
+        # One for rows and one for results.
+        wait_for(lambda: memory_files(pid) == 2 * len(children(pid)) <= 8, 5, "each memory file has its process")
         left = list((data / "spill").iterdir())
         assert not left, left
         workers = children(pid)

@@ -223,6 +223,39 @@ fn rows_in_memory_are_read_only_for_a_worker_and_counted() {
 }
 
 #[test]
+fn large_results_are_whole_and_their_memory_is_freed() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), &CONFIG.replace("\"2s\"", "\"60s\""));
+    // Standard error of a worker is its file with slabs.
+    let slabs = |id: &i32| fs::metadata(format!("/proc/{id}/fd/2")).map_or(0, |file| 512 * file.blocks());
+    let rows = daemon.query("SELECT value AS n, 2 * value AS twice FROM generate_series(1, 100000) ORDER BY value");
+    let right = (1..).zip(&rows).all(|(n, row)| row["n"].as_i64() == Some(n) && row["twice"].as_i64() == Some(2 * n));
+    assert!(rows.len() == 100_000 && right);
+    let used: Vec<i32> = workers(&daemon).into_iter().filter(|id| slabs(id) > 0).collect();
+    assert!(!used.is_empty());
+    // A client that does not read what it asked for.
+    let endless = "SELECT value FROM generate_series(1, 1000000000)";
+    let mut stalled = command(&["query", endless, "--format", "csv", "--address", &daemon.address]);
+    let stalled = stalled.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ticks = || workers(&daemon).iter().map(|id| (cpu_ticks(*id), *id)).max().unwrap();
+    let mut before = ticks();
+    wait_until("its worker waits", || {
+        thread::sleep(Duration::from_millis(300));
+        let now = ticks();
+        slabs(&now.1) > 0 && std::mem::replace(&mut before, now) == now
+    });
+    // Others are answered.
+    assert_eq!(daemon.query("SELECT count(*) AS n FROM generate_series(1, 100000)")[0]["n"].as_i64(), Some(100_000));
+    workers(&daemon).into_iter().for_each(kill);
+    let output = stalled.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("SIGKILL"), "{said}");
+    assert_eq!(daemon.query("SELECT value FROM generate_series(1, 100000)").len(), 100_000);
+    wait_until("their memory is freed", || workers(&daemon).iter().all(|id| slabs(id) == 0));
+    daemon.terminate();
+}
+
+#[test]
 fn rows_in_memory_are_counted_to_the_last() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(folder.path(), CONFIG);
@@ -261,8 +294,12 @@ fn a_statement_that_has_failed_computes_no_longer() {
 }
 
 /// Needs twice the memory that a query has.
-const LARGE_SORT: &str = "SELECT count(*) AS n, sum(a) AS s FROM \
-    (SELECT value AS a FROM generate_series(1, 4000000) ORDER BY value % 1000003 DESC, value OFFSET 1)";
+fn large_sort(rows: &str) -> String {
+    format!(
+        "SELECT count(*) AS n, sum(a) AS s FROM \
+         (SELECT value AS a FROM generate_series(1, 4000000) ORDER BY value % 1000003 DESC, value {rows})"
+    )
+}
 
 #[test]
 fn a_sort_beyond_its_memory_spills_within_its_limit() {
@@ -275,15 +312,17 @@ fn a_sort_beyond_its_memory_spills_within_its_limit() {
     };
     let much = folder_for("1GiB");
     let daemon = Daemon::start(&much, &spilling("1GiB"));
-    let sorted = daemon.query(LARGE_SORT);
-    // The first of them is 1000002.
-    assert_eq!(sorted[0]["n"].as_i64(), Some(3_999_999));
-    assert_eq!(sorted[0]["s"].as_i64(), Some(4_000_000 * 4_000_001 / 2 - 1_000_002));
+    // The first of them is 1000002, the last of them 3000009.
+    for (rows, left_out) in [("OFFSET 1", 1_000_002), ("LIMIT 3999999", 3_000_009)] {
+        let sorted = daemon.query(&large_sort(rows));
+        assert_eq!(sorted[0]["n"].as_i64(), Some(3_999_999), "{rows}");
+        assert_eq!(sorted[0]["s"].as_i64(), Some(4_000_000 * 4_000_001 / 2 - left_out), "{rows}");
+    }
     assert_eq!(fs::read_dir(much.join("data/spill")).unwrap().count(), 0, "its files have no names");
     daemon.terminate();
     for (setting, named) in [("1MiB", "`query.spill_bytes_max`"), ("0B", "`query.memory_bytes_max`")] {
         let daemon = Daemon::start(&folder_for(setting), &spilling(setting));
-        let said = error(&daemon, LARGE_SORT);
+        let said = error(&daemon, &large_sort("OFFSET 1"));
         assert!(said.contains(named), "{setting}: {said}");
         daemon.terminate();
     }

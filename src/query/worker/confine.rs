@@ -19,6 +19,7 @@ use seccompiler::{
 };
 
 use super::message::{Limits, path_of};
+use crate::query::slab;
 use crate::store::data_folder::LAKE;
 
 /// Memory beyond the limit of a query: for planning it, for its result, and for the stacks of its threads.
@@ -97,8 +98,8 @@ pub(super) fn confine(limits: &Limits) -> anyhow::Result<String> {
     limit(Resource::Data, memory)?;
     in_force.push("memory");
     limit(Resource::Core, 0)?;
-    // Queries count what they write. This holds if they count wrongly.
-    limit(Resource::Fsize, limits.spill_bytes_max)?;
+    // Queries count what they write. This holds if they count wrongly. It is about the file with slabs, too.
+    limit(Resource::Fsize, limits.spill_bytes_max.max(slab::FILE_BYTES))?;
     in_force.push("no core dumps");
     // Where memory is short, the kernel kills a worker before anything else of this host.
     if fs::write("/proc/self/oom_score_adj", "1000").is_ok() {

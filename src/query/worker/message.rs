@@ -2,7 +2,7 @@
 //!
 //! A message is two lengths (four bytes each, little endian), a protobuf message of the first length, and bytes of the second
 //! that are attached to it: the body of a part of the result. Rows in memory go beside them, in a memory
-//! file that the recorder writes and the worker reads.
+//! file that the recorder writes and the worker reads, and so do large bodies ([`slab`](crate::query::slab)).
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
@@ -31,7 +31,7 @@ const TEXT_BYTES_MAX: usize = 2 << 10;
 /// To a worker.
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::query) struct Order {
-    #[prost(oneof = "order::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "order::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(in crate::query) kind: Option<order::Kind>,
 }
 
@@ -60,6 +60,9 @@ pub(in crate::query) mod order {
         /// Forget a tail.
         #[prost(uint64, tag = "7")]
         TailClose(u64),
+        /// The client has got what was in this slab.
+        #[prost(uint32, tag = "8")]
+        Free(u32),
     }
 }
 
@@ -125,6 +128,9 @@ pub(in crate::query) struct Statement {
     /// What a client wrote of a tail, if it is made of that.
     #[prost(message, optional, tag = "6")]
     pub(in crate::query) tail: Option<Written>,
+    /// The slabs that are free. Those that clients of earlier statements still read are not.
+    #[prost(uint32, repeated, tag = "7")]
+    pub(in crate::query) slabs: Vec<u32>,
 }
 
 impl Statement {
@@ -136,6 +142,7 @@ impl Statement {
             options: Some(request.options.clone()),
             now_us: request.moment.as_ref().map(|moment| moment.now_us),
             tail: request.tail.clone(),
+            slabs: Vec::new(),
         }
     }
 
@@ -211,12 +218,12 @@ pub(in crate::query) struct Stretch {
 /// From a worker.
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::query) struct Reply {
-    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "reply::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(in crate::query) kind: Option<reply::Kind>,
 }
 
 pub(in crate::query) mod reply {
-    use super::{Bytes, Failure, Oneof, TailFrame, Wanted};
+    use super::{Bytes, Failure, InSlab, Oneof, TailFrame, Wanted};
 
     #[derive(Clone, PartialEq, Oneof)]
     pub(in crate::query) enum Kind {
@@ -240,6 +247,9 @@ pub(in crate::query) mod reply {
         /// Rows of the tail that is being looked at. Their body is attached.
         #[prost(message, tag = "7")]
         TailFrame(TailFrame),
+        /// A part of the result whose body is in a slab.
+        #[prost(message, tag = "8")]
+        InSlab(InSlab),
     }
 }
 
@@ -288,6 +298,19 @@ pub(in crate::query) struct TailFrame {
     /// How many they are.
     #[prost(uint64, tag = "2")]
     pub(in crate::query) rows: u64,
+}
+
+/// A part of a result.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::query) struct InSlab {
+    /// The header of a Flight message.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(in crate::query) header: Bytes,
+    #[prost(uint32, tag = "2")]
+    pub(in crate::query) slab: u32,
+    /// The length of its body, with which the slab begins.
+    #[prost(uint64, tag = "3")]
+    pub(in crate::query) bytes: u64,
 }
 
 /// How a statement ended.

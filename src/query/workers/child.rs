@@ -29,7 +29,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(command: Command, all: &Processes, memory: &Arc<File>) -> io::Result<Process> {
+    pub(super) fn start(command: Command, all: &Processes, memory: [Arc<File>; 2]) -> io::Result<Process> {
         let child = spawn(command, all)?;
         all.add(child.id(), memory);
         Ok(Process { child: Some(child), all: all.clone(), permit: None })

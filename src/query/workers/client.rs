@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::query::error::QueryError;
 use crate::query::room::{Reader, Reservation, units};
+use crate::query::slab::Body;
 use crate::query::statements::{Message, Part};
 
 /// So much of a result waits for its client, or one message. A result that is not longer is taken whole, so a client that reads
@@ -33,10 +34,16 @@ impl Client {
     }
 
     /// Tells it a message of the result, once it may wait.
-    pub(super) async fn tell(&self, frame: FlightData, reservation: Option<Reservation>) -> Result<(), Gone> {
-        let bytes = (frame.data_header.len() + frame.data_body.len()).clamp(1, AHEAD_BYTES_MAX);
+    pub(super) async fn tell(
+        &self,
+        frame: FlightData,
+        slab: Option<Body>,
+        reservation: Option<Reservation>,
+    ) -> Result<(), Gone> {
+        let in_slab = slab.as_ref().map_or(0, Body::len);
+        let bytes = (frame.data_header.len() + frame.data_body.len() + in_slab).clamp(1, AHEAD_BYTES_MAX);
         let ahead: Option<OwnedSemaphorePermit> = Arc::clone(&self.ahead).acquire_many_owned(units(bytes)).await.ok();
-        self.told.send(Ok(Some(Message { frame, reservation, _ahead: ahead }))).await.map_err(|_| Gone)
+        self.told.send(Ok(Some(Message { frame, slab, reservation, _ahead: ahead }))).await.map_err(|_| Gone)
     }
 
     /// Tells it how the statement ended. If it has gone, nobody is told.
@@ -66,7 +73,7 @@ mod tests {
         let (client, mut parts) = Client::new(room.reader());
         let tell = async |bytes: usize| {
             let frame = FlightData { data_body: Bytes::from(vec![0; bytes]), ..FlightData::default() };
-            matches!(timeout(Duration::from_millis(20), client.tell(frame, None)).await, Ok(Ok(())))
+            matches!(timeout(Duration::from_millis(20), client.tell(frame, None, None)).await, Ok(Ok(())))
         };
         for _ in 0..1024 {
             assert!(tell(1).await);

@@ -18,7 +18,7 @@ use crate::query::worker::message::{self, Limits, Reply, order, reply};
 const START_MAX: Duration = Duration::from_secs(10);
 /// A worker without a statement for this long is ended, except the last.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// The memory of a worker for rows is freed after so long without a statement.
+/// The memory of a worker for rows and results is freed after so long without a statement.
 const MEMORY_IDLE_MAX: Duration = Duration::from_secs(2);
 /// Allocators of workers give freed memory back after two seconds (`.cargo/config.toml`), on threads of their own.
 const RESTED_AFTER: Duration = Duration::from_millis(2_500);
@@ -115,7 +115,7 @@ impl Inner {
         });
         let heavy: Vec<Worker> = heavy.collect();
         let resting =
-            idle.extract_if(.., |worker| worker.kept_bytes > 0 && worker.idle_since.elapsed() > MEMORY_IDLE_MAX);
+            idle.extract_if(.., |worker| worker.keeps_memory() && worker.idle_since.elapsed() > MEMORY_IDLE_MAX);
         let resting: Vec<Worker> = resting.collect();
         drop(idle);
         for mut worker in resting {

@@ -1,7 +1,7 @@
 //! A worker process, as the recorder holds it.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -25,6 +25,7 @@ use crate::query::ViewSource;
 use crate::query::error::QueryError;
 use crate::query::named::Named;
 use crate::query::rows::{HotRows, Wanted};
+use crate::query::slab::{self, Slabs};
 use crate::query::worker::message::{self, Channel, Order, Rows, order};
 use crate::store::View;
 
@@ -45,9 +46,7 @@ const RESTING_BYTES_MAX: u64 = 96 << 20;
 /// keep more, for footers of files that the next statement reads again.
 const RESTED_BYTES_MAX: u64 = 8 << 20;
 const LAST_RESTED_BYTES_MAX: u64 = 24 << 20;
-/// So much of what a dead worker wrote to stderr is read.
-const SAID_BYTES_MAX: u64 = 64 << 10;
-/// So much of a result may wait in the kernel. A part of a result fits, so it takes few context switches.
+/// So much of a result may wait in the kernel.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// A worker whose socket is closed has ended or does so within this time.
 const ENDING_MAX: Duration = Duration::from_millis(150);
@@ -60,11 +59,13 @@ pub(super) struct Worker {
     pub(super) channel: Channel,
     /// A file in memory, which the worker has open for reading: the rows in memory that the statement asked for, one after the other.
     memory: Arc<File>,
+    /// Large parts of results, and what it writes to stderr.
+    pub(super) slabs: Slabs,
     pub(super) idle_since: Instant,
     /// Bytes in the file that are of the present statement.
     given_bytes: u64,
     /// Bytes that the file may have while no statement runs.
-    pub(super) kept_bytes: u64,
+    kept_bytes: u64,
     /// What its private memory was before its first statement.
     first_data_bytes: u64,
     /// The resident part of it.
@@ -97,6 +98,7 @@ impl Worker {
         let memory = Arc::new(File::from(memfd_create("kymo-rows", MemfdFlags::CLOEXEC)?));
         fchmod(&memory, Mode::RUSR)?;
         let its_memory = File::open(format!("/proc/self/fd/{}", memory.as_raw_fd()))?;
+        let slabs = Arc::new(slab::file()?);
         // The program of this process, even if its file was replaced meanwhile.
         let mut command = Command::new("/proc/self/exe");
         command
@@ -108,13 +110,14 @@ impl Worker {
             .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(its_orders)))
             .stdout(Stdio::from(its_memory))
-            .stderr(Stdio::piped());
-        let child = Process::start(command, processes, &memory)?;
+            .stderr(Stdio::from(slabs.try_clone()?));
+        let child = Process::start(command, processes, [&memory, &slabs].map(Arc::clone))?;
         let channel = Channel::new(orders, reply_bytes_max)?;
         Ok(Worker {
             child,
             channel,
             memory,
+            slabs: Slabs::new(slabs),
             idle_since: Instant::now(),
             given_bytes: 0,
             kept_bytes: 0,
@@ -128,6 +131,18 @@ impl Worker {
 
     pub(super) async fn send(&mut self, kind: order::Kind) -> io::Result<()> {
         self.channel.send(&Order { kind: Some(kind) }).await
+    }
+
+    /// The length of its next message; 0 once it has gone. Meanwhile it is told which slabs are free again.
+    pub(super) async fn next_bytes(&mut self) -> io::Result<usize> {
+        loop {
+            let slab = tokio::select! {
+                biased;
+                bytes = self.channel.next_bytes() => return bytes,
+                slab = self.slabs.freed() => slab,
+            };
+            self.send(order::Kind::Free(slab)).await?;
+        }
     }
 
     pub(super) fn is_alive(&mut self) -> bool {
@@ -164,8 +179,18 @@ impl Worker {
         }
     }
 
-    /// Frees the file in memory.
+    /// Whether its files in memory keep memory that no statement uses.
+    pub(super) fn keeps_memory(&self) -> bool {
+        self.kept_bytes > 0 || self.slabs.keep_memory()
+    }
+
+    /// Frees this memory.
     pub(super) fn free_memory(&mut self) {
+        self.slabs.free_memory();
+        self.free_rows();
+    }
+
+    fn free_rows(&mut self) {
         // A refusal leaves the memory to the next statement.
         if std::mem::take(&mut self.kept_bytes) > 0 {
             let _ = self.memory.set_len(0);
@@ -219,12 +244,7 @@ impl Worker {
                 (status, status.is_none_or(|status| status.signal() == Some(libc::SIGKILL)))
             }
         };
-        let mut said = Vec::new();
-        if let Some(stderr) = child.stderr.take() {
-            // What cannot be read is missing in a log line.
-            let _ = stderr.take(SAID_BYTES_MAX).read_to_end(&mut said);
-        }
-        Ending { status, said: String::from_utf8_lossy(&said).into_owned(), killed }
+        Ending { status, said: self.slabs.said(), killed }
     }
 
     /// Gives the worker the rows of `view` that it asked for, or of the newest one, at most `bytes_max` for one statement. Returns
@@ -299,8 +319,9 @@ impl Worker {
         let given_bytes = std::mem::take(&mut self.given_bytes);
         self.kept_bytes = self.kept_bytes.max(given_bytes);
         if given_bytes > MEMORY_KEPT_BYTES {
-            self.free_memory();
+            self.free_rows();
         }
+        self.slabs.rest();
         self.data_bytes().saturating_sub(self.first_data_bytes) < RESTING_BYTES_MAX
     }
 }

@@ -23,8 +23,8 @@ pub(super) struct Processes {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The process of each, and its file in memory.
-    workers: BTreeMap<u32, Arc<File>>,
+    /// The process of each, and its files in memory: for rows, and for results.
+    workers: BTreeMap<u32, [Arc<File>; 2]>,
     /// They leave CPUs to collectors.
     apart: bool,
 }
@@ -38,8 +38,8 @@ impl Processes {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn add(&self, id: u32, memory: &Arc<File>) {
-        self.change(|state| state.workers.insert(id, Arc::clone(memory)));
+    pub(super) fn add(&self, id: u32, memory: [Arc<File>; 2]) {
+        self.change(|state| state.workers.insert(id, memory));
         self.place(id);
     }
 
@@ -96,7 +96,7 @@ impl Processes {
     pub(super) fn rss_bytes(&self) -> u64 {
         let workers = self.change(|state| state.workers.clone());
         let pages: u64 = workers.keys().filter_map(|id| statm(*id, RESIDENT)).sum();
-        let files = workers.values().filter_map(|memory| memory.metadata().ok());
+        let files = workers.values().flatten().filter_map(|memory| memory.metadata().ok());
         pages * rustix::param::page_size() as u64 + files.map(|file| file.blocks() * BLOCK_BYTES).sum::<u64>()
     }
 }

@@ -19,7 +19,8 @@ use crate::query::history::{self, Cost};
 use crate::query::ipc::rows_of;
 use crate::query::request::Moment;
 use crate::query::room::Reservation;
-use crate::query::worker::message::{Failure, Reply, Statement, order, reply};
+use crate::query::slab::Body;
+use crate::query::worker::message::{Failure, InSlab, Reply, Statement, order, reply};
 use crate::store::View;
 
 /// A worker that does not end a statement within this time after it was asked to is killed.
@@ -148,7 +149,8 @@ impl Inner {
             let handed = async {
                 let mut worker = self.take().await?;
                 worker.forget_peak();
-                worker.send(order::Kind::Statement(statement.clone())).await?;
+                let slabs = worker.slabs.free();
+                worker.send(order::Kind::Statement(Statement { slabs, ..statement.clone() })).await?;
                 io::Result::Ok(worker)
             };
             match handed.await {
@@ -204,7 +206,7 @@ impl Inner {
                 reply => reply?,
             };
             has_begun = true;
-            let frame = match kind {
+            let (frame, slab) = match kind {
                 reply::Kind::Ready(_) => continue,
                 reply::Kind::Wanted(wanted) => {
                     if let Some(early) = early.take() {
@@ -230,13 +232,22 @@ impl Inner {
                     }
                     continue;
                 }
-                reply::Kind::Schema(data_header) => FlightData { data_header, ..FlightData::default() },
-                reply::Kind::Frame(data_header) => FlightData { data_header, data_body, ..FlightData::default() },
+                reply::Kind::Schema(data_header) => (FlightData { data_header, ..FlightData::default() }, None),
+                reply::Kind::Frame(data_header) => {
+                    (FlightData { data_header, data_body, ..FlightData::default() }, None)
+                }
+                reply::Kind::InSlab(InSlab { header: data_header, slab, bytes }) => {
+                    let Ok(body) = worker.slabs.body(slab, bytes) else {
+                        worker.kill();
+                        return Err(Stop::Lost);
+                    };
+                    (FlightData { data_header, ..FlightData::default() }, Some(body))
+                }
                 reply::Kind::Ended(failure) => return Ok(failure),
                 // It is no answer to a statement.
                 reply::Kind::TailEmpty(_) | reply::Kind::TailFrame(_) => return Err(Stop::Lost),
             };
-            let bytes = frame.data_header.len() + frame.data_body.len();
+            let bytes = frame.data_header.len() + frame.data_body.len() + slab.as_ref().map_or(0, Body::len);
             cost.rows += rows_of(&frame.data_header);
             cost.bytes += bytes as u64;
             if reservation.is_none() {
@@ -246,7 +257,7 @@ impl Inner {
                 }
             }
             // This fails if the client has gone, which the next round sees.
-            let _ = course.within(course.client.tell(frame, reservation)).await?;
+            let _ = course.within(course.client.tell(frame, slab, reservation)).await?;
         }
     }
 
@@ -256,7 +267,7 @@ impl Inner {
         worker: &mut Worker,
         course: &Course,
     ) -> Result<(reply::Kind, Bytes, Option<Reservation>), Stop> {
-        let bytes = course.within(worker.channel.next_bytes()).await?.map_err(|error| Stop::of(&error))?;
+        let bytes = course.within(worker.next_bytes()).await?.map_err(|error| Stop::of(&error))?;
         let needs_room = bytes > SMALL_MESSAGE_BYTES;
         let reservation = if needs_room { Some(self.take_room(bytes, course).await?) } else { None };
         match course.within(worker.channel.receive::<Reply>()).await? {
