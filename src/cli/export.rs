@@ -121,7 +121,8 @@ impl Export {
             }
         };
         let find = |name: &String| {
-            let known = FamilyId::all().map(|family| family.name());
+            let known: Vec<&str> = FamilyId::all().map(|family| family.name()).collect();
+            let known = known.iter().copied();
             FamilyId::find(name).ok_or_else(|| UsageError(format!("--table: {}", unknown("table", name, known))))
         };
         let mut families = self.table.iter().map(find).collect::<Result<Vec<_>, _>>()?;
