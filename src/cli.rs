@@ -8,7 +8,6 @@ pub mod alert;
 pub mod check;
 pub mod collector;
 pub mod connect;
-pub mod export;
 pub mod flush;
 mod new_folder;
 mod offline;
@@ -95,8 +94,6 @@ pub enum Command {
     Sql(sql::Sql),
     /// Look at a host, live or at any time that was recorded
     Top(top::Top),
-    /// Cut a stretch of time out of a recording, as a data folder of its own
-    Export(export::Export),
     /// Show the state of the daemon and what it has lost
     Status(status::Status),
     /// List the tables, or the columns of one table

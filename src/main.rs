@@ -19,7 +19,6 @@ fn main() -> ExitCode {
         Command::Tail(tail) => cli::tail::run(&tail),
         Command::Sql(sql) => cli::sql::run(&sql),
         Command::Top(top) => cli::top::run(&top),
-        Command::Export(export) => cli::export::run(&export),
         Command::Status(status) => cli::status::run(&status),
         Command::Tables(tables) => cli::tables::run(&tables),
         Command::Collector(collector) => cli::collector::run(&collector),

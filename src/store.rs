@@ -13,7 +13,6 @@ mod appender;
 mod clock;
 mod compaction;
 mod conform;
-pub mod cut;
 pub mod data_folder;
 pub mod disk;
 mod flush;

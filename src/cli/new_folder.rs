@@ -1,4 +1,4 @@
-//! The folders that `record` and `export` make: new ones, so that nothing of another recording is in them.
+//! The folder that `record` makes: a new one, so that nothing of another recording is in it.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -32,7 +32,7 @@ use crate::store::verify::{Journaled, Report};
 /// The largest message of a result: beyond what `query.message_bytes_max` allows.
 const MESSAGE_BYTES_MAX: usize = 160 << 20;
 /// A running daemon may merge files that were just listed. The query then lists them again, this many times at most.
-pub(super) const TRIES_MAX: u32 = 5;
+const TRIES_MAX: u32 = 5;
 /// Foreign files that are named one by one.
 const FOREIGN_NAMED_MAX: usize = 5;
 
@@ -154,7 +154,7 @@ async fn begin(
     Ok((schema, stream::iter(first.map(Ok)).chain(rows.map_err(query_error))))
 }
 
-pub(super) fn warn_of(scan: &Scan) {
+fn warn_of(scan: &Scan) {
     for (path, reason) in scan.foreign.iter().take(FOREIGN_NAMED_MAX) {
         eprintln!("kymo: left out {}: {reason}", path.display());
     }
@@ -163,7 +163,7 @@ pub(super) fn warn_of(scan: &Scan) {
     }
 }
 
-pub(super) fn warn_of_journal(journaled: Result<Journaled, FolderError>, view: &View) {
+fn warn_of_journal(journaled: Result<Journaled, FolderError>, view: &View) {
     match journaled.map(|journaled| journaled.rows_beyond(view)) {
         Ok(0) => {}
         Ok(rows) => {
@@ -175,33 +175,18 @@ pub(super) fn warn_of_journal(journaled: Result<Journaled, FolderError>, view: &
 }
 
 async fn online(sql: &str, target: &Target, destination: &Destination, spinner: &ProgressBar) -> anyhow::Result<u64> {
-    let (schema, rows) = ask(sql, target).await?;
-    write(&schema, rows, destination, spinner).await
-}
-
-/// Has a daemon run a statement. Gives the schema of its result, and the rows as they come.
-///
-/// # Errors
-/// When the daemon does not answer, or refuses the statement.
-pub(super) async fn ask(
-    sql: &str,
-    target: &Target,
-) -> anyhow::Result<(SchemaRef, impl Stream<Item = anyhow::Result<RecordBatch>> + use<>)> {
-    fn failed(target: &Target, error: FlightError) -> anyhow::Error {
-        match error {
-            FlightError::Tonic(status) => target.failed(&status),
-            other => anyhow::Error::from(other),
-        }
-    }
+    let failed = |error: FlightError| match error {
+        FlightError::Tonic(status) => target.failed(&status),
+        other => anyhow::Error::from(other),
+    };
     let client = FlightServiceClient::new(target.connect().await?).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let mut client = FlightSqlServiceClient::new_from_inner(client);
-    let info = client.execute(sql.to_owned(), None).await.map_err(|error| failed(target, error))?;
+    let info = client.execute(sql.to_owned(), None).await.map_err(failed)?;
     let endpoint = info.endpoint.first().and_then(|endpoint| endpoint.ticket.clone());
     let ticket = endpoint.context("the daemon's answer has no ticket for the rows")?;
     let schema = Arc::new(info.try_decode_schema().context("read the result's schema")?);
-    let rows = client.do_get(ticket).await.map_err(|error| failed(target, error))?;
-    let target = target.clone();
-    Ok((schema, rows.map(move |batch| batch.map_err(|error| failed(&target, error)))))
+    let rows = client.do_get(ticket).await.map_err(failed)?;
+    write(&schema, rows.map(|batch| batch.map_err(failed)), destination, spinner).await
 }
 
 /// Writes rows as they come, and gives their number. The spinner counts them and the memory that they take.

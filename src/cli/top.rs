@@ -3,7 +3,7 @@
 mod cells;
 mod cgroups;
 mod charts;
-pub(super) mod clock;
+mod clock;
 mod events;
 mod fetch;
 mod figures;

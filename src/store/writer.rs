@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -37,6 +37,9 @@ pub(super) const SCHEMA_VERSION: &str = "1";
 const IN_ORDER: &str = "kymo.in_order";
 /// For files that compaction soon replaces.
 const FLUSH_ZSTD_LEVEL: i32 = 1;
+/// A tier's file of fewer rows is not compressed: its columns have some hundred bytes each, which hardly become fewer, and zstd is set up
+/// anew for each of them.
+const COMPRESSED_TIER_ROWS_MIN: usize = 128;
 /// For files that stay. Higher levels save a per cent of size and cost several times the CPU.
 pub(super) const ZSTD_LEVEL: i32 = 3;
 /// Rows of a row group: bounds the writer's memory. A reader can skip a whole group.
@@ -134,7 +137,10 @@ pub(super) struct Target<'a> {
     pub(super) time_range: (i64, i64),
     /// The rows were recorded in the order of their times.
     pub(super) in_order: bool,
-    pub(super) zstd_level: i32,
+    /// `None` for a file that is not compressed.
+    pub(super) zstd_level: Option<i32>,
+    /// Columns of a tier that are known to have one value in all rows, by their position.
+    pub(super) standing: &'a [usize],
 }
 
 impl Store {
@@ -150,10 +156,13 @@ impl Store {
         let sequence = (first_seq, first_seq + count as u64);
         let time_range = span(batches.iter().map(time_range)).unwrap_or_default();
         let in_order = batches.iter().flat_map(times).is_sorted();
-        let zstd_level = FLUSH_ZSTD_LEVEL;
-        let target = Target { table, host: &host, interval, sequence, time_range, in_order, zstd_level };
+        let is_tier = table.tier().is_some();
+        let zstd_level = (!is_tier || count >= COMPRESSED_TIER_ROWS_MIN).then_some(FLUSH_ZSTD_LEVEL);
         let encode = |source: ArrowError| WriteError::Sort(table.name(), source.into());
         let sorted = sorted(batches).map_err(encode)?;
+        let standing = if is_tier { standing(&sorted) } else { Vec::new() };
+        let standing = &standing;
+        let target = Target { table, host: &host, interval, sequence, time_range, in_order, zstd_level, standing };
         self.publish(target, &table.table().schema(), |write| sorted.iter().try_for_each(write))
     }
 
@@ -217,8 +226,11 @@ impl Store {
         let encode = WriteError::parquet("write", path);
         let created = step("publish.create").and_then(|()| self.disk.create(path));
         let file = created.map_err(DiskError::of("create", path))?;
-        let mut writer = encoder(target, &*file, schema).map_err(&encode)?;
-        note_sequence(&mut writer, target.sequence);
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties(target))
+            // Without Arrow's schema in the file, readers see labels as plain strings.
+            .with_skip_arrow_metadata(true);
+        let mut writer = ArrowWriter::try_new_with_options(&*file, Arc::clone(schema), options).map_err(&encode)?;
         rows(&mut |batch| {
             step("publish.write").map_err(DiskError::of("write", path))?;
             writer.write(batch).map_err(&encode)
@@ -229,25 +241,6 @@ impl Store {
         synced.map_err(DiskError::of("sync", path))?;
         Ok(bytes)
     }
-}
-
-/// Encodes rows of `schema` as a file of `target`, whose sequence numbers are noted by [`note_sequence`].
-pub(super) fn encoder<W: Write + Send>(
-    target: Target<'_>,
-    to: W,
-    schema: &SchemaRef,
-) -> Result<ArrowWriter<W>, ParquetError> {
-    let options = ArrowWriterOptions::new()
-        .with_properties(properties(target))
-        // Without Arrow's schema in the file, readers see labels as plain strings.
-        .with_skip_arrow_metadata(true);
-    ArrowWriter::try_new_with_options(to, Arc::clone(schema), options)
-}
-
-/// Notes the sequence numbers of a file's rows in its metadata: the first, and one past the last.
-pub(super) fn note_sequence<W: Write + Send>(writer: &mut ArrowWriter<W>, (first_seq, end_seq): (u64, u64)) {
-    writer.append_key_value_metadata(KeyValue::new("kymo.first_seq".into(), first_seq.to_string()));
-    writer.append_key_value_metadata(KeyValue::new("kymo.last_seq".into(), end_seq.saturating_sub(1).to_string()));
 }
 
 /// Whether the rows of a file were recorded in the order of their times. False if that cannot be read.
@@ -286,11 +279,24 @@ pub(super) fn by_time(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
     take_record_batch(&batch, &UInt32Array::from(order))
 }
 
+/// The columns that have one value in all of these rows, or none.
+fn standing(batches: &[RecordBatch]) -> Vec<usize> {
+    let [batch] = batches else { return Vec::new() };
+    let stands = |column: &ArrayRef| {
+        let rows = column.len();
+        column.null_count() == rows || column.slice(1, rows - 1).to_data() == column.slice(0, rows - 1).to_data()
+    };
+    let columns = batch.columns().iter().enumerate();
+    columns.filter(|(_, column)| !column.is_empty() && stands(column)).map(|(at, _)| at).collect()
+}
+
 fn properties(target: Target<'_>) -> WriterProperties {
-    let Target { table, host, interval, in_order, zstd_level, .. } = target;
+    let Target { table, host, interval, sequence: (first_seq, end_seq), in_order, zstd_level, standing, .. } = target;
     let mut metadata = vec![
         KeyValue::new("kymo.schema_version".into(), SCHEMA_VERSION.to_owned()),
         KeyValue::new("kymo.host".into(), host.to_owned()),
+        KeyValue::new("kymo.first_seq".into(), first_seq.to_string()),
+        KeyValue::new("kymo.last_seq".into(), end_seq.saturating_sub(1).to_string()),
     ];
     if in_order {
         metadata.push(KeyValue::new(IN_ORDER.into(), "true".to_owned()));
@@ -300,18 +306,25 @@ fn properties(target: Target<'_>) -> WriterProperties {
     }
     // A tier has hundreds of columns and few rows, so their statistics would take more than the values.
     let statistics = if table.tier().is_some() { EnabledStatistics::None } else { EnabledStatistics::Page };
+    let compression = zstd_level
+        .map_or(Compression::UNCOMPRESSED, |level| Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default()));
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("kymo version ", env!("CARGO_PKG_VERSION")).into())
         .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(zstd_level).unwrap_or_default()))
+        .set_compression(compression)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
         .set_data_page_row_count_limit(PAGE_ROWS_MAX)
         .set_statistics_enabled(statistics)
         .set_column_statistics_enabled(ColumnPath::from(Column::TIME.name), EnabledStatistics::Page)
         .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]))
         .set_key_value_metadata(Some(metadata));
-    for column in table.table().columns {
+    for (at, column) in table.table().columns.iter().enumerate() {
         let path = ColumnPath::from(column.name);
+        // It is as small without.
+        if standing.contains(&at) {
+            properties = properties.set_column_compression(path, Compression::UNCOMPRESSED);
+            continue;
+        }
         // As measured (ARCHITECTURE.md, "Encodings"): rows of several series take turns, so only time grows from row to row.
         let encoding = match (column.kind, column.ty) {
             (_, Type::Text) => continue,

@@ -13,7 +13,6 @@ mod crash;
 mod daemon;
 mod ends;
 mod exact;
-mod export;
 mod fixtures;
 mod fuzz;
 mod layers;

@@ -11,13 +11,13 @@ pub(super) const HOW: &str = "such as '10 minutes ago', '14:02', '14:02:11.417' 
 
 /// The clock of whoever looks.
 #[derive(Clone, Debug)]
-pub(in crate::cli) struct Clock {
+pub(super) struct Clock {
     zone: TimeZone,
 }
 
 impl Clock {
     /// The zone of this process (`TZ`, else the system's).
-    pub(in crate::cli) fn local() -> Clock {
+    pub(super) fn local() -> Clock {
         Clock { zone: TimeZone::system() }
     }
 
@@ -35,7 +35,7 @@ impl Clock {
     ///
     /// # Errors
     /// When the text is no time; says what is.
-    pub(in crate::cli) fn parse(&self, text: &str, now_us: i64) -> Result<i64, String> {
+    pub(super) fn parse(&self, text: &str, now_us: i64) -> Result<i64, String> {
         let text = text.trim();
         let wrong = || format!("{text:?} is not a time, {HOW}");
         let now = self.zoned(now_us).ok_or_else(wrong)?;
@@ -62,7 +62,7 @@ impl Clock {
     }
 
     /// A whole time, `Wed 25 Nov 2026 14:02:11.417 UTC`, or without the date.
-    pub(in crate::cli) fn full(&self, us: i64, decimals: usize, has_date: bool) -> String {
+    pub(super) fn full(&self, us: i64, decimals: usize, has_date: bool) -> String {
         let Some(time) = self.zoned(us) else { return "-".to_owned() };
         let date = if has_date { time.strftime("%a %d %b %Y ").to_string() } else { String::new() };
         format!("{date}{} {}", self.time(us, decimals), time.strftime("%Z"))
