@@ -16,11 +16,13 @@
 //! its last row of a tier. `missed` is known of tiers: a row does not say which
 //! collector it is of, so a bucket that has rows beside a tier's has no figure for it, rather than one that is too small.
 
+mod budget;
 mod cells;
 mod cover;
 mod exec;
 mod scan;
 mod share;
+mod slice;
 mod told;
 mod window;
 
@@ -42,6 +44,7 @@ use super::tables::rows_of;
 use crate::record::{Column, Role, TIME_ZONE};
 use crate::words::{list, shortened, unknown};
 use exec::BucketsExec;
+pub(super) use exec::ShowScans;
 use window::{Covered, Window};
 
 /// Buckets of a window.

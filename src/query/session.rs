@@ -29,7 +29,7 @@ use crate::words;
 use super::catalog::{Catalog, Catalogs};
 use super::correlated;
 use super::dialect;
-use super::downsample::Downsample;
+use super::downsample::{Downsample, ShowScans};
 use super::emptiness;
 use super::error::QueryError;
 use super::existence::DistinctRows;
@@ -126,6 +126,7 @@ impl Sessions {
             .with_optimizer_rule(Arc::new(DistinctRows))
             .with_optimizer_rule(Arc::new(SortKeys))
             .with_physical_optimizer_rules(series::rules())
+            .with_physical_optimizer_rule(Arc::new(ShowScans))
             .build();
         for function in tool::functions() {
             datafusion::execution::FunctionRegistry::register_udf(&mut first, Arc::new(function))?;

@@ -2,8 +2,8 @@
 //!
 //! Each worker has a file in memory with some slabs. It writes the body of a large message into a free slab, and the recorder sends
 //! it to the client from there. What goes through their socket is where it is. A slab is free again once HTTP has sent it. Other
-//! messages go through the socket whole: small ones, those that no slab holds, and those that come while clients of earlier
-//! statements hold all slabs.
+//! messages go through the socket whole: small ones, those that no slab holds, and those that come while no slab is free. If that is
+//! because the client of the same statement does not read, they wait, but for the first part of a result ([`AHEAD_BYTES_MAX`]).
 //!
 //! The file ends with what the worker writes to stderr. It cannot grow, so that takes no memory without a bound.
 
@@ -24,6 +24,9 @@ const SLABS: u32 = 3;
 /// A part of a result has 2 MiB, and what the estimate of its size misses.
 const SLAB_BYTES: u64 = (2 << 20) + (256 << 10);
 const SLABS_BYTES: u64 = SLABS as u64 * SLAB_BYTES;
+/// So much of a result waits for its client, or one message. A result that is not longer is taken whole, so a client that reads
+/// slowly, or not at all, keeps neither a worker nor a place among the statements that run.
+pub(super) const AHEAD_BYTES_MAX: usize = 1 << 20;
 /// A shorter body goes through the socket: that is one call for it, instead of one for the slab and one for the message.
 const BODY_BYTES_MIN: u64 = 64 << 10;
 /// So much of what a worker writes to stderr is kept.
@@ -47,8 +50,8 @@ pub(super) struct Writer {
     file: File,
     /// Slabs that it may write to.
     free: Vec<u32>,
-    /// Slabs of the present statement that its client has not got yet.
-    held: Vec<u32>,
+    /// Slabs of the present statement that its client has not got yet, and the bytes in each.
+    held: Vec<(u32, u64)>,
 }
 
 impl Writer {
@@ -63,24 +66,23 @@ impl Writer {
     }
 
     /// The recorder needs a slab no longer.
-    pub(super) fn free(&mut self, slab: u32) {
-        self.held.retain(|held| *held != slab);
+    pub(super) fn take_back(&mut self, slab: u32) {
+        self.held.retain(|(held, _)| *held != slab);
         self.free.push(slab);
     }
 
-    /// Whether the client reads too slowly for another message. Slabs of other clients are not waited for.
-    pub(super) fn is_full(&self) -> bool {
-        self.free.is_empty() && !self.held.is_empty()
+    /// Whether this body is to wait for a slab, because the client has yet to read what is in others. One slab alone is not waited
+    /// for: the socket is quicker then.
+    pub(super) fn is_waited_for(&self, body: &[Buffer]) -> bool {
+        let held: u64 = self.held.iter().map(|(_, bytes)| bytes).sum();
+        self.free.is_empty() && self.held.len() > 1 && held > AHEAD_BYTES_MAX as u64 && fits(body).is_some()
     }
 
     /// Writes the body of a message, and returns in which slab it is and its length; `None` if it goes through the socket.
     pub(super) fn write(&mut self, body: &[Buffer]) -> io::Result<Option<(u32, u64)>> {
-        let bytes = body.iter().map(|piece| piece.len() as u64).sum();
-        if !(BODY_BYTES_MIN..=SLAB_BYTES).contains(&bytes) {
-            return Ok(None);
-        }
+        let Some(bytes) = fits(body) else { return Ok(None) };
         let Some(slab) = self.free.pop() else { return Ok(None) };
-        self.held.push(slab);
+        self.held.push((slab, bytes));
         self.write_at(body, u64::from(slab) * SLAB_BYTES)?;
         Ok(Some((slab, bytes)))
     }
@@ -105,44 +107,55 @@ impl Writer {
     }
 }
 
+/// The length of a body that goes through a slab.
+fn fits(body: &[Buffer]) -> Option<u64> {
+    let bytes = body.iter().map(|piece| piece.len() as u64).sum();
+    (BODY_BYTES_MIN..=SLAB_BYTES).contains(&bytes).then_some(bytes)
+}
+
 /// The slabs of one worker as the recorder has them.
 #[derive(Debug)]
 pub(super) struct Slabs {
     file: Arc<File>,
     /// Of the present statement, once it has used a slab. It counts as memory of the recorder.
     mapping: Option<Arc<Mmap>>,
-    /// Slabs that are to be sent.
-    held: Vec<u32>,
-    freed: mpsc::UnboundedReceiver<u32>,
-    free: mpsc::UnboundedSender<u32>,
-    /// It has been written to since its memory was freed.
+    /// Slabs that are to be sent, and the bytes in each.
+    held: Vec<(u32, u64)>,
+    sent: mpsc::UnboundedReceiver<u32>,
+    sends: mpsc::UnboundedSender<u32>,
+    /// It may have been written to since its memory was freed.
     is_used: bool,
 }
 
 impl Slabs {
     pub(super) fn new(file: Arc<File>) -> Slabs {
         // It has no more messages than there are slabs.
-        let (free, freed) = mpsc::unbounded_channel();
-        Slabs { file, mapping: None, held: Vec::new(), freed, free, is_used: false }
+        let (sends, sent) = mpsc::unbounded_channel();
+        Slabs { file, mapping: None, held: Vec::new(), sent, sends, is_used: false }
     }
 
     /// Those that the next statement may use.
-    pub(super) fn free(&mut self) -> Vec<u32> {
-        self.take_freed();
-        (0..SLABS).filter(|slab| !self.held.contains(slab)).collect()
+    pub(super) fn offer(&mut self) -> Vec<u32> {
+        self.take_sent();
+        self.is_used = true;
+        (0..SLABS).filter(|slab| !self.is_held(*slab)).collect()
     }
 
-    fn take_freed(&mut self) {
-        while let Ok(slab) = self.freed.try_recv() {
-            self.held.retain(|held| *held != slab);
+    fn take_sent(&mut self) {
+        while let Ok(slab) = self.sent.try_recv() {
+            self.held.retain(|(held, _)| *held != slab);
         }
+    }
+
+    fn is_held(&self, slab: u32) -> bool {
+        self.held.iter().any(|(held, _)| *held == slab)
     }
 
     /// Waits until a slab is free again. A call that is given up loses nothing.
     pub(super) async fn freed(&mut self) -> u32 {
-        match self.freed.recv().await {
+        match self.sent.recv().await {
             Some(slab) => {
-                self.held.retain(|held| *held != slab);
+                self.held.retain(|(held, _)| *held != slab);
                 slab
             }
             // It is open as long as this is.
@@ -151,18 +164,18 @@ impl Slabs {
     }
 
     /// A body of so many bytes in a slab. Fails if the worker may not have written it.
-    pub(super) fn body(&mut self, slab: u32, bytes: u64) -> io::Result<Body> {
-        if slab >= SLABS || bytes > SLAB_BYTES || self.held.contains(&slab) {
+    pub(super) fn body(&mut self, slab: u32, bytes: u64) -> io::Result<Lent> {
+        if slab >= SLABS || bytes > SLAB_BYTES || self.is_held(slab) {
             return Err(io::Error::other(format!("{bytes} bytes in slab {slab}")));
         }
         let mapping = match &self.mapping {
             Some(mapping) => Arc::clone(mapping),
             None => Arc::clone(self.mapping.insert(Arc::new(map(&self.file)?))),
         };
-        (self.is_used, self.held) = (true, [&self.held[..], &[slab]].concat());
+        self.held.push((slab, bytes));
         let position = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
         let start = position(u64::from(slab) * SLAB_BYTES)?;
-        Ok(Body { mapping, range: start..start + position(bytes)?, slab, free: self.free.clone() })
+        Ok(Lent { mapping, range: start..start + position(bytes)?, slab, sends: self.sends.clone() })
     }
 
     /// A statement has ended. Its client may still read.
@@ -171,19 +184,25 @@ impl Slabs {
     }
 
     /// Whether they keep memory that no statement uses.
-    pub(super) fn keep_memory(&self) -> bool {
+    pub(super) fn has_memory(&self) -> bool {
         self.is_used
     }
 
-    /// Frees the memory of the slabs, unless a client still reads one.
+    /// Frees the memory of the slabs, but for what clients have yet to read.
     pub(super) fn free_memory(&mut self) {
-        self.take_freed();
-        if self.held.is_empty() {
-            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            // A refusal leaves the memory to the next statement.
-            let _ = fallocate(&*self.file, hole, 0, SLABS_BYTES);
-            self.is_used = false;
+        self.take_sent();
+        self.held.sort_unstable();
+        let held = self.held.iter().map(|(slab, bytes)| (u64::from(*slab) * SLAB_BYTES, *bytes));
+        let mut from = 0;
+        for (start, bytes) in held.chain([(SLABS_BYTES, 0)]) {
+            if from < start {
+                let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                // A refusal leaves the memory to the next statement.
+                let _ = fallocate(&*self.file, hole, from, start - from);
+            }
+            from = start + bytes;
         }
+        self.is_used = !self.held.is_empty();
     }
 
     /// What the worker wrote to stderr.
@@ -198,25 +217,32 @@ impl Slabs {
     }
 }
 
+impl Drop for Slabs {
+    /// The worker ends. What its clients have yet to read stays until then.
+    fn drop(&mut self) {
+        self.free_memory();
+    }
+}
+
 /// Maps the slabs for reading.
 fn map(file: &File) -> io::Result<Mmap> {
     let bytes = usize::try_from(SLABS_BYTES).map_err(io::Error::other)?;
-    // SAFETY: the file is sealed, so no page of it goes away. The worker may write to it, and does not while the recorder has the
-    // slab. One that does so changes what its own client gets: the bytes are only copied, by the kernel or into memory of the
-    // recorder (`Body::copied`), and nothing is concluded from them.
+    // SAFETY: the file is sealed, so all of it can be read: a page without memory, whoever freed that, reads as zeros. The worker may
+    // write to it, and does not while the recorder has the slab. One that does so changes what its own client gets: the bytes are only
+    // copied, by the kernel or into memory of the recorder (`Lent::copied`), and nothing is concluded from them.
     unsafe { MmapOptions::new().len(bytes).map(file) }
 }
 
 /// The body of a message. Its slab is free once this is dropped.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(super) struct Lent {
     mapping: Arc<Mmap>,
     range: std::ops::Range<usize>,
     slab: u32,
-    free: mpsc::UnboundedSender<u32>,
+    sends: mpsc::UnboundedSender<u32>,
 }
 
-impl Body {
+impl Lent {
     /// A copy, for those who decode it or keep it for long.
     pub(super) fn copied(&self) -> Bytes {
         Bytes::copy_from_slice(self.as_ref())
@@ -227,33 +253,37 @@ impl Body {
     }
 }
 
-impl AsRef<[u8]> for Body {
+impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
         self.mapping.get(self.range.clone()).unwrap_or_default()
     }
 }
 
-impl Drop for Body {
+impl Drop for Lent {
     fn drop(&mut self) {
         // This fails if the worker is gone.
-        let _ = self.free.send(self.slab);
+        let _ = self.sends.send(self.slab);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
     use std::time::Duration;
 
     use tokio::time::timeout;
 
     use super::*;
 
+    /// The unit of `st_blocks` (stat(2)).
+    const BLOCK_BYTES: u64 = 512;
+
     /// Both ends of one file. A statement has begun.
     fn ends() -> (Writer, Slabs) {
         let file = file().unwrap();
         let mut writer = Writer::new(file.try_clone().unwrap());
         let mut slabs = Slabs::new(Arc::new(file));
-        writer.begin(slabs.free());
+        writer.begin(slabs.offer());
         (writer, slabs)
     }
 
@@ -264,7 +294,7 @@ mod tests {
     }
 
     fn whole(body: &[Buffer]) -> Vec<u8> {
-        body.iter().flat_map(|piece| piece.as_slice()).copied().collect()
+        body.iter().flat_map(Buffer::as_slice).copied().collect()
     }
 
     #[tokio::test]
@@ -278,37 +308,46 @@ mod tests {
             assert_eq!((read.copied(), read.len() as u64), (Bytes::from(whole(&body(round, bytes))), bytes));
             drop(read);
             assert_eq!(slabs.freed().await, slab);
-            writer.free(slab);
+            writer.take_back(slab);
         }
-        assert_eq!(slabs.free().len(), SLABS as usize);
+        assert_eq!(slabs.offer().len(), SLABS as usize);
     }
 
     #[tokio::test]
     async fn a_client_that_reads_slowly_holds_up_its_own_statement_only() {
         let (mut writer, mut slabs) = ends();
+        let next = body(8, BODY_BYTES_MIN);
         let mut held = Vec::new();
         for _ in 0..SLABS {
-            assert!(!writer.is_full());
-            let (slab, bytes) = writer.write(&body(7, BODY_BYTES_MIN)).unwrap().unwrap();
+            assert!(!writer.is_waited_for(&next));
+            let (slab, bytes) = writer.write(&body(7, AHEAD_BYTES_MAX as u64)).unwrap().unwrap();
             held.push(slabs.body(slab, bytes).unwrap());
         }
-        assert!(writer.is_full());
+        assert!(writer.is_waited_for(&next));
+        assert!(!writer.is_waited_for(&body(8, BODY_BYTES_MIN - 1)), "it goes by the socket");
         timeout(Duration::from_millis(5), slabs.freed()).await.unwrap_err();
         // The statement has ended, and the next one goes by the socket.
         slabs.rest();
-        writer.begin(slabs.free());
-        assert!(!writer.is_full());
+        writer.begin(slabs.offer());
+        assert!(!writer.is_waited_for(&next));
         assert_eq!(writer.write(&body(8, BODY_BYTES_MIN)).unwrap(), None);
         assert!(held.iter().all(|body| body.as_ref().iter().all(|byte| *byte == 7)));
         // The slabs come back one after the other, during this statement and before the next.
         drop(held.pop());
         let freed = slabs.freed().await;
-        writer.free(freed);
-        assert_eq!(writer.write(&body(9, BODY_BYTES_MIN)).unwrap().map(|(slab, _)| slab), Some(freed));
-        assert!(writer.is_full());
+        writer.take_back(freed);
+        assert_eq!(writer.write(&body(9, SLAB_BYTES)).unwrap().map(|(slab, _)| slab), Some(freed));
+        assert!(!writer.is_waited_for(&next), "the slabs of other clients are not waited for");
         drop(held);
         // What was written for a client that has gone was never held.
-        assert_eq!(slabs.free().len(), SLABS as usize);
+        assert_eq!(slabs.offer().len(), SLABS as usize);
+    }
+
+    #[test]
+    fn the_first_part_of_a_result_waits_for_nobody() {
+        let (mut writer, _slabs) = ends();
+        while writer.write(&body(7, AHEAD_BYTES_MAX as u64 / u64::from(SLABS))).unwrap().is_some() {}
+        assert!(!writer.is_waited_for(&body(8, SLAB_BYTES)));
     }
 
     #[test]
@@ -317,7 +356,6 @@ mod tests {
         for bytes in [0, BODY_BYTES_MIN - 1, SLAB_BYTES + 1] {
             assert_eq!(writer.write(&body(1, bytes)).unwrap(), None);
         }
-        assert!(!writer.is_full());
     }
 
     #[test]
@@ -329,35 +367,40 @@ mod tests {
         let held = slabs.body(0, SLAB_BYTES).unwrap();
         // It is still to be sent.
         slabs.body(0, 1).unwrap_err();
-        assert_eq!(slabs.free(), (1..SLABS).collect::<Vec<_>>());
+        assert_eq!(slabs.offer(), (1..SLABS).collect::<Vec<_>>());
         drop(held);
-        assert_eq!(slabs.free().len(), SLABS as usize);
+        assert_eq!(slabs.offer().len(), SLABS as usize);
     }
 
     #[test]
-    fn bodies_outlive_the_worker_and_its_slabs() {
-        let (mut writer, mut slabs) = ends();
-        let (slab, bytes) = writer.write(&body(5, SLAB_BYTES)).unwrap().unwrap();
-        let read = slabs.body(slab, bytes).unwrap();
-        drop((writer, slabs));
-        assert!(read.as_ref().iter().all(|byte| *byte == 5));
+    fn a_body_outlives_its_worker_and_nothing_else_does() {
+        for slab in 0..SLABS {
+            let (mut writer, mut slabs) = ends();
+            let file = Arc::clone(&slabs.file);
+            let bodies = (0..SLABS).map(|at| body(u8::try_from(at).unwrap(), SLAB_BYTES));
+            let written: Vec<_> = bodies.map(|body| writer.write(&body).unwrap().unwrap()).collect();
+            let at = written.iter().position(|(written, _)| *written == slab).unwrap();
+            let read = slabs.body(slab, BODY_BYTES_MIN).unwrap();
+            drop((writer, slabs));
+            assert!(read.as_ref().iter().all(|byte| usize::from(*byte) == at));
+            let left = file.metadata().unwrap().blocks() * BLOCK_BYTES;
+            assert!(left < 2 * BODY_BYTES_MIN, "{left} bytes");
+        }
     }
 
     #[test]
     fn memory_is_freed_once_no_client_reads() {
-        use std::os::unix::fs::MetadataExt;
-
         let (mut writer, mut slabs) = ends();
         let blocks = |slabs: &Slabs| slabs.file.metadata().unwrap().blocks();
         let (slab, bytes) = writer.write(&body(5, SLAB_BYTES)).unwrap().unwrap();
         let read = slabs.body(slab, bytes).unwrap();
         slabs.rest();
         slabs.free_memory();
-        assert!(slabs.keep_memory() && blocks(&slabs) > 0);
+        assert!(slabs.has_memory() && blocks(&slabs) > 0);
         assert!(read.as_ref().iter().all(|byte| *byte == 5));
         drop(read);
         slabs.free_memory();
-        assert!(!slabs.keep_memory());
+        assert!(!slabs.has_memory());
         assert_eq!(blocks(&slabs), 0);
     }
 

@@ -84,7 +84,7 @@ pub(super) type Part = Result<Option<Message>, QueryError>;
 pub(super) struct Message {
     pub(super) frame: FlightData,
     /// Its body, if that is not with it.
-    pub(super) slab: Option<slab::Body>,
+    pub(super) slab: Option<slab::Lent>,
     /// The room that it takes, if that is bounded.
     pub(super) reservation: Option<Reservation>,
     /// Its share of what may wait of this result, until the client takes it.

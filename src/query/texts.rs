@@ -14,7 +14,8 @@ const BLOCK_BYTES: usize = 16;
 /// The texts of `labels`. `None` if it has nulls, or long texts, for which there is no quick way.
 pub(super) fn spread(labels: &DictionaryArray<Int32Type>) -> Result<Option<StringArray>, ArrowError> {
     let Some(texts) = labels.values().as_string_opt::<i32>() else { return Ok(None) };
-    if labels.keys().null_count() > 0 || texts.null_count() > 0 {
+    // Of many texts, few rows have one each.
+    if labels.keys().null_count() > 0 || texts.null_count() > 0 || texts.len() > labels.len() {
         return Ok(None);
     }
     let keys: &[i32] = labels.keys().values();

@@ -150,6 +150,8 @@ impl Worker {
         work.spawn(answer(self.engine.clone(), statement, Arc::new(Remote(asks)), batch_bytes_max, told));
         let mut waiting = HashMap::new();
         let mut number = 0;
+        // A part of the result that waits for its client.
+        let mut late: Option<Told> = None;
         loop {
             tokio::select! {
                 biased;
@@ -163,7 +165,12 @@ impl Worker {
                             let _ = answer.send(self.take(rows));
                         }
                     }
-                    Some(Some(order::Kind::Free(slab))) => self.slabs.free(slab),
+                    Some(Some(order::Kind::Free(slab))) => {
+                        self.slabs.take_back(slab);
+                        if let Some((kind, body)) = late.take_if(|(_, body)| !self.slabs.is_waited_for(body)) {
+                            self.tell(kind, &body).await?;
+                        }
+                    }
                     Some(_) => {}
                 },
                 Some((wanted, answer)) = asked.recv() => {
@@ -171,7 +178,8 @@ impl Worker {
                     waiting.insert(number, answer);
                     self.channel.send(&Reply { kind: Some(reply::Kind::Wanted(told_of(number, &wanted))) }).await?;
                 }
-                told = tells.recv(), if !self.slabs.is_full() => match told {
+                told = tells.recv(), if late.is_none() => match told {
+                    Some((kind, body)) if self.slabs.is_waited_for(&body) => late = Some((kind, body)),
                     Some((kind, body)) => self.tell(kind, &body).await?,
                     None => {
                         let ended = work.join_next().await;

@@ -5,6 +5,9 @@
 //! refused the tier for too long. There the tier may have buckets with only some of their rows. The first bucket after such a place
 //! had begun before it. Before it, a bucket of a series without further rows had not ended, and was in no file yet. So a stretch of a
 //! tier leaves them out. Files of an older layout count as gone.
+//!
+//! The rows that a tier did not keep may be of any time, if the clock was set. Files of rows say of which: a tier leaves out the times of
+//! those that were recorded at such a place.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -41,7 +44,7 @@ impl TableView {
     #[must_use]
     pub fn stretches(&self, tier: Option<Tier>, memory: &[InMemory]) -> Vec<Stretch> {
         let files = self.files_of(tier);
-        tier.map_or_else(|| of_rows(files, memory), |tier| of_tier(&self.buckets, tier, files, memory))
+        tier.map_or_else(|| of_rows(files, memory), |tier| of_tier(&self.buckets, tier, (files, &self.files), memory))
     }
 }
 
@@ -65,8 +68,13 @@ fn of_rows(files: &[Arc<DataFile>], memory: &[InMemory]) -> Vec<Stretch> {
     listed(known)
 }
 
-/// Those of a tier, of which `buckets` has what no file has.
-pub(super) fn of_tier(buckets: &Buckets, tier: Tier, files: &[Arc<DataFile>], memory: &[InMemory]) -> Vec<Stretch> {
+/// Those of a tier, of which `buckets` has what no file has. The files are those of the tier, and those of the rows.
+pub(super) fn of_tier(
+    buckets: &Buckets,
+    tier: Tier,
+    (files, rows): (&[Arc<DataFile>], &[Arc<DataFile>]),
+    memory: &[InMemory],
+) -> Vec<Stretch> {
     let (next_seq, goes_on) = (buckets.next_seqs[tier as usize], buckets.goes_on(tier));
     let mut hosts: BTreeMap<Arc<str>, Vec<Piece>> = BTreeMap::new();
     let (mut starts, mut ends) = (HashSet::new(), HashSet::new());
@@ -99,6 +107,7 @@ pub(super) fn of_tier(buckets: &Buckets, tier: Tier, files: &[Arc<DataFile>], me
             (Some(end_seq), None) => starts.contains(&end_seq),
         };
         let mut stretches: Vec<(i64, i64)> = Vec::new();
+        let mut holes = Vec::new();
         let mut is_whole = false;
         for (at, piece) in pieces.iter().enumerate().filter(|(_, piece)| !piece.is_older) {
             let (first, last) = piece.times;
@@ -109,11 +118,42 @@ pub(super) fn of_tier(buckets: &Buckets, tier: Tier, files: &[Arc<DataFile>], me
             is_whole = is_followed(at, piece);
             if let Some(stretch) = stretches.last_mut().filter(|_| !is_whole) {
                 stretch.1 = stretch.1.saturating_sub(OVERLAP_US_MAX);
+                holes.push((last, pieces.get(at + 1).map(|next| next.times.0)));
+            }
+        }
+        if !holes.is_empty() {
+            let rows: Vec<(i64, i64)> =
+                rows.iter().filter(|file| file.host() == *host).map(|file| file.time_range).collect();
+            for (last, next) in holes {
+                let Some((from, to)) = recorded_at(&rows, last, next, tier.width_us()) else { continue };
+                let end = from.saturating_sub(tier.width_us());
+                let parts =
+                    |(first, last): (i64, i64)| [(first, last.min(end)), (first.max(to.saturating_add(1)), last)];
+                stretches = stretches.into_iter().flat_map(parts).filter(|(first, last)| first <= last).collect();
             }
         }
         known.insert(host, stretches);
     }
     listed(known)
+}
+
+/// The first and last time of rows that were recorded where a tier does not go on: its last bucket before that place begins at `last`, and
+/// its first one after it at `next`. `rows` are the times of the files of rows, in the order in which these were recorded. `None` if they
+/// are gone.
+fn recorded_at(rows: &[(i64, i64)], last: i64, next: Option<i64>, width_us: i64) -> Option<(i64, i64)> {
+    let begin = rows.iter().position(|(_, to)| *to >= last)?;
+    let rows = &rows[begin..];
+    let is_next =
+        |(from, to): &(i64, i64)| next.is_some_and(|next| *from < next.saturating_add(width_us) && next <= *to);
+    // The last file has rows from after that place, too. Without one, those rows are in memory.
+    let (around, before) = match rows.iter().rposition(is_next) {
+        Some(at) => (&rows[..=at], &rows[..at]),
+        None if next.is_some_and(|next| rows.iter().all(|(from, _)| *from > next)) => return None,
+        None => (rows, rows),
+    };
+    let from = around.iter().map(|(from, _)| *from).min()?;
+    let to = before.iter().map(|(_, to)| *to).fold(last, i64::max);
+    (from <= to).then_some((from, to))
 }
 
 /// Those that have some time.
@@ -158,7 +198,7 @@ mod tests {
     fn of_seconds(files: &[Arc<DataFile>], next_seq: u64, has_seconds: bool, memory: &[InMemory]) -> Vec<Stretch> {
         let mut buckets = Buckets::new(FamilyId::of::<Cpu>(), 0, [next_seq, 0]);
         buckets.has_seconds = has_seconds;
-        of_tier(&buckets, Tier::Second, files, memory)
+        of_tier(&buckets, Tier::Second, (files, &[]), memory)
     }
 
     #[test]
@@ -188,6 +228,25 @@ mod tests {
         // There are seconds no longer, and some of the last ones wait for their file.
         assert_eq!(told(25, false, &[memory("a", (91, 95))]), [first.clone(), second(85)]);
         assert_eq!(told(25, false, &[]), [first, second(80)]);
+    }
+
+    #[test]
+    fn rows_at_a_place_where_a_tier_does_not_go_on_may_be_of_any_time() {
+        let told = |rows: &[(i64, i64)], last, next| recorded_at(rows, last, next, 2);
+        // In order: the tier lacks what follows its last bucket.
+        let rows = [(0, 10), (11, 20), (21, 30), (31, 40)];
+        assert_eq!(told(&rows, 15, Some(25)), Some((11, 20)));
+        assert_eq!(told(&rows, 15, Some(20)), Some((11, 20)));
+        assert_eq!(told(&rows, 15, Some(50)), Some((11, 40)));
+        assert_eq!(told(&rows, 15, None), Some((11, 40)));
+        assert_eq!(told(&rows, 45, None), None);
+        // The clock was set back at that place, so an earlier time lacks rows.
+        assert_eq!(told(&[(0, 10), (11, 20), (5, 8), (21, 30)], 15, Some(21)), Some((5, 20)));
+        // Rows of a later time were recorded before it was set back.
+        assert_eq!(told(&[(0, 10), (11, 60), (21, 30), (31, 70)], 15, Some(21)), Some((11, 60)));
+        // Rows of that place have expired.
+        assert_eq!(told(&[(21, 30), (31, 40)], 15, Some(18)), None);
+        assert_eq!(told(&[(21, 30), (31, 40)], 15, Some(25)), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(super) mod buckets;
 mod cell;
 mod column;
 mod course;
+mod number;
 mod saved;
 mod series;
 

@@ -107,7 +107,8 @@ impl Store {
             time_range: hot::span(run.iter().map(|file| file.time_range)).unwrap_or_default(),
             in_order: run.windows(2).all(|pair| pair[0].time_range.1 <= pair[1].time_range.0)
                 && run.iter().all(|file| is_in_order(&file.path)),
-            zstd_level: ZSTD_LEVEL,
+            zstd_level: Some(ZSTD_LEVEL),
+            standing: &[],
         };
         let schema = id.table().plain_schema();
         let merged = self.publish(target, &schema, |write| compaction::merge(id.table(), &schema, run, stop, write))?;

@@ -81,7 +81,8 @@ pub fn verify(data: &Path) -> Result<Report, FolderError> {
             report.wrong.extend(found.err().map(|reason| (file.path.clone(), reason)));
             note_end(&mut ends, family, file);
         }
-        sequence(family.name(), files, &journaled.end_seqs_max, &mut report);
+        let told = |rows: u64| format!("{rows} rows of {} before it are missing", family.name());
+        sequence(family.name(), files, &journaled.end_seqs_max, told, &mut report);
     }
     for id in TableId::all() {
         let Some(tier) = id.tier() else { continue };
@@ -95,11 +96,11 @@ pub fn verify(data: &Path) -> Result<Report, FolderError> {
                 report.notes.extend(file.is_older.then(|| (file.path.clone(), OLDER.into())));
             }
         }
-        sequence(id.name(), files, &[], &mut report);
+        sequence(id.name(), files, &[], |rows| missing_buckets(id, rows, "before"), &mut report);
         let next_seq = buckets[id.family()].next_seqs[tier as usize];
         let missing = |last: &Arc<DataFile>| next_seq.checked_sub(last.end_seq).filter(|rows| *rows > 0);
         if let Some((last, rows)) = files.last().and_then(|last| Some((last, missing(last)?))) {
-            report.notes.push((last.path.clone(), format!("{rows} rows of {} after it are missing", id.name())));
+            report.notes.push((last.path.clone(), missing_buckets(id, rows, "after")));
         }
     }
     for family in FamilyId::all().filter(|family| family.has_tiers) {
@@ -215,8 +216,28 @@ fn read(file: &DataFile) -> Result<(), String> {
     if rows == file.rows { Ok(()) } else { Err(format!("it has {rows} rows, its footer says {}", file.rows)) }
 }
 
+/// What is told of a tier that lacks so many numbers beside a file. A single one stands for any number of buckets: a start leaves it out
+/// where it cannot go on with those that were open.
+fn missing_buckets(tier: TableId, numbers: u64, side: &str) -> String {
+    let name = tier.name();
+    if numbers == 1 {
+        return format!(
+            "{name} begins anew {side} it, without the buckets that waited for a file: the file TIERS was lost, damaged or older than \
+             the rows, or rows came too seldom for seconds; `downsample` takes rows there"
+        );
+    }
+    format!("{numbers} buckets of {name} {side} it are missing; `downsample` takes rows there")
+}
+
 /// Compares the sequence numbers of a table's files, host by host.
-fn sequence(table: &str, files: &[Arc<DataFile>], end_seqs_max: &[u64], report: &mut Report) {
+/// What is missing is told by `missing`, of a number of rows.
+fn sequence(
+    table: &str,
+    files: &[Arc<DataFile>],
+    end_seqs_max: &[u64],
+    missing: impl Fn(u64) -> String,
+    report: &mut Report,
+) {
     // The file that goes furthest so far.
     let mut furthest: HashMap<String, &DataFile> = HashMap::new();
     for file in files.iter().filter(|file| !is_absent(&file.path)) {
@@ -231,7 +252,7 @@ fn sequence(table: &str, files: &[Arc<DataFile>], end_seqs_max: &[u64], report: 
         }
         let rows = missing_rows(known.end_seq, file.first_seq, end_seqs_max);
         if rows > 0 {
-            report.notes.push((file.path.clone(), format!("{rows} rows of {table} before it are missing")));
+            report.notes.push((file.path.clone(), missing(rows)));
         }
         if file.end_seq > known.end_seq {
             *known = file;

@@ -14,4 +14,5 @@ mod journal;
 mod power;
 mod recovery;
 mod rows;
+mod tier_files;
 mod tiers;

@@ -30,7 +30,7 @@ const BEFORE_US_MIN: i64 = 10_000_000;
 const BEFORE_US_MAX: i64 = 60_000_000;
 
 /// Rows of a part.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Scan {
     pub(super) part: Part,
     /// If it needs the order of time, its partitions are stretches of time that follow each other, each in the order of time.
@@ -41,7 +41,7 @@ pub(super) struct Scan {
 }
 
 /// Where the columns are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Places {
     pub(super) time: usize,
     /// What tells series apart: labels, identities and the host.
@@ -50,7 +50,7 @@ pub(super) struct Places {
 }
 
 /// Where the values of each column of the window are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Values {
     /// In rows of the table itself.
     Rows(Vec<usize>),
@@ -59,7 +59,7 @@ pub(super) enum Values {
 }
 
 /// What a tier has of a column.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Derived {
     Counter { increase: usize, low: usize, high: usize },
     Gauge { low: usize, high: usize, head: usize, tail: usize, sum: usize, count: usize },

@@ -66,11 +66,12 @@ pub(super) fn rows(
             columns.push(of(&|value| value.head));
             columns.push(of(&|value| value.tail));
         }
+        // As of rows: to count no values is no value that is unknown.
         let count = |(cell, values): &(&Cell, &[Option<Value>])| {
-            let count = values[at].as_ref()?.count;
-            Some(if cell.bucket < 0 { 1 } else { count })
+            let count = values[at].as_ref().map_or(0, |value| value.count);
+            if cell.bucket < 0 { count.min(1) } else { count }
         };
-        columns.push(Arc::new(sorted.iter().map(count).collect::<Int64Array>()));
+        columns.push(Arc::new(Int64Array::from_iter_values(sorted.iter().map(count))));
     }
     let missed = sorted.iter().map(|(cell, _)| cell.row.missed.filter(|_| cell.bucket >= 0));
     columns.push(Arc::new(missed.collect::<Int64Array>()));

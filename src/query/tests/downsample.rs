@@ -132,7 +132,9 @@ async fn check_several(engine: &Engine, courses: &[Vec<Collector>], random: &mut
     let to = from + random.i64(1..=(end - from).max(2_000));
     let buckets = random.i64(1..200);
     let of = |name: &str| {
-        ["min", "max", "mean", "count"].map(|what| format!("coalesce({name}_{what}, 0) AS {name}_{what}")).join(", ")
+        let figures = ["min", "max", "mean"].map(|what| format!("coalesce({name}_{what}, 0) AS {name}_{what}"));
+        // Where there is no value, there is still their number.
+        format!("{}, {name}_count", figures.join(", "))
     };
     let sql = format!(
         "SELECT arrow_cast(time, 'Int64') AS us, arrow_cast(end_time, 'Int64') AS end_us, collector, {}, {} FROM \

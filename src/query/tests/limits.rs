@@ -6,8 +6,12 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 
-use super::{Fixture, collect, one, refusal, rows, settings};
+use super::{Fixture, HOST, START_US, collect, one, refusal, rows, settings};
+use crate::batch::to_batch;
 use crate::query::{Engine, QueryError, QuerySettings};
+use crate::record::Record;
+use crate::sampler::report::Collector;
+use crate::store::HotBatch;
 
 #[tokio::test]
 async fn a_query_ends_at_its_time_limit() {
@@ -42,6 +46,48 @@ async fn a_query_ends_at_its_memory_limit() {
         assert_eq!(engine.inner.sessions.lock().len(), 0);
     }
     assert_eq!(one(&engine, "SELECT sum(ticks) FROM collector").await, "799980000");
+}
+
+/// Buckets of many series take more than the memory of a query: they are told some series at a time.
+#[tokio::test]
+async fn downsample_tells_more_buckets_than_fit_into_memory() {
+    let mut fixture = Fixture::new();
+    let names: Vec<_> = (0..200).map(|series| fixture.labels.intern(&format!("c{series}"))).collect();
+    for part in 0..10 {
+        let row = |row: i64| Collector {
+            collector: names[usize::try_from(row % 200).unwrap()],
+            ticks: row,
+            lateness_max_us: row % 977,
+            ..Collector::absent(START_US + row * 1_000)
+        };
+        let rows: Vec<Collector> = (part * 4_000..(part + 1) * 4_000).map(row).collect();
+        let batch = to_batch(&[&rows], &fixture.labels, &Collector::TABLE.schema());
+        fixture.hot.push(Arc::new(HotBatch::new(HOST.into(), u64::try_from(part * 4_000).unwrap(), batch)));
+    }
+    let window = format!("to_timestamp_micros({START_US}), to_timestamp_micros({}), 200", START_US + 40_000_000);
+    for columns in ["ticks", "lateness_max_us", "ticks, lateness_max_us"] {
+        let figures =
+            if columns.contains(',') { "sum(ticks_mean), sum(lateness_max_us_max)" } else { "sum(mean), sum(last)" };
+        let sql = format!(
+            "SELECT collector, count(*), min(time), max(end_time), {figures} FROM downsample('collector', '{columns}', {window}) \
+             GROUP BY collector ORDER BY collector"
+        );
+        let [whole, sliced] = [256 << 20, 5 << 20]
+            .map(|memory_bytes_max| fixture.engine(QuerySettings { memory_bytes_max, ..settings() }));
+        let expected = rows(&whole, &sql).await;
+        assert!(
+            expected.len() == 200 && [" 199 ", " 200 "].iter().any(|count| expected[7].contains(count)),
+            "{}",
+            expected[7]
+        );
+        assert_eq!(rows(&sliced, &sql).await, expected);
+        let plan = rows(&sliced, &format!("EXPLAIN ANALYZE {sql}")).await.join(" ");
+        assert!(plan.contains("slices=") && !plan.contains("slices=1,") && !plan.contains("slices=1]"), "{plan}");
+    }
+    // A single series that does not fit is refused as any other statement is.
+    let small = fixture.engine(QuerySettings { memory_bytes_max: 50 << 10, ..settings() });
+    let error = refusal(&small, &format!("SELECT count(*) FROM downsample('collector', 'ticks', {window})")).await;
+    assert!(matches!(error, QueryError::Memory { bytes_max: 51_200, .. }), "{error}");
 }
 
 #[tokio::test]

@@ -282,3 +282,17 @@ async fn conditions_stay_where_they_belong() {
         assert_eq!(rows(&engine, &sql).await.join("|"), expected, "{sql}");
     }
 }
+
+/// The scans of a window are as they were planned, and are shown with what they did.
+#[tokio::test]
+async fn windows_show_their_scans() {
+    let engine = Fixture::of(&[3_000, 2_500], &[300]).engine(settings());
+    let sql = "SELECT * FROM downsample('collector', 'ticks', '2024-01-01', '2024-01-01 00:00:10', 5) WHERE collector = 'slow'";
+    for explain in ["EXPLAIN", "EXPLAIN ANALYZE"] {
+        let plan = rows(&engine, &format!("{explain} {sql}")).await.join("\n");
+        let (_, below) = plan.split_once("BucketsExec").unwrap();
+        assert!(below.contains("DataSourceExec") && below.contains(".parquet"), "{plan}");
+        assert_eq!(below.contains("slices=1"), explain == "EXPLAIN ANALYZE", "{plan}");
+        assert_eq!(below.contains("output_rows=1.93 K"), explain == "EXPLAIN ANALYZE", "{plan}");
+    }
+}

@@ -99,7 +99,8 @@ pub(super) fn confine(limits: &Limits) -> anyhow::Result<String> {
     in_force.push("memory");
     limit(Resource::Core, 0)?;
     // Queries count what they write. This holds if they count wrongly. It is about the file with slabs, too.
-    limit(Resource::Fsize, limits.spill_bytes_max.max(slab::FILE_BYTES))?;
+    // It cannot grow: whoever writes more to stderr is to get an error, and not the signal of this limit.
+    limit(Resource::Fsize, limits.spill_bytes_max.max(2 * slab::FILE_BYTES))?;
     in_force.push("no core dumps");
     // Where memory is short, the kernel kills a worker before anything else of this host.
     if fs::write("/proc/self/oom_score_adj", "1000").is_ok() {

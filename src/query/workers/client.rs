@@ -7,12 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::query::error::QueryError;
 use crate::query::room::{Reader, Reservation, units};
-use crate::query::slab::Body;
+use crate::query::slab::{AHEAD_BYTES_MAX, Lent};
 use crate::query::statements::{Message, Part};
-
-/// So much of a result waits for its client, or one message. A result that is not longer is taken whole, so a client that reads
-/// slowly, or not at all, keeps neither a worker nor a place among the statements that run.
-const AHEAD_BYTES_MAX: usize = 1 << 20;
 
 /// The client of a statement.
 pub(super) struct Client {
@@ -37,10 +33,10 @@ impl Client {
     pub(super) async fn tell(
         &self,
         frame: FlightData,
-        slab: Option<Body>,
+        slab: Option<Lent>,
         reservation: Option<Reservation>,
     ) -> Result<(), Gone> {
-        let in_slab = slab.as_ref().map_or(0, Body::len);
+        let in_slab = slab.as_ref().map_or(0, Lent::len);
         let bytes = (frame.data_header.len() + frame.data_body.len() + in_slab).clamp(1, AHEAD_BYTES_MAX);
         let ahead: Option<OwnedSemaphorePermit> = Arc::clone(&self.ahead).acquire_many_owned(units(bytes)).await.ok();
         self.told.send(Ok(Some(Message { frame, slab, reservation, _ahead: ahead }))).await.map_err(|_| Gone)

@@ -181,7 +181,7 @@ impl Worker {
 
     /// Whether its files in memory keep memory that no statement uses.
     pub(super) fn keeps_memory(&self) -> bool {
-        self.kept_bytes > 0 || self.slabs.keep_memory()
+        self.kept_bytes > 0 || self.slabs.has_memory()
     }
 
     /// Frees this memory.

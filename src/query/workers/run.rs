@@ -19,7 +19,7 @@ use crate::query::history::{self, Cost};
 use crate::query::ipc::rows_of;
 use crate::query::request::Moment;
 use crate::query::room::Reservation;
-use crate::query::slab::Body;
+use crate::query::slab::Lent;
 use crate::query::worker::message::{Failure, InSlab, Reply, Statement, order, reply};
 use crate::store::View;
 
@@ -149,7 +149,7 @@ impl Inner {
             let handed = async {
                 let mut worker = self.take().await?;
                 worker.forget_peak();
-                let slabs = worker.slabs.free();
+                let slabs = worker.slabs.offer();
                 worker.send(order::Kind::Statement(Statement { slabs, ..statement.clone() })).await?;
                 io::Result::Ok(worker)
             };
@@ -237,17 +237,16 @@ impl Inner {
                     (FlightData { data_header, data_body, ..FlightData::default() }, None)
                 }
                 reply::Kind::InSlab(InSlab { header: data_header, slab, bytes }) => {
-                    let Ok(body) = worker.slabs.body(slab, bytes) else {
-                        worker.kill();
-                        return Err(Stop::Lost);
-                    };
+                    let Ok(body) = worker.slabs.body(slab, bytes) else { return Err(Stop::Lost) };
+                    // It was for the header alone.
+                    reservation = None;
                     (FlightData { data_header, ..FlightData::default() }, Some(body))
                 }
                 reply::Kind::Ended(failure) => return Ok(failure),
                 // It is no answer to a statement.
                 reply::Kind::TailEmpty(_) | reply::Kind::TailFrame(_) => return Err(Stop::Lost),
             };
-            let bytes = frame.data_header.len() + frame.data_body.len() + slab.as_ref().map_or(0, Body::len);
+            let bytes = frame.data_header.len() + frame.data_body.len() + slab.as_ref().map_or(0, Lent::len);
             cost.rows += rows_of(&frame.data_header);
             cost.bytes += bytes as u64;
             if reservation.is_none() {

@@ -15,9 +15,9 @@ use arrow::datatypes::{Int64Type, Schema};
 use arrow::error::ArrowError;
 
 use super::super::hot::{self, HotBatch, times};
-use super::cell::Number;
 use super::column::{Column, Place};
 use super::course::{Courses, Step};
+use super::number::Number;
 use super::series::{Key, Series, identity_array};
 use crate::batch::columns;
 use crate::family::FamilyId;
@@ -206,35 +206,45 @@ impl Buckets {
         let count = self.series.len();
         self.runs.resize(count, Run::EMPTY);
         self.columns.iter_mut().for_each(|column| column.resize(count));
-        let courses = Courses::new(&slots, count, times(batch), |slot, time| self.take_row(slot, time));
+        let courses = Courses::new(&slots, count, times(batch), |slot, times, spans| self.take_run(slot, times, spans));
         for column in &mut self.columns {
             column.fold(&courses, batch.column(column.at), self.has_seconds);
         }
     }
 
-    /// Takes a row of a series. Returns how long after the row before it is, µs, and what ends before it if it begins a bucket. The
-    /// columns are yet to follow.
-    fn take_row(&mut self, slot: u32, time: i64) -> (i64, Option<Step>) {
-        let Some(run) = self.runs.get_mut(slot as usize) else { return (0, None) };
-        // The wall clock may have been set back.
-        let elapsed_us = if run.seen_us == NEVER { 0 } else { time.saturating_sub(run.seen_us).max(0) };
-        run.seen_us = time;
-        let is_within = |second: i64| (second..second.saturating_add(Tier::Second.width_us())).contains(&time);
+    /// Takes the first of these rows of a series, as far as they are in one second. Adds to `spans` how long after the row before each of
+    /// them is, seconds, and returns what ends before them. The columns are yet to follow.
+    fn take_run(&mut self, slot: u32, times: &[i64], spans: &mut Vec<f64>) -> Step {
+        let mut step = Step { slot, ends_second: false, ends_minute: false };
+        let (Some(run), Some(first)) = (self.runs.get(slot as usize).copied(), times.first().copied()) else {
+            return step;
+        };
+        let is_within =
+            |second: i64, time: i64| (second..second.saturating_add(Tier::Second.width_us())).contains(&time);
         let is_begun = run.in_second.ticks > 0;
-        let mut begins = None;
-        if !is_begun || !is_within(run.second) {
-            let minute = Tier::Minute.bucket(time);
-            let step = Step { slot, ends_second: is_begun, ends_minute: run.is_open() && run.minute != minute };
-            begins = Some(step);
+        let goes_on = is_begun && is_within(run.second, first);
+        if !goes_on {
+            let ends_minute = run.is_open() && run.minute != Tier::Minute.bucket(first);
+            step = Step { slot, ends_second: is_begun, ends_minute };
             self.end_run(step);
-            if let Some(run) = self.runs.get_mut(slot as usize) {
-                (run.second, run.minute) = (Tier::Second.bucket(time), minute);
-            }
         }
-        if let Some(run) = self.runs.get_mut(slot as usize) {
-            run.in_second = run.in_second.plus(Taken { ticks: 1, elapsed_us });
+        let Some(run) = self.runs.get_mut(slot as usize) else { return step };
+        if !goes_on {
+            (run.second, run.minute) = (Tier::Second.bucket(first), Tier::Minute.bucket(first));
         }
-        (elapsed_us, begins)
+        // The first one is, if it is not the last microsecond that there is.
+        let count = 1 + times.iter().skip(1).take_while(|time| is_within(run.second, **time)).count();
+        let mut before = if run.seen_us == NEVER { first } else { run.seen_us };
+        let mut taken = Taken { ticks: i64::try_from(count).unwrap_or(i64::MAX), elapsed_us: 0 };
+        spans.extend(times.iter().take(count).map(|time| {
+            // The wall clock may have been set back.
+            let elapsed_us = time.saturating_sub(std::mem::replace(&mut before, *time)).max(0);
+            taken.elapsed_us = taken.elapsed_us.saturating_add(elapsed_us);
+            elapsed_us as f64 / 1e6
+        }));
+        run.seen_us = before;
+        run.in_second = run.in_second.plus(taken);
+        step
     }
 
     /// Ends buckets that no row comes to any more, as of `now` (µs), and forgets series that are gone.

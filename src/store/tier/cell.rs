@@ -1,96 +1,11 @@
 //! What a bucket keeps of one column of one series.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array};
-use arrow::datatypes::{ArrowNativeType, ArrowPrimitiveType, Float64Type, Int64Type};
+use arrow::array::ArrayRef;
 
 use super::course::Run;
-
-/// A type of values.
-pub(super) trait Number: ArrowNativeType + PartialOrd {
-    /// Its type in Arrow.
-    type Arrow: ArrowPrimitiveType<Native = Self>;
-    const ZERO: Self;
-
-    /// The sum of both. Integers stay at the greatest one: no host has such sums, so it is only kept from being wrong.
-    fn plus(self, other: Self) -> Self;
-    fn minus(self, other: Self) -> Self;
-    fn float(self) -> f64;
-    fn word(self) -> u64;
-    fn of_word(word: u64) -> Self;
-    fn array(values: impl Iterator<Item = Option<Self>>) -> ArrayRef;
-
-    /// How much a counter grew from `before` to this. Below it, the counter began anew at zero.
-    fn step_from(self, before: Self) -> Self {
-        if self >= before {
-            self.minus(before)
-        } else if self > Self::ZERO {
-            self
-        } else {
-            Self::ZERO
-        }
-    }
-}
-
-impl Number for i64 {
-    type Arrow = Int64Type;
-    const ZERO: i64 = 0;
-
-    fn plus(self, other: i64) -> i64 {
-        self.saturating_add(other)
-    }
-
-    fn minus(self, other: i64) -> i64 {
-        self.saturating_sub(other)
-    }
-
-    fn float(self) -> f64 {
-        self as f64
-    }
-
-    fn word(self) -> u64 {
-        self.cast_unsigned()
-    }
-
-    fn of_word(word: u64) -> i64 {
-        word.cast_signed()
-    }
-
-    fn array(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
-        Arc::new(values.collect::<Int64Array>())
-    }
-}
-
-impl Number for f64 {
-    type Arrow = Float64Type;
-    const ZERO: f64 = 0.0;
-
-    fn plus(self, other: f64) -> f64 {
-        self + other
-    }
-
-    fn minus(self, other: f64) -> f64 {
-        self - other
-    }
-
-    fn float(self) -> f64 {
-        self
-    }
-
-    fn word(self) -> u64 {
-        self.to_bits()
-    }
-
-    fn of_word(word: u64) -> f64 {
-        f64::from_bits(word)
-    }
-
-    fn array(values: impl Iterator<Item = Option<f64>>) -> ArrayRef {
-        Arc::new(values.collect::<Float64Array>())
-    }
-}
+use super::number::Number;
 
 /// What a bucket keeps of one column of one series. It takes values in the order in which they were recorded.
 pub(super) trait Cell: Copy + Debug {
@@ -104,13 +19,10 @@ pub(super) trait Cell: Copy + Debug {
     fn add(&mut self, time: i64, value: Self::Value);
 
     /// Takes a value of each row of a run. Each has one.
-    fn add_all(&mut self, run: &Run<'_>, values: &[Self::Value]) {
-        for (row, time) in run.rows.iter().zip(run.times) {
-            if let Some(value) = values.get(*row as usize) {
-                self.add(*time, *value);
-            }
-        }
-    }
+    fn add_all(&mut self, run: &Run<'_>, values: &[Self::Value]);
+
+    /// Takes a value of each row of a run, all of which are the same.
+    fn add_same(&mut self, run: &Run<'_>, values: &[Self::Value]);
 
     /// Takes what `later` has, the next stretch of the same bucket.
     fn append(&mut self, later: &Self);
@@ -160,20 +72,23 @@ impl<N: Number> Cell for Gauge<N> {
     }
 
     fn add_all(&mut self, run: &Run<'_>, values: &[N]) {
-        let mut values = run.rows.iter().filter_map(|row| values.get(*row as usize).copied());
-        if self.count == 0 {
-            let Some(value) = values.next() else { return };
-            *self = Gauge { min: value, max: value, sum: value, first: value, last: value, count: 1 };
-        }
-        let Gauge { mut min, mut max, mut sum, mut last, mut count, .. } = *self;
-        for value in values {
+        let Some(first) = run.first(values) else { return };
+        self.add(0, first);
+        let Gauge { mut min, mut max, mut sum, mut last, count, .. } = *self;
+        run.each_other(values, |value, _| {
             min = if value < min { value } else { min };
             max = if value > max { value } else { max };
             sum = sum.plus(value);
             last = value;
-            count += 1;
-        }
-        *self = Gauge { min, max, sum, last, count, ..*self };
+        });
+        *self = Gauge { min, max, sum, last, count: count + run.others(), ..*self };
+    }
+
+    fn add_same(&mut self, run: &Run<'_>, values: &[N]) {
+        let Some(value) = run.first(values) else { return };
+        self.add(0, value);
+        self.sum = self.sum.plus_times(value, run.others());
+        self.count += run.others();
     }
 
     fn append(&mut self, later: &Gauge<N>) {
@@ -236,6 +151,14 @@ impl<N: Number> Cell for Detail<N> {
         self.last = Some(value);
     }
 
+    fn add_all(&mut self, run: &Run<'_>, values: &[N]) {
+        self.last = run.last(values).or(self.last);
+    }
+
+    fn add_same(&mut self, run: &Run<'_>, values: &[N]) {
+        self.add_all(run, values);
+    }
+
     fn append(&mut self, later: &Detail<N>) {
         self.last = later.last.or(self.last);
     }
@@ -277,6 +200,18 @@ pub(super) struct Counter<N> {
 
 const NEVER: i64 = i64::MIN;
 
+impl<N: Number> Counter<N> {
+    /// Takes of the rows after the first one of a run what does not depend on their values, and whether it `stood` at one of them.
+    fn note_others(&mut self, run: &Run<'_>, stood: bool) {
+        if stood {
+            (self.min_rate, self.max_rate) = (self.min_rate.min(0.0), self.max_rate.max(0.0));
+        }
+        self.last_time = run.times.last().copied().unwrap_or(self.last_time);
+        self.count += run.others();
+        self.steps += run.others();
+    }
+}
+
 impl<N: Number> Cell for Counter<N> {
     type Value = N;
     const EMPTY: Counter<N> = Counter {
@@ -313,20 +248,22 @@ impl<N: Number> Cell for Counter<N> {
     }
 
     fn add_all(&mut self, run: &Run<'_>, values: &[N]) {
-        let value_of = |row: &u32| values.get(*row as usize).copied();
-        let (Some(time), Some(first)) = (run.times.first(), run.rows.first().and_then(value_of)) else { return };
+        let (Some(time), Some(first)) = (run.times.first(), run.first(values)) else { return };
         // The last value may be from before rows without one.
         self.add(*time, first);
         let Counter { mut last, mut increase, mut min_rate, mut max_rate, .. } = *self;
+        if run.stands(values, first) {
+            self.note_others(run, run.goes_on());
+            return;
+        }
         // Most counters stand still at most ticks. Then there is nothing to work out.
         let mut stood = false;
-        for (row, span) in run.rows.iter().zip(run.spans).skip(1) {
-            let Some(value) = value_of(row) else { continue };
+        run.each_other(values, |value, span| {
             // The wall clock may have been set back.
-            let is_later = *span > 0.0;
+            let is_later = span > 0.0;
             if value == last {
                 stood |= is_later;
-                continue;
+                return;
             }
             let step = value.step_from(last);
             last = value;
@@ -336,14 +273,15 @@ impl<N: Number> Cell for Counter<N> {
                 min_rate = if rate < min_rate { rate } else { min_rate };
                 max_rate = if rate > max_rate { rate } else { max_rate };
             }
-        }
-        if stood {
-            (min_rate, max_rate) = (min_rate.min(0.0), max_rate.max(0.0));
-        }
-        let more = run.rows.len().saturating_sub(1) as u64;
-        let last_time = run.times.last().copied().unwrap_or(*time);
-        let (count, steps) = (self.count + more, self.steps + more);
-        *self = Counter { last_time, last, increase, min_rate, max_rate, count, steps, ..*self };
+        });
+        *self = Counter { last, increase, min_rate, max_rate, ..*self };
+        self.note_others(run, stood);
+    }
+
+    fn add_same(&mut self, run: &Run<'_>, values: &[N]) {
+        let (Some(time), Some(value)) = (run.times.first(), run.first(values)) else { return };
+        self.add(*time, value);
+        self.note_others(run, run.goes_on());
     }
 
     fn append(&mut self, later: &Counter<N>) {

@@ -2,8 +2,9 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 
-use super::cell::{Cell, Counter, Detail, Gauge, Number};
+use super::cell::{Cell, Counter, Detail, Gauge};
 use super::course::{Courses, Step};
+use super::number::Number;
 use crate::record::tier::Tier;
 use crate::record::{self, Kind, Role, Type};
 
@@ -57,9 +58,15 @@ impl<C: Cell> Course<C> {
         let Some(values) = values.as_primitive_opt::<<C::Value as Number>::Arrow>() else { return };
         let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
         let values = values.values();
+        // Most counters stand still at most ticks.
+        let stands = nulls.is_none() && courses.stand(values);
         for run in courses.runs() {
             self.end(run.step, keeps_seconds);
             let Some(second) = self.seconds.get_mut(run.step.slot as usize) else { continue };
+            if stands {
+                second.add_same(&run, values);
+                continue;
+            }
             let Some(nulls) = nulls else {
                 second.add_all(&run, values);
                 continue;

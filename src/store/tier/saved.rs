@@ -24,9 +24,7 @@ const BYTES_MAX: usize = 1 << 30;
 /// The file's bytes.
 pub(super) fn write<'a>(tables: impl IntoIterator<Item = &'a Buckets>) -> io::Result<Vec<u8>> {
     let mut out = Out(Vec::new());
-    for buckets in tables {
-        out.table(buckets);
-    }
+    tables.into_iter().for_each(|buckets| out.table(buckets));
     let packed = zstd::bulk::compress(&out.0, ZSTD_LEVEL)?;
     Ok([MAGIC, &crc32c::crc32c(&packed).to_le_bytes(), &(out.0.len() as u64).to_le_bytes(), &packed].concat())
 }
@@ -84,12 +82,14 @@ impl Out {
     }
 
     fn table(&mut self, buckets: &Buckets) {
-        let mut of_table = Out(Vec::new());
-        of_table.buckets(buckets);
         self.text(buckets.family.name());
         self.text(&described(buckets.family.table));
-        self.count(of_table.0.len());
-        self.0.extend_from_slice(&of_table.0);
+        let place = self.0.len();
+        self.count(0);
+        self.buckets(buckets);
+        // Its length is known only now.
+        let length = (self.0.len() - place - size_of::<u64>()) as u64;
+        self.0[place..place + size_of::<u64>()].copy_from_slice(&length.to_le_bytes());
     }
 
     fn buckets(&mut self, buckets: &Buckets) {
@@ -125,8 +125,12 @@ impl Out {
             }
         }
         let mut words = Vec::new();
-        buckets.columns.iter().for_each(|column| column.words(&mut words));
-        words.into_iter().for_each(|word| self.word(word));
+        for column in &buckets.columns {
+            words.clear();
+            column.words(&mut words);
+            self.0.reserve(size_of_val(&words[..]));
+            words.iter().for_each(|word| self.word(*word));
+        }
     }
 }
 

@@ -83,7 +83,8 @@ impl Series {
         let identities: Vec<&Int64Array> = identities.collect();
         let mut slots = Vec::with_capacity(batch.num_rows());
         let mut before = 0;
-        for row in 0..batch.num_rows() {
+        let turn = turn(&labels, &identities, batch.num_rows());
+        for row in 0..turn {
             let mut key = Key::default();
             for (column, part) in identities.iter().zip(&mut key.identities) {
                 *part = if column.is_valid(row) { column.value(row) } else { ABSENT };
@@ -108,6 +109,10 @@ impl Series {
             before = slot;
             slots.push(slot);
         }
+        while slots.len() < batch.num_rows() {
+            let from = slots.len() - turn;
+            slots.extend_from_within(from..from + turn.min(batch.num_rows() - slots.len()));
+        }
         slots
     }
 
@@ -128,6 +133,18 @@ impl Series {
 pub(super) fn identity_array(number: usize, keys: &[Key]) -> ArrayRef {
     let values = keys.iter().map(|key| key.identities.get(number).copied().filter(|value| *value != ABSENT));
     Arc::new(values.collect::<Int64Array>())
+}
+
+/// After how many rows the series of the first ones come again, in the same order, throughout; all rows if they do not.
+fn turn(labels: &[Label<'_>], identities: &[&Int64Array], rows: usize) -> usize {
+    let comes_again = |turn: &usize, rows: usize| {
+        let again = *turn..*turn + rows;
+        labels.iter().all(|label| label.keys.get(again.clone()) == label.keys.get(..rows))
+            && identities.iter().all(|column| column.values().get(again.clone()) == column.values().get(..rows))
+    };
+    let is_known = identities.iter().all(|column| column.null_count() == 0);
+    let turn = (1..rows).find(|turn| comes_again(turn, 1)).filter(|turn| is_known && comes_again(turn, rows - turn));
+    turn.unwrap_or(rows)
 }
 
 /// A batch's column of labels.

@@ -175,7 +175,7 @@ impl Tiers<'_> {
         // What should be there and is not is to be found, too.
         let last = if goes_on { Some(i64::MAX) } else { starts().max() };
         let memory: Option<InMemory> = last.map(|last| (Arc::clone(host), (starts().min().unwrap_or(last), last)));
-        let all = of_tier(self.buckets, tier, &self.rolled[tier as usize], memory.as_slice());
+        let all = of_tier(self.buckets, tier, (&self.rolled[tier as usize], self.files), memory.as_slice());
         all.into_iter().filter(|Stretch { host: of, .. }| of == host).map(|Stretch { times, .. }| times).collect()
     }
 
