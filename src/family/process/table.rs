@@ -66,6 +66,7 @@ pub(super) struct Identity {
 
 /// A process at this tick.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is about a tick of its own or about other processes")]
 pub(super) struct Entry {
     pid: i32,
     pub(super) stat: Stat,

@@ -239,9 +239,7 @@ impl Numbers {
         match self {
             Numbers::Whole(numbers) if numbers.null_count() == 0 => Some(sum_of(numbers.values())),
             Numbers::Whole(numbers) => Some(numbers.iter().flatten().map(i128::from).sum()),
-            Numbers::Decimals(numbers) => {
-                numbers.iter().flatten().try_fold(0_i128, |sum, number| sum.checked_add(number))
-            }
+            Numbers::Decimals(numbers) => numbers.iter().flatten().try_fold(0_i128, i128::checked_add),
         }
     }
 }

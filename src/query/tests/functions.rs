@@ -20,7 +20,7 @@ pub(super) async fn check(engine: &Engine, sql: &str, expected: &str, wrong: &mu
 }
 
 #[tokio::test]
-async fn times_have_the_fields_differences_and_texts_of_postgresql() {
+async fn times_have_the_fields_and_differences_of_postgresql() {
     let engine = Fixture::of(&[], &[10]).engine(settings());
     let mut wrong = Vec::new();
     for (sql, expected) in [
@@ -59,6 +59,17 @@ async fn times_have_the_fields_differences_and_texts_of_postgresql() {
             "SELECT extract(minute FROM a - b), extract(second FROM a - b) FROM (SELECT timestamp '2026-11-25 14:45:17' AS a, timestamp '2026-11-25 14:42:21' AS b)",
             "2 56",
         ),
+    ] {
+        check(&engine, sql, expected, &mut wrong).await;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn intervals_and_texts_of_times_are_those_of_postgresql() {
+    let engine = Fixture::of(&[], &[10]).engine(settings());
+    let mut wrong = Vec::new();
+    for (sql, expected) in [
         ("SELECT INTERVAL '36 hours' > INTERVAL '1 day', INTERVAL '24 hours' = INTERVAL '1 day'", "true true"),
         ("SELECT (timestamptz '2026-11-27Z' - timestamptz '2026-11-25Z') > INTERVAL '1 day'", "true"),
         ("SELECT (INTERVAL '90 minutes' * 2)::text, (INTERVAL '1 hour' / 2)::text", "03:00:00 00:30:00"),
