@@ -81,7 +81,7 @@ mod tests {
     fn texts_are_those_that_arrow_makes() {
         let short = ["eth0", "", "lo", "nvme0n1p1", "größer", "sixteen letters.", "eth0", "lo", ""];
         let all: Vec<DictionaryArray<Int32Type>> = vec![
-            short.into_iter().collect(),
+            short.into_iter().cycle().take(40).collect(),
             std::iter::repeat_n("a name of more than sixteen letters", 1_000).collect(),
             short.into_iter().cycle().take(10_000).collect(),
             std::iter::repeat_n("", 10).collect(),
@@ -97,10 +97,11 @@ mod tests {
     }
 
     #[test]
-    fn nulls_long_texts_and_no_rows_are_left_to_arrow() {
+    fn nulls_long_texts_and_few_rows_are_left_to_arrow() {
         let nulls: DictionaryArray<Int32Type> = [Some("a"), None].into_iter().collect();
         let long: DictionaryArray<Int32Type> = ["a", "a name of more than sixteen letters"].into_iter().collect();
-        for labels in [nulls, long.clone(), long.slice(0, 0)] {
+        let many: DictionaryArray<Int32Type> = ["a", "b", "c"].into_iter().collect();
+        for labels in [nulls, long.clone(), long.slice(0, 0), many.slice(0, 2)] {
             assert_eq!(spread(&labels).unwrap(), None);
         }
     }
