@@ -216,11 +216,13 @@ fn read(file: &DataFile) -> Result<(), String> {
     if rows == file.rows { Ok(()) } else { Err(format!("it has {rows} rows, its footer says {}", file.rows)) }
 }
 
-/// What is told of a tier that lacks so many numbers beside a file. A single one stands for any number of buckets: a start leaves it out
-/// where it cannot go on with those that were open.
+/// Numbers that are left out where a tier begins anew: one by a start that cannot go on, and one more as seconds begin.
+const LEFT_OUT_MAX: u64 = 2;
+
+/// What is told of a tier that lacks so many numbers beside a file. Those that are left out stand for any number of buckets.
 fn missing_buckets(tier: TableId, numbers: u64, side: &str) -> String {
     let name = tier.name();
-    if numbers == 1 {
+    if numbers <= LEFT_OUT_MAX {
         return format!(
             "{name} begins anew {side} it, without the buckets that waited for a file: the file TIERS was lost, damaged or older than \
              the rows, or rows came too seldom for seconds; `downsample` takes rows there"
