@@ -1,16 +1,20 @@
 //! The command line: commands, arguments and exit codes.
 //!
 //! All commands but `run` are thin clients. `check` and `tables` need only this program. `query` asks a daemon over
-//! Flight SQL or reads a data folder. `verify` reads a data folder. The others ask the daemon over gRPC.
+//! Flight SQL or reads a data folder. `verify` reads a data folder. `record` is a recorder of its own. The others ask the
+//! daemon over gRPC.
 
 pub mod alert;
 pub mod check;
 pub mod collector;
 pub mod connect;
 pub mod flush;
+mod new_folder;
 mod offline;
 pub mod output;
 pub mod query;
+pub mod record;
+mod rows;
 pub mod show;
 pub mod sql;
 pub mod status;
@@ -45,6 +49,7 @@ pub const EXIT_CONFIG: u8 = 78;
 const EXAMPLES: &str = "\
 Examples:
   kymo run                           record into ./data
+  kymo record -- make test           record while a command runs
   kymo query \"SELECT * FROM network ORDER BY time DESC LIMIT 5\"
   kymo query --data data -o cpu.csv \"SELECT time, utilization FROM cpu\"
   kymo tables network                explain the columns of a table
@@ -57,6 +62,7 @@ Exit codes:
    2  the arguments are wrong
   69  no daemon answers
   78  the configuration is wrong
+ 125  `record` itself failed; else it ends as its command does
  130  Ctrl-C ended a query";
 
 /// A flight recorder for Linux hosts
@@ -76,6 +82,8 @@ pub struct Arguments {
 pub enum Command {
     /// Record this host until SIGTERM or Ctrl-C (SIGHUP is ignored; other signals may end it without a clean stop)
     Run(Configured),
+    /// Record this host while a command runs, and print the peaks
+    Record(record::Record),
     /// Validate a configuration and print a summary of it
     Check(Configured),
     /// Run a SQL query on a daemon or a data folder
@@ -134,6 +142,7 @@ impl Configured {
         let flags = [("--data", "storage.path", &self.data), ("--address", "server.address", &self.address)];
         let flag = |(name, key, value): (_, _, &Option<String>)| Some(Flag { name, key, value: value.clone()? });
         Sources {
+            defaults: None,
             file: self.config.clone(),
             variables: std::env::vars_os().collect(),
             flags: flags.into_iter().filter_map(flag).collect(),
@@ -150,11 +159,7 @@ pub fn exit(outcome: anyhow::Result<()>) -> ExitCode {
     if error.chain().any(is_broken_pipe) {
         return ExitCode::SUCCESS;
     }
-    if let Some(ConfigError::Wrong(problems)) = error.downcast_ref() {
-        problems.iter().for_each(|problem| eprintln!("kymo: {problem}"));
-    } else {
-        eprintln!("kymo: {}", show::in_one_line(&error));
-    }
+    show::tell(&error);
     ExitCode::from(exit_code(&error))
 }
 

@@ -45,6 +45,9 @@ pub const DEFAULT: &str = include_str!("../config.toml");
 /// How places in [`DEFAULT`] are named.
 const DEFAULT_NAME: &str = "built-in config.toml";
 
+/// The same for [`Sources::defaults`].
+const COMMAND_NAME: &str = "the command's defaults";
+
 /// A file larger than this is not read.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -112,6 +115,8 @@ impl Settings {
 /// Where a configuration comes from. Later fields win over earlier ones, and all of them over [`DEFAULT`].
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
+    /// What the command has in the place of some defaults, as TOML.
+    pub defaults: Option<&'static str>,
     /// The file, if one is given.
     pub file: Option<PathBuf>,
     /// The process's environment; only what begins with `KYMO_` matters.
@@ -154,6 +159,10 @@ pub enum ConfigError {
 pub fn load(sources: &Sources) -> Result<Settings, ConfigError> {
     let report = Report::default();
     let mut tree = tree::parse(DEFAULT_NAME, DEFAULT).map_err(ConfigError::Wrong)?;
+    if let Some(defaults) = sources.defaults {
+        let defaults = tree::parse(COMMAND_NAME, defaults).map_err(ConfigError::Wrong)?;
+        tree::merge(&mut tree, defaults, WHOLESALE);
+    }
     if let Some(path) = &sources.file {
         let text = read_file(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
         let file = tree::parse(&path.display().to_string(), &text).map_err(ConfigError::Wrong)?;

@@ -12,6 +12,7 @@ mod flusher;
 mod opened;
 mod operator;
 mod parts;
+pub mod recording;
 mod report;
 mod threads;
 mod upkeep;
@@ -35,7 +36,7 @@ use crate::store::identity::name_of;
 use crate::store::{Appender, Opened, Store};
 use crate::words::list;
 
-use parts::Parts;
+use parts::{Edges, Parts};
 use threads::{Threads, spawn};
 
 /// Threads for serving, notifying and exporting. Queries run in processes of their own.
@@ -63,16 +64,22 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     // From here on this signal does not end the daemon: it comes when a terminal is closed, and from tools that have services
     // reload.
     let hangup = signal_of(&runtime, SignalKind::hangup())?;
+    // A taken port is found before a data folder is made.
+    serve::check_address(&settings.serve)?;
     let (store, appender, opened) = open(&settings)?;
     protect_from_oom();
     let mut found = opened::tell(&opened);
     let saved = alert_keeper::read(&store, &mut found);
-    let parts = Parts::build(settings, store, appender, Arc::clone(&cpus), saved, found, &mut telemetry)?;
+    let (serve_settings, http_settings, metrics) =
+        (settings.serve.clone(), settings.http.clone(), settings.metrics.clone());
+    let parts = Parts::build(settings, store, appender, Arc::clone(&cpus), saved, found, telemetry.losses())?;
+    let Edges { server, http } = Edges::bind(serve_settings, http_settings, &parts)?;
+    telemetry.start_metrics(&metrics, &parts.daemon.latest)?;
     // From here on a signal ends the daemon in order, and no longer at once.
     let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
     let signals =
         Signals { terminate: signal_of(&runtime, terminate)?, interrupt: signal_of(&runtime, interrupt)?, hangup };
-    let local = parts.server.local_addr();
+    let local = server.local_addr();
     runtime.spawn(parts.workers.keep());
     let recorder = Arc::clone(&parts.daemon.collectors);
     let intervals = [parts.drain_interval, parts.flush_interval];
@@ -85,7 +92,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let flag = if local.to_string() == serve::DEFAULT_ADDRESS { String::new() } else { format!("--address {local} ") };
     tracing::info!("Flight SQL and gRPC on grpc://{local}; try: kymo query {flag}\"SELECT * FROM collector\"");
 
-    let outcome = runtime.block_on(serve(parts.server, parts.http, parts.deliverer, threads, signals));
+    let outcome = runtime.block_on(serve(server, http, parts.deliverer, threads, signals));
     runtime.shutdown_background();
     telemetry.shutdown(EXPORT_GRACE);
     if outcome.is_ok() {
@@ -109,8 +116,6 @@ fn log_left_out(settings: &Settings) {
 
 /// Takes the data folder, after everything was checked that needs none.
 fn open(settings: &Settings) -> anyhow::Result<(Arc<Store>, Appender, Opened)> {
-    // A taken port is found before a data folder is made.
-    serve::check_address(&settings.serve)?;
     settings.context.roots.check()?;
     let (store, appender, opened) = Store::open(settings.store.clone())?;
     // Before the first flush, which may be that of recovered rows.

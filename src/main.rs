@@ -13,6 +13,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(run) => config::load(&run.sources()).map_err(anyhow::Error::from).and_then(daemon::run),
+        Command::Record(record) => return cli::record::run(&record),
         Command::Check(check) => cli::check::run(&check),
         Command::Query(query) => cli::query::run(&query),
         Command::Tail(tail) => cli::tail::run(&tail),

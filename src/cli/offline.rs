@@ -4,11 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use futures::{Stream, TryStreamExt};
 use tempfile::TempDir;
 
-use crate::query::QuerySettings;
+use crate::query::request::Request;
 use crate::query::sql_view::SqlViews;
+use crate::query::statements::{Statements, query_error};
 use crate::query::workers::{Folders, Workers};
+use crate::query::{QueryError, QuerySettings};
 use crate::scheduling::cpus::Cpus;
 use crate::store::lake::Scan;
 use crate::store::{self, View};
@@ -65,6 +69,26 @@ impl Offline {
             views,
         );
         Ok(Offline { view, scan, workers })
+    }
+
+    /// The rows of a statement.
+    ///
+    /// # Errors
+    /// When it is refused or fails.
+    pub(super) async fn rows(&self, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {
+        self.stream(sql).await?.try_collect().await
+    }
+
+    /// The same, as they come.
+    ///
+    /// # Errors
+    /// When it is refused. The stream ends with an error when it fails.
+    pub(super) async fn stream(
+        &self,
+        sql: &str,
+    ) -> Result<impl Stream<Item = Result<RecordBatch, QueryError>> + use<>, QueryError> {
+        let rows = self.workers.execute(&Request::new(sql)).await?.decode();
+        Ok(rows.map_err(query_error))
     }
 
     /// Whether files are gone: a running daemon may merge what was just listed.

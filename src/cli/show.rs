@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use indicatif::HumanCount;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::config::ConfigError;
 use crate::words;
 
 /// A query's numbers with fewer digits have no separators.
@@ -49,6 +50,14 @@ pub(super) fn time(time: &prost_types::Timestamp) -> String {
 /// A size for people.
 pub(super) fn bytes(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
+}
+
+/// Why a command failed, on stderr.
+pub(super) fn tell(error: &anyhow::Error) {
+    match error.downcast_ref() {
+        Some(ConfigError::Wrong(problems)) => problems.iter().for_each(|problem| eprintln!("kymo: {problem}")),
+        _ => eprintln!("kymo: {}", in_one_line(error)),
+    }
 }
 
 /// The error and its causes, without those whose text an outer one already has.

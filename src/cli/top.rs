@@ -18,7 +18,6 @@ mod page;
 mod picture;
 mod processes;
 mod reader;
-mod rows;
 mod screen;
 mod series;
 mod source;

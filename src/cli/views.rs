@@ -22,7 +22,7 @@ impl Views {
     /// When the configuration is wrong.
     pub(super) fn load(&self) -> Result<SqlViews, ConfigError> {
         let Some(file) = self.config.clone() else { return Ok(SqlViews::default()) };
-        let sources = Sources { file: Some(file), variables: std::env::vars_os().collect(), flags: Vec::new() };
+        let sources = Sources { file: Some(file), variables: std::env::vars_os().collect(), ..Sources::default() };
         Ok(config::load(&sources)?.views)
     }
 }

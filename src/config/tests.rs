@@ -37,7 +37,7 @@ fn assert_problem(text: &str, begins: &str, contains: &str) {
 
 fn from_environment(variables: &[(&str, &str)], flags: &[Flag]) -> Result<Settings, ConfigError> {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
-    load(&Sources { file: None, variables, flags: flags.to_vec() })
+    load(&Sources { variables, flags: flags.to_vec(), ..Sources::default() })
 }
 
 #[test]
@@ -96,7 +96,6 @@ fn files_replace_lists_of_things_and_add_to_sections() {
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let variable = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
     let more = Sources {
-        file: None,
         variables: vec![
             variable("KYMO_STORAGE__PATH", "variable"),
             variable("KYMO_STORAGE__HOST", "12"),
@@ -105,6 +104,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
             variable("OTHER_STORAGE__PATH", "ignored"),
         ],
         flags: vec![Flag { name: "--data", key: "storage.path", value: "flag".to_owned() }],
+        ..Sources::default()
     };
     let settings = loaded("[storage]\npath = 'file'\nhost = 'file'\nretention_days = 1\n", more).unwrap();
     assert_eq!(settings.store.path, PathBuf::from("flag"));

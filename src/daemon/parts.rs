@@ -1,7 +1,7 @@
 //! The daemon's parts, connected with each other. Nothing runs yet.
 
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::alert;
@@ -10,7 +10,7 @@ use crate::alert::notify::Deliverer;
 use crate::alert::saved::{Saved, SavedNotification};
 use crate::collector::{COLLECTORS_MAX, CollectorSettings};
 use crate::config::Settings;
-use crate::export::Telemetry;
+use crate::export::losses::LostExports;
 use crate::family::PerFamily;
 use crate::latest::LatestRows;
 use crate::query::ViewSource;
@@ -19,8 +19,8 @@ use crate::reading::foreign::Foreign;
 use crate::record::label::Labels;
 use crate::sampler::wall_us;
 use crate::scheduling::cpus::Cpus;
-use crate::serve::Server;
-use crate::serve::http::{HttpServer, HttpState};
+use crate::serve::http::{HttpServer, HttpSettings, HttpState};
+use crate::serve::{ServeSettings, Server};
 use crate::store::{Appender, Store};
 
 use super::alert_keeper::AlertKeeper;
@@ -36,8 +36,6 @@ pub(super) struct Parts {
     pub(super) drain_interval: Duration,
     pub(super) requests: Requests,
     pub(super) flush_interval: Duration,
-    pub(super) server: Server,
-    pub(super) http: HttpServer,
     /// They run the server's queries.
     pub(super) workers: Workers,
     pub(super) deliverer: Deliverer,
@@ -46,8 +44,8 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Binds the port and connects the parts. `saved` is what goes on from the last daemon's alerts, `found` is what the start found in the data folder. Fails if the port cannot be
-    /// bound or a part does not accept its settings.
+    /// Connects the parts. `saved` is what goes on from the last daemon's alerts, `found` is what the start found in the data
+    /// folder. Fails if a part does not accept its settings.
     pub(super) fn build(
         settings: Settings,
         store: Arc<Store>,
@@ -55,7 +53,7 @@ impl Parts {
         cpus: Arc<Cpus>,
         saved: Saved,
         found: Vec<String>,
-        telemetry: &mut Telemetry,
+        exports: LostExports,
     ) -> anyhow::Result<Parts> {
         let (started, started_at_us) = (Instant::now(), wall_us());
         let foreign = Foreign::of(&settings.context.roots);
@@ -89,7 +87,6 @@ impl Parts {
             cpus,
         ));
         let (flusher, requests) = Flusher::new();
-        let address = Arc::new(OnceLock::new());
         let daemon = Daemon {
             store,
             latest: Arc::clone(&latest),
@@ -100,8 +97,8 @@ impl Parts {
             board,
             outbox,
             alert_keeper: Arc::clone(&keeper),
-            exports: telemetry.losses(),
-            address: Arc::clone(&address),
+            exports,
+            address: Arc::default(),
             http: HttpState::default(),
             started_at_us,
             started,
@@ -117,25 +114,26 @@ impl Parts {
         };
         let own = Own { report, ended };
         let drain = Drain::new(arriving, alerts, Arc::clone(&latest), appender, labels, own, progress);
-        let http =
-            HttpServer::new(settings.http, Arc::new(daemon.clone()), Arc::new(workers.clone()), daemon.http.clone());
-        let server = Server::bind(settings.serve, Arc::new(daemon.clone()), Arc::new(workers.clone()))?;
-        address.get_or_init(|| server.local_addr());
-        telemetry.start_metrics(&settings.metrics, &latest)?;
         let (drain_interval, flush_interval) = (settings.drain_interval, settings.flush_interval);
         let collectors = settings.collectors;
-        Ok(Parts {
-            daemon,
-            drain,
-            drain_interval,
-            requests,
-            flush_interval,
-            server,
-            http,
-            workers,
-            deliverer,
-            collectors,
-        })
+        Ok(Parts { daemon, drain, drain_interval, requests, flush_interval, workers, deliverer, collectors })
+    }
+}
+
+/// What others connect to.
+pub(super) struct Edges {
+    pub(super) server: Server,
+    pub(super) http: HttpServer,
+}
+
+impl Edges {
+    /// Binds the port. Fails if that is refused.
+    pub(super) fn bind(serve: ServeSettings, http: HttpSettings, parts: &Parts) -> anyhow::Result<Edges> {
+        let (daemon, workers) = (&parts.daemon, &parts.workers);
+        let http = HttpServer::new(http, Arc::new(daemon.clone()), Arc::new(workers.clone()), daemon.http.clone());
+        let server = Server::bind(serve, Arc::new(daemon.clone()), Arc::new(workers.clone()))?;
+        daemon.address.get_or_init(|| server.local_addr());
+        Ok(Edges { server, http })
     }
 }
 

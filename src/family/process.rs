@@ -155,6 +155,11 @@ impl ProcessSampler {
     /// Marks the processes that have a row and puts their indexes into `order`, by pid. Among equals, processes that
     /// had a row come first, so that rows stay while nothing happens.
     fn choose(&mut self) {
+        for pin in &self.choice.pinned {
+            if let Pin::Below(root) = pin {
+                self.table.mark_below(*root);
+            }
+        }
         let ProcessSampler { choice, table, order, ranks, .. } = self;
         let processes = &mut table.processes;
         mark_top(processes, ranks, choice.top_by_cpu, |process| {
@@ -226,6 +231,7 @@ impl ProcessSampler {
 fn is_of(pin: &Pin, process: &Entry) -> bool {
     match pin {
         Pin::Pid(pid) => *pid == process.identity().pid,
+        Pin::Below(_) => process.is_below,
         Pin::Name(name) => {
             let kept = name.as_bytes().get(..NAME_BYTES_MAX).unwrap_or(name.as_bytes());
             process.command() == kept || process.command() == name.as_bytes()
@@ -267,8 +273,13 @@ mod tests {
 
     /// A process' `stat`: CPU time in clock ticks, memory in pages.
     fn write(probe: &Probe, pid: i32, command: &[u8], start: i64, cpu: i64, pages: i64) {
+        write_of(probe, pid, 1, command, start, cpu, pages);
+    }
+
+    /// The same, of a parent's.
+    fn write_of(probe: &Probe, pid: i32, parent: i32, command: &[u8], start: i64, cpu: i64, pages: i64) {
         let head = format!("{pid} (");
-        let tail = format!(") S 1 1 1 0 -1 0 21 0 22 0 {cpu} 3 0 0 20 0 9 0 {start} 5000000 {pages} 0 0\n");
+        let tail = format!(") S {parent} 1 1 0 -1 0 21 0 22 0 {cpu} 3 0 0 20 0 9 0 {start} 5000000 {pages} 0 0\n");
         probe.write(&format!("{pid}/stat"), [head.as_bytes(), command, tail.as_bytes()].concat());
     }
 
@@ -333,6 +344,26 @@ mod tests {
         let rows = short(&probe.rows(1_000));
         assert_eq!(rows[..3], ["busy 2 4 0.0", "large 3 30 0.0", "a-name-that-is- 4 50 0.0"]);
         assert_eq!(rows[3..], ["other 1 60 0.2", "by pid 5 77 0.0"]);
+    }
+
+    #[test]
+    fn what_a_process_has_started_has_rows_and_keeps_them_when_its_parent_ends() {
+        let choice = ProcessChoice { top_by_cpu: 0, top_by_memory: 0, pinned: vec![Pin::Below(50)] };
+        let mut probe = Probe::choosing::<ProcessSampler>(choice);
+        // The ids began anew between 60 and 3, so a child has a lower one than its parent.
+        for (pid, parent, command) in
+            [(1, 0, &b"init"[..]), (3, 60, b"grandchild"), (50, 1, b"root"), (60, 50, b"child"), (70, 1, b"other")]
+        {
+            write_of(&probe, pid, parent, command, 1, 0, 0);
+        }
+        assert_eq!(short(&probe.rows(0)), ["grandchild 1 3 ", "child 1 60 "]);
+        probe.remove("60");
+        write_of(&probe, 3, 1, b"grandchild", 1, 10, 0);
+        write_of(&probe, 70, 3, b"other", 2, 0, 0);
+        assert_eq!(short(&probe.rows(1_000)), ["grandchild 1 3 0.1", "other 1 70 "]);
+        write_of(&probe, 3, 1, b"another", 3, 0, 0);
+        write_of(&probe, 70, 1, b"other", 4, 0, 0);
+        assert_eq!(short(&probe.rows(2_000)), [""; 0], "the ids are of other processes now");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! It takes the comparison with the outer row out of the inner query, and joins by it afterwards. What was computed in between then
 //! had the rows of all outer rows: a window function numbered them, and an outer join kept rows that only other outer rows had
-//! matched. An aggregate without rows is null or zero, and has no row to join with. Such a query is refused, unless it comes to the
-//! same.
+//! matched. An aggregate without rows is null or zero, and has no row to join with; HAVING then does not see it. Such a query is
+//! refused, unless it comes to the same.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, JoinType, Result, ScalarValue, plan_err};
@@ -21,11 +21,15 @@ pub(super) fn checked(plan: LogicalPlan) -> Result<LogicalPlan> {
     plan.apply_with_subqueries(|step| {
         if let LogicalPlan::Subquery(lateral) = step {
             rows_of(lateral)?;
+            having_of(lateral)?;
         }
         for expr in step.expressions() {
             expr.apply(|part| {
                 match part {
-                    Expr::ScalarSubquery(inner) => rows_of(inner)?,
+                    Expr::ScalarSubquery(inner) => {
+                        rows_of(inner)?;
+                        having_of(inner)?;
+                    }
                     Expr::Exists(Exists { subquery, .. }) => {
                         rows_of(subquery)?;
                         aggregates_of(subquery, false)?;
@@ -133,6 +137,31 @@ fn aggregates_of(inner: &Subquery, null_is_none: bool) -> Result<()> {
                 return plan_err!(
                     "an aggregate over all rows behind IN, ANY, ALL or EXISTS that names columns of the outer query: write it as a \
                      value, as in x = (SELECT count(*) FROM … WHERE …)"
+                );
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Checks a condition on an aggregate over all rows of an inner query.
+fn having_of(inner: &Subquery) -> Result<()> {
+    let mut plan = &*inner.subquery;
+    let mut is_filtered = false;
+    loop {
+        plan = match plan {
+            LogicalPlan::Projection(Projection { input, .. })
+            | LogicalPlan::SubqueryAlias(SubqueryAlias { input, .. }) => input,
+            LogicalPlan::Filter(Filter { input, .. }) => {
+                is_filtered = true;
+                input
+            }
+            LogicalPlan::Aggregate(Aggregate { group_expr, input, .. })
+                if is_filtered && group_expr.is_empty() && depends(input) =>
+            {
+                return plan_err!(
+                    "HAVING without GROUP BY in an inner query that names columns of the outer one: leave it out, and compare the \
+                     result in the outer query"
                 );
             }
             _ => return Ok(()),

@@ -47,16 +47,23 @@ pub(super) use names::folded;
 
 /// The tokens of a text.
 pub(super) fn tokens(sql: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
-    Tokenizer::new(&grammar::Kymo, sql).tokenize_with_location()
+    Tokenizer::new(&grammar::Kymo::default(), sql).tokenize_with_location()
 }
 
 /// The statements that the tokens are. The parser's recursion is limited.
 pub(super) fn parse(tokens: Vec<TokenWithSpan>, recursion_max: usize) -> Result<VecDeque<Statement>, DataFusionError> {
-    DFParserBuilder::new(grammar::prepared(tokens))
-        .with_dialect(&grammar::Kymo)
-        .with_recursion_limit(recursion_max)
-        .build()?
-        .parse_statements()
+    let tokens = grammar::prepared(tokens);
+    let parse = |tokens: Vec<TokenWithSpan>, late_conditions| {
+        DFParserBuilder::new(tokens)
+            .with_dialect(&grammar::Kymo { late_conditions })
+            .with_recursion_limit(recursion_max)
+            .build()?
+            .parse_statements()
+    };
+    match parse(tokens.clone(), false) {
+        Err(error) if grammar::may_have_late_conditions(&tokens) => parse(tokens, true).or(Err(error)),
+        parsed => parsed,
+    }
 }
 
 /// The expression at the beginning of the tokens, and the first token behind it. The parser's recursion is limited.
@@ -64,7 +71,8 @@ pub(super) fn parse_expression(
     tokens: Vec<TokenWithSpan>,
     recursion_max: usize,
 ) -> Result<(Expr, TokenWithSpan), DataFusionError> {
-    let builder = DFParserBuilder::new(grammar::prepared(tokens)).with_dialect(&grammar::Kymo);
+    let dialect = grammar::Kymo::default();
+    let builder = DFParserBuilder::new(grammar::prepared(tokens)).with_dialect(&dialect);
     let mut parser = builder.with_recursion_limit(recursion_max).build()?.parser;
     let expr = parser.parse_expr()?;
     Ok((expr, parser.next_token()))
@@ -115,7 +123,7 @@ impl VisitorMut for Rewriter {
             domain::rewrite(select);
             kept::rewrite(select);
         }
-        order::by_all(query);
+        order::by_position(query);
         order::by_output(query);
         order::by_input(query, &self.named)?;
         join::rewrite(query, &self.named)

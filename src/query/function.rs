@@ -20,12 +20,16 @@ mod linked;
 pub(super) mod manual;
 mod measure;
 mod moment;
+mod moments;
+mod moving;
 pub(super) mod normal;
+pub(super) mod number;
 mod ordered;
 mod pattern;
 mod peak;
 mod percentile;
 mod planner;
+mod precise;
 mod printf;
 mod rewrite;
 mod roots;
@@ -48,7 +52,7 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
-use datafusion::functions_aggregate::{approx_percentile_cont, bool_and_or, variance};
+use datafusion::functions_aggregate::{approx_percentile_cont, bool_and_or};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF};
@@ -84,6 +88,7 @@ const SCALARS: &[Scalar] = &[
     moment::MONTH_NAME,
     moment::STRPTIME,
     moment::TO_TIMESTAMP,
+    number::NORMAL_NUMBER,
     printf::BYTES,
     printf::FORMAT,
     printf::PRINTF,
@@ -143,10 +148,9 @@ fn scalars() -> Vec<ScalarUDF> {
 pub(super) fn aggregates() -> Vec<AggregateUDF> {
     let renamed = [
         (bool_and_or::bool_and_udaf(), "every"),
-        (variance::var_samp_udaf(), "variance"),
         (approx_percentile_cont::approx_percentile_cont_udaf(), "approx_quantile"),
     ];
     let renamed = renamed.into_iter().map(|(aggregate, alias)| aggregate.as_ref().clone().with_aliases([alias]));
     let own = counter::aggregates().into_iter().chain(exact::aggregates()).chain(ordered::aggregates());
-    own.chain(burst::aggregates()).chain(shape::aggregates()).chain(renamed).collect()
+    own.chain(moments::aggregates()).chain(burst::aggregates()).chain(shape::aggregates()).chain(renamed).collect()
 }

@@ -18,9 +18,10 @@ use super::dialect;
 use super::function::written;
 use super::hint;
 use super::ignored;
+use super::nesting;
 use super::parameters;
 use super::place::is_table_function;
-use super::refusal::{GuardError, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
+use super::refusal::{GuardError, INNER_QUERIES_MAX, NESTING_MAX, OPERATORS_MAX, TABLES_MAX, refuse};
 use crate::words::shortened;
 
 /// Depth of the parser's recursion. One level of [`NESTING_MAX`] takes several calls.
@@ -57,6 +58,7 @@ pub(super) fn check(sql: &str, bytes_max: usize) -> Result<Statement, GuardError
     // After the columns got their names from the user's own words.
     written::rewrite(&mut statement);
     count_tables(&statement, HashMap::new())?;
+    count_inner_queries(&statement, 0)?;
     Ok(statement)
 }
 
@@ -88,6 +90,7 @@ pub(super) struct Size {
     /// Tables that are read, counting each use.
     pub(super) tables: usize,
     nesting: usize,
+    inner_queries: usize,
     operators: usize,
 }
 
@@ -108,7 +111,15 @@ pub(super) fn size(statement: &Statement, sql: &str, views: &HashMap<String, Siz
     if operators > OPERATORS_MAX {
         return Err(GuardError::TooManyOperators(operators));
     }
-    Ok(Size { tables, nesting, operators })
+    let of_views = views.values().map(|view| view.inner_queries).max().unwrap_or(0);
+    let inner_queries = count_inner_queries(statement, of_views)?;
+    Ok(Size { tables, nesting, inner_queries, operators })
+}
+
+/// How deep inner queries nest in expressions, if the deepest one contains those of a view, too.
+fn count_inner_queries(statement: &Statement, of_views: usize) -> Result<usize, GuardError> {
+    let count = sql_of(statement).map_or(0, nesting::inner_queries) + of_views;
+    if count > INNER_QUERIES_MAX { Err(GuardError::TooManyInnerQueries(count)) } else { Ok(count) }
 }
 
 /// The query that answers a statement which the planner does not know.
@@ -171,7 +182,7 @@ fn count_tokens(tokens: &[TokenWithSpan]) -> Result<Size, GuardError> {
             instead: "explain the query itself".into(),
         });
     }
-    Ok(Size { tables: 0, nesting, operators })
+    Ok(Size { nesting, operators, ..Size::default() })
 }
 
 /// Keywords that take one or two operands, and so make the tree one level deeper.
@@ -514,6 +525,23 @@ mod tests {
         assert!(matches!(refused(&"EXPLAIN ".repeat(many)), GuardError::Refused { .. }));
         assert!(matches!(refused(&format!("SELECT 1{}", ".a".repeat(many))), GuardError::Syntax(_)));
         assert!(refused(&format!("SELECT * FROM cpu{}", ", cpu".repeat(many))) == GuardError::TooManyTables(many + 1));
+    }
+
+    #[test]
+    fn inner_queries_nest_no_deeper_than_the_planner_bears() {
+        let nested = |levels| format!("SELECT 1{}{}", " WHERE EXISTS (SELECT 1".repeat(levels), ")".repeat(levels));
+        assert!(check(&nested(INNER_QUERIES_MAX), BYTES_MAX).is_ok());
+        let deep = INNER_QUERIES_MAX + 1;
+        assert_eq!(refused(&nested(deep)), GuardError::TooManyInnerQueries(deep));
+        assert_eq!(
+            refused(&format!("SELECT {}1{}", "1 + (SELECT ".repeat(deep), ")".repeat(deep))),
+            GuardError::TooManyInnerQueries(deep)
+        );
+        // Those of a view count where it is used.
+        let view = size(&check(&nested(2), BYTES_MAX).unwrap(), &nested(2), &HashMap::new()).unwrap();
+        let sql = nested(INNER_QUERIES_MAX - 1).replace("(SELECT 1)", "(SELECT 1 FROM v)");
+        let told = size(&check(&sql, BYTES_MAX).unwrap(), &sql, &HashMap::from([("v".to_owned(), view)]));
+        assert_eq!(told.unwrap_err(), GuardError::TooManyInnerQueries(deep));
     }
 
     #[test]

@@ -65,6 +65,10 @@ fn root(error: &DataFusionError) -> &DataFusionError {
 
 fn of_schema(error: &SchemaError) -> String {
     match error {
+        // The planner's own column.
+        SchemaError::FieldNotFound { field, .. } if field.name.starts_with("__always_true") => {
+            "an inner query cannot name columns of the outer one here: join with it instead".into()
+        }
         SchemaError::FieldNotFound { field, valid_fields } => {
             if valid_fields.is_empty() {
                 let name = shortened(&field.name);
@@ -169,6 +173,10 @@ const PLAN: &[(&str, &str)] = &[
         "single expression required",
         "the VALUES of an inner query cannot name columns of the outer one: write x IN (a, b)",
     ),
+    (
+        "Cannot run range queries on datatype",
+        "a window cannot be ordered by bytes or structs: order by one of the parts, or by encode(x, 'hex')",
+    ),
     ("exceeds size limit", LARGE_PATTERN),
     ("CompiledTooBig", LARGE_PATTERN),
     ("failed to convert size to usize", "a size cannot be negative"),
@@ -271,7 +279,8 @@ const EXECUTION: &[(&str, &str)] = &[
     ),
     (
         "Cannot cast timezone to different timezone",
-        "a clock of this zone skips one of these times, as it is put forward: add INTERVAL '1 hour' to it, or leave it out",
+        "a clock of this zone skips one of these times, as it is put forward, or shows it twice, as it is put back: add INTERVAL \
+         '1 hour' to it, or leave it out",
     ),
     (
         "backreferences are not supported",

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 };
 
 use super::function::normal::length;
+use super::function::number;
 use super::refusal::{GuardError, TABLES_MAX};
 
 /// How many copies of an inner query a comparison may become.
@@ -385,6 +386,10 @@ fn comparable(value: Expr, subquery: Subquery, schema: &DFSchema) -> Result<(Exp
     if is_interval(&ty) || is_interval(&other) {
         let lengths = rows.project([length(Expr::Column(column))])?;
         return Ok((length(value), asked(lengths)?));
+    }
+    if ty.is_floating() && number::is_computed(&Expr::Column(column.clone()), rows.plan()) {
+        let numbers = rows.project([number::normal(Expr::Column(column))])?;
+        return Ok((number::normal(value), asked(numbers)?));
     }
     Ok((value, asked(rows)?))
 }

@@ -28,6 +28,7 @@ use crate::words;
 
 use super::asked::Asked;
 use super::catalog::{Catalog, Catalogs};
+use super::circular;
 use super::correlated;
 use super::dialect;
 use super::downsample::{self, Downsample, ShowScans};
@@ -335,7 +336,8 @@ fn told(plan: LogicalPlan) -> Result<LogicalPlan, QueryError> {
         .and_then(hosts::tell_apart)
         .and_then(function::series::tell)
         .and_then(function::normal::keys);
-    plan.and_then(membership::everywhere).and_then(emptiness::may_be_null).map_err(QueryError::invalid)
+    let plan = plan.and_then(membership::everywhere).and_then(emptiness::may_be_null);
+    plan.and_then(function::number::compared).and_then(circular::opened).map_err(QueryError::invalid)
 }
 
 /// The plan as the statement has it. Where the planner misses a column, the statement may mean one of its own.

@@ -3,7 +3,8 @@
 //! DataFusion derives the order of an expression from its parts. It gives up where it has no range for a part, as for `a % 3` in
 //! `CASE WHEN a % 3 < 0 THEN …`, and does not see then that rows sorted by the expression are in its order. So it refuses the plan
 //! that it made itself. It does see the order of a column. In its physical plan, a key that comes again in the order of an aggregate is
-//! gone in one place and counted in another, and the query fails.
+//! gone in one place and counted in another, and the query fails. Behind a join it forgets that a column has one value, for which it
+//! has left out the sort before. So a key that has one value becomes that value.
 
 use std::sync::Arc;
 
@@ -11,11 +12,13 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, Sort, SortExpr, Window};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, Projection, Sort, SortExpr, Window, lit};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalSortExpr, create_physical_expr};
+
+use super::fixed;
 
 #[derive(Debug)]
 pub(super) struct SortKeys;
@@ -89,8 +92,8 @@ fn shown(plan: LogicalPlan, kept: Vec<usize>, before: &DFSchema) -> Result<Trans
 struct Keys<'a> {
     input: &'a Arc<LogicalPlan>,
     lost: Vec<Expr>,
-    /// Whether a key came again.
-    has_repeats: bool,
+    /// Whether a key came again or has one value.
+    is_shorter: bool,
     /// The names of their columns begin with it, and no other's does.
     name: String,
 }
@@ -101,15 +104,21 @@ impl Keys<'_> {
         while input.schema().fields().iter().any(|field| field.name().starts_with(&name)) {
             name.push('+');
         }
-        Keys { input, lost: Vec::new(), has_repeats: false, name }
+        Keys { input, lost: Vec::new(), is_shorter: false, name }
     }
 
     fn is_changed(&self) -> bool {
-        self.has_repeats || !self.lost.is_empty()
+        self.is_shorter || !self.lost.is_empty()
     }
 
-    /// The key, or the column that it becomes.
+    /// The key, or the column or value that it becomes.
     fn key(&mut self, expr: Expr) -> Result<Expr> {
+        if matches!(expr, Expr::Column(_))
+            && let Some(value) = fixed::value(self.input, &expr)
+        {
+            self.is_shorter = true;
+            return Ok(lit(value));
+        }
         if !is_lost(&expr, self.input.schema())? {
             return Ok(expr);
         }
@@ -125,10 +134,14 @@ impl Keys<'_> {
         for one in order {
             let expr = self.key(one.expr)?;
             if kept.iter().any(|before| before.expr == expr) {
-                self.has_repeats = true;
+                self.is_shorter = true;
             } else {
                 kept.push(SortExpr { expr, ..one });
             }
+        }
+        // One value is no order, but windows may need a key.
+        if self.is_shorter && kept.iter().any(|key| !matches!(key.expr, Expr::Literal(..))) {
+            kept.retain(|key| !matches!(key.expr, Expr::Literal(..)));
         }
         Ok(kept)
     }

@@ -7,6 +7,7 @@ mod functions;
 mod hosts;
 mod limits;
 mod nulls;
+mod numbers;
 mod plan;
 mod scan;
 mod schema;

@@ -40,6 +40,9 @@ pub enum Pin {
     Name(String),
     /// The process with this id, whichever it is.
     Pid(i32),
+    /// Those that the process with this id has started, and those that these have started. One that was seen among them stays, also
+    /// when its parent has ended.
+    Below(i32),
 }
 
 impl Default for ProcessChoice {

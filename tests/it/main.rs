@@ -19,6 +19,7 @@ mod layers;
 mod newest;
 mod people;
 mod recipes;
+mod record;
 mod running;
 mod schema;
 mod store;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::RecordBatch;
 
-use super::rows::{Rows, float, text, whole};
 use super::window::SECOND_US;
+use crate::cli::rows::{Rows, float, text, whole};
 
 /// One row of the table.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use arrow::array::RecordBatch;
 
-use super::rows::{Rows, float, text, whole};
+use crate::cli::rows::{Rows, float, text, whole};
 
 /// Something that happened at a time.
 #[derive(Clone, Debug, Default, PartialEq)]

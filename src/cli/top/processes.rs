@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use arrow::array::RecordBatch;
 
 use super::cells::{Cell, put};
-use super::rows::{Rows, float, text, whole};
 use super::window::SECOND_US;
+use crate::cli::rows::{Rows, float, text, whole};
 
 /// A tick covers no more than so much time before it.
 const TICK_US_MAX: i64 = 5 * SECOND_US;

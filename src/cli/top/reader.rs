@@ -6,11 +6,11 @@ use super::cgroups::Groups;
 use super::events::{Events, Firing};
 use super::picture::Picture;
 use super::processes::Ticks;
-use super::rows::{Rows, text, whole};
 use super::series::{Charts, Facts};
 use super::source::Source;
 use super::statement::{self, Host, RECENT_US, SEEK_BUCKETS, Seek};
 use super::window::{SECOND_US, Window};
+use crate::cli::rows::{Rows, text, whole};
 
 /// Rows as far outside of the window say what is within it: tables that are sampled once a second have a row in each stretch of this
 /// length.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 
 use super::cells::{Cell, Kind, fill, put};
-use super::rows::{Rows, float, text, whole};
 use super::statement::FACTS_MAX;
 use super::window::Window;
+use crate::cli::rows::{Rows, float, text, whole};
 
 /// Another interface or device is shown only if it carries so many times as much as the one before.
 const BUSIER: f64 = 2.0;

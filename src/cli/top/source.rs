@@ -17,9 +17,7 @@ use tonic::transport::Channel;
 use super::events::Firing;
 use crate::cli::connect::{Target, request};
 use crate::cli::offline::{Offline, spill_folder};
-use crate::query::request::Request;
 use crate::query::sql_view::SqlViews;
-use crate::query::statements::{Statements, query_error};
 use crate::serve::proto::ListAlertsRequest;
 use crate::serve::proto::alert_service_client::AlertServiceClient;
 
@@ -68,7 +66,7 @@ impl Source {
                         Some((Box::new(Offline::open(folder, Arc::clone(views), spill.as_ref())?), Instant::now()));
                 }
                 match opened {
-                    Some((offline, _)) => timeout(ANSWER_TIME_MAX, read(offline, sql)).await,
+                    Some((offline, _)) => timeout(ANSWER_TIME_MAX, async { Ok(offline.rows(sql).await?) }).await,
                     None => return Err(anyhow!("open {}", folder.display())),
                 }
             }
@@ -124,9 +122,4 @@ async fn ask(target: &Target, channel: &mut Option<Channel>, sql: &str) -> anyho
     let endpoint = info.endpoint.first().and_then(|endpoint| endpoint.ticket.clone());
     let ticket = endpoint.context("the daemon's answer has no ticket for the rows")?;
     client.do_get(ticket).await.map_err(failed)?.map_err(failed).try_collect().await
-}
-
-async fn read(offline: &Offline, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
-    let rows = offline.workers.execute(&Request::new(sql)).await?.decode();
-    Ok(rows.map_err(query_error).try_collect().await?)
 }

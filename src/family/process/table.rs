@@ -66,6 +66,7 @@ pub(super) struct Identity {
 
 /// A process at this tick.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is about a tick of its own or about other processes")]
 pub(super) struct Entry {
     pid: i32,
     pub(super) stat: Stat,
@@ -82,6 +83,8 @@ pub(super) struct Entry {
     pub(super) chosen: bool,
     /// It had a row at the previous tick.
     pub(super) was_chosen: bool,
+    /// A process that is asked for has started it, or one that this one has started.
+    pub(super) is_below: bool,
     /// It could not be read at this tick.
     is_gone: bool,
 }
@@ -165,6 +168,29 @@ impl ProcessTable {
         counts
     }
 
+    /// Marks the processes that `root` has started, and those that these have started.
+    pub(super) fn mark_below(&mut self, root: i32) {
+        // Most processes have greater ids than their parents, so the second round usually marks none.
+        loop {
+            let mut marked = false;
+            for at in 0..self.processes.len() {
+                let Some(process) = self.processes.get(at).filter(|process| !process.is_below) else { continue };
+                let parent = i32::try_from(process.stat.parent).unwrap_or(0);
+                let of_marked = || {
+                    let found = self.processes.binary_search_by_key(&parent, |other| other.pid).ok();
+                    found.and_then(|at| self.processes.get(at)).is_some_and(|parent| parent.is_below)
+                };
+                if parent == root || of_marked() {
+                    marked = true;
+                    self.processes.iter_mut().skip(at).take(1).for_each(|process| process.is_below = true);
+                }
+            }
+            if !marked {
+                return;
+            }
+        }
+    }
+
     /// Makes `processes` the listed ones, keeping what is known. At most ticks nothing changes.
     fn adopt(&mut self) {
         let ProcessTable { processes, next, pids, .. } = self;
@@ -244,6 +270,7 @@ impl Entry {
             slot: None,
             chosen: false,
             was_chosen: false,
+            is_below: false,
             is_gone: false,
         }
     }
@@ -253,7 +280,7 @@ impl Entry {
         self.before = same.then(|| (self.stat.cpu(), self.read_ns));
         self.was_chosen = same && self.chosen;
         if !same {
-            self.slot = None;
+            (self.slot, self.is_below) = (None, false);
         }
         (self.chosen, self.is_gone) = (false, false);
         self.read_ns = now_ns;

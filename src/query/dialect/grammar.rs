@@ -14,8 +14,11 @@ use super::build;
 const POWER: u8 = 45;
 
 /// The dialect. Whatever it does not say is as in the generic one.
-#[derive(Debug)]
-pub(in crate::query) struct Kymo;
+#[derive(Debug, Default)]
+pub(in crate::query) struct Kymo {
+    /// The conditions of a chain of joins stand behind all of it, the innermost first: `a JOIN b JOIN c ON … ON …`.
+    pub(in crate::query) late_conditions: bool,
+}
 
 /// What the generic dialect allows in queries.
 macro_rules! allowed {
@@ -60,7 +63,6 @@ impl Dialect for Kymo {
         supports_group_by_expr
         supports_group_by_with_modifier
         supports_interval_options
-        supports_left_associative_joins_without_parens
         supports_limit_by
         supports_limit_comma
         supports_match_against
@@ -89,6 +91,10 @@ impl Dialect for Kymo {
         supports_values_as_table_factor
         supports_window_clause_named_window_reference
         supports_window_function_null_treatment_arg
+    }
+
+    fn supports_left_associative_joins_without_parens(&self) -> bool {
+        !self.late_conditions
     }
 
     fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
@@ -189,7 +195,59 @@ pub(super) fn prepared(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             _ => prepared.push(token),
         }
     }
-    prepared
+    with_whole_keys(prepared)
+}
+
+/// `ROLLUP ((a + b) * 2, c)`: the parser takes what begins with a parenthesis for a list of keys that ends with it. So such a key gets
+/// parentheses of its own.
+fn with_whole_keys(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let is_list = |at: usize| {
+        let word = at.checked_sub(1).and_then(|before| keyword(&tokens[before].token));
+        tokens[at].token == Token::LParen && matches!(word, Some(Keyword::ROLLUP | Keyword::CUBE | Keyword::SETS))
+    };
+    let mut opened = Vec::new();
+    let mut closed = Vec::new();
+    for list in (0..tokens.len()).filter(|at| is_list(*at)) {
+        let (mut depth, mut start, mut inner_end) = (0_usize, list + 1, None);
+        for (at, TokenWithSpan { token, .. }) in tokens.iter().enumerate().skip(list + 1) {
+            match token {
+                Token::Comma | Token::RParen if depth == 0 => {
+                    if tokens[start].token == Token::LParen && inner_end.is_some_and(|end| end + 1 < at) {
+                        opened.push(start);
+                        closed.push(at);
+                    }
+                    if *token == Token::RParen {
+                        break;
+                    }
+                    (start, inner_end) = (at + 1, None);
+                }
+                Token::LParen => depth += 1,
+                Token::RParen => {
+                    depth -= 1;
+                    if depth == 0 && inner_end.is_none() {
+                        inner_end = Some(at);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut whole = Vec::with_capacity(tokens.len() + 2 * opened.len());
+    for (at, token) in tokens.into_iter().enumerate() {
+        let span = token.span;
+        let times = |places: &[usize]| places.iter().filter(|place| **place == at).count();
+        let (before, after) = (times(&closed), times(&opened));
+        whole.extend(std::iter::repeat_n(TokenWithSpan { token: Token::RParen, span }, before));
+        whole.extend(std::iter::repeat_n(TokenWithSpan { token: Token::LParen, span }, after));
+        whole.push(token);
+    }
+    whole
+}
+
+/// Whether one condition behind another may belong to a join further in front. A natural join has none.
+pub(super) fn may_have_late_conditions(tokens: &[TokenWithSpan]) -> bool {
+    let has = |wanted| tokens.iter().filter(|token| is(Some(&token.token), wanted)).count();
+    has(Keyword::JOIN) > 1 && has(Keyword::ON) + has(Keyword::USING) > 1 && has(Keyword::NATURAL) == 0
 }
 
 /// The digits that a token adds to a number immediately before it.

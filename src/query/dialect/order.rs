@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr,
+    Expr, GroupByExpr, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, Value, ValueWithSpan,
 };
 
 use super::super::refusal::GuardError;
@@ -31,8 +31,11 @@ pub(super) fn by_output(query: &mut Query) {
     }
 }
 
-/// `ORDER BY ALL` orders by each column of the result.
-pub(super) fn by_all(query: &mut Query) {
+/// `ORDER BY (1)` orders by the first column, and `ORDER BY ALL` by each.
+pub(super) fn by_position(query: &mut Query) {
+    if let Some(OrderByKind::Expressions(orders)) = query.order_by.as_mut().map(|order_by| &mut order_by.kind) {
+        orders.iter_mut().for_each(|order| plain_position(&mut order.expr));
+    }
     let SetExpr::Select(select) = &*query.body else { return };
     let is_named = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
     let Some(OrderByKind::Expressions(orders)) = query.order_by.as_mut().map(|order_by| &mut order_by.kind) else {
@@ -131,4 +134,15 @@ fn is_output(expr: &Expr) -> bool {
 /// Whether an expression has one of these names outside of inner queries.
 fn mentions(expr: &Expr, names: &[String]) -> bool {
     visit::has(expr, |expr| matches!(expr, Expr::Identifier(name) if names.contains(&folded(name))))
+}
+
+/// `ORDER BY (1)` is `ORDER BY 1`. The planner takes a number in parentheses for a value.
+pub(super) fn plain_position(key: &mut Expr) {
+    let mut inner = &*key;
+    while let Expr::Nested(nested) = inner {
+        inner = nested;
+    }
+    if matches!(inner, Expr::Value(ValueWithSpan { value: Value::Number(..), .. })) {
+        *key = inner.clone();
+    }
 }

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::super::refusal::{GuardError, refuse};
 use super::names::folded;
-use super::order::by_computation;
+use super::order::{by_computation, plain_position};
 use super::scope::{Named, factors};
 use super::{build, call};
 
@@ -108,6 +108,7 @@ fn by_position(select: &mut Select) -> Checked {
     }
     let GroupByExpr::Expressions(keys, _) = &mut select.group_by else { return ControlFlow::Continue(()) };
     for key in keys {
+        plain_position(key);
         if let Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) = key {
             sets.iter_mut().flatten().try_for_each(|key| at_position(key, items, "GROUP BY"))?;
         }
@@ -117,6 +118,7 @@ fn by_position(select: &mut Select) -> Checked {
 
 /// Puts what a column of the result is computed from in the place of its number.
 fn at_position(key: &mut Expr, items: &[SelectItem], clause: &str) -> Checked {
+    plain_position(key);
     let Expr::Value(ValueWithSpan { value: Value::Number(position, _), .. }) = key else {
         return ControlFlow::Continue(());
     };

@@ -172,6 +172,8 @@ fn keys_are_columns_by_their_positions() {
             "SELECT a, count(*) AS n FROM t GROUP BY GROUPING SETS ((1), ())",
             "SELECT a, count(*) AS n FROM t GROUP BY GROUPING SETS ((a), ())",
         ),
+        ("SELECT DISTINCT ON ((1)) a FROM t", "SELECT DISTINCT ON (a) a FROM t"),
+        ("SELECT a FROM t GROUP BY ((1)) ORDER BY (1) DESC", "SELECT a FROM t GROUP BY 1 ORDER BY 1 DESC"),
     ]);
     for sql in [
         "SELECT DISTINCT ON (1) * FROM t",
@@ -185,6 +187,37 @@ fn keys_are_columns_by_their_positions() {
             "{sql}: {refused}"
         );
     }
+}
+
+#[test]
+fn keys_may_begin_with_parentheses() {
+    assert_rewritten(&[
+        (
+            "SELECT count(*) AS n FROM t GROUP BY ROLLUP ((a % 2) + 1, ((b)) * (c), (d), (e, f))",
+            "SELECT count(*) AS n FROM t GROUP BY ROLLUP ((a % 2) + 1, ((b)) * (c), d, (e, f))",
+        ),
+        (
+            "SELECT count(*) AS n FROM t GROUP BY GROUPING SETS (((a + 1) * 2, b), ((a) - 1), ())",
+            "SELECT count(*) AS n FROM t GROUP BY GROUPING SETS (((a + 1) * 2, b), ((a) - 1), ())",
+        ),
+    ]);
+}
+
+#[test]
+fn conditions_of_joins_may_stand_behind_all_of_them() {
+    assert_rewritten(&[
+        (
+            "SELECT a.x FROM a JOIN b JOIN c ON b.x = c.x ON a.x = b.x",
+            "SELECT a.x FROM a JOIN (b JOIN c ON b.x = c.x) ON a.x = b.x",
+        ),
+        (
+            "SELECT a.x FROM a JOIN b ON a.x = b.x JOIN c ON b.x = c.x",
+            "SELECT a.x FROM a JOIN b ON a.x = b.x JOIN c ON b.x = c.x",
+        ),
+    ]);
+    // A natural join has no condition, so nobody knows which one is whose.
+    let refused = rewritten("SELECT a.x FROM a NATURAL JOIN b JOIN c JOIN d ON c.x = d.x ON b.x = c.x");
+    assert!(refused.starts_with("refused: not valid SQL"), "{refused}");
 }
 
 #[test]

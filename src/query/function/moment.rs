@@ -369,8 +369,8 @@ impl Unit {
         Some(match self {
             Unit::Us(unit) => b.checked_sub(a)? / unit,
             Unit::Weeks => b.checked_sub(a)? / (7 * DAY_US),
-            Unit::Months(unit) if b < a => -(age(a, b)?.months / unit),
-            Unit::Months(unit) => age(b, a)?.months / unit,
+            Unit::Months(unit) if b < a => -(whole_months(a, b)? / unit),
+            Unit::Months(unit) => whole_months(b, a)? / unit,
         })
     }
 }
@@ -379,16 +379,30 @@ fn months(time: NaiveDateTime) -> i64 {
     i64::from(time.year()) * 12 + i64::from(time.month0())
 }
 
-/// From `earlier` to `later` in whole months, then days, then the rest.
+/// The whole months from `earlier` to `later`. The last day of a shorter month ends one, as in DuckDB.
+fn whole_months(later: i64, earlier: i64) -> Option<i64> {
+    let (to, from) = (instant::calendar(later)?, instant::calendar(earlier)?);
+    let count = months(to) - months(from);
+    let moved = from.checked_add_months(chrono::Months::new(u32::try_from(count).ok()?));
+    Some(if moved.is_none_or(|moved| moved > to) { (count - 1).max(0) } else { count })
+}
+
+/// From `earlier` to `later`, field by field, as in PostgreSQL: where the day is an earlier one, the days of the month of `earlier`
+/// count.
 fn age(later: i64, earlier: i64) -> Option<Span> {
     let (to, from) = (instant::calendar(later)?, instant::calendar(earlier)?);
-    let moved = |count: i64| from.checked_add_months(chrono::Months::new(u32::try_from(count).ok()?));
     let mut count = months(to) - months(from);
-    if moved(count).is_none_or(|moved| moved > to) {
+    let mut days = i64::from(to.day()) - i64::from(from.day());
+    let mut us = (to.time() - from.time()).num_microseconds()?;
+    if us < 0 {
+        us += DAY_US;
+        days -= 1;
+    }
+    if days < 0 {
+        days += i64::from(from.date().num_days_in_month());
         count -= 1;
     }
-    let rest = (to - moved(count.max(0))?).num_microseconds()?;
-    Some(Span { months: count.max(0), ..Span::of_us(rest) })
+    Some(Span { months: count, days, us })
 }
 
 fn unit_and_times(types: &[DataType]) -> Option<(Vec<DataType>, DataType)> {
@@ -502,6 +516,22 @@ mod tests {
             panic!()
         };
         assert_eq!(Span::of_interval(years).to_string(), "2 years 9 mons 25 days 12:00:00");
+        // As PostgreSQL counts them.
+        for (later, earlier, expected) in [
+            ("2026-04-10", "2026-02-15", "1 mon 23 days"),
+            ("2026-02-15", "2026-04-10", "-1 mons -23 days"),
+            ("2026-03-15", "2026-01-31", "1 mon 15 days"),
+            ("2026-02-28", "2026-01-31", "28 days"),
+            ("2026-03-01", "2026-01-31 12:00", "1 mon 12:00:00"),
+            ("2026-03-01", "2026-02-28 23:00", "01:00:00"),
+        ] {
+            let ScalarValue::IntervalMonthDayNano(Some(age)) =
+                of(AGE, &[at(later), at(earlier)], &DataType::Null).unwrap()
+            else {
+                panic!()
+            };
+            assert_eq!(Span::of_interval(age).to_string(), expected, "{later} {earlier}");
+        }
     }
 
     #[test]

@@ -141,6 +141,13 @@ fn planned(raw: RawBinaryExpr, left: &DataType, right: &DataType) -> Result<Plan
         (Plus, DataType::Interval(_) | DataType::Duration(_), DataType::Date32 | DataType::Date64) => {
             Ok(operation(Operator::Plus, cast(raw.right, DataType::Timestamp(TimeUnit::Microsecond, None)), raw.left))
         }
+        // What the clock of that zone shows, as in a comparison.
+        (Minus, DataType::Timestamp(_, Some(zone)), DataType::Timestamp(_, None)) if &**zone != TIME_ZONE => {
+            Ok(operation(Operator::Minus, cast(raw.left, DataType::Timestamp(TimeUnit::Microsecond, None)), raw.right))
+        }
+        (Minus, DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone))) if &**zone != TIME_ZONE => {
+            Ok(operation(Operator::Minus, raw.left, cast(raw.right, DataType::Timestamp(TimeUnit::Microsecond, None))))
+        }
         (Plus | Minus, DataType::Timestamp(..), text) if text.is_string() => time_and_text(raw),
         (Plus | Minus, DataType::Timestamp(..), factor) if factor.is_numeric() => plan_err!(
             "a time plus or minus a number has no unit: write time + INTERVAL '5 seconds', or time + x * INTERVAL '1 second'"

@@ -8,6 +8,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::functions::math;
+use datafusion::functions_nested::expr_fn::array_length;
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, Cast, InList, ScalarFunction, TryCast,
 };
@@ -47,6 +48,8 @@ fn rewritten(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 Ok(Transformed::yes(expanded.data))
             }
             None if call.func.name() == DATE_BIN.name => with_origin(call, schema),
+            None if call.func.name() == "character_length" => Ok(items(call, schema)),
+            None if CLOCKS.contains(&call.func.name()) => Ok(with_clocks(call, schema)),
             None => Ok(by_length(call, schema).unwrap_or_else(|call| joined_texts(call, schema))),
         },
         Expr::Case(case) if case.expr.is_some() => Ok(case_of_lengths(case, schema)),
@@ -263,10 +266,42 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
             }
             Ok(again(DATE_BIN.function().call(vec![lit(width), expr + lit(half)]), to))
         }
+        (DataType::Timestamp(_, Some(from)), DataType::Timestamp(_, Some(to)))
+            if &**from != TIME_ZONE && from != to && is_cast(&expr) =>
+        {
+            plan_err!(
+                "AT TIME ZONE '{to}' of a time that shows the clock of {from}: leave the first AT TIME ZONE out for the same moment, or \
+                 write x::timestamp AT TIME ZONE '{to}' to take what that clock shows for a time in {to}"
+            )
+        }
+        // The planner compares what is in such a cast with a constant as if the cast changed nothing.
+        (from, to) if changes_clock(from, to) => {
+            let cast = again(expr, to).data;
+            Ok(Transformed::yes(arithmetic::NULLABLE.function().call(vec![cast])))
+        }
         (_, DataType::Timestamp(TimeUnit::Nanosecond, zone)) => {
             Ok(again(expr, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone())))
         }
         _ => Ok(Transformed::no(expr)),
+    }
+}
+
+/// Whether an expression is a cast, also a hidden one.
+fn is_cast(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast(_) => true,
+        Expr::ScalarFunction(call) if call.func.name() == arithmetic::NULLABLE.name => call.args.iter().any(is_cast),
+        _ => false,
+    }
+}
+
+/// Whether a cast puts a time of a zone other than UTC in the place of one without a zone, or the other way round.
+fn changes_clock(from: &DataType, to: &DataType) -> bool {
+    let is_other = |zone: &str| zone != TIME_ZONE;
+    match (from, to) {
+        (DataType::Timestamp(_, None) | DataType::Date32, DataType::Timestamp(_, Some(zone)))
+        | (DataType::Timestamp(_, Some(zone)), DataType::Timestamp(_, None)) => is_other(zone),
+        _ => false,
     }
 }
 
@@ -365,6 +400,32 @@ fn with_origin(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transforme
     Ok(if changed { Transformed::yes(call) } else { Transformed::no(call) })
 }
 
+/// `length` of a list is the number of its items. The planner would take it for its text.
+fn items(call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
+    match call.args.as_slice() {
+        [list] if list.get_type(schema).is_ok_and(|ty| matches!(ty, DataType::List(_) | DataType::LargeList(_))) => {
+            Transformed::yes(cast(array_length(list.clone()), DataType::Int64))
+        }
+        _ => Transformed::no(Expr::ScalarFunction(call)),
+    }
+}
+
+/// Functions that count by the calendar, of what the clock of a time's zone shows.
+const CLOCKS: &[&str] = &["age", "date_diff", "datesub", "last_day"];
+
+fn with_clocks(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
+    let mut changed = false;
+    for arg in &mut call.args {
+        let shown = DataType::Timestamp(TimeUnit::Microsecond, None);
+        if arg.get_type(schema).is_ok_and(|ty| ty != shown && changes_clock(&ty, &shown)) {
+            *arg = arithmetic::NULLABLE.function().call(vec![cast(std::mem::take(arg), shown)]);
+            changed = true;
+        }
+    }
+    let call = Expr::ScalarFunction(call);
+    if changed { Transformed::yes(call) } else { Transformed::no(call) }
+}
+
 /// Times in a text that is put together.
 fn joined_texts(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
     let mut changed = false;
@@ -392,7 +453,11 @@ fn by_length(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<
         let cases = vec![(Box::new(equal), Box::new(lit(ScalarValue::Null)))];
         return Ok(Transformed::yes(Expr::Case(Case::new(None, cases, Some(Box::new(value.clone()))))));
     }
-    call.args = call.args.into_iter().map(|arg| normal::key(arg, schema)).collect();
+    call.args = call
+        .args
+        .into_iter()
+        .map(|arg| if is_interval(&arg, schema) { normal::normal_interval(arg) } else { arg })
+        .collect();
     Ok(Transformed::yes(Expr::ScalarFunction(call)))
 }
 

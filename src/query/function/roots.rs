@@ -131,6 +131,11 @@ fn read<'a>(plan: &'a LogicalPlan, expr: &'a Expr) -> Option<(&'a LogicalPlan, C
     }
 }
 
+/// Whether an expression over the rows of `plan` is a column as it was read from a table.
+pub(super) fn is_recorded(plan: &LogicalPlan, expr: &Expr) -> bool {
+    read(plan, expr).is_some_and(|(plan, _)| matches!(plan, LogicalPlan::TableScan(_)))
+}
+
 /// The columns of tables that an expression over the rows of `plan` is made of, with their tables.
 pub(super) fn recorded(plan: &LogicalPlan, expr: &Expr) -> Vec<(&'static Table, &'static record::Column)> {
     let mut found = Vec::new();

@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::functions::{core, datetime, math, regex, string};
 use datafusion::functions_nested::expr_fn::{array_element, string_to_array};
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator, ScalarUDF, cast, lit};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, ScalarUDF, cast, lit, when};
 
 use super::arithmetic::TIMES;
 use super::bucket::DATE_BIN;
@@ -194,7 +194,8 @@ pub(super) const ALL: &[Shorthand] = &[
                 [text, pattern, group] => matched(text, pattern, binary(group, Operator::Plus, &lit(1_i64))),
                 _ => return None,
             };
-            Some(core::coalesce().call(vec![found, lit("")]))
+            let empty = when(args.first()?.clone().is_not_null(), lit("")).end().ok()?;
+            Some(core::coalesce().call(vec![found, empty]))
         },
     },
     Shorthand {

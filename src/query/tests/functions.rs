@@ -20,7 +20,7 @@ pub(super) async fn check(engine: &Engine, sql: &str, expected: &str, wrong: &mu
 }
 
 #[tokio::test]
-async fn times_have_the_fields_differences_and_texts_of_postgresql() {
+async fn times_have_the_fields_and_differences_of_postgresql() {
     let engine = Fixture::of(&[], &[10]).engine(settings());
     let mut wrong = Vec::new();
     for (sql, expected) in [
@@ -29,6 +29,23 @@ async fn times_have_the_fields_differences_and_texts_of_postgresql() {
             "175.999796",
         ),
         ("SELECT extract(epoch FROM max(time) - min(time)) FROM collector", "0.009"),
+        // The recording begins at 2024-01-01 00:00 in UTC, which is 01:00 in Berlin.
+        (
+            "SELECT count(*) FROM collector WHERE (time AT TIME ZONE 'Europe/Berlin')::timestamp >= TIMESTAMP '2024-01-01 01:00:00.004'",
+            "6",
+        ),
+        (
+            "SELECT count(*) FROM collector WHERE time::timestamp AT TIME ZONE 'Europe/Berlin' >= TIMESTAMPTZ '2023-12-31 23:00:00.004Z'",
+            "6",
+        ),
+        (
+            "SELECT count(*) FROM collector WHERE time::date AT TIME ZONE 'Europe/Berlin' = TIMESTAMPTZ '2023-12-31 23:00Z'",
+            "10",
+        ),
+        (
+            "SELECT ((t AT TIME ZONE 'UTC' AT TIME ZONE 'Europe/Berlin') - t)::text FROM (SELECT min(time)::timestamp AS t FROM collector)",
+            "01:00:00",
+        ),
         (
             "SELECT t::timestamp(3), t::timestamp(3)::timestamp(0), t::timestamp(0) FROM (SELECT timestamp '2026-11-25 14:42:21.579722' AS t)",
             "2026-11-25T14:42:21.580 2026-11-25T14:42:22 2026-11-25T14:42:22",
@@ -42,6 +59,17 @@ async fn times_have_the_fields_differences_and_texts_of_postgresql() {
             "SELECT extract(minute FROM a - b), extract(second FROM a - b) FROM (SELECT timestamp '2026-11-25 14:45:17' AS a, timestamp '2026-11-25 14:42:21' AS b)",
             "2 56",
         ),
+    ] {
+        check(&engine, sql, expected, &mut wrong).await;
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn intervals_and_texts_of_times_are_those_of_postgresql() {
+    let engine = Fixture::of(&[], &[10]).engine(settings());
+    let mut wrong = Vec::new();
+    for (sql, expected) in [
         ("SELECT INTERVAL '36 hours' > INTERVAL '1 day', INTERVAL '24 hours' = INTERVAL '1 day'", "true true"),
         ("SELECT (timestamptz '2026-11-27Z' - timestamptz '2026-11-25Z') > INTERVAL '1 day'", "true"),
         ("SELECT (INTERVAL '90 minutes' * 2)::text, (INTERVAL '1 hour' / 2)::text", "03:00:00 00:30:00"),
@@ -165,6 +193,11 @@ async fn numbers_are_rounded_and_never_wrap() {
         (
             "SELECT width_bucket(0.35, 0, 1, 10), printf('%.1f%%', 12.34), format('{:>4}', 7), pg_size_pretty(2048::bigint)",
             "4 12.3%    7 2048 bytes",
+        ),
+        (
+            "SELECT regexp_extract(s, 'b') IS NULL, regexp_extract(s, 'b') = '', length([1, 2]), length(s) FROM (VALUES ('a'), (NULL)) t(s) \
+             ORDER BY s",
+            "false true 2 1|true null 2 null",
         ),
         (
             "SELECT md5('a'), regexp_substr('eth0', '[a-z]+'), regexp_extract('eth0', '([a-z]+)([0-9]+)', 2)",

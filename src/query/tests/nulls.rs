@@ -92,6 +92,14 @@ async fn inner_queries_that_would_be_wrong_are_refused() {
             "SELECT x FROM (VALUES (0)) v(x) WHERE EXISTS (SELECT count(*) FROM collector WHERE ticks = x HAVING count(*) = 0)",
             "an aggregate over all rows",
         ),
+        (
+            "SELECT x, n FROM (VALUES (1), (99)) v(x), LATERAL (SELECT count(*) AS n FROM collector WHERE ticks = x HAVING count(*) > 0) l",
+            "HAVING without GROUP BY",
+        ),
+        (
+            "SELECT x FROM (VALUES (99)) v(x) WHERE (SELECT count(*) FROM collector WHERE ticks = x HAVING max(ticks) > 0) IS NULL",
+            "HAVING without GROUP BY",
+        ),
     ] {
         let error = refusal(&engine, sql).await.to_string();
         assert!(error.contains(expected), "{sql}: {error}");
@@ -106,6 +114,28 @@ async fn inner_queries_that_would_be_wrong_are_refused() {
         (
             "SELECT x, (SELECT count(*) FROM collector WHERE ticks = x) AS n FROM (VALUES (3), (99)) v(x) ORDER BY x",
             "3 1|99 0",
+        ),
+    ] {
+        assert_eq!(rows(&engine, sql).await.join("|"), expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn equalities_may_be_circular() {
+    let engine = Fixture::of(&[300], &[300]).engine(settings());
+    for (sql, expected) in [
+        (
+            "SELECT ticks, count(*) OVER (PARTITION BY ticks) AS n FROM collector WHERE (ticks % 10 + ticks % 10) = ticks ORDER BY ticks",
+            "0 1",
+        ),
+        ("SELECT ticks FROM collector WHERE abs(ticks) = ticks ORDER BY ticks DESC LIMIT 2", "599|598"),
+        (
+            "SELECT a.ticks, lead(b.ticks) OVER (ORDER BY b.ticks) AS n FROM collector a JOIN collector b ON a.ticks = b.ticks WHERE a.ticks              = b.ticks % 3 ORDER BY b.ticks, a.ticks",
+            "0 1|1 2|2 null",
+        ),
+        (
+            "SELECT lead(ticks) OVER (ORDER BY time, collector, ticks) AS n FROM collector WHERE CASE WHEN ticks < 2 THEN collector END =              collector ORDER BY n",
+            "1|null",
         ),
     ] {
         assert_eq!(rows(&engine, sql).await.join("|"), expected, "{sql}");

@@ -283,6 +283,30 @@ async fn conditions_stay_where_they_belong() {
     }
 }
 
+#[tokio::test]
+async fn a_label_with_one_text_may_be_ordered_by_behind_a_join() {
+    let engine = Fixture::of(&[300, 300], &[300]).engine(settings());
+    for (sql, expected) in [
+        (
+            "SELECT a.collector, b.ticks FROM collector a JOIN collector b ON a.ticks % 100 = b.ticks % 7 WHERE a.collector = 'slow' AND \
+             b.ticks > 890 ORDER BY 1, 2 DESC LIMIT 2",
+            "slow 899|slow 899",
+        ),
+        (
+            "SELECT a.collector, b.ticks FROM (SELECT * FROM collector WHERE collector = 'slow') a LEFT JOIN collector b ON a.time = b.time \
+             WHERE a.ticks > 890 ORDER BY a.collector NULLS FIRST, b.ticks DESC LIMIT 2",
+            "slow 898|slow 895",
+        ),
+        (
+            "SELECT a.collector, rank() OVER (PARTITION BY '' ORDER BY a.collector) AS r FROM collector a JOIN collector b ON a.ticks % 100 = \
+             b.ticks % 7 WHERE a.collector = 'slow' AND b.ticks > 895 ORDER BY r LIMIT 1",
+            "slow 1",
+        ),
+    ] {
+        assert_eq!(rows(&engine, sql).await.join("|"), expected, "{sql}");
+    }
+}
+
 /// The scans of a window are as they were planned, and are shown with what they did.
 #[tokio::test]
 async fn windows_show_their_scans() {

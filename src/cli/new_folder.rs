@@ -1,0 +1,38 @@
+//! The folder that `record` makes: a new one, so that nothing of another recording is in it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+/// Whether there is no such folder yet. One that is empty is as good.
+///
+/// # Errors
+/// When it has something in it, cannot be read, or is no folder.
+pub(super) fn is_absent(folder: &Path) -> anyhow::Result<bool> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        entries => entries.with_context(|| format!("read the folder {}", folder.display()))?,
+    };
+    if entries.count() > 0 {
+        bail!("{} is not empty; name a new folder with -o", folder.display());
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_new_or_empty_folder_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_absent(folder.path()).unwrap() && is_absent(&folder.path().join("new")).unwrap());
+        fs::write(folder.path().join("file"), "").unwrap();
+        let refused = is_absent(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("is not empty; name a new folder with -o"), "{refused}");
+        let refused = is_absent(&folder.path().join("file")).unwrap_err().to_string();
+        assert!(refused.starts_with("read the folder "), "{refused}");
+    }
+}
