@@ -356,7 +356,7 @@ mod tests {
         {
             write_of(&probe, pid, parent, command, 1, 0, 0);
         }
-        assert_eq!(short(&probe.rows(0)), ["grandchild 1 3 ", "child 1 60 "]);
+        assert_eq!(short(&probe.rows(0)), ["grandchild 1 3 ", "child 2 60 "]);
         probe.remove("60");
         write_of(&probe, 3, 1, b"grandchild", 1, 10, 0);
         write_of(&probe, 70, 3, b"other", 2, 0, 0);

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
-use datafusion::functions::math;
+use datafusion::functions::{datetime, math};
 use datafusion::functions_nested::expr_fn::array_length;
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, BinaryExpr, Case, Cast, InList, ScalarFunction, TryCast,
@@ -273,6 +273,11 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
                 "AT TIME ZONE '{to}' of a time that shows the clock of {from}: leave the first AT TIME ZONE out for the same moment, or \
                  write x::timestamp AT TIME ZONE '{to}' to take what that clock shows for a time in {to}"
             )
+        }
+        // A cast keeps the moment, where the clock of the zone is meant.
+        (from @ DataType::Timestamp(unit, _), DataType::Timestamp(of, None)) if changes_clock(from, to) => {
+            let shown = datetime::to_local_time().call(vec![expr]);
+            Ok(if of == unit { Transformed::yes(shown) } else { again(shown, to) })
         }
         // The planner compares what is in such a cast with a constant as if the cast changed nothing.
         (from, to) if changes_clock(from, to) => {
