@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 
 use super::tree::{Process, Sum, Tree};
 use crate::cli::connect::block_on;
@@ -18,6 +19,10 @@ use crate::store::View;
 const LONG: Duration = Duration::from_secs(2);
 /// Devices, interfaces and resources that are told, of each table.
 const TOLD_MAX: usize = 3;
+/// Rows of so long before the command's start count, too: what it did first is in the step from one of them.
+const BEFORE_US: i64 = 100_000;
+/// A smaller share of the time is not told.
+const STALLED_MIN: f64 = 0.001;
 
 /// The peaks of a recording, and how large it is.
 #[derive(Debug, Default)]
@@ -81,18 +86,18 @@ impl Summary {
             let spill = spill_folder();
             let offline = Offline::open(folder, SqlViews::default(), spill.as_ref())?;
             let window = if took < LONG { "100 ms" } else { "1 s" };
+            let since = since(begun_us)?;
             let mut peaks = Vec::new();
             peaks.extend(tree(&offline, pid).await?);
-            peaks.extend(one(&offline, &cpus(window), cpu_peak).await?);
-            peaks.extend(one(&offline, MEMORY, memory_peak).await?);
+            peaks.extend(one(&offline, &cpus(window, &since), cpu_peak).await?);
+            peaks.extend(one(&offline, &memory(&since), memory_peak).await?);
             peaks.extend(
-                flows(&offline, "disk", "device", [("read", "read_bytes"), ("write", "write_bytes")], window).await?,
-            );
-            peaks.extend(
-                flows(&offline, "network", "interface", [("receive", "rx_bytes"), ("send", "tx_bytes")], window)
+                flows(&offline, "disk", "device", [("read", "read_bytes"), ("write", "write_bytes")], window, &since)
                     .await?,
             );
-            peaks.extend(several(&offline, &pressure(window), stalled).await?);
+            let network = [("receive", "rx_bytes"), ("send", "tx_bytes")];
+            peaks.extend(flows(&offline, "network", "interface", network, window, &since).await?);
+            peaks.extend(several(&offline, &pressure(window, &since), stalled).await?);
             let ticks = one(&offline, TICKS, ticks).await?.unwrap_or_default();
             Ok(Summary { peaks, window, begun_us, size: Size::of(&offline.view), ticks })
         })
@@ -113,12 +118,18 @@ impl Size {
     }
 }
 
-fn cpus(window: &str) -> String {
+/// The condition on rows that are of the command's time.
+fn since(begun_us: i64) -> anyhow::Result<String> {
+    let from = Timestamp::from_microsecond(begun_us - BEFORE_US)?;
+    Ok(format!("time >= TIMESTAMPTZ '{from}'"))
+}
+
+fn cpus(window: &str, since: &str) -> String {
     format!(
         "SELECT peak_rate(busy, time, interval '{window}') / 1e6 AS busy, rate(busy, time) / 1e6 AS mean, \
          peak_rate_at(busy, time, interval '{window}') AS at, (SELECT count(DISTINCT cpu) - 1 FROM cpu) AS cpus \
          FROM (SELECT time, user_us + nice_us + system_us + irq_us + softirq_us + steal_us AS busy \
-         FROM cpu WHERE cpu = 'total')"
+         FROM cpu WHERE cpu = 'total' AND {since})"
     )
 }
 
@@ -126,11 +137,17 @@ fn cpu_peak(rows: &Rows<'_>, row: usize) -> anyhow::Result<Option<Peak>> {
     let (busy, mean) = (float(&rows.floats("busy")?, row), float(&rows.floats("mean")?, row));
     let (at_us, all) = (whole(&rows.wholes("at")?, row), whole(&rows.wholes("cpus")?, row));
     let (Some(busy), Some(mean), Some(at_us), Some(all)) = (busy, mean, at_us, all) else { return Ok(None) };
+    // The kernel counts in ticks, so a short time may have one too many.
+    let busy = busy.min(all as f64);
     Ok(Some(Peak { of: "cpu".to_owned(), value: Value::Cpus { busy, mean, all }, at_us }))
 }
 
-const MEMORY: &str = "SELECT time AS at, total_bytes - coalesce(available_bytes, free_bytes) AS used, total_bytes \
-                      FROM memory ORDER BY used DESC, time LIMIT 1";
+fn memory(since: &str) -> String {
+    format!(
+        "SELECT time AS at, total_bytes - coalesce(available_bytes, free_bytes) AS used, total_bytes \
+         FROM memory WHERE {since} ORDER BY used DESC, time LIMIT 1"
+    )
+}
 
 fn memory_peak(rows: &Rows<'_>, row: usize) -> anyhow::Result<Option<Peak>> {
     let (used, all) = (whole(&rows.wholes("used")?, row), whole(&rows.wholes("total_bytes")?, row));
@@ -145,14 +162,15 @@ async fn flows(
     label: &str,
     counters: [(&'static str, &str); 2],
     window: &str,
+    since: &str,
 ) -> anyhow::Result<Vec<Peak>> {
-    let filter = if table == "disk" { "WHERE kind = 'disk'" } else { "" };
+    let filter = if table == "disk" { "kind = 'disk' AND " } else { "" };
     let mut peaks = Vec::new();
     for (what, counter) in counters {
         let sql = format!(
             "SELECT {label} AS label, CAST(peak_rate({counter}, time, interval '{window}') AS BIGINT) AS per_s, \
              peak_rate_at({counter}, time, interval '{window}') AS at, increase({counter}, time) AS bytes \
-             FROM {table} {filter} GROUP BY {label}"
+             FROM {table} WHERE {filter}{since} GROUP BY {label}"
         );
         let flow = |rows: &Rows<'_>, row: usize| {
             let (per_s, bytes) = (whole(&rows.wholes("per_s")?, row), whole(&rows.wholes("bytes")?, row));
@@ -168,12 +186,12 @@ async fn flows(
     Ok(peaks)
 }
 
-fn pressure(window: &str) -> String {
+fn pressure(window: &str, since: &str) -> String {
     format!(
         "SELECT resource, increase(total_us, time) / 1e6 AS lost_s, \
          peak_rate(total_us, time, interval '{window}') / 1e6 AS ratio, \
          peak_rate_at(total_us, time, interval '{window}') AS at \
-         FROM pressure WHERE kind = 'some' GROUP BY resource ORDER BY lost_s DESC LIMIT {TOLD_MAX}"
+         FROM pressure WHERE kind = 'some' AND {since} GROUP BY resource ORDER BY lost_s DESC LIMIT {TOLD_MAX}"
     )
 }
 
@@ -183,7 +201,7 @@ fn stalled(rows: &Rows<'_>, row: usize) -> anyhow::Result<Option<Peak>> {
         return Ok(None);
     };
     let of = format!("pressure {}", text(&rows.texts("resource")?, row));
-    Ok((lost_s > 0.0).then_some(Peak { of, value: Value::Stalled { ratio, lost_s }, at_us }))
+    Ok((ratio >= STALLED_MIN).then_some(Peak { of, value: Value::Stalled { ratio, lost_s }, at_us }))
 }
 
 const TICKS: &str = "SELECT sum(missed) AS missed, sum(scheduled) AS scheduled FROM (SELECT max(missed_ticks) AS missed, \

@@ -85,9 +85,11 @@ fn value(value: &Value, window: &str) -> String {
 
 /// The time of day, and how long after the command's start.
 fn moment(peak: &Peak, begun_us: i64) -> (String, String) {
-    let time = Timestamp::from_microsecond(peak.at_us);
+    // A step that the command began in is from before its start.
+    let at_us = peak.at_us.max(begun_us);
+    let time = Timestamp::from_microsecond(at_us);
     let time = time.map_or_else(|_| "-".to_owned(), |time| time.strftime("%H:%M:%S%.3f").to_string());
-    (time, rounded((peak.at_us - begun_us) as f64 / US_PER_SECOND))
+    (time, rounded((at_us - begun_us) as f64 / US_PER_SECOND))
 }
 
 fn recording(cost: &Cost, size: Size, ticks: Ticks) -> String {
