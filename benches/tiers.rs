@@ -68,8 +68,8 @@ impl Rows {
     /// Those of a drain that begins at `from_us`.
     fn batch(&mut self, from_us: i64) -> Option<Append> {
         let first = from_us + (-from_us).rem_euclid(self.interval_us);
-        let times: Vec<i64> =
-            (0..).map(|tick| first + tick * self.interval_us).take_while(|time| *time < from_us + DRAIN_US).collect();
+        let interval = usize::try_from(self.interval_us).expect("an interval");
+        let times: Vec<i64> = (first..from_us + DRAIN_US).step_by(interval).collect();
         if times.is_empty() {
             return None;
         }
