@@ -360,7 +360,7 @@ mod tests {
         probe.remove("60");
         write_of(&probe, 3, 1, b"grandchild", 1, 10, 0);
         write_of(&probe, 70, 3, b"other", 2, 0, 0);
-        assert_eq!(short(&probe.rows(1_000)), ["grandchild 1 3 0.1", "other 1 70 "]);
+        assert_eq!(short(&probe.rows(1_000)), ["grandchild 1 3 0.1", "other 2 70 "]);
         write_of(&probe, 3, 1, b"another", 3, 0, 0);
         write_of(&probe, 70, 1, b"other", 4, 0, 0);
         assert_eq!(short(&probe.rows(2_000)), [""; 0], "the ids are of other processes now");
