@@ -94,7 +94,7 @@ DIR is a data folder like that of `kymo run`:
   kymo query --data DIR \"SELECT * FROM process ORDER BY rss_bytes DESC LIMIT 5\"
   kymo top --data DIR")]
 pub struct Record {
-    /// Record into this folder, which must be new or empty [default: kymo-<time>-<process id>]
+    /// Record into this folder, which must be new or empty [default: kymo-TIME-PID]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Configuration file
