@@ -33,7 +33,7 @@ use text::{Cost, text};
 const EXIT_NOT_RUN: u8 = 125;
 
 /// What is recorded unless a configuration says otherwise. A command that uses all CPUs gets what the recorder leaves of them, so it
-/// samples less often than a daemon. Nothing expires and nothing is merged.
+/// samples less often than a daemon. Nothing expires and nothing is merged, and nothing is said amid what the command says.
 const DEFAULTS: &str = r#"
 [collector.devices]
 interval = "20ms"
@@ -67,7 +67,7 @@ retention_days_1m = 0
 retention_bytes = 0
 
 [log]
-filter = "warn"
+filter = "off"
 "#;
 
 /// `kymo record`.
@@ -186,7 +186,7 @@ fn settings(arguments: &Record, folder: &Path) -> anyhow::Result<Settings> {
         flags: vec![Flag { name: "--output", key: "storage.path", value: path.to_owned() }],
     })?;
     // Processes that kymo starts: the command, and what that starts.
-    settings.context.processes.pinned.push(Pin::Below(std::process::id().cast_signed()));
+    settings.context.processes.pinned.insert(0, Pin::Below(std::process::id().cast_signed()));
     Ok(settings)
 }
 

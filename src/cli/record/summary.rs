@@ -19,8 +19,8 @@ use crate::store::View;
 const LONG: Duration = Duration::from_secs(2);
 /// Devices, interfaces and resources that are told, of each table.
 const TOLD_MAX: usize = 3;
-/// Rows of so long before the command's start count, too: what it did first is in the step from one of them.
-const BEFORE_US: i64 = 100_000;
+/// Rows of so long before the command's start and after its end count, too: what it did first and last is in steps from and to them.
+const AROUND_US: i64 = 100_000;
 /// A smaller share of the time is not told.
 const STALLED_MIN: f64 = 0.001;
 
@@ -86,18 +86,18 @@ impl Summary {
             let spill = spill_folder();
             let offline = Offline::open(folder, SqlViews::default(), spill.as_ref())?;
             let window = if took < LONG { "100 ms" } else { "1 s" };
-            let since = since(begun_us)?;
+            let within = within(begun_us, took)?;
             let mut peaks = Vec::new();
             peaks.extend(tree(&offline, pid).await?);
-            peaks.extend(one(&offline, &cpus(window, &since), cpu_peak).await?);
-            peaks.extend(one(&offline, &memory(&since), memory_peak).await?);
+            peaks.extend(one(&offline, &cpus(window, &within), cpu_peak).await?);
+            peaks.extend(one(&offline, &memory(&within), memory_peak).await?);
             peaks.extend(
-                flows(&offline, "disk", "device", [("read", "read_bytes"), ("write", "write_bytes")], window, &since)
+                flows(&offline, "disk", "device", [("read", "read_bytes"), ("write", "write_bytes")], window, &within)
                     .await?,
             );
             let network = [("receive", "rx_bytes"), ("send", "tx_bytes")];
-            peaks.extend(flows(&offline, "network", "interface", network, window, &since).await?);
-            peaks.extend(several(&offline, &pressure(window, &since), stalled).await?);
+            peaks.extend(flows(&offline, "network", "interface", network, window, &within).await?);
+            peaks.extend(several(&offline, &pressure(window, &within), stalled).await?);
             let ticks = one(&offline, TICKS, ticks).await?.unwrap_or_default();
             Ok(Summary { peaks, window, begun_us, size: Size::of(&offline.view), ticks })
         })
@@ -119,17 +119,19 @@ impl Size {
 }
 
 /// The condition on rows that are of the command's time.
-fn since(begun_us: i64) -> anyhow::Result<String> {
-    let from = Timestamp::from_microsecond(begun_us - BEFORE_US)?;
-    Ok(format!("time >= TIMESTAMPTZ '{from}'"))
+fn within(begun_us: i64, took: Duration) -> anyhow::Result<String> {
+    let to_us = begun_us.saturating_add(i64::try_from(took.as_micros())?);
+    let from = Timestamp::from_microsecond(begun_us.saturating_sub(AROUND_US))?;
+    let to = Timestamp::from_microsecond(to_us.saturating_add(AROUND_US))?;
+    Ok(format!("time BETWEEN TIMESTAMPTZ '{from}' AND TIMESTAMPTZ '{to}'"))
 }
 
-fn cpus(window: &str, since: &str) -> String {
+fn cpus(window: &str, within: &str) -> String {
     format!(
         "SELECT peak_rate(busy, time, interval '{window}') / 1e6 AS busy, rate(busy, time) / 1e6 AS mean, \
          peak_rate_at(busy, time, interval '{window}') AS at, (SELECT count(DISTINCT cpu) - 1 FROM cpu) AS cpus \
          FROM (SELECT time, user_us + nice_us + system_us + irq_us + softirq_us + steal_us AS busy \
-         FROM cpu WHERE cpu = 'total' AND {since})"
+         FROM cpu WHERE cpu = 'total' AND {within})"
     )
 }
 
@@ -142,10 +144,10 @@ fn cpu_peak(rows: &Rows<'_>, row: usize) -> anyhow::Result<Option<Peak>> {
     Ok(Some(Peak { of: "cpu".to_owned(), value: Value::Cpus { busy, mean, all }, at_us }))
 }
 
-fn memory(since: &str) -> String {
+fn memory(within: &str) -> String {
     format!(
         "SELECT time AS at, total_bytes - coalesce(available_bytes, free_bytes) AS used, total_bytes \
-         FROM memory WHERE {since} ORDER BY used DESC, time LIMIT 1"
+         FROM memory WHERE {within} ORDER BY used DESC, time LIMIT 1"
     )
 }
 
@@ -162,7 +164,7 @@ async fn flows(
     label: &str,
     counters: [(&'static str, &str); 2],
     window: &str,
-    since: &str,
+    within: &str,
 ) -> anyhow::Result<Vec<Peak>> {
     let filter = if table == "disk" { "kind = 'disk' AND " } else { "" };
     let mut peaks = Vec::new();
@@ -170,7 +172,7 @@ async fn flows(
         let sql = format!(
             "SELECT {label} AS label, CAST(peak_rate({counter}, time, interval '{window}') AS BIGINT) AS per_s, \
              peak_rate_at({counter}, time, interval '{window}') AS at, increase({counter}, time) AS bytes \
-             FROM {table} WHERE {filter}{since} GROUP BY {label}"
+             FROM {table} WHERE {filter}{within} GROUP BY {label}"
         );
         let flow = |rows: &Rows<'_>, row: usize| {
             let (per_s, bytes) = (whole(&rows.wholes("per_s")?, row), whole(&rows.wholes("bytes")?, row));
@@ -186,12 +188,12 @@ async fn flows(
     Ok(peaks)
 }
 
-fn pressure(window: &str, since: &str) -> String {
+fn pressure(window: &str, within: &str) -> String {
     format!(
         "SELECT resource, increase(total_us, time) / 1e6 AS lost_s, \
          peak_rate(total_us, time, interval '{window}') / 1e6 AS ratio, \
          peak_rate_at(total_us, time, interval '{window}') AS at \
-         FROM pressure WHERE kind = 'some' AND {since} GROUP BY resource ORDER BY lost_s DESC LIMIT {TOLD_MAX}"
+         FROM pressure WHERE kind = 'some' AND {within} GROUP BY resource ORDER BY lost_s DESC LIMIT {TOLD_MAX}"
     )
 }
 
@@ -200,6 +202,8 @@ fn stalled(rows: &Rows<'_>, row: usize) -> anyhow::Result<Option<Peak>> {
     let (Some(ratio), Some(lost_s), Some(at_us)) = (ratio, lost_s, whole(&rows.wholes("at")?, row)) else {
         return Ok(None);
     };
+    // The kernel adds to it some time later.
+    let ratio = ratio.min(1.0);
     let of = format!("pressure {}", text(&rows.texts("resource")?, row));
     Ok((ratio >= STALLED_MIN).then_some(Peak { of, value: Value::Stalled { ratio, lost_s }, at_us }))
 }

@@ -8,8 +8,11 @@ use jiff::Timestamp;
 use super::command::Ended;
 use super::summary::{Peak, Size, Summary, Ticks, Value};
 use crate::cli::show::{bytes, counted, float};
+use crate::family::process::PINNED_ROWS_MAX;
 
 const US_PER_SECOND: f64 = 1e6;
+/// What a copy of the recorder may have more than it, as a part of that.
+const COPY_PARTS: u64 = 20;
 
 /// What the recorder itself took while the command ran.
 pub(super) struct Cost {
@@ -25,7 +28,7 @@ pub(super) fn text(folder: &Path, summary: &Summary, ended: &Ended, cost: &Cost)
     let seconds = cost.took.as_secs_f64();
     let mut lines = vec![
         format!("kymo: recorded {} into {folder}; {}", rounded(seconds), ended.status),
-        format!("  command    {}", command(ended, seconds)),
+        format!("  command    {}", command(ended, seconds, cost.rss_bytes)),
     ];
     lines.extend(peaks(summary));
     lines.push(format!("  recording  {}", recording(cost, summary.size, summary.ticks)));
@@ -50,15 +53,18 @@ fn peaks(summary: &Summary) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-fn command(ended: &Ended, seconds: f64) -> String {
+/// `own_bytes` is the most memory that the recorder had. A process begins as a copy of that which starts it, and the kernel keeps the
+/// greatest size, so of smaller ones none is known.
+fn command(ended: &Ended, seconds: f64, own_bytes: Option<u64>) -> String {
     let Ended { user, system, largest_bytes, read_bytes, written_bytes, .. } = ended;
     let all = (*user + *system).as_secs_f64();
     let [all_text, user, system] = [all, user.as_secs_f64(), system.as_secs_f64()].map(rounded);
     let [largest, read, written] = [*largest_bytes, *read_bytes, *written_bytes].map(bytes);
     let mean = if seconds > 0.0 { all / seconds } else { 0.0 };
+    let is_known = own_bytes.is_none_or(|own_bytes| *largest_bytes > own_bytes + own_bytes / COPY_PARTS);
+    let largest = if is_known { format!("largest process {largest}; ") } else { String::new() };
     format!(
-        "{all_text} of CPU ({user} user, {system} system), {} CPUs on average; largest process {largest}; storage: \
-         {read} read, {written} written",
+        "{all_text} of CPU ({user} user, {system} system), {} CPUs on average; {largest}storage: {read} read, {written} written",
         two_decimals(mean)
     )
 }
@@ -71,7 +77,11 @@ fn value(value: &Value, window: &str) -> String {
         }
         Value::Memory { used, all } => format!("{} in use of {}", whole(*used), whole(*all)),
         Value::Tree(sum) => {
-            let processes = if sum.processes == 1 { "1 process" } else { &format!("{} processes", sum.processes) };
+            let processes = match usize::try_from(sum.processes).unwrap_or(usize::MAX) {
+                1 => "1 process".to_owned(),
+                PINNED_ROWS_MAX.. => format!("{PINNED_ROWS_MAX} processes; others are not recorded"),
+                count => format!("{count} processes"),
+            };
             format!("{} resident in {processes}", whole(sum.rss_bytes))
         }
         Value::Flow { what, per_s, bytes } => {
