@@ -254,6 +254,15 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
         (DataType::Timestamp(..) | DataType::Duration(_) | DataType::Interval(_), text) if text.is_string() => {
             Ok(again(TEXT.function().call(vec![expr]), to))
         }
+        // A cast keeps the moment, where the clock of the zone is meant. Units are changed after it.
+        (from @ DataType::Timestamp(unit, _), DataType::Timestamp(of, None)) if changes_clock(from, to) => {
+            let (shown, ty) = (shown(expr), DataType::Timestamp(*unit, None));
+            if of == unit {
+                return Ok(Transformed::yes(shown));
+            }
+            let other = cast_to(shown, Some(&ty), to, lenient)?;
+            Ok(if other.transformed { other } else { again(other.data, to) })
+        }
         (DataType::Timestamp(TimeUnit::Microsecond, _), DataType::Timestamp(unit @ TimeUnit::Millisecond, _))
         | (
             DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Millisecond, _),
@@ -274,11 +283,6 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
                  write x::timestamp AT TIME ZONE '{to}' to take what that clock shows for a time in {to}"
             )
         }
-        // A cast keeps the moment, where the clock of the zone is meant.
-        (from @ DataType::Timestamp(unit, _), DataType::Timestamp(of, None)) if changes_clock(from, to) => {
-            let shown = datetime::to_local_time().call(vec![expr]);
-            Ok(if of == unit { Transformed::yes(shown) } else { again(shown, to) })
-        }
         // The planner compares what is in such a cast with a constant as if the cast changed nothing.
         (from, to) if changes_clock(from, to) => {
             let cast = again(expr, to).data;
@@ -289,6 +293,11 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
         }
         _ => Ok(Transformed::no(expr)),
     }
+}
+
+/// What the clock of a time's zone shows.
+fn shown(time: Expr) -> Expr {
+    datetime::to_local_time().call(vec![time])
 }
 
 /// Whether an expression is a cast, also a hidden one.
@@ -421,9 +430,9 @@ const CLOCKS: &[&str] = &["age", "date_diff", "datesub", "last_day"];
 fn with_clocks(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
     let mut changed = false;
     for arg in &mut call.args {
-        let shown = DataType::Timestamp(TimeUnit::Microsecond, None);
-        if arg.get_type(schema).is_ok_and(|ty| ty != shown && changes_clock(&ty, &shown)) {
-            *arg = arithmetic::NULLABLE.function().call(vec![cast(std::mem::take(arg), shown)]);
+        let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
+        if arg.get_type(schema).is_ok_and(|ty| changes_clock(&ty, &plain)) {
+            *arg = shown(std::mem::take(arg));
             changed = true;
         }
     }

@@ -47,6 +47,18 @@ async fn times_have_the_fields_and_differences_of_postgresql() {
             "01:00:00",
         ),
         (
+            "SELECT (t AT TIME ZONE 'Asia/Tokyo')::timestamp(0), (t AT TIME ZONE 'Asia/Tokyo')::timestamp(3), \
+             (t AT TIME ZONE 'Asia/Tokyo')::timestamp FROM (SELECT timestamptz '2026-11-25 14:42:20.5006Z' AS t)",
+            "2026-11-25T23:42:21 2026-11-25T23:42:20.501 2026-11-25T23:42:20.500600",
+        ),
+        (
+            "SELECT last_day(timestamptz '2026-10-31 23:42:20.6Z' AT TIME ZONE 'Europe/Berlin'), date_diff('day', timestamptz \
+             '2026-10-24 22:42Z' AT TIME ZONE 'Europe/Berlin', timestamp '2026-10-25'), date_diff('hour', timestamp '2026-11-25', \
+             timestamptz '2026-11-25 14:42Z' AT TIME ZONE 'Asia/Tokyo'), datesub('day', timestamp '2026-11-25', timestamptz \
+             '2026-11-25 20:00Z' AT TIME ZONE 'Asia/Tokyo')",
+            "2026-11-30 0 23 1",
+        ),
+        (
             "SELECT t::timestamp(3), t::timestamp(3)::timestamp(0), t::timestamp(0) FROM (SELECT timestamp '2026-11-25 14:42:21.579722' AS t)",
             "2026-11-25T14:42:21.580 2026-11-25T14:42:22 2026-11-25T14:42:22",
         ),
