@@ -49,7 +49,7 @@ concurrent_max = {CONCURRENT_MAX}
 
 # An error names a limit, or what is wrong with the statement.
 LIMIT = re.compile(
-    r"\(setting `query\.\w+`\)|operators; at most \d+ are allowed|nests (more than \d+ levels )?deep|tables, counting each use; at most \d+"
+    r"\(setting `query\.\w+`\)|operators; at most \d+ are allowed|nests? ((more than )?\d+ levels )?deep|tables, counting each use; at most \d+"
     r"|it is refused for \d+ s|message length too large: found \d+ bytes, the limit is")
 FAULT = re.compile(r"unknown table `|is refused: |in the pattern of SHOW \w+ is refused|not valid( SQL)?: |the query failed: |the statement is empty")
 # Answers to a statement: a valid one has a result or reaches a limit, and one that is beyond what a function or a regular
