@@ -3,6 +3,7 @@
 //! Whatever a statement does to the memory and the time of this process, the recorder goes on. The kernel is the guard
 //! (`worker/confine.rs`). The worker ends when the recorder ends.
 
+pub(super) mod channel;
 mod confine;
 pub(super) mod message;
 mod tails;
@@ -39,7 +40,8 @@ use super::spill::SpillSettings;
 use super::statements::{FRAMES_AHEAD_MAX, frames};
 use super::{Engine, Prepared, QuerySettings};
 use crate::store::View;
-use message::{Channel, Failure, InSlab, Limits, Order, Reply, Rows, Statement, TailOpen, TailRows, order, reply};
+use channel::Channel;
+use message::{Failure, InSlab, Limits, Order, Reply, Rows, Statement, TailOpen, TailRows, order, reply};
 use tails::Tails;
 
 /// A statement that was cancelled or has failed, and still computes after this time, ends with its process.

@@ -26,7 +26,8 @@ use crate::query::error::QueryError;
 use crate::query::named::Named;
 use crate::query::rows::{HotRows, Wanted};
 use crate::query::slab::{self, Slabs};
-use crate::query::worker::message::{self, Channel, Order, Rows, order};
+use crate::query::worker::channel::Channel;
+use crate::query::worker::message::{self, Order, Rows, order};
 use crate::store::View;
 
 /// The hidden command that runs a worker.
