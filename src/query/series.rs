@@ -56,8 +56,8 @@ const DIVIDE: &str = "EnsureRequirements";
 /// The rule of DataFusion that asks scans for an order, after which they are asked again.
 const AFTER: &str = "PushdownSort";
 
-/// All rules for plans: DataFusion's, and kymo's.
-pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+/// All rules for plans of queries with so much memory: DataFusion's, and kymo's.
+pub(super) fn rules(memory_bytes_max: usize) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules: Vec<_> = PhysicalOptimizer::new().rules.into_iter().map(guarded).collect();
     let place = rules.iter().position(|rule| rule.name() == DIVIDE).unwrap_or(rules.len());
     rules.insert(place, Arc::new(PaddedRule));
@@ -67,7 +67,7 @@ pub(super) fn rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     rules.insert((place + 3).min(rules.len()), Arc::new(CountersRule));
     let place = rules.iter().position(|rule| rule.name() == AFTER).map_or(rules.len(), |place| place + 1);
     rules.insert(place, Arc::new(FirstRule));
-    rules.insert((place + 1).min(rules.len()), Arc::new(LongLimitRule));
+    rules.insert((place + 1).min(rules.len()), Arc::new(LongLimitRule { memory_bytes_max }));
     rules
 }
 

@@ -127,7 +127,7 @@ impl Sessions {
             .with_optimizer_rules(logical_rules())
             .with_optimizer_rule(Arc::new(DistinctRows))
             .with_optimizer_rule(Arc::new(SortKeys))
-            .with_physical_optimizer_rules(series::rules())
+            .with_physical_optimizer_rules(series::rules(memory_bytes_max))
             .with_physical_optimizer_rule(Arc::new(ShowScans))
             .build();
         for function in tool::functions() {
