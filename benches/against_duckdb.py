@@ -8,8 +8,8 @@ too. `--keep` keeps the recording for the next run.
 The recording is made here, with the tables, columns, encodings, row groups and pages of kymo's own files: two hours of four
 interfaces and two disks at 1 kHz, 43.2 million rows, as compaction leaves them. The counters grow as those of a host with some
 busy and some idle devices. The daemon runs without fast collectors, so it has no CPU to keep for them. DuckDB runs in this
-process with as many threads as there are CPUs, and gives its result as Arrow tables, as Flight does. Both answer in turns, and
-times are medians. The first answers of each are compared with each other.
+process with as many threads as there are CPUs, and gives its result as Arrow tables, as Flight does. kymo is asked over its
+Unix socket, as a client on the same host may, and over TCP. All answer in turns, and times are medians. The first answers of each are compared with each other.
 """
 
 import argparse
@@ -52,7 +52,11 @@ interval = "1s"
 metrics = ["host"]
 [storage]
 retention_days = 365
+[server]
+socket = "{socket}"
 """
+# What stands behind a program's name when it is asked over TCP.
+TCP = ", TCP"
 
 # --- the recording ---------------------------------------------------------------------------------------------------
 
@@ -263,8 +267,8 @@ def compare(programs, data, end, only, turns):
 class InMemory(flight.FlightServerBase):
     """A Flight server that streams a table from memory."""
 
-    def __init__(self, table):
-        super().__init__("grpc://127.0.0.1:0")
+    def __init__(self, table, location):
+        super().__init__(location)
         self.table = table
 
     def do_get(self, _context, _ticket):
@@ -275,30 +279,33 @@ def drain(reader):
     return sum(chunk.data.num_rows for chunk in reader)
 
 
-def stream(programs, turns):
+def stream(programs, turns, folder):
     """Prints how many rows a second come from kymo, and from a server that has the same table in memory."""
     sql = f"SELECT * FROM network LIMIT {STREAM_ROWS}"
     client = next(iter(programs.values()))
     table = pa.Table.from_batches(read(client, sql)).combine_chunks()
     table = pa.Table.from_batches(table.to_batches(max_chunksize=STREAM_BATCH_ROWS))
-    rates = {name: [] for name in ("pyarrow", *programs)}
-    with InMemory(table) as server, flight.FlightClient(f"grpc://127.0.0.1:{server.port}") as memory:
-        threading.Thread(target=server.serve, daemon=True).start()
-        ticket = flight.Ticket(b"")
-        for _ in range(turns or 5):
-            began = time.perf_counter()
-            rows = drain(memory.do_get(ticket))
-            rates["pyarrow"].append(rows / (time.perf_counter() - began))
-            for name, client in programs.items():
-                began = time.perf_counter()
-                info = client.get_flight_info(flight.FlightDescriptor.for_command(statement(sql)))
-                rows = drain(client.do_get(info.endpoints[0].ticket))
-                assert rows == STREAM_ROWS, f"{rows} rows"
-                rates[name].append(rows / (time.perf_counter() - began))
-        server.shutdown()
-    medians = {name: statistics.median(some) for name, some in rates.items()}
-    cells = [f"{name} {medians[name] / 1e6:.2f} ({medians[name] / medians['pyarrow']:.2f})" for name in medians]
-    print(f"{STREAM_ROWS / 1e6:.0f} M rows, M rows/s: {'   '.join(cells)}", flush=True)
+    # Each way is compared with pyarrow's server over the same way.
+    for way, location in (("", f"grpc+unix://{folder}/memory.sock"), (TCP, "grpc://127.0.0.1:0")):
+        asked = {name: client for name, client in programs.items() if name.endswith(TCP) == bool(way)}
+        rates = {name: [] for name in ("pyarrow" + way, *asked)}
+        with InMemory(table, location) as server:
+            threading.Thread(target=server.serve, daemon=True).start()
+            with flight.FlightClient(f"grpc://127.0.0.1:{server.port}" if way else location) as memory:
+                for _ in range(turns or 5):
+                    began = time.perf_counter()
+                    rows = drain(memory.do_get(flight.Ticket(b"")))
+                    rates["pyarrow" + way].append(rows / (time.perf_counter() - began))
+                    for name, client in asked.items():
+                        began = time.perf_counter()
+                        info = client.get_flight_info(flight.FlightDescriptor.for_command(statement(sql)))
+                        rows = drain(client.do_get(info.endpoints[0].ticket))
+                        assert rows == STREAM_ROWS, f"{rows} rows"
+                        rates[name].append(rows / (time.perf_counter() - began))
+            server.shutdown()
+        medians = {name: statistics.median(some) for name, some in rates.items()}
+        cells = [f"{name} {rate / 1e6:.2f} ({rate / medians['pyarrow' + way]:.2f})" for name, rate in medians.items()]
+        print(f"{STREAM_ROWS / 1e6:.0f} M rows, M rows/s: {'   '.join(cells)}", flush=True)
 
 
 def main():
@@ -322,6 +329,8 @@ def main():
         end, recording = datetime.datetime.fromisoformat(end), data / "recording"
         print(f"{rows / 1e6:.1f} M rows, {os.cpu_count()} CPUs, DuckDB {duckdb.__version__}", flush=True)
         programs = {}
+        # A socket's path is short.
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kymo-sockets-")))
         for name, program in names.items():
             # Each daemon has a folder of its own, with the same files.
             own = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kymo-bench-", dir=data)))
@@ -329,12 +338,14 @@ def main():
                 link = own / "data" / file.relative_to(recording)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 os.link(file, link)
-            daemon = stack.enter_context(Daemon(own / "data", CONFIG, program=program))
-            programs[name] = stack.enter_context(flight.FlightClient(f"grpc://{daemon.address}"))
+            socket = folder / f"{name}.sock"
+            daemon = stack.enter_context(Daemon(own / "data", CONFIG.format(socket=socket), program=program))
+            programs[name] = stack.enter_context(flight.FlightClient(f"grpc+unix://{socket}"))
+            programs[name + TCP] = stack.enter_context(flight.FlightClient(f"grpc://{daemon.address}"))
         if not only or only != ["stream"]:
             compare(programs, recording, end, only, arguments.turns)
         if not only or "stream" in only:
-            stream(programs, arguments.turns)
+            stream(programs, arguments.turns, folder)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,9 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     for collector in parts.collectors {
         recorder.start_configured(collector)?;
     }
+    for address in server.addresses().iter().skip(1) {
+        tracing::info!("Flight SQL and gRPC on {address}, too");
+    }
     let flag = if local.to_string() == serve::DEFAULT_ADDRESS { String::new() } else { format!("--address {local} ") };
     tracing::info!("Flight SQL and gRPC on grpc://{local}; try: kymo query {flag}\"SELECT * FROM collector\"");
 

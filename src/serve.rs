@@ -12,16 +12,20 @@ mod listener;
 mod operator;
 pub mod proto;
 mod rows;
+mod socket;
 mod status;
 mod trace;
 mod wire;
 
 use std::io;
+use std::iter;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use futures::stream::{self, StreamExt};
+use tokio::sync::{Semaphore, oneshot};
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -35,6 +39,8 @@ use flight::server::FlightServer;
 pub use operator::{DaemonStatus, Operator, OperatorError};
 use proto::alert_service_server::{AlertServiceServer, SERVICE_NAME as ALERT};
 use proto::metrics_service_server::{MetricsServiceServer, SERVICE_NAME as METRICS};
+use socket::SocketFile;
+pub use socket::{PATH_BYTES_MAX, SocketError, SocketSettings};
 
 /// The services that have a health status. The empty name is the server as a whole.
 const SERVICES: [&str; 4] = ["", FlightServer::NAME, METRICS, ALERT];
@@ -52,7 +58,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct ServeSettings {
     /// Where to listen; loopback only. Port 0 takes any free port.
     pub address: SocketAddr,
-    /// The most open connections. Further ones are closed at once.
+    /// The Unix socket that is listened on, too.
+    pub socket: Option<SocketSettings>,
+    /// The most open connections, those to the Unix socket among them. Further ones are closed at once.
     pub connections_max: usize,
     /// The most concurrent requests on one connection. Further ones wait.
     pub requests_per_connection_max: u32,
@@ -70,6 +78,7 @@ impl ServeSettings {
     pub fn at(address: SocketAddr) -> ServeSettings {
         ServeSettings {
             address,
+            socket: None,
             connections_max: 128,
             requests_per_connection_max: 64,
             request_bytes_max: 4 << 20,
@@ -103,6 +112,9 @@ pub enum ServeError {
         /// What the kernel says.
         source: io::Error,
     },
+    /// There is no Unix socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The API's descriptors cannot be read, which is a bug.
     #[error("offer server reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -131,15 +143,16 @@ pub struct Server {
     settings: ServeSettings,
     listener: TcpListener,
     address: SocketAddr,
+    socket: Option<(SocketFile, UnixListener)>,
     routes: Routes,
     health: HealthReporter,
 }
 
 impl Server {
-    /// Listens at the address of `settings`.
+    /// Listens at the address and the socket of `settings`.
     ///
     /// # Errors
-    /// When the address is not loopback, is taken or cannot be bound.
+    /// When the address is not loopback, or one of both is taken or cannot be bound.
     pub fn bind<O: Operator>(
         settings: ServeSettings,
         operator: Arc<O>,
@@ -149,10 +162,11 @@ impl Server {
         let listener = listen(&settings)?;
         let listening = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
         let local = listening.map_err(|source| ServeError::Listen { address, source })?;
+        let socket = settings.socket.as_ref().map(SocketFile::bind).transpose()?;
 
         let health = HealthReporter::new();
         let routes = routes(&settings, operator, statements, &health)?;
-        Ok(Server { settings, listener, address: local, routes, health })
+        Ok(Server { settings, listener, address: local, socket, routes, health })
     }
 
     /// Where it listens, with the port that was taken for port 0.
@@ -161,15 +175,30 @@ impl Server {
         self.address
     }
 
+    /// All that it listens on, as clients name it.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        let socket = self.settings.socket.iter().map(|socket| format!("unix:{}", socket.path.display()));
+        iter::once(self.address.to_string()).chain(socket).collect()
+    }
+
     /// Serves until `shutdown` is ready. Then it accepts no new connections, reports itself as not serving, and gives
     /// running requests [`ServeSettings::stop_timeout`] to end.
     ///
     /// # Errors
     /// When the socket cannot be used.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Stopped, ServeError> {
-        let Server { settings, listener, address, routes, health } = self;
-        let listener =
-            tokio::net::TcpListener::from_std(listener).map_err(|source| ServeError::Listen { address, source })?;
+        let Server { settings, listener, address, socket, routes, health } = self;
+        let refused = |source| ServeError::Listen { address, source };
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(refused)?;
+        let (_file, socket) = socket.unzip();
+        let socket = socket.map(tokio::net::UnixListener::from_std).transpose().map_err(refused)?;
+        let places = Arc::new(Semaphore::new(settings.connections_max));
+        let local = stream::iter(socket).flat_map({
+            let places = Arc::clone(&places);
+            move |socket| listener::connections(socket, Arc::clone(&places)).boxed()
+        });
+        let connections = stream::select(listener::connections(listener, places).boxed(), local);
         for service in SERVICES {
             health.set_service_status(service, ServingStatus::Serving).await;
         }
@@ -179,7 +208,7 @@ impl Server {
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(listener::connections(listener, settings.connections_max), async {
+            .serve_with_incoming_shutdown(connections, async {
                 // A dropped sender stops the server, too.
                 let _ = stopping.await;
             });
@@ -208,11 +237,14 @@ pub fn without_scheme(address: &str) -> &str {
     schemes.iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address)
 }
 
-/// Whether the address of `settings` can be bound now. Another program may take it before [`Server::bind`].
+/// Whether address and socket of `settings` can be bound now. Another program may take them before [`Server::bind`].
 ///
 /// # Errors
 /// As for [`Server::bind`].
 pub fn check_address(settings: &ServeSettings) -> Result<(), ServeError> {
+    if let Some(socket) = &settings.socket {
+        socket::check(&socket.path)?;
+    }
     listen(settings).map(drop)
 }
 

@@ -29,6 +29,10 @@ const SPINNER_INTERVAL: Duration = Duration::from_millis(120);
 /// The variables that name the daemon. The first that is set counts.
 const VARIABLES: [&str; 2] = [ADDRESS_VARIABLE, OLD_ADDRESS_VARIABLE];
 
+/// What stands before the path of a Unix socket, and what may.
+const SOCKET: &str = "unix:";
+const SOCKET_SCHEMES: [&str; 4] = ["grpc+unix://", "unix://", "grpc+unix:", SOCKET];
+
 /// Which daemon to ask.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
@@ -45,13 +49,18 @@ pub struct Target {
     address: Option<String>,
 }
 
-/// Where a daemon serves: `HOST:PORT`, also read with `grpc://` or `http://` before it.
+/// Where a daemon serves: `HOST:PORT`, also read with `grpc://` or `http://` before it, or `unix:PATH`.
 fn host_and_port(text: &str) -> Result<String, String> {
+    if let Some(path) =
+        SOCKET_SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme)).filter(|path| !path.is_empty())
+    {
+        return Ok(format!("{SOCKET}{path}"));
+    }
     let address = without_scheme(text).trim_end_matches('/');
     let uri = format!("http://{address}").parse::<tonic::transport::Uri>().ok();
     match uri.filter(|uri| uri.port_u16().is_some() && uri.path() == "/" && uri.query().is_none()) {
         Some(_) => Ok(address.to_owned()),
-        None => Err(format!("expected HOST:PORT, such as {DEFAULT_ADDRESS}")),
+        None => Err(format!("expected HOST:PORT, such as {DEFAULT_ADDRESS}, or unix:PATH")),
     }
 }
 
@@ -86,7 +95,8 @@ impl Target {
     /// When the variable holds no address, or no daemon listens there.
     pub async fn connect(&self) -> anyhow::Result<Channel> {
         let address = self.address()?;
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).context("read the daemon's address")?;
+        let url = if address.starts_with(SOCKET) { address.clone() } else { format!("http://{address}") };
+        let endpoint = Endpoint::from_shared(url).context("read the daemon's address")?;
         let endpoint = endpoint.user_agent(USER_AGENT).context("set the name of this client")?;
         let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
         connected.map_err(|error| ConnectError { address, reason: Error::from(error).root_cause().to_string() }.into())
@@ -193,7 +203,13 @@ mod tests {
             assert_eq!(host_and_port(text).as_deref(), Ok(address), "{text}");
         }
         assert!(host_and_port("[::1]:50051").is_ok() && host_and_port("localhost:1").is_ok());
-        for text in ["", "localhost", "not an address", "https://localhost:1", "localhost:1/path", "localhost:99999"] {
+        for text in ["unix:/run/kymo.sock", "unix:///run/kymo.sock", "grpc+unix:///run/kymo.sock"] {
+            assert_eq!(host_and_port(text).as_deref(), Ok("unix:/run/kymo.sock"), "{text}");
+        }
+        assert_eq!(host_and_port("unix:here.sock").as_deref(), Ok("unix:here.sock"));
+        for text in
+            ["unix:", "", "localhost", "not an address", "https://localhost:1", "localhost:1/path", "localhost:99999"]
+        {
             let error = host_and_port(text).unwrap_err();
             assert!(error.contains("such as 127.0.0.1:50051"), "{text}: {error}");
         }

@@ -10,8 +10,8 @@ use crate::query::QuerySettings;
 use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
 use crate::reading::filter::{Filter, Filters, PATTERNS_MAX};
 use crate::reading::roots::Roots;
-use crate::serve::ServeSettings;
 use crate::serve::http::{HttpSettings, REQUEST_TIME_MAX};
+use crate::serve::{PATH_BYTES_MAX, ServeSettings, SocketSettings};
 use crate::store::StoreSettings;
 use crate::store::partition::is_short;
 
@@ -157,8 +157,11 @@ pub(super) fn query(root: &mut Section<'_>) -> Option<QuerySettings> {
 pub(super) fn server(root: &mut Section<'_>) -> Option<ServeSettings> {
     root.required_section("server", |server| {
         let address = server.required("address", loopback);
+        let path = server.value("socket", socket);
+        let mode = server.value("socket_mode", permissions);
         let connections_max = server.value("connections_max", read::integer(1..=65_536));
-        address.map(|address| ServeSettings { connections_max, ..ServeSettings::at(address) })
+        let socket = path.map(|path| SocketSettings { path, mode });
+        address.map(|address| ServeSettings { socket, connections_max, ..ServeSettings::at(address) })
     })?
 }
 
@@ -168,6 +171,24 @@ pub(super) fn http(root: &mut Section<'_>) -> Option<HttpSettings> {
         connections_max: http.value("connections_max", read::integer(1..=65_536)),
         request_time_max: REQUEST_TIME_MAX,
     })
+}
+
+/// The path of a Unix socket; empty text reads as none.
+fn socket(node: &Node) -> Read<Option<PathBuf>> {
+    let path = read::text(node)?;
+    if path.len() > PATH_BYTES_MAX {
+        return Err(format!(
+            "expected a path of at most {PATH_BYTES_MAX} bytes, which the kernel limits, found {path:?}"
+        ));
+    }
+    Ok(Some(PathBuf::from(path)).filter(|path| !path.as_os_str().is_empty()))
+}
+
+/// Permissions of a file in octal.
+fn permissions(node: &Node) -> Read<u32> {
+    let text = read::text(node)?;
+    let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777 && text.starts_with('0'));
+    mode.ok_or_else(|| format!("expected permissions in octal, such as \"0660\", found {text:?}"))
 }
 
 /// As [`loopback`]; empty text reads as none.

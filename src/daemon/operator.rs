@@ -1,6 +1,5 @@
 //! The parts of the daemon that its threads share, and its side of the control API.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -41,7 +40,7 @@ pub(super) struct Daemon {
     pub(super) alert_keeper: Arc<AlertKeeper>,
     pub(super) exports: LostExports,
     /// Known once the port is bound, which is before the first call.
-    pub(super) address: Arc<OnceLock<SocketAddr>>,
+    pub(super) addresses: Arc<OnceLock<Vec<String>>>,
     /// Where HTTP is offered, or why it is not.
     pub(super) http: HttpState,
     pub(super) started_at_us: i64,
@@ -151,9 +150,9 @@ impl Daemon {
         }
     }
 
-    fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
-        let grpc = self.address.get().map(|address| ("Flight SQL and gRPC", *address));
-        let http = self.http.address().map(|address| ("HTTP", address));
+    fn listeners(&self) -> Vec<(&'static str, String)> {
+        let grpc = self.addresses.get().into_iter().flatten().map(|address| ("Flight SQL and gRPC", address.clone()));
+        let http = self.http.address().map(|address| ("HTTP", address.to_string()));
         grpc.into_iter().chain(http).collect()
     }
 

@@ -98,7 +98,7 @@ impl Parts {
             outbox,
             alert_keeper: Arc::clone(&keeper),
             exports,
-            address: Arc::default(),
+            addresses: Arc::default(),
             http: HttpState::default(),
             started_at_us,
             started,
@@ -132,7 +132,7 @@ impl Edges {
         let (daemon, workers) = (&parts.daemon, &parts.workers);
         let http = HttpServer::new(http, Arc::new(daemon.clone()), Arc::new(workers.clone()), daemon.http.clone());
         let server = Server::bind(serve, Arc::new(daemon.clone()), Arc::new(workers.clone()))?;
-        daemon.address.get_or_init(|| server.local_addr());
+        daemon.addresses.get_or_init(|| server.addresses());
         Ok(Edges { server, http })
     }
 }

@@ -1,7 +1,7 @@
-//! The listening socket, with a limit of open connections.
+//! The listening sockets, with a limit of open connections.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -11,41 +11,72 @@ use std::time::Duration;
 use futures::{Stream, stream};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::Connected;
 
 /// The pause after accepting failed, as descriptors or memory ran out.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// The connections that `listener` accepts. While `connections_max` are open, further ones are closed at once, so
-/// that clients see an error instead of waiting.
-pub(super) fn connections(
-    listener: TcpListener,
-    connections_max: usize,
+/// A socket that listens.
+pub(super) trait Listen {
+    /// Its connections.
+    type Stream: Socket;
+
+    /// The next connection, and who connects.
+    async fn next(&self) -> io::Result<(Self::Stream, String)>;
+}
+
+/// A connected socket.
+pub(super) trait Socket: AsyncRead + AsyncWrite + AsFd + Send + Unpin + std::fmt::Debug + 'static {}
+
+impl Socket for TcpStream {}
+impl Socket for UnixStream {}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<(TcpStream, String)> {
+        let (stream, peer) = self.accept().await?;
+        // Answers are small and clients wait for them. A failure costs only latency.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, peer.to_string()))
+    }
+}
+
+impl Listen for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<(UnixStream, String)> {
+        let (stream, _) = self.accept().await?;
+        let peer = stream.peer_cred().map(|peer| format!("user {}, process {}", peer.uid(), peer.pid().unwrap_or(0)));
+        Ok((stream, peer.unwrap_or_default()))
+    }
+}
+
+/// The connections that `listener` accepts. If all `places` are taken, further ones are closed at once, so that clients
+/// see an error instead of waiting.
+pub(super) fn connections<L: Listen>(
+    listener: L,
+    places: Arc<Semaphore>,
 ) -> impl Stream<Item = Result<Connection, io::Error>> {
-    let places = Arc::new(Semaphore::new(connections_max));
-    stream::unfold((listener, places), move |(listener, places)| async move {
+    stream::unfold((listener, places), async |(listener, places)| {
         loop {
             let (stream, peer) = accept(&listener).await;
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                tracing::warn!(%peer, "connection refused: {connections_max} are open, which is the limit");
+                tracing::warn!(%peer, "connection refused: as many are open as may be (server.connections_max)");
                 continue;
             };
-            return Some((Ok(Connection { stream, _place: place }), (listener, places)));
+            return Some((Ok(Connection { stream: Box::new(stream), _place: place }), (listener, places)));
         }
     })
 }
 
 /// The next connection, however long it takes until one can be had.
-pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+pub(super) async fn accept<L: Listen>(listener: &L) -> (L::Stream, String) {
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Answers are small and clients wait for them. A failure costs only latency.
-                let _ = stream.set_nodelay(true);
-                return (stream, peer);
-            }
+        match listener.next().await {
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!("accept a connection: {error}");
                 tokio::time::sleep(RETRY_AFTER).await;
@@ -57,7 +88,7 @@ pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 /// A connection that holds its place among those open.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Socket>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -92,7 +123,7 @@ impl PartialEq for PeerId {
 
 impl Peer {
     /// The connection of this stream.
-    pub(super) fn of(stream: &TcpStream) -> Peer {
+    pub(super) fn of(stream: &(impl AsFd + ?Sized)) -> Peer {
         Peer { socket: stream.as_fd().try_clone_to_owned().ok().map(Arc::new) }
     }
 
@@ -114,7 +145,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer::of(&self.stream)
+        Peer::of(&*self.stream)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The daemon as the control API sees it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,7 +107,7 @@ pub struct DaemonStatus {
     /// What collectors that were stopped had missed and dropped.
     pub retired: Totals,
     /// Sockets that the daemon listens on, and their purpose.
-    pub listeners: Vec<(&'static str, SocketAddr)>,
+    pub listeners: Vec<(&'static str, String)>,
     /// Problems, in sentences; empty when all is well.
     pub degraded: Vec<String>,
     /// What the start found in the data folder, in sentences.

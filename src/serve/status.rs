@@ -51,7 +51,7 @@ impl From<DaemonStatus> for GetStatusResponse {
         let losses = losses(&status);
         let listeners = status.listeners.iter();
         let listeners =
-            listeners.map(|(name, address)| Listener { name: (*name).to_owned(), address: address.to_string() });
+            listeners.map(|(name, address)| Listener { name: (*name).to_owned(), address: address.clone() });
         GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: status.host,

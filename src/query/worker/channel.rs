@@ -4,11 +4,12 @@
 //! that are attached to it: the body of a part of the result.
 
 use std::io::{self, IoSlice};
-use std::mem::take;
+use std::mem::{MaybeUninit, take};
 
 use arrow::buffer::Buffer;
 use prost::Message;
 use prost::bytes::{Buf, BufMut, Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -33,6 +34,15 @@ impl Channel {
         stream.set_nonblocking(true)?;
         let stream = UnixStream::from_std(stream)?;
         Ok(Channel { stream, bytes_max, read: BytesMut::new(), attached: BytesMut::new(), write: BytesMut::new() })
+    }
+
+    /// Whether the other side has closed it, as its end does, and all that it sent was read.
+    pub(in crate::query) fn is_closed(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        match SockRef::from(&self.stream).peek(&mut byte) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 
     pub(in crate::query) async fn send(&mut self, message: &impl Message) -> io::Result<()> {

@@ -49,8 +49,8 @@ const RESTED_BYTES_MAX: u64 = 8 << 20;
 const LAST_RESTED_BYTES_MAX: u64 = 24 << 20;
 /// So much of a result may wait in the kernel.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
-/// A worker whose socket is closed has ended or does so within this time.
-const ENDING_MAX: Duration = Duration::from_millis(150);
+/// A worker whose socket is closed ends within this time: the kernel takes it down, at a low priority.
+const ENDING_MAX: Duration = Duration::from_secs(1);
 /// A worker that was killed is waited for so long before its client is told.
 const KILLED_MAX: Duration = Duration::from_millis(50);
 
@@ -234,10 +234,11 @@ impl Worker {
         Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
     }
 
-    /// How it ended, and what it wrote to stderr. It is killed if it has not ended.
+    /// How it ended, and what it wrote to stderr. It is killed if its socket is open, or if it does not end.
     pub(super) async fn wait(mut self) -> Ending {
+        let ending_max = if self.channel.is_closed() { ENDING_MAX } else { Duration::ZERO };
         let Ok(child) = self.child.child() else { return Ending::default() };
-        let (status, killed) = match timeout(ENDING_MAX, reap(child)).await {
+        let (status, killed) = match timeout(ending_max, reap(child)).await {
             Ok(status) => (status, false),
             Err(_) => {
                 let _ = child.kill();

@@ -26,7 +26,7 @@ use crate::store::View;
 /// A worker that does not end a statement within this time after it was asked to is killed.
 const POLITE: Duration = Duration::from_millis(100);
 /// A statement is handed to so many workers, if they die before they have it.
-const TRIES_MAX: u32 = 3;
+const TRIES_MAX: u32 = 8;
 /// A message of a worker up to this size is taken before there is room for it: few are a part of a result.
 const SMALL_MESSAGE_BYTES: usize = 4 << 10;
 /// So much of a statement is in the log.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use tonic::Code;
+use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
@@ -15,7 +16,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServiceResponse};
 use super::{Fake, TestServer, any_port, engine};
 use crate::query::QuerySettings;
 use crate::serve::proto::metrics_service_client::MetricsServiceClient;
-use crate::serve::{ServeSettings, Server, Stopped, proto};
+use crate::serve::{ServeSettings, Server, SocketSettings, Stopped, proto};
 
 #[tokio::test]
 async fn health_and_reflection_know_the_services() {
@@ -53,6 +54,25 @@ async fn a_taken_port_and_a_public_address_are_explained() {
         let error = bind(address.parse().unwrap()).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(address) && error.contains("TLS"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_a_second_way_in_with_the_same_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kymo.sock");
+    let socket = Some(SocketSettings { path: path.clone(), mode: 0o600 });
+    let server = TestServer::with(ServeSettings { socket, connections_max: 1, ..any_port() }, QuerySettings::default());
+    let local = Endpoint::from_shared(format!("unix://{}", path.display())).unwrap().connect().await.unwrap();
+    let mut local = MetricsServiceClient::new(local);
+    local.flush(proto::FlushRequest {}).await.unwrap();
+    let refused = match MetricsServiceClient::connect(format!("http://{}", server.address)).await {
+        Ok(mut second) => second.flush(proto::FlushRequest {}).await.is_err(),
+        Err(_) => true,
+    };
+    assert!(refused, "the one place is taken");
+    drop(local);
+    assert_eq!(server.stop().await, Stopped::Drained);
+    assert!(!path.exists(), "the socket goes with the server");
 }
 
 #[tokio::test]
