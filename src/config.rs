@@ -81,6 +81,8 @@ pub struct Settings {
     pub notifiers: Vec<NotifierSettings>,
     /// The data folder, its limits and its retention.
     pub store: StoreSettings,
+    /// The longest time from a signal to the end.
+    pub shutdown_timeout: Duration,
     /// The time between two flushes to Parquet.
     pub flush_interval: Duration,
     /// The time between two rounds of the drain thread.
@@ -244,6 +246,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
     let tracing = section::tracing(&mut root);
     let metrics = section::metrics(&mut root);
     let log_filter = section::log(&mut root);
+    let shutdown_timeout = section::service(&mut root);
     root.finish();
 
     let (store, flush_interval, drain_interval) = storage?;
@@ -255,6 +258,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
         store,
         flush_interval,
         drain_interval,
+        shutdown_timeout: shutdown_timeout?,
         query: query?,
         views,
         serve: serve?,

@@ -2,7 +2,7 @@
 //!
 //! Everything that can fail is tried before the first tick: the data folder is taken, rules are compiled, the port is
 //! bound. Shutting down follows the records: sampling stops, the rings are drained, memory is flushed. Serving stops last,
-//! so that a client sees the last record. A watchdog limits the time that all this takes.
+//! so that a client sees the last record. A watchdog limits the time that all this takes, and a second signal ends it at once.
 
 mod alert_keeper;
 mod code;
@@ -14,6 +14,7 @@ mod operator;
 mod parts;
 pub mod recording;
 mod report;
+mod service;
 mod threads;
 mod upkeep;
 
@@ -24,31 +25,28 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::alert::notify::Deliverer;
 use crate::config::Settings;
 use crate::export;
 use crate::scheduling::cpus::Cpus;
 use crate::serve::http::HttpServer;
-use crate::serve::{self, Server};
+use crate::serve::{self, ServeSettings, Server};
 use crate::store::identity::name_of;
 use crate::store::{Appender, Opened, Store};
-use crate::words::list;
+use crate::words::{duration, list};
 
 use parts::{Edges, Parts};
 use threads::{Threads, spawn};
 
 /// Threads for serving, notifying and exporting. Queries run in processes of their own.
 const IO_THREADS: usize = 2;
-/// After a signal the process ends within this time in any case.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 /// How likely the kernel is to kill the recorder where memory is short, from -1000 (never) to 1000.
 const OOM_SCORE_ADJ: i32 = -500;
-/// How long the last notifications may take.
-const NOTIFY_GRACE: Duration = Duration::from_secs(5);
-/// How long the last exports may take.
-const EXPORT_GRACE: Duration = Duration::from_secs(3);
+/// The share of the time for shutting down that requests, notifications and exports have to end. Recording and flushing have the rest.
+const EDGES_SHARE: f64 = 0.3;
+const EXPORT_SHARE: f64 = 0.15;
 
 /// Records, alerts and serves until SIGTERM or SIGINT, then shuts down in order. SIGHUP changes nothing.
 ///
@@ -70,8 +68,10 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     protect_from_oom();
     let mut found = opened::tell(&opened);
     let saved = alert_keeper::read(&store, &mut found);
-    let (serve_settings, http_settings, metrics) =
-        (settings.serve.clone(), settings.http.clone(), settings.metrics.clone());
+    let shutdown_timeout = settings.shutdown_timeout;
+    let stop_timeout = shutdown_timeout.mul_f64(EDGES_SHARE);
+    let serve_settings = ServeSettings { stop_timeout, ..settings.serve.clone() };
+    let (http_settings, metrics) = (settings.http.clone(), settings.metrics.clone());
     let parts = Parts::build(settings, store, appender, Arc::clone(&cpus), saved, found, telemetry.losses())?;
     let Edges { server, http } = Edges::bind(serve_settings, http_settings, &parts)?;
     telemetry.start_metrics(&metrics, &parts.daemon.latest)?;
@@ -95,9 +95,10 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let flag = if local.to_string() == serve::DEFAULT_ADDRESS { String::new() } else { format!("--address {local} ") };
     tracing::info!("Flight SQL and gRPC on grpc://{local}; try: kymo query {flag}\"SELECT * FROM collector\"");
 
-    let outcome = runtime.block_on(serve(server, http, parts.deliverer, threads, signals));
+    runtime.spawn(service::tell(recorder));
+    let outcome = runtime.block_on(serve(server, http, parts.deliverer, threads, signals, shutdown_timeout));
     runtime.shutdown_background();
-    telemetry.shutdown(EXPORT_GRACE);
+    telemetry.shutdown(shutdown_timeout.mul_f64(EXPORT_SHARE));
     if outcome.is_ok() {
         tracing::info!("stopped");
     }
@@ -159,14 +160,18 @@ async fn serve(
     deliverer: Deliverer,
     threads: Threads,
     mut signals: Signals,
+    shutdown_timeout: Duration,
 ) -> anyhow::Result<()> {
-    let (stop_serving, serving_stops) = oneshot::channel::<()>();
-    let (stop_http, http_stops) = oneshot::channel::<()>();
-    let (stop_notifying, notifying_stops) = oneshot::channel::<()>();
-    // All end when their sender is dropped.
-    let mut serving = tokio::spawn(server.run(async { drop(serving_stops.await) }));
-    let offering = tokio::spawn(http.run(async { drop(http_stops.await) }));
-    let notifying = tokio::spawn(deliverer.run(async { drop(notifying_stops.await) }, NOTIFY_GRACE));
+    let (stop, stops) = watch::channel(());
+    // Ready when the sender is dropped.
+    let stopped = || {
+        let mut stops = stops.clone();
+        async move { while stops.changed().await.is_ok() {} }
+    };
+    let health = server.health();
+    let mut serving = tokio::spawn(server.run(stopped()));
+    let offering = tokio::spawn(http.run(stopped()));
+    let notifying = tokio::spawn(deliverer.run(stopped(), shutdown_timeout.mul_f64(EDGES_SHARE)));
     let (store, alerts) = threads.alerts();
     let outcome = tokio::select! {
         () = signals.received() => Ok(()),
@@ -177,19 +182,21 @@ async fn serve(
         }),
         error = threads.watch() => Err(error),
     };
-    watchdog()?;
+    watchdog(shutdown_timeout)?;
+    tokio::spawn(signals.end_at_once());
+    service::stopping(shutdown_timeout);
+    health.stops().await;
     let recorded = tokio::task::block_in_place(|| threads.stop());
-    drop(stop_serving);
-    drop(stop_http);
-    if !serving.is_finished() {
-        serving.await.context("serve")??;
-    }
-    offering.await.context("offer HTTP")?;
-    drop(stop_notifying);
-    notifying.await.context("deliver the last notifications")?;
+    drop(stop);
+    let served = async {
+        if serving.is_finished() { Ok(()) } else { serving.await.context("serve")?.map(drop).map_err(Into::into) }
+    };
+    let (served, offered, notified) = tokio::join!(served, offering, notifying);
     // What was not delivered waits for the next start.
     tokio::task::block_in_place(|| alerts.write(&store));
-    outcome.and(recorded)
+    outcome.and(recorded).and(served)?;
+    offered.context("offer HTTP")?;
+    notified.context("deliver the last notifications")
 }
 
 /// SIGTERM, SIGINT and SIGHUP.
@@ -214,6 +221,19 @@ impl Signals {
         };
         tracing::info!(signal = name, "stopping: draining the rings and flushing memory first");
     }
+
+    /// Ends the process at the next signal to stop.
+    async fn end_at_once(mut self) {
+        let (name, number) = tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", libc::SIGTERM),
+            _ = self.interrupt.recv() => ("SIGINT", libc::SIGINT),
+        };
+        tracing::warn!(
+            signal = name,
+            "ending at once: the next start takes rows that are not flushed from the journal"
+        );
+        std::process::exit(128 + number);
+    }
 }
 
 fn signal_of(runtime: &Runtime, kind: SignalKind) -> anyhow::Result<Signal> {
@@ -222,11 +242,13 @@ fn signal_of(runtime: &Runtime, kind: SignalKind) -> anyhow::Result<Signal> {
 }
 
 /// Ends the process when shutting down takes too long, as when a disk hangs.
-fn watchdog() -> anyhow::Result<()> {
-    spawn("kymo-watchdog", || {
-        thread::sleep(SHUTDOWN_MAX);
+fn watchdog(shutdown_timeout: Duration) -> anyhow::Result<()> {
+    spawn("kymo-watchdog", move || {
+        thread::sleep(shutdown_timeout);
         tracing::error!(
-            "shutting down took longer than {SHUTDOWN_MAX:?}; rows that are not flushed or journaled are lost"
+            "shutting down took longer than {} (service.shutdown_timeout); the next start takes rows that are not flushed \
+             from the journal",
+            duration(shutdown_timeout)
         );
         std::process::exit(1);
     })?;

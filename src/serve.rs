@@ -175,6 +175,12 @@ impl Server {
         self.address
     }
 
+    /// What clients are told about its health.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health(self.health.clone())
+    }
+
     /// All that it listens on, as clients name it.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
@@ -214,9 +220,7 @@ impl Server {
             });
         let deadline = async {
             shutdown.await;
-            for service in SERVICES {
-                health.set_service_status(service, ServingStatus::NotServing).await;
-            }
+            Health(health).stops().await;
             let _ = stop.send(());
             tokio::time::sleep(settings.stop_timeout).await;
         };
@@ -226,6 +230,19 @@ impl Server {
                 Ok(Stopped::Drained)
             }
             () = deadline => Ok(Stopped::TimedOut),
+        }
+    }
+}
+
+/// A server's health, as clients and load balancers ask for it.
+#[derive(Clone, Debug)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Says that the server stops soon. It still answers.
+    pub async fn stops(&self) {
+        for service in SERVICES {
+            self.0.set_service_status(service, ServingStatus::NotServing).await;
         }
     }
 }

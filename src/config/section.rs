@@ -165,6 +165,11 @@ pub(super) fn server(root: &mut Section<'_>) -> Option<ServeSettings> {
     })?
 }
 
+/// The longest time for shutting down.
+pub(super) fn service(root: &mut Section<'_>) -> Option<Duration> {
+    root.required_section("service", |service| service.value("shutdown_timeout", read::duration(SECOND..=10 * MINUTE)))
+}
+
 pub(super) fn http(root: &mut Section<'_>) -> Option<HttpSettings> {
     root.required_section("http", |http| HttpSettings {
         address: http.value("address", optional_loopback),
