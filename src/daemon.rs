@@ -79,7 +79,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
     let signals =
         Signals { terminate: signal_of(&runtime, terminate)?, interrupt: signal_of(&runtime, interrupt)?, hangup };
-    let local = server.local_addr();
+    let (local, addresses) = (server.local_addr(), server.addresses());
     runtime.spawn(parts.workers.keep());
     let recorder = Arc::clone(&parts.daemon.collectors);
     let intervals = [parts.drain_interval, parts.flush_interval];
@@ -89,11 +89,11 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     for collector in parts.collectors {
         recorder.start_configured(collector)?;
     }
-    for address in server.addresses().iter().skip(1) {
-        tracing::info!("Flight SQL and gRPC on {address}, too");
-    }
     let flag = if local.to_string() == serve::DEFAULT_ADDRESS { String::new() } else { format!("--address {local} ") };
     tracing::info!("Flight SQL and gRPC on grpc://{local}; try: kymo query {flag}\"SELECT * FROM collector\"");
+    for address in addresses.iter().skip(1) {
+        tracing::info!("Flight SQL and gRPC on {address}, too");
+    }
 
     runtime.spawn(service::tell(recorder));
     let outcome = runtime.block_on(serve(server, http, parts.deliverer, threads, signals, shutdown_timeout));

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::running::{Daemon, PATIENCE, command};
+use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::StreamExt;
 use kymo::serve::proto::FlushRequest;
@@ -14,15 +16,16 @@ use kymo::serve::proto::metrics_service_client::MetricsServiceClient;
 use kymo::store::verify::verify;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 const CONFIG: &str = r#"
 [collector.some]
 interval = "10ms"
 metrics = ["cpu", "memory"]
 "#;
-/// A stop may take 30 s in all. These have nothing to wait for that takes so long.
+/// Longer than a stop takes that waits for a read or a client that hangs.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// Stops the daemon. All that it recorded is in files then, and nothing is left for the next start to recover.
@@ -90,14 +93,13 @@ fn many_flushes_that_wait_do_not_hold_up_a_stop() {
     assert!(flushing.join().unwrap() > 0);
 }
 
-#[test]
-fn clients_that_do_not_read_do_not_hold_up_a_stop() {
-    let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::start(folder.path(), CONFIG);
-    wait_until("there are rows", || rows(&daemon, "cpu") > 100);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+type Stalled = Vec<(FlightSqlServiceClient<Channel>, FlightRecordBatchStream)>;
+
+/// Clients that have begun to read results without end, and do not go on. They are there as long as the runtime.
+fn stalled_clients(daemon: &Daemon, runtime: &Runtime) -> Stalled {
+    wait_until("there are rows", || rows(daemon, "cpu") > 100);
     let endpoint = Endpoint::from_shared(daemon.address.clone()).unwrap();
-    let stalled = runtime.block_on(async {
+    runtime.block_on(async {
         let mut stalled = Vec::new();
         for _ in 0..4 {
             let mut client = FlightSqlServiceClient::new(endpoint.connect().await.unwrap());
@@ -108,9 +110,63 @@ fn clients_that_do_not_read_do_not_hold_up_a_stop() {
             stalled.push((client, rows));
         }
         stalled
-    });
+    })
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn clients_that_do_not_read_do_not_hold_up_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path(), CONFIG);
+    let runtime = runtime();
+    let stalled = stalled_clients(&daemon, &runtime);
     stop(daemon);
     drop(stalled);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // So long that a stop would wait for the clients.
+    let mut daemon = Daemon::start(folder.path(), &format!("{CONFIG}[service]\nshutdown_timeout = '10m'\n"));
+    let runtime = runtime();
+    wait_until("there are rows", || rows(&daemon, "cpu") > 100);
+    let seen = rows(&daemon, "cpu");
+    let stalled = stalled_clients(&daemon, &runtime);
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log("stopping: draining the rings");
+    daemon.signal(Signal::INT);
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(128 + libc::SIGINT));
+    drop(stalled);
+    let report = verify(&daemon.data).unwrap();
+    assert!(report.wrong.is_empty() && report.rows + report.journal_rows >= seen.unsigned_abs(), "{report:?}");
+}
+
+#[test]
+fn systemd_is_told_of_start_and_stop_and_its_watchdog_is_fed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
+    let daemon = Daemon::start_with(folder.path(), CONFIG, &variables);
+    let next = || {
+        let mut bytes = [0; 1024];
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    };
+    assert_eq!(next(), "READY=1\n");
+    assert!(next().starts_with("STATUS=Recording with 1 collectors; "));
+    for _ in 0..3 {
+        assert_eq!(next(), "WATCHDOG=1\n");
+        assert!(next().starts_with("STATUS="));
+    }
+    stop(daemon);
+    let stopping = std::iter::repeat_with(next).find(|told| told.starts_with("STOPPING=1\n")).unwrap();
+    assert!(stopping.contains("EXTEND_TIMEOUT_USEC=10000000\nSTATUS=Stopping"), "{stopping}");
 }
 
 /// A procfs in which reading `loadavg` hangs, and a sysfs.
@@ -122,7 +178,9 @@ fn tree_that_hangs(folder: &Path) -> String {
         fs::copy(Path::new("/proc").join(name), procfs.join(name)).unwrap();
     }
     mknodat(CWD, procfs.join("loadavg"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    format!("[host]\nprocfs = '{}'\nsysfs = '{}'\n", procfs.display(), sysfs.display())
+    // A stop waits 5 s for the read, and builds may run beside.
+    let service = "[service]\nshutdown_timeout = '20s'\n";
+    format!("{service}[host]\nprocfs = '{}'\nsysfs = '{}'\n", procfs.display(), sysfs.display())
 }
 
 #[test]

@@ -30,10 +30,21 @@ impl Daemon {
         Daemon::start_program(KYMO.as_ref(), folder, config_text)
     }
 
+    /// The same, with these variables.
+    pub fn start_with(folder: &Path, config_text: &str, variables: &[(&str, &str)]) -> Daemon {
+        let mut command = without_settings(Command::new(KYMO));
+        command.envs(variables.iter().copied());
+        Daemon::start_command(command, folder, config_text)
+    }
+
     pub fn start_program(program: &Path, folder: &Path, config_text: &str) -> Daemon {
+        Daemon::start_command(without_settings(Command::new(program)), folder, config_text)
+    }
+
+    fn start_command(mut command: Command, folder: &Path, config_text: &str) -> Daemon {
         let (config, data) = (folder.join("kymo.toml"), folder.join("data"));
         std::fs::write(&config, config_text).unwrap();
-        let mut child = without_settings(Command::new(program))
+        let mut child = command
             .args(["run", "--address", "127.0.0.1:0", "-c", config.to_str().unwrap(), "--data"])
             .arg(&data)
             .stderr(Stdio::piped())
