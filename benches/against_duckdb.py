@@ -55,6 +55,8 @@ retention_days = 365
 [server]
 socket = "{socket}"
 """
+# gRPC in C++ would send the socket's path as the name of the host, which HTTP/2 servers in Rust refuse.
+LOCAL = [("grpc.default_authority", "localhost")]
 # What stands behind a program's name when it is asked over TCP.
 TCP = ", TCP"
 
@@ -340,7 +342,8 @@ def main():
                 os.link(file, link)
             socket = folder / f"{name}.sock"
             daemon = stack.enter_context(Daemon(own / "data", CONFIG.format(socket=socket), program=program))
-            programs[name] = stack.enter_context(flight.FlightClient(f"grpc+unix://{socket}"))
+            client = flight.FlightClient(f"grpc+unix://{socket}", generic_options=LOCAL)
+            programs[name] = stack.enter_context(client)
             programs[name + TCP] = stack.enter_context(flight.FlightClient(f"grpc://{daemon.address}"))
         if not only or only != ["stream"]:
             compare(programs, recording, end, only, arguments.turns)

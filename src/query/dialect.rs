@@ -13,6 +13,7 @@ mod inline;
 mod join;
 mod kept;
 mod lateral;
+mod literal;
 mod names;
 mod order;
 mod pattern;
@@ -182,6 +183,7 @@ impl VisitorMut for Rewriter {
             self.shorten_column(parts);
         }
         symbol::rewrite(expr);
+        literal::rewrite(expr);
         call::rewrite(expr, &self.declared);
         window::rewrite(expr);
         pattern::rewrite(expr)

@@ -276,7 +276,7 @@ fn cast_to(expr: Expr, from: Option<&DataType>, to: &DataType, lenient: bool) ->
             Ok(again(DATE_BIN.function().call(vec![lit(width), expr + lit(half)]), to))
         }
         (DataType::Timestamp(_, Some(from)), DataType::Timestamp(_, Some(to)))
-            if &**from != TIME_ZONE && from != to && is_cast(&expr) =>
+            if &**from != TIME_ZONE && from != to && may_show_clock(&expr) =>
         {
             plan_err!(
                 "AT TIME ZONE '{to}' of a time that shows the clock of {from}: leave the first AT TIME ZONE out for the same moment, or \
@@ -300,11 +300,13 @@ fn shown(time: Expr) -> Expr {
     datetime::to_local_time().call(vec![time])
 }
 
-/// Whether an expression is a cast, also a hidden one.
-fn is_cast(expr: &Expr) -> bool {
+/// Whether AT TIME ZONE may have made an expression, here or in a query below.
+fn may_show_clock(expr: &Expr) -> bool {
     match expr {
-        Expr::Cast(_) => true,
-        Expr::ScalarFunction(call) if call.func.name() == arithmetic::NULLABLE.name => call.args.iter().any(is_cast),
+        Expr::Cast(_) | Expr::Column(_) => true,
+        Expr::ScalarFunction(call) if call.func.name() == arithmetic::NULLABLE.name => {
+            call.args.iter().any(may_show_clock)
+        }
         _ => false,
     }
 }

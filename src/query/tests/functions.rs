@@ -171,6 +171,10 @@ async fn senseless_times_are_refused_with_what_would_be_right() {
         ("SELECT 5 / (max(time) - min(time)) FROM collector", "extract(epoch FROM"),
         ("SELECT 1795617780::timestamp", "to_timestamp"),
         ("SELECT extract(fortnight FROM time) FROM collector", "fortnight"),
+        (
+            "SELECT local AT TIME ZONE 'Asia/Tokyo' FROM (SELECT time AT TIME ZONE 'Europe/Berlin' AS local FROM collector)",
+            "write x::timestamp AT TIME ZONE 'Asia/Tokyo'",
+        ),
     ] {
         let error = refusal(&engine, sql).await.to_string();
         assert!(error.contains(text), "{sql}: {error}");

@@ -61,6 +61,12 @@ async fn decimals_keep_their_digits() {
             "1.6666666666666667 5.00 1.5 3.00",
         ),
         (format!("SELECT n, avg(x), sum(x) FROM {x} GROUP BY n ORDER BY n"), "1 1.0 1.00|2 2.0 4.00|null null null"),
+        (
+            "SELECT 99999999999999999999999999999999999999::decimal(38, 0), (-12345678901234567890.5)::numeric(38, 1), \
+             CAST(0.1234567890123456789 AS decimal(20, 19)), 1e3::decimal(10, 0)"
+                .to_owned(),
+            "99999999999999999999999999999999999999 -12345678901234567890.5 0.1234567890123456789 1000",
+        ),
         (format!("SELECT sum(x) OVER (ORDER BY n ROWS 1 PRECEDING) FROM {x} ORDER BY 1"), "1.00|2.00|3.00|4.00"),
     ] {
         check(&engine, &sql, expected, &mut wrong).await;

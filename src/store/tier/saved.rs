@@ -62,6 +62,14 @@ impl Out {
         self.0.extend_from_slice(&word.to_le_bytes());
     }
 
+    /// Many words in one go.
+    fn words(&mut self, words: &[u64]) {
+        let start = self.0.len();
+        self.0.resize(start + size_of_val(words), 0);
+        let (places, _) = self.0[start..].as_chunks_mut::<{ size_of::<u64>() }>();
+        places.iter_mut().zip(words).for_each(|(place, word)| *place = word.to_le_bytes());
+    }
+
     fn count(&mut self, count: usize) {
         self.word(count as u64);
     }
@@ -128,8 +136,7 @@ impl Out {
         for column in &buckets.columns {
             words.clear();
             column.words(&mut words);
-            self.0.reserve(size_of_val(&words[..]));
-            words.iter().for_each(|word| self.word(*word));
+            self.words(&words);
         }
     }
 }
