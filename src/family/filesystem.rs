@@ -165,8 +165,10 @@ impl FilesystemSampler {
         let mountinfo = self.roots.procfs.join(if in_container { "1" } else { "self" }).join("mountinfo");
         // Without it, mounts are compared by name.
         let mountinfo = fs::read(mountinfo).unwrap_or_default();
-        let own = if in_container { fs::read("/proc/self/mounts").unwrap_or_default() } else { Vec::new() };
-        let container = Container { mounts: &own, rootfs: self.roots.rootfs.as_os_str().as_bytes() };
+        let own = |file| if in_container { fs::read(file).unwrap_or_default() } else { Vec::new() };
+        let [own, own_mountinfo] = ["/proc/self/mounts", "/proc/self/mountinfo"].map(own);
+        let container =
+            Container { mounts: &own, mountinfo: &own_mountinfo, rootfs: self.roots.rootfs.as_os_str().as_bytes() };
         let container = in_container.then_some(container);
         self.mounts = parse(&Tables { mounts, mountinfo: &mountinfo, types, container }, &self.filter);
         self.beyond = self.mounts.len() > MOUNTS_MAX;

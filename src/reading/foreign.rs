@@ -1,13 +1,9 @@
 //! What kymo sees of its own namespaces where a user may expect the host's (`namespaces(7)`). Only what is certain is said.
 
-use std::fs;
 use std::path::Path;
 
-use super::roots::Roots;
-use super::text::{fields, lines};
+use super::roots::{FIRST_PID_NAMESPACE, RootMount, Roots, pid_namespace};
 
-/// The pid namespace that every kernel starts with (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
-const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// In `/proc/sys/net/core`: what every network namespace has, and what only the first one has.
 const NETWORK_SETTINGS: [&str; 2] = ["somaxconn", "dev_weight"];
 
@@ -62,8 +58,8 @@ fn own(procfs: &Path) -> Vec<String> {
             "kymo runs in a pid namespace of its own, as in a container: `process` shows only the processes in it, and \
              `filesystem` only the mounts that kymo itself sees. {REMEDY}"
         ));
-    } else if let (Some(own_root), Some(root)) = (root(procfs, "self"), root(procfs, "1"))
-        && own_root != root
+    } else if let (Some(own_root), Some(root)) = (RootMount::of(procfs, "self"), RootMount::of(procfs, "1"))
+        && !own_root.is_of_root(&root)
     {
         own.push(format!(
             "kymo has another root folder than the host, as in a container: `filesystem` shows only the mounts that kymo \
@@ -73,25 +69,9 @@ fn own(procfs: &Path) -> Vec<String> {
     own
 }
 
-/// The pid namespace of a process; `None` if kymo may not see it.
-fn pid_namespace(procfs: &Path, process: &str) -> Option<String> {
-    fs::read_link(procfs.join(process).join("ns/pid")).ok()?.into_os_string().into_string().ok()
-}
-
-/// The file system at `/`, as a process sees it: its number and the folder of it that is mounted (`proc_pid_mountinfo(5)`).
-/// `None` if kymo may not see it.
-fn root(procfs: &Path, process: &str) -> Option<(Vec<u8>, Vec<u8>)> {
-    let mounts = fs::read(procfs.join(process).join("mountinfo")).ok()?;
-    let root = |line| {
-        let mut fields = fields(line).skip(2);
-        let (number, folder, path) = (fields.next()?, fields.next()?, fields.next()?);
-        (path == b"/").then(|| (number.to_vec(), folder.to_vec()))
-    };
-    lines(&mounts).filter_map(root).last()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -1,7 +1,13 @@
 //! Where the kernel's files are.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use super::text::{fields, lines};
+
+/// The pid namespace that every kernel starts with (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
+pub(super) const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Where the kernel's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +39,7 @@ impl Roots {
         ];
         for (key, root, file) in roots {
             let path = root.join(file);
-            std::fs::metadata(&path).map_err(|source| RootError { key, path, source })?;
+            fs::metadata(&path).map_err(|source| RootError { key, path, source })?;
         }
         Ok(())
     }
@@ -48,9 +54,10 @@ impl Roots {
         }
     }
 
-    /// Whether procfs is that of a host around this process's container, and shows the host's first process.
+    /// Whether the network and the mount table are those of the host's first process: procfs is that of a host around this process's
+    /// container, or systemd has given this process mounts of its own, many of them read-only.
     pub(crate) fn are_of_host(&self) -> bool {
-        self.name_host() && self.procfs.join("1").exists()
+        if self.name_host() { self.procfs.join("1").exists() } else { has_own_mounts(&self.procfs) }
     }
 
     /// Whether they name a host around this process's container.
@@ -64,6 +71,45 @@ impl Roots {
     }
 }
 
+/// Whether this process has a mount namespace of its own with the root of the host's first process.
+fn has_own_mounts(procfs: &Path) -> bool {
+    let (Some(own), Some(first)) = (RootMount::of(procfs, "self"), RootMount::of(procfs, "1")) else { return false };
+    own.is_of_root(&first)
+        && own.id != first.id
+        && pid_namespace(procfs, "self").is_some_and(|own| own == FIRST_PID_NAMESPACE)
+}
+
+/// The pid namespace of a process; `None` if kymo may not see it (`namespaces(7)`).
+pub(super) fn pid_namespace(procfs: &Path, process: &str) -> Option<String> {
+    fs::read_link(procfs.join(process).join("ns/pid")).ok()?.into_os_string().into_string().ok()
+}
+
+/// What is mounted at `/`, as a process sees it.
+pub(super) struct RootMount {
+    /// Another one in each mount namespace.
+    id: Vec<u8>,
+    /// The file system's number, and the folder of it that is mounted.
+    place: (Vec<u8>, Vec<u8>),
+}
+
+impl RootMount {
+    /// `None` if kymo may not see it (`proc_pid_mountinfo(5)`).
+    pub(super) fn of(procfs: &Path, process: &str) -> Option<RootMount> {
+        let mounts = fs::read(procfs.join(process).join("mountinfo")).ok()?;
+        let root = |line| {
+            let mut fields = fields(line);
+            let (id, number, folder, path) = (fields.next()?, fields.nth(1)?, fields.next()?, fields.next()?);
+            (path == b"/").then(|| RootMount { id: id.to_vec(), place: (number.to_vec(), folder.to_vec()) })
+        };
+        lines(&mounts).filter_map(root).last()
+    }
+
+    /// Whether both are the same folder.
+    pub(super) fn is_of_root(&self, other: &RootMount) -> bool {
+        self.place == other.place
+    }
+}
+
 /// Why the kernel's files cannot be read where the configuration says.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: look for {}: {source}", path.display())]
@@ -74,4 +120,30 @@ pub struct RootError {
     pub path: PathBuf,
     /// The system's error.
     pub source: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn mounts_of_its_own_are_found_where_the_first_process_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let procfs = folder.path();
+        let mount = |process: &str, line: &str| {
+            fs::create_dir_all(procfs.join(process).join("ns")).unwrap();
+            fs::write(procfs.join(process).join("mountinfo"), line).unwrap();
+        };
+        mount("self", "31 1 254:0 / / ro,relatime - ext4 /dev/vda rw\n");
+        symlink(FIRST_PID_NAMESPACE, procfs.join("self/ns/pid")).unwrap();
+        assert!(!has_own_mounts(procfs), "the first process is not seen");
+        mount("1", "31 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n");
+        assert!(!has_own_mounts(procfs), "they are the same");
+        mount("1", "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n");
+        assert!(has_own_mounts(procfs));
+        mount("1", "22 1 254:0 /container / rw,relatime - ext4 /dev/vda rw\n");
+        assert!(!has_own_mounts(procfs), "it has another root");
+    }
 }

@@ -48,6 +48,8 @@ pub(super) struct Tables<'a> {
 pub(super) struct Container<'a> {
     /// `/proc/mounts` of kymo itself.
     pub(super) mounts: &'a [u8],
+    /// `/proc/self/mountinfo`; empty where there is none.
+    pub(super) mountinfo: &'a [u8],
     /// What stands before the host's mount points.
     pub(super) rootfs: &'a [u8],
 }
@@ -125,6 +127,8 @@ pub(super) fn parse(tables: &Tables<'_>, filter: &Filter) -> Vec<Mount> {
         .container
         .map(|container| table(container.mounts).map(|line| (unescaped(line.path), line)).collect())
         .unwrap_or_default();
+    let own_numbers: HashMap<&[u8], &[u8]> =
+        tables.container.map(|container| lines(container.mountinfo).filter_map(numbered).collect()).unwrap_or_default();
     let asked_at = |line: &Line<'_>, path: &[u8]| {
         let path = match tables.container {
             None => path.to_vec(),
@@ -133,7 +137,9 @@ pub(super) fn parse(tables: &Tables<'_>, filter: &Filter) -> Vec<Mount> {
                 let path = below(container.rootfs, path);
                 let own = here.get(&path)?;
                 let is_same = (own.device, own.kind) == (line.device, line.kind);
-                let is_certain = line.is_known_by_name() || container.rootfs != b"/";
+                let is_of_number =
+                    numbers.get(line.path).is_some_and(|number| own_numbers.get(own.path) == Some(number));
+                let is_certain = line.is_known_by_name() || container.rootfs != b"/" || is_of_number;
                 (is_same && is_certain).then_some(path)?
             }
         };
@@ -298,7 +304,7 @@ mod tests {
         let mounts =
             b"/dev/a / ext4 rw 0 0\n/dev/b /data ext4 rw 0 0\n/dev/c /c\\040d ext4 rw 0 0\nt /tmp tmpfs rw 0 0\n";
         let asked = |own: &[u8], rootfs: &[u8]| -> Vec<Option<String>> {
-            let container = Some(Container { mounts: own, rootfs });
+            let container = Some(Container { mounts: own, mountinfo: b"", rootfs });
             let mounts = parse(&Tables { container, ..tables(mounts, "\text4\n") }, &Filter::default());
             mounts.into_iter().map(|mount| mount.asked_at.map(|path| text(&path).into_owned())).collect()
         };
@@ -311,8 +317,19 @@ mod tests {
         assert_eq!(asked(own, b"/host/"), found);
         // Of two paths of one file system, the one that can be asked.
         let twice = b"/dev/b /b ext4 rw 0 0\n/dev/b /data ext4 rw 0 0\n";
-        let container = Some(Container { mounts: b"/dev/b /data ext4 rw 0 0\n", rootfs: b"/" });
+        let container = Some(Container { mounts: b"/dev/b /data ext4 rw 0 0\n", mountinfo: b"", rootfs: b"/" });
         assert_eq!(paths(&Tables { container, ..tables(twice, "\text4\n") }, &Filter::default()), ["/data"]);
+    }
+
+    #[test]
+    fn a_tmpfs_is_asked_where_its_number_is_the_same_in_both_namespaces() {
+        let mounts = b"t /dev/shm tmpfs rw 0 0\nt /tmp tmpfs rw 0 0\n";
+        let mountinfo = b"22 1 0:5 / /dev/shm rw - tmpfs t rw\n23 1 0:6 / /tmp rw - tmpfs t rw\n";
+        let own = b"91 1 0:5 / /dev/shm ro - tmpfs t rw\n92 1 0:9 / /tmp rw - tmpfs t rw\n";
+        let container = Some(Container { mounts, mountinfo: own, rootfs: b"/" });
+        let found = parse(&Tables { mountinfo, container, ..tables(mounts, "") }, &Filter::default());
+        let asked: Vec<_> = found.iter().filter_map(|mount| mount.asked_at.as_deref()).collect();
+        assert_eq!(asked, [b"/dev/shm"], "systemd gave this process a /tmp of its own");
     }
 
     #[test]
