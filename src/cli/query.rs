@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 
 use super::connect::{Target, block_on, spin, spinner, unless_interrupted};
-use super::offline::{Offline, spill_folder};
+use super::offline::{Offline, Unwritten, spill_folder};
 use super::output::{Destination, Format};
 use super::show;
 use super::views::Views;
@@ -24,10 +24,7 @@ use crate::query::request::Request;
 use crate::query::sql_view::SqlViews;
 use crate::query::statements::{Statements, query_error};
 use crate::query::workers::Workers;
-use crate::store::View;
-use crate::store::data_folder::FolderError;
 use crate::store::lake::Scan;
-use crate::store::verify::{Journaled, Report};
 
 /// The largest message of a result: beyond what `query.message_bytes_max` allows.
 const MESSAGE_BYTES_MAX: usize = 160 << 20;
@@ -125,7 +122,7 @@ async fn offline(
 ) -> anyhow::Result<u64> {
     // Of a bug, the daemon's log has the details. Here is no other log.
     show_errors();
-    let journaled = Journaled::read(folder, &mut Report::default());
+    let unwritten = Unwritten::read(folder);
     let spill = spill_folder();
     let mut tries = 1;
     loop {
@@ -136,7 +133,9 @@ async fn offline(
             begun => {
                 let (schema, rows) = begun?;
                 warn_of(&offline.scan);
-                warn_of_journal(journaled, &offline.view);
+                if let Some(warning) = unwritten.warning(folder, &offline.view) {
+                    eprintln!("kymo: {warning}");
+                }
                 return write(&schema, rows.map(|batch| Ok(batch?)), destination, spinner).await;
             }
         }
@@ -160,17 +159,6 @@ fn warn_of(scan: &Scan) {
     }
     if scan.foreign.len() > FOREIGN_NAMED_MAX {
         eprintln!("kymo: left out {} more files", scan.foreign.len() - FOREIGN_NAMED_MAX);
-    }
-}
-
-fn warn_of_journal(journaled: Result<Journaled, FolderError>, view: &View) {
-    match journaled.map(|journaled| journaled.rows_beyond(view)) {
-        Ok(0) => {}
-        Ok(rows) => {
-            let rows = show::counted(rows, "row");
-            eprintln!("kymo: {rows} only in the journal left out; query the daemon (without --data) to see them");
-        }
-        Err(error) => eprintln!("kymo: the rows that are only in the journal are left out: {error}"),
     }
 }
 
