@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod compare;
 mod crash;
 mod daemon;
 mod ends;
