@@ -13,6 +13,7 @@ pub mod flush;
 mod new_folder;
 mod offline;
 pub mod output;
+pub mod plot;
 pub mod query;
 pub mod record;
 mod rows;
@@ -94,6 +95,8 @@ pub enum Command {
     Check(Configured),
     /// Run a SQL query on a daemon or a data folder
     Query(query::Query),
+    /// Draw the rows of a SQL query as lines over time, as SVG or PNG
+    Plot(plot::Plot),
     /// Tell what differs between two recordings
     Compare(compare::Compare),
     /// Follow the new rows of a table

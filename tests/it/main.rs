@@ -19,6 +19,7 @@ mod fuzz;
 mod layers;
 mod newest;
 mod people;
+mod plot;
 mod recipes;
 mod record;
 mod running;

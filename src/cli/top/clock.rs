@@ -69,11 +69,16 @@ impl Clock {
     }
 
     /// A time of day with so many decimals of a second.
-    pub(super) fn time(&self, us: i64, decimals: usize) -> String {
+    pub(in crate::cli) fn time(&self, us: i64, decimals: usize) -> String {
         let Some(time) = self.zoned(us) else { return "-".to_owned() };
         let fraction = format!("{:06}", us.rem_euclid(SECOND_US));
         let whole = time.strftime("%H:%M:%S").to_string();
         if decimals == 0 { whole } else { format!("{whole}.{}", &fraction[..decimals.min(6)]) }
+    }
+
+    /// The day of a time, `25 Nov 2026`.
+    pub(in crate::cli) fn date(&self, us: i64) -> String {
+        self.zoned(us).map_or_else(|| "-".to_owned(), |time| time.strftime("%-d %b %Y").to_string())
     }
 
     /// A time for lists: with its day, unless that is the day of `now_us`.
@@ -85,7 +90,7 @@ impl Clock {
     }
 
     /// The text of a mark on an axis whose marks are `step_us` apart: whole at the first, then what changes.
-    pub(super) fn mark(&self, us: i64, step_us: i64, is_first: bool) -> String {
+    pub(in crate::cli) fn mark(&self, us: i64, step_us: i64, is_first: bool) -> String {
         let Some(time) = self.zoned(us) else { return String::new() };
         let is_minute = us.rem_euclid(MINUTE_US) == 0;
         match step_us {
@@ -104,7 +109,7 @@ impl Clock {
     }
 
     /// Where a step of the axis begins: days begin at midnight of the zone.
-    pub(super) fn aligned(&self, us: i64, step_us: i64) -> i64 {
+    pub(in crate::cli) fn aligned(&self, us: i64, step_us: i64) -> i64 {
         let offset = self.zoned(us).map_or(0, |time| i64::from(time.offset().seconds()) * SECOND_US);
         (us + offset).div_euclid(step_us) * step_us - offset
     }
