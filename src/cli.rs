@@ -7,11 +7,13 @@
 pub mod alert;
 pub mod check;
 pub mod collector;
+pub mod compare;
 pub mod connect;
 pub mod flush;
 mod new_folder;
 mod offline;
 pub mod output;
+pub mod plot;
 pub mod query;
 pub mod record;
 mod rows;
@@ -39,6 +41,10 @@ use connect::{ConnectError, InterruptedError, UsageError};
 pub const EXIT_FAILURE: u8 = 1;
 /// The arguments are wrong; clap uses the same.
 pub const EXIT_USAGE: u8 = 2;
+/// Two recordings differ, as diff(1) has it.
+const EXIT_DIFFERENT: u8 = 1;
+/// Two recordings could not be compared.
+const EXIT_UNCOMPARED: u8 = 2;
 /// No daemon answers (`EX_UNAVAILABLE` of sysexits.h).
 pub const EXIT_UNAVAILABLE: u8 = 69;
 /// Ctrl-C ended the command: 128 and the number of SIGINT, as shells have it.
@@ -52,14 +58,15 @@ Examples:
   kymo record -- make test           record while a command runs
   kymo query \"SELECT * FROM network ORDER BY time DESC LIMIT 5\"
   kymo query --data data -o cpu.csv \"SELECT time, utilization FROM cpu\"
+  kymo compare before after          what differs between two recordings
   kymo tables network                explain the columns of a table
   kymo collector set burst --interval 2ms
 
 Exit codes:
    0  success
    1  the command failed; `status`: the daemon is degraded;
-      `verify`: the data folder is damaged
-   2  the arguments are wrong
+      `verify`: the data folder is damaged; `compare`: something differs
+   2  the arguments are wrong; `compare` failed
   69  no daemon answers
   78  the configuration is wrong
  125  `record` itself failed; else it ends as its command does
@@ -88,6 +95,10 @@ pub enum Command {
     Check(Configured),
     /// Run a SQL query on a daemon or a data folder
     Query(query::Query),
+    /// Draw the rows of a SQL query as lines over time, as SVG or PNG
+    Plot(plot::Plot),
+    /// Tell what differs between two recordings
+    Compare(compare::Compare),
     /// Follow the new rows of a table
     Tail(tail::Tail),
     /// Type SQL at a prompt, with history and completion
@@ -161,6 +172,19 @@ pub fn exit(outcome: anyhow::Result<()>) -> ExitCode {
     }
     show::tell(&error);
     ExitCode::from(exit_code(&error))
+}
+
+/// The same of a comparison, which says by its exit code whether anything differs.
+#[must_use]
+pub fn exit_of_comparison(outcome: anyhow::Result<bool>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::from(EXIT_DIFFERENT),
+        Err(error) if exit_code(&error) == EXIT_FAILURE && !error.chain().any(is_broken_pipe) => {
+            show::tell(&error);
+            ExitCode::from(EXIT_UNCOMPARED)
+        }
+        other => exit(other.map(drop)),
+    }
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         Command::Record(record) => return cli::record::run(&record),
         Command::Check(check) => cli::check::run(&check),
         Command::Query(query) => cli::query::run(&query),
+        Command::Compare(compare) => return cli::exit_of_comparison(cli::compare::run(&compare)),
+        Command::Plot(plot) => cli::plot::run(&plot),
         Command::Tail(tail) => cli::tail::run(&tail),
         Command::Sql(sql) => cli::sql::run(&sql),
         Command::Top(top) => cli::top::run(&top),

@@ -57,6 +57,7 @@ use journal::Journal;
 use lake::Scan;
 use last::LastRows;
 use lock::FolderLock;
+pub use lock::is_recorded;
 use recovery::{Ends, Recovery};
 pub use settings::StoreSettings;
 pub use shared::{Loss, Store, StoreStats};

@@ -8,13 +8,16 @@ use arrow::array::RecordBatch;
 use futures::{Stream, TryStreamExt};
 use tempfile::TempDir;
 
+use super::show;
 use crate::query::request::Request;
 use crate::query::sql_view::SqlViews;
 use crate::query::statements::{Statements, query_error};
 use crate::query::workers::{Folders, Workers};
 use crate::query::{QueryError, QuerySettings};
 use crate::scheduling::cpus::Cpus;
+use crate::store::data_folder::FolderError;
 use crate::store::lake::Scan;
+use crate::store::verify::{Journaled, Report};
 use crate::store::{self, View};
 
 /// An offline query may run for a day: only its own user waits.
@@ -41,6 +44,36 @@ pub(super) fn spill_folder() -> Option<TempDir> {
     let temporary = std::env::var_os("TMPDIR").filter(|folder| !folder.is_empty());
     let temporary = temporary.unwrap_or_else(|| SPILL_FOLDER.into());
     tempfile::Builder::new().prefix("kymo-").tempdir_in(temporary).ok()
+}
+
+/// What the journal has of a folder's rows.
+pub(super) struct Unwritten(Result<Journaled, FolderError>);
+
+impl Unwritten {
+    /// Reads the journal. Do so before the files are listed: rows that a daemon flushes meanwhile are then in both.
+    pub(super) fn read(folder: &Path) -> Unwritten {
+        Unwritten(Journaled::read(folder, &mut Report::default()))
+    }
+
+    /// That rows are left out because no file has them, and how to see them. `None` if there are no such rows.
+    pub(super) fn warning(self, folder: &Path, view: &View) -> Option<String> {
+        match self.0.map(|journaled| journaled.rows_beyond(view)) {
+            Ok(0) => None,
+            Ok(rows) => {
+                let rows = show::counted(rows, "row");
+                let advice = if store::is_recorded(folder) {
+                    "query the daemon (without --data) to see them".to_owned()
+                } else {
+                    let folder = folder.display();
+                    format!(
+                        "the recording was cut off before they were written to files; `kymo flush --data {folder}` does so"
+                    )
+                };
+                Some(format!("{rows} only in the journal left out; {advice}"))
+            }
+            Err(error) => Some(format!("the rows that are only in the journal are left out: {error}")),
+        }
+    }
 }
 
 impl Offline {

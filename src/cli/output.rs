@@ -99,6 +99,16 @@ impl Destination {
     }
 }
 
+/// Writes a whole file: as a whole, or not at all.
+///
+/// # Errors
+/// When the file system refuses. An existing file then stays as it was.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let (mut file, publish) = create(path)?;
+    file.write_all(bytes).with_context(|| format!("write {}", path.display()))?;
+    publish.map_or(Ok(()), Publish::publish)
+}
+
 /// A file is written under another name first, so that a query that fails half-way leaves the old file as it was. A pipe
 /// or a device is written directly.
 fn create(path: &Path) -> anyhow::Result<(File, Option<Publish>)> {

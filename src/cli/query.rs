@@ -14,8 +14,8 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 
 use super::connect::{Target, block_on, spin, spinner, unless_interrupted};
-use super::offline::{Offline, spill_folder};
-use super::output::{Destination, Format};
+use super::offline::{Offline, Unwritten, spill_folder};
+use super::output::{Destination, Format, Output};
 use super::show;
 use super::views::Views;
 use crate::export::show_errors;
@@ -24,10 +24,7 @@ use crate::query::request::Request;
 use crate::query::sql_view::SqlViews;
 use crate::query::statements::{Statements, query_error};
 use crate::query::workers::Workers;
-use crate::store::View;
-use crate::store::data_folder::FolderError;
 use crate::store::lake::Scan;
-use crate::store::verify::{Journaled, Report};
 
 /// The largest message of a result: beyond what `query.message_bytes_max` allows.
 const MESSAGE_BYTES_MAX: usize = 160 << 20;
@@ -96,14 +93,57 @@ impl Source {
     /// # Errors
     /// As [`run`], and when it was interrupted.
     pub(super) fn run(&self, sql: &str, destination: &Destination) -> anyhow::Result<u64> {
+        let mut written = Written { destination, output: None };
+        self.read(sql, &mut written, destination.is_live())
+    }
+
+    /// Runs one statement and hands its rows to `taker`. Returns their number. `is_live` says that they appear on the terminal
+    /// meanwhile, so nothing else may.
+    ///
+    /// # Errors
+    /// When the query is refused or fails, was interrupted, or `taker` fails.
+    pub(super) fn read(&self, sql: &str, taker: &mut impl Taker, is_live: bool) -> anyhow::Result<u64> {
         let spinner = spinner("waiting for rows");
         let work = unless_interrupted(async {
             match &self.data {
-                Some(folder) => offline(sql, folder, self.views.load()?, destination, &spinner).await,
-                None => online(sql, &self.target, destination, &spinner).await,
+                Some(folder) => offline(sql, folder, self.views.load()?, taker, &spinner).await,
+                None => online(sql, &self.target, taker, &spinner).await,
             }
         });
-        block_on(async { if destination.is_live() { work.await } else { spin(&spinner, work).await } })
+        block_on(async { if is_live { work.await } else { spin(&spinner, work).await } })
+    }
+}
+
+/// Takes the rows of a statement.
+pub(super) trait Taker {
+    /// Begins with the columns.
+    fn begin(&mut self, schema: &SchemaRef) -> anyhow::Result<()>;
+
+    /// Takes some rows.
+    fn take(&mut self, batch: &RecordBatch) -> anyhow::Result<()>;
+
+    /// Ends after the last row.
+    fn end(&mut self) -> anyhow::Result<()>;
+}
+
+/// Writes rows.
+struct Written<'a> {
+    destination: &'a Destination,
+    output: Option<Output>,
+}
+
+impl Taker for Written<'_> {
+    fn begin(&mut self, schema: &SchemaRef) -> anyhow::Result<()> {
+        self.output = Some(self.destination.open(schema)?);
+        Ok(())
+    }
+
+    fn take(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
+        self.output.as_mut().map_or(Ok(()), |output| output.write(batch))
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        self.output.take().map_or(Ok(()), Output::finish)
     }
 }
 
@@ -120,12 +160,12 @@ async fn offline(
     sql: &str,
     folder: &Path,
     views: SqlViews,
-    destination: &Destination,
+    taker: &mut impl Taker,
     spinner: &ProgressBar,
 ) -> anyhow::Result<u64> {
     // Of a bug, the daemon's log has the details. Here is no other log.
     show_errors();
-    let journaled = Journaled::read(folder, &mut Report::default());
+    let unwritten = Unwritten::read(folder);
     let spill = spill_folder();
     let mut tries = 1;
     loop {
@@ -136,8 +176,10 @@ async fn offline(
             begun => {
                 let (schema, rows) = begun?;
                 warn_of(&offline.scan);
-                warn_of_journal(journaled, &offline.view);
-                return write(&schema, rows.map(|batch| Ok(batch?)), destination, spinner).await;
+                if let Some(warning) = unwritten.warning(folder, &offline.view) {
+                    eprintln!("kymo: {warning}");
+                }
+                return hand(&schema, rows.map(|batch| Ok(batch?)), taker, spinner).await;
             }
         }
     }
@@ -163,18 +205,7 @@ fn warn_of(scan: &Scan) {
     }
 }
 
-fn warn_of_journal(journaled: Result<Journaled, FolderError>, view: &View) {
-    match journaled.map(|journaled| journaled.rows_beyond(view)) {
-        Ok(0) => {}
-        Ok(rows) => {
-            let rows = show::counted(rows, "row");
-            eprintln!("kymo: {rows} only in the journal left out; query the daemon (without --data) to see them");
-        }
-        Err(error) => eprintln!("kymo: the rows that are only in the journal are left out: {error}"),
-    }
-}
-
-async fn online(sql: &str, target: &Target, destination: &Destination, spinner: &ProgressBar) -> anyhow::Result<u64> {
+async fn online(sql: &str, target: &Target, taker: &mut impl Taker, spinner: &ProgressBar) -> anyhow::Result<u64> {
     let failed = |error: FlightError| match error {
         FlightError::Tonic(status) => target.failed(&status),
         other => anyhow::Error::from(other),
@@ -186,26 +217,26 @@ async fn online(sql: &str, target: &Target, destination: &Destination, spinner: 
     let ticket = endpoint.context("the daemon's answer has no ticket for the rows")?;
     let schema = Arc::new(info.try_decode_schema().context("read the result's schema")?);
     let rows = client.do_get(ticket).await.map_err(failed)?;
-    write(&schema, rows.map(|batch| batch.map_err(failed)), destination, spinner).await
+    hand(&schema, rows.map(|batch| batch.map_err(failed)), taker, spinner).await
 }
 
-/// Writes rows as they come, and gives their number. The spinner counts them and the memory that they take.
-async fn write(
+/// Hands on rows as they come, and gives their number. The spinner counts them and the memory that they take.
+async fn hand(
     schema: &SchemaRef,
     rows: impl Stream<Item = anyhow::Result<RecordBatch>>,
-    destination: &Destination,
+    taker: &mut impl Taker,
     spinner: &ProgressBar,
 ) -> anyhow::Result<u64> {
-    let mut output = destination.open(schema)?;
+    taker.begin(schema)?;
     let mut rows = std::pin::pin!(rows);
-    let mut bytes = 0;
+    let (mut count, mut bytes) = (0, 0);
     while let Some(batch) = rows.next().await {
         let batch = batch?;
-        spinner.suspend(|| output.write(&batch))?;
+        spinner.suspend(|| taker.take(&batch))?;
+        count += batch.num_rows() as u64;
         bytes += batch.get_array_memory_size() as u64;
-        spinner.set_message(format!("{}, {}", show::counted(output.rows, "row"), show::bytes(bytes)));
+        spinner.set_message(format!("{}, {}", show::counted(count, "row"), show::bytes(bytes)));
     }
-    let count = output.rows;
-    spinner.suspend(|| output.finish())?;
+    spinner.suspend(|| taker.end())?;
     Ok(count)
 }

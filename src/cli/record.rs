@@ -25,7 +25,7 @@ use crate::config::{self, Flag, Settings, Sources};
 use crate::daemon::recording::Recording;
 use crate::reading::context::Pin;
 use crate::sampler::wall_us;
-use command::{Ended, Guard};
+use command::{End, Ended, Guard};
 use summary::Summary;
 use text::{Cost, text};
 
@@ -81,9 +81,10 @@ Examples:
 The command runs as it would without kymo: with its stdin and stdout, in the same
 process group. kymo writes to stderr only, before and after it. SIGINT, SIGTERM,
 SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on, and kymo ends as the command
-does: with its exit code, or with 128 and the number of the signal that ended it.
-127: the command was not found. 126: it cannot be run. 125: kymo itself failed
-before it ran the command.
+does: with its exit code, or of the signal that ended it, for which shells show 128
+and its number. 127: the command was not found. 126: it cannot be run. 125: kymo
+itself failed before it ran the command. If kymo itself is killed,
+`kymo flush --data DIR` completes the recording.
 
 Network and disks are sampled every 20 ms, CPUs every 50 ms, memory and pressure
 every 100 ms, processes every 500 ms: up to 100 of the command's, and the ten with
@@ -108,18 +109,18 @@ pub struct Record {
     command: Vec<OsString>,
 }
 
-/// Records while the command runs, and gives the exit code that it ended with.
+/// Records while the command runs, and ends as it did: gives its exit code, or dies of the signal that ended it.
 #[must_use]
 pub fn run(arguments: &Record) -> ExitCode {
-    let ended = record(arguments).unwrap_or_else(|error| {
+    let end = record(arguments).unwrap_or_else(|error| {
         show::tell(&error);
-        EXIT_NOT_RUN
+        End::Code(EXIT_NOT_RUN)
     });
-    ExitCode::from(ended)
+    ExitCode::from(end.code())
 }
 
-/// The exit code of the command. An error says why it was not run.
-fn record(arguments: &Record) -> anyhow::Result<u8> {
+/// How the command ended. An error says why it was not run.
+fn record(arguments: &Record) -> anyhow::Result<End> {
     let folder = match &arguments.output {
         Some(folder) => folder.clone(),
         None => default_folder(Timestamp::now(), std::process::id()),
@@ -144,22 +145,22 @@ fn record(arguments: &Record) -> anyhow::Result<u8> {
                 let _ = fs::remove_dir_all(&folder);
             }
             say(&format!("kymo: {not_run}"));
-            return Ok(not_run.exit_code());
+            return Ok(not_run.end());
         }
     };
-    let code = ended.exit_code();
+    let end = ended.end();
     if let Err(error) = stopped {
         say(&format!(
             "kymo: the command has run, but {} is incomplete: {}",
             folder.display(),
             show::in_one_line(&error)
         ));
-        return Ok(code);
+        return Ok(end);
     }
     if !arguments.quiet {
         tell_summary(&folder, &ended, begun_us, &cost);
     }
-    Ok(code)
+    Ok(end)
 }
 
 fn tell_summary(folder: &Path, ended: &Ended, begun_us: i64, cost: &Cost) {

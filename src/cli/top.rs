@@ -3,7 +3,7 @@
 mod cells;
 mod cgroups;
 mod charts;
-mod clock;
+pub(super) mod clock;
 mod events;
 mod fetch;
 mod figures;
@@ -25,7 +25,7 @@ mod statement;
 mod status;
 mod tables;
 mod terminal;
-mod units;
+pub(super) mod units;
 mod view;
 mod window;
 

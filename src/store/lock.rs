@@ -5,15 +5,20 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::data_folder::{FolderError, JOURNAL, LAKE, expect_file, has_recordings};
+use super::data_folder::{FolderError, JOURNAL, LAKE, expect_file, has_recordings, open_regular};
 use super::disk::{Disk, DiskError, is_absent, make_folders};
 use super::partition;
 use crate::sampler::wall_us;
 
 const LOCK: &str = "LOCK";
+
+/// Whoever only looks whether a folder is in use holds its lock for some microseconds, so another try follows after this.
+const LOOK_MAX: Duration = Duration::from_millis(20);
 
 /// Folders that a process holds at once. It holds more than one when a disk is mounted over the first.
 const HELD_MAX: usize = 8;
@@ -97,6 +102,16 @@ impl FolderLock {
     }
 }
 
+/// Whether a process records into the folder. Where that cannot be told, one may.
+#[must_use]
+pub fn is_recorded(data: &Path) -> bool {
+    match open_regular(&data.join(LOCK)).map(|lock| lock.try_lock_shared()) {
+        Ok(Ok(())) => false,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+        Ok(Err(_)) => true,
+    }
+}
+
 fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
@@ -124,7 +139,12 @@ fn lock(data: &Path) -> Result<File, FolderError> {
     expect_file(&path)?;
     let options = File::options().read(true).write(true).create(true).truncate(false).clone();
     let mut lock = options.open(&path).map_err(DiskError::of("open the lock", &path))?;
-    match lock.try_lock() {
+    let mut taken = lock.try_lock();
+    if matches!(taken, Err(TryLockError::WouldBlock)) {
+        thread::sleep(LOOK_MAX);
+        taken = lock.try_lock();
+    }
+    match taken {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -152,8 +172,9 @@ mod tests {
         fs::create_dir(&data).unwrap();
         let ours = FolderLock::take(&data).unwrap();
         ours.hold().unwrap();
-        assert!(matches!(FolderLock::take(&data), Err(FolderError::Held { .. })));
+        assert!(matches!(FolderLock::take(&data), Err(FolderError::Held { .. })) && is_recorded(&data));
         fs::remove_dir_all(&data).unwrap();
+        assert!(!is_recorded(&data));
         let error = ours.hold().unwrap_err().to_string();
         assert!(error.starts_with("data folder ") && error.contains("data is gone: waiting until"), "{error}");
         // A file in its place, as a failed copy leaves it.

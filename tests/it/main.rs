@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod compare;
 mod crash;
 mod daemon;
 mod ends;
@@ -18,6 +19,7 @@ mod fuzz;
 mod layers;
 mod newest;
 mod people;
+mod plot;
 mod recipes;
 mod record;
 mod running;

@@ -1,19 +1,24 @@
 //! The command: started, given its signals, and waited for.
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, exit};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::emulate_default_handler;
 use signal_hook::low_level::siginfo::Cause;
 
 /// What is passed on to the command.
@@ -22,6 +27,37 @@ const PASSED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2]
 const BLOCK_BYTES: u64 = 512;
 /// Shells add this to the number of the signal that ended a command.
 const SIGNALLED: i32 = 128;
+/// What runs a script that does not say what runs it.
+const SHELL: &str = "/bin/sh";
+
+/// How this process is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// With this exit code.
+    Code(u8),
+    /// Of this signal.
+    Signal(i32),
+}
+
+impl End {
+    /// Ends this process if it is to die of a signal: a shell then knows that Ctrl-C ended its command, and ends a loop around it. There
+    /// is no second core dump. Otherwise, and where the kernel does not let it die so, gives its exit code.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            End::Code(code) => code,
+            End::Signal(signal) => {
+                let limit = getrlimit(Resource::Core);
+                let has_no_core = setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit }).is_ok();
+                // The first process of a container has no default actions.
+                if has_no_core && !getpid().is_init() {
+                    // Signals that end nothing by themselves, and unknown ones, are left to the exit code.
+                    let _ = emulate_default_handler(signal);
+                }
+                u8::try_from(SIGNALLED + signal).unwrap_or(u8::MAX)
+            }
+        }
+    }
+}
 
 /// Why the command was not run.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +77,11 @@ pub(super) enum NotRun {
 
 impl NotRun {
     /// As shells have it: 127 if there is no such command, 126 if it cannot be run.
-    pub(super) fn exit_code(&self) -> u8 {
+    pub(super) fn end(&self) -> End {
         match self {
-            NotRun::Refused { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
-            NotRun::Refused { .. } => 126,
-            NotRun::Stopped(signal) => code_of_signal(*signal),
+            NotRun::Refused { source, .. } if source.kind() == io::ErrorKind::NotFound => End::Code(127),
+            NotRun::Refused { .. } => End::Code(126),
+            NotRun::Stopped(signal) => End::Signal(*signal),
         }
     }
 }
@@ -65,15 +101,11 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// The command's exit code, or 128 and the number of the signal that ended it.
-    pub(super) fn exit_code(&self) -> u8 {
-        let signalled = self.status.signal().map(code_of_signal);
-        signalled.or_else(|| u8::try_from(self.status.code()?).ok()).unwrap_or(u8::MAX)
+    /// As the command did.
+    pub(super) fn end(&self) -> End {
+        let code = || self.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
+        self.status.signal().map_or_else(|| End::Code(code()), End::Signal)
     }
-}
-
-fn code_of_signal(signal: i32) -> u8 {
-    u8::try_from(SIGNALLED + signal).unwrap_or(u8::MAX)
 }
 
 /// Takes the signals that are the command's, from before it is started until it has ended.
@@ -99,7 +131,7 @@ impl Guard {
         let (name, arguments) = command.split_first().map_or((None, command), |(name, rest)| (Some(name), rest));
         let name = name.cloned().unwrap_or_default();
         let refused = |source| NotRun::Refused { command: name.to_string_lossy().into_owned(), source };
-        let mut child = Command::new(&name).args(arguments).spawn().map_err(refused)?;
+        let mut child = start(&name, arguments).map_err(refused)?;
         let status = self.wait(&mut child).map_err(refused)?;
         let ended = measure(&child, status).map_err(|error| refused(error.into()))?;
         self.end_on_signal();
@@ -128,12 +160,32 @@ impl Guard {
     fn end_on_signal(mut self) {
         let watch = move || {
             if let Some(signal) = self.signals.forever().map(|origin| origin.signal).find(|signal| *signal != SIGCHLD) {
-                exit(i32::from(code_of_signal(signal)));
+                exit(End::Signal(signal).code().into());
             }
         };
         // Without it, only SIGKILL ends a process whose disk hangs.
         let _ = thread::Builder::new().name("kymo-signals".into()).spawn(watch);
     }
+}
+
+/// Starts a command as execvp(3) does: what the kernel does not know how to run is a script of the shell.
+fn start(name: &OsStr, arguments: &[OsString]) -> io::Result<Child> {
+    let started = Command::new(name).args(arguments).spawn();
+    match started {
+        Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
+            Command::new(SHELL).arg(found(name)).args(arguments).spawn()
+        }
+        started => started,
+    }
+}
+
+/// The file that a command is: with a `/` in its name that one, else the first of its name in `PATH` that may be run.
+fn found(name: &OsStr) -> PathBuf {
+    let may_run =
+        |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    let in_path = || env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(may_run);
+    let is_path = name.as_encoded_bytes().contains(&b'/');
+    if is_path { None } else { in_path() }.unwrap_or_else(|| name.into())
 }
 
 /// The command's figures. Until now it was the only child of this process.
@@ -172,11 +224,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_are_those_of_shells() {
+    fn kymo_ends_as_shells_say_that_commands_do() {
         let refused = |kind: io::ErrorKind| NotRun::Refused { command: "x".into(), source: kind.into() };
-        assert_eq!(refused(io::ErrorKind::NotFound).exit_code(), 127);
-        assert_eq!(refused(io::ErrorKind::PermissionDenied).exit_code(), 126);
-        assert_eq!(NotRun::Stopped(SIGTERM).exit_code(), 143);
+        assert_eq!(refused(io::ErrorKind::NotFound).end(), End::Code(127));
+        assert_eq!(refused(io::ErrorKind::PermissionDenied).end(), End::Code(126));
+        assert_eq!(NotRun::Stopped(SIGTERM).end(), End::Signal(SIGTERM));
         let ended = |status| Ended {
             pid: 1,
             status: ExitStatus::from_raw(status),
@@ -186,6 +238,9 @@ mod tests {
             read_bytes: 0,
             written_bytes: 0,
         };
-        assert_eq!([ended(0), ended(3 << 8), ended(9)].map(|ended| ended.exit_code()), [0, 3, 137]);
+        let ends = [ended(0), ended(3 << 8), ended(9)].map(|ended| ended.end());
+        assert_eq!(ends, [End::Code(0), End::Code(3), End::Signal(9)]);
+        // A signal that ends nothing.
+        assert_eq!(End::Signal(SIGCHLD).code(), 145);
     }
 }

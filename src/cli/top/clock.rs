@@ -7,22 +7,22 @@ use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, Zoned};
 use super::window::{DAY_US, HOUR_US, MINUTE_US, SECOND_US};
 
 /// What `@` and `--at` take.
-pub(super) const HOW: &str = "such as '10 minutes ago', '14:02', '14:02:11.417' or '2026-11-25 14:02:11'";
+pub(in crate::cli) const HOW: &str = "such as '10 minutes ago', '14:02', '14:02:11.417' or '2026-11-25 14:02:11'";
 
 /// The clock of whoever looks.
 #[derive(Clone, Debug)]
-pub(super) struct Clock {
+pub(in crate::cli) struct Clock {
     zone: TimeZone,
 }
 
 impl Clock {
     /// The zone of this process (`TZ`, else the system's).
-    pub(super) fn local() -> Clock {
+    pub(in crate::cli) fn local() -> Clock {
         Clock { zone: TimeZone::system() }
     }
 
     /// UTC.
-    pub(super) fn utc() -> Clock {
+    pub(in crate::cli) fn utc() -> Clock {
         Clock { zone: TimeZone::UTC }
     }
 
@@ -35,7 +35,7 @@ impl Clock {
     ///
     /// # Errors
     /// When the text is no time; says what is.
-    pub(super) fn parse(&self, text: &str, now_us: i64) -> Result<i64, String> {
+    pub(in crate::cli) fn parse(&self, text: &str, now_us: i64) -> Result<i64, String> {
         let text = text.trim();
         let wrong = || format!("{text:?} is not a time, {HOW}");
         let now = self.zoned(now_us).ok_or_else(wrong)?;
@@ -69,11 +69,16 @@ impl Clock {
     }
 
     /// A time of day with so many decimals of a second.
-    pub(super) fn time(&self, us: i64, decimals: usize) -> String {
+    pub(in crate::cli) fn time(&self, us: i64, decimals: usize) -> String {
         let Some(time) = self.zoned(us) else { return "-".to_owned() };
         let fraction = format!("{:06}", us.rem_euclid(SECOND_US));
         let whole = time.strftime("%H:%M:%S").to_string();
         if decimals == 0 { whole } else { format!("{whole}.{}", &fraction[..decimals.min(6)]) }
+    }
+
+    /// The day of a time, `25 Nov 2026`.
+    pub(in crate::cli) fn date(&self, us: i64) -> String {
+        self.zoned(us).map_or_else(|| "-".to_owned(), |time| time.strftime("%-d %b %Y").to_string())
     }
 
     /// A time for lists: with its day, unless that is the day of `now_us`.
@@ -85,7 +90,7 @@ impl Clock {
     }
 
     /// The text of a mark on an axis whose marks are `step_us` apart: whole at the first, then what changes.
-    pub(super) fn mark(&self, us: i64, step_us: i64, is_first: bool) -> String {
+    pub(in crate::cli) fn mark(&self, us: i64, step_us: i64, is_first: bool) -> String {
         let Some(time) = self.zoned(us) else { return String::new() };
         let is_minute = us.rem_euclid(MINUTE_US) == 0;
         match step_us {
@@ -104,7 +109,7 @@ impl Clock {
     }
 
     /// Where a step of the axis begins: days begin at midnight of the zone.
-    pub(super) fn aligned(&self, us: i64, step_us: i64) -> i64 {
+    pub(in crate::cli) fn aligned(&self, us: i64, step_us: i64) -> i64 {
         let offset = self.zoned(us).map_or(0, |time| i64::from(time.offset().seconds()) * SECOND_US);
         (us + offset).div_euclid(step_us) * step_us - offset
     }

@@ -1,13 +1,13 @@
 //! Numbers as the view shows them: three digits and a unit.
 
 /// A share as per cent.
-pub(super) fn percent(ratio: f64) -> String {
+pub(in crate::cli) fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
     if percent >= 9.95 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
 }
 
 /// A rate of bytes, as networks and disks count.
-pub(super) fn bytes_per_second(value: f64) -> String {
+pub(in crate::cli) fn bytes_per_second(value: f64) -> String {
     scaled(value, 1000.0, &["B/s", "kB/s", "MB/s", "GB/s", "TB/s"])
 }
 
@@ -17,12 +17,12 @@ pub(super) fn bytes_each_second(value: f64) -> String {
 }
 
 /// Memory and files.
-pub(super) fn bytes(value: f64) -> String {
+pub(in crate::cli) fn bytes(value: f64) -> String {
     scaled(value, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
 }
 
 /// A count or a rate of things.
-pub(super) fn count(value: f64) -> String {
+pub(in crate::cli) fn count(value: f64) -> String {
     if value < 9_999.5 { three_digits_or_whole(value) } else { scaled(value, 1000.0, &["", "k", "M", "G", "T"]) }
 }
 
