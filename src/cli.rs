@@ -8,12 +8,15 @@ pub mod alert;
 pub mod check;
 pub mod collector;
 pub mod connect;
+pub mod export;
 pub mod flush;
 mod new_folder;
 mod offline;
 pub mod output;
+mod period;
 pub mod query;
 pub mod record;
+pub mod report;
 mod rows;
 pub mod show;
 pub mod sql;
@@ -52,6 +55,7 @@ Examples:
   kymo record -- make test           record while a command runs
   kymo query \"SELECT * FROM network ORDER BY time DESC LIMIT 5\"
   kymo query --data data -o cpu.csv \"SELECT time, utilization FROM cpu\"
+  kymo report --last 5m -o report.html
   kymo tables network                explain the columns of a table
   kymo collector set burst --interval 2ms
 
@@ -104,6 +108,10 @@ pub enum Command {
     Alert(alert::Alert),
     /// Write the rows in the daemon's memory to Parquet files now
     Flush(flush::Flush),
+    /// Cut a stretch of recorded time out, as a data folder of its own
+    Export(export::Export),
+    /// Write the page with a stretch of recorded time in it, as one file
+    Report(report::Report),
     /// Check all files of a data folder
     Verify(verify::Verify),
     /// Run queries for the `kymo run` that started this process

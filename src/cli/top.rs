@@ -3,7 +3,7 @@
 mod cells;
 mod cgroups;
 mod charts;
-mod clock;
+pub(super) mod clock;
 mod events;
 mod fetch;
 mod figures;

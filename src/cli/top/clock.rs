@@ -11,13 +11,13 @@ pub(super) const HOW: &str = "such as '10 minutes ago', '14:02', '14:02:11.417' 
 
 /// The clock of whoever looks.
 #[derive(Clone, Debug)]
-pub(super) struct Clock {
+pub(in crate::cli) struct Clock {
     zone: TimeZone,
 }
 
 impl Clock {
     /// The zone of this process (`TZ`, else the system's).
-    pub(super) fn local() -> Clock {
+    pub(in crate::cli) fn local() -> Clock {
         Clock { zone: TimeZone::system() }
     }
 
@@ -35,7 +35,7 @@ impl Clock {
     ///
     /// # Errors
     /// When the text is no time; says what is.
-    pub(super) fn parse(&self, text: &str, now_us: i64) -> Result<i64, String> {
+    pub(in crate::cli) fn parse(&self, text: &str, now_us: i64) -> Result<i64, String> {
         let text = text.trim();
         let wrong = || format!("{text:?} is not a time, {HOW}");
         let now = self.zoned(now_us).ok_or_else(wrong)?;
