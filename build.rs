@@ -1,6 +1,7 @@
 //! Compiles the gRPC API under `proto/` without protoc, and keeps its descriptors for server reflection. Compresses the page's files,
-//! which are `web/`, and gives their folder a name with their hash.
+//! which are `web/`, and gives their folder a name with their hash. Joins the page's modules into one script, for reports.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -70,7 +71,105 @@ fn embed_page(web: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
          /// What it loads.\nstatic FILES: &[File] = &[\n{files}];\n"
     );
     fs::write(out.join("web.rs"), constants)?;
+    fs::write(out.join("joined.gz"), gzip(joined(web)?.as_bytes())?)?;
     Ok(())
+}
+
+/// The modules of the page as one script: each in a function of its own, after those that it imports.
+fn joined(web: &Path) -> Result<String, Box<dyn Error>> {
+    let mut modules = Modules { web, parsed: BTreeMap::new(), order: Vec::new() };
+    modules.read("main", &mut Vec::new())?;
+    let mut script = String::from("'use strict';\n");
+    for name in &modules.order {
+        let module = &modules.parsed[name];
+        // What other modules name may be declared after another one: `export const A = 1, B = 2`.
+        let wanted = modules.parsed.values().filter_map(|other| other.names.get(name)).flatten();
+        let exported: BTreeSet<&str> = module.exported.iter().chain(wanted).map(String::as_str).collect();
+        let exported = exported.into_iter().collect::<Vec<_>>().join(", ");
+        write!(script, "const ${name} = (() => {{\n{}\nreturn {{ {exported} }};\n}})();\n", module.text.trim())?;
+    }
+    // It would end the element that the script is in.
+    if script.to_ascii_lowercase().contains("</script") {
+        return Err("a module of the page has the end of a script in it".into());
+    }
+    Ok(script)
+}
+
+/// Modules that are read.
+struct Modules<'a> {
+    web: &'a Path,
+    parsed: BTreeMap<String, Module>,
+    /// Each after those that it imports.
+    order: Vec<String>,
+}
+
+/// A module without the words `import` and `export`.
+struct Module {
+    text: String,
+    /// The names behind `export`.
+    exported: BTreeSet<String>,
+    /// What it imports by name, by module.
+    names: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Modules<'_> {
+    fn read(&mut self, name: &str, above: &mut Vec<String>) -> Result<(), Box<dyn Error>> {
+        if above.iter().any(|other| other == name) {
+            return Err(format!("modules of the page import each other: {above:?}, {name}").into());
+        }
+        if self.parsed.contains_key(name) {
+            return Ok(());
+        }
+        above.push(name.to_owned());
+        let source = fs::read_to_string(self.web.join(format!("{name}.js")))?;
+        let mut module = Module { text: String::new(), exported: BTreeSet::new(), names: BTreeMap::new() };
+        let mut rest = source.as_str();
+        while !rest.is_empty() {
+            // An import ends with its semicolon, all else with its line.
+            let is_import = rest.starts_with("import ");
+            let end = if is_import { rest.find(";\n").map(|at| at + 1) } else { rest.find('\n') };
+            let (line, more) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = more.strip_prefix('\n').unwrap_or(more);
+            if is_import {
+                let (what, from) = imported(line).ok_or_else(|| format!("{name}.js: cannot read {line}"))?;
+                self.read(&from, above)?;
+                module.text += &taken(what, &from, module.names.entry(from.clone()).or_default());
+            } else if let Some(declared) = line.strip_prefix("export ") {
+                let names = declared.trim_start_matches("async ").split_once(' ').map(|(_, names)| names);
+                let end = |names: &str| names.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(names.len());
+                let own = names.map(|names| names[..end(names)].to_owned()).filter(|own| !own.is_empty());
+                module.exported.insert(own.ok_or_else(|| format!("{name}.js: cannot read {line}"))?);
+                module.text += declared;
+            } else {
+                module.text += line;
+            }
+            module.text.push('\n');
+        }
+        above.pop();
+        self.order.push(name.to_owned());
+        self.parsed.insert(name.to_owned(), module);
+        Ok(())
+    }
+}
+
+/// What an import names, and its module: `{ a, b as c }` or `* as a`.
+fn imported(line: &str) -> Option<(&str, String)> {
+    let (what, from) = line.strip_prefix("import ")?.trim_end_matches(';').rsplit_once(" from ")?;
+    Some((what, from.trim_matches('\'').strip_prefix("./")?.strip_suffix(".js")?.to_owned()))
+}
+
+/// The declaration that stands for an import.
+fn taken(what: &str, from: &str, names: &mut BTreeSet<String>) -> String {
+    if let Some(own) = what.strip_prefix("* as ") {
+        return format!("const {own} = ${from};");
+    }
+    let listed = what.trim_matches(|c: char| c == '{' || c == '}' || c.is_whitespace()).split(',').map(str::trim);
+    let listed = listed.filter(|one| !one.is_empty()).map(|one| {
+        let (name, own) = one.split_once(" as ").unwrap_or((one, one));
+        names.insert(name.to_owned());
+        if name == own { name.to_owned() } else { format!("{name}: {own}") }
+    });
+    format!("const {{ {} }} = ${from};", listed.collect::<Vec<_>>().join(", "))
 }
 
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>, std::io::Error> {

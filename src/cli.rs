@@ -9,13 +9,16 @@ pub mod check;
 pub mod collector;
 pub mod compare;
 pub mod connect;
+pub mod export;
 pub mod flush;
 mod new_folder;
 mod offline;
 pub mod output;
+mod period;
 pub mod plot;
 pub mod query;
 pub mod record;
+pub mod report;
 mod rows;
 pub mod show;
 pub mod sql;
@@ -59,6 +62,7 @@ Examples:
   kymo query \"SELECT * FROM network ORDER BY time DESC LIMIT 5\"
   kymo query --data data -o cpu.csv \"SELECT time, utilization FROM cpu\"
   kymo compare before after          what differs between two recordings
+  kymo report --last 5m -o report.html
   kymo tables network                explain the columns of a table
   kymo collector set burst --interval 2ms
 
@@ -115,6 +119,10 @@ pub enum Command {
     Alert(alert::Alert),
     /// Write the rows in the daemon's memory to Parquet files now
     Flush(flush::Flush),
+    /// Cut a stretch of recorded time out, as a data folder of its own
+    Export(export::Export),
+    /// Write the page with a stretch of recorded time in it, as one file
+    Report(report::Report),
     /// Check all files of a data folder
     Verify(verify::Verify),
     /// Run queries for the `kymo run` that started this process

@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         Command::Collector(collector) => cli::collector::run(&collector),
         Command::Alert(alert) => cli::alert::run(&alert),
         Command::Flush(flush) => cli::flush::run(&flush),
+        Command::Export(export) => cli::export::run(&export),
+        Command::Report(report) => cli::report::run(&report),
         Command::Verify(verify) => cli::verify::run(&verify),
         Command::QueryWorker => query::worker::run(),
     };

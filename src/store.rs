@@ -13,6 +13,7 @@ mod appender;
 mod clock;
 mod compaction;
 mod conform;
+pub mod cut;
 pub mod data_folder;
 pub mod disk;
 mod flush;

@@ -33,6 +33,16 @@ export const SPAN_MIN = 10e3,
   SPAN_MAX = 400 * 24 * HOUR;
 const VIEWS = ['charts', 'seconds', 'alerts', 'sql'];
 
+/**
+ * What is seen of a report: all of it, where an address names no other time, as nothing is newer.
+ * @param {Place} place @param {boolean} isWhole whether the address names no length @param {{from: number, to: number}} recording @returns {Place}
+ */
+export function within(place, isWhole, { from, to }) {
+  if (place.view === 'sql') place = { ...place, view: START.view };
+  if (place.to !== null && !isWhole) return place;
+  return { ...place, span: isWhole ? Math.max(SPAN_MIN, to - from) : place.span, to: isWhole ? to : (place.to ?? to) };
+}
+
 /** @param {string|null} text */
 function pair(text) {
   const [from, to] = (text ?? '').split('-').map(Number);

@@ -3,16 +3,15 @@
 import * as api from './api.js';
 import { make } from './dom.js';
 import { duration } from './number.js';
-import { clock, date } from './time.js';
+import { SECOND, clock, date } from './time.js';
+
+const CHANGES_MAX = 200;
 
 /** @param {HTMLElement} work @param {(time: number) => void} go */
 export async function show(work, go) {
   const body = make('div.sheet', {}, make('h1', {}, 'Alerts'));
   work.replaceChildren(body);
-  const [{ rules }, changes] = await Promise.all([
-    api.alerts(),
-    api.sql('SELECT CAST(time AS BIGINT), rule, labels, state, value, peak FROM alert ORDER BY time DESC LIMIT 200'),
-  ]);
+  const [{ rules }, changes] = await Promise.all([api.alerts(), api.changes(api.clock.now() + SECOND, CHANGES_MAX)]);
   const heads = (/** @type {string[]} */ names) =>
     make(
       'thead',
@@ -25,13 +24,13 @@ export async function show(work, go) {
       {},
       make('td', {}, make(`span.state.${rule.state}`, {}, rule.state)),
       make('td', {}, make('b', {}, rule.name)),
-      make('td', {}, make('code', {}, `${rule.table}: ${rule.condition}`)),
-      make('td', {}, rule.for_us ? duration(rule.for_us) : 'at once'),
+      make('td', {}, make('code', {}, rule.condition ? `${rule.table}: ${rule.condition}` : '–')),
+      make('td', {}, rule.for_us === null ? '–' : rule.for_us ? duration(rule.for_us) : 'at once'),
       make('td', {}, rule.firing_series.map((/** @type {any} */ one) => Object.values(one.labels).join(' ') || 'host').join(', ') || '–'),
       make('td.num', {}, String(rule.fired)),
     ),
   );
-  const history = changes.rows.map(([time, rule, labels, state, value, peak]) =>
+  const history = changes.map(([time, rule, labels, state, value, peak]) =>
     make(
       'tr',
       {},
@@ -55,6 +54,6 @@ export async function show(work, go) {
       { role: 'region', tabindex: '0', 'aria-label': 'History' },
       make('table', {}, heads(['time, UTC', 'change', 'rule', 'series', 'value', 'peak']), make('tbody', {}, ...history)),
     ),
-    make('p.mute', {}, history.length ? 'A time opens its charts.' : 'No alert has fired yet.'),
+    make('p.mute', {}, history.length ? 'A time opens its charts.' : api.recording ? 'No alert fired.' : 'No alert has fired yet.'),
   );
 }

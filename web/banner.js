@@ -1,6 +1,6 @@
 /** The line below the time bar: what does not work, since when, and what comes next. */
 
-import { Silent } from './api.js';
+import { Silent } from './daemon.js';
 import { make } from './dom.js';
 import { clock } from './time.js';
 

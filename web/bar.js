@@ -1,5 +1,6 @@
 /** The header and the time bar. */
 
+import { recording } from './api.js';
 import { icon, make } from './dom.js';
 import { digits, duration, grouped, told } from './number.js';
 import { DAY, HOUR, MINUTE, SECOND, clock, date, fineness, parse } from './time.js';
@@ -19,7 +20,8 @@ export const VIEWS = [
   ['charts', 'Charts'],
   ['seconds', 'Seconds'],
   ['alerts', 'Alerts'],
-  ['sql', 'SQL'],
+  // Only a daemon runs statements.
+  .../** @type {[import('./address.js').Place['view'], string][]} */ (recording ? [] : [['sql', 'SQL']]),
 ];
 
 /**
@@ -76,7 +78,7 @@ export class Bar {
         make('button.icon.only-narrow', { 'aria-label': 'Tables', click: acts.menu }, icon('menu', 18)),
       ),
     );
-    this.live = make('button.btn.live', { click: acts.live }, make('i'), make('span', {}, 'Live'));
+    this.live = make('button.btn.live', { click: acts.live }, !recording && make('i'), make('span', {}, 'Live'));
     this.date = make('span.mute.lvl');
     this.when = make('span', {}, this.date, make('b'));
     this.jumper = make(
@@ -117,7 +119,7 @@ export class Bar {
       else tab.removeAttribute('aria-current');
     }
     this.live.setAttribute('aria-pressed', String(place.to === null));
-    this.live.lastChild.textContent = place.to === null ? 'Live' : 'Go live';
+    this.live.lastChild.textContent = recording ? 'Show all' : place.to === null ? 'Live' : 'Go live';
     const step = innerWidth < 720 && place.span >= 10 * MINUTE ? MINUTE : fineness(place.span),
       sameDay = Math.floor(view.from / DAY) === Math.floor(view.to / DAY),
       isLong = place.span >= 2 * DAY;
@@ -154,18 +156,18 @@ export class Bar {
       ...known(about.uptime, `up ${duration(about.uptime)}`),
     ].join(', ');
     this.health.classList.toggle('bad', degraded.length > 0);
-    this.health.lastChild.textContent = degraded.length ? 'Degraded' : 'Well';
+    this.health.lastChild.textContent = recording ? 'Report' : degraded.length ? 'Degraded' : 'Well';
     this.cost.hidden = !Number.isFinite(cost.cpu);
     this.cost.replaceChildren(make('span.mute', {}, 'own cost '), `${(cost.cpu * 100).toFixed(1)} % of a core, ${told(cost.rss, 'B')}`);
     this.missed.hidden = !Number.isFinite(ticks.scheduled);
-    this.missed.title = 'ticks that were due in the last hour';
+    this.missed.title = recording ? 'ticks that were due' : 'ticks that were due in the last hour';
     this.missed.replaceChildren(make('span.mute', {}, 'missed '), `${grouped(ticks.missed)} of ${told(ticks.scheduled, '', 2)} ticks`);
     for (const tab of this.tabs.filter(one => one.dataset.view === 'alerts')) {
       tab.lastChild.hidden = firing === 0;
       tab.lastChild.textContent = String(firing);
       tab.lastChild.title = `${firing} firing`;
     }
-    document.title = `${host} · kymo`;
+    document.title = recording ? `${host}, ${date(recording.from)} ${clock(recording.from, SECOND)} · kymo report` : `${host} · kymo`;
   }
 
   silent() {
@@ -178,7 +180,7 @@ export class Bar {
     document.querySelector('.pop')?.remove();
     const input = make('input', { id: 'to', spellcheck: 'false', autocomplete: 'off', placeholder: '14:12:07.418' });
     const meaning = make('div.sub', { 'aria-live': 'polite' }, ' ');
-    const read = () => parse(input.value, Date.now() * 1000);
+    const read = () => parse(input.value, recording?.to ?? Date.now() * 1000);
     input.addEventListener('input', () => {
       const time = read();
       meaning.textContent = time === null ? 'Not a time yet.' : `${date(time)}, ${clock(time, 1000)} UTC`;

@@ -72,7 +72,10 @@ export class Heat {
   /** @param {import('./address.js').Place} place @param {api.Group[]} groups @param {{to: number}} view @param {number} wall @param {boolean} extend */
   async show(place, groups, view, wall, extend) {
     const fast = groups.flatMap(group => group.tables).filter(one => one.interval_us && one.interval_us <= INTERVAL_US_MAX);
-    if (!fast.length) return;
+    if (!fast.length) {
+      this.told.textContent = 'No table here has ticks within a second.';
+      return;
+    }
     const [tableName, columnName, seriesName, rowsText, cellsText] = place.heat.split('|');
     const table = fast.find(one => one.name === tableName) ?? fast.find(one => one.name === 'network') ?? fast[0];
     const numbers = table.columns.filter(one => one.kind === 'counter' || one.kind === 'gauge');

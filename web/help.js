@@ -1,5 +1,6 @@
 /** The keys, in a dialog. */
 
+import { recording } from './api.js';
 import { make } from './dom.js';
 
 const KEYS = [
@@ -11,7 +12,7 @@ const KEYS = [
   ['alt shift drag, D', 'second selection'],
   ['click, Enter', 'moment'],
   ['double click, Backspace', 'zoom back'],
-  ['L', 'live'],
+  ['L', recording ? 'all of it' : 'live'],
   ['G', 'jump to a time'],
   ['1 – 7', 'length'],
   ['N P', 'next, previous alert or gap'],

@@ -1,6 +1,6 @@
 /** The page: what is seen, and what becomes of it when someone does something. */
 
-import { SPAN_MAX, SPAN_MIN, read, write } from './address.js';
+import { SPAN_MAX, SPAN_MIN, read, within, write } from './address.js';
 import * as alertview from './alertview.js';
 import * as api from './api.js';
 import { Banner } from './banner.js';
@@ -41,7 +41,16 @@ const FETCH_PAUSE_MS = 45,
   PHONE = 720;
 const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
-let place = read(location.search);
+const { recording } = api;
+/** The place of the address: of a report, what stands after `#`, as a file has no other. */
+function addressed() {
+  const text = recording ? location.hash.slice(1) : location.search;
+  return recording ? within(read(text), !/\bspan=/.test(text), recording) : read(text);
+}
+/** @param {import('./address.js').Place} next */
+const link = next => (recording ? write(next).replace('?', '#') : write(next));
+
+let place = addressed();
 /** @type {api.Group[]} */
 let groups = [];
 let wall = api.clock.now(),
@@ -120,8 +129,9 @@ const hasFast = () => groups.some(group => group.tables.some(table => table.name
 function go(next, push = true) {
   const before = place;
   place = { ...next, span: clamp(next.span, SPAN_MIN, SPAN_MAX), to: next.to !== null && next.to > wall + next.span ? wall : next.to };
-  if (push) history.pushState(null, '', write(place));
-  else history.replaceState(null, '', write(place));
+  if (recording) place = within(place, false, recording);
+  if (push) history.pushState(null, '', link(place));
+  else history.replaceState(null, '', link(place));
   arrive(before);
 }
 
@@ -153,7 +163,7 @@ function arrange() {
   if (place.view === 'sql')
     sqlview.show(work, place.sql, groups, text => {
       place = { ...place, sql: text };
-      history.replaceState(null, '', write(place));
+      history.replaceState(null, '', link(place));
     });
   if (place.view === 'alerts')
     alertview
@@ -283,7 +293,7 @@ listen(work, {
   back: () => history.back(),
 });
 
-const toggleLive = () => go({ ...place, to: place.to === null ? wall : null });
+const toggleLive = () => go(recording ? within(place, true, recording) : { ...place, to: place.to === null ? wall : null });
 const bar = new Bar(byId('header'), byId('bar'), dock, {
   view: view => go({ ...place, view }),
   live: toggleLive,
@@ -353,7 +363,7 @@ listenKeys({
 
 addEventListener('popstate', () => {
   const before = place;
-  place = read(location.search);
+  place = addressed();
   arrive(before);
 });
 new ResizeObserver(() => {
@@ -368,7 +378,7 @@ async function loadStatus() {
   isAsking = true;
   try {
     const facts = await status.load(wall);
-    degraded = facts.degraded[0];
+    degraded = recording?.note ?? facts.degraded[0];
     if (!banner.isTrouble || banner.silentSince) banner.quiet(degraded);
     bar.status(facts);
     draw();
@@ -403,12 +413,14 @@ async function begin() {
     const now = place.tables ?? USUAL;
     go({ ...place, tables: now.includes(name) ? now.filter(one => one !== name) : [...now, name] });
   });
-  history.replaceState(null, '', write(place));
+  history.replaceState(null, '', link(place));
   arrive(null);
   // What is looked at comes first.
   clearTimeout(fetchTimer);
   await fetchNow(false);
   loadStatus();
+  // Nothing is newer than a report.
+  if (recording) return;
   setInterval(loadStatus, STATUS_EVERY_MS);
   follow();
 }

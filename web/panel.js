@@ -6,17 +6,12 @@ import { duration, told } from './number.js';
 import { clock, date } from './time.js';
 
 const ROWS_MAX = 10,
+  ALERTS_MAX = 5,
   AROUND = 30e6,
   /** A process rose if it takes so many times what it usually takes, and more than a twentieth of a core. */
   ROSE = 1.5,
   ROSE_RATIO_MIN = 0.05;
 
-/** @param {number} time */
-const at = time => `to_timestamp_micros(${Math.floor(time)})`;
-/** @param {number} time @param {number} before @param {number} after */
-const within = (time, before, after) => `time > ${at(time - before)} AND time <= ${at(time + after)}`;
-/** The rate of a counter since the row before, per µs. @param {string} counter */
-const rate = counter => `(${counter} - lag(${counter}) OVER w) * 1.0 / (CAST(time AS BIGINT) - lag(CAST(time AS BIGINT)) OVER w)`;
 /** @param {number|null} value */
 const percent = value => (value === null ? '–' : value.toFixed(1));
 
@@ -34,7 +29,8 @@ export async function show(aside, time, actions, signal) {
     groups: section('Cgroups', 'newest tick, by path'),
     host: section('Host', 'newest tick at or before the moment'),
   };
-  const statement = `SELECT * FROM process WHERE ${within(time, 2e6, 1e6)} ORDER BY time, cpu_ratio DESC`;
+  const near = `time > to_timestamp_micros(${Math.floor(time - 2e6)}) AND time <= to_timestamp_micros(${Math.floor(time + 1e6)})`,
+    statement = `SELECT * FROM process WHERE ${near} ORDER BY time, cpu_ratio DESC`;
   aside.replaceChildren(
     make(
       'header',
@@ -56,7 +52,7 @@ export async function show(aside, time, actions, signal) {
       'section.acts',
       {},
       make('button.btn', { click: actions.around }, 'Show 40 ms around it'),
-      make('button.btn', { click: () => actions.sql(statement) }, 'Open as SQL'),
+      !api.recording && make('button.btn', { click: () => actions.sql(statement) }, 'Open as SQL'),
     ),
   );
   const fill = async (/** @type {HTMLElement} */ into, /** @type {Promise<Node[]>} */ nodes) => {
@@ -76,10 +72,7 @@ export async function show(aside, time, actions, signal) {
 
 /** @param {number} time @param {AbortSignal} signal */
 async function alerts(time, signal) {
-  const { rows } = await api.sql(
-    `SELECT rule, labels, state, value, CAST(time AS BIGINT) FROM (SELECT *, row_number() OVER (PARTITION BY rule, labels ORDER BY time DESC) AS n FROM alert WHERE time <= ${at(time + 1e6)}) WHERE n = 1 AND state IN ('firing', 'no data') ORDER BY 5 DESC LIMIT 5`,
-    signal,
-  );
+  const rows = await api.firing(time, ALERTS_MAX, signal);
   if (!rows.length) return [make('p.mute', {}, 'None fired.')];
   return rows.map(([rule, labels, , value, since]) =>
     make(
@@ -99,19 +92,10 @@ async function alerts(time, signal) {
 
 /** @param {number} time @param {AbortSignal} signal */
 async function processes(time, signal) {
-  const [{ rows }, courses] = await Promise.all([
-    api.sql(
-      `SELECT command, pid, cpu_ratio, rss_bytes, io FROM (SELECT command, pid, time, cpu_ratio, rss_bytes, ${rate('(read_bytes + write_bytes)')} * 1e6 AS io FROM process WHERE ${within(time, 5e6, 1e6)} WINDOW w AS (PARTITION BY command, pid ORDER BY time)) WHERE time = (SELECT max(time) FROM process WHERE ${within(time, 5e6, 1e6)}) ORDER BY cpu_ratio DESC NULLS LAST LIMIT ${ROWS_MAX}`,
-      signal,
-    ),
-    api.sql(
-      `SELECT pid, CAST(time AS BIGINT), cpu_ratio FROM process WHERE ${within(time, AROUND, AROUND)} AND cpu_ratio IS NOT NULL ORDER BY time`,
-      signal,
-    ),
-  ]);
+  const [rows, courses] = await Promise.all([api.processes(time, ROWS_MAX, signal), api.courses(time, AROUND, signal)]);
   /** @type {Map<number, [number[], number[]]>} */
   const byPid = new Map(rows.map(row => [row[1], [[], []]]));
-  for (const [pid, when, ratio] of courses.rows) {
+  for (const [pid, when, ratio] of courses) {
     byPid.get(pid)?.[0].push(ratio);
     byPid.get(pid)?.[1].push(when);
   }
@@ -144,10 +128,7 @@ export function rose(ratios, now) {
 
 /** @param {number} time @param {AbortSignal} signal */
 async function groups(time, signal) {
-  const { rows } = await api.sql(
-    `SELECT cgroup, cpu, memory, io FROM (SELECT cgroup, time, ${rate('usage_us')} * 100 AS cpu, memory_bytes AS memory, ${rate('io_some_us')} * 100 AS io, row_number() OVER (PARTITION BY cgroup ORDER BY time DESC) AS n FROM cgroup WHERE ${within(time, 4e6, 1e6)} WINDOW w AS (PARTITION BY cgroup ORDER BY time)) WHERE n = 1 ORDER BY cpu DESC NULLS LAST LIMIT ${ROWS_MAX}`,
-    signal,
-  );
+  const rows = await api.groups(time, ROWS_MAX, signal);
   const paths = new Set(rows.map(([name]) => name));
   const body = [...rows]
     .sort((a, b) => String(a[0]).localeCompare(String(b[0])))
@@ -169,18 +150,12 @@ async function groups(time, signal) {
 
 /** @param {number} time @param {AbortSignal} signal */
 async function host(time, signal) {
-  const newest = (/** @type {string} */ column, /** @type {string} */ from, where = '') =>
-    `(SELECT ${column} FROM ${from} WHERE ${within(time, 5e6, 0)}${where} ORDER BY time DESC LIMIT 1)`;
-  const { rows } = await api.sql(
-    `SELECT ${newest('utilization', 'cpu', " AND cpu = 'total'")}, ${newest('used_bytes', 'memory')}, ${newest('running', 'host')}, ${newest('load1', 'host')}, ${newest('established', 'tcp')}, ${newest('blocked', 'host')}`,
-    signal,
-  );
-  const [busy, used, running, load, established, blocked] = rows[0] ?? [];
+  const [busy, used, running, load, established, blocked] = await api.facts(time, signal);
   const number = (/** @type {number|null|undefined} */ value) => (typeof value === 'number' ? String(+value.toFixed(2)) : '–');
   const facts = [
     ['CPU busy', told(typeof busy === 'number' ? busy * 100 : NaN, '%')],
     ['running', number(running)],
-    ['memory used', told(used, 'B')],
+    ['memory used', told(used ?? NaN, 'B')],
     ['blocked', number(blocked)],
     ['load, 1 min', number(load)],
     ['TCP established', number(established)],

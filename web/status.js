@@ -1,7 +1,7 @@
 /** What the header says: the host, kymo's state, its cost, and which alerts fire. */
 
 import * as api from './api.js';
-import { MINUTE, SECOND } from './time.js';
+import { SECOND } from './time.js';
 
 /** @typedef {import('./axis.js').Firing} Firing */
 /**
@@ -37,34 +37,12 @@ export class Status {
 
   /** @param {number} wall */
   async ask(wall) {
-    const within = (/** @type {number} */ length) =>
-      `time > to_timestamp_micros(${Math.floor(wall - length)}) AND time <= to_timestamp_micros(${Math.ceil(wall)})`;
-    const newest = (/** @type {string} */ column, /** @type {string} */ table) =>
-      `(SELECT ${column} FROM ${table} WHERE ${within(10 * SECOND)} ORDER BY time DESC LIMIT 1)`;
-    const [about, cost, ticks, changes] = await Promise.all([
-      api.sql(
-        `SELECT (SELECT count(DISTINCT cpu) FROM cpu_1m WHERE cpu <> 'total' AND ${within(5 * MINUTE)}), ${newest('total_bytes', 'memory')}, ${newest('uptime_us', 'host')}`,
-      ),
-      api.sql(
-        `SELECT CAST(max(cpu_us) - min(cpu_us) AS DOUBLE) / (max(CAST(time AS BIGINT)) - min(CAST(time AS BIGINT))), max(rss_bytes) FROM kymo WHERE ${within(15 * SECOND)}`,
-      ),
-      api.sql(
-        `SELECT sum(missed), sum(scheduled) FROM (SELECT increase(missed_ticks, time) AS missed, increase(scheduled_ticks, time) AS scheduled FROM collector WHERE ${within(60 * MINUTE)} GROUP BY collector)`,
-      ),
-      api.sql(
-        `SELECT rule, labels, state, CAST(time AS BIGINT) FROM alert WHERE time <= to_timestamp_micros(${Math.ceil(wall)}) ORDER BY time DESC LIMIT ${CHANGES_MAX}`,
-      ),
-    ]);
-    const [cores, memory, uptime] = numbers(about),
-      [cpu, rss] = numbers(cost),
-      [missed, scheduled] = numbers(ticks);
+    const [about, changes] = await Promise.all([api.about(wall), api.changes(wall, CHANGES_MAX)]);
+    const [[cores, memory, uptime], [cpu, rss], [missed, scheduled]] = about.map(row => row.map(value => value ?? NaN));
     this.known = { about: { cores, memory, uptime }, cost: { cpu, rss }, ticks: { missed, scheduled } };
-    this.firings = pairs(changes.rows);
+    this.firings = pairs(changes.map(([time, rule, labels, state]) => [rule, labels, state, time]));
   }
 }
-
-/** The first row. What is missing is no number. @param {api.Rows} answer @returns {number[]} */
-const numbers = answer => answer.columns.map((_, at) => answer.rows[0]?.[at] ?? NaN);
 
 /** Changes of alerts, newest first, as the times in which they fired. @param {any[][]} rows @returns {Firing[]} */
 export function pairs(rows) {

@@ -41,6 +41,7 @@ class Strip {
     this.series = null;
     this.column = '';
     this.length = 0;
+    this.bucket = 0;
     this.wanted = 0;
     this.from = 0;
     this.to = 1;
@@ -53,13 +54,15 @@ class Strip {
     const run = ++this.runs;
     this.wanted = length;
     this.fetchedAt = wall;
-    const isFast = hasFast && length <= FAST_US_MAX,
-      bucket = Math.max(1000, Math.round(length / BUCKETS)),
-      count = Math.ceil(length / bucket),
-      start = Math.floor(from);
+    const isFast = hasFast && length <= FAST_US_MAX;
     const asked = isFast
       ? { table: 'network', columns: ['rx_bytes'] }
       : { table: 'cpu', columns: ['utilization'], labels: { cpu: 'total' } };
+    // A report may be short, and its rows far apart.
+    const sampled = api.recording?.groups.flatMap(group => group.tables).find(one => one.name === asked.table)?.interval_us ?? 0,
+      bucket = Math.max(1000, Math.round(length / BUCKETS), sampled),
+      count = Math.ceil(length / bucket),
+      start = Math.floor(from);
     const answer = await api
       .range({ ...asked, values: ['max', 'mean'], from: start, to: start + bucket * count, buckets: count }, signal)
       .catch(error => {
@@ -72,9 +75,9 @@ class Strip {
     const series = split(answer, asked.columns);
     this.column = asked.columns[0];
     this.series = (isFast ? busiest(series, ['rx_bytes'])[0] : series[0]) ?? null;
-    [this.from, this.to, this.length] = [from, from + length, length];
+    [this.from, this.to, this.length, this.bucket] = [from, from + length, length, Math.max(length / BUCKETS, sampled)];
     const what = isFast ? `${this.series?.labels.interface ?? 'network'} rx` : 'CPU busy';
-    this.name.replaceChildren(NAMES[LENGTHS.indexOf(length)], make('span', {}, what));
+    this.name.replaceChildren(NAMES[LENGTHS.indexOf(length)] ?? 'all of it', make('span', {}, what));
   }
 
   /** @param {number} left @param {number} width @param {number} from @param {number} to the view @param {import('./axis.js').Firing[]} firings */
@@ -119,7 +122,7 @@ class Strip {
     const series = /** @type {import('./series.js').Series} */ (this.series);
     const { time, length } = series,
       { mean, max } = series.columns[this.column];
-    const bucket = this.length / BUCKETS,
+    const { bucket } = this,
       pixels = Math.max(1, bucket * scale + 0.4);
     let top = this.column === 'utilization' ? 1 : 0;
     for (const value of max) if (value > top) top = value;
@@ -180,7 +183,8 @@ export class Strips {
       all.fetchedAt = -Infinity;
       throw error;
     };
-    if (isOld(all)) runs.push(all.load(30 * DAY, wall - 30 * DAY, wall, hasFast, signal), this.tell(wall, signal).catch(again));
+    const { from, to } = api.recording ?? { from: wall - 30 * DAY, to: wall };
+    if (isOld(all)) runs.push(all.load(to - from, from, wall, hasFast, signal), this.tell(wall, signal).catch(again));
     const isOutside = view.from < near.from || view.to > near.to;
     if (near.wanted !== length || (isLive ? isOld(near) : isOutside))
       runs.push(near.load(length, isLive ? wall - length : begin(length, view.from, view.to, wall), wall, hasFast, signal));
@@ -199,11 +203,9 @@ export class Strips {
 
   /** Since when there are rows and their tiers. @param {number} wall @param {AbortSignal} signal */
   async tell(wall, signal) {
-    const first = (/** @type {string} */ table) => `(SELECT CAST(min(time) AS BIGINT) FROM ${table})`;
-    const { rows } = await api.sql(`SELECT ${first('network')}, ${first('network_1s')}, ${first('network_1m')}`, signal);
-    const since = (/** @type {string} */ name, /** @type {number|null} */ time) =>
-      time === null || time > wall ? '' : `${name} since ${day(time)}`;
-    const [raw, seconds, minutes] = rows[0] ?? [null, null, null];
+    const [raw, seconds, minutes] = await api.kept();
+    const since = (/** @type {string} */ name, /** @type {number|null|undefined} */ time) =>
+      time === null || time === undefined || time > wall ? '' : `${name} since ${day(time)}`;
     this.kept.replaceChildren(
       make('p', {}, since('raw', raw), make('br'), since('1 s tier', seconds)),
       make('p', {}, since('1 min tier', minutes)),

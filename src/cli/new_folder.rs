@@ -1,4 +1,4 @@
-//! The folder that `record` makes: a new one, so that nothing of another recording is in it.
+//! The folder that `record` and `export` make: a new one, so that nothing of another recording is in it.
 
 use std::fs;
 use std::io::ErrorKind;

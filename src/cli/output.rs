@@ -111,7 +111,7 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// A file is written under another name first, so that a query that fails half-way leaves the old file as it was. A pipe
 /// or a device is written directly.
-fn create(path: &Path) -> anyhow::Result<(File, Option<Publish>)> {
+pub(super) fn create(path: &Path) -> anyhow::Result<(File, Option<Publish>)> {
     let direct = fs::metadata(path).is_ok_and(|found| !found.is_file());
     let partial = if direct { path.to_owned() } else { path.with_added_extension("partial") };
     let file = File::create(&partial).with_context(|| format!("create {}", partial.display()))?;
@@ -120,14 +120,14 @@ fn create(path: &Path) -> anyhow::Result<(File, Option<Publish>)> {
 
 /// Gives a complete file its name, and removes one that is not complete.
 #[derive(Debug)]
-struct Publish {
+pub(super) struct Publish {
     partial: PathBuf,
     path: PathBuf,
     done: bool,
 }
 
 impl Publish {
-    fn publish(mut self) -> anyhow::Result<()> {
+    pub(super) fn publish(mut self) -> anyhow::Result<()> {
         let (from, to) = (&self.partial, &self.path);
         fs::rename(from, to).with_context(|| format!("rename {} to {}", from.display(), to.display()))?;
         self.done = true;

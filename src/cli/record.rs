@@ -20,7 +20,7 @@ use clap::Args;
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{new_folder, show};
+use super::{new_folder, report, show};
 use crate::config::{self, Flag, Settings, Sources};
 use crate::daemon::recording::Recording;
 use crate::reading::context::Pin;
@@ -98,6 +98,9 @@ pub struct Record {
     /// Record into this folder, which must be new or empty [default: kymo-TIME-PID]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Write the page with the recording in it to this file, as `kymo report` does
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Configuration file
     #[arg(short, long, value_name = "FILE", env = "KYMO_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
@@ -159,6 +162,13 @@ fn record(arguments: &Record) -> anyhow::Result<End> {
     }
     if !arguments.quiet {
         tell_summary(&folder, &ended, begun_us, &cost);
+    }
+    if let Some(file) = &arguments.report {
+        match report::of_folder(&folder, file) {
+            Ok(told) if !arguments.quiet => say(&told),
+            Ok(_) => {}
+            Err(error) => say(&format!("kymo: no report: {}", show::in_one_line(&error))),
+        }
     }
     Ok(end)
 }

@@ -15,7 +15,7 @@ mod parquet_file;
 mod places;
 mod range;
 mod refusal;
-mod tables;
+pub mod tables;
 mod tag;
 
 use std::io;

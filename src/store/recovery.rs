@@ -81,7 +81,7 @@ impl Ends {
         ends
     }
 
-    fn note(&mut self, host: &str, family: FamilyId, end_seq: u64, time: i64) {
+    pub(super) fn note(&mut self, host: &str, family: FamilyId, end_seq: u64, time: i64) {
         if !self.0.contains_key(host) {
             self.0.insert(host.into(), PerFamily::default());
         }
@@ -91,7 +91,7 @@ impl Ends {
         }
     }
 
-    fn of(&self, host: &str, family: FamilyId) -> u64 {
+    pub(super) fn of(&self, host: &str, family: FamilyId) -> u64 {
         self.0.get(host).and_then(|tables| tables[family]).map_or(0, |(end_seq, _)| end_seq)
     }
 

@@ -25,7 +25,7 @@ use crate::family::tables::TableId;
 use crate::record::{Column, Kind, Type};
 
 use super::data_folder::{FolderError, open_regular};
-use super::disk::{DiskError, DiskFile, make_folders, step};
+use super::disk::{Disk, DiskError, DiskFile, make_folders, step};
 use super::hot::{HotBatch, span, time_range, times};
 use super::lake::DataFile;
 use super::partition;
@@ -35,6 +35,8 @@ use super::shared::Store;
 pub(super) const SCHEMA_VERSION: &str = "1";
 /// In the metadata of a file whose rows were recorded in the order of their times: sorting them changed nothing.
 const IN_ORDER: &str = "kymo.in_order";
+/// In the metadata of a file whose rows a collector sampled: how often it did, in µs.
+const INTERVAL: &str = "kymo.interval_us";
 /// For files that compaction soon replaces.
 const FLUSH_ZSTD_LEVEL: i32 = 1;
 /// A tier's file of fewer rows is not compressed: its columns have some hundred bytes each, which hardly become fewer, and zstd is set up
@@ -52,10 +54,10 @@ const FOLDERS_MAX: usize = 4_096;
 /// Rows of one table and UTC day that become one file.
 #[derive(Debug)]
 pub(super) struct Rows {
-    host: Arc<str>,
-    first_seq: u64,
+    pub(super) host: Arc<str>,
+    pub(super) first_seq: u64,
     /// In the order of their sequence numbers.
-    batches: Vec<RecordBatch>,
+    pub(super) batches: Vec<RecordBatch>,
 }
 
 /// Why a file was not published.
@@ -183,7 +185,7 @@ impl Store {
         let path = folder.join(name);
         self.trash.keep(&temporary);
         self.trash.keep(&path);
-        let written = self.write_file(target, &temporary, schema, rows);
+        let written = write_file(&*self.disk, target, &temporary, schema, rows);
         let written = written.and_then(|bytes| {
             let renamed = step("publish.rename").and_then(|()| self.disk.rename(&temporary, &path));
             renamed.map_err(DiskError::of("rename to", &path))?;
@@ -214,40 +216,52 @@ impl Store {
         known.insert(folder.into());
         Ok(())
     }
+}
 
-    /// Writes and syncs the file. Returns its size in bytes.
-    fn write_file(
-        &self,
-        target: Target<'_>,
-        path: &Path,
-        schema: &SchemaRef,
-        rows: impl FnOnce(&mut WriteBatch<'_>) -> Result<(), WriteError>,
-    ) -> Result<u64, WriteError> {
-        let encode = WriteError::parquet("write", path);
-        let created = step("publish.create").and_then(|()| self.disk.create(path));
-        let file = created.map_err(DiskError::of("create", path))?;
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties(target))
-            // Without Arrow's schema in the file, readers see labels as plain strings.
-            .with_skip_arrow_metadata(true);
-        let mut writer = ArrowWriter::try_new_with_options(&*file, Arc::clone(schema), options).map_err(&encode)?;
-        rows(&mut |batch| {
-            step("publish.write").map_err(DiskError::of("write", path))?;
-            writer.write(batch).map_err(&encode)
-        })?;
-        writer.finish().map_err(&encode)?;
-        let bytes = writer.bytes_written() as u64;
-        let synced = step("publish.sync").and_then(|()| file.sync());
-        synced.map_err(DiskError::of("sync", path))?;
-        Ok(bytes)
-    }
+/// Writes and syncs a file. Returns its size in bytes.
+pub(super) fn write_file(
+    disk: &dyn Disk,
+    target: Target<'_>,
+    path: &Path,
+    schema: &SchemaRef,
+    rows: impl FnOnce(&mut WriteBatch<'_>) -> Result<(), WriteError>,
+) -> Result<u64, WriteError> {
+    let encode = WriteError::parquet("write", path);
+    let created = step("publish.create").and_then(|()| disk.create(path));
+    let file = created.map_err(DiskError::of("create", path))?;
+    let options = ArrowWriterOptions::new()
+        .with_properties(properties(target))
+        // Without Arrow's schema in the file, readers see labels as plain strings.
+        .with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(&*file, Arc::clone(schema), options).map_err(&encode)?;
+    rows(&mut |batch| {
+        step("publish.write").map_err(DiskError::of("write", path))?;
+        writer.write(batch).map_err(&encode)
+    })?;
+    writer.finish().map_err(&encode)?;
+    let bytes = writer.bytes_written() as u64;
+    let synced = step("publish.sync").and_then(|()| file.sync());
+    synced.map_err(DiskError::of("sync", path))?;
+    Ok(bytes)
+}
+
+/// What the metadata of a file say, as pairs; none if they cannot be read.
+fn pairs(path: &Path) -> Vec<KeyValue> {
+    let metadata = open_regular(path).ok().and_then(|file| ParquetMetaDataReader::new().parse_and_finish(&file).ok());
+    let pairs = metadata.as_ref().and_then(|metadata| metadata.file_metadata().key_value_metadata());
+    pairs.cloned().unwrap_or_default()
 }
 
 /// Whether the rows of a file were recorded in the order of their times. False if that cannot be read.
 pub(super) fn is_in_order(path: &Path) -> bool {
-    let metadata = open_regular(path).ok().and_then(|file| ParquetMetaDataReader::new().parse_and_finish(&file).ok());
-    let pairs = metadata.as_ref().and_then(|metadata| metadata.file_metadata().key_value_metadata());
-    pairs.is_some_and(|pairs| pairs.iter().any(|pair| pair.key == IN_ORDER))
+    pairs(path).iter().any(|pair| pair.key == IN_ORDER)
+}
+
+/// The interval of the collector that sampled the rows of a file, as far as that can be read.
+pub(super) fn interval_of(path: &Path) -> Option<Duration> {
+    let pairs = pairs(path);
+    let micros = pairs.iter().find(|pair| pair.key == INTERVAL)?.value.as_ref()?;
+    micros.parse().ok().map(Duration::from_micros)
 }
 
 /// For the encoder.
@@ -302,7 +316,7 @@ fn properties(target: Target<'_>) -> WriterProperties {
         metadata.push(KeyValue::new(IN_ORDER.into(), "true".to_owned()));
     }
     if let Some(interval) = interval {
-        metadata.push(KeyValue::new("kymo.interval_us".into(), interval.as_micros().to_string()));
+        metadata.push(KeyValue::new(INTERVAL.into(), interval.as_micros().to_string()));
     }
     // A tier has hundreds of columns and few rows, so their statistics would take more than the values.
     let statistics = if table.tier().is_some() { EnabledStatistics::None } else { EnabledStatistics::Page };

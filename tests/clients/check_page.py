@@ -1,4 +1,4 @@
-"""The page in a browser: types, pure functions, and what it promises on a real daemon. Takes half a minute.
+"""The page in a browser: types, pure functions, and what it promises on a real daemon and as a report. Takes a minute.
 
 Needs Node 20 and npm; Chromium comes from Debian's archive.
 """
@@ -14,7 +14,7 @@ import tempfile
 import time
 
 import debian
-from harness import ROOT, Checks, Daemon
+from harness import ROOT, Checks, Daemon, command, rows
 
 WEB = ROOT / "web"
 PAGE = ROOT / "tests/page"
@@ -80,7 +80,7 @@ def main():
             run([str(packages / "node_modules/.bin/tsc"), "--noEmit", "-p", str(WEB)])
 
         def pure_functions():
-            run(["node", "--test", "--test-reporter=dot", str(PAGE / "pure.test.mjs")])
+            run(["node", "--test", "--test-reporter=dot", str(PAGE / "pure.test.mjs"), str(PAGE / "report.test.mjs")])
 
         def promises_in_a_browser():
             chromium, environment = browser(folder)
@@ -90,10 +90,25 @@ def main():
                 time.sleep(3)
                 run(["node", str(PAGE / "browser.mjs"), address_of(daemon), chromium, str(packages)], env=environment)
 
+        def promises_of_a_report():
+            """Made of the files that the daemon has left."""
+            chromium, environment = browser(folder)
+            report, data = folder / "report.html", str(folder / "data")
+            command("report", data, "-o", str(report))
+            ticks = rows(command(
+                "query", "SELECT CAST(time AS BIGINT) AS us, rx_bytes FROM network WHERE interface = 'lo' ORDER BY time",
+                "--data", data, "--format", "json"))
+            pairs = zip(ticks, ticks[1:])
+            rates = [((next["rx_bytes"] - one["rx_bytes"]) / ((next["us"] - one["us"]) / 1e6), next["us"]) for one, next in pairs]
+            most, time_us = max(rates)
+            run(["node", str(PAGE / "report.mjs"), str(report), chromium, str(packages), repr(most), str(time_us)], env=environment)
+            return f"{report.stat().st_size / 2**20:.1f} MiB"
+
         checks.run(format_of_the_page)
         checks.run(types_of_the_page)
         checks.run(pure_functions)
         checks.run(promises_in_a_browser)
+        checks.run(promises_of_a_report)
     checks.finish()
 
 

@@ -14,6 +14,7 @@ mod crash;
 mod daemon;
 mod ends;
 mod exact;
+mod export;
 mod fixtures;
 mod fuzz;
 mod layers;

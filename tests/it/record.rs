@@ -26,7 +26,8 @@ fn told(output: &Output) -> String {
 fn a_command_keeps_its_input_and_output_and_its_peaks_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let script = "cat; echo other >&2; sleep 2; exit 3";
-    let mut child = record(folder.path(), &["-o", "out", "--", "sh", "-c", script]).spawn().unwrap();
+    let mut child =
+        record(folder.path(), &["-o", "out", "--report", "page.html", "--", "sh", "-c", script]).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"from stdin").unwrap();
     let output = child.wait_with_output().unwrap();
     let told = told(&output);
@@ -37,6 +38,9 @@ fn a_command_keeps_its_input_and_output_and_its_peaks_are_told() {
     for part in ["resident in 2 processes", "  cpu ", "  memory ", " % of one CPU", "kymo query --data out "] {
         assert!(told.contains(part), "{part}: {told}");
     }
+
+    assert!(told.contains("\npage.html: ") && told.contains(", every row of "), "{told}");
+    assert!(fs::read_to_string(folder.path().join("page.html")).unwrap().contains("id=\"rows:process:cpu_ratio\""));
 
     let out = folder.path().join("out");
     let data = out.to_str().unwrap();

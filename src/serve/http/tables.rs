@@ -19,28 +19,52 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("kymo", &["kymo", "collector", "gap", "alert", "statement"]),
 ];
 
+/// How a table is recorded.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// The collector that samples it.
+    pub collector: Option<String>,
+    /// How often it does, µs.
+    pub interval_us: Option<i64>,
+    /// Why there are no rows.
+    pub unavailable: Option<String>,
+}
+
 /// Groups of tables. `collectors` tell how often each is sampled, and which of them this host lacks.
 pub(super) fn told(collectors: &[CollectorStatus]) -> Value {
+    groups(|family| {
+        let own = collectors.iter().find(|collector| collector.settings.families.contains(&family));
+        let lacking = collectors.iter().flat_map(|collector| &collector.health.unavailable);
+        let lacking = lacking.into_iter().find(|one| one.family == family.name());
+        let micros = |collector: &CollectorStatus| i64::try_from(collector.settings.interval.as_micros()).ok();
+        Recorded {
+            collector: own.map(|collector| collector.settings.name.clone()),
+            interval_us: own.and_then(micros),
+            unavailable: lacking.map(|one| one.reason.clone()),
+        }
+    })
+}
+
+/// Groups of tables, which are recorded as `of` says.
+#[must_use]
+pub fn groups(of: impl Fn(FamilyId) -> Recorded) -> Value {
     let named = |family: FamilyId| GROUPS.iter().any(|(_, names)| names.contains(&family.name()));
     let group = |(name, names): &(&str, &[&str])| {
         let listed = names.iter().filter_map(|name| FamilyId::find(name));
         let others = FamilyId::all().filter(|family| *name == "kymo" && !named(*family));
-        let tables: Vec<Value> = listed.chain(others).map(|family| table(family, collectors)).collect();
+        let tables: Vec<Value> = listed.chain(others).map(|family| table(family, of(family))).collect();
         json!({ "name": name, "tables": tables })
     };
     json!({ "groups": GROUPS.iter().map(group).collect::<Vec<_>>() })
 }
 
-fn table(family: FamilyId, collectors: &[CollectorStatus]) -> Value {
-    let own = collectors.iter().find(|collector| collector.settings.families.contains(&family));
-    let lacking = collectors.iter().flat_map(|collector| &collector.health.unavailable);
-    let lacking = lacking.into_iter().find(|one| one.family == family.name());
+fn table(family: FamilyId, Recorded { collector, interval_us, unavailable }: Recorded) -> Value {
     json!({
         "name": family.name(),
         "doc": one_line(family.table.doc),
-        "collector": own.map(|collector| &collector.settings.name),
-        "interval_us": own.map(|collector| collector.settings.interval.as_micros()),
-        "unavailable": lacking.map(|one| &one.reason),
+        "collector": collector,
+        "interval_us": interval_us,
+        "unavailable": unavailable,
         "tiers": Named::tiers(family).map(|tier| tier.table.name).collect::<Vec<_>>(),
         "columns": family.table.sql_columns().map(column).collect::<Vec<_>>(),
     })
