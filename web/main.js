@@ -409,15 +409,16 @@ function followSoon() {
 async function begin() {
   ({ groups } = await api.tables());
   wall = api.clock.now();
+  history.replaceState(null, '', link(place));
+  arrive(null);
+  // What is looked at comes first: it is on its way while the list of tables is made.
+  clearTimeout(fetchTimer);
+  const fetched = fetchNow(false);
   tables.show(nav, groups, place.tables ?? USUAL, name => {
     const now = place.tables ?? USUAL;
     go({ ...place, tables: now.includes(name) ? now.filter(one => one !== name) : [...now, name] });
   });
-  history.replaceState(null, '', link(place));
-  arrive(null);
-  // What is looked at comes first.
-  clearTimeout(fetchTimer);
-  await fetchNow(false);
+  await fetched;
   loadStatus();
   // Nothing is newer than a report.
   if (recording) return;

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::table::Packed;
 
-const SCRIPT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/joined.gz"));
+const SCRIPT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/main.js.gz"));
 const STYLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/page.css.gz"));
 const ICON: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/icon.svg.gz"));
 

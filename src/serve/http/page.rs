@@ -1,6 +1,6 @@
 //! The page: the files of `web/`, which are in the program.
 //!
-//! Their folder's name has a hash of all of them, so a browser may keep them for ever, and modules import each other by plain names.
+//! Their folder's name has a hash of all of them, so a browser may keep them for ever. `build.rs` joins the modules into one script.
 
 use axum::extract::Path;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
