@@ -1,12 +1,19 @@
 //! A picture of a host that does not exist: the same at each run.
 
+use std::sync::Arc;
+
 use super::cells::Cell;
 use super::cgroups::{Group, Groups};
 use super::events::{Event, Events, Firing, Loss, What};
+use super::history::History;
+use super::metric::Metric;
 use super::picture::Picture;
 use super::processes::{Process, Ticks};
-use super::series::{Charts, Facts};
+use super::screen::Needs;
+use super::series::{Charts, Facts, More};
+use super::view::View;
 use super::window::{MINUTE_US, SECOND_US, Window};
+use crate::record::{Kind, Unit};
 
 /// Wed 25 Nov 2026 14:32:07.4 UTC
 pub(super) const NOW_US: i64 = 1_795_617_127_400_000;
@@ -63,12 +70,16 @@ pub(super) fn picture(count: usize, is_paused: bool) -> Picture {
         sought: None,
         now_us: NOW_US,
         read_us: NOW_US,
-        charts,
+        charts: Arc::new(charts),
+        more: Arc::default(),
+        series: None,
         facts: facts(tick_us),
         ticks: ticks(tick_us),
         tick_us: Some(tick_us),
         groups: groups(tick_us),
-        events: events(&window),
+        events: Arc::new(events(&window)),
+        history: Arc::default(),
+        catalog: Arc::default(),
         firing_us: NOW_US,
         firing: vec![Firing {
             rule: "rx-drops".to_owned(),
@@ -78,6 +89,64 @@ pub(super) fn picture(count: usize, is_paused: bool) -> Picture {
             peak: Some(162.0),
         }],
     }
+}
+
+/// The same with the metrics that a view asks for.
+pub(super) fn asked(view: &View, is_paused: bool) -> Picture {
+    let count = Needs::of(view, None).cells;
+    let mut picture = picture(count, is_paused);
+    let needs = Needs::of(view, Some(&picture));
+    let mut more = More::default();
+    for metric in needs.metrics {
+        let cells = of_metric(&metric, count);
+        more.set(metric, cells);
+    }
+    picture.more = Arc::new(more);
+    picture.history = Arc::new(history(needs.history));
+    picture
+}
+
+/// Values as a column of such a name could have, always the same.
+fn of_metric(metric: &Metric, count: usize) -> Vec<Option<Cell>> {
+    let seed = metric.name().bytes().fold(7_usize, |seed, byte| seed.wrapping_mul(31).wrapping_add(usize::from(byte)));
+    let Some(column) = metric.declared() else { return Vec::new() };
+    let size = 0.05 + noise(seed, 1).powi(3);
+    let (mean, burst) = match (column.unit, column.kind) {
+        // Nothing goes wrong on this host.
+        _ if ["error", "dropped", "fail", "oom", "stall", "reset", "abort"]
+            .iter()
+            .any(|bad| metric.column.contains(bad)) =>
+        {
+            (0.0, 1.0)
+        }
+        (Unit::Bytes, Kind::Counter) => (size * 4e8, 5.0),
+        (Unit::Bytes, _) => (size * 30.0 * GIB, 1.05),
+        (Unit::Micros, Kind::Counter) => (size * 6e5, 2.0),
+        (Unit::Micros, _) => (size * 900.0, 4.0),
+        (Unit::Ratio, _) => ((size * 0.8).min(1.0), 1.1),
+        (Unit::Celsius, _) => (40.0 + size * 20.0, 1.02),
+        (_, Kind::Counter) => (size * 9_000.0, 3.0),
+        _ => (size * 40.0, 1.2),
+    };
+    let busier = |at: usize| if at > count * 3 / 4 { mean * 1.4 } else { mean };
+    cells(count, seed % 1_000, busier, burst)
+}
+
+/// Rows of a week, seconds and minutes of longer, and some of what happened.
+fn history(columns: usize) -> History {
+    let sign = |at: usize| match at * 100 / columns.max(1) {
+        0..2 => ' ',
+        2..12 => '.',
+        12..25 => '-',
+        44..46 => ' ',
+        _ => '=',
+    };
+    let mark = |at: usize| match at {
+        _ if at == columns / 5 || at == columns * 7 / 8 => 'x',
+        _ if at == columns / 3 || at == columns * 3 / 4 => '!',
+        _ => ' ',
+    };
+    History::of(&(0..columns).map(sign).collect::<String>(), &(0..columns).map(mark).collect::<String>())
 }
 
 const GIB: f64 = 1_073_741_824.0;
@@ -192,6 +261,7 @@ fn events(window: &Window) -> Events {
         state: state.to_owned(),
         value: Some(value),
         since_us: Some(window.time_of(cell) - 36 * SECOND_US),
+        to_us: None,
     };
     let count = window.cells;
     let events = vec![
