@@ -99,11 +99,12 @@ pub(super) fn chart(
     }
     page.put_within(1, y, &figure.name, columns.before - VALUE - 1, plain);
     page.put_before(columns.before - 1, y, &figure.value, plain);
+    let (cells, top) = scaled(figure, view.scale);
+    let mut drawn = draw(&cells, top, usize::from(rows), view.glyphs);
     if let Some(text) = figure.missing {
+        drawn.clear();
         page.put_within(columns.before, y, text, columns.cells, page.palette.quiet);
     }
-    let (cells, top) = scaled(figure, view.scale);
-    let drawn = draw(&cells, top, usize::from(rows), view.glyphs);
     for (row, line) in (y..).zip(&drawn) {
         let columns = (columns.before..).take(usize::from(columns.cells));
         for ((x, glyph), cell) in columns.zip(line.chars()).zip(&figure.cells) {
@@ -225,9 +226,9 @@ mod tests {
         let share = |value: f64| {
             let of = Figure { top: 1000.0, ..figure("network", "rx_bytes", value) };
             let (cells, top) = scaled(&of, Scale::Log);
-            (cells[0].unwrap().max * 3.0 / top).round()
+            format!("{:.1}", cells[0].unwrap().max * 3.0 / top)
         };
-        assert_eq!([1000.0, 100.0, 10.0, 1.0, 0.5, 0.0].map(share), [3.0, 2.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!([1000.0, 100.0, 10.0, 1.0, 0.5, 0.0].map(share), ["3.0", "2.0", "1.0", "0.0", "0.0", "0.0"]);
     }
 
     #[test]
@@ -239,6 +240,6 @@ mod tests {
             figure("host", "load1", 4.0),
         ];
         same_scale(&mut figures);
-        assert_eq!(figures.map(|figure| figure.top), [9e6, 9e6, 1e9, 4.0]);
+        assert_eq!(figures.map(|figure| figure.top.to_string()), ["9000000", "9000000", "1000000000", "4"]);
     }
 }

@@ -113,7 +113,7 @@ fn of_metric(metric: &Metric, count: usize) -> Vec<Option<Cell>> {
     let size = 0.05 + noise(seed, 1).powi(3);
     let (mean, burst) = match (column.unit, column.kind) {
         // Nothing goes wrong on this host.
-        _ if ["error", "dropped", "fail", "oom", "stall", "reset", "abort"]
+        _ if ["error", "dropped", "fail", "oom", "stall", "reset", "abort", "missed", "discard"]
             .iter()
             .any(|bad| metric.column.contains(bad)) =>
         {
@@ -129,16 +129,22 @@ fn of_metric(metric: &Metric, count: usize) -> Vec<Option<Cell>> {
         _ => (size * 40.0, 1.2),
     };
     let busier = |at: usize| if at > count * 3 / 4 { mean * 1.4 } else { mean };
-    cells(count, seed % 1_000, busier, burst)
+    // No share is more than the whole.
+    let whole = match (column.unit, column.kind) {
+        (Unit::Ratio, _) => 1.0,
+        (Unit::Micros, Kind::Counter) => 1e6,
+        _ => f64::INFINITY,
+    };
+    let capped = |cell: Cell| Cell { min: cell.min.min(whole), max: cell.max.min(whole), mean: cell.mean.min(whole) };
+    cells(count, seed % 1_000, busier, burst).into_iter().map(|cell| cell.map(capped)).collect()
 }
 
 /// Rows of a week, seconds and minutes of longer, and some of what happened.
 fn history(columns: usize) -> History {
     let sign = |at: usize| match at * 100 / columns.max(1) {
-        0..2 => ' ',
         2..12 => '.',
         12..25 => '-',
-        44..46 => ' ',
+        0..2 | 44..46 => ' ',
         _ => '=',
     };
     let mark = |at: usize| match at {
@@ -201,7 +207,8 @@ fn ticks(tick_us: i64) -> Ticks {
         let time_us = tick_us + second * SECOND_US;
         let rows = PROCESSES.iter().enumerate().filter(|(_, row)| row.0 != "zstd" || second >= 0).map(|(at, row)| {
             let (command, pid, cpus, memory, threads, read, written) = *row;
-            let elapsed = (second + 100) as f64;
+            // It counts from its begin.
+            let elapsed = (second + if command == "zstd" { 1 } else { 100 }) as f64;
             // What is shown began in the second before.
             let start_us = if command == "zstd" { 9 * 86_400 * SECOND_US - SECOND_US / 2 } else { started_us };
             let noise = 0.7 + 0.3 * noise(at, usize::try_from(second + 60).unwrap());
@@ -265,7 +272,7 @@ fn events(window: &Window) -> Events {
     };
     let count = window.cells;
     let events = vec![
-        event(count - 8, What::Fired, "rx-drops", "interface=eth0", "firing", 162.0),
+        event(count.saturating_sub(8), What::Fired, "rx-drops", "interface=eth0", "firing", 162.0),
         event(count * 2 / 3, What::Resolved, "io-stall", "resource=io kind=some", "resolved", 90_000.0),
         event(count / 3, What::Missed, "burst", "", "late", 3.0),
     ];

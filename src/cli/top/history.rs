@@ -161,14 +161,19 @@ pub(super) fn draw(page: &mut Page, picture: &Picture, view: &View, y: u16) {
     for (at, sign) in history.kept.iter().enumerate() {
         page.put(x(at), y, sign.encode_utf8(&mut [0; 4]), quiet);
     }
+    let mut has_text = vec![false; columns + 1];
     for (at, name) in NAMES.iter().enumerate() {
         let column = columns.saturating_sub(edge(at + 1, columns));
-        page.put_within(x(column), y, &format!("|{name}"), u16::try_from(edge(1, columns)).unwrap_or(0), quiet);
+        let text = format!("|{name}");
+        has_text.iter_mut().skip(column).take(text.len()).for_each(|place| *place = true);
+        page.put_within(x(column), y, &text, u16::try_from(edge(1, columns)).unwrap_or(0), quiet);
     }
     // Where most columns have missed ticks, these tell nothing.
     let has_many = history.marks.iter().filter(|sign| **sign == 'x').count() * MISSED_SHARE > columns;
     let is_told = |sign: &char| *sign == '!' || *sign == 'x' && !has_many;
     for (at, sign) in history.marks.iter().enumerate().filter(|(_, sign)| is_told(sign)) {
+        // An age is read as a whole: what was then stands after it.
+        let at = (at..columns).find(|at| !has_text[*at]).unwrap_or(at);
         page.put(x(at), y, sign.encode_utf8(&mut [0; 4]), if *sign == '!' { alert } else { heading });
     }
     if columns > 0 {

@@ -269,13 +269,14 @@ pub(super) fn keys(page: &mut Page, view: &View, state: &State, now: Now, y: u16
         return;
     }
     let space = if view.is_live() { "space pause" } else { "space live" };
-    let mut keys = vec![space, "←/→ time", "+/- zoom", "[ ] peaks", "{ } events", "@ go to"];
+    let mut keys = vec![space, "←/→ time", "+/- zoom", "[ ] peaks"];
     keys.extend::<&[&str]>(match view.screen {
         Screen::Alerts => &["↑/↓ row", "enter go there", "x full"],
         Screen::Cgroups => &["s sort", "enter fold", "tab panel", "/ search", "f filter", "t flat", "x full"],
         screen if screen.is_list() => &["enter series", "p keep", "/ search", "f filter", "x full", "y scale"],
         _ => &["tab panel", "/ search", "f filter", "s sort", "t commands", "x full", "y scale", "e export"],
     });
+    keys.extend(["{ } events", "@ go to"]);
     // The first and the last stand everywhere; of the others, those that fit.
     let ends = ["0-9 screens", "q quit"];
     let mut room = usize::from(page.width()).saturating_sub(2 + ends.iter().map(|key| key.len() + 2).sum::<usize>());
