@@ -128,7 +128,11 @@ pub(super) fn nearest(page: &mut Page, picture: &Picture, view: &View, y: u16, r
         let away_us = event.time_us - at_us;
         let side = if away_us < 0 { "before" } else { "after" };
         let far = duration(away_us.abs() as f64);
-        let away = if view.is_live() { format!("{far} ago") } else { format!("{far} {side} the cursor") };
+        let away = match (view.is_live(), away_us) {
+            (true, _) => format!("{far} ago"),
+            (false, 0) => "at the cursor".to_owned(),
+            (false, _) => format!("{far} {side} the cursor"),
+        };
         page.put(1, y, &format!("{time}  {}, {away}", what(event)), plain);
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn metrics(wanted: &[Metric], window: &Window, host: &Host, catalog: 
             let before = if columns.len() == 1 { String::new() } else { format!("{column}_") };
             format!("min({before}min) AS min{at}, max({before}max) AS max{at}, avg({before}mean) AS mean{at}")
         };
-        let names = labels.iter().flat_map(|label| [label, ", "]).collect::<String>();
+        let names = labels.iter().flat_map(|label| [*label, ", "]).collect::<String>();
         let places: Vec<String> = (1..=labels.len() + 1).map(|at| at.to_string()).collect();
         let sql = format!(
             "SELECT {names}date_bin(interval '{} microseconds', time, {begin}) AS cell, {}

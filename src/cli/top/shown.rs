@@ -93,12 +93,12 @@ pub(super) fn chosen_group(picture: &Picture, view: &View) -> Option<Group> {
     groups.into_iter().nth(at)
 }
 
-/// The metrics of a group. The uppermost one has no limit, so there any group is told that is throttled.
+/// The metrics of a group. The uppermost one seldom has a limit, so there any group is told that is throttled.
 fn group_metrics(group: Option<&Group>, view: &View) -> Vec<(String, Metric)> {
     let path = group.map_or("/", |group| group.path.as_str());
     let count = if view.is_tall() { OF_GROUP.len() } else { SMALL };
     let metric = |(column, name): &(&'static str, &str)| {
-        let is_any = path == "/" && *column == "throttled_us";
+        let is_any = view.row == 0 && *column == "throttled_us";
         let labels: &[(&'static str, &str)] = if is_any { &[] } else { &[("cgroup", path)] };
         ((*name).to_owned(), Metric::new("cgroup", column, labels))
     };
@@ -110,7 +110,7 @@ fn of_group(picture: &Picture, view: &View) -> Vec<Figure> {
     let details = |name: &str| -> Option<String> {
         let group = group.as_ref()?;
         match name {
-            "throttled" if group.path == "/" => Some("any group".to_owned()),
+            "throttled" if view.row == 0 => Some("any group".to_owned()),
             "throttled" => group.throttled.map(|share| format!("{} periods", percent(share))),
             "memory" => group.of_max.map(|share| format!("{} of max", percent(share))),
             "cpu" => group.tasks.map(|tasks| format!("{tasks:.0} tasks")),

@@ -102,7 +102,7 @@ pub(super) fn processes(page: &mut Page, picture: &Picture, view: &View, place: 
 
 /// Why there are no rows of a moment.
 fn nothing(picture: &Picture, view: &View, what: &str) -> String {
-    let Some(at_us) = picture.at_us else { return format!("No {what} are recorded yet; they come within a second.") };
+    let Some(at_us) = picture.at_us else { return format!("No {what} were recorded in the last seconds.") };
     if let Some((from_us, to_us, reason)) = picture.events.nothing_at(at_us) {
         let why = if reason == "killed" { "kymo or the host was killed" } else { "the host was suspended" };
         let [from, to] = [from_us, to_us].map(|us| view.clock.near(us, picture.now_us));
