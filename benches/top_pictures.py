@@ -27,8 +27,8 @@ COLOURS = {31: "#e5534b", 34: "#4f8ff7", 35: "#c678dd", 36: "#39b5c4", 37: "#9da
 SEQUENCE = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|\x1b\][^\x07]*\x07")
 BARS, SHADES = "▁▂▃▄▅▆▇█", "░▒▓"
 LINES = {"─": "M0 .5h1", "│": "M.5 0v1", "├": "M.5 0v1M.5 .5h.5", "└": "M.5 0v.5h.5"}
-# How long a screen must stay as it is.
-QUIET_S, PATIENCE_S = 1.5, 30
+# How long a screen must stay as it is (the clock moves once a second), and when it is waited for no longer.
+QUIET_S, PATIENCE_S = 0.7, 60
 
 
 class Screen:
@@ -38,6 +38,9 @@ class Screen:
         self.cells = [[(" ", PLAIN, False, False)] * columns for _ in range(rows)]
         self.x = self.y = 0
         self.style = (PLAIN, False, False)
+
+    def text(self):
+        return "\n".join("".join(cell[0] for cell in row) for row in self.cells)
 
     def take(self, text):
         at = 0
@@ -68,7 +71,7 @@ class Screen:
 
 
 def look(arguments, presses, columns=120, rows=40):
-    """The screen of `kymo top` after keys were pressed, each after the screen had come to rest."""
+    """The screen of `kymo top` after keys were pressed, each after the one before had shown what belongs to it."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     environment = {**os.environ, "TZ": "UTC"}
@@ -78,22 +81,24 @@ def look(arguments, presses, columns=120, rows=40):
     )
     os.close(theirs)
     screen = Screen(columns, rows)
-    for keys in ["", *presses, "q"]:
+    for keys, shown in presses:
         os.write(ours, keys.encode())
-        if keys == "q":
-            break
-        rest(ours, screen)
+        wait_for(ours, screen, shown)
+    os.write(ours, b"q")
     child.wait(PATIENCE_S)
     os.close(ours)
     return screen
 
 
-def rest(ours, screen):
-    """Reads until nothing more is written."""
-    begun, pending, quiet_s = time.monotonic(), b"", PATIENCE_S
-    while time.monotonic() - begun < PATIENCE_S and select.select([ours], [], [], quiet_s)[0]:
+def wait_for(ours, screen, shown):
+    """Reads until a text is shown and nothing more is written."""
+    begun, pending = time.monotonic(), b""
+    while select.select([ours], [], [], QUIET_S)[0] or shown not in screen.text():
+        if time.monotonic() - begun > PATIENCE_S:
+            sys.exit(f"{shown!r} is not shown, but\n{screen.text()}")
+        if not select.select([ours], [], [], QUIET_S)[0]:
+            continue
         pending += os.read(ours, 1 << 16)
-        quiet_s = QUIET_S
         # Signs and sequences may be cut: frames end with one of the latter.
         end = pending.rfind(b"\x1b[?2026l")
         if end >= 0:
@@ -183,12 +188,13 @@ def draw(data, burst_us, into):
     """The pictures of a simulated host: the moment of its burst, and its network."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(burst_us / 1e6))
     source = ["--data", str(data), "--at", stamp, "--window", "10s"]
-    for name, title, presses, size in [
-        ("top-moment", "kymo top at the moment of a burst", ["jjj["], (120, 40)),
-        ("top-network", "every column of the network", ["6", "["], (120, 40)),
+    moment = f"PAUSED {time.strftime('%a %d %b %Y %H:%M:%S', time.gmtime(burst_us / 1e6))}.{burst_us // 100_000 % 10}"
+    for name, title, presses in [
+        ("top-moment", "kymo top at the moment of a burst", [("", "COMMAND"), ("jjj]", moment)]),
+        ("top-network", "every column of the network", [("", "COMMAND"), ("6", "150 MB/s"), ("]", moment)]),
     ]:
         path = into / f"{name}.svg"
-        path.write_text(svg(look(source, presses, *size), title))
+        path.write_text(svg(look(source, presses), title))
         print(f"{os.path.relpath(path)}: {path.stat().st_size / 1000:.0f} kB")
 
 
