@@ -178,7 +178,7 @@ pub(super) fn draw(page: &mut Page, picture: &Picture, view: &View, y: u16) {
     }
     if columns > 0 {
         let age_us = view.at_us().map_or(0, |at_us| picture.now_us - at_us);
-        page.put(x(column_of(age_us, columns)), y, "▾", heading);
+        page.put_over(x(column_of(age_us, columns)), y, "▾", heading);
         page.hits.history = Some((y, columns));
     }
 }

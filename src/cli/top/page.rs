@@ -155,6 +155,14 @@ impl Page {
         self.put_within(x, y, text, u16::MAX, style)
     }
 
+    /// A sign in the place of what stands there, with no part of its style.
+    pub(super) fn put_over(&mut self, x: u16, y: u16, sign: &str, style: Style) {
+        if let Some(cell) = self.buffer.cell_mut((x, y)) {
+            cell.reset();
+        }
+        self.put(x, y, sign, style);
+    }
+
     /// Text from a column on, of at most so many columns.
     pub(super) fn put_within(&mut self, x: u16, y: u16, text: &str, columns: u16, style: Style) -> u16 {
         if x >= self.width() || y >= self.height() {

@@ -176,7 +176,7 @@ pub(super) fn axis(page: &mut Page, picture: &Picture, view: &View, x: u16, y: u
         sign(page, cell, "!", alert);
     }
     if let Some(cell) = view.at_us().and_then(|at_us| picture.window.cell_at(at_us)) {
-        page.put(x + column(cell), y, "▾", heading);
+        page.put_over(x + column(cell), y, "▾", heading);
     }
 }
 
