@@ -1,4 +1,4 @@
-"""Makes the page's pictures, which README shows: of a host that does not exist, at a time that stands still.
+"""Makes the pictures of the page and of `kymo top`, which README shows: of a host that does not exist, at a time that stands still.
 
     python3 benches/pictures.py [FOLDER]    uses target/release/kymo, or KYMO_BIN; needs numpy, pyarrow, Node 20 and npm
 
@@ -12,6 +12,7 @@ import sys
 import time
 
 import simulated
+import top_pictures
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "clients"))
 import check_page  # noqa: E402
@@ -74,6 +75,7 @@ def main():
             script = ROOT / "tests/page/pictures.mjs"
             arguments = [check_page.address_of(daemon), chromium, str(packages), str(into), str(end_us), str(burst_us)]
             subprocess.run(["node", str(script), *arguments], check=True, timeout=300, env=environment)
+        top_pictures.draw(place / "data", burst_us, into)
     pictures = sorted(into.glob("*.png"))
     quantise = [pngquant.program("pngquant"), "--force", "--ext", ".png", "--strip", "--speed", "1", "--nofs", str(COLOURS)]
     subprocess.run([*quantise, *map(str, pictures)], check=True, env=pngquant.environment)

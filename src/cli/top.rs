@@ -1,25 +1,36 @@
 //! `kymo top`: a host in a terminal, live or at any time that was recorded.
 
+mod alerts;
+mod asked;
+mod catalog;
 mod cells;
 mod cgroups;
 mod charts;
+mod choice;
 pub(super) mod clock;
 mod events;
+mod export;
 mod fetch;
 mod figures;
 mod filter;
 #[cfg(test)]
 mod fixture;
 mod help;
+mod history;
 mod input;
 mod keys;
+mod lists;
 mod live;
+mod metric;
+mod own;
 mod page;
 mod picture;
 mod processes;
 mod reader;
 mod screen;
 mod series;
+mod sheet;
+mod shown;
 mod source;
 mod statement;
 mod status;
@@ -35,16 +46,19 @@ use clap::Args;
 
 use super::connect::{UsageError, block_on};
 use super::query;
+use crate::serve::DEFAULT_ADDRESS;
 use crate::words::parse_duration;
 use cells::Glyphs;
+use choice::Screen;
 use clock::Clock;
 use fetch::ours_us;
 use live::{FRAMES_DEFAULT, Live};
 use page::{Palette, Theme};
 use picture::Picture;
 use reader::Reader;
+use screen::Needs;
 use source::Source;
-use status::State;
+use status::{Now, State};
 use view::View;
 
 /// `kymo top`.
@@ -70,6 +84,9 @@ pub struct Top {
     /// Host to show, of a folder with several [default: the one with the newest rows]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
+    /// Screen to begin with, by its key: 1 overview, 2 processes, 3 cgroups, 4 cpu, 5 memory, 6 network, 7 disk, 8 alerts, 9 kymo, 0 all
+    #[arg(long, value_name = "KEY", value_parser = screen_of)]
+    screen: Option<Screen>,
     /// Print one screen as text, and end
     #[arg(long)]
     once: bool,
@@ -92,26 +109,31 @@ pub struct Top {
 /// # Errors
 /// When nobody answers, an argument is wrong, or the terminal cannot be written.
 pub fn run(top: &Top) -> anyhow::Result<()> {
-    let (columns, rows) = top.size.or_else(terminal::size).unwrap_or((80, 24));
     let mut view = top.view();
-    let (cells, has_cores) = screen::needs(columns, rows);
+    view.size = top.size.or_else(terminal::size).unwrap_or((80, 24));
     if let Some(at) = &top.at {
         let mut reader = top.reader()?;
         let now_us = block_on(async { reader.now(ours_us()).await })?;
         let at_us = view.clock.parse(at, now_us).map_err(UsageError)?;
-        view.go_to(at_us.min(now_us), cells);
+        view.go_to(at_us.min(now_us), Needs::of(&view, None).cells);
     }
     if !top.once {
         let (no_color, colorfgbg) = (std::env::var("NO_COLOR").ok(), std::env::var("COLORFGBG").ok());
         let palette = Palette::new(top.theme, no_color.as_deref(), colorfgbg.as_deref());
-        return Live::new(view, palette, top.frames, top.source.data.is_some()).run(top.reader()?);
+        return Live::new(view, palette, top.frames, top.source_words()).run(top.reader()?);
     }
     let ours_us = ours_us();
     let mut reader = top.reader()?;
-    let picture: Picture = block_on(async { reader.read(&view.wanted(cells, has_cores), ours_us).await })?;
+    let picture: Picture = block_on(async {
+        let needs = Needs::of(&view, None);
+        let picture = reader.read(&view.wanted(needs.clone()), ours_us).await?;
+        // The first picture tells which rows there are, and so which metrics are seen.
+        let known = Needs::of(&view, Some(&picture));
+        if known == needs { Ok(picture) } else { reader.read(&view.wanted(known), ours_us).await }
+    })?;
     view.busiest.update(&picture);
     let state = if top.source.data.is_some() { State::Files } else { State::Live };
-    let page = screen::draw((columns, rows), Palette::default(), Some(&picture), &view, &state, ours_us);
+    let page = screen::draw(&view, Palette::default(), Some(&picture), &state, Now { ours_us, waits_us: 0 });
     Ok(std::io::stdout().lock().write_all(page.text().as_bytes())?)
 }
 
@@ -119,7 +141,23 @@ impl Top {
     fn view(&self) -> View {
         let is_console = std::env::var("TERM").is_ok_and(|term| term == "linux");
         let glyphs = self.glyphs.unwrap_or(if is_console { Glyphs::Ascii } else { Glyphs::Braille });
-        View::new(self.window, glyphs, Clock::local())
+        let mut view = View::new(self.window, glyphs, Clock::local());
+        if let Some(screen) = self.screen {
+            keys::open(&mut view, screen);
+        }
+        view
+    }
+
+    /// The words of a command that reads the same rows.
+    fn source_words(&self) -> Vec<String> {
+        let target = self.source.target.to_string();
+        let mut words = match &self.source.data {
+            Some(folder) => vec!["--data".to_owned(), folder.display().to_string()],
+            None if target == DEFAULT_ADDRESS => Vec::new(),
+            None => vec!["--address".to_owned(), target],
+        };
+        words.extend(self.host.iter().flat_map(|host| ["--host".to_owned(), host.clone()]));
+        words
     }
 
     fn reader(&self) -> anyhow::Result<Reader> {
@@ -136,6 +174,13 @@ fn length(text: &str) -> Result<i64, String> {
     let us = parse_duration(text).and_then(|duration| i64::try_from(duration.as_micros()).ok());
     us.filter(|us| (window::SHORTEST_US..=window::LONGEST_US).contains(us))
         .ok_or_else(|| "expected a duration from 10ms to 30d, such as 1m".to_owned())
+}
+
+/// A screen by its key.
+fn screen_of(text: &str) -> Result<Screen, String> {
+    let mut signs = text.chars();
+    let screen = signs.next().filter(|_| signs.next().is_none()).and_then(Screen::of);
+    screen.ok_or_else(|| "expected a digit, such as 2 for the processes".to_owned())
 }
 
 /// `80x24`

@@ -3,18 +3,22 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kymo::batch::to_batch;
 use kymo::family::FamilyId;
+use kymo::family::cgroup::Cgroup;
+use kymo::family::disk::Disk;
+use kymo::family::host::Host;
 use kymo::family::network::Network;
+use kymo::family::pressure::Pressure;
 use kymo::family::process::Process;
 use kymo::record::Record;
 use kymo::record::label::Labels;
-use kymo::store::{Append, Store, StoreSettings};
+use kymo::store::{Append, Appender, Store, StoreSettings};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::people::terminal;
@@ -27,6 +31,13 @@ const SECOND_US: i64 = 1_000_000;
 /// The tick that received two megabytes.
 const BURST_TICK: i64 = 61_234;
 const TICKS: i64 = 120_000;
+
+/// In this second a process writes for 0.6 s, and others wait for the disk.
+const STALL_SECOND: i64 = 30;
+/// From this second on, a control group is throttled for five.
+const THROTTLE_SECOND: i64 = 90;
+/// The host was started so long before.
+const UPTIME_US: i64 = 3_600 * SECOND_US;
 
 /// Two minutes at 1 kHz with a burst of one tick, while a process ran that is there for a second only.
 fn record(folder: &Path) {
@@ -59,12 +70,76 @@ fn record(folder: &Path) {
                 ..Process::absent(START_US + SECOND_US * second)
             };
             let burster = (second == BURST_TICK / 1_000 + 1).then(|| row("burster", "1", 77, 0.8));
-            [Some(row("steady", "0", 42, 0.25)), burster].into_iter().flatten()
+            let staller = (second == STALL_SECOND + 1).then(|| Process {
+                start_us: UPTIME_US + SECOND_US * STALL_SECOND + 200 * MS_US,
+                write_bytes: 300_000_000,
+                ..row("staller", "2", 91, 0.02)
+            });
+            // More than the first page shows, all busier than the one that stalls the disk.
+            let others = (0..12).map(|at| row("worker", &at.to_string(), 100 + at, 0.05));
+            let rows: Vec<Process> =
+                [Some(row("steady", "0", 42, 0.25)), burster, staller].into_iter().flatten().chain(others).collect();
+            rows
         })
         .collect();
-    let family = FamilyId::of::<Process>();
-    appender.append(vec![Append { family, batch: to_batch(&[&processes], &labels, &Process::TABLE.schema()) }]);
+    append(&mut appender, &labels, &processes);
+    record_faults(&mut appender, &labels);
     store.flush().unwrap();
+}
+
+fn append<R: Record>(appender: &mut Appender, labels: &Labels, rows: &[R]) {
+    let family = FamilyId::of::<R>();
+    appender.append(vec![Append { family, batch: to_batch(&[rows], labels, &R::TABLE.schema()) }]);
+}
+
+/// A disk that stalls for 0.6 s, and a control group that is throttled for five seconds.
+fn record_faults(appender: &mut Appender, labels: &Labels) {
+    let seconds = TICKS / 1_000;
+    let hosts: Vec<Host> = (0..seconds)
+        .map(|second| Host { uptime_us: UPTIME_US + SECOND_US * second, ..Host::absent(START_US + SECOND_US * second) })
+        .collect();
+    append(appender, labels, &hosts);
+    // Ten a second: six of them within the stall.
+    let begin = STALL_SECOND * 10 + 2;
+    let waited = |tick: i64| 100 * MS_US * (tick - begin).clamp(0, 6);
+    let pressures: Vec<Pressure> = (0..seconds * 10)
+        .map(|tick| Pressure {
+            resource: labels.intern("io"),
+            kind: labels.intern("some"),
+            total_us: waited(tick),
+            ..Pressure::absent(START_US + 100 * MS_US * tick)
+        })
+        .collect();
+    append(appender, labels, &pressures);
+    let disks: Vec<Disk> = (0..seconds * 10)
+        .map(|tick| Disk {
+            device: labels.intern("vda"),
+            kind: labels.intern("disk"),
+            read_bytes: 0,
+            write_bytes: 500 * waited(tick) + 1_000 * tick,
+            busy_us: waited(tick),
+            ..Disk::absent(START_US + 100 * MS_US * tick)
+        })
+        .collect();
+    append(appender, labels, &disks);
+    let throttled = |second: i64| (second - THROTTLE_SECOND).clamp(0, 5);
+    let groups: Vec<Cgroup> = (0..seconds)
+        .flat_map(|second| {
+            let row = |path: &str, cpus: i64| Cgroup {
+                cgroup: labels.intern(path),
+                usage_us: cpus * 100 * MS_US * second,
+                ..Cgroup::absent(START_US + SECOND_US * second)
+            };
+            let limited = Cgroup {
+                periods: 10 * second,
+                throttled_periods: 7 * throttled(second),
+                throttled_us: 640 * MS_US * throttled(second),
+                ..row("/app.slice/etl.service", 2)
+            };
+            [row("/", 9), row("/app.slice", 7), row("/app.slice/web.service", 5), limited]
+        })
+        .collect();
+    append(appender, labels, &groups);
 }
 
 fn once(folder: &Path, arguments: &[&str]) -> String {
@@ -117,9 +192,19 @@ struct Looking {
 
 impl Looking {
     fn begin(arguments: &[&str]) -> Looking {
+        Looking::begin_in(Path::new("."), arguments)
+    }
+
+    fn begin_in(folder: &Path, arguments: &[&str]) -> Looking {
+        Looking::with(folder, arguments, |_| ())
+    }
+
+    fn with(folder: &Path, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Looking {
         let (ours, theirs) = terminal(80);
         let mut command = command(&["top"]);
         command.args(arguments).env("TZ", "UTC").env("NO_COLOR", "1").stdin(theirs.try_clone().unwrap());
+        command.current_dir(folder);
+        change(&mut command);
         let child = command.stdout(theirs).stderr(Stdio::null()).spawn().unwrap();
         let (to, written) = channel();
         let mut reading = ours.try_clone().unwrap();
@@ -134,8 +219,8 @@ impl Looking {
         Looking { child, ours, written, text: String::new() }
     }
 
-    /// Waits until this was written, and forgets all up to there.
-    fn wait_for(&mut self, wanted: &str) {
+    /// Waits until this was written, and forgets all up to there, which it gives.
+    fn wait_for(&mut self, wanted: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         let end = loop {
             if let Some(at) = self.text.find(wanted) {
@@ -145,7 +230,22 @@ impl Looking {
             let bytes = bytes.unwrap_or_else(|_| panic!("{wanted:?} was not shown, but\n{}", self.text));
             self.text.push_str(&String::from_utf8_lossy(&bytes));
         };
-        self.text.drain(..end);
+        self.text.drain(..end).collect()
+    }
+
+    /// The whole screen as text, once it is as wanted.
+    fn until(&mut self, is_wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.press("\x0c");
+            self.wait_for("\x1b[2J");
+            let shown = screen(&self.wait_for("\x1b[?2026l"));
+            if is_wanted(&shown) {
+                return shown;
+            }
+            assert!(Instant::now() < deadline, "not as wanted:\n{shown}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn press(&mut self, keys: &str) {
@@ -160,6 +260,126 @@ impl Looking {
             thread::sleep(Duration::from_millis(5));
         }
         assert!(self.child.wait().unwrap().success());
+    }
+}
+
+/// What a frame shows that was written as a whole.
+fn screen(frame: &str) -> String {
+    let mut rows = vec![vec![' '; 80]; 24];
+    let (mut x, mut y) = (0, 0);
+    let mut rest = frame;
+    while let Some(sign) = rest.chars().next() {
+        if let Some(sequence) = rest.strip_prefix("\x1b[") {
+            let end = sequence.find(|sign: char| sign.is_ascii_alphabetic()).unwrap();
+            if sequence[end..].starts_with('H') {
+                let (row, column) = sequence[..end].split_once(';').unwrap();
+                (y, x) = (row.parse::<usize>().unwrap() - 1, column.parse::<usize>().unwrap() - 1);
+            }
+            rest = &sequence[end + 1..];
+            continue;
+        }
+        rows[y][x] = sign;
+        x += 1;
+        rest = &rest[sign.len_utf8()..];
+    }
+    let lines: Vec<String> = rows.iter().map(|row| row.iter().collect::<String>().trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// Presses keys, each after the screen is as it is to be before, until the last screen is as wanted.
+fn find(folder: &Path, presses: &[(&str, &str)], is_found: impl Fn(&str) -> bool) {
+    let mut looking = Looking::begin(&["--window", "2m", "--data", folder.to_str().unwrap()]);
+    looking.wait_for("steady");
+    let keys: usize = presses.iter().map(|(keys, _)| keys.chars().count()).sum();
+    assert!(keys <= 6, "{keys} key presses");
+    for (keys, shown) in presses {
+        looking.until(|text| text.contains(shown));
+        looking.press(keys);
+    }
+    looking.until(is_found);
+    looking.press("q");
+    looking.wait_for_end();
+}
+
+#[test]
+fn planted_faults_are_found_within_six_key_presses() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path());
+    // A burst of a millisecond: to the row of what is received, and to its highest peak.
+    find(folder.path(), &[("jjj[", "rx eth0")], |text| {
+        text.contains("PAUSED 14:01:01.2") && text.lines().any(|line| line.contains("77 burster"))
+    });
+    // A process of 0.6 s that stalls a disk: to the last row, waiting for I/O, its highest peak, and by what was written.
+    find(folder.path(), &[("G[", "psi io"), ("ssss", "PAUSED 14:00:3")], |text| {
+        let first = text.lines().skip_while(|line| !line.contains("COMMAND")).nth(1).unwrap_or_default();
+        first.starts_with('+') && first.contains("91 staller") && first.contains("300 MB")
+    });
+    // A control group that is throttled: when any was most, and by that.
+    find(folder.path(), &[("3", "psi io"), ("[", "64 %"), ("ss", "PAUSED 14:01:3")], |text| {
+        let at = |name: &str| text.lines().position(|line| line.contains(name));
+        let throttled = text.lines().find(|line| line.contains("etl.service"));
+        throttled.is_some_and(|line| line.contains("70 %")) && at("etl.service") < at("web.service")
+    });
+}
+
+#[test]
+fn every_screen_shows_what_was_recorded_and_a_file_gets_what_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path());
+    for (screen, shown) in [
+        ("2", "42 steady"),
+        ("3", "etl.service"),
+        ("4", "busy"),
+        ("5", "available"),
+        ("6", "interface eth0"),
+        ("7", "device vda"),
+        ("8", "events"),
+        ("9", "COLLECTOR"),
+        ("0", "utilization"),
+    ] {
+        let text = once(folder.path(), &["--window", "2m", "--screen", screen]);
+        assert!(text.contains(shown), "{screen}\n{text}");
+    }
+    let text = once(folder.path(), &["--window", "2m", "--screen", "6"]);
+    assert!(row(&text, "received").contains("2.00 GB/s"), "{text}");
+    let text = once(folder.path(), &["--window", "2m", "--screen", "7"]);
+    assert!(row(&text, "busy").contains("100 %"), "{text}");
+
+    let mut looking = Looking::begin_in(folder.path(), &["--window", "2m", "--data", folder.path().to_str().unwrap()]);
+    looking.wait_for("steady");
+    looking.press("e");
+    let deadline = Instant::now() + PATIENCE;
+    let written = loop {
+        let mut files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let is_screen =
+            |path: &Path| path.file_name().unwrap().to_string_lossy().starts_with("kymo-top-planted-20261125T1401");
+        match files.find(|path| is_screen(path)).map(|path| std::fs::read_to_string(path).unwrap()) {
+            Some(text) if !text.is_empty() => break text,
+            _ => assert!(Instant::now() < deadline, "no file was written"),
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert!(written.contains("rx eth0"), "{written}");
+    looking.press("c");
+    // The command goes to the clipboard.
+    looking.wait_for("\x1b]52;c;");
+    looking.press("q");
+    looking.wait_for_end();
+}
+
+#[test]
+fn the_terminal_says_what_its_background_is() {
+    let folder = tempfile::tempdir().unwrap();
+    record(folder.path());
+    for (answer, colour) in [("ffff/ffff/ffff", "\x1b[0;34m"), ("0000/0000/0000", "\x1b[0;36m")] {
+        let mut looking = Looking::with(folder.path(), &["--data", folder.path().to_str().unwrap()], |command| {
+            command.env_remove("NO_COLOR").env_remove("COLORFGBG");
+        });
+        looking.wait_for("\x1b]11;?\x07");
+        looking.press(&format!("\x1b]11;rgb:{answer}\x1b\\"));
+        looking.wait_for(colour);
+        looking.press("q");
+        looking.wait_for_end();
     }
 }
 

@@ -19,9 +19,14 @@ pub(super) struct Event {
     pub(super) state: String,
     /// The value that fired, or how many ticks were missed.
     pub(super) value: Option<f64>,
-    /// When it fired.
+    /// When it fired, or since when nothing was recorded.
     pub(super) since_us: Option<i64>,
+    /// Until when nothing was recorded.
+    pub(super) to_us: Option<i64>,
 }
+
+/// Reasons why nothing at all was recorded for a while.
+const WHOLE: &[&str] = &["suspended", "killed"];
 
 /// What it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +87,7 @@ impl Events {
                 }
                 let Some(time_us) = whole(&times, row) else { continue };
                 let state = text(&states, row);
+                let is_gap = part == "gap";
                 let what = match (part, state) {
                     ("gap", _) => What::Missed,
                     (_, "firing" | "no data") => What::Fired,
@@ -91,10 +97,11 @@ impl Events {
                     time_us,
                     what,
                     name: text(&names, row).to_owned(),
-                    labels: text(&labels, row).to_owned(),
+                    labels: if is_gap { String::new() } else { text(&labels, row).to_owned() },
                     state: state.to_owned(),
                     value,
                     since_us: whole(&since, row),
+                    to_us: text(&labels, row).parse().ok().filter(|_| is_gap),
                 });
             }
         }
@@ -121,6 +128,14 @@ impl Events {
         firing
     }
 
+    /// The stretch in which nothing was recorded, if a moment is in one, and why.
+    pub(super) fn nothing_at(&self, at_us: i64) -> Option<(i64, i64, &str)> {
+        let whole =
+            self.events.iter().filter(|event| event.what == What::Missed && WHOLE.contains(&event.state.as_str()));
+        let mut stretches = whole.filter_map(|event| Some((event.since_us?, event.to_us?, event.state.as_str())));
+        stretches.find(|(from_us, to_us, _)| (*from_us..*to_us).contains(&at_us))
+    }
+
     /// Only alerts, the newest first.
     pub(super) fn alerts(&self) -> impl Iterator<Item = &Event> {
         self.events.iter().filter(|event| event.what != What::Missed)
@@ -142,5 +157,20 @@ mod tests {
         let events = vec![event(3, "a", What::Resolved), event(2, "b", What::Fired), event(1, "a", What::Fired)];
         let firing = Events { events, losses: Vec::new() }.firing();
         assert_eq!(firing.iter().map(|one| one.rule.as_str()).collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn a_moment_without_rows_tells_why() {
+        let gap = |state: &str| Event {
+            what: What::Missed,
+            state: state.into(),
+            since_us: Some(10),
+            to_us: Some(20),
+            ..Event::default()
+        };
+        let events = Events { events: vec![gap("late"), gap("suspended")], losses: Vec::new() };
+        assert_eq!([9, 10, 20].map(|at| events.nothing_at(at).is_some()), [false, true, false]);
+        let of_one = Events { events: vec![gap("late")], losses: Vec::new() };
+        assert_eq!(of_one.nothing_at(15), None);
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::events::Firing;
 use super::picture::Picture;
 use super::reader::{Reader, Wanted};
+use super::source::Refused;
 use crate::cli::show::in_one_line;
 
 /// Reading begins at most so often.
@@ -27,6 +28,8 @@ const FILES_INTERVAL: Duration = Duration::from_secs(10);
 const ALERTS_INTERVAL: Duration = Duration::from_secs(2);
 /// How long after a failure another try begins.
 const RETRY: Duration = Duration::from_secs(1);
+/// The same for a daemon that has too much to do.
+pub(super) const RETRY_BUSY: Duration = Duration::from_secs(2);
 
 /// What happens to the view.
 #[derive(Debug)]
@@ -35,12 +38,34 @@ pub(super) enum Happening {
     Picture(Box<Picture>),
     /// The past stays as it is, but these alerts are on now.
     Firing(Vec<Firing>),
-    /// Nobody answers, and why.
-    Failed(String),
+    /// There is no picture, and why.
+    Failed(Failure),
     Resized,
     Continued,
     /// A signal asks for the end.
     Ended,
+}
+
+/// Why there is no picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nobody answers.
+    Lost(String),
+    /// The daemon has too much to do.
+    Busy(String),
+    /// The daemon or the files give no rows.
+    Refused(String),
+}
+
+impl Failure {
+    fn of(error: &anyhow::Error) -> Failure {
+        let reason = in_one_line(error);
+        match error.downcast_ref::<Refused>() {
+            Some(refused) if refused.is_busy => Failure::Busy(reason),
+            Some(_) => Failure::Refused(reason),
+            None => Failure::Lost(reason),
+        }
+    }
 }
 
 /// What the view wants of the thread.
@@ -75,12 +100,13 @@ pub(super) async fn read(mut reader: Reader, mut wishes: watch::Receiver<Wish>, 
         let pause = match &outcome {
             Ok(_) if reader.is_files() => FILES_INTERVAL,
             Ok(_) => interval(&wish, begun.elapsed()),
+            Err(error) if matches!(Failure::of(error), Failure::Busy(_)) => RETRY_BUSY,
             Err(_) => RETRY,
         };
         let is_live = wish.wanted.at.is_none() || outcome.is_err();
         let happening = match outcome {
             Ok(picture) => Happening::Picture(Box::new(picture)),
-            Err(error) => Happening::Failed(in_one_line(&error)),
+            Err(error) => Happening::Failed(Failure::of(&error)),
         };
         if to.send(happening).is_err() {
             return;
@@ -109,7 +135,7 @@ async fn watch_alerts(reader: &mut Reader, wishes: &mut watch::Receiver<Wish>, t
         let happening = match reader.firing().await {
             Ok(Some(firing)) => Happening::Firing(firing),
             Ok(None) => continue,
-            Err(error) => Happening::Failed(in_one_line(&error)),
+            Err(error) => Happening::Failed(Failure::of(&error)),
         };
         if to.send(happening).is_err() {
             return false;
@@ -165,7 +191,17 @@ mod tests {
     #[test]
     fn pictures_are_read_once_a_cell_and_take_a_quarter_of_the_time_at_most() {
         let wish = |length_us, has_focus| Wish {
-            wanted: Wanted { length_us, cells: 36, at: None, seek: None, has_cores: false, has_groups: false },
+            wanted: Wanted {
+                length_us,
+                cells: 36,
+                at: None,
+                seek: None,
+                has_cores: false,
+                has_groups: false,
+                metrics: Vec::new(),
+                unfolded: None,
+                history: 0,
+            },
             has_focus,
         };
         let ms = Duration::from_millis;

@@ -1,13 +1,24 @@
-//! The charts of the overview: what each one shows of a picture.
+//! What a chart shows of a picture, and the charts of the overview.
 
 use super::cells::Cell;
+use super::metric::Metric;
 use super::picture::Picture;
-use super::units::{bytes, bytes_per_second, count, percent};
+use super::statement::metric_of;
+use super::units::{count, percent};
+use super::view::View;
+use super::window::SECOND_US;
 
-/// Others than shares are at least scaled to this rate of bytes.
-const BYTES_TOP_MIN: f64 = 1e6;
-/// Shares without a natural end are at least scaled to this.
-const SHARE_TOP_MIN: f64 = 0.1;
+/// Of what has rows more seldom, the newest value is told for so long.
+const NEWEST_US: i64 = 90 * SECOND_US;
+/// What wide screens show beside the charts that all have.
+const EXTRAS: &[(&str, &str, &str)] = &[
+    ("tcp", "established", "tcp open"),
+    ("tcp", "retransmitted_segments", "retransmit"),
+    ("softnet", "time_squeezed", "squeezed"),
+    ("vm", "page_faults", "faults"),
+    ("host", "context_switches", "switches"),
+    ("host", "forks", "forks"),
+];
 
 /// One chart, with the numbers beside it.
 #[derive(Clone, Debug, Default)]
@@ -24,10 +35,12 @@ pub(super) struct Figure {
     pub(super) cells: Vec<Option<Cell>>,
     /// Of processors, how busy each was at the moment, in the place of cells.
     pub(super) bars: Vec<f64>,
-    /// The table, the series and which of its values it is.
-    pub(super) of: Option<(&'static str, String, usize)>,
+    /// The column and the series that it is of.
+    pub(super) of: Option<Metric>,
     /// The value at the top of the chart.
     pub(super) top: f64,
+    /// Why there are no cells.
+    pub(super) missing: Option<&'static str>,
 }
 
 /// Which of several interfaces and devices are shown.
@@ -45,17 +58,22 @@ impl Busiest {
     }
 }
 
-/// How values of a chart are told.
-type Told = fn(f64) -> String;
+/// The metrics of the overview that not every screen has: those of wide ones, and those that were kept.
+pub(super) fn extras(view: &View) -> Vec<(String, Metric)> {
+    let extras = EXTRAS.iter().filter(|_| view.is_beside());
+    let extras = extras.map(|(table, column, name)| ((*name).to_owned(), Metric::whole(table, column)));
+    extras.chain(view.kept.iter().map(|metric| (metric.short(11), metric.clone()))).collect()
+}
 
-/// All charts, in their order. Their number does not depend on what was recorded.
-pub(super) fn figures(picture: &Picture, busiest: &Busiest) -> Vec<Figure> {
+/// All charts of the overview, in their order. Their number does not depend on what was recorded.
+pub(super) fn figures(picture: &Picture, view: &View) -> Vec<Figure> {
+    let busiest = &view.busiest;
     let interface = busiest.interface.as_deref().unwrap_or("-");
     let device = busiest.device.as_deref().unwrap_or("-");
-    let mut figures = vec![cpu(picture), cores(picture), memory(picture)];
+    let chart = |part, label: &str, which| chart(picture, (part, label, which), view);
+    let mut figures = vec![cpu(picture, view), cores(picture), memory(picture, view)];
     for (which, way) in ["rx", "tx"].into_iter().enumerate() {
-        let mut figure =
-            chart(picture, ("network", interface, which), 1.0, bytes_per_second, |peak| peak.max(BYTES_TOP_MIN));
+        let mut figure = chart("network", interface, which);
         figure.name = format!("{way} {interface}");
         figure.details = [("drops/s", which + 2), ("errors/s", which + 4)]
             .into_iter()
@@ -66,7 +84,7 @@ pub(super) fn figures(picture: &Picture, busiest: &Busiest) -> Vec<Figure> {
         figures.push(figure);
     }
     for (which, way) in ["rd", "wr"].into_iter().enumerate() {
-        let mut figure = chart(picture, ("disk", device, which), 1.0, bytes_per_second, |peak| peak.max(BYTES_TOP_MIN));
+        let mut figure = chart("disk", device, which);
         figure.name = format!("{way} {device}");
         let of = |at| picture.facts.mean("disk", device, at);
         let busy = of(2).map(|us| format!("busy {}", percent(us / 1e6)));
@@ -77,11 +95,12 @@ pub(super) fn figures(picture: &Picture, busiest: &Busiest) -> Vec<Figure> {
         figures.push(figure);
     }
     for resource in ["cpu", "memory", "io"] {
-        let mut figure = chart(picture, ("pressure", resource, 0), 1e6, percent, |peak| peak.max(SHARE_TOP_MIN));
+        let mut figure = chart("pressure", resource, 0);
         figure.name = format!("psi {resource}");
         if picture.charts.labels("pressure").next().is_none() {
-            figure.details = vec!["no PSI".to_owned()];
-        } else if resource == "cpu" {
+            figure.missing = figure.missing.or(Some("This kernel accounts for no pressure"));
+        }
+        if resource == "cpu" {
             figure.details =
                 picture.facts.mean("host", "", 0).map(|load| format!("load {load:.2}")).into_iter().collect();
         } else {
@@ -90,11 +109,12 @@ pub(super) fn figures(picture: &Picture, busiest: &Busiest) -> Vec<Figure> {
         }
         figures.push(figure);
     }
+    figures.extend(extras(view).into_iter().map(|(name, metric)| of_metric(picture, name, &metric, view)));
     figures
 }
 
-fn cpu(picture: &Picture) -> Figure {
-    let mut figure = chart(picture, ("cpu", "total", 0), 1.0, percent, |_| 1.0);
+fn cpu(picture: &Picture, view: &View) -> Figure {
+    let mut figure = chart(picture, ("cpu", "total", 0), view);
     "cpu".clone_into(&mut figure.name);
     let count = picture.facts.cores().len();
     let share = |at| picture.facts.mean("cpu", "total", at).filter(|_| count > 0).map(|us| us / 1e4 / count as f64);
@@ -119,9 +139,9 @@ fn cores(picture: &Picture) -> Figure {
     }
 }
 
-fn memory(picture: &Picture) -> Figure {
+fn memory(picture: &Picture, view: &View) -> Figure {
     let total = picture.facts.mean("memory", "", 2);
-    let mut figure = chart(picture, ("memory", "", 0), 1.0, bytes, |peak| peak);
+    let mut figure = chart(picture, ("memory", "", 0), view);
     figure.top = total.unwrap_or(figure.top);
     "memory".clone_into(&mut figure.name);
     figure.details = [(1, "", " left"), (2, "of ", "")]
@@ -135,47 +155,67 @@ fn memory(picture: &Picture) -> Figure {
 
 const GIB: f64 = 1_073_741_824.0;
 
-/// The chart of one value of a series. Values are divided by `unit`.
-fn chart(
+/// The chart of one value of a series that every picture has.
+fn chart(picture: &Picture, (part, label, which): (&'static str, &str, usize), view: &View) -> Figure {
+    let Some(metric) = metric_of(part, label, which) else { return Figure::default() };
+    // Facts of both kinds of pressure are known.
+    let of = if part == "pressure" { format!("{label} some") } else { label.to_owned() };
+    let facts = &picture.facts;
+    let newest = (facts.mean(part, &of, which), facts.max(part, &of, which));
+    figure(picture, metric, picture.charts.cells(part, label, which), newest, view)
+}
+
+/// The chart of a metric that was asked for.
+pub(super) fn of_metric(picture: &Picture, name: String, metric: &Metric, view: &View) -> Figure {
+    let cells = picture.more.cells(metric);
+    let newest = newest(picture, cells);
+    Figure { name, ..figure(picture, metric.clone(), cells, newest, view) }
+}
+
+/// Mean and greatest value of the last second that has some.
+fn newest(picture: &Picture, cells: &[Option<Cell>]) -> (Option<f64>, Option<f64>) {
+    let Some(last) = cells.iter().rposition(Option::is_some) else { return (None, None) };
+    let window = &picture.window;
+    if picture.now_us - window.time_of(last + 1) > NEWEST_US {
+        return (None, None);
+    }
+    let count = usize::try_from(SECOND_US / window.width_us).unwrap_or(1).max(1);
+    let known: Vec<&Cell> = cells[(last + 1).saturating_sub(count)..=last].iter().flatten().collect();
+    let mean = known.iter().map(|cell| cell.mean).sum::<f64>() / known.len() as f64;
+    (Some(mean), known.iter().map(|cell| cell.max).max_by(f64::total_cmp))
+}
+
+fn figure(
     picture: &Picture,
-    (part, label, which): (&'static str, &str, usize),
-    unit: f64,
-    told: Told,
-    top: fn(f64) -> f64,
+    metric: Metric,
+    cells: &[Option<Cell>],
+    newest: (Option<f64>, Option<f64>),
+    view: &View,
 ) -> Figure {
-    let scaled = |cell: &Cell| Cell { min: cell.min / unit, max: cell.max / unit, mean: cell.mean / unit };
-    let cells: Vec<Option<Cell>> =
-        picture.charts.cells(part, label, which).iter().map(|cell| cell.as_ref().map(scaled)).collect();
     let known = cells.iter().enumerate().filter_map(|(at, cell)| Some((at, cell.as_ref()?.max)));
     let peak = known.max_by(|one, other| one.1.total_cmp(&other.1));
     let at_cursor =
         picture.at_us.map(|at_us| picture.window.cell_at(at_us).and_then(|at| cells.get(at).copied().flatten()));
     let (mean, max) = match at_cursor {
         Some(cell) => (cell.map(|cell| cell.mean), cell.map(|cell| cell.max)),
-        None => {
-            let facts = &picture.facts;
-            let of = |value: Option<f64>| value.map(|value| value / unit);
-            (of(facts.mean(part, label, which)), of(facts.max(part, label, which)))
-        }
+        None => newest,
     };
-    let (mean, max) = match (part, at_cursor) {
-        // Its facts have another label.
-        ("pressure", None) => {
-            let of = |value: Option<f64>| value.map(|value| value / unit);
-            let label = format!("{label} some");
-            (of(picture.facts.mean(part, &label, which)), of(picture.facts.max(part, &label, which)))
-        }
-        _ => (mean, max),
-    };
+    let told = |value: f64| metric.told(value, view.has_bits);
     let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), told);
+    let missing = match (picture.catalog.has_table(metric.table), picture.catalog.has(metric.table, metric.column)) {
+        (false, _) => Some("This daemon is older: no such table"),
+        (true, false) => Some("This daemon is older: no such column"),
+        (true, true) => None,
+    };
     Figure {
         value: number(mean),
         max: number(max),
         peak: peak.map(|(_, peak)| told(peak)).unwrap_or_default(),
         peak_cell: peak.filter(|(_, peak)| *peak > 0.0).map(|(at, _)| at),
-        of: Some((part, label.to_owned(), which)),
-        top: top(peak.map_or(0.0, |(_, peak)| peak)),
-        cells,
+        top: metric.top(peak.map_or(0.0, |(_, peak)| peak)),
+        cells: cells.to_vec(),
+        of: Some(metric),
+        missing,
         ..Figure::default()
     }
 }

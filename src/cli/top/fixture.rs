@@ -1,12 +1,19 @@
 //! A picture of a host that does not exist: the same at each run.
 
+use std::sync::Arc;
+
 use super::cells::Cell;
 use super::cgroups::{Group, Groups};
 use super::events::{Event, Events, Firing, Loss, What};
+use super::history::History;
+use super::metric::Metric;
 use super::picture::Picture;
 use super::processes::{Process, Ticks};
-use super::series::{Charts, Facts};
+use super::screen::Needs;
+use super::series::{Charts, Facts, More};
+use super::view::View;
 use super::window::{MINUTE_US, SECOND_US, Window};
+use crate::record::{Kind, Unit};
 
 /// Wed 25 Nov 2026 14:32:07.4 UTC
 pub(super) const NOW_US: i64 = 1_795_617_127_400_000;
@@ -63,12 +70,16 @@ pub(super) fn picture(count: usize, is_paused: bool) -> Picture {
         sought: None,
         now_us: NOW_US,
         read_us: NOW_US,
-        charts,
+        charts: Arc::new(charts),
+        more: Arc::default(),
+        series: None,
         facts: facts(tick_us),
         ticks: ticks(tick_us),
         tick_us: Some(tick_us),
         groups: groups(tick_us),
-        events: events(&window),
+        events: Arc::new(events(&window)),
+        history: Arc::default(),
+        catalog: Arc::default(),
         firing_us: NOW_US,
         firing: vec![Firing {
             rule: "rx-drops".to_owned(),
@@ -78,6 +89,70 @@ pub(super) fn picture(count: usize, is_paused: bool) -> Picture {
             peak: Some(162.0),
         }],
     }
+}
+
+/// The same with the metrics that a view asks for.
+pub(super) fn asked(view: &View, is_paused: bool) -> Picture {
+    let count = Needs::of(view, None).cells;
+    let mut picture = picture(count, is_paused);
+    let needs = Needs::of(view, Some(&picture));
+    let mut more = More::default();
+    for metric in needs.metrics {
+        let cells = of_metric(&metric, count);
+        more.set(metric, cells);
+    }
+    picture.more = Arc::new(more);
+    picture.history = Arc::new(history(needs.history));
+    picture
+}
+
+/// Values as a column of such a name could have, always the same.
+fn of_metric(metric: &Metric, count: usize) -> Vec<Option<Cell>> {
+    let seed = metric.name().bytes().fold(7_usize, |seed, byte| seed.wrapping_mul(31).wrapping_add(usize::from(byte)));
+    let Some(column) = metric.declared() else { return Vec::new() };
+    let size = 0.05 + noise(seed, 1).powi(3);
+    let (mean, burst) = match (column.unit, column.kind) {
+        // Nothing goes wrong on this host.
+        _ if ["error", "dropped", "fail", "oom", "stall", "reset", "abort", "missed", "discard"]
+            .iter()
+            .any(|bad| metric.column.contains(bad)) =>
+        {
+            (0.0, 1.0)
+        }
+        (Unit::Bytes, Kind::Counter) => (size * 4e8, 5.0),
+        (Unit::Bytes, _) => (size * 30.0 * GIB, 1.05),
+        (Unit::Micros, Kind::Counter) => (size * 6e5, 2.0),
+        (Unit::Micros, _) => (size * 900.0, 4.0),
+        (Unit::Ratio, _) => ((size * 0.8).min(1.0), 1.1),
+        (Unit::Celsius, _) => (40.0 + size * 20.0, 1.02),
+        (_, Kind::Counter) => (size * 9_000.0, 3.0),
+        _ => (size * 40.0, 1.2),
+    };
+    let busier = |at: usize| if at > count * 3 / 4 { mean * 1.4 } else { mean };
+    // No share is more than the whole.
+    let whole = match (column.unit, column.kind) {
+        (Unit::Ratio, _) => 1.0,
+        (Unit::Micros, Kind::Counter) => 1e6,
+        _ => f64::INFINITY,
+    };
+    let capped = |cell: Cell| Cell { min: cell.min.min(whole), max: cell.max.min(whole), mean: cell.mean.min(whole) };
+    cells(count, seed % 1_000, busier, burst).into_iter().map(|cell| cell.map(capped)).collect()
+}
+
+/// Rows of a week, seconds and minutes of longer, and some of what happened.
+fn history(columns: usize) -> History {
+    let sign = |at: usize| match at * 100 / columns.max(1) {
+        2..12 => '.',
+        12..25 => '-',
+        0..2 | 44..46 => ' ',
+        _ => '=',
+    };
+    let mark = |at: usize| match at {
+        _ if at == columns / 5 || at == columns * 7 / 8 => 'x',
+        _ if at == columns / 3 || at == columns * 3 / 4 => '!',
+        _ => ' ',
+    };
+    History::of(&(0..columns).map(sign).collect::<String>(), &(0..columns).map(mark).collect::<String>())
 }
 
 const GIB: f64 = 1_073_741_824.0;
@@ -132,7 +207,8 @@ fn ticks(tick_us: i64) -> Ticks {
         let time_us = tick_us + second * SECOND_US;
         let rows = PROCESSES.iter().enumerate().filter(|(_, row)| row.0 != "zstd" || second >= 0).map(|(at, row)| {
             let (command, pid, cpus, memory, threads, read, written) = *row;
-            let elapsed = (second + 100) as f64;
+            // It counts from its begin.
+            let elapsed = (second + if command == "zstd" { 1 } else { 100 }) as f64;
             // What is shown began in the second before.
             let start_us = if command == "zstd" { 9 * 86_400 * SECOND_US - SECOND_US / 2 } else { started_us };
             let noise = 0.7 + 0.3 * noise(at, usize::try_from(second + 60).unwrap());
@@ -192,10 +268,11 @@ fn events(window: &Window) -> Events {
         state: state.to_owned(),
         value: Some(value),
         since_us: Some(window.time_of(cell) - 36 * SECOND_US),
+        to_us: None,
     };
     let count = window.cells;
     let events = vec![
-        event(count - 8, What::Fired, "rx-drops", "interface=eth0", "firing", 162.0),
+        event(count.saturating_sub(8), What::Fired, "rx-drops", "interface=eth0", "firing", 162.0),
         event(count * 2 / 3, What::Resolved, "io-stall", "resource=io kind=some", "resolved", 90_000.0),
         event(count / 3, What::Missed, "burst", "", "late", 3.0),
     ];

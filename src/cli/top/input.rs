@@ -18,6 +18,8 @@ pub(super) enum Input {
     Help,
     Mouse(Mouse, u16, u16),
     Focus(bool),
+    /// The terminal's background: red, green and blue, each of 0xffff.
+    Background([u16; 3]),
 }
 
 /// Which arrow.
@@ -78,6 +80,10 @@ impl Decoder {
 
     /// Nothing more came: what is unfinished is the key Escape.
     pub(super) fn end(&mut self) -> Option<Input> {
+        // The rest of an answer comes, and is no key.
+        if self.bytes.starts_with(b"\x1b]") && self.bytes.len() > 2 {
+            return None;
+        }
         let is_escape = self.bytes.first() == Some(&0x1b);
         self.bytes.clear();
         is_escape.then_some(Input::Escape)
@@ -132,10 +138,39 @@ fn sequence(bytes: &[u8]) -> Front {
             let parameters = std::str::from_utf8(&bytes[2..end]).unwrap_or_default();
             Front::Input(control(parameters, bytes[end]), end + 1)
         }
+        Some(b']') => string(bytes),
         Some(0x1b) => Front::Input(Some(Input::Escape), 1),
         // With Alt: the key alone.
         Some(_) => Front::Input(None, 1),
     }
+}
+
+/// An answer of the terminal: `11;rgb:0000/0000/0000`, ended by a bell or an escape and a backslash.
+fn string(bytes: &[u8]) -> Front {
+    let Some(end) = bytes.iter().skip(2).position(|byte| matches!(byte, 0x07 | 0x1b)) else {
+        return if bytes.len() > SEQUENCE_BYTES_MAX { Front::Input(None, bytes.len()) } else { Front::Unfinished };
+    };
+    let end = end + 2;
+    let after = match (bytes[end], bytes.get(end + 1)) {
+        (0x1b, None) => return Front::Unfinished,
+        (0x1b, Some(b'\\')) => end + 2,
+        (0x1b, Some(_)) => end,
+        _ => end + 1,
+    };
+    let text = std::str::from_utf8(&bytes[2..end]).unwrap_or_default();
+    let parts: Vec<&str> = text.strip_prefix("11;rgb:").unwrap_or_default().split('/').collect();
+    let input = match parts[..] {
+        [red, green, blue] => part(red).zip(part(green)).zip(part(blue)),
+        _ => None,
+    };
+    Front::Input(input.map(|((red, green), blue)| Input::Background([red, green, blue])), after)
+}
+
+/// A part of a colour, of one to four hexadecimal digits.
+fn part(digits: &str) -> Option<u16> {
+    let most = (1_u32 << (4 * u32::try_from(digits.len()).ok().filter(|count| (1..=4).contains(count))?)) - 1;
+    let value = u32::from_str_radix(digits, 16).ok()?;
+    u16::try_from(value * 0xffff / most).ok()
 }
 
 fn control(parameters: &str, last: u8) -> Option<Input> {
@@ -244,6 +279,20 @@ mod tests {
         assert!(!decoder.is_waiting());
         assert_eq!(decoder.take(b"\x1b"), []);
         assert_eq!(decoder.end(), Some(Input::Escape));
+    }
+
+    #[test]
+    fn the_terminal_tells_its_background() {
+        assert_eq!(
+            of(b"\x1b]11;rgb:ffff/8080/0000\x1b\\q"),
+            [Input::Background([0xffff, 0x8080, 0]), Input::Char('q')]
+        );
+        assert_eq!(of(b"\x1b]11;rgb:ff/80/0\x07"), [Input::Background([0xffff, 0x8080, 0])]);
+        assert_eq!(of(b"\x1b]11;rgba:1/2/3/4\x07j\x1b]4;x\x07"), [Input::Char('j')]);
+        let mut decoder = Decoder::default();
+        assert_eq!(decoder.take(b"\x1b]11;rgb:0000/00"), []);
+        assert_eq!(decoder.take(b"00/0000\x1b"), []);
+        assert_eq!(decoder.take(b"\\"), [Input::Background([0, 0, 0])]);
     }
 
     #[test]

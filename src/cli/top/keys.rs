@@ -1,14 +1,17 @@
 //! What keys and the mouse do to the view.
 
+use super::choice::{Panel, Prompt, Question, Screen};
 use super::clock::Clock;
-use super::figures::figures;
 use super::filter::Filter;
+use super::history::{HISTORY_X, age_of};
 use super::input::{Arrow, Held, Input, Mouse};
-use super::page::Hits;
+use super::lists::entries;
+use super::metric::Metric;
+use super::page::{By, Hits};
 use super::picture::Picture;
-use super::screen::CHARTS_X;
+use super::shown::{chosen, chosen_group, count};
 use super::tables::{listed, listed_groups};
-use super::view::{Panel, Prompt, Question, Screen, View};
+use super::view::View;
 
 /// What is left to do outside of the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +23,17 @@ pub(super) enum Action {
     Faster,
     Slower,
     ToggleMouse,
+    /// Write the screen to a file.
+    Export,
+    /// Give the command that shows the same to the clipboard.
+    Copy,
 }
 
 /// Rows that the wheel moves.
 const WHEEL_ROWS: i64 = 3;
+
+/// So many charts are kept in the overview.
+const KEPT_MAX: usize = 10;
 
 /// Takes one input. `pressed` is where a drag began.
 pub(super) fn apply(
@@ -58,8 +68,23 @@ pub(super) fn apply(
         Input::Char('>') => return Action::Faster,
         Input::Char('<') => return Action::Slower,
         Input::Char('M') => return Action::ToggleMouse,
+        Input::Char('e') => return Action::Export,
+        Input::Char('c') => return Action::Copy,
         Input::Char('?') | Input::Help => view.has_help = true,
-        Input::Char(digit @ ('1' | '2' | '3' | '8' | '9')) => open(view, digit),
+        Input::Char(digit @ '0'..='9') => {
+            if let Some(screen) = Screen::of(digit) {
+                open(view, screen);
+            }
+        }
+        Input::Char('x') => view.is_full = !view.is_full,
+        Input::Char('y') => {
+            view.scale = view.scale.next();
+            view.note = Some(view.scale.told().to_owned());
+        }
+        Input::Char('U') => {
+            view.has_bits = !view.has_bits;
+            view.note = Some(if view.has_bits { "networks in bits" } else { "networks in bytes" }.to_owned());
+        }
         Input::Char('z') => {
             view.clock = if view.clock.is_utc() { Clock::local() } else { Clock::utc() };
         }
@@ -70,7 +95,8 @@ pub(super) fn apply(
         Input::Char('s') => view.sort = view.sort.next(),
         Input::Char('S') => view.is_reversed = !view.is_reversed,
         Input::Char('t') => view.is_regrouped = !view.is_regrouped,
-        Input::Tab | Input::BackTab => {
+        // A list has no table.
+        Input::Tab | Input::BackTab if !view.screen.is_list() => {
             view.panel = if view.panel == Panel::Charts { Panel::Table } else { Panel::Charts };
         }
         Input::Backspace | Input::Char('u') => view.back(),
@@ -110,22 +136,19 @@ fn with_picture(view: &mut View, input: Input, picture: &Picture, hits: &Hits, p
         Input::Char('n') => search(view, picture, true),
         Input::Char('N') => search(view, picture, false),
         Input::Enter => enter(view, picture),
+        Input::Char('p') => keep(view, picture),
         Input::Mouse(mouse, x, y) => point(view, picture, hits, pressed, (mouse, x, y)),
         _ => {}
     }
 }
 
-fn open(view: &mut View, digit: char) {
-    view.screen = match digit {
-        '2' => Screen::Processes,
-        '3' => Screen::Cgroups,
-        '8' => Screen::Alerts,
-        '9' => Screen::Kymo,
-        _ => Screen::Overview,
-    };
-    view.row = 0;
+/// Shows a screen.
+pub(super) fn open(view: &mut View, screen: Screen) {
+    view.screen = screen;
+    (view.row, view.figure, view.is_full, view.unfolded) = (0, 0, false, None);
     // Tables of whole screens are what arrows are for.
-    view.panel = if view.screen == Screen::Overview { Panel::Charts } else { Panel::Table };
+    let has_charts = screen == Screen::Overview || screen.is_list();
+    view.panel = if has_charts { Panel::Charts } else { Panel::Table };
 }
 
 fn ask(view: &mut View, of: Question) {
@@ -133,14 +156,16 @@ fn ask(view: &mut View, of: Question) {
     view.prompt = Some(Prompt { of, text, error: None });
 }
 
-/// Ends a search, then a filter, then goes back to the overview, then to the newest moment.
+/// Ends what was chosen last: the whole screen, a search, a filter, another screen than the overview, another time than now.
 fn escape(view: &mut View) {
-    if !view.search.is_empty() {
+    if view.is_full {
+        view.is_full = false;
+    } else if !view.search.is_empty() {
         view.search.clear();
     } else if !view.filter.is_empty() {
         view.filter = Filter::default();
     } else if view.screen != Screen::Overview {
-        open(view, '1');
+        open(view, Screen::Overview);
     } else {
         view.go_live();
     }
@@ -180,7 +205,7 @@ fn answer(view: &mut View, prompt: &Prompt, picture: Option<&Picture>) -> Result
         }
         Question::Search => {
             prompt.text.clone_into(&mut view.search);
-            view.panel = Panel::Table;
+            view.panel = if view.screen.is_list() { Panel::Charts } else { Panel::Table };
             if let Some(picture) = picture {
                 search(view, picture, true);
             }
@@ -188,12 +213,15 @@ fn answer(view: &mut View, prompt: &Prompt, picture: Option<&Picture>) -> Result
         Question::Filter => {
             view.filter = Filter::parse(&prompt.text)?;
             view.row = 0;
+            if view.screen.is_list() {
+                view.figure = 0;
+            }
         }
     }
     Ok(())
 }
 
-/// How many rows the table of the screen has.
+/// What the rows of the screen's table or list are called.
 fn names(view: &View, picture: &Picture) -> Vec<String> {
     match view.screen {
         Screen::Overview | Screen::Processes => {
@@ -202,17 +230,24 @@ fn names(view: &View, picture: &Picture) -> Vec<String> {
         Screen::Cgroups => listed_groups(picture, view).into_iter().map(|group| group.path).collect(),
         Screen::Alerts => picture.events.events.iter().map(|event| event.name.clone()).collect(),
         Screen::Kymo => Vec::new(),
+        _ => {
+            let entries = entries(picture, view).into_iter();
+            entries.map(|entry| format!("{} {}", entry.name, entry.metric.name())).collect()
+        }
     }
 }
 
+/// The row that keys move, of the charts or of the table.
+fn chosen_row(view: &mut View) -> &mut usize {
+    if view.panel == Panel::Charts { &mut view.figure } else { &mut view.row }
+}
+
 fn rows(view: &mut View, picture: &Picture, by: i64) {
-    let (chosen, count) = match view.panel {
-        Panel::Charts => (&mut view.figure, figures(picture, &view.busiest).len()),
-        Panel::Table => {
-            let count = names(view, picture).len();
-            (&mut view.row, count)
-        }
+    let count = match view.panel {
+        Panel::Charts => count(picture, view),
+        Panel::Table => names(view, picture).len(),
     };
+    let chosen = chosen_row(view);
     let at = i64::try_from(*chosen).unwrap_or(0).saturating_add(by).max(0);
     *chosen = usize::try_from(at).unwrap_or(usize::MAX).min(count.saturating_sub(1));
 }
@@ -223,32 +258,83 @@ fn search(view: &mut View, picture: &Picture, is_next: bool) {
     }
     let wanted = view.search.to_lowercase();
     let names = names(view, picture);
-    let count = names.len();
-    let order: Vec<usize> =
-        (1..=count).map(|by| (view.row + if is_next { by } else { count - by }) % count.max(1)).collect();
+    let (count, at) = (names.len(), *chosen_row(view));
+    let order: Vec<usize> = (1..=count).map(|by| (at + if is_next { by } else { count - by }) % count.max(1)).collect();
     match order.into_iter().find(|at| names[*at].to_lowercase().contains(&wanted)) {
-        Some(row) => view.row = row,
+        Some(row) => *chosen_row(view) = row,
         None => view.note = Some(format!("nothing here is named {:?}", view.search)),
     }
 }
 
+/// Goes to an event, folds a group, or shows the series of a metric.
 fn enter(view: &mut View, picture: &Picture) {
-    if view.screen == Screen::Alerts
+    if view.screen.is_list() {
+        let metric = chosen(picture, view).and_then(|figure| figure.of);
+        view.unfolded = metric.filter(|metric| view.unfolded.as_ref() != Some(metric));
+        let has_series = |metric: &Metric| metric.family().is_some_and(|table| table.labels().next().is_some());
+        if view.unfolded.as_ref().is_some_and(|metric| !has_series(metric)) {
+            view.note = Some("this has one series only".to_owned());
+        }
+    } else if view.screen == Screen::Cgroups
+        && let Some(group) = chosen_group(picture, view)
+        && !view.folded.remove(&group.path)
+    {
+        view.folded.insert(group.path);
+    } else if view.screen == Screen::Alerts
         && let Some(event) = picture.events.events.get(view.row)
     {
         let at_us = event.time_us;
-        open(view, '1');
+        open(view, Screen::Overview);
         view.go_to(at_us, picture.window.cells);
     }
 }
 
+/// Keeps the chosen chart in the overview, or leaves it out again.
+fn keep(view: &mut View, picture: &Picture) {
+    let Some(metric) = chosen(picture, view).and_then(|figure| figure.of) else { return };
+    let name = metric.name();
+    let said = match view.kept.iter().position(|kept| *kept == metric) {
+        Some(at) => {
+            view.kept.remove(at);
+            "is no longer kept in the overview"
+        }
+        None if view.screen == Screen::Overview => "is in the overview already",
+        None if view.kept.len() >= KEPT_MAX => "has no room in the overview; p leaves another one out",
+        None => {
+            view.kept.push(metric);
+            "is kept in the overview"
+        }
+    };
+    view.note = Some(format!("{name} {said}"));
+}
+
+/// A click on a title sorts by it, and another one turns the order round.
+fn sort_by(view: &mut View, by: By) {
+    let is_same = match by {
+        By::Process(sort) => std::mem::replace(&mut view.sort, sort) == sort,
+        By::Group(sort) => std::mem::replace(&mut view.group_sort, sort) == sort,
+    };
+    view.is_reversed = is_same && !view.is_reversed;
+}
+
 fn point(view: &mut View, picture: &Picture, hits: &Hits, pressed: &mut Option<u16>, (mouse, x, y): (Mouse, u16, u16)) {
-    let cell = x.checked_sub(CHARTS_X).map(usize::from).filter(|cell| *cell < picture.window.cells);
-    let figure = hits.figure(y).filter(|_| cell.is_some() || x < CHARTS_X);
+    let cell_at = |x: u16| x.checked_sub(hits.charts_x).map(usize::from).filter(|cell| *cell < picture.window.cells);
+    let cell = cell_at(x);
+    let figure = hits.figure(y).filter(|_| cell.is_some() || x < hits.charts_x);
     let row = hits.row(x, y);
+    if let (Mouse::Press, Some((_, columns))) = (mouse, hits.history.filter(|(row, _)| *row == y)) {
+        if let Some(column) = x.checked_sub(HISTORY_X).map(usize::from).filter(|column| *column < columns) {
+            view.go_to(picture.now_us - age_of(column, columns), picture.window.cells);
+        }
+        return;
+    }
+    if let (Mouse::Press, Some(by)) = (mouse, hits.title(x, y)) {
+        sort_by(view, by);
+        return;
+    }
     match (mouse, figure, cell) {
         (Mouse::WheelUp | Mouse::WheelDown, None, _) => {
-            view.panel = Panel::Table;
+            view.panel = if view.screen.is_list() { Panel::Charts } else { Panel::Table };
             rows(view, picture, if mouse == Mouse::WheelUp { -WHEEL_ROWS } else { WHEEL_ROWS });
         }
         (Mouse::WheelUp | Mouse::WheelDown, Some(_), Some(cell)) => {
@@ -270,13 +356,11 @@ fn point(view: &mut View, picture: &Picture, hits: &Hits, pressed: &mut Option<u
                 rows(view, picture, i64::try_from(row).unwrap_or(0));
             }
         }
-        (Mouse::Release, _, Some(cell)) => {
-            match pressed.take().and_then(|x| x.checked_sub(CHARTS_X)).map(usize::from) {
-                Some(from) if from != cell => view.span(picture, from, cell),
-                Some(_) => view.point(picture, cell),
-                None => {}
-            }
-        }
+        (Mouse::Release, _, Some(cell)) => match pressed.take().and_then(cell_at) {
+            Some(from) if from != cell => view.span(picture, from, cell),
+            Some(_) => view.point(picture, cell),
+            None => {}
+        },
         (Mouse::Release, _, None) => *pressed = None,
         (Mouse::Drag | Mouse::WheelUp | Mouse::WheelDown, _, _) => {}
     }

@@ -8,14 +8,15 @@ use anyhow::Context;
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::watch;
 
-use super::fetch::{Happening, Wish, ours_us, read, watch_signals};
+use super::export;
+use super::fetch::{Failure, Happening, Wish, ours_us, read, watch_signals};
 use super::input::{Decoder, Input};
 use super::keys::{Action, apply};
-use super::page::{Hits, Palette};
+use super::page::{Hits, Page, Palette, Theme, theme_of};
 use super::picture::Picture;
 use super::reader::Reader;
-use super::screen;
-use super::status::State;
+use super::screen::{self, Needs};
+use super::status::{Now, State};
 use super::terminal::{Terminal, read_bytes, restore, size};
 use super::view::View;
 
@@ -34,27 +35,38 @@ pub(super) struct Live {
     pub(super) palette: Palette,
     pub(super) frames_per_second: u32,
     pub(super) is_files: bool,
+    /// What the command line says of the source.
+    pub(super) source: Vec<String>,
     picture: Option<Picture>,
     state: State,
     hits: Hits,
     pressed: Option<u16>,
     has_focus: bool,
-    size: (u16, u16),
+    /// Since when another picture is waited for.
+    waits: Option<Instant>,
+    /// What is shown, and whether it is to be drawn anew as a whole.
+    page: Option<Page>,
+    is_changed: bool,
 }
 
 impl Live {
-    pub(super) fn new(view: View, palette: Palette, frames_per_second: u32, is_files: bool) -> Live {
+    pub(super) fn new(mut view: View, palette: Palette, frames_per_second: u32, source: Vec<String>) -> Live {
+        let is_files = source.iter().any(|word| word == "--data");
+        view.size = size().unwrap_or((80, 24));
         Live {
             view,
             palette,
             frames_per_second,
             is_files,
+            source,
             picture: None,
             state: if is_files { State::Files } else { State::Live },
             hits: Hits::default(),
             pressed: None,
             has_focus: true,
-            size: size().unwrap_or((80, 24)),
+            waits: None,
+            page: None,
+            is_changed: true,
         }
     }
 
@@ -107,25 +119,33 @@ impl Live {
             match happenings.recv_timeout(next) {
                 Ok(happening) => {
                     is_due = true;
+                    self.is_changed = true;
                     if self.take(happening, &mut decoder, terminal)? {
                         return Ok(());
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(input) = decoder.end()
-                        && self.act(input, terminal)?
-                    {
-                        return Ok(());
+                    if let Some(input) = decoder.end() {
+                        self.is_changed = true;
+                        if self.act(input, terminal)? {
+                            return Ok(());
+                        }
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            wishes.send_if_modified(|wish| {
+            if self.is_changed {
                 let wanted = self.wish();
-                let is_other = *wish != wanted;
-                *wish = wanted;
-                is_other
-            });
+                let is_other = wishes.borrow().wanted != wanted.wanted;
+                if is_other {
+                    self.waits.get_or_insert_with(Instant::now);
+                }
+                wishes.send_if_modified(|wish| {
+                    let is_other = *wish != wanted;
+                    *wish = wanted;
+                    is_other
+                });
+            }
             // The clock of what is live goes on by itself.
             is_due |= drawn.elapsed() >= frame;
             if is_due && drawn.elapsed() >= frame {
@@ -151,6 +171,7 @@ impl Live {
                 self.view.take_found(&picture);
                 self.state = if self.is_files { State::Files } else { State::Live };
                 self.picture = Some(*picture);
+                self.waits = None;
             }
             Happening::Firing(firing) => {
                 self.state = if self.is_files { State::Files } else { State::Live };
@@ -159,14 +180,15 @@ impl Live {
                     picture.firing_us = picture.now_us + ours_us() - picture.read_us;
                 }
             }
-            Happening::Failed(reason) => {
-                let since_us = match &self.state {
-                    State::Lost { since_us, .. } => *since_us,
-                    _ => ours_us(),
+            Happening::Failed(failure) => {
+                let since_us = self.state.since_us().unwrap_or_else(ours_us);
+                self.state = match failure {
+                    Failure::Lost(reason) => State::Lost { since_us, reason },
+                    Failure::Busy(reason) => State::Busy { since_us, reason },
+                    Failure::Refused(reason) => State::Refused { since_us, reason },
                 };
-                self.state = State::Lost { since_us, reason };
             }
-            Happening::Resized => self.size = size().unwrap_or(self.size),
+            Happening::Resized => self.view.size = size().unwrap_or(self.view.size),
             Happening::Continued => terminal.resume()?,
             Happening::Ended => return Ok(true),
         }
@@ -176,6 +198,13 @@ impl Live {
     fn act(&mut self, input: Input, terminal: &mut Terminal) -> anyhow::Result<bool> {
         if let Input::Focus(has_focus) = input {
             self.has_focus = has_focus;
+            return Ok(false);
+        }
+        if let Input::Background(parts) = input {
+            if self.palette.theme == Theme::Auto {
+                self.palette = Palette::of(theme_of(parts.map(|part| f64::from(part) / f64::from(u16::MAX))));
+                terminal.redraw();
+            }
             return Ok(false);
         }
         match apply(&mut self.view, input, self.picture.as_ref(), &self.hits, &mut self.pressed) {
@@ -192,6 +221,8 @@ impl Live {
                 let has_mouse = terminal.toggle_mouse();
                 self.view.note = Some(if has_mouse { "the mouse is on" } else { "the mouse is off" }.to_owned());
             }
+            Action::Export => self.export(),
+            Action::Copy => self.copy(terminal),
         }
         Ok(false)
     }
@@ -207,15 +238,43 @@ impl Live {
         self.view.note = Some(format!("{} frames a second at most", self.frames_per_second));
     }
 
-    fn wish(&self) -> Wish {
-        let (cells, has_cores) = screen::needs(self.size.0, self.size.1);
-        Wish { wanted: self.view.wanted(cells, has_cores), has_focus: self.has_focus }
+    /// Writes the screen to a file.
+    fn export(&mut self) {
+        let (Some(page), Some(picture)) = (&self.page, &self.picture) else { return };
+        self.view.note = Some(match export::write(&page.text(), picture) {
+            Ok(name) => format!("written to {name}"),
+            Err(error) => format!("cannot write the screen to a file here: {error}"),
+        });
     }
 
-    /// Draws a frame; `false` if the terminal is behind.
+    /// Gives the command that shows the same to the clipboard, and shows it.
+    fn copy(&mut self, terminal: &Terminal) {
+        let Some(picture) = &self.picture else { return };
+        let command = export::command(picture, &self.source);
+        terminal.tell(&export::to_clipboard(&command));
+        self.view.note = Some(command);
+    }
+
+    fn wish(&self) -> Wish {
+        let needs = Needs::of(&self.view, self.picture.as_ref());
+        Wish { wanted: self.view.wanted(needs), has_focus: self.has_focus }
+    }
+
+    /// Draws a frame; `false` if the terminal is behind. What goes on by itself is in two rows.
     fn draw(&mut self, terminal: &mut Terminal) -> bool {
-        let page = screen::draw(self.size, self.palette, self.picture.as_ref(), &self.view, &self.state, ours_us());
-        self.hits = page.hits;
-        terminal.show(page.buffer)
+        let waits_us = self.waits.map_or(0, |since| i64::try_from(since.elapsed().as_micros()).unwrap_or(0));
+        let (picture, now) = (self.picture.as_ref(), Now { ours_us: ours_us(), waits_us });
+        let page = match self.page.take().filter(|_| !self.is_changed) {
+            Some(mut page) => {
+                screen::refresh(&mut page, &self.view, picture, &self.state, now);
+                page
+            }
+            None => screen::draw(&self.view, self.palette, picture, &self.state, now),
+        };
+        self.is_changed = false;
+        let is_shown = terminal.show(&page.buffer);
+        let page = self.page.insert(page);
+        self.hits.clone_from(&page.hits);
+        is_shown
     }
 }

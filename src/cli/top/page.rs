@@ -5,10 +5,13 @@ use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::Rect;
 use ratatui_core::style::{Color, Modifier, Style};
 
+use super::cgroups::GroupSort;
+use super::processes::Sort;
+
 /// What the terminal's background is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Theme {
-    /// As `COLORFGBG` says; if it does not, only colours that can be read on both
+    /// As the terminal says, or `COLORFGBG`; if neither does, only colours that can be read on both
     #[default]
     Auto,
     /// Light text on dark
@@ -28,19 +31,29 @@ pub(super) struct Palette {
     pub(super) alert: Style,
     pub(super) selected: Style,
     pub(super) quiet: Style,
+    /// What is known of the background. Without colours it does not matter, and is not automatic.
+    pub(super) theme: Theme,
 }
 
 impl Palette {
     /// `colours` is what the variables `NO_COLOR` and `COLORFGBG` hold.
     pub(super) fn new(theme: Theme, no_color: Option<&str>, colorfgbg: Option<&str>) -> Palette {
+        if no_color.is_some_and(|value| !value.is_empty()) {
+            return Palette { theme: Theme::Dark, ..Palette::without_colours() };
+        }
+        Palette::of(if theme == Theme::Auto { background(colorfgbg) } else { theme })
+    }
+
+    fn without_colours() -> Palette {
         let bold = Style::new().add_modifier(Modifier::BOLD);
         let reversed = Style::new().add_modifier(Modifier::REVERSED);
-        let without = Palette { heading: bold, alert: reversed, selected: reversed, burst: bold, ..Palette::default() };
-        if no_color.is_some_and(|value| !value.is_empty()) {
-            return without;
-        }
-        let colours = Palette { alert: reversed.fg(Color::Red), ..without };
-        let theme = if theme == Theme::Auto { background(colorfgbg) } else { theme };
+        Palette { heading: bold, alert: reversed, selected: reversed, burst: bold, ..Palette::default() }
+    }
+
+    /// Colours for a background.
+    pub(super) fn of(theme: Theme) -> Palette {
+        let without = Palette::without_colours();
+        let colours = Palette { alert: without.alert.fg(Color::Red), theme, ..without };
         match theme {
             Theme::Auto => Palette { burst: Style::new().fg(Color::Magenta), ..colours },
             Theme::Dark => Palette {
@@ -54,6 +67,11 @@ impl Palette {
             }
         }
     }
+}
+
+/// The theme of a background, whose parts reach from 0 to 1.
+pub(super) fn theme_of([red, green, blue]: [f64; 3]) -> Theme {
+    if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 { Theme::Light } else { Theme::Dark }
 }
 
 /// `15;0` is light on dark: the last number is the background.
@@ -72,6 +90,19 @@ pub(super) struct Hits {
     figures: Vec<(u16, u16, usize)>,
     /// The columns and rows of the table's body, and which of its rows comes first.
     table: Option<([u16; 2], [u16; 2], usize)>,
+    /// Titles of the table: columns, the row, and what they sort by.
+    titles: Vec<([u16; 2], u16, By)>,
+    /// The first column of charts.
+    pub(super) charts_x: u16,
+    /// The row of what is kept, and its columns.
+    pub(super) history: Option<(u16, usize)>,
+}
+
+/// What a title sorts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Process(Sort),
+    Group(GroupSort),
 }
 
 impl Hits {
@@ -86,9 +117,16 @@ impl Hits {
         ((left..right).contains(&x) && (top..bottom).contains(&y)).then(|| first + usize::from(y - top))
     }
 
-    /// Rows of a page of the table.
+    /// What the title at a place sorts by.
+    pub(super) fn title(&self, x: u16, y: u16) -> Option<By> {
+        let is_at = |([left, right], row, _): &&([u16; 2], u16, By)| (*left..*right).contains(&x) && *row == y;
+        self.titles.iter().find(is_at).map(|(.., by)| *by)
+    }
+
+    /// Rows of a page of the table, or charts of a page of a list.
     pub(super) fn page_rows(&self) -> i64 {
-        self.table.map_or(1, |(_, [top, bottom], _)| i64::from(bottom.saturating_sub(top)).max(1))
+        let charts = i64::try_from(self.figures.len()).unwrap_or(1).max(1);
+        self.table.map_or(charts, |(_, [top, bottom], _)| i64::from(bottom.saturating_sub(top)).max(1))
     }
 }
 
@@ -115,6 +153,14 @@ impl Page {
     /// Text from a column on. Gives the column after it.
     pub(super) fn put(&mut self, x: u16, y: u16, text: &str, style: Style) -> u16 {
         self.put_within(x, y, text, u16::MAX, style)
+    }
+
+    /// A sign in the place of what stands there, with no part of its style.
+    pub(super) fn put_over(&mut self, x: u16, y: u16, sign: &str, style: Style) {
+        if let Some(cell) = self.buffer.cell_mut((x, y)) {
+            cell.reset();
+        }
+        self.put(x, y, sign, style);
     }
 
     /// Text from a column on, of at most so many columns.
@@ -149,6 +195,20 @@ impl Page {
     /// Remembers where the rows of the table stand, and which comes first.
     pub(super) fn has_table(&mut self, columns: [u16; 2], rows: [u16; 2], first: usize) {
         self.hits.table = Some((columns, rows, first));
+    }
+
+    /// Remembers where a title stands.
+    pub(super) fn has_title(&mut self, columns: [u16; 2], y: u16, by: By) {
+        self.hits.titles.push((columns, y, by));
+    }
+
+    /// Makes a row empty.
+    pub(super) fn clear_row(&mut self, y: u16) {
+        for x in 0..self.width() {
+            if let Some(cell) = self.buffer.cell_mut((x, y)) {
+                cell.reset();
+            }
+        }
     }
 
     /// The style of a whole row.
@@ -205,6 +265,7 @@ mod tests {
         assert_eq!(Palette::new(Theme::Auto, None, Some("0;default;15")).chart.fg, Some(Color::Blue));
         assert_eq!(Palette::new(Theme::Auto, Some(""), None).burst.fg, Some(Color::Magenta));
         assert_eq!(Palette::new(Theme::Light, None, Some("15;0")).chart.fg, Some(Color::Blue));
+        assert_eq!([[0.0, 0.0, 0.2], [1.0, 1.0, 0.9]].map(theme_of), [Theme::Dark, Theme::Light]);
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! All that one screen shows, as it was read: nothing here changes while it is drawn.
 
+use std::sync::Arc;
+
+use super::asked::Seek;
+use super::catalog::Catalog;
 use super::cgroups::Groups;
 use super::events::{Events, Firing};
+use super::history::History;
+use super::metric::Metric;
 use super::processes::Ticks;
-use super::series::{Charts, Facts};
-use super::statement::Seek;
+use super::series::{Charts, Facts, More};
 use super::window::Window;
 
 /// What was read.
@@ -20,13 +25,21 @@ pub(super) struct Picture {
     pub(super) now_us: i64,
     /// When it was read, by the clock of the host that looks.
     pub(super) read_us: i64,
-    pub(super) charts: Charts,
+    pub(super) charts: Arc<Charts>,
+    /// Of the metrics that were asked for.
+    pub(super) more: Arc<More>,
+    /// A metric that is told apart by its series, and these.
+    pub(super) series: Option<(Metric, Arc<Vec<Metric>>)>,
     pub(super) facts: Facts,
     pub(super) ticks: Ticks,
     /// The tick whose processes are shown.
     pub(super) tick_us: Option<i64>,
     pub(super) groups: Groups,
-    pub(super) events: Events,
+    pub(super) events: Arc<Events>,
+    /// What is kept, if it was asked for.
+    pub(super) history: Arc<History>,
+    /// What the one who answered has.
+    pub(super) catalog: Arc<Catalog>,
     /// Alerts that are on now, also while the past is shown; of a folder, at the end of the window.
     pub(super) firing: Vec<Firing>,
     /// When they are on.

@@ -1,6 +1,7 @@
 //! Processes as they were at a moment.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
@@ -34,7 +35,8 @@ pub(super) struct Process {
 /// Rows of a stretch of time, by tick.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ticks {
-    of: BTreeMap<i64, Vec<Process>>,
+    /// Pictures share them.
+    of: BTreeMap<i64, Arc<Vec<Process>>>,
 }
 
 /// A process at a moment, with what it did since the tick before.
@@ -99,7 +101,7 @@ impl Ticks {
             let (faults, read, written) = (column("major_faults")?, column("read_bytes")?, column("write_bytes")?);
             for row in 0..rows.count() {
                 let (Some(time), Some(pid)) = (whole(&times, row), whole(&pids, row)) else { continue };
-                ticks.of.entry(time).or_default().push(Process {
+                Arc::make_mut(ticks.of.entry(time).or_default()).push(Process {
                     command: text(&commands, row).to_owned(),
                     pid,
                     start_us: whole(&starts, row).unwrap_or(0),
@@ -121,7 +123,7 @@ impl Ticks {
     /// Sets the rows of a tick.
     #[cfg(test)]
     pub(super) fn set(&mut self, time_us: i64, rows: Vec<Process>) {
-        self.of.insert(time_us, rows);
+        self.of.insert(time_us, Arc::new(rows));
     }
 
     /// Adds newer ones and forgets those before a time.
@@ -157,22 +159,27 @@ impl Ticks {
         let seconds = before.map_or(1.0, |(time, _)| (tick_us - time) as f64 / SECOND_US as f64);
         let begin = self.begin(tick_us);
         let line = |process: &Process| {
-            let last = known.get(&(process.pid, process.start_us));
-            let step = |now: Option<f64>, of: fn(&Process) -> Option<f64>| {
-                Some((now? - of(last?)?).max(0.0)).filter(|step| step.is_finite())
+            let last = known.get(&(process.pid, process.start_us)).copied();
+            let is_new = last.is_none() && boot_us.is_some_and(|boot| boot + process.start_us > begin);
+            // What began in this tick has counted from zero.
+            let before = |of: fn(&Process) -> Option<f64>| match last {
+                Some(last) => of(last),
+                None => Some(0.0).filter(|_| is_new),
             };
-            let rate = |now: Option<f64>, of: fn(&Process) -> Option<f64>| Some(step(now, of)? / seconds);
-            let (user, system) =
-                (step(process.user_us, |one| one.user_us), step(process.system_us, |one| one.system_us));
+            let step = |of: fn(&Process) -> Option<f64>| {
+                Some((of(process)? - before(of)?).max(0.0)).filter(|step| step.is_finite())
+            };
+            let rate = |of: fn(&Process) -> Option<f64>| Some(step(of)? / seconds);
+            let (user, system) = (step(|one| one.user_us), step(|one| one.system_us));
             Line {
                 user: user
                     .zip(system)
                     .filter(|(user, system)| user + system > 0.0)
                     .map(|(user, system)| user / (user + system)),
-                faults: rate(process.faults, |one| one.faults),
-                read: rate(process.read_bytes, |one| one.read_bytes),
-                written: rate(process.written_bytes, |one| one.written_bytes),
-                is_new: last.is_none() && boot_us.is_some_and(|boot| boot + process.start_us > begin),
+                faults: rate(|one| one.faults),
+                read: rate(|one| one.read_bytes),
+                written: rate(|one| one.written_bytes),
+                is_new,
                 process: process.clone(),
             }
         };
@@ -253,7 +260,7 @@ mod tests {
             (second(11), vec![process(1, 0.5, 1000.0), Process { start_us: second(3) + 1, ..process(2, 4.0, 0.0) }]),
             (second(12), vec![process(1, 0.5, 3000.0)]),
         ];
-        Ticks { of: of.into() }
+        Ticks { of: of.map(|(time, rows)| (time, Arc::new(rows))).into() }
     }
 
     #[test]
@@ -273,7 +280,7 @@ mod tests {
         };
         let told: Vec<_> =
             lines(Sort::Cpus).iter().map(|(_, line)| (line.process.pid, line.is_new, line.read)).collect();
-        assert_eq!(told, [(2, true, None), (1, false, Some(1000.0))]);
+        assert_eq!(told, [(2, true, Some(0.0)), (1, false, Some(1000.0))]);
         assert!(!ticks().lines(11 * SECOND_US, None)[1].is_new, "when the host was started is not known");
         assert_eq!(lines(Sort::Read)[0].1.process.pid, 1);
         let trace = ticks().trace(2, 3 * SECOND_US + 1, 10 * SECOND_US, 13 * SECOND_US, 3);

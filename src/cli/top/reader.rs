@@ -1,16 +1,23 @@
 //! Reads what a screen shows: a few statements for each picture, on one connection.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 
+use super::asked::{self, SEEK_BUCKETS, Seek};
+use super::catalog::Catalog;
 use super::cgroups::Groups;
 use super::events::{Events, Firing};
+use super::history::History;
+use super::metric::Metric;
 use super::picture::Picture;
 use super::processes::Ticks;
-use super::series::{Charts, Facts};
+use super::series::{Charts, Facts, More};
 use super::source::Source;
-use super::statement::{self, Host, RECENT_US, SEEK_BUCKETS, Seek};
+use super::statement::{self, Host, RECENT_US};
 use super::window::{SECOND_US, Window};
 use crate::cli::rows::{Rows, text, whole};
+use crate::record::Table;
 
 /// Rows as far outside of the window say what is within it: tables that are sampled once a second have a row in each stretch of this
 /// length.
@@ -24,6 +31,11 @@ const LATE_US: i64 = 2 * SECOND_US;
 /// Tables of one row a second have one in a stretch of this length.
 const MOMENT_US: i64 = SECOND_US + 20_000;
 
+/// What is kept changes slowly.
+const HISTORY_US: i64 = 30 * SECOND_US;
+/// Cells of so many metrics are remembered.
+const METRICS_MAX: usize = 500;
+
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -35,6 +47,12 @@ pub(super) struct Wanted {
     pub(super) seek: Option<Seek>,
     pub(super) has_cores: bool,
     pub(super) has_groups: bool,
+    /// Metrics whose cells are shown.
+    pub(super) metrics: Vec<Metric>,
+    /// The metric whose series are told apart.
+    pub(super) unfolded: Option<Metric>,
+    /// Columns of the row of what is kept; none without it.
+    pub(super) history: usize,
 }
 
 /// Reads pictures.
@@ -49,16 +67,21 @@ pub(super) struct Reader {
     /// Processes that were read, and until when, so that only newer ones are asked for.
     ticks: Ticks,
     ticks_of: Option<(i64, i64)>,
+    catalog: Option<Arc<Catalog>>,
     slow: Option<Slow>,
+    /// When it was read.
+    history: Option<(i64, Arc<History>)>,
 }
 
-/// What is read at most twice a cell.
+/// What is read at most twice a cell, and once where the window has ended.
 struct Slow {
     window: Window,
     has_cores: bool,
     read_us: i64,
-    charts: Charts,
-    events: Events,
+    charts: Arc<Charts>,
+    events: Arc<Events>,
+    more: Arc<More>,
+    series: Option<(Metric, Arc<Vec<Metric>>)>,
 }
 
 impl Reader {
@@ -71,7 +94,9 @@ impl Reader {
             newest_us: 0,
             ticks: Ticks::default(),
             ticks_of: None,
+            catalog: None,
             slow: None,
+            history: None,
         }
     }
 
@@ -133,26 +158,15 @@ impl Reader {
         };
         let at_us = found.or(at_us);
         let sought = wanted.seek.clone();
-        let pad = usize::try_from(OUTSIDE_US / window.width_us).unwrap_or(0).clamp(1, OUTSIDE_CELLS_MAX);
-        let padded = window.padded(pad);
-        let is_known = self.slow.as_ref().is_some_and(|slow| {
-            let age_us = now_us - slow.read_us;
-            at_us.is_none()
-                && slow.window == window
-                && slow.has_cores == wanted.has_cores
-                && age_us < window.width_us / 2
-        });
-        let slow = match self.slow.take().filter(|_| is_known) {
-            Some(slow) => slow,
-            None => {
-                let charts = self.source.rows(&statement::charts(&padded, &host, wanted.has_cores)).await?;
-                let charts = Charts::read(&charts, &padded, pad)?;
-                let events = Events::read(&self.source.rows(&statement::events(&window, &host)).await?)?;
-                Slow { window, has_cores: wanted.has_cores, read_us: now_us, charts, events }
-            }
+        let catalog = self.find_catalog().await?;
+        self.read_slow(wanted, &window, now_us, &host).await?;
+        let (charts, events, more, series) = match &self.slow {
+            Some(slow) => (&slow.charts, &slow.events, &slow.more, &slow.series),
+            None => anyhow::bail!("no charts were read"),
         };
-        let (charts, events) = (slow.charts.clone(), slow.events.clone());
-        self.slow = Some(slow);
+        let (charts, events) = (Arc::clone(charts), Arc::clone(events));
+        let (more, series) = (Arc::clone(more), series.clone());
+        let history = self.read_history(wanted.history, now_us, &host).await?;
         let moment_us = at_us.unwrap_or(now_us);
         self.read_ticks(at_us, now_us, &host).await?;
         let tick_us = match at_us {
@@ -168,17 +182,17 @@ impl Reader {
         let mut facts = Facts::default();
         if to_us - from_us < 2 * SECOND_US {
             let stretch = if is_newest { None } else { Some((from_us, to_us)) };
-            let rows = self.source.rows(&statement::facts_of_rows(stretch, &host)).await?;
+            let rows = self.source.rows(&statement::facts_of_rows(stretch, &host, &catalog)).await?;
             facts = Facts::read(&rows, to_us)?;
         }
         // Rows of long ago have expired, and tiers are left.
         if facts.is_empty() {
-            let rows = self.source.rows(&statement::facts(from_us, to_us, &host)).await?;
+            let rows = self.source.rows(&statement::facts(from_us, to_us, &host, &catalog)).await?;
             facts = Facts::read(&rows, to_us)?;
         }
-        let groups = if wanted.has_groups {
+        let groups = if wanted.has_groups && catalog.has_table("cgroup") {
             let at_us = tick_us.unwrap_or(moment_us);
-            Groups::read(&self.source.rows(&statement::cgroups(at_us, &host)).await?, at_us)?
+            Groups::read(&self.source.rows(&statement::cgroups(at_us, &host, &catalog)).await?, at_us)?
         } else {
             Groups::default()
         };
@@ -196,14 +210,116 @@ impl Reader {
             at_us,
             now_us,
             charts,
+            more,
+            series,
             facts,
             ticks,
             tick_us,
             groups,
             events,
+            history,
+            catalog,
             firing,
             firing_us,
         })
+    }
+
+    /// What the one who answers has. It is asked again after it was away: it may be another one then.
+    async fn find_catalog(&mut self) -> anyhow::Result<Arc<Catalog>> {
+        if let Some(catalog) = self.catalog.as_ref().filter(|_| !self.source.is_new()) {
+            return Ok(Arc::clone(catalog));
+        }
+        // Files are read by this program, which gives nulls for columns that they lack.
+        let catalog = if self.source.is_files() {
+            Catalog::default()
+        } else {
+            Catalog::read(&self.source.rows(&Catalog::statement()).await?)?
+        };
+        self.source.is_known();
+        Ok(Arc::clone(self.catalog.insert(Arc::new(catalog))))
+    }
+
+    /// Reads cells and events, as far as they are not known.
+    async fn read_slow(&mut self, wanted: &Wanted, window: &Window, now_us: i64, host: &Host) -> anyhow::Result<()> {
+        let catalog = self.find_catalog().await?;
+        let pad = usize::try_from(OUTSIDE_US / window.width_us).unwrap_or(0).clamp(1, OUTSIDE_CELLS_MAX);
+        let padded = window.padded(pad);
+        let is_known = |slow: &Slow| {
+            let age_us = now_us - slow.read_us;
+            let has_ended = slow.read_us > padded.to_us() + LATE_US;
+            slow.window == *window && slow.has_cores == wanted.has_cores && (age_us < window.width_us / 2 || has_ended)
+        };
+        // Whoever asks may give up while this waits.
+        let mut slow = match self.slow.take().filter(is_known) {
+            Some(slow) => slow,
+            None => {
+                let charts = statement::charts(&padded, host, wanted.has_cores, &catalog);
+                let charts = Charts::read(&self.source.rows(&charts).await?, &padded, pad)?;
+                let events = Events::read(&self.source.rows(&statement::events(window, host, &catalog)).await?)?;
+                Slow {
+                    window: *window,
+                    has_cores: wanted.has_cores,
+                    read_us: now_us,
+                    charts: Arc::new(charts),
+                    events: Arc::new(events),
+                    more: Arc::default(),
+                    series: None,
+                }
+            }
+        };
+        let missing: Vec<Metric> = wanted.metrics.iter().filter(|metric| !slow.more.has(metric)).cloned().collect();
+        if !missing.is_empty() {
+            let mut more = if slow.more.len() > METRICS_MAX { More::default() } else { (*slow.more).clone() };
+            for asked in asked::metrics(&missing, &padded, host, &catalog) {
+                more.add(&asked, &self.source.rows(&asked.sql).await?, (&padded, pad))?;
+            }
+            missing.iter().for_each(|metric| more.know(metric));
+            slow.more = Arc::new(more);
+        }
+        if slow.series.as_ref().map(|(metric, _)| metric) != wanted.unfolded.as_ref() {
+            slow.series = match &wanted.unfolded {
+                Some(metric) => Some((metric.clone(), Arc::new(self.find_series(metric, window, host).await?))),
+                None => None,
+            };
+        }
+        self.slow = Some(slow);
+        Ok(())
+    }
+
+    /// The series of a metric, each as a metric of its own. None, if its table has no labels.
+    async fn find_series(&mut self, metric: &Metric, window: &Window, host: &Host) -> anyhow::Result<Vec<Metric>> {
+        let labels: Vec<&'static str> =
+            metric.family().into_iter().flat_map(Table::labels).map(|(_, column)| column.name).collect();
+        if labels.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for batch in self.source.rows(&asked::series(metric, &labels, window, host)).await? {
+            let rows = Rows::of(&batch);
+            let columns = labels.iter().map(|label| rows.texts(label)).collect::<anyhow::Result<Vec<_>>>()?;
+            found.extend((0..rows.count()).map(|row| {
+                let values = columns.iter().map(|column| text(column, row).to_owned());
+                Metric { labels: labels.iter().copied().zip(values).collect(), ..metric.clone() }
+            }));
+        }
+        Ok(found)
+    }
+
+    /// What is kept, in so many columns.
+    async fn read_history(&mut self, columns: usize, now_us: i64, host: &Host) -> anyhow::Result<Arc<History>> {
+        if columns == 0 {
+            return Ok(Arc::default());
+        }
+        let is_known =
+            |(read_us, history): &&(i64, Arc<History>)| history.columns() == columns && now_us - read_us < HISTORY_US;
+        if let Some((_, history)) = self.history.as_ref().filter(is_known) {
+            return Ok(Arc::clone(history));
+        }
+        let catalog = self.find_catalog().await?;
+        let rows = self.source.rows(&History::statement(now_us, columns, host, &catalog)).await?;
+        let history = Arc::new(History::read(&rows, columns)?);
+        self.history = Some((now_us, Arc::clone(&history)));
+        Ok(history)
     }
 
     /// When a value was greatest, to the row.
@@ -211,8 +327,7 @@ impl Reader {
         let buckets = i64::try_from(SEEK_BUCKETS).unwrap_or(i64::MAX);
         let mut found = None;
         loop {
-            let Some(sql) = statement::peak(&seek, host) else { return Ok(found) };
-            let rows = self.source.rows(&sql).await?;
+            let rows = self.source.rows(&asked::peak(&seek, host)).await?;
             let times = rows.first().map(|batch| Rows::of(batch).wholes("time")).transpose()?;
             let Some(time_us) = times.filter(|times| !times.is_empty()).and_then(|times| whole(&times, 0)) else {
                 return Ok(found);
@@ -252,9 +367,10 @@ impl Reader {
             }
         };
         if newer_us < to_us {
+            let catalog = self.find_catalog().await?;
             let is_recent = at_us.is_none() && !self.source.is_files() && now_us - newer_us < RECENT_US - SECOND_US / 2;
             let stretch = if is_recent { None } else { Some((newer_us, to_us)) };
-            let rows = self.source.rows(&statement::processes(stretch, host)).await?;
+            let rows = self.source.rows(&statement::processes(stretch, host, &catalog)).await?;
             self.ticks.extend(Ticks::read(&rows)?, from_us);
         }
         self.ticks_of = Some((from_us, to_us.min(now_us)));

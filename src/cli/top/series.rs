@@ -1,10 +1,12 @@
 //! The cells of charts, and the values beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::RecordBatch;
 
+use super::asked::Asked;
 use super::cells::{Cell, Kind, fill, put};
+use super::metric::Metric;
 use super::statement::FACTS_MAX;
 use super::window::Window;
 use crate::cli::rows::{Rows, float, text, whole};
@@ -100,17 +102,91 @@ impl Charts {
         self.of.keys().filter(move |(of, _)| of == part).map(|(_, label)| label.as_str())
     }
 
+    /// How much a series carries, to compare it with others.
+    pub(super) fn carried(&self, part: &str, label: &str) -> f64 {
+        let of = |which| self.cells(part, label, which).iter().flatten().map(|cell| cell.mean).sum::<f64>();
+        // Only what leaves the host is busy, unless there is nothing else.
+        (of(0) + of(1)) * if label == "lo" { 1e-9 } else { 1.0 }
+    }
+
     /// The series of a table that carries most, or the one before if it does not carry much less.
     pub(super) fn busiest(&self, part: &str, before: Option<&str>) -> Option<String> {
-        let carried = |label: &str| -> f64 {
-            let of = |which| self.cells(part, label, which).iter().flatten().map(|cell| cell.mean).sum::<f64>();
-            // Only what leaves the host is busy, unless there is nothing else.
-            (of(0) + of(1)) * if label == "lo" { 1e-9 } else { 1.0 }
-        };
+        let carried = |label: &str| self.carried(part, label);
         let most = self.labels(part).max_by(|one, other| carried(one).total_cmp(&carried(other)))?;
         let before = before.filter(|before| self.labels(part).any(|label| label == *before));
         let kept = before.filter(|before| carried(most) < BUSIER * carried(before) || carried(most) == 0.0);
         Some(kept.unwrap_or(most).to_owned())
+    }
+}
+
+/// Cells of metrics.
+#[derive(Clone, Debug, Default)]
+pub(super) struct More {
+    of: HashMap<Metric, Vec<Option<Cell>>>,
+}
+
+impl More {
+    /// Adds the answer for a window that is `pad` cells longer than what is shown, at both ends. Wanted metrics without rows have
+    /// empty cells then.
+    pub(super) fn add(
+        &mut self,
+        asked: &Asked,
+        batches: &[RecordBatch],
+        (padded, pad): (&Window, usize),
+    ) -> anyhow::Result<()> {
+        let mut found: HashMap<Metric, Vec<Option<Cell>>> = HashMap::new();
+        for batch in batches {
+            let rows = Rows::of(batch);
+            let labels = asked.labels.iter().map(|name| rows.texts(name)).collect::<anyhow::Result<Vec<_>>>()?;
+            let times = rows.wholes("cell")?;
+            for (at, &column) in asked.columns.iter().enumerate() {
+                let [min, max, mean] = ["min", "max", "mean"].map(|what| rows.floats(&format!("{what}{at}")));
+                let (min, max, mean) = (min?, max?, mean?);
+                for row in 0..rows.count() {
+                    let (Some(min), Some(max), Some(mean)) = (float(&min, row), float(&max, row), float(&mean, row))
+                    else {
+                        continue;
+                    };
+                    let Some(cell) = whole(&times, row).and_then(|time| padded.cell_at(time)) else { continue };
+                    let values = labels.iter().map(|values| text(values, row).to_owned());
+                    let labels = asked.labels.iter().copied().zip(values).collect();
+                    let metric = Metric { table: asked.table, column, labels };
+                    let cells = found.entry(metric).or_insert_with(|| vec![None; padded.cells]);
+                    put(cells, cell, Cell { min, max, mean });
+                }
+            }
+        }
+        for (metric, mut cells) in found {
+            fill(&mut cells, if metric.is_rate() { Kind::Rate } else { Kind::Gauge });
+            self.of.insert(metric, cells.get(pad..padded.cells - pad).unwrap_or_default().to_vec());
+        }
+        Ok(())
+    }
+
+    /// Remembers that a metric was asked for, if it has no rows.
+    pub(super) fn know(&mut self, metric: &Metric) {
+        self.of.entry(metric.clone()).or_default();
+    }
+
+    /// Of how many it knows.
+    pub(super) fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    /// Whether it was asked for.
+    pub(super) fn has(&self, metric: &Metric) -> bool {
+        self.of.contains_key(metric)
+    }
+
+    /// The cells of a metric. Empty if there are none.
+    pub(super) fn cells(&self, metric: &Metric) -> &[Option<Cell>] {
+        self.of.get(metric).map_or(&[], Vec::as_slice)
+    }
+
+    /// Sets the cells of a metric.
+    #[cfg(test)]
+    pub(super) fn set(&mut self, metric: Metric, cells: Vec<Option<Cell>>) {
+        self.of.insert(metric, cells);
     }
 }
 

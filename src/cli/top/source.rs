@@ -12,6 +12,7 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::TryStreamExt;
 use tempfile::TempDir;
 use tokio::time::timeout;
+use tonic::Code;
 use tonic::transport::Channel;
 
 use super::events::Firing;
@@ -31,14 +32,14 @@ const LISTED_FOR: Duration = Duration::from_secs(30);
 /// Answers statements, one after the other.
 pub(super) enum Source {
     /// A daemon. It is connected to anew after it has not answered.
-    Daemon { target: Target, channel: Option<Channel> },
+    Daemon { target: Target, channel: Option<Channel>, is_new: bool },
     /// A folder. Its files are listed anew after some time, and when some are gone.
     Files { folder: PathBuf, views: SqlViews, spill: Option<TempDir>, opened: Option<(Box<Offline>, Instant)> },
 }
 
 impl Source {
     pub(super) fn daemon(target: Target) -> Source {
-        Source::Daemon { target, channel: None }
+        Source::Daemon { target, channel: None, is_new: true }
     }
 
     pub(super) fn files(folder: PathBuf, views: SqlViews) -> Source {
@@ -50,13 +51,28 @@ impl Source {
         matches!(self, Source::Files { .. })
     }
 
+    /// Whether the one who answers may be another one than before.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, Source::Daemon { is_new: true, .. })
+    }
+
+    /// The one who answers now was asked what it has.
+    pub(super) fn is_known(&mut self) {
+        if let Source::Daemon { is_new, .. } = self {
+            *is_new = false;
+        }
+    }
+
     /// The rows of a statement.
     ///
     /// # Errors
     /// When nobody answers in time, or the statement fails.
     pub(super) async fn rows(&mut self, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
         let answer = match self {
-            Source::Daemon { target, channel } => timeout(ANSWER_TIME_MAX, ask(target, channel, sql)).await,
+            Source::Daemon { target, channel, is_new } => {
+                *is_new |= channel.is_none();
+                timeout(ANSWER_TIME_MAX, ask(target, channel, sql)).await
+            }
             Source::Files { folder, views, spill, opened } => {
                 if opened
                     .as_ref()
@@ -72,7 +88,9 @@ impl Source {
             }
         };
         let rows = answer.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", ANSWER_TIME_MAX.as_secs())));
-        if let (Err(_), Source::Daemon { channel, .. }) = (&rows, &mut *self) {
+        if let (Err(error), Source::Daemon { channel, .. }) = (&rows, &mut *self)
+            && !error.is::<Refused>()
+        {
             *channel = None;
         }
         rows
@@ -83,7 +101,7 @@ impl Source {
     /// # Errors
     /// When the daemon does not answer.
     pub(super) async fn firing(&mut self) -> anyhow::Result<Option<Vec<Firing>>> {
-        let Source::Daemon { target, channel } = self else { return Ok(None) };
+        let Source::Daemon { target, channel, .. } = self else { return Ok(None) };
         let channel = connected(target, channel).await?;
         let asked = timeout(ANSWER_TIME_MAX, async {
             AlertServiceClient::new(channel).list_alerts(request(ListAlertsRequest {})).await
@@ -110,16 +128,36 @@ async fn connected(target: &Target, channel: &mut Option<Channel>) -> anyhow::Re
     }
 }
 
+/// The daemon answers, but not with rows.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub(super) struct Refused {
+    /// It has too much to do, or too little memory or time for the statement.
+    pub(super) is_busy: bool,
+    reason: String,
+}
+
+/// The error of a call. What the daemon says itself is no loss of it.
+fn failed(target: &Target, status: &tonic::Status) -> anyhow::Error {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => target.failed(status),
+        code => {
+            let is_busy = code == Code::ResourceExhausted;
+            Refused { is_busy, reason: target.failed(status).to_string() }.into()
+        }
+    }
+}
+
 async fn ask(target: &Target, channel: &mut Option<Channel>, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
-    let failed = |error: FlightError| match error {
-        FlightError::Tonic(status) => target.failed(&status),
+    let refused = |error: FlightError| match error {
+        FlightError::Tonic(status) => failed(target, &status),
         other => anyhow::Error::from(other),
     };
     let channel = connected(target, channel).await?;
     let client = FlightServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let mut client = FlightSqlServiceClient::new_from_inner(client);
-    let info = client.execute(sql.to_owned(), None).await.map_err(failed)?;
+    let info = client.execute(sql.to_owned(), None).await.map_err(refused)?;
     let endpoint = info.endpoint.first().and_then(|endpoint| endpoint.ticket.clone());
     let ticket = endpoint.context("the daemon's answer has no ticket for the rows")?;
-    client.do_get(ticket).await.map_err(failed)?.map_err(failed).try_collect().await
+    client.do_get(ticket).await.map_err(refused)?.map_err(refused).try_collect().await
 }

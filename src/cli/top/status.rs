@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::choice::{Question, Screen};
 use super::clock::decimals;
 use super::events::What;
+use super::fetch::RETRY_BUSY;
 use super::page::Page;
 use super::picture::Picture;
 use super::units::{about, bytes, percent, stretch, whole};
-use super::view::{Question, Screen, View};
+use super::view::View;
 use super::window::{DAY_US, HOUR_US, MINUTE_US, SECOND_US, Window};
 
 /// Whether what is shown is of now.
@@ -19,6 +21,41 @@ pub(super) enum State {
     Files,
     /// It does not, since this time of the host that looks; and why.
     Lost { since_us: i64, reason: String },
+    /// It has too much to do.
+    Busy { since_us: i64, reason: String },
+    /// It answers, but not with rows.
+    Refused { since_us: i64, reason: String },
+}
+
+impl State {
+    /// Why there is nothing new, and since when.
+    fn trouble(&self) -> Option<(&'static str, i64, &str)> {
+        match self {
+            State::Live | State::Files => None,
+            State::Lost { since_us, reason } => Some(("LOST", *since_us, reason)),
+            State::Busy { since_us, reason } => Some(("BUSY", *since_us, reason)),
+            State::Refused { since_us, reason } => Some(("REFUSED", *since_us, reason)),
+        }
+    }
+
+    /// Since when there is nothing new.
+    pub(super) fn since_us(&self) -> Option<i64> {
+        self.trouble().map(|(_, since_us, _)| since_us)
+    }
+
+    /// Why there is nothing new.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.trouble().map(|(.., reason)| reason)
+    }
+}
+
+/// What goes on while a picture is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Now {
+    /// The time of the host that looks.
+    pub(super) ours_us: i64,
+    /// For how long another picture has been waited for.
+    pub(super) waits_us: i64,
 }
 
 /// Steps between marks of the axis.
@@ -54,6 +91,8 @@ const STEPS_US: &[i64] = &[
     5 * DAY_US,
     10 * DAY_US,
 ];
+/// A picture that takes longer is said to be read.
+const WAIT_US: i64 = SECOND_US;
 /// What is shown as live says how old it is from this age on.
 const OLD_US: i64 = 3 * SECOND_US;
 /// Times are hidden by missed ticks if no more than one of so many cells has some.
@@ -62,25 +101,28 @@ const MISSED_SHARE: usize = 3;
 const STEP_COLUMNS_MIN: i64 = 9;
 
 /// Host, state, time, window, and alerts that are on.
-pub(super) fn status(page: &mut Page, picture: &Picture, view: &View, state: &State, ours_us: i64) {
+pub(super) fn status(page: &mut Page, picture: &Picture, view: &View, state: &State, now: Now) {
     let (plain, heading, alert) = (page.palette.plain, page.palette.heading, page.palette.alert);
     let is_wide = page.width() >= 100;
-    let age_us = (ours_us - picture.read_us).max(0);
+    let age_us = (now.ours_us - picture.read_us).max(0);
     let x = page.put(1, 0, &picture.host, heading) + 2;
-    let (word, time_us) = match (state, picture.at_us) {
-        (State::Lost { .. }, _) => ("LOST", picture.at_us.unwrap_or(picture.now_us)),
-        (_, Some(at_us)) => ("PAUSED", at_us),
-        (State::Files, None) => ("FILES", picture.now_us),
-        (State::Live, None) => ("LIVE", picture.now_us + age_us),
+    let (word, time_us) = match (state.trouble(), picture.at_us) {
+        (Some((word, ..)), _) => (word, picture.at_us.unwrap_or(picture.now_us)),
+        (None, Some(at_us)) => ("PAUSED", at_us),
+        (None, None) if *state == State::Files => ("FILES", picture.now_us),
+        (None, None) => ("LIVE", picture.now_us + age_us),
     };
     let x = page.put(x, 0, word, heading) + 1;
     let digits = decimals(picture.window.width_us.min(SECOND_US / 2)).max(1);
     let mut text = view.clock.full(time_us, digits, is_wide || picture.now_us - time_us > DAY_US);
     match state {
-        State::Lost { .. } => text = format!("{text}, {} ago", about(picture.now_us - time_us + age_us)),
+        _ if state.trouble().is_some() => text = format!("{text}, {} ago", about(picture.now_us - time_us + age_us)),
         State::Live if picture.at_us.is_none() && age_us > OLD_US => text = format!("{text}, {} old", about(age_us)),
         _ if picture.at_us.is_some() => text = format!("{text}, {} ago", about(picture.now_us - time_us + age_us)),
-        State::Files | State::Live => {}
+        _ => {}
+    }
+    if now.waits_us > WAIT_US && state.trouble().is_none() {
+        text = format!("{text}, reading for {}", about(now.waits_us));
     }
     let x = page.put(x, 0, &text, plain) + 3;
     let tier = match picture.charts.tier.as_str() {
@@ -134,7 +176,7 @@ pub(super) fn axis(page: &mut Page, picture: &Picture, view: &View, x: u16, y: u
         sign(page, cell, "!", alert);
     }
     if let Some(cell) = view.at_us().and_then(|at_us| picture.window.cell_at(at_us)) {
-        page.put(x + column(cell), y, "▾", heading);
+        page.put_over(x + column(cell), y, "▾", heading);
     }
 }
 
@@ -193,7 +235,7 @@ pub(super) fn kymo(page: &mut Page, picture: &Picture, y: u16) {
 }
 
 /// The keys, or the line that is being typed, or what is to be said.
-pub(super) fn keys(page: &mut Page, view: &View, state: &State, ours_us: i64, y: u16) {
+pub(super) fn keys(page: &mut Page, view: &View, state: &State, now: Now, y: u16) {
     let (plain, heading, alert) = (page.palette.plain, page.palette.heading, page.palette.alert);
     if let Some(prompt) = &view.prompt {
         let question = match prompt.of {
@@ -212,25 +254,31 @@ pub(super) fn keys(page: &mut Page, view: &View, state: &State, ours_us: i64, y:
         page.put(x, y, prompt.error.as_deref().unwrap_or(hint), if prompt.error.is_some() { alert } else { plain });
         return;
     }
-    if let State::Lost { since_us, reason } = state {
-        let text = format!("Lost {} ago; trying again: {reason}", about(ours_us - since_us));
-        page.put(1, y, &text, alert);
-        return;
-    }
     if let Some(note) = &view.note {
         page.put(1, y, note, heading);
         return;
     }
-    let space = if view.is_live() { "space pause" } else { "space live" };
-    let mut keys = vec![space, "←/→ time", "+/- zoom", "[ ] peaks", "{ } events", "@ go to"];
-    let is_alerts = view.screen == Screen::Alerts;
-    if is_alerts {
-        keys.extend(["↑/↓ row", "enter go there"]);
-    } else {
-        keys.extend(["tab panel", "/ search", "f filter", "s sort", "t tree"]);
+    if let Some((_, since_us, reason)) = state.trouble() {
+        let ago = about(now.ours_us - since_us);
+        let text = match state {
+            State::Busy { .. } => format!("The daemon is busy; next try in {} s: {reason}", RETRY_BUSY.as_secs()),
+            State::Refused { .. } => format!("No rows for {ago}; trying again: {reason}"),
+            _ => format!("Lost {ago} ago; trying again: {reason}"),
+        };
+        page.put(1, y, &text, alert);
+        return;
     }
+    let space = if view.is_live() { "space pause" } else { "space live" };
+    let mut keys = vec![space, "←/→ time", "+/- zoom", "[ ] peaks"];
+    keys.extend::<&[&str]>(match view.screen {
+        Screen::Alerts => &["↑/↓ row", "enter go there", "x full"],
+        Screen::Cgroups => &["s sort", "enter fold", "tab panel", "/ search", "f filter", "t flat", "x full"],
+        screen if screen.is_list() => &["enter series", "p keep", "/ search", "f filter", "x full", "y scale"],
+        _ => &["tab panel", "/ search", "f filter", "s sort", "t commands", "x full", "y scale", "e export"],
+    });
+    keys.extend(["{ } events", "@ go to"]);
     // The first and the last stand everywhere; of the others, those that fit.
-    let ends = ["1 2 3 8 9 screens", "q quit"];
+    let ends = ["0-9 screens", "q quit"];
     let mut room = usize::from(page.width()).saturating_sub(2 + ends.iter().map(|key| key.len() + 2).sum::<usize>());
     let mut shown = vec![ends[0]];
     for key in keys {

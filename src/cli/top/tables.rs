@@ -2,12 +2,13 @@
 
 use super::cells::draw;
 use super::cgroups::{Group, GroupSort};
-use super::page::Page;
+use super::choice::Panel;
+use super::page::{By, Page};
 use super::picture::Picture;
 use super::processes::{Line, Sort, by_command, sorted};
 use super::reader::TRACE_US;
 use super::units::{about, bytes, bytes_each_second, count, percent};
-use super::view::{Panel, View};
+use super::view::View;
 use super::window::SECOND_US;
 
 /// A place on the page.
@@ -27,6 +28,8 @@ struct Column {
     is_left: bool,
     /// Whether the table is sorted by it.
     is_sorted: bool,
+    /// What a click on its title sorts by.
+    by: Option<By>,
 }
 
 /// The processes of a picture as they are listed, with how many of a command each line stands for.
@@ -52,8 +55,7 @@ pub(super) fn processes(page: &mut Page, picture: &Picture, view: &View, place: 
     titles(page, place, &columns, &trace_title(picture, trace));
     if lines.is_empty() {
         let text = match picture.tick_us {
-            None if picture.at_us.is_some() => "No processes were recorded at this time.".to_owned(),
-            None => "No processes are recorded yet.".to_owned(),
+            None => nothing(picture, view, "processes"),
             Some(_) => format!("Nothing matches {:?}. Esc shows all.", view.filter.text()),
         };
         page.put(place.x + 1, place.y + 2, &text, page.palette.plain);
@@ -98,6 +100,21 @@ pub(super) fn processes(page: &mut Page, picture: &Picture, view: &View, place: 
     }
 }
 
+/// Why there are no rows of a moment.
+fn nothing(picture: &Picture, view: &View, what: &str) -> String {
+    let Some(at_us) = picture.at_us else { return format!("No {what} were recorded in the last seconds.") };
+    if let Some((from_us, to_us, reason)) = picture.events.nothing_at(at_us) {
+        let why = if reason == "killed" { "kymo or the host was killed" } else { "the host was suspended" };
+        let [from, to] = [from_us, to_us].map(|us| view.clock.near(us, picture.now_us));
+        return format!("Nothing was recorded from {from} to {to}: {why}.");
+    }
+    match picture.charts.tier.as_str() {
+        "1s" => "Raw samples of this time have expired; 1 s is the finest left.".to_owned(),
+        "1m" => "Raw samples of this time have expired; 1 min is the finest left.".to_owned(),
+        _ => format!("No {what} were recorded at this time."),
+    }
+}
+
 /// What the heading says: which of how many, when, and how much of the CPU time they explain.
 fn processes_heading(picture: &Picture, view: &View, lines: &[(usize, Line)], first: usize, body: usize) -> String {
     let Some(tick_us) = picture.tick_us else { return "processes".to_owned() };
@@ -138,8 +155,15 @@ fn trace_title(picture: &Picture, width: u16) -> String {
 }
 
 fn process_columns(width: u16, trace: u16, sort: Sort) -> Vec<Column> {
-    let right = |title, width, of| Column { title, width, is_left: false, is_sorted: of == Some(sort) };
-    let left = |title, width, of| Column { title, width, is_left: true, is_sorted: of == Some(sort) };
+    let column = |title, width, is_left, of: Option<Sort>| Column {
+        title,
+        width,
+        is_left,
+        is_sorted: of == Some(sort),
+        by: of.map(By::Process),
+    };
+    let right = |title, width, of| column(title, width, false, of);
+    let left = |title, width, of| column(title, width, true, of);
     let mut columns = vec![
         right("PID", 8, Some(Sort::Pid)),
         left("COMMAND", 16, Some(Sort::Command)),
@@ -161,7 +185,16 @@ fn process_columns(width: u16, trace: u16, sort: Sort) -> Vec<Column> {
 
 /// The control groups of a picture as they are listed.
 pub(super) fn listed_groups(picture: &Picture, view: &View) -> Vec<Group> {
-    picture.groups.lines(view.group_sort, view.is_reversed, view.is_regrouped, |path| view.filter.takes_name(path))
+    let lines =
+        picture.groups.lines(view.group_sort, view.is_reversed, view.is_regrouped, |path| view.filter.takes_name(path));
+    let is_hidden = |path: &str| {
+        let is_below = |folded: &String| {
+            path != folded
+                && (folded == "/" || path.strip_prefix(folded.as_str()).is_some_and(|rest| rest.starts_with('/')))
+        };
+        view.filter.is_empty() && !view.is_regrouped && view.folded.iter().any(is_below)
+    };
+    lines.into_iter().filter(|group| !is_hidden(&group.path)).collect()
 }
 
 /// Control groups of the moment, as a tree.
@@ -180,29 +213,34 @@ pub(super) fn cgroups(page: &mut Page, picture: &Picture, view: &View, place: Pl
     );
     heading(page, place, true, &text);
     let is_wide = place.end - place.x >= 100;
-    let sorted = |of| view.group_sort == of;
-    let right = |title, width, is_sorted| Column { title, width, is_left: false, is_sorted };
+    let right = |title, width, of: Option<GroupSort>| Column {
+        title,
+        width,
+        is_left: false,
+        is_sorted: of == Some(view.group_sort),
+        by: of.map(By::Group),
+    };
     let numbers = if is_wide { 73 } else { 53 };
     let name = (place.end - place.x).saturating_sub(numbers + 2);
     let mut columns = vec![
-        Column { title: "CGROUP", width: name, is_left: true, is_sorted: false },
-        right("CPUS", 6, sorted(GroupSort::Cpus)),
-        right("THROT", 7, sorted(GroupSort::Throttled)),
-        right("MEMORY", 10, sorted(GroupSort::Memory)),
-        right("psi cpu", 8, false),
-        right("mem", 5, false),
-        right("io", 5, sorted(GroupSort::WaitedForIo)),
-        right("TASKS", 6, false),
+        Column { title: "CGROUP", width: name, is_left: true, is_sorted: false, by: None },
+        right("CPUS", 6, Some(GroupSort::Cpus)),
+        right("THROT", 7, Some(GroupSort::Throttled)),
+        right("MEMORY", 10, Some(GroupSort::Memory)),
+        right("psi cpu", 8, None),
+        right("mem", 5, None),
+        right("io", 5, Some(GroupSort::WaitedForIo)),
+        right("TASKS", 6, None),
     ];
     if is_wide {
-        columns.insert(4, right("OF MAX", 7, false));
-        columns.insert(8, right("READ/s", 9, sorted(GroupSort::Read)));
-        columns.insert(9, right("WRITE/s", 9, sorted(GroupSort::Written)));
+        columns.insert(4, right("OF MAX", 7, None));
+        columns.insert(8, right("READ/s", 9, Some(GroupSort::Read)));
+        columns.insert(9, right("WRITE/s", 9, Some(GroupSort::Written)));
     }
     titles(page, place, &columns, "");
     if groups.is_empty() {
         let text = if picture.groups.count() == 0 {
-            "No control groups were recorded at this time.".to_owned()
+            nothing(picture, view, "control groups")
         } else {
             format!("Nothing matches {:?}. Esc shows all.", view.filter.text())
         };
@@ -213,7 +251,7 @@ pub(super) fn cgroups(page: &mut Page, picture: &Picture, view: &View, place: Pl
         let y = place.y + 2 + u16::try_from(at).unwrap_or(u16::MAX);
         let or_none = |value: Option<f64>, told: fn(f64) -> String| value.map_or_else(|| "-".to_owned(), told);
         let mut cells = vec![
-            format!("{}{}", group.branch, group.name),
+            format!("{}{}{}", group.branch, group.name, if view.folded.contains(&group.path) { " …" } else { "" }),
             or_none(group.cpus, |cpus| format!("{cpus:.2}")),
             or_none(group.throttled, percent_or_zero),
             or_none(group.memory, bytes),
@@ -270,6 +308,13 @@ fn titles(page: &mut Page, place: Place, columns: &[Column], other: &str) {
     let titles: Vec<String> = columns.iter().map(title).collect();
     let y = place.y + 1;
     row(page, place, y, columns, &titles);
+    let mut x = place.x + 1;
+    for column in columns {
+        if let Some(by) = column.by {
+            page.has_title([x, x + column.width], y, by);
+        }
+        x += column.width;
+    }
     let style = page.palette.heading;
     page.style_row(place.x, place.end, y, style);
 }

@@ -15,6 +15,8 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 
 /// Another screen, no cursor, and reports of focus.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?1004h";
+/// Asks for the background.
+const ASK: &str = "\x1b]11;?\x07";
 const LEAVE: &str = "\x1b[?1006l\x1b[?1002l\x1b[?1004l\x1b[0m\x1b[?25h\x1b[?1049l";
 const MOUSE_ON: &str = "\x1b[?1002h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1002l";
@@ -72,6 +74,9 @@ impl Terminal {
         let shown = Buffer::empty(Rect::ZERO);
         let mut terminal = Terminal { shown, frames: Some(frames), writer, is_whole: true, has_mouse: true };
         terminal.resume()?;
+        // Those that do not know it say nothing.
+        let mut out = io::stdout();
+        out.write_all(ASK.as_bytes()).and_then(|()| out.flush())?;
         Ok(terminal)
     }
 
@@ -102,23 +107,27 @@ impl Terminal {
         self.has_mouse
     }
 
+    /// Writes a text that shows nothing. `false`: the terminal is behind.
+    pub(super) fn tell(&self, text: &str) -> bool {
+        self.send(text.to_owned())
+    }
+
     /// The next frame is written as a whole.
     pub(super) fn redraw(&mut self) {
         self.is_whole = true;
     }
 
     /// Writes what changed. `false`: the terminal is behind, so this frame was left out.
-    pub(super) fn show(&mut self, next: Buffer) -> bool {
+    pub(super) fn show(&mut self, next: &Buffer) -> bool {
         let is_whole = self.is_whole || self.shown.area != next.area;
-        let empty = Buffer::empty(next.area);
-        let changed = changes(if is_whole { &empty } else { &self.shown }, &next);
+        let changed = if is_whole { changes(&Buffer::empty(next.area), next) } else { changes(&self.shown, next) };
         if changed.is_empty() && !is_whole {
             return true;
         }
         let clear = if is_whole { "\x1b[0m\x1b[2J" } else { "" };
         let is_sent = self.send(format!("{FRAME_BEGIN}{clear}{changed}{FRAME_END}"));
         if is_sent {
-            self.shown = next;
+            self.shown.clone_from(next);
             self.is_whole = false;
         }
         is_sent

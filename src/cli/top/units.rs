@@ -11,6 +11,22 @@ pub(in crate::cli) fn bytes_per_second(value: f64) -> String {
     scaled(value, 1000.0, &["B/s", "kB/s", "MB/s", "GB/s", "TB/s"])
 }
 
+/// The same in bits, as links are sold.
+pub(super) fn bits_per_second(value: f64) -> String {
+    scaled(value * 8.0, 1000.0, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"])
+}
+
+/// A length of time that was measured.
+pub(super) fn duration(us: f64) -> String {
+    match us {
+        us if us < 999.5 => format!("{us:.0} us"),
+        us if us < 999_500.0 => format!("{} ms", three_digits_or_whole(us / 1e3)),
+        us if us < 1e8 => format!("{} s", three_digits_or_whole(us / 1e6)),
+        #[expect(clippy::cast_possible_truncation, reason = "a length of time in microseconds")]
+        us => about(us as i64),
+    }
+}
+
 /// A rate of bytes in a column whose heading has the `/s`.
 pub(super) fn bytes_each_second(value: f64) -> String {
     if value == 0.0 { "0".to_owned() } else { scaled(value, 1000.0, &["B", "kB", "MB", "GB", "TB"]) }
@@ -99,6 +115,8 @@ mod tests {
         assert_eq!([0.57, 0.084, 0.0, 1.0].map(percent), ["57 %", "8.4 %", "0.0 %", "100 %"]);
         assert_eq!([0.0, 162.0, 1_205.0, 21_400.0, 0.5].map(count), ["0", "162", "1205", "21.4 k", "0.50"]);
         assert_eq!(whole(71_412.0), "71,412");
+        assert_eq!(bits_per_second(1.25e8), "1.00 Gbit/s");
+        assert_eq!([310.0, 4_110.0, 2.5e6, 780e9].map(duration), ["310 us", "4.11 ms", "2.50 s", "9 d 0 h"]);
     }
 
     #[test]

@@ -1,56 +1,30 @@
 //! What whoever looks has chosen: the time, the screen, what is sorted and searched.
 
+use std::collections::BTreeSet;
+
+use super::asked::Seek;
 use super::cells::{Cell, Glyphs, level};
 use super::cgroups::GroupSort;
+use super::choice::{Panel, Prompt, Scale, Screen};
 use super::clock::Clock;
-use super::figures::{Busiest, figures};
+use super::figures::Busiest;
 use super::filter::Filter;
+use super::metric::Metric;
 use super::picture::Picture;
 use super::processes::Sort;
 use super::reader::Wanted;
-use super::statement::Seek;
+use super::screen::Needs;
+use super::shown::chosen;
 use super::window::Window;
 
 /// Views that can be gone back to.
 const BEFORE_MAX: usize = 50;
+/// From this size on, tables stand beside the charts.
+const BESIDE: (u16, u16) = (180, 40);
+/// From this height on, there is a row of what is kept.
+const TALL: u16 = 40;
 /// A peak reaches at least so much of the highest one.
 const PEAK_SHARE: f64 = 0.5;
-
-/// The screens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Screen {
-    #[default]
-    Overview,
-    Processes,
-    Cgroups,
-    Alerts,
-    Kymo,
-}
-
-/// Where arrows up and down go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Panel {
-    #[default]
-    Charts,
-    Table,
-}
-
-/// A line that is being typed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Prompt {
-    pub(super) of: Question,
-    pub(super) text: String,
-    /// Why it was not taken.
-    pub(super) error: Option<String>,
-}
-
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
-    GoTo,
-    Search,
-    Filter,
-}
 
 /// A time to look at: a window and the cursor in it, or the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +35,10 @@ struct Place {
 
 /// All that was chosen.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(super) struct View {
+    /// Columns and rows of the terminal.
+    pub(super) size: (u16, u16),
     pub(super) screen: Screen,
     pub(super) panel: Panel,
     pub(super) has_help: bool,
@@ -81,6 +58,17 @@ pub(super) struct View {
     pub(super) figure: usize,
     /// The chosen row of the table.
     pub(super) row: usize,
+    /// Metrics that the overview shows too.
+    pub(super) kept: Vec<Metric>,
+    /// The metric whose series have rows of their own.
+    pub(super) unfolded: Option<Metric>,
+    /// Control groups whose children are hidden.
+    pub(super) folded: BTreeSet<String>,
+    /// Whether the chosen chart or the table has the whole screen.
+    pub(super) is_full: bool,
+    pub(super) scale: Scale,
+    /// Networks in bits.
+    pub(super) has_bits: bool,
     pub(super) busiest: Busiest,
     pub(super) clock: Clock,
     pub(super) glyphs: Glyphs,
@@ -91,6 +79,7 @@ pub(super) struct View {
 impl View {
     pub(super) fn new(length_us: i64, glyphs: Glyphs, clock: Clock) -> View {
         View {
+            size: (80, 24),
             screen: Screen::default(),
             panel: Panel::default(),
             has_help: false,
@@ -106,6 +95,12 @@ impl View {
             prompt: None,
             figure: 0,
             row: 0,
+            kept: Vec::new(),
+            unfolded: None,
+            folded: BTreeSet::new(),
+            is_full: false,
+            scale: Scale::default(),
+            has_bits: false,
             busiest: Busiest::default(),
             clock,
             glyphs,
@@ -113,8 +108,19 @@ impl View {
         }
     }
 
-    /// What to read for it, with charts of so many cells.
-    pub(super) fn wanted(&self, cells: usize, has_cores: bool) -> Wanted {
+    /// Whether tables stand beside the charts of the overview.
+    pub(super) fn is_beside(&self) -> bool {
+        self.screen == Screen::Overview && self.size.0 >= BESIDE.0 && self.size.1 >= BESIDE.1
+    }
+
+    /// Whether there is room for what is kept, and more charts over a table.
+    pub(super) fn is_tall(&self) -> bool {
+        self.size.1 >= TALL
+    }
+
+    /// What to read for it.
+    pub(super) fn wanted(&self, needs: Needs) -> Wanted {
+        let Needs { cells, has_cores, metrics, history } = needs;
         let at = self.place.at.map(|(window, at_us)| {
             if window.cells == cells {
                 return (window, at_us);
@@ -130,7 +136,10 @@ impl View {
             at,
             seek: self.seek.clone(),
             has_cores,
-            has_groups: has_cores || self.screen == Screen::Cgroups,
+            has_groups: self.is_beside() || self.screen == Screen::Cgroups,
+            metrics,
+            unfolded: self.unfolded.clone().filter(|_| self.screen.is_list()),
+            history,
         }
     }
 
@@ -237,8 +246,7 @@ impl View {
 
     /// The next or previous peak of the chosen chart. Of the newest moment, `[` finds the highest.
     pub(super) fn peak(&mut self, picture: &Picture, is_next: bool) {
-        let all = figures(picture, &self.busiest);
-        let Some(figure) = all.get(self.figure).filter(|figure| !figure.cells.is_empty()) else {
+        let Some(figure) = chosen(picture, self).filter(|figure| !figure.cells.is_empty()) else {
             self.note = Some("this row has no peaks; choose a chart with the arrows".to_owned());
             return;
         };
@@ -253,9 +261,9 @@ impl View {
             Some(cell) => {
                 let of = figure.of.clone();
                 self.point(picture, cell);
-                self.seek = of.map(|(part, label, which)| {
+                self.seek = of.map(|metric| {
                     let (from_us, to_us) = (picture.window.time_of(cell), picture.window.time_of(cell + 1));
-                    Seek { part, label, which, from_us, to_us }
+                    Seek { metric, from_us, to_us }
                 });
             }
             None => self.note = Some(format!("no {} peak of {} in this window", side(is_next), figure.name)),
