@@ -155,7 +155,7 @@ pub(super) fn png(picture: &impl Picture, size: Size) -> anyhow::Result<Vec<u8>>
             }
         }
     }
-    encode(&pixels, size).context("write the PNG image")
+    encode(&pixels, (size.width, size.height)).context("write the PNG image")
 }
 
 fn draw<B: DrawingBackend>(backend: B, steps: u32, is_joined: bool, picture: &impl Picture) -> anyhow::Result<()> {

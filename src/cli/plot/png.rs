@@ -5,8 +5,6 @@ use std::io::{self, Write};
 use flate2::write::ZlibEncoder;
 use flate2::{Compression, Crc};
 
-use super::canvas::Size;
-
 const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 /// Bytes of a pixel: red, green and blue.
 const PIXEL_BYTES: usize = 3;
@@ -15,12 +13,12 @@ const FORMAT: [u8; 5] = [8, 2, 0, 0, 0];
 /// The filter that tells each byte by how much it differs from that of the pixel above, which suits flat colours.
 const UP: u8 = 2;
 
-/// A file of these pixels, row by row.
+/// A file of these pixels, row by row, of this width and height.
 ///
 /// # Errors
 /// When they cannot be compressed, which would be a bug.
-pub(super) fn encode(pixels: &[u8], size: Size) -> io::Result<Vec<u8>> {
-    let row_bytes = size.width as usize * PIXEL_BYTES;
+pub(super) fn encode(pixels: &[u8], (width, height): (u32, u32)) -> io::Result<Vec<u8>> {
+    let row_bytes = width as usize * PIXEL_BYTES;
     let mut compressed = ZlibEncoder::new(Vec::new(), Compression::best());
     let mut above = vec![0; row_bytes];
     let mut filtered = Vec::with_capacity(row_bytes + 1);
@@ -31,7 +29,7 @@ pub(super) fn encode(pixels: &[u8], size: Size) -> io::Result<Vec<u8>> {
         compressed.write_all(&filtered)?;
         above.copy_from_slice(row);
     }
-    let mut head = [size.width.to_be_bytes(), size.height.to_be_bytes()].concat();
+    let mut head = [width.to_be_bytes(), height.to_be_bytes()].concat();
     head.extend(FORMAT);
     let mut file = SIGNATURE.to_vec();
     add(&mut file, *b"IHDR", &head)?;
@@ -64,7 +62,7 @@ mod tests {
     #[test]
     fn pixels_come_back() {
         let pixels = [9, 8, 7, 6, 5, 4, 3, 2, 1, 255, 0, 1];
-        let file = encode(&pixels, Size { width: 2, height: 2 }).unwrap();
+        let file = encode(&pixels, (2, 2)).unwrap();
         assert!(file.starts_with(&SIGNATURE));
         // What any PNG file ends with.
         assert!(file.ends_with(b"\0\0\0\0IEND\xae\x42\x60\x82"));
