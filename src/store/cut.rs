@@ -10,6 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -22,15 +23,16 @@ use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 
 use super::conform::conform;
-use super::data_folder::{FolderError, JOURNAL, entries, open_regular, read_regular};
-use super::disk::{DiskError, is_absent};
+use super::data_folder::{FolderError, JOURNAL, entries, open_regular, read_regular, replace};
+use super::disk::{DiskError, LocalDisk, is_absent};
 use super::hot::{HotBatch, span, time_range, times};
-use super::identity::Identity;
+use super::identity::{self, Identity};
 use super::journal::{parse_path, replay};
 use super::lake::{self, BATCH_ROWS, DataFile, PANICKED, unless_panic};
 use super::recovery::Ends;
 use super::writer::{Rows, WriteError, interval_of, split_by_date};
 use crate::family::{FamilyId, PerFamily};
+use new_lake::Take;
 pub use new_lake::{NewLake, Written};
 
 /// The rows of some tables from one time to another.
@@ -54,9 +56,6 @@ enum Piece {
     /// Those of a day that only the journal has.
     Journaled(Rows),
 }
-
-/// What takes rows: their batches, each with the place of its first row in its file.
-type Take<'a> = dyn FnMut(u64, RecordBatch) -> Result<(), WriteError> + 'a;
 
 impl Cut {
     /// Finds the rows of `families` in the folder `data` whose time is in `window`, which does not have its end.
@@ -145,6 +144,38 @@ impl Cut {
             let host = piece.host();
             piece.rows(family, Some(columns), self.window, &mut |_, batch| take(&host, &batch))
         })
+    }
+}
+
+impl Cut {
+    /// Writes the rows into `folder`, which is there and is empty, as files of a lake. Returns what each table has that has rows.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, and once `stop` is set. Then the folder is as it was.
+    pub fn write(&self, folder: &Path, stop: &AtomicBool) -> Result<Vec<Written>, WriteError> {
+        let mut lake = NewLake::begin(folder)?;
+        let (from_us, to_us) = self.window;
+        for (family, piece) in self.pieces.iter().flat_map(|(family, all)| all.iter().map(move |one| (family, one))) {
+            // Relaxed: the flag guards no other data.
+            if stop.load(Ordering::Relaxed) {
+                return Err(WriteError::Stopped);
+            }
+            match piece {
+                Piece::File(file) if from_us <= file.time_range.0 && file.time_range.1 < to_us => {
+                    lake.copy(family, file)?;
+                }
+                Piece::File(file) => lake.part(family, file, piece.interval(), &|columns, take| {
+                    piece.rows(family, columns, self.window, take)
+                })?,
+                Piece::Journaled(rows) => {
+                    lake.add(family, self.interval(family), &rows.host, rows.first_seq, &piece.plain(family)?)?;
+                }
+            }
+        }
+        if let Some(identity) = &self.identity {
+            replace(&LocalDisk, &folder.join(identity::FILE), &identity.text())?;
+        }
+        lake.finish()
     }
 }
 

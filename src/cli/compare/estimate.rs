@@ -17,9 +17,9 @@ const ENDS_MAX: usize = 3;
 /// What equal blocks in the middle vary, as a part of what all do.
 const HALF: f64 = 0.5;
 /// Standard errors by which neighbours may resemble each other more than they seem to.
-const CAUTION: f64 = 0.7;
+const CAUTION: f64 = 0.35;
 /// A deviation is known no worse than by so many degrees of freedom.
-const FREEDOM_MIN: f64 = 2.0;
+const FREEDOM_MIN: f64 = 6.0;
 
 /// The level of a series, and how well it is known.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,6 +8,8 @@ use super::worth::{columns, families, is_stock};
 use crate::family::FamilyId;
 
 const BLOCKS: usize = 20;
+/// Those of recordings that are long enough for any planted change.
+const MANY_BLOCKS: usize = 40;
 /// Things of each table.
 const THINGS: usize = 3;
 
@@ -44,11 +46,11 @@ fn normal(random: &mut Rng) -> f64 {
 }
 
 /// The means and peaks of a series, of whose load the first and the last block have a part only.
-fn series(noise: Noise, level: f64, random: &mut Rng) -> Series {
+fn series(noise: Noise, level: f64, blocks: usize, random: &mut Rng) -> Series {
     let mut before = normal(random);
-    let mut means = Vec::with_capacity(BLOCKS);
-    let mut peaks = Vec::with_capacity(BLOCKS);
-    for block in 0..BLOCKS {
+    let mut means = Vec::with_capacity(blocks);
+    let mut peaks = Vec::with_capacity(blocks);
+    for block in 0..blocks {
         let (mean, peak) = match noise {
             Noise::Steady(memory) => {
                 before = memory * before + (1.0 - memory * memory).sqrt() * normal(random);
@@ -70,15 +72,15 @@ fn series(noise: Noise, level: f64, random: &mut Rng) -> Series {
             }
             Noise::Constant => (1.0, 1.0),
         };
-        let part = if block == 0 || block == BLOCKS - 1 { random.f64() } else { 1.0 };
+        let part = if block == 0 || block == blocks - 1 { random.f64() } else { 1.0 };
         means.push(level * mean * part);
         peaks.push(level * peak * part);
     }
-    Series { means, peaks, rows: (BLOCKS * 20) as f64, start: None }
+    Series { means, peaks, rows: (blocks * 20) as f64, start: None }
 }
 
 /// All tables of a load. What a series is like depends on its place, and how it varies on `random`.
-fn load(random: &mut Rng) -> Things {
+fn load(blocks: usize, random: &mut Rng) -> Things {
     let mut places = Rng::with_seed(7);
     let mut things = Things::new();
     for family in families() {
@@ -86,7 +88,7 @@ fn load(random: &mut Rng) -> Things {
             let of = columns(family).into_iter().map(|column| {
                 let noise = NOISES[places.usize(..NOISES.len())];
                 let level = 10f64.powf(1.0 + 7.0 * places.f64());
-                let mut series = series(noise, level, random);
+                let mut series = series(noise, level, blocks, random);
                 // The host before: of another level in each recording.
                 series.start = is_stock(column).then(|| {
                     let before = level * 3.0 * random.f64();
@@ -112,7 +114,8 @@ fn named(judgement: &Judgement) -> Vec<String> {
 fn plant(things: &mut Things, table: &str, column: &str, noise: Noise, factors: (f64, f64), random: &mut Rng) {
     let family = FamilyId::find(table).unwrap();
     let at = columns(family).iter().position(|known| known.name == column).unwrap();
-    let mut planted = series(noise, 1e6, random);
+    let blocks = things.values().flatten().next().map_or(BLOCKS, |series| series.means.len());
+    let mut planted = series(noise, 1e6, blocks, random);
     planted.means.iter_mut().for_each(|mean| *mean *= factors.0);
     planted.peaks.iter_mut().for_each(|peak| *peak *= factors.1);
     things.get_mut(&(family, "thing1".to_owned())).unwrap()[at] = planted;
@@ -123,7 +126,7 @@ fn of_equal_loads_nothing_is_named() {
     let mut random = Rng::with_seed(1);
     let mut wrong = Vec::new();
     for _ in 0..200 {
-        let judgement = judge(&load(&mut random), &load(&mut random));
+        let judgement = judge(&load(BLOCKS, &mut random), &load(BLOCKS, &mut random));
         assert!(judgement.compared > 300, "{}", judgement.compared);
         wrong.extend(named(&judgement));
     }
@@ -136,7 +139,7 @@ fn a_planted_change_is_named_first_with_its_size_and_noise() {
     let mut random = Rng::with_seed(2);
     for factor in [0.5, 1.5, 2.0, 5.0] {
         for (table, column) in [("network", "rx_bytes"), ("process", "cpu_user_us"), ("disk", "write_bytes")] {
-            let (mut a, mut b) = (load(&mut random), load(&mut random));
+            let (mut a, mut b) = (load(MANY_BLOCKS, &mut random), load(MANY_BLOCKS, &mut random));
             let noise = Noise::Steady(0.3);
             plant(&mut a, table, column, noise, (1.0, 1.0), &mut random);
             plant(&mut b, table, column, noise, (factor, factor), &mut random);
@@ -160,7 +163,7 @@ fn a_planted_change_is_named_first_with_its_size_and_noise() {
 #[test]
 fn bursts_that_grow_are_named_though_the_mean_stays() {
     let mut random = Rng::with_seed(3);
-    let (mut a, mut b) = (load(&mut random), load(&mut random));
+    let (mut a, mut b) = (load(BLOCKS, &mut random), load(BLOCKS, &mut random));
     plant(&mut a, "network", "tx_bytes", Noise::Bursts, (1.0, 1.0), &mut random);
     plant(&mut b, "network", "tx_bytes", Noise::Bursts, (1.0, 2.0), &mut random);
     assert_eq!(named(&judge(&a, &b)), ["network thing1 tx_bytes Peak"]);
@@ -169,11 +172,11 @@ fn bursts_that_grow_are_named_though_the_mean_stays() {
 #[test]
 fn stocks_count_from_their_beginning_and_what_was_so_before_stands_apart() {
     let mut random = Rng::with_seed(4);
-    let (mut a, mut b) = (load(&mut random), load(&mut random));
+    let (mut a, mut b) = (load(BLOCKS, &mut random), load(BLOCKS, &mut random));
     let family = FamilyId::find("memory").unwrap();
     let at = columns(family).iter().position(|column| column.name == "cached_bytes").unwrap();
     for (things, start, grows) in [(&mut a, 1e9, 0.0), (&mut b, 3e9, 0.0)] {
-        let mut planted = series(Noise::Steady(0.3), 1e7, &mut random);
+        let mut planted = series(Noise::Steady(0.3), 1e7, BLOCKS, &mut random);
         planted.means.iter_mut().for_each(|mean| *mean += start + grows);
         planted.start = Some(start);
         things.get_mut(&(family, "thing1".to_owned())).unwrap()[at] = planted;
@@ -191,15 +194,15 @@ fn stocks_count_from_their_beginning_and_what_was_so_before_stands_apart() {
 #[test]
 fn what_one_recording_has_alone_stands_apart() {
     let mut random = Rng::with_seed(5);
-    let (a, mut b) = (load(&mut random), load(&mut random));
+    let (a, mut b) = (load(BLOCKS, &mut random), load(BLOCKS, &mut random));
     let (network, process, memory) = ["network", "process", "memory"].map(|name| FamilyId::find(name).unwrap()).into();
     let idle = |family: FamilyId| {
-        columns(family).iter().map(|_| series(Noise::Constant, 0.0, &mut Rng::with_seed(6))).collect::<Vec<_>>()
+        columns(family).iter().map(|_| series(Noise::Constant, 0.0, BLOCKS, &mut Rng::with_seed(6))).collect::<Vec<_>>()
     };
     b.insert((network, "eth9".to_owned()), idle(network));
     b.insert((process, "idle".to_owned()), idle(process));
     let mut busy = idle(process);
-    busy[0] = series(Noise::Steady(0.2), 5e5, &mut random);
+    busy[0] = series(Noise::Steady(0.2), 5e5, BLOCKS, &mut random);
     b.insert((process, "busy".to_owned()), busy);
     b.retain(|(family, _), _| *family != memory);
     let judgement = judge(&a, &b);

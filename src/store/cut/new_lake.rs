@@ -7,14 +7,13 @@ use std::fs::{self, File};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::error::ArrowError;
 
-use super::super::data_folder::{LAKE, replace};
+use super::super::data_folder::LAKE;
 use super::super::disk::{Disk, DiskError, LocalDisk, make_folders};
 use super::super::hot::{HotBatch, span, time_range, times};
 use super::super::identity;
@@ -23,8 +22,12 @@ use super::super::partition;
 use super::super::writer::{
     Rows, Target, WriteBatch, WriteError, ZSTD_LEVEL, by_time, is_in_order, split_by_date, write_file,
 };
-use super::{Cut, Piece};
 use crate::family::{FamilyId, PerFamily};
+
+/// What takes rows: their batches, each with the place of its first row in its file.
+pub(super) type Take<'a> = dyn FnMut(u64, RecordBatch) -> Result<(), WriteError> + 'a;
+/// Hands over rows, with these columns or all.
+pub(super) type Read<'a> = dyn Fn(Option<&[usize]>, &mut Take<'_>) -> Result<(), WriteError> + 'a;
 
 /// The lake before it is complete.
 const UNREADY: &str = ".lake.unready";
@@ -132,8 +135,8 @@ impl NewLake {
         self.publish(family, target, |write| batches.iter().try_for_each(write))
     }
 
-    /// A file all of whose rows are in the window: as it is.
-    fn copy(&mut self, family: FamilyId, file: &DataFile) -> Result<(), WriteError> {
+    /// A whole file, as it is.
+    pub(super) fn copy(&mut self, family: FamilyId, file: &DataFile) -> Result<(), WriteError> {
         let sequence = (file.first_seq, file.end_seq);
         let path = self.path(family, &file.host(), file.time_range.0, sequence)?;
         let bytes = fs::copy(&file.path, &path).map_err(DiskError::of("copy", &file.path))?;
@@ -143,10 +146,17 @@ impl NewLake {
         Ok(())
     }
 
-    /// Some rows of a file. They keep their numbers where the file has these in the order of time; else each has one of the file's.
-    fn part(&mut self, family: FamilyId, piece: &Piece, file: &DataFile, window: (i64, i64)) -> Result<(), WriteError> {
+    /// Some rows of a file, which `read` hands over with these columns or all. They keep their numbers where the file has these in the
+    /// order of time; else each has one of the file's.
+    pub(super) fn part(
+        &mut self,
+        family: FamilyId,
+        file: &DataFile,
+        interval: Option<Duration>,
+        read: &Read<'_>,
+    ) -> Result<(), WriteError> {
         let (mut first, mut rows, mut times) = (None, 0, None);
-        piece.rows(family, Some(&[0]), window, &mut |at, batch| {
+        read(Some(&[0]), &mut |at, batch| {
             first.get_or_insert(at);
             rows += batch.num_rows() as u64;
             times = span(times.into_iter().chain([time_range(&batch)]));
@@ -155,9 +165,9 @@ impl NewLake {
         // Its times may reach over the window.
         let (Some(first), Some(time_range)) = (first, times) else { return Ok(()) };
         let sequence = (file.first_seq + first, file.first_seq + first + rows);
-        let (host, interval, in_order) = (&*file.host(), piece.interval(), is_in_order(&file.path));
+        let (host, in_order) = (&*file.host(), is_in_order(&file.path));
         let target = Target { host, interval, sequence, time_range, in_order, ..of(family) };
-        self.publish(family, target, |write| piece.rows(family, None, window, &mut |_, batch| write(&batch)))
+        self.publish(family, target, |write| read(None, &mut |_, batch| write(&batch)))
     }
 
     fn publish(
@@ -184,36 +194,6 @@ impl NewLake {
     fn sync_folder_of(&self, path: &Path) -> Result<(), WriteError> {
         let folder = path.parent().unwrap_or(&self.lake);
         Ok(LocalDisk.sync_folder(folder).map_err(DiskError::of("sync folder", folder))?)
-    }
-}
-
-impl Cut {
-    /// Writes the rows into `folder`, which is there and is empty, as files of a lake. Returns what each table has that has rows.
-    ///
-    /// # Errors
-    /// When a file cannot be read or written, and once `stop` is set. Then the folder is as it was.
-    pub fn write(&self, folder: &Path, stop: &AtomicBool) -> Result<Vec<Written>, WriteError> {
-        let mut lake = NewLake::begin(folder)?;
-        let (from_us, to_us) = self.window;
-        for (family, piece) in self.pieces.iter().flat_map(|(family, all)| all.iter().map(move |one| (family, one))) {
-            // Relaxed: the flag guards no other data.
-            if stop.load(Ordering::Relaxed) {
-                return Err(WriteError::Stopped);
-            }
-            match piece {
-                Piece::File(file) if from_us <= file.time_range.0 && file.time_range.1 < to_us => {
-                    lake.copy(family, file)?;
-                }
-                Piece::File(file) => lake.part(family, piece, file, self.window)?,
-                Piece::Journaled(rows) => {
-                    lake.add(family, self.interval(family), &rows.host, rows.first_seq, &piece.plain(family)?)?;
-                }
-            }
-        }
-        if let Some(identity) = &self.identity {
-            replace(&LocalDisk, &folder.join(identity::FILE), &identity.text())?;
-        }
-        lake.finish()
     }
 }
 
