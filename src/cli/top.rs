@@ -2,6 +2,7 @@
 
 mod alerts;
 mod asked;
+mod busiest;
 mod catalog;
 mod cells;
 mod cgroups;
@@ -22,8 +23,10 @@ mod keys;
 mod lists;
 mod live;
 mod metric;
+mod needs;
 mod own;
 mod page;
+mod peaks;
 mod picture;
 mod processes;
 mod reader;
@@ -53,10 +56,10 @@ use choice::Screen;
 use clock::Clock;
 use fetch::ours_us;
 use live::{FRAMES_DEFAULT, Live};
+use needs::Needs;
 use page::{Palette, Theme};
 use picture::Picture;
 use reader::Reader;
-use screen::Needs;
 use source::Source;
 use status::{Now, State};
 use view::View;
@@ -142,6 +145,7 @@ impl Top {
         let is_console = std::env::var("TERM").is_ok_and(|term| term == "linux");
         let glyphs = self.glyphs.unwrap_or(if is_console { Glyphs::Ascii } else { Glyphs::Braille });
         let mut view = View::new(self.window, glyphs, Clock::local());
+        view.is_files = self.source.data.is_some();
         if let Some(screen) = self.screen {
             keys::open(&mut view, screen);
         }

@@ -87,9 +87,14 @@ impl Recording {
                 bail!("{} has recordings of several hosts, {hosts}: choose one with --host", folder.display())
             }
         };
-        let of_host = || files().filter(|file| file.host() == host).map(|file| file.time_range);
-        let (first, last) = (of_host().map(|(first, _)| first).min(), of_host().map(|(_, last)| last).max());
-        let Some((first, last)) = first.zip(last) else { bail!("{} has no rows yet", folder.display()) };
+        // A bucket of a tier begins before the first row.
+        let rows = super::worth::families().flat_map(|family| offline.view.tables[family].files.iter());
+        let rows = rows.filter(|file| file.host() == host).map(|file| file.time_range);
+        let all = || files().filter(|file| file.host() == host).map(|file| file.time_range);
+        let span = |one: (i64, i64), other: (i64, i64)| (one.0.min(other.0), one.1.max(other.1));
+        let Some((first, last)) = rows.reduce(span).or_else(|| all().reduce(span)) else {
+            bail!("{} has no rows yet", folder.display())
+        };
         let (from, to) = times.unwrap_or((first, last));
         let span = (from.max(first), to.min(last));
         if span.0 >= span.1 {

@@ -165,6 +165,13 @@ impl Reading {
                 Line { name: texts.chain(figure).collect::<Vec<_>>().join(" "), points: with_gaps(points) }
             })
             .collect();
+        if let Some(line) = lines.iter().find(|line| is_of_several(&line.points)) {
+            bail!(
+                "{} has several values at most of its times, as of several things: select the column that tells them apart, such as \
+                 interface, or group by the time",
+                line.name
+            );
+        }
         let left_out = lines.len().saturating_sub(LINES_MAX);
         if left_out > 0 {
             lines.sort_by(|one, other| greatest(other).total_cmp(&greatest(one)));
@@ -173,6 +180,11 @@ impl Reading {
         }
         Ok(Lines { drawn: lines, left_out, measure: self.measure })
     }
+}
+
+/// Whether points are of several things: half of them have the time of another one. A few do where a clock was set back.
+fn is_of_several(points: &[Point]) -> bool {
+    points.windows(2).filter(|pair| pair[0].us == pair[1].us).count() * 2 >= points.len()
 }
 
 /// The columns that are drawn: the least and greatest value of stretches of time with their mean, or each number by itself.

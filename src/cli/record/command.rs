@@ -3,10 +3,10 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, exit};
 use std::thread;
 use std::time::Duration;
@@ -29,6 +29,9 @@ const BLOCK_BYTES: u64 = 512;
 const SIGNALLED: i32 = 128;
 /// What runs a script that does not say what runs it.
 const SHELL: &str = "/bin/sh";
+
+/// So much of a script is looked at.
+const LOOKED_AT_BYTES: u64 = 256;
 
 /// How this process is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +175,7 @@ impl Guard {
 fn start(name: &OsStr, arguments: &[OsString]) -> io::Result<Child> {
     let started = Command::new(name).args(arguments).spawn();
     match started {
-        Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
+        Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) && is_text(&found(name)) => {
             Command::new(SHELL).arg(found(name)).args(arguments).spawn()
         }
         started => started,
@@ -186,6 +189,13 @@ fn found(name: &OsStr) -> PathBuf {
     let in_path = || env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(may_run);
     let is_path = name.as_encoded_bytes().contains(&b'/');
     if is_path { None } else { in_path() }.unwrap_or_else(|| name.into())
+}
+
+/// Whether a file may be a script: its beginning has no zero byte, as shells look at it.
+fn is_text(path: &Path) -> bool {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(LOOKED_AT_BYTES).read_to_end(&mut bytes));
+    read.is_ok() && !bytes.contains(&0)
 }
 
 /// The command's figures. Until now it was the only child of this process.

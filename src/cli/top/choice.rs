@@ -16,22 +16,29 @@ pub(super) enum Screen {
     All,
 }
 
+/// The digit of each screen.
+const DIGITS: [(char, Screen); 10] = [
+    ('1', Screen::Overview),
+    ('2', Screen::Processes),
+    ('3', Screen::Cgroups),
+    ('4', Screen::Cpu),
+    ('5', Screen::Memory),
+    ('6', Screen::Network),
+    ('7', Screen::Disk),
+    ('8', Screen::Alerts),
+    ('9', Screen::Kymo),
+    ('0', Screen::All),
+];
+
 impl Screen {
     /// The screen of a digit.
     pub(super) fn of(digit: char) -> Option<Screen> {
-        Some(match digit {
-            '1' => Screen::Overview,
-            '2' => Screen::Processes,
-            '3' => Screen::Cgroups,
-            '4' => Screen::Cpu,
-            '5' => Screen::Memory,
-            '6' => Screen::Network,
-            '7' => Screen::Disk,
-            '8' => Screen::Alerts,
-            '9' => Screen::Kymo,
-            '0' => Screen::All,
-            _ => return None,
-        })
+        DIGITS.iter().find(|(of, _)| *of == digit).map(|(_, screen)| *screen)
+    }
+
+    /// The digit of a screen.
+    pub(super) fn digit(self) -> char {
+        DIGITS.iter().find(|(_, screen)| *screen == self).map_or('1', |(digit, _)| *digit)
     }
 
     /// Whether it is a list of charts, without a table.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::choice::Screen;
 use super::picture::Picture;
 use crate::words::duration;
 
@@ -33,14 +34,17 @@ pub(super) fn write(text: &str, picture: &Picture) -> io::Result<String> {
     Err(last.unwrap_or_else(|| io::ErrorKind::AlreadyExists.into()))
 }
 
-/// The command that shows the same moment. `source` says where the rows are.
-pub(super) fn command(picture: &Picture, source: &[String]) -> String {
+/// The command that shows the same moment on the same screen. `source` says where the rows are.
+pub(super) fn command(picture: &Picture, screen: Screen, source: &[String]) -> String {
     let length = Duration::from_micros(u64::try_from(picture.window.length_us()).unwrap_or(0));
     let mut words = vec!["kymo".to_owned(), "top".to_owned()];
     words.extend(source.iter().cloned());
     words.extend(["--window".to_owned(), duration(length).replace(' ', "")]);
     let at_us = picture.at_us.unwrap_or(picture.now_us);
     words.extend(["--at".to_owned(), Timestamp::from_microsecond(at_us).unwrap_or_default().to_string()]);
+    if screen != Screen::default() {
+        words.extend(["--screen".to_owned(), screen.digit().to_string()]);
+    }
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
@@ -81,8 +85,9 @@ mod tests {
     fn the_command_shows_the_same_moment() {
         let picture = picture(36, true);
         let source = ["--data".to_owned(), "it's here".to_owned()];
-        let text = command(&picture, &source);
+        let text = command(&picture, Screen::default(), &source);
         assert_eq!(text, r"kymo top --data 'it'\''s here' --window 1m12s --at 2026-11-25T14:31:32Z");
+        assert!(command(&picture, Screen::Cgroups, &source).ends_with(" --screen 3"));
     }
 
     #[test]

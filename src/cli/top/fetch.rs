@@ -162,6 +162,10 @@ pub(super) async fn watch_signals(to: Sender<Happening>) -> std::io::Result<()> 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    // These would end it, too, and leave the terminal as it is.
+    let mut quit = signal(SignalKind::quit())?;
+    let mut first_user = signal(SignalKind::user_defined1())?;
+    let mut second_user = signal(SignalKind::user_defined2())?;
     let mut resize = signal(SignalKind::window_change())?;
     let mut go_on = signal(SignalKind::from_raw(libc::SIGCONT))?;
     loop {
@@ -169,6 +173,9 @@ pub(super) async fn watch_signals(to: Sender<Happening>) -> std::io::Result<()> 
             _ = terminate.recv() => Happening::Ended,
             _ = interrupt.recv() => Happening::Ended,
             _ = hang_up.recv() => Happening::Ended,
+            _ = quit.recv() => Happening::Ended,
+            _ = first_user.recv() => Happening::Ended,
+            _ = second_user.recv() => Happening::Ended,
             _ = resize.recv() => Happening::Resized,
             _ = go_on.recv() => Happening::Continued,
         };

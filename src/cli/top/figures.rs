@@ -43,21 +43,6 @@ pub(super) struct Figure {
     pub(super) missing: Option<&'static str>,
 }
 
-/// Which of several interfaces and devices are shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Busiest {
-    pub(super) interface: Option<String>,
-    pub(super) device: Option<String>,
-}
-
-impl Busiest {
-    /// Chooses anew for a picture.
-    pub(super) fn update(&mut self, picture: &Picture) {
-        self.interface = picture.charts.busiest("network", self.interface.as_deref());
-        self.device = picture.charts.busiest("disk", self.device.as_deref());
-    }
-}
-
 /// The metrics of the overview that not every screen has: those of wide ones, and those that were kept.
 pub(super) fn extras(view: &View) -> Vec<(String, Metric)> {
     let extras = EXTRAS.iter().filter(|_| view.is_beside());

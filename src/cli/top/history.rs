@@ -6,9 +6,7 @@ use arrow::array::RecordBatch;
 
 use super::catalog::Catalog;
 use super::page::Page;
-use super::picture::Picture;
 use super::statement::{Host, time};
-use super::view::View;
 use super::window::{DAY_US, HOUR_US, MINUTE_US, SECOND_US};
 use crate::cli::rows::{Rows, text, whole};
 
@@ -151,11 +149,10 @@ pub(super) fn columns_of(width: u16) -> usize {
     usize::from(width.saturating_sub(HISTORY_X + 1))
 }
 
-/// The row of what is kept, with the cursor.
-pub(super) fn draw(page: &mut Page, picture: &Picture, view: &View, y: u16) {
+/// The row of what is kept, with the cursor at an age.
+pub(super) fn draw(page: &mut Page, history: &History, age_us: i64, y: u16) {
     let (quiet, heading, alert) = (page.palette.quiet, page.palette.heading, page.palette.alert);
     page.put(1, y, "history", quiet);
-    let history = &picture.history;
     let columns = history.columns();
     let x = |at: usize| HISTORY_X + u16::try_from(at).unwrap_or(u16::MAX);
     for (at, sign) in history.kept.iter().enumerate() {
@@ -177,7 +174,6 @@ pub(super) fn draw(page: &mut Page, picture: &Picture, view: &View, y: u16) {
         page.put(x(at), y, sign.encode_utf8(&mut [0; 4]), if *sign == '!' { alert } else { heading });
     }
     if columns > 0 {
-        let age_us = view.at_us().map_or(0, |at_us| picture.now_us - at_us);
         page.put_over(x(column_of(age_us, columns)), y, "▾", heading);
         page.hits.history = Some((y, columns));
     }

@@ -2,12 +2,14 @@
 
 use super::choice::{Panel, Prompt, Question, Screen};
 use super::clock::Clock;
+use super::fetch::ours_us;
 use super::filter::Filter;
 use super::history::{HISTORY_X, age_of};
 use super::input::{Arrow, Held, Input, Mouse};
 use super::lists::entries;
 use super::metric::Metric;
 use super::page::{By, Hits};
+use super::peaks;
 use super::picture::Picture;
 use super::shown::{chosen, chosen_group, count};
 use super::tables::{listed, listed_groups};
@@ -121,8 +123,8 @@ fn with_picture(view: &mut View, input: Input, picture: &Picture, hits: &Hits, p
         Input::Arrow(Arrow::Right, Held::Ctrl) | Input::Char('w') => view.page(picture, 1),
         Input::Char('+' | '=' | 'i') => view.zoom(picture, true),
         Input::Char('-' | 'o') => view.zoom(picture, false),
-        Input::Char('[') => view.peak(picture, false),
-        Input::Char(']') => view.peak(picture, true),
+        Input::Char('[') => peaks::go(view, picture, false),
+        Input::Char(']') => peaks::go(view, picture, true),
         Input::Char('{') => view.event(picture, false),
         Input::Char('}') => view.event(picture, true),
         Input::Home | Input::Char('^') => view.point(picture, 0),
@@ -200,8 +202,11 @@ fn answer(view: &mut View, prompt: &Prompt, picture: Option<&Picture>) -> Result
     match prompt.of {
         Question::GoTo => {
             let picture = picture.ok_or("nothing was read yet")?;
-            let at_us = view.clock.parse(&prompt.text, picture.now_us)?;
-            view.go_to(at_us.min(picture.now_us), picture.window.cells);
+            // A view that is paused is not read again, and time goes on.
+            let since_us = if view.is_files { 0 } else { (ours_us() - picture.read_us).max(0) };
+            let now_us = picture.now_us + since_us;
+            let at_us = view.clock.parse(&prompt.text, now_us)?;
+            view.go_to(at_us.min(now_us), picture.window.cells);
         }
         Question::Search => {
             prompt.text.clone_into(&mut view.search);

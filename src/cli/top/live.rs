@@ -12,10 +12,11 @@ use super::export;
 use super::fetch::{Failure, Happening, Wish, ours_us, read, watch_signals};
 use super::input::{Decoder, Input};
 use super::keys::{Action, apply};
+use super::needs::Needs;
 use super::page::{Hits, Page, Palette, Theme, theme_of};
 use super::picture::Picture;
 use super::reader::Reader;
-use super::screen::{self, Needs};
+use super::screen;
 use super::status::{Now, State};
 use super::terminal::{Terminal, read_bytes, restore, size};
 use super::view::View;
@@ -250,7 +251,7 @@ impl Live {
     /// Gives the command that shows the same to the clipboard, and shows it.
     fn copy(&mut self, terminal: &Terminal) {
         let Some(picture) = &self.picture else { return };
-        let command = export::command(picture, &self.source);
+        let command = export::command(picture, self.view.screen, &self.source);
         terminal.tell(&export::to_clipboard(&command));
         self.view.note = Some(command);
     }

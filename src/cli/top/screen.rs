@@ -7,7 +7,7 @@ use super::choice::{Panel, Scale, Screen};
 use super::figures::{Figure, figures};
 use super::help;
 use super::history;
-use super::metric::Metric;
+use super::needs::Needs;
 use super::own::own;
 use super::page::{Page, Palette};
 use super::picture::Picture;
@@ -27,18 +27,6 @@ const PROCESSES_BEFORE: u16 = 15;
 const TALLER: &[usize] = &[0, 6, 5, 3, 9, 0, 6, 4, 7, 3, 5, 9, 2, 4, 8, 7];
 /// Events below the table, on screens with a row of what is kept.
 const EVENTS: u16 = 2;
-
-/// What a screen needs to be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Needs {
-    /// How wide charts are.
-    pub(super) cells: usize,
-    /// Whether processors have a row each.
-    pub(super) has_cores: bool,
-    pub(super) metrics: Vec<Metric>,
-    /// Columns of what is kept.
-    pub(super) history: usize,
-}
 
 impl Needs {
     /// Of a view; which metrics are seen may depend on what was read.
@@ -115,7 +103,8 @@ fn signs(view: &View, palette: Palette, picture: Option<&Picture>, state: &State
     keys(&mut page, view, state, now, height - 1);
     kymo(&mut page, picture, height - 2);
     if view.is_tall() {
-        history::draw(&mut page, picture, view, 1);
+        let age_us = view.at_us().map_or(0, |at_us| picture.now_us - at_us);
+        history::draw(&mut page, &picture.history, age_us, 1);
     }
     let page_of = &mut page;
     match view.screen {

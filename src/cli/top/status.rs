@@ -226,11 +226,17 @@ pub(super) fn kymo(page: &mut Page, picture: &Picture, y: u16) {
     if let (Some(lake), true) = (facts.mean("kymo", "", 2), page.width() >= 160) {
         parts.push(format!("lake {}", bytes(lake)));
     }
-    let text = if parts.is_empty() {
-        "kymo: nothing recorded of itself here".to_owned()
-    } else {
-        format!("kymo {}", parts.join("   "))
-    };
+    if parts.is_empty() {
+        page.put(1, y, "kymo: nothing recorded of itself here", plain);
+        return;
+    }
+    // A figure that is cut would be another one.
+    let mut text = format!("kymo {}", parts.join("   "));
+    while text.chars().count() + 1 > usize::from(page.width()) && parts.len() > 1 {
+        let least = parts.iter().position(|part| part.starts_with("late")).unwrap_or(parts.len() - 1);
+        parts.remove(least);
+        text = format!("kymo {}", parts.join("   "));
+    }
     page.put(1, y, &text, plain);
 }
 

@@ -118,7 +118,8 @@ fn nothing(picture: &Picture, view: &View, what: &str) -> String {
 /// What the heading says: which of how many, when, and how much of the CPU time they explain.
 fn processes_heading(picture: &Picture, view: &View, lines: &[(usize, Line)], first: usize, body: usize) -> String {
     let Some(tick_us) = picture.tick_us else { return "processes".to_owned() };
-    let used: f64 = lines.iter().map(|(_, line)| line.process.cpus).sum();
+    // The sum of nothing is minus zero.
+    let used = lines.iter().map(|(_, line)| line.process.cpus).fold(0.0, |sum, cpus| sum + cpus);
     let range = match lines.len() {
         0 => "0 of 0".to_owned(),
         all => format!("{}-{} of {all}", first + 1, all.min(first + body)),

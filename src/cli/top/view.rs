@@ -3,18 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::asked::Seek;
-use super::cells::{Cell, Glyphs, level};
+use super::busiest::Busiest;
+use super::cells::{Glyphs, level};
 use super::cgroups::GroupSort;
 use super::choice::{Panel, Prompt, Scale, Screen};
 use super::clock::Clock;
-use super::figures::Busiest;
 use super::filter::Filter;
 use super::metric::Metric;
+use super::needs::Needs;
 use super::picture::Picture;
 use super::processes::Sort;
 use super::reader::Wanted;
-use super::screen::Needs;
-use super::shown::chosen;
 use super::window::Window;
 
 /// Views that can be gone back to.
@@ -23,9 +22,6 @@ const BEFORE_MAX: usize = 50;
 const BESIDE: (u16, u16) = (180, 40);
 /// From this height on, there is a row of what is kept.
 const TALL: u16 = 40;
-/// A peak reaches at least so much of the highest one.
-const PEAK_SHARE: f64 = 0.5;
-
 /// A time to look at: a window and the cursor in it, or the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -45,7 +41,7 @@ pub(super) struct View {
     place: Place,
     before: Vec<Place>,
     /// The peak that is looked for within the cursor's cell.
-    seek: Option<Seek>,
+    pub(super) seek: Option<Seek>,
     pub(super) sort: Sort,
     pub(super) group_sort: GroupSort,
     pub(super) is_reversed: bool,
@@ -72,6 +68,8 @@ pub(super) struct View {
     pub(super) busiest: Busiest,
     pub(super) clock: Clock,
     pub(super) glyphs: Glyphs,
+    /// Rows are read from files: now is their newest one.
+    pub(super) is_files: bool,
     /// Said once, until the next key.
     pub(super) note: Option<String>,
 }
@@ -104,6 +102,7 @@ impl View {
             busiest: Busiest::default(),
             clock,
             glyphs,
+            is_files: false,
             note: None,
         }
     }
@@ -244,32 +243,6 @@ impl View {
         }
     }
 
-    /// The next or previous peak of the chosen chart. Of the newest moment, `[` finds the highest.
-    pub(super) fn peak(&mut self, picture: &Picture, is_next: bool) {
-        let Some(figure) = chosen(picture, self).filter(|figure| !figure.cells.is_empty()) else {
-            self.note = Some("this row has no peaks; choose a chart with the arrows".to_owned());
-            return;
-        };
-        let peaks = peaks(&figure.cells);
-        let at = self.at_us().and_then(|at_us| picture.window.cell_at(at_us));
-        let found = match (at, is_next) {
-            (None, _) => figure.peak_cell,
-            (Some(at), true) => peaks.iter().copied().find(|peak| *peak > at),
-            (Some(at), false) => peaks.iter().rev().copied().find(|peak| *peak < at),
-        };
-        match found {
-            Some(cell) => {
-                let of = figure.of.clone();
-                self.point(picture, cell);
-                self.seek = of.map(|metric| {
-                    let (from_us, to_us) = (picture.window.time_of(cell), picture.window.time_of(cell + 1));
-                    Seek { metric, from_us, to_us }
-                });
-            }
-            None => self.note = Some(format!("no {} peak of {} in this window", side(is_next), figure.name)),
-        }
-    }
-
     /// The next or previous event.
     pub(super) fn event(&mut self, picture: &Picture, is_next: bool) {
         let at_us = self.at_us().unwrap_or(picture.now_us);
@@ -306,7 +279,8 @@ impl View {
     }
 }
 
-fn side(is_next: bool) -> &'static str {
+/// Where something is, in words.
+pub(super) fn side(is_next: bool) -> &'static str {
     if is_next { "later" } else { "earlier" }
 }
 
@@ -321,31 +295,10 @@ fn as_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Cells that are no lower than their neighbours and reach half of the highest, each run of equal ones once.
-fn peaks(cells: &[Option<Cell>]) -> Vec<usize> {
-    let height = |at: usize| cells.get(at).copied().flatten().map_or(f64::NEG_INFINITY, |cell| cell.max);
-    let highest = (0..cells.len()).map(height).fold(0.0, f64::max);
-    let is_peak = |at: &usize| {
-        let before = at.checked_sub(1).map_or(f64::NEG_INFINITY, height);
-        height(*at) > 0.0
-            && height(*at) >= highest * PEAK_SHARE
-            && height(*at) > before
-            && height(*at) >= height(at + 1)
-    };
-    (0..cells.len()).filter(is_peak).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::top::window::{MINUTE_US, SECOND_US};
-
-    #[test]
-    fn peaks_are_higher_than_their_neighbours() {
-        let cells: Vec<_> = [1.0, 9.0, 2.0, 3.0, 2.0, 8.0, 8.0, 1.0].map(|value| Some(Cell::of(value))).into();
-        assert_eq!(peaks(&cells), [1, 5]);
-        assert_eq!(peaks(&[None, Some(Cell::of(0.0))]), [0_usize; 0]);
-    }
 
     #[test]
     fn a_window_follows_the_cursor_by_as_little_as_possible() {
