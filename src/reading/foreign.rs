@@ -2,10 +2,7 @@
 
 use std::path::Path;
 
-use super::roots::{FIRST_PID_NAMESPACE, RootMount, Roots, pid_namespace};
-
-/// In `/proc/sys/net/core`: what every network namespace has, and what only the first one has.
-const NETWORK_SETTINGS: [&str; 2] = ["somaxconn", "dev_weight"];
+use super::roots::{FIRST_PID_NAMESPACE, RootMount, Roots, has_own_network, pid_namespace};
 
 /// What is not the host's, in sentences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,8 +44,7 @@ fn own(procfs: &Path) -> Vec<String> {
     const REMEDY: &str = "To record the host, see [host] in the configuration";
 
     let mut own = Vec::new();
-    let [has_any, is_first] = NETWORK_SETTINGS.map(|name| procfs.join("sys/net/core").join(name).exists());
-    if has_any && !is_first {
+    if has_own_network(procfs) {
         own.push(format!(
             "kymo runs in a network namespace of its own: `network`, `tcp` and `ip` show that namespace, not the host. {REMEDY}"
         ));

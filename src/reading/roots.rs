@@ -8,6 +8,8 @@ use super::text::{fields, lines};
 
 /// The pid namespace that every kernel starts with (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
 pub(super) const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+/// In `/proc/sys/net/core`: what every network namespace has, and what only the first one has.
+const NETWORK_SETTINGS: [&str; 2] = ["somaxconn", "dev_weight"];
 
 /// Where the kernel's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +56,8 @@ impl Roots {
         }
     }
 
-    /// Whether the network and the mount table are those of the host's first process: procfs is that of a host around this process's
-    /// container, or systemd has given this process mounts of its own, many of them read-only.
+    /// Whether the network and the mount table are those of the host's first process: procfs is that of a host around this
+    /// process's container, or systemd has given this process mounts of its own, many of them read-only.
     pub(crate) fn are_of_host(&self) -> bool {
         if self.name_host() { self.procfs.join("1").exists() } else { has_own_mounts(&self.procfs) }
     }
@@ -71,12 +73,20 @@ impl Roots {
     }
 }
 
-/// Whether this process has a mount namespace of its own with the root of the host's first process.
+/// Whether this process has a mount namespace of its own with the root and the network of the host's first process. Who gave
+/// it a network of its own as well (`ip-netns(8)`) wants to see that, and its mounts.
 fn has_own_mounts(procfs: &Path) -> bool {
     let (Some(own), Some(first)) = (RootMount::of(procfs, "self"), RootMount::of(procfs, "1")) else { return false };
     own.is_of_root(&first)
         && own.id != first.id
         && pid_namespace(procfs, "self").is_some_and(|own| own == FIRST_PID_NAMESPACE)
+        && !has_own_network(procfs)
+}
+
+/// Whether it is certain that this process is not in the network namespace that the kernel starts with.
+pub(super) fn has_own_network(procfs: &Path) -> bool {
+    let [has_any, is_first] = NETWORK_SETTINGS.map(|name| procfs.join("sys/net/core").join(name).exists());
+    has_any && !is_first
 }
 
 /// The pid namespace of a process; `None` if kymo may not see it (`namespaces(7)`).
@@ -142,6 +152,11 @@ mod tests {
         mount("1", "31 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n");
         assert!(!has_own_mounts(procfs), "they are the same");
         mount("1", "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n");
+        assert!(has_own_mounts(procfs));
+        fs::create_dir_all(procfs.join("sys/net/core")).unwrap();
+        fs::write(procfs.join("sys/net/core/somaxconn"), "4096\n").unwrap();
+        assert!(!has_own_mounts(procfs), "it has a network of its own");
+        fs::write(procfs.join("sys/net/core/dev_weight"), "64\n").unwrap();
         assert!(has_own_mounts(procfs));
         mount("1", "22 1 254:0 /container / rw,relatime - ext4 /dev/vda rw\n");
         assert!(!has_own_mounts(procfs), "it has another root");
