@@ -1,4 +1,4 @@
-//! A bounded single-producer single-consumer ring of `Copy` records, with all unsafe code of this crate but three system calls.
+//! A bounded single-producer single-consumer ring of `Copy` records, with all unsafe code of this crate but four system calls.
 //!
 //! The producer writes records into free slots and makes a whole tick visible with one [`Producer::publish`]. The
 //! consumer reads everything published as at most two slices and then frees the slots. Neither ever waits. If the ring

@@ -419,6 +419,8 @@ async function begin() {
     go({ ...place, tables: now.includes(name) ? now.filter(one => one !== name) : [...now, name] });
   });
   await fetched;
+  // The charts are drawn before the daemon is asked for more.
+  await new Promise(resolve => requestAnimationFrame(() => setTimeout(resolve)));
   loadStatus();
   // Nothing is newer than a report.
   if (recording) return;

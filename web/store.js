@@ -115,8 +115,9 @@ export class Store {
       this.keptMarks.add(this.marks);
       arrived();
     };
+    // Gaps are in all charts: if they came last, all would be drawn once more.
     await Promise.all(
-      [...tables.map(one), marks()].map(each =>
+      [marks(), ...tables.map(one)].map(each =>
         each.catch(error => {
           failed ??= error;
         }),

@@ -1,22 +1,21 @@
 //! Parts of results in memory that a worker and the recorder share.
 //!
 //! Each worker has a file in memory with some slabs. It writes the body of a large message into a free slab, and the recorder sends
-//! it to the client from there. What goes through their socket is where it is. A slab is free again once HTTP has sent it. Other
+//! it to the client from there; both have the slabs mapped. What goes through their socket is where it is. A slab is free again once HTTP has sent it. Other
 //! messages go through the socket whole: small ones, those that no slab holds, and those that come while no slab is free. If that is
 //! because the client of the same statement does not read, they wait, but for the first part of a result ([`AHEAD_BYTES_MAX`]).
 //!
 //! The file ends with what the worker writes to stderr. It cannot grow, so that takes no memory without a bound.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use arrow::buffer::Buffer;
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Mmap, MmapMut, MmapOptions};
 use prost::bytes::Bytes;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create};
-use rustix::io::{Errno, pwritev};
 use tokio::sync::mpsc;
 
 /// Slabs of one worker: one is written, one waits, and one is sent.
@@ -47,7 +46,7 @@ pub(super) fn file() -> io::Result<File> {
 /// The slabs as the worker has them.
 #[derive(Debug)]
 pub(super) struct Writer {
-    file: File,
+    mapping: MmapMut,
     /// Slabs that it may write to.
     free: Vec<u32>,
     /// Slabs of the present statement that its client has not got yet, and the bytes in each.
@@ -55,8 +54,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(file: File) -> Writer {
-        Writer { file, free: Vec::new(), held: Vec::new() }
+    pub(super) fn new(file: &File) -> io::Result<Writer> {
+        Ok(Writer { mapping: map_for_writing(file)?, free: Vec::new(), held: Vec::new() })
     }
 
     /// A statement begins, when these slabs are free.
@@ -83,27 +82,16 @@ impl Writer {
         let Some(bytes) = fits(body) else { return Ok(None) };
         let Some(slab) = self.free.pop() else { return Ok(None) };
         self.held.push((slab, bytes));
-        self.write_at(body, u64::from(slab) * SLAB_BYTES)?;
-        Ok(Some((slab, bytes)))
-    }
-
-    fn write_at(&self, body: &[Buffer], mut position: u64) -> io::Result<()> {
-        let mut pieces: Vec<IoSlice<'_>> = body.iter().map(|piece| IoSlice::new(piece)).collect();
-        let mut left = &mut pieces[..];
-        // Leaves out empty ones at the beginning, which would be taken for the end.
-        IoSlice::advance_slices(&mut left, 0);
-        while !left.is_empty() {
-            match pwritev(&self.file, left, position) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    position += written as u64;
-                    IoSlice::advance_slices(&mut left, written);
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let start = usize::try_from(u64::from(slab) * SLAB_BYTES).map_err(io::Error::other)?;
+        let mut left = self.mapping.get_mut(start..).unwrap_or_default();
+        for piece in body {
+            let Some((to, rest)) = left.split_at_mut_checked(piece.len()) else {
+                return Err(io::Error::other(format!("there is no slab {slab}")));
+            };
+            to.copy_from_slice(piece);
+            left = rest;
         }
-        Ok(())
+        Ok(Some((slab, bytes)))
     }
 }
 
@@ -233,6 +221,15 @@ fn map(file: &File) -> io::Result<Mmap> {
     unsafe { MmapOptions::new().len(bytes).map(file) }
 }
 
+/// Maps the slabs for writing.
+fn map_for_writing(file: &File) -> io::Result<MmapMut> {
+    let bytes = usize::try_from(SLABS_BYTES).map_err(io::Error::other)?;
+    // SAFETY: the file is sealed, so all of it can be written: a page whose memory the recorder has freed is a new one. Nobody else writes
+    // to it. The recorder reads a slab that the worker has told it of, and the worker writes to that again only when it is told that it is
+    // free.
+    unsafe { MmapOptions::new().len(bytes).map_mut(file) }
+}
+
 /// The body of a message. Its slab is free once this is dropped.
 #[derive(Debug)]
 pub(super) struct Lent {
@@ -281,7 +278,7 @@ mod tests {
     /// Both ends of one file. A statement has begun.
     fn ends() -> (Writer, Slabs) {
         let file = file().unwrap();
-        let mut writer = Writer::new(file.try_clone().unwrap());
+        let mut writer = Writer::new(&file).unwrap();
         let mut slabs = Slabs::new(Arc::new(file));
         writer.begin(slabs.offer());
         (writer, slabs)
@@ -412,15 +409,15 @@ mod tests {
         assert_eq!(slabs.said(), "");
         let (slab, bytes) = writer.write(&body(5, SLAB_BYTES)).unwrap().unwrap();
         let read = slabs.body(slab, bytes).unwrap();
-        let mut stderr = writer.file.try_clone().unwrap();
+        let mut stderr = slabs.file.try_clone().unwrap();
         stderr.write_all(b"memory allocation failed").unwrap();
         assert_eq!(slabs.said(), "memory allocation failed");
         let much = vec![b'x'; usize::try_from(SAID_BYTES).unwrap()];
         stderr.write_all(&much).unwrap_err();
         assert!(slabs.said().starts_with("memory allocation failedxxx"));
         assert_eq!(slabs.said().len() as u64, SAID_BYTES);
-        writer.file.set_len(0).unwrap_err();
-        writer.file.set_len(2 * FILE_BYTES).unwrap_err();
+        slabs.file.set_len(0).unwrap_err();
+        slabs.file.set_len(2 * FILE_BYTES).unwrap_err();
         assert!(read.as_ref().iter().all(|byte| *byte == 5));
     }
 }

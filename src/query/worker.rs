@@ -64,7 +64,8 @@ pub fn run() -> anyhow::Result<()> {
     // For ps and top. A refusal changes nothing else.
     let _ = rustix::thread::set_name(c"kymo-query");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { serve(Channel::new(orders, message::ORDER_BYTES_MAX)?, memory, Writer::new(slabs)).await })
+    runtime
+        .block_on(async { serve(Channel::new(orders, message::ORDER_BYTES_MAX)?, memory, Writer::new(&slabs)?).await })
 }
 
 async fn serve(mut channel: Channel, memory: File, slabs: Writer) -> anyhow::Result<()> {

@@ -32,9 +32,9 @@ pub(in crate::store) const OVERLAP_US_MAX: i64 = 10_000_000;
 const UNSEEN_US_MAX: i64 = 24 * 3_600_000_000;
 /// Of series without an open bucket so many are remembered, the last seen.
 const IDLE_SERIES_MAX: usize = 1_024;
-/// Buckets that have ended wait until they are so many, or span so much time.
+/// Buckets that have ended wait until they are so many, or span so much time: by tier.
 const FILE_ROWS_MIN: usize = 512;
-const WAITING_US_MAX: i64 = 540_000_000;
+const WAITING_US_MAX: [i64; 2] = [540_000_000, 1_620_000_000];
 /// Missed ticks are remembered for so many seconds.
 const MISSED_SECONDS_MAX: usize = 3_600;
 
@@ -289,7 +289,7 @@ impl Buckets {
         let ended = &self.ended[tier as usize];
         let times = || ended.iter().map(|head| head.start);
         let span_us = times().max().zip(times().min()).map_or(0, |(last, first)| last.saturating_sub(first));
-        ended.len() >= FILE_ROWS_MIN || span_us >= WAITING_US_MAX || !self.goes_on(tier) && !ended.is_empty()
+        ended.len() >= FILE_ROWS_MIN || span_us >= WAITING_US_MAX[tier as usize] || !self.goes_on(tier) && !ended.is_empty()
     }
 
     /// Gives up the buckets of a tier that have ended, if they are more than `ended_max`. Returns how many.
