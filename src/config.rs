@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::alert::notify::NotifierSettings;
 use crate::alert::rule::Rule;
 use crate::collector::CollectorSettings;
-use crate::export::{MetricsSettings, TracingSettings};
+use crate::export::{LogSettings, MetricsSettings, TracingSettings};
 use crate::family::FamilyId;
 use crate::query::QuerySettings;
 use crate::query::sql_view::SqlViews;
@@ -99,8 +99,8 @@ pub struct Settings {
     pub tracing: TracingSettings,
     /// Metrics over OTLP.
     pub metrics: MetricsSettings,
-    /// What the log shows, as a filter of `tracing_subscriber`.
-    pub log_filter: String,
+    /// What is logged, and how.
+    pub log: LogSettings,
     /// Environment variables that begin with `KYMO_` and name no key.
     pub ignored_variables: Vec<String>,
 }
@@ -245,7 +245,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
     let http = section::http(&mut root);
     let tracing = section::tracing(&mut root);
     let metrics = section::metrics(&mut root);
-    let log_filter = section::log(&mut root);
+    let log = section::log(&mut root);
     let shutdown_timeout = section::service(&mut root);
     root.finish();
 
@@ -265,7 +265,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
         http: http?,
         tracing: tracing?,
         metrics: metrics?,
-        log_filter: log_filter?,
+        log: log?,
         ignored_variables,
     })
 }

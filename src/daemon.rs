@@ -55,7 +55,7 @@ const EXPORT_SHARE: f64 = 0.15;
 /// not.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
     let host = name_of(&settings.store.path, &settings.store.host);
-    let mut telemetry = export::init_logging(&settings.log_filter, &settings.tracing, &host)?;
+    let mut telemetry = export::init_logging(&settings.log, &settings.tracing, &host)?;
     log_left_out(&settings);
     let cpus = Arc::new(Cpus::of_process());
     let runtime = start_runtime(&cpus)?;

@@ -45,6 +45,25 @@ pub use error::ExportError;
 pub use link::{EXPORT_TIMEOUT, check_endpoint};
 pub use trace::TracingSettings;
 
+/// What kymo logs to stderr.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// What is shown, such as `info` or `warn,kymo::store=debug` (see [`EnvFilter`]). It does not affect the exported spans.
+    pub filter: String,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// An object of JSON, with `timestamp`, `level`, `target`, `message` and the fields of the event and its spans.
+    Json,
+}
+
 /// Where metrics go, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricsSettings {
@@ -67,37 +86,44 @@ pub struct Telemetry {
 
 /// Sets up the process's log, and the export of kymo's spans if `settings` has an endpoint.
 ///
-/// `filter` selects what the log on stderr shows, such as `info` or `warn,kymo::store=debug` (see [`EnvFilter`]). It does
-/// not affect the exported spans. `host` is the name under which this host is recorded.
+/// `host` is the name under which this host is recorded.
 ///
 /// # Errors
 /// When the filter or the endpoint is not understood, when the process has a log already, or when the export thread
 /// cannot be started.
-pub fn init_logging(filter: &str, settings: &TracingSettings, host: &str) -> Result<Telemetry, ExportError> {
-    let shown = parse_filter(filter)?;
+pub fn init_logging(logged: &LogSettings, settings: &TracingSettings, host: &str) -> Result<Telemetry, ExportError> {
+    let shown = parse_filter(&logged.filter)?;
     let mut telemetry = Telemetry::new(&settings.service_name, host);
     let traces = telemetry.start_traces(settings)?;
-    tracing_subscriber::registry().with(log(shown)).with(traces.as_ref().map(trace::layer)).try_init()?;
+    tracing_subscriber::registry()
+        .with(log(shown, logged.format))
+        .with(traces.as_ref().map(trace::layer))
+        .try_init()?;
     telemetry.traces = traces;
     Ok(telemetry)
 }
 
 /// Shows errors on stderr, for commands that have no log of their own. A process's log stays as it is.
 pub fn show_errors() {
-    let _: Result<(), TryInitError> = tracing_subscriber::registry().with(log(LevelFilter::ERROR)).try_init();
+    let _: Result<(), TryInitError> =
+        tracing_subscriber::registry().with(log(LevelFilter::ERROR, LogFormat::Text)).try_init();
 }
 
 /// The log on stderr.
-fn log<S, F>(filter: F) -> impl Layer<S>
+fn log<S, F>(filter: F, format: LogFormat) -> impl Layer<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
-    F: Filter<S> + 'static,
+    F: Filter<S> + Send + Sync + 'static,
 {
-    tracing_subscriber::fmt::layer()
-        .compact()
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal() && shows_color(std::env::var_os("NO_COLOR").as_deref()))
-        .with_filter(filter)
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr);
+    let lines = match format {
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text => {
+            let is_coloured = stderr().is_terminal() && shows_color(std::env::var_os("NO_COLOR").as_deref());
+            lines.compact().with_ansi(is_coloured).boxed()
+        }
+    };
+    lines.with_filter(filter)
 }
 
 /// Whether a terminal gets colors, by what `NO_COLOR` is (no-color.org).

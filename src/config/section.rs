@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::export::{MetricsSettings, TracingSettings, check_endpoint, check_filter};
+use crate::export::{LogFormat, LogSettings, MetricsSettings, TracingSettings, check_endpoint, check_filter};
 use crate::query::QuerySettings;
 use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
 use crate::reading::filter::{Filter, Filters, PATTERNS_MAX};
@@ -241,8 +241,19 @@ fn endpoint(node: &Node) -> Read<Option<String>> {
     Ok(Some(endpoint))
 }
 
-pub(super) fn log(root: &mut Section<'_>) -> Option<String> {
-    root.required_section("log", |log| log.value("filter", log_filter))
+pub(super) fn log(root: &mut Section<'_>) -> Option<LogSettings> {
+    root.required_section("log", |log| LogSettings {
+        filter: log.value("filter", log_filter),
+        format: log.value("format", log_format),
+    })
+}
+
+fn log_format(node: &Node) -> Read<LogFormat> {
+    match &*read::text(node)? {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(format!("there is no format {other:?}; expected \"text\" or \"json\"")),
+    }
 }
 
 fn log_filter(node: &Node) -> Read<String> {

@@ -311,6 +311,7 @@ fn a_log_filter_has_levels() {
     assert_problem("[log]\nfilter = 'loud'\n", "2:10: log.filter: ", told);
     assert_problem("[log]\nfilter = 'warn,loud'\n", "2:10: log.filter: ", told);
     assert_problem("[log]\nfilter = 'kymo=loud'\n", "2:10: log.filter: ", "kymo::store=debug");
+    assert_problem("[log]\nformat = 'xml'\n", "2:10: log.format: ", "expected \"text\" or \"json\"");
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Recording {
         settings.notifiers.clear();
         settings.tracing.endpoint = None;
         let host = name_of(&settings.store.path, &settings.store.host);
-        let telemetry = export::init_logging(&settings.log_filter, &settings.tracing, &host)?;
+        let telemetry = export::init_logging(&settings.log, &settings.tracing, &host)?;
         log_left_out(&settings);
         let (store, appender, opened) = open(&settings)?;
         let found = opened::tell(&opened);

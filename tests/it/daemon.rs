@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -141,6 +143,27 @@ fn a_view_of_the_configuration_is_used_like_a_table() {
     let listed = command(&["tables", "ticks_of", "-c", config]).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.contains("The ticks of each collector.") && listed.contains("most"), "{listed}");
+}
+
+#[test]
+fn a_log_as_json_has_an_object_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("kymo.toml"), format!("{CONFIG}[log]\nformat = 'json'\n")).unwrap();
+    let (config, data) = (folder.path().join("kymo.toml"), folder.path().join("data"));
+    let paths = [config.to_str().unwrap(), data.to_str().unwrap()];
+    let mut run = command(&["run", "--config", paths[0], "--data", paths[1], "--address", "127.0.0.1:0"]);
+    run.env("KYMO_HTTP__ADDRESS", "127.0.0.1:0").stderr(Stdio::piped());
+    let mut child = run.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut told: Vec<Value> = Vec::new();
+    while !told.iter().any(|line| line["collector"] == "slow") {
+        told.push(serde_json::from_str(&lines.next().unwrap()).unwrap());
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    told.extend(lines.map(|line| serde_json::from_str::<Value>(&line).unwrap()));
+    assert!(child.wait().unwrap().success());
+    let is_whole = |line: &Value| ["timestamp", "level", "target", "message"].iter().all(|key| line[key].is_string());
+    assert!(told.iter().all(is_whole), "{told:?}");
 }
 
 #[test]

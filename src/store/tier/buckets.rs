@@ -289,7 +289,9 @@ impl Buckets {
         let ended = &self.ended[tier as usize];
         let times = || ended.iter().map(|head| head.start);
         let span_us = times().max().zip(times().min()).map_or(0, |(last, first)| last.saturating_sub(first));
-        ended.len() >= FILE_ROWS_MIN || span_us >= WAITING_US_MAX[tier as usize] || !self.goes_on(tier) && !ended.is_empty()
+        ended.len() >= FILE_ROWS_MIN
+            || span_us >= WAITING_US_MAX[tier as usize]
+            || !self.goes_on(tier) && !ended.is_empty()
     }
 
     /// Gives up the buckets of a tier that have ended, if they are more than `ended_max`. Returns how many.
