@@ -48,7 +48,10 @@ mod tests {
             for command in ["record", "compare", "top"] {
                 assert!(script.contains(command), "{shell}: {command}");
             }
-            assert!(!script.contains("query-worker") && !script.contains("completions"), "{shell} offers a hidden command");
+            assert!(
+                !script.contains("query-worker") && !script.contains("completions"),
+                "{shell} offers a hidden command"
+            );
         }
     }
 }
