@@ -1,8 +1,8 @@
-"""Makes the pictures of the page and of `kymo top`, which README shows: of a host that does not exist, at a time that stands still.
+"""Makes the pictures of the page and of `kymo top`, which README and docs show: of a host that does not exist, at a time that stands still.
 
     python3 benches/pictures.py [FOLDER]    uses target/release/kymo, or KYMO_BIN; needs numpy, pyarrow, Node 20 and npm
 
-They go to tests/page/pictures, or to FOLDER. Chromium and pngquant come from Debian's archive.
+They go to docs/src/pictures, or to FOLDER. Chromium and pngquant come from Debian's archive.
 """
 
 import os
@@ -62,7 +62,7 @@ def start(place):
 
 
 def main():
-    into = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests/page/pictures"
+    into = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs/src/pictures"
     into.mkdir(parents=True, exist_ok=True)
     with folder() as place:
         chromium, environment = check_page.browser(place)

@@ -1,8 +1,8 @@
-"""Draws screens of `kymo top` as SVG, which README shows: of the simulated host, with the keys that found its burst.
+"""Draws screens of `kymo top` as SVG, which README and docs show: of the simulated host, with the keys that found its burst.
 
     python3 benches/top_pictures.py [FOLDER]    uses target/release/kymo, or KYMO_BIN; needs numpy and pyarrow
 
-They go to tests/page/pictures, or to FOLDER. Signs of charts and frames are drawn as shapes, because fonts differ in their widths.
+They go to docs/src/pictures, or to FOLDER. Signs of charts and frames are drawn as shapes, because fonts differ in their widths.
 """
 
 import fcntl
@@ -201,7 +201,7 @@ def draw(data, burst_us, into):
 def main():
     import pictures
 
-    into = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests/page/pictures"
+    into = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs/src/pictures"
     into.mkdir(parents=True, exist_ok=True)
     with folder() as place:
         _, burst_us, daemon = pictures.start(place)

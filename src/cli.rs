@@ -1,16 +1,18 @@
 //! The command line: commands, arguments and exit codes.
 //!
-//! All commands but `run` are thin clients. `check` and `tables` need only this program. `query` asks a daemon over
-//! Flight SQL or reads a data folder. `verify` reads a data folder. `record` is a recorder of its own. The others ask the
-//! daemon over gRPC.
+//! All commands but `run` are thin clients. `check`, `tables`, `completions` and `man` need only this program. `query` asks a
+//! daemon over Flight SQL or reads a data folder. `verify` reads a data folder. `record` is a recorder of its own. The others
+//! ask the daemon over gRPC.
 
 pub mod alert;
 pub mod check;
 pub mod collector;
 pub mod compare;
+pub mod completions;
 pub mod connect;
 pub mod export;
 pub mod flush;
+pub mod man;
 mod new_folder;
 mod offline;
 pub mod output;
@@ -125,6 +127,12 @@ pub enum Command {
     Report(report::Report),
     /// Check all files of a data folder
     Verify(verify::Verify),
+    /// Print the script with which a shell completes this command line
+    #[command(hide = true)]
+    Completions(completions::Completions),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man(man::Man),
     /// Run queries for the `kymo run` that started this process
     #[command(hide = true)]
     QueryWorker,

@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         Command::Export(export) => cli::export::run(&export),
         Command::Report(report) => cli::report::run(&report),
         Command::Verify(verify) => cli::verify::run(&verify),
+        Command::Completions(completions) => cli::completions::run(&completions),
+        Command::Man(man) => cli::man::run(&man),
         Command::QueryWorker => query::worker::run(),
     };
     cli::exit(outcome)

@@ -339,7 +339,7 @@ fn properties(target: Target<'_>) -> WriterProperties {
             properties = properties.set_column_compression(path, Compression::UNCOMPRESSED);
             continue;
         }
-        // As measured (ARCHITECTURE.md, "Encodings"): rows of several series take turns, so only time grows from row to row.
+        // As measured (docs/src/figures.md, "Encodings"): rows of several series take turns, so only time grows from row to row.
         let encoding = match (column.kind, column.ty) {
             (_, Type::Text) => continue,
             (Kind::Time, _) => Encoding::DELTA_BINARY_PACKED,

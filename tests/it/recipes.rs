@@ -1,4 +1,4 @@
-//! README's answers to first questions: each statement gives the right answer where it is known.
+//! The cookbook's answers to first questions: each statement gives the right answer where it is known.
 
 use std::fs;
 use std::path::Path;
@@ -22,12 +22,11 @@ use kymo::store::{Append, Store, StoreSettings};
 const SECOND_US: i64 = 1_000_000;
 const HOST: &str = "planted";
 
-/// The statements of the section, without what ends them.
+/// The statements that the cookbook marks as tested here, without what ends them.
 fn recipes() -> Vec<String> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let section = readme.split("\n## First questions\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let block = section.split("```sql\n").nth(1).unwrap().split("```").next().unwrap();
-    block.split(';').map(str::trim).filter(|sql| !sql.is_empty()).map(str::to_owned).collect()
+    let cookbook = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/cookbook.md")).unwrap();
+    let blocks = cookbook.split("```sql,exact\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.map(|sql| sql.trim().trim_end_matches(';').to_owned()).collect()
 }
 
 fn append<R: Record>(labels: &Labels, rows: &[R]) -> Append {
@@ -128,7 +127,7 @@ fn texts(batches: &[RecordBatch]) -> Vec<String> {
 }
 
 #[test]
-fn first_questions_have_the_answers_that_readme_promises() {
+fn first_questions_have_the_answers_that_the_cookbook_promises() {
     let folder = tempfile::tempdir().unwrap();
     let (store, mut appender, _) = Store::open(StoreSettings::unlimited(folder.path(), HOST)).unwrap();
     let now_us = jiff::Timestamp::now().as_microsecond();
