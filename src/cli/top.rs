@@ -135,8 +135,7 @@ pub fn run(top: &Top) -> anyhow::Result<()> {
         if known == needs { Ok(picture) } else { reader.read(&view.wanted(known), ours_us).await }
     })?;
     view.busiest.update(&picture);
-    let state = if top.source.data.is_some() { State::Files } else { State::Live };
-    let page = screen::draw(&view, Palette::default(), Some(&picture), &state, Now { ours_us, waits_us: 0 });
+    let page = screen::draw(&view, Palette::default(), Some(&picture), &State::Live, Now { ours_us, waits_us: 0 });
     Ok(std::io::stdout().lock().write_all(page.text().as_bytes())?)
 }
 

@@ -18,8 +18,10 @@ use crate::cli::show::in_one_line;
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// And at least so often while the newest is shown: numbers are of the last second.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// Reading takes at most a quarter of the time.
+/// Reading takes at most a quarter of the time,
 const REST: u32 = 3;
+/// unless it takes long: what is shown is never older than two answers and this.
+const REST_MAX: Duration = Duration::from_secs(1);
 /// What runs when something else is wanted may take so long before it is given up.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Files do not change, but a running daemon may add some.
@@ -151,7 +153,7 @@ fn interval(wish: &Wish, took: Duration) -> Duration {
         None => super::window::Window::ending_at(0, wish.wanted.length_us, wish.wanted.cells).width_us,
     };
     let width = Duration::from_micros(u64::try_from(width).unwrap_or(0));
-    width.clamp(least, INTERVAL_MAX).saturating_sub(took).max(took * REST)
+    width.clamp(least, INTERVAL_MAX).saturating_sub(took).max((took * REST).min(REST_MAX))
 }
 
 /// Tells of signals, until nobody listens.
@@ -196,7 +198,7 @@ mod tests {
     use crate::cli::top::window::{DAY_US, MINUTE_US, SHORTEST_US};
 
     #[test]
-    fn pictures_are_read_once_a_cell_and_take_a_quarter_of_the_time_at_most() {
+    fn pictures_are_read_once_a_cell_and_take_a_quarter_of_the_time_at_most_but_are_never_long_in_coming() {
         let wish = |length_us, has_focus| Wish {
             wanted: Wanted {
                 length_us,
@@ -216,6 +218,9 @@ mod tests {
         assert_eq!(interval(&wish(DAY_US, true), ms(20)), ms(980));
         assert_eq!(interval(&wish(SHORTEST_US, true), ms(20)), ms(80));
         assert_eq!(interval(&wish(SHORTEST_US, false), ms(20)), ms(980));
-        assert_eq!(interval(&wish(SHORTEST_US, true), ms(500)), ms(1500));
+        assert_eq!(interval(&wish(SHORTEST_US, true), ms(200)), ms(600));
+        for slow in [500, 4_000, 10_000] {
+            assert_eq!(interval(&wish(SHORTEST_US, true), ms(slow)), ms(1_000));
+        }
     }
 }

@@ -35,7 +35,6 @@ pub(super) struct Live {
     pub(super) view: View,
     pub(super) palette: Palette,
     pub(super) frames_per_second: u32,
-    pub(super) is_files: bool,
     /// What the command line says of the source.
     pub(super) source: Vec<String>,
     picture: Option<Picture>,
@@ -45,6 +44,8 @@ pub(super) struct Live {
     has_focus: bool,
     /// Since when another picture is waited for.
     waits: Option<Instant>,
+    /// When the last answer came.
+    answered_us: Option<i64>,
     /// What is shown, and whether it is to be drawn anew as a whole.
     page: Option<Page>,
     is_changed: bool,
@@ -52,20 +53,19 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn new(mut view: View, palette: Palette, frames_per_second: u32, source: Vec<String>) -> Live {
-        let is_files = source.iter().any(|word| word == "--data");
         view.size = size().unwrap_or((80, 24));
         Live {
             view,
             palette,
             frames_per_second,
-            is_files,
             source,
             picture: None,
-            state: if is_files { State::Files } else { State::Live },
+            state: State::Live,
             hits: Hits::default(),
             pressed: None,
             has_focus: true,
             waits: None,
+            answered_us: None,
             page: None,
             is_changed: true,
         }
@@ -170,19 +170,21 @@ impl Live {
             Happening::Picture(picture) => {
                 self.view.busiest.update(&picture);
                 self.view.take_found(&picture);
-                self.state = if self.is_files { State::Files } else { State::Live };
+                self.state = State::Live;
                 self.picture = Some(*picture);
                 self.waits = None;
+                self.answered_us = Some(ours_us());
             }
             Happening::Firing(firing) => {
-                self.state = if self.is_files { State::Files } else { State::Live };
+                self.state = State::Live;
+                self.answered_us = Some(ours_us());
                 if let Some(picture) = &mut self.picture {
                     picture.firing = firing;
                     picture.firing_us = picture.now_us + ours_us() - picture.read_us;
                 }
             }
             Happening::Failed(failure) => {
-                let since_us = self.state.since_us().unwrap_or_else(ours_us);
+                let since_us = self.state.since_us().or(self.answered_us).unwrap_or_else(ours_us);
                 self.state = match failure {
                     Failure::Lost(reason) => State::Lost { since_us, reason },
                     Failure::Busy(reason) => State::Busy { since_us, reason },

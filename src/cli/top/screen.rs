@@ -338,10 +338,10 @@ mod tests {
                     view.screen = Screen::of(digit).unwrap();
                     (view.row, view.figure, view.is_full) = (500, 500, height == 16);
                     let picture = asked(&view, true);
-                    let mut page = draw(&view, Palette::default(), Some(&picture), &State::Files, now());
+                    let mut page = draw(&view, Palette::default(), Some(&picture), &State::Live, now());
                     assert_eq!(page.buffer.content.len(), usize::from(width) * usize::from(height));
                     let before = page.text();
-                    refresh(&mut page, &view, Some(&picture), &State::Files, now());
+                    refresh(&mut page, &view, Some(&picture), &State::Live, now());
                     assert_eq!(page.text(), before, "what changes by itself is drawn as before");
                 }
             }
@@ -368,6 +368,25 @@ mod tests {
         assert!(text.contains("The daemon is busy; next try in 2 s: 8 queries"), "{text}");
         let text = of(&State::Live, Some(&picture), 5_000_000, 4_000_000);
         assert!(text.contains("5 s old") && text.contains("reading for 4 s"), "{text}");
+    }
+
+    #[test]
+    fn the_header_says_how_old_files_are_and_what_is_paused_at_once() {
+        let mut view = View::new(MINUTE_US, Glyphs::Braille, Clock::utc());
+        let picture = asked(&view, false);
+        view.is_files = true;
+        let header = |view: &View, late_us: i64| {
+            let now = Now { ours_us: NOW_US + late_us, waits_us: 0 };
+            draw(view, Palette::default(), Some(&picture), &State::Live, now).text().lines().next().unwrap().to_owned()
+        };
+        assert!(header(&view, 0).contains("FILES 14:32:07.4 UTC, 0 s old"), "{}", header(&view, 0));
+        assert!(header(&view, 83_000_000).contains("FILES 14:32:07.4 UTC, 1 min 23 s old"));
+        view.is_files = false;
+        assert!(header(&view, 1_000_000).contains("LIVE 14:32:08.4 UTC  "), "{}", header(&view, 1_000_000));
+        assert!(header(&view, 2_100_000).contains("LIVE 14:32:09.5 UTC, 2 s old"), "{}", header(&view, 2_100_000));
+        // The picture of the moment has not come yet.
+        view.pause(&picture);
+        assert!(header(&view, 5_000_000).contains("PAUSED 14:32:06.0 UTC, 6 s ago"), "{}", header(&view, 5_000_000));
     }
 
     #[test]

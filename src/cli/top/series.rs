@@ -13,6 +13,8 @@ use crate::cli::rows::{Rows, float, text, whole};
 
 /// Another interface or device is shown only if it carries so many times as much as the one before.
 const BUSIER: f64 = 2.0;
+/// What stays on the host counts for so much: another interface is shown if it carries at least a tenth of it.
+const LOOPBACK: f64 = 0.1;
 
 /// Cells of all series that charts show.
 #[derive(Clone, Debug, Default)]
@@ -105,8 +107,7 @@ impl Charts {
     /// How much a series carries, to compare it with others.
     pub(super) fn carried(&self, part: &str, label: &str) -> f64 {
         let of = |which| self.cells(part, label, which).iter().flatten().map(|cell| cell.mean).sum::<f64>();
-        // Only what leaves the host is busy, unless there is nothing else.
-        (of(0) + of(1)) * if label == "lo" { 1e-9 } else { 1.0 }
+        (of(0) + of(1)) * if (part, label) == ("network", "lo") { LOOPBACK } else { 1.0 }
     }
 
     /// The series of a table that carries most, or the one before if it does not carry much less.
@@ -284,6 +285,13 @@ mod tests {
         assert_eq!(busiest(&[("eth0", 1.0), ("eth1", 1.5)], Some("eth0")).as_deref(), Some("eth0"));
         assert_eq!(busiest(&[("eth0", 1.0), ("eth1", 2.5)], Some("eth0")).as_deref(), Some("eth1"));
         assert_eq!(busiest(&[("eth1", 2.5)], Some("eth0")).as_deref(), Some("eth1"));
+        // The loopback is shown if nothing else carries a tenth of it, and stays until another carries a fifth.
+        assert_eq!(busiest(&[("eth0", 1.1), ("lo", 10.0)], None).as_deref(), Some("eth0"));
+        assert_eq!(busiest(&[("eth0", 0.001), ("lo", 10.0)], None).as_deref(), Some("lo"));
+        assert_eq!(busiest(&[("eth0", 1.9), ("lo", 10.0)], Some("lo")).as_deref(), Some("lo"));
+        assert_eq!(busiest(&[("eth0", 2.1), ("lo", 10.0)], Some("lo")).as_deref(), Some("eth0"));
+        assert_eq!(busiest(&[("eth0", 0.6), ("lo", 10.0)], Some("eth0")).as_deref(), Some("eth0"));
+        assert_eq!(busiest(&[("eth0", 0.4), ("lo", 10.0)], Some("eth0")).as_deref(), Some("lo"));
         assert_eq!(busiest(&[("eth0", 0.0), ("eth1", 0.0)], Some("eth0")).as_deref(), Some("eth0"));
         assert_eq!(busiest(&[], None), None);
     }

@@ -15,10 +15,8 @@ use super::window::{DAY_US, HOUR_US, MINUTE_US, SECOND_US, Window};
 /// Whether what is shown is of now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The daemon answers.
+    /// The daemon answers, or a folder is read.
     Live,
-    /// A folder is read.
-    Files,
     /// It does not, since this time of the host that looks; and why.
     Lost { since_us: i64, reason: String },
     /// It has too much to do.
@@ -31,7 +29,7 @@ impl State {
     /// Why there is nothing new, and since when.
     fn trouble(&self) -> Option<(&'static str, i64, &str)> {
         match self {
-            State::Live | State::Files => None,
+            State::Live => None,
             State::Lost { since_us, reason } => Some(("LOST", *since_us, reason)),
             State::Busy { since_us, reason } => Some(("BUSY", *since_us, reason)),
             State::Refused { since_us, reason } => Some(("REFUSED", *since_us, reason)),
@@ -94,7 +92,7 @@ const STEPS_US: &[i64] = &[
 /// A picture that takes longer is said to be read.
 const WAIT_US: i64 = SECOND_US;
 /// What is shown as live says how old it is from this age on.
-const OLD_US: i64 = 3 * SECOND_US;
+const OLD_US: i64 = 2 * SECOND_US;
 /// Times are hidden by missed ticks if no more than one of so many cells has some.
 const MISSED_SHARE: usize = 3;
 /// Marks are at least so many columns apart.
@@ -105,21 +103,27 @@ pub(super) fn status(page: &mut Page, picture: &Picture, view: &View, state: &St
     let (plain, heading, alert) = (page.palette.plain, page.palette.heading, page.palette.alert);
     let is_wide = page.width() >= 100;
     let age_us = (now.ours_us - picture.read_us).max(0);
+    // Whoever pauses sees it at once, before the picture of that moment has come.
+    let at_us = picture.at_us.or(view.at_us());
+    // The clock of the daemon; files have none, so ours.
+    let clock_us = if view.is_files { now.ours_us.max(picture.now_us) } else { picture.now_us + age_us };
     let x = page.put(1, 0, &picture.host, heading) + 2;
-    let (word, time_us) = match (state.trouble(), picture.at_us) {
-        (Some((word, ..)), _) => (word, picture.at_us.unwrap_or(picture.now_us)),
+    let (word, time_us) = match (state.trouble(), at_us) {
+        (Some((word, ..)), _) => (word, at_us.unwrap_or(picture.now_us)),
         (None, Some(at_us)) => ("PAUSED", at_us),
-        (None, None) if *state == State::Files => ("FILES", picture.now_us),
-        (None, None) => ("LIVE", picture.now_us + age_us),
+        (None, None) if view.is_files => ("FILES", picture.now_us),
+        (None, None) => ("LIVE", clock_us),
     };
     let x = page.put(x, 0, word, heading) + 1;
     let digits = decimals(picture.window.width_us.min(SECOND_US / 2)).max(1);
-    let mut text = view.clock.full(time_us, digits, is_wide || picture.now_us - time_us > DAY_US);
-    match state {
-        _ if state.trouble().is_some() => text = format!("{text}, {} ago", about(picture.now_us - time_us + age_us)),
-        State::Live if picture.at_us.is_none() && age_us > OLD_US => text = format!("{text}, {} old", about(age_us)),
-        _ if picture.at_us.is_some() => text = format!("{text}, {} ago", about(picture.now_us - time_us + age_us)),
-        _ => {}
+    let mut text = view.clock.full(time_us, digits, is_wide || clock_us - time_us > DAY_US);
+    let ago = about(clock_us - time_us);
+    if at_us.is_some() || state.trouble().is_some() {
+        text = format!("{text}, {ago} ago");
+    } else if view.is_files {
+        text = format!("{text}, {ago} old");
+    } else if age_us > OLD_US {
+        text = format!("{text}, {} old", about(age_us));
     }
     if now.waits_us > WAIT_US && state.trouble().is_none() {
         text = format!("{text}, reading for {}", about(now.waits_us));
