@@ -1,7 +1,7 @@
 //! The command line: commands, arguments and exit codes.
 //!
-//! All commands but `run` are thin clients. `check`, `tables`, `completions` and `man` need only this program. `query` asks a
-//! daemon over Flight SQL or reads a data folder. `verify` reads a data folder. `record` is a recorder of its own. The others
+//! All commands but `run` are thin clients. `check`, `token`, `tables`, `completions` and `man` need only this program.
+//! `query` asks a daemon over Flight SQL or reads a data folder. `verify` reads a data folder. `record` is a recorder of its own. The others
 //! ask the daemon over gRPC.
 
 pub mod alert;
@@ -28,6 +28,7 @@ pub mod status;
 pub mod table;
 pub mod tables;
 pub mod tail;
+pub mod token;
 pub mod top;
 pub mod verify;
 mod views;
@@ -119,6 +120,8 @@ pub enum Command {
     Collector(collector::Collector),
     /// List the daemon's alert rules and their states
     Alert(alert::Alert),
+    /// Make, list or revoke the tokens that a daemon asks for
+    Token(token::TokenCommand),
     /// Write the rows in the daemon's memory to Parquet files now
     Flush(flush::Flush),
     /// Cut a stretch of recorded time out, as a data folder of its own

@@ -65,8 +65,11 @@ pub const ADDRESS_VARIABLE: &str = "KYMO_ADDRESS";
 /// Its older name, which the command line still reads.
 pub const OLD_ADDRESS_VARIABLE: &str = "KYMO_ADDR";
 
+/// The token that the command line shows to a daemon.
+pub const TOKEN_VARIABLE: &str = "KYMO_TOKEN";
+
 /// Variables with the prefix that only the command line reads.
-const COMMAND_LINE_VARIABLES: &[&str] = &["KYMO_CONFIG", OLD_ADDRESS_VARIABLE];
+const COMMAND_LINE_VARIABLES: &[&str] = &["KYMO_CONFIG", OLD_ADDRESS_VARIABLE, TOKEN_VARIABLE];
 
 /// Everything that the daemon needs to know, checked.
 #[derive(Clone, Debug)]
@@ -242,7 +245,7 @@ fn settings(tree: &Node, ignored_variables: Vec<String>, report: &Report) -> Opt
     let query = section::query(&mut root);
     let views = view::read(&mut root);
     let serve = section::server(&mut root);
-    let http = section::http(&mut root);
+    let http = section::http(&mut root, &serve.as_ref().map(|serve| serve.security.clone()).unwrap_or_default());
     let tracing = section::tracing(&mut root);
     let metrics = section::metrics(&mut root);
     let log = section::log(&mut root);

@@ -73,14 +73,16 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let serve_settings = ServeSettings { stop_timeout, ..settings.serve.clone() };
     let (http_settings, metrics) = (settings.http.clone(), settings.metrics.clone());
     let parts = Parts::build(settings, store, appender, Arc::clone(&cpus), saved, found, telemetry.losses())?;
-    let Edges { server, http } = Edges::bind(serve_settings, http_settings, &parts)?;
+    let Edges { server, http, security } = Edges::bind(serve_settings, http_settings, &parts)?;
     telemetry.start_metrics(&metrics, &parts.daemon.latest)?;
     // From here on a signal ends the daemon in order, and no longer at once.
     let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
     let signals =
         Signals { terminate: signal_of(&runtime, terminate)?, interrupt: signal_of(&runtime, interrupt)?, hangup };
+    let is_secure = server.is_secure();
     let (local, addresses) = (server.local_addr(), server.addresses());
     runtime.spawn(parts.workers.keep());
+    runtime.spawn(security.keep());
     let recorder = Arc::clone(&parts.daemon.collectors);
     let intervals = [parts.drain_interval, parts.flush_interval];
     let threads = Threads::start(parts.daemon, parts.drain, parts.requests, &opened.recovery, intervals)?;
@@ -89,8 +91,10 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     for collector in parts.collectors {
         recorder.start_configured(collector)?;
     }
-    let flag = if local.to_string() == serve::DEFAULT_ADDRESS { String::new() } else { format!("--address {local} ") };
-    tracing::info!("Flight SQL and gRPC on grpc://{local}; try: kymo query {flag}\"SELECT * FROM collector\"");
+    let own = &addresses[0];
+    let flag = if own == serve::DEFAULT_ADDRESS { String::new() } else { format!("--address {own} ") };
+    let scheme = if is_secure { "grpc+tls" } else { "grpc" };
+    tracing::info!("Flight SQL and gRPC on {scheme}://{local}; try: kymo query {flag}\"SELECT * FROM collector\"");
     for address in addresses.iter().skip(1) {
         tracing::info!("Flight SQL and gRPC on {address}, too");
     }

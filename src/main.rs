@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Tables(tables) => cli::tables::run(&tables),
         Command::Collector(collector) => cli::collector::run(&collector),
         Command::Alert(alert) => cli::alert::run(&alert),
+        Command::Token(token) => cli::token::run(&token),
         Command::Flush(flush) => cli::flush::run(&flush),
         Command::Export(export) => cli::export::run(&export),
         Command::Report(report) => cli::report::run(&report),

@@ -4,6 +4,7 @@
 //! Messages, clients and server traits of the control API are in [`proto`].
 
 mod aggregate;
+pub mod auth;
 mod control;
 mod error;
 mod flight;
@@ -12,8 +13,10 @@ mod listener;
 mod operator;
 pub mod proto;
 mod rows;
+pub mod security;
 mod socket;
 mod status;
+pub mod tls;
 mod trace;
 mod wire;
 
@@ -24,6 +27,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
 use futures::stream::{self, StreamExt};
 use tokio::sync::{Semaphore, oneshot};
 use tonic::server::NamedService;
@@ -33,12 +37,14 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::query::statements::Statements;
+use auth::gate;
 use control::Control;
 use flight::Flight;
 use flight::server::FlightServer;
 pub use operator::{DaemonStatus, Operator, OperatorError};
 use proto::alert_service_server::{AlertServiceServer, SERVICE_NAME as ALERT};
 use proto::metrics_service_server::{MetricsServiceServer, SERVICE_NAME as METRICS};
+use security::{OPENING, Security, SecurityError, SecuritySettings};
 use socket::SocketFile;
 pub use socket::{PATH_BYTES_MAX, SocketError, SocketSettings};
 
@@ -56,8 +62,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeSettings {
-    /// Where to listen; loopback only. Port 0 takes any free port.
+    /// Where to listen: on loopback, or with TLS and tokens anywhere. Port 0 takes any free port.
     pub address: SocketAddr,
+    /// What clients need.
+    pub security: SecuritySettings,
     /// The Unix socket that is listened on, too.
     pub socket: Option<SocketSettings>,
     /// The most open connections, those to the Unix socket among them. Further ones are closed at once.
@@ -78,6 +86,7 @@ impl ServeSettings {
     pub fn at(address: SocketAddr) -> ServeSettings {
         ServeSettings {
             address,
+            security: SecuritySettings::default(),
             socket: None,
             connections_max: 128,
             requests_per_connection_max: 64,
@@ -93,11 +102,11 @@ impl ServeSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address can be reached from other hosts.
-    #[error(
-        "listen on {0}: only loopback addresses such as 127.0.0.1 are offered; anything else needs TLS and \
-         tokens, which this version does not have"
-    )]
+    #[error("listen on {0}: {OPENING}")]
     NotLoopback(SocketAddr),
+    /// A file of tokens, a certificate or a key cannot be used.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// Another program has the port.
     #[error(
         "listen on {}: the port is taken, perhaps by another kymo; stop that program or use another port (--address) \
@@ -145,16 +154,18 @@ pub struct Server {
     address: SocketAddr,
     socket: Option<(SocketFile, UnixListener)>,
     routes: Routes,
+    security: Arc<Security>,
     health: HealthReporter,
 }
 
 impl Server {
-    /// Listens at the address and the socket of `settings`.
+    /// Listens at the address and the socket of `settings`, whose security is `security`.
     ///
     /// # Errors
     /// When the address is not loopback, or one of both is taken or cannot be bound.
     pub fn bind<O: Operator>(
         settings: ServeSettings,
+        security: Arc<Security>,
         operator: Arc<O>,
         statements: Arc<dyn Statements>,
     ) -> Result<Server, ServeError> {
@@ -166,7 +177,9 @@ impl Server {
 
         let health = HealthReporter::new();
         let routes = routes(&settings, operator, statements, &health)?;
-        Ok(Server { settings, listener, address: local, socket, routes, health })
+        let gate = from_fn_with_state(Arc::clone(&security.access), gate::grpc);
+        let routes = routes.into_axum_router().layer(gate).into();
+        Ok(Server { settings, listener, address: local, socket, routes, security, health })
     }
 
     /// Where it listens, with the port that was taken for port 0.
@@ -185,7 +198,14 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
         let socket = self.settings.socket.iter().map(|socket| format!("unix:{}", socket.path.display()));
-        iter::once(self.address.to_string()).chain(socket).collect()
+        let scheme = if self.is_secure() { "https://" } else { "" };
+        iter::once(format!("{scheme}{}", self.address)).chain(socket).collect()
+    }
+
+    /// Whether it speaks TLS, but on the Unix socket.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.security.tls.is_some()
     }
 
     /// Serves until `shutdown` is ready. Then it accepts no new connections, reports itself as not serving, and gives
@@ -194,7 +214,7 @@ impl Server {
     /// # Errors
     /// When the socket cannot be used.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Stopped, ServeError> {
-        let Server { settings, listener, address, socket, routes, health } = self;
+        let Server { settings, listener, address, socket, routes, security, health } = self;
         let refused = |source| ServeError::Listen { address, source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(refused)?;
         let (_file, socket) = socket.unzip();
@@ -202,9 +222,9 @@ impl Server {
         let places = Arc::new(Semaphore::new(settings.connections_max));
         let local = stream::iter(socket).flat_map({
             let places = Arc::clone(&places);
-            move |socket| listener::connections(socket, Arc::clone(&places)).boxed()
+            move |socket| listener::connections(socket, Arc::clone(&places), None).boxed()
         });
-        let connections = stream::select(listener::connections(listener, places).boxed(), local);
+        let connections = stream::select(listener::connections(listener, places, security.tls.clone()).boxed(), local);
         for service in SERVICES {
             health.set_service_status(service, ServingStatus::Serving).await;
         }
@@ -250,15 +270,17 @@ impl Health {
 /// An address without the scheme that clients may write before it.
 #[must_use]
 pub fn without_scheme(address: &str) -> &str {
-    let schemes = ["grpc://", "grpc+tcp://", "http://"];
+    let schemes = ["grpc://", "grpc+tcp://", "http://", "https://", "grpc+tls://"];
     schemes.iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address)
 }
 
-/// Whether address and socket of `settings` can be bound now. Another program may take them before [`Server::bind`].
+/// Whether address and socket of `settings` can be bound now, and its files of tokens and TLS can be used. Another program may
+/// take the address before [`Server::bind`].
 ///
 /// # Errors
 /// As for [`Server::bind`].
 pub fn check_address(settings: &ServeSettings) -> Result<(), ServeError> {
+    Security::open(&settings.security)?;
     if let Some(socket) = &settings.socket {
         socket::check(&socket.path)?;
     }
@@ -267,7 +289,7 @@ pub fn check_address(settings: &ServeSettings) -> Result<(), ServeError> {
 
 fn listen(settings: &ServeSettings) -> Result<TcpListener, ServeError> {
     let address = settings.address;
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() && !settings.security.is_open_to_others() {
         return Err(ServeError::NotLoopback(address));
     }
     TcpListener::bind(address).map_err(|source| match source.kind() {

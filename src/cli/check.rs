@@ -1,10 +1,12 @@
 //! `kymo check`: validates the configuration and prints a summary.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use super::{Configured, table};
 use crate::alert::notify::LOG;
 use crate::config::{self, Settings};
+use crate::serve::security::Security;
 use crate::store::identity::name_of;
 use crate::words::{duration, list};
 
@@ -70,6 +72,13 @@ fn summarize(settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     rest.add_row(["address", &settings.serve.address.to_string()]);
     let http = settings.http.address.map_or_else(|| "off".to_owned(), |address| address.to_string());
     rest.add_row(["HTTP", &http]);
+    let security = &settings.serve.security;
+    let file = |path: Option<&PathBuf>| path.map_or_else(|| "off".to_owned(), |path| path.display().to_string());
+    rest.add_row(["tokens", &file(security.tokens.as_ref())]);
+    rest.add_row(["TLS", &file(security.tls.as_ref().map(|tls| &tls.certificate))]);
+    if let Err(error) = Security::open(security) {
+        rest.add_row(["", &format!("not usable on this host: {error}")]);
+    }
     let off = |endpoint: &Option<String>| endpoint.clone().unwrap_or_else(|| "off".to_owned());
     let (traces, metrics) = (off(&settings.tracing.endpoint), off(&settings.metrics.endpoint));
     rest.add_row(["OTLP", &format!("traces {traces}, metrics {metrics}")]);

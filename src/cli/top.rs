@@ -49,7 +49,6 @@ use clap::Args;
 
 use super::connect::{UsageError, block_on};
 use super::query;
-use crate::serve::DEFAULT_ADDRESS;
 use crate::words::parse_duration;
 use cells::Glyphs;
 use choice::Screen;
@@ -153,11 +152,9 @@ impl Top {
 
     /// The words of a command that reads the same rows.
     fn source_words(&self) -> Vec<String> {
-        let target = self.source.target.to_string();
         let mut words = match &self.source.data {
             Some(folder) => vec!["--data".to_owned(), folder.display().to_string()],
-            None if target == DEFAULT_ADDRESS => Vec::new(),
-            None => vec!["--address".to_owned(), target],
+            None => self.source.target.words(),
         };
         words.extend(self.host.iter().flat_map(|host| ["--host".to_owned(), host.clone()]));
         words

@@ -11,6 +11,8 @@ use crate::reading::context::{PINS_MAX, Pin, ProcessChoice, TOP_MAX};
 use crate::reading::filter::{Filter, Filters, PATTERNS_MAX};
 use crate::reading::roots::Roots;
 use crate::serve::http::{HttpSettings, REQUEST_TIME_MAX};
+use crate::serve::security::{OPENING, SecuritySettings};
+use crate::serve::tls::TlsSettings;
 use crate::serve::{PATH_BYTES_MAX, ServeSettings, SocketSettings};
 use crate::store::StoreSettings;
 use crate::store::partition::is_short;
@@ -156,12 +158,15 @@ pub(super) fn query(root: &mut Section<'_>) -> Option<QuerySettings> {
 
 pub(super) fn server(root: &mut Section<'_>) -> Option<ServeSettings> {
     root.required_section("server", |server| {
-        let address = server.required("address", loopback);
+        let tokens = server.value("tokens", optional_path);
+        let tls = server.required_section("tls", tls).flatten();
+        let security = SecuritySettings { tokens, tls };
+        let address = server.required("address", address(&security));
         let path = server.value("socket", socket);
         let mode = server.value("socket_mode", permissions);
         let connections_max = server.value("connections_max", read::integer(1..=65_536));
         let socket = path.map(|path| SocketSettings { path, mode });
-        address.map(|address| ServeSettings { socket, connections_max, ..ServeSettings::at(address) })
+        address.map(|address| ServeSettings { security, socket, connections_max, ..ServeSettings::at(address) })
     })?
 }
 
@@ -170,9 +175,10 @@ pub(super) fn service(root: &mut Section<'_>) -> Option<Duration> {
     root.required_section("service", |service| service.value("shutdown_timeout", read::duration(SECOND..=10 * MINUTE)))
 }
 
-pub(super) fn http(root: &mut Section<'_>) -> Option<HttpSettings> {
+/// `[http]`, whose security is that of `[server]`.
+pub(super) fn http(root: &mut Section<'_>, security: &SecuritySettings) -> Option<HttpSettings> {
     root.required_section("http", |http| HttpSettings {
-        address: http.value("address", optional_loopback),
+        address: http.value("address", optional_address(security)),
         connections_max: http.value("connections_max", read::integer(1..=65_536)),
         request_time_max: REQUEST_TIME_MAX,
     })
@@ -196,22 +202,47 @@ fn permissions(node: &Node) -> Read<u32> {
     mode.ok_or_else(|| format!("expected permissions in octal, such as \"0660\", found {text:?}"))
 }
 
-/// As [`loopback`]; empty text reads as none.
-fn optional_loopback(node: &Node) -> Read<Option<SocketAddr>> {
-    if matches!(&node.value, Value::Text(text) if text.is_empty()) { Ok(None) } else { loopback(node).map(Some) }
+/// `[server.tls]`: none if no file is named.
+fn tls(tls: &mut Section<'_>) -> Option<TlsSettings> {
+    let certificate = tls.value("certificate", optional_path);
+    let key = tls.value("key", optional_path);
+    let client_ca = tls.value("client_ca", optional_path);
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => return Some(TlsSettings { certificate, key, client_ca }),
+        (Some(_), None) => tls.wrong("certificate", None, "needs `key`, the private key of this certificate"),
+        (None, Some(_)) => tls.wrong("key", None, "needs `certificate`, the certificate of this key"),
+        (None, None) if client_ca.is_some() => {
+            tls.wrong("client_ca", None, "needs `certificate` and `key`: without TLS, clients show no certificates");
+        }
+        (None, None) => {}
+    }
+    None
 }
 
-/// An address that only this host can reach.
-fn loopback(node: &Node) -> Read<SocketAddr> {
-    let address = read::address(node)?;
-    if address.ip().is_loopback() {
-        return Ok(address);
+/// The path of a file; empty text reads as none.
+fn optional_path(node: &Node) -> Read<Option<PathBuf>> {
+    Ok(Some(PathBuf::from(read::text(node)?)).filter(|path| !path.as_os_str().is_empty()))
+}
+
+/// As [`address`]; empty text reads as none.
+fn optional_address(security: &SecuritySettings) -> impl FnOnce(&Node) -> Read<Option<SocketAddr>> {
+    let address = address(security);
+    move |node| {
+        if matches!(&node.value, Value::Text(text) if text.is_empty()) { Ok(None) } else { address(node).map(Some) }
     }
-    let port = address.port();
-    Err(format!(
-        "{address} can be reached from other hosts, and kymo has no TLS and tokens yet; write \"127.0.0.1:{port}\" or \
-         \"[::1]:{port}\""
-    ))
+}
+
+/// An address that only this host can reach, or any with TLS and tokens.
+fn address(security: &SecuritySettings) -> impl FnOnce(&Node) -> Read<SocketAddr> {
+    let is_open_to_others = security.is_open_to_others();
+    move |node| {
+        let address = read::address(node)?;
+        if address.ip().is_loopback() || is_open_to_others {
+            return Ok(address);
+        }
+        let port = address.port();
+        Err(format!("{address}: {OPENING}; or write \"127.0.0.1:{port}\" or \"[::1]:{port}\""))
+    }
 }
 
 pub(super) fn tracing(root: &mut Section<'_>) -> Option<TracingSettings> {

@@ -172,7 +172,14 @@ fn addresses_are_checked() {
     assert_problem("[server]\naddress = 'localhost:50051'\n", "2:11: server.address: ", wanted);
     assert_problem("[server]\naddress = '127.0.0.1'\n", "2:11: server.address: ", wanted);
     let everywhere = "[server]\naddress = '0.0.0.0:50051'\n";
-    assert_problem(everywhere, "2:11: server.address: ", "kymo has no TLS and tokens yet; write \"127.0.0.1:50051\"");
+    assert_problem(everywhere, "2:11: server.address: ", "so it needs TLS and tokens: set server.tls.certificate");
+    assert_problem(everywhere, "2:11: server.address: ", "or write \"127.0.0.1:50051\"");
+    assert_problem("[http]\naddress = '[::]:9464'\n", "2:11: http.address: ", "so it needs TLS and tokens");
+    let half = "[server]\naddress = '0.0.0.0:50051'\ntokens = 't'\n";
+    assert_problem(half, "2:11: server.address: ", "server.tls.certificate");
+    assert_problem("[server.tls]\nkey = 'k'\n", "2:7: server.tls.key: ", "needs `certificate`");
+    assert_problem("[server.tls]\ncertificate = 'c'\n", "2:15: server.tls.certificate: ", "needs `key`");
+    assert_problem("[server.tls]\nclient_ca = 'c'\n", "2:13: server.tls.client_ca: ", "needs `certificate` and `key`");
     assert_problem("[tracing]\nendpoint = 'localhost'\n", "2:12: tracing.endpoint: ", "http://127.0.0.1:4317");
     assert_problem("[metrics]\nendpoint = 'https://h:4317'\n", "2:12: metrics.endpoint: ", "http://");
     assert_problem("[notifier.a]\nurl = 'ftp://h/'\n", "2:7: notifier.a.url: ", "http");

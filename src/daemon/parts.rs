@@ -20,7 +20,8 @@ use crate::record::label::Labels;
 use crate::sampler::wall_us;
 use crate::scheduling::cpus::Cpus;
 use crate::serve::http::{HttpServer, HttpSettings, HttpState};
-use crate::serve::{ServeSettings, Server};
+use crate::serve::security::Security;
+use crate::serve::{ServeError, ServeSettings, Server};
 use crate::store::{Appender, Store};
 
 use super::alert_keeper::AlertKeeper;
@@ -124,16 +125,19 @@ impl Parts {
 pub(super) struct Edges {
     pub(super) server: Server,
     pub(super) http: HttpServer,
+    pub(super) security: Arc<Security>,
 }
 
 impl Edges {
-    /// Binds the port. Fails if that is refused.
+    /// Binds the port. Fails if that is refused, or a file of tokens or TLS cannot be used.
     pub(super) fn bind(serve: ServeSettings, http: HttpSettings, parts: &Parts) -> anyhow::Result<Edges> {
         let (daemon, workers) = (&parts.daemon, &parts.workers);
-        let http = HttpServer::new(http, Arc::new(daemon.clone()), Arc::new(workers.clone()), daemon.http.clone());
-        let server = Server::bind(serve, Arc::new(daemon.clone()), Arc::new(workers.clone()))?;
+        let security = Arc::new(Security::open(&serve.security).map_err(ServeError::from)?);
+        let (operator, statements) = (Arc::new(daemon.clone()), Arc::new(workers.clone()));
+        let http = HttpServer::new(http, &security, Arc::clone(&operator), statements.clone(), daemon.http.clone());
+        let server = Server::bind(serve, Arc::clone(&security), operator, statements)?;
         daemon.addresses.get_or_init(|| server.addresses());
-        Ok(Edges { server, http })
+        Ok(Edges { server, http, security })
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Status};
 
 use super::aggregate::Aggregation;
+use super::auth::caller::Caller;
 use super::error::{invalid_field, within};
 use super::operator::Operator;
 use super::proto::alert_service_server::AlertService;
@@ -19,7 +20,7 @@ use super::trace::{self, Reply};
 use super::{rows, wire};
 use crate::collector::{NAME_LENGTH_MAX, RetuneCollector, StartCollector, sampled};
 use crate::query::statements::Statements;
-use crate::words::list;
+use crate::words::{list, shortened};
 
 /// The control API over one daemon.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ impl<O: Operator> MetricsService for Control<O> {
     }
 
     async fn control_collector(&self, request: Request<ControlCollectorRequest>) -> Reply<ControlCollectorResponse> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        let what = told(request.get_ref());
         let work = async {
             let operator = &self.operator;
             let status = match Change::try_from(request.into_inner())? {
@@ -63,7 +66,7 @@ impl<O: Operator> MetricsService for Control<O> {
             };
             Ok(ControlCollectorResponse { collector: Some(status.into()) })
         };
-        trace::control("ControlCollector", work).await
+        trace::change("ControlCollector", caller, what, work).await
     }
 
     async fn aggregate_metrics(&self, request: Request<AggregateMetricsRequest>) -> Reply<AggregateMetricsResponse> {
@@ -78,12 +81,13 @@ impl<O: Operator> MetricsService for Control<O> {
         trace::control("GetStatus", async { Ok(self.operator.status().await?.into()) }).await
     }
 
-    async fn flush(&self, _: Request<FlushRequest>) -> Reply<FlushResponse> {
+    async fn flush(&self, request: Request<FlushRequest>) -> Reply<FlushResponse> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let work = async {
             let flushed = self.operator.flush().await?;
             Ok(FlushResponse { files: flushed.files.len() as u64, rows: flushed.rows })
         };
-        trace::control("Flush", work).await
+        trace::change("Flush", caller, "flush".to_owned(), work).await
     }
 }
 
@@ -96,6 +100,17 @@ impl<O: Operator> AlertService for Control<O> {
         };
         trace::control("ListAlerts", work).await
     }
+}
+
+/// What a request wants, for the log. Nothing in it is checked yet.
+fn told(request: &ControlCollectorRequest) -> String {
+    let action = match &request.action {
+        Some(Action::Start(_)) => "start",
+        Some(Action::Stop(_)) => "stop",
+        Some(Action::Retune(_)) => "retune",
+        None => "change",
+    };
+    format!("{action} collector {:?}", shortened(&request.name))
 }
 
 /// A request to change a collector, checked as to its form.

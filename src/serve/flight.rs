@@ -45,6 +45,7 @@ use prost::bytes::Bytes;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
+use super::auth::access::token_of;
 use super::listener::{Peer, PeerId};
 use super::trace::Reply;
 use crate::query::Prepared;
@@ -54,6 +55,9 @@ use command::{action_body, decode_command, descriptor_command, plain_body};
 use queries::{Asked, Queries};
 use session::{CloseSessionResult, SetSessionOptionsRequest};
 use ticket::{Handle, Stated};
+
+/// The header that has a token.
+const AUTHORIZATION: &str = "authorization";
 
 /// What clients may ask of `DoAction`.
 const ACTIONS: &[(&str, &str)] = &[
@@ -91,10 +95,15 @@ impl FlightService for Flight {
     type ListActionsStream = Answers<ActionType>;
     type DoExchangeStream = Answers<FlightData>;
 
-    /// Accepts every client: only those on this host can reach the server.
-    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Reply<Self::HandshakeStream> {
+    /// Accepts every client that was let in. One that has shown its token as a password gets the header for further calls.
+    async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Reply<Self::HandshakeStream> {
         let accepted = HandshakeResponse { protocol_version: 0, payload: Bytes::new() };
-        Ok(Response::new(stream::iter([Ok(accepted)]).boxed()))
+        let mut response = Response::new(stream::iter([Ok(accepted)]).boxed() as Self::HandshakeStream);
+        let shown = request.metadata().get(AUTHORIZATION).and_then(|header| token_of(header.to_str().ok()?));
+        if let Some(bearer) = shown.and_then(|token| format!("Bearer {token}").parse().ok()) {
+            response.metadata_mut().insert(AUTHORIZATION, bearer);
+        }
+        Ok(response)
     }
 
     /// Lists nothing: tables are found by `CommandGetTables`.

@@ -24,18 +24,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::listener;
+use super::listener::{self, Peer};
 use super::operator::Operator;
+use super::security::{OPENING, Security};
+use super::tls::Tls;
 use crate::query::statements::Statements;
 use api::Api;
-use conversation::{GRACE, Times, converse};
+use conversation::{GRACE, Times, converse, converse_within};
+use guard::Kept;
 use places::Places;
 
 /// Where HTTP is offered by default.
@@ -49,7 +52,7 @@ pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// Where HTTP is offered, and to how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
-    /// Where to listen; loopback only. Port 0 takes any free port. `None`: nowhere.
+    /// Where to listen: on loopback, or with TLS and tokens anywhere. Port 0 takes any free port. `None`: nowhere.
     pub address: Option<SocketAddr>,
     /// The most open connections. For a further one, the one that has been idle longest is closed; if requests run on all, the further
     /// one is.
@@ -105,17 +108,23 @@ impl HttpState {
 pub struct HttpServer {
     settings: HttpSettings,
     router: Router,
+    tls: Option<Arc<Tls>>,
+    is_open_to_others: bool,
     state: HttpState,
 }
 
 impl HttpServer {
-    /// A server that asks `operator`, runs `statements`, and says in `state` where it listens.
+    /// A server that lets in whom `security` does, asks `operator`, runs `statements`, and says in `state` where it listens.
     pub fn new<O: Operator>(
         settings: HttpSettings,
+        security: &Security,
         operator: Arc<O>,
         statements: Arc<dyn Statements>,
         state: HttpState,
     ) -> HttpServer {
+        let tls = security.tls.clone();
+        let (is_secure, needs_tokens) = (tls.is_some(), security.access.needs_tokens());
+        let kept = Kept { access: Arc::clone(&security.access), scheme: if is_secure { "https" } else { "http" } };
         let router = Router::new()
             .route("/", get(page::index))
             .route("/web/{hash}/{name}", get(page::file))
@@ -130,20 +139,24 @@ impl HttpServer {
             .fallback(pages::absent)
             .with_state(Arc::new(Api { operator, statements, body_time_max: settings.request_time_max }))
             .layer(from_fn(compress::compress))
-            .layer(from_fn(guard::keep));
-        HttpServer { settings, router, state }
+            .layer(from_fn_with_state(kept, guard::keep));
+        HttpServer { settings, router, tls, is_open_to_others: is_secure && needs_tokens, state }
     }
 
     /// Offers HTTP until `shutdown` is ready. Then requests that run may take two seconds more.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let HttpServer { settings, router, state } = self;
+        let HttpServer { settings, router, tls, is_open_to_others, state } = self;
         let Some(address) = settings.address else { return };
         let mut open = JoinSet::new();
         let (stop, stopping) = watch::channel(());
         tokio::select! {
             () = async {
-                let listener = listen(address, &state).await;
-                accept(listener, &settings, &router, &stopping, &mut open).await;
+                if !address.ip().is_loopback() && !is_open_to_others {
+                    state.set(Listening::Refused(format!("no HTTP on {address}: {OPENING}")));
+                    return std::future::pending().await;
+                }
+                let listener = listen(address, tls.is_some(), &state).await;
+                accept(listener, &settings, &router, tls, &stopping, &mut open).await;
             } => {}
             () = shutdown => {}
         }
@@ -155,11 +168,12 @@ impl HttpServer {
 }
 
 /// Binds the port, however often that takes. An outage is logged once.
-async fn listen(address: SocketAddr, state: &HttpState) -> TcpListener {
+async fn listen(address: SocketAddr, is_secure: bool, state: &HttpState) -> TcpListener {
     loop {
         let reason = match bind(address).await {
             Ok((listener, local)) => {
-                tracing::info!("HTTP on http://{local}: the page, and /metrics for Prometheus");
+                let scheme = if is_secure { "https" } else { "http" };
+                tracing::info!("HTTP on {scheme}://{local}: the page, and /metrics for Prometheus");
                 state.set(Listening::At(local));
                 return listener;
             }
@@ -190,20 +204,26 @@ async fn accept(
     listener: TcpListener,
     settings: &HttpSettings,
     router: &Router,
+    tls: Option<Arc<Tls>>,
     stopping: &watch::Receiver<()>,
     open: &mut JoinSet<()>,
 ) {
     let places = Places::new(settings.connections_max);
     loop {
         tokio::select! {
-            (stream, peer) = listener::accept(&listener) => match places.take() {
+            (stream, origin) = listener::accept(&listener) => match places.take() {
                 Some(place) => {
                     let (router, times) = (router.clone(), Times::new(settings.request_time_max));
-                    open.spawn(converse(stream, place, router, times, stopping.clone()));
+                    let peer = Peer::of(&stream, origin);
+                    let stopping = stopping.clone();
+                    match tls.clone() {
+                        None => open.spawn(converse(stream, peer, place, router, times, stopping)),
+                        Some(tls) => open.spawn(converse_within(tls, stream, peer, place, router, times, stopping)),
+                    };
                 }
                 None => {
                     let most = settings.connections_max;
-                    tracing::warn!(%peer, "connection refused: requests run on {most}, which is the limit");
+                    tracing::warn!(peer = %origin, "connection refused: requests run on {most}, which is the limit");
                 }
             },
             Some(_) = open.join_next() => {}

@@ -148,7 +148,8 @@ impl TestServer {
     }
 
     fn with(settings: ServeSettings, limits: QuerySettings) -> TestServer {
-        let server = Server::bind(settings, Arc::new(Fake::default()), engine(limits)).expect("a free port");
+        let security = Arc::new(Security::open(&settings.security).expect("its files"));
+        let server = Server::bind(settings, security, Arc::new(Fake::default()), engine(limits)).expect("a free port");
         let address = server.local_addr();
         let (stop, stopping) = oneshot::channel();
         let ended = tokio::spawn(server.run(async {

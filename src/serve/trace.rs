@@ -10,6 +10,7 @@ use tonic::{Response, Status};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
+use super::auth::caller::Caller;
 use crate::query::ipc::rows_of;
 
 /// What a call is answered with.
@@ -17,6 +18,22 @@ pub(super) type Reply<T> = Result<Response<T>, Status>;
 
 /// A span has at most this much of its statement.
 const SQL_BYTES_MAX: usize = 1024;
+
+/// Answers a call that changes something, in a span of its own. A line of the log says who wanted what, and how it ended.
+pub(super) async fn change<T>(
+    method: &'static str,
+    caller: Option<Caller>,
+    what: String,
+    work: impl Future<Output = Result<T, Status>>,
+) -> Reply<T> {
+    let reply = control(method, work).await;
+    let caller = caller.map_or_else(|| "nobody".to_owned(), |caller| caller.to_string());
+    match &reply {
+        Ok(_) => tracing::info!(target: "kymo::audit", "{caller}: {what}: done"),
+        Err(status) => tracing::info!(target: "kymo::audit", "{caller}: {what}: refused: {}", status.message()),
+    }
+    reply
+}
 
 /// Answers one control call, in a span of its own.
 pub(super) async fn control<T>(method: &'static str, work: impl Future<Output = Result<T, Status>>) -> Reply<T> {

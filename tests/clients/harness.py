@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KYMO = os.environ.get("KYMO_BIN", str(ROOT / "target/release/kymo"))
-STARTED = re.compile(r"grpc://(127\.0\.0\.1:\d+)")
+STARTED = re.compile(r"grpc(?:\+tls)?://(127\.0\.0\.1:\d+)")
 
 
 class Checks:

@@ -25,6 +25,7 @@ mod recipes;
 mod record;
 mod running;
 mod schema;
+mod security;
 mod store;
 mod top;
 mod window;

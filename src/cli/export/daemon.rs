@@ -11,9 +11,8 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use futures::TryStreamExt;
 use indicatif::ProgressBar;
-use tonic::transport::Channel;
 
-use crate::cli::connect::{Target, request};
+use crate::cli::connect::{Channel, Target, request};
 use crate::cli::period::Period;
 use crate::cli::show;
 use crate::family::FamilyId;

@@ -13,10 +13,9 @@ use futures::TryStreamExt;
 use tempfile::TempDir;
 use tokio::time::timeout;
 use tonic::Code;
-use tonic::transport::Channel;
 
 use super::events::Firing;
-use crate::cli::connect::{Target, request};
+use crate::cli::connect::{Channel, Target, request};
 use crate::cli::offline::{Offline, spill_folder};
 use crate::query::sql_view::SqlViews;
 use crate::serve::proto::ListAlertsRequest;

@@ -12,13 +12,14 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::places::Place;
 use crate::serve::listener::Peer;
+use crate::serve::tls::{Tls, Within};
 
 /// The size of a request's head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -44,8 +45,9 @@ impl Times {
 }
 
 /// Answers the requests of a connection until it ends, stops, or has to give its place to another one.
-pub(super) async fn converse(
-    stream: TcpStream,
+pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
     place: Place,
     router: Router,
     times: Times,
@@ -54,7 +56,7 @@ pub(super) async fn converse(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(times.head_max).max_buf_size(HEAD_BYTES_MAX);
     // With the connection, for answers that are not read.
-    let answers = TowerToHyperService::new(router.layer(Extension(Peer::of(&stream))));
+    let answers = TowerToHyperService::new(router.layer(Extension(peer)));
     let place = Arc::new(place);
     let own = Arc::clone(&place);
     let answers = service_fn(move |request: Request<Incoming>| {
@@ -97,6 +99,27 @@ pub(super) async fn converse(
     let _ = stream.shutdown().await;
 }
 
+/// The same within TLS. A connection may lose its place while hands are shaken.
+pub(super) async fn converse_within(
+    tls: Arc<Tls>,
+    stream: TcpStream,
+    peer: Peer,
+    place: Place,
+    router: Router,
+    times: Times,
+    mut stopping: watch::Receiver<()>,
+) {
+    let shaken = tokio::select! {
+        shaken = tls.shake(stream, Within::Http) => shaken,
+        () = place.given_up() => return,
+        _ = stopping.changed() => return,
+    };
+    match shaken {
+        Ok(stream) => converse(stream, peer, place, router, times, stopping).await,
+        Err(error) => tracing::debug!(peer = %peer.origin(), "no TLS: {error}"),
+    }
+}
+
 /// The answer to a request whose head did not come whole.
 fn late(head_time_max: Duration) -> String {
     let text = format!(
@@ -119,6 +142,7 @@ mod tests {
 
     use super::super::places::Places;
     use super::*;
+    use crate::serve::listener::Origin;
 
     #[tokio::test]
     async fn the_last_request_of_a_connection_has_as_long_as_any_other() {
@@ -138,10 +162,11 @@ mod tests {
             connection.read_to_string(&mut answer).unwrap();
             answer
         });
-        let (stream, _) = listener.accept().await.unwrap();
+        let (stream, from) = listener.accept().await.unwrap();
+        let peer = Peer::of(&stream, Origin::Tcp(from));
         let (_stop, stopping) = watch::channel(());
         let place = Places::new(1).take().unwrap();
-        converse(stream, place, Router::new().route("/", get(slow)), times, stopping).await;
+        converse(stream, peer, place, Router::new().route("/", get(slow)), times, stopping).await;
         let answer = client.await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("whole"), "{answer}");
     }

@@ -12,6 +12,7 @@ use prost::bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::super::http::{HttpServer, HttpSettings, HttpState, REQUEST_TIME_MAX};
+use super::super::security::{Security, SecuritySettings};
 use super::{Fake, engine};
 use crate::query::QuerySettings;
 
@@ -25,7 +26,8 @@ fn start_with(port: u16, request_time_max: Duration) -> (HttpState, oneshot::Sen
     let settings = HttpSettings { address, connections_max: 4, request_time_max };
     let (state, (stop, stops)) = (HttpState::default(), oneshot::channel::<()>());
     let statements = engine(QuerySettings::default());
-    let server = HttpServer::new(settings, Arc::new(Fake::default()), statements, state.clone());
+    let security = Security::open(&SecuritySettings::default()).unwrap();
+    let server = HttpServer::new(settings, &security, Arc::new(Fake::default()), statements, state.clone());
     (state, stop, tokio::spawn(server.run(async { drop(stops.await) })))
 }
 

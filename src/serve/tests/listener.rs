@@ -16,6 +16,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServiceResponse};
 use super::{Fake, TestServer, any_port, engine};
 use crate::query::QuerySettings;
 use crate::serve::proto::metrics_service_client::MetricsServiceClient;
+use crate::serve::security::Security;
 use crate::serve::{ServeSettings, Server, SocketSettings, Stopped, proto};
 
 #[tokio::test]
@@ -46,13 +47,18 @@ async fn health_and_reflection_know_the_services() {
 #[tokio::test]
 async fn a_taken_port_and_a_public_address_are_explained() {
     let server = TestServer::start();
-    let bind =
-        |address| Server::bind(ServeSettings::at(address), Arc::new(Fake::default()), engine(QuerySettings::default()));
+    let bind = |address| {
+        let settings = ServeSettings::at(address);
+        let security = Arc::new(Security::open(&settings.security).unwrap());
+        Server::bind(settings, security, Arc::new(Fake::default()), engine(QuerySettings::default()))
+    };
     let error = bind(server.address).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains(&server.address.to_string()) && error.contains("the port is taken"), "{error}");
     for address in ["0.0.0.0:0", "192.0.2.1:50051", "[::]:0"] {
         let error = bind(address.parse().unwrap()).map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains(address) && error.contains("TLS"), "{error}");
+        assert!(error.contains(address), "{error}");
+        let how = "needs TLS and tokens: set server.tls.certificate, server.tls.key and server.tokens (`kymo token create NAME";
+        assert!(error.contains(how), "{error}");
     }
 }
 
