@@ -228,6 +228,7 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
 mod tests {
     use anyhow::anyhow;
     use clap::CommandFactory;
+    use clap_complete::Shell;
 
     use super::*;
 
@@ -252,5 +253,31 @@ mod tests {
         assert_eq!(exit_code(&anyhow!(UsageError(String::new()))), EXIT_USAGE);
         assert_eq!(exit_code(&anyhow!("any")), EXIT_FAILURE);
         assert!(anyhow!(io::Error::from(io::ErrorKind::BrokenPipe)).context("write").chain().any(is_broken_pipe));
+    }
+
+    #[test]
+    fn every_packaged_shell_completes_the_commands() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = String::from_utf8(completions::script(shell, &Arguments::command())).unwrap();
+            for command in ["record", "compare", "top"] {
+                assert!(script.contains(command), "{shell}: {command}");
+            }
+            for hidden in ["query-worker", "completions"] {
+                assert!(!script.contains(hidden), "{shell} offers {hidden}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_that_people_call_has_a_page() {
+        let folder = tempfile::tempdir().unwrap();
+        man::write(folder.path(), Arguments::command()).unwrap();
+        let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(page("kymo.1").contains("flight recorder"));
+        for command in Arguments::command().get_subcommands() {
+            let name = format!("kymo-{}.1", command.get_name());
+            assert_eq!(folder.path().join(&name).exists(), !command.is_hide_set(), "{name}");
+        }
+        assert!(page("kymo-collector-set.1").contains("interval"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use kymo::cli::{self, Arguments, Command};
 use kymo::{config, daemon, query};
 
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
         Command::Export(export) => cli::export::run(&export),
         Command::Report(report) => cli::report::run(&report),
         Command::Verify(verify) => cli::verify::run(&verify),
-        Command::Completions(completions) => cli::completions::run(&completions),
-        Command::Man(man) => cli::man::run(&man),
+        Command::Completions(completions) => cli::completions::run(&completions, &Arguments::command()),
+        Command::Man(man) => cli::man::run(&man, Arguments::command()),
         Command::QueryWorker => query::worker::run(),
     };
     cli::exit(outcome)
