@@ -157,8 +157,8 @@ mod tests {
         list(&Tokens::read(&path).unwrap(), now + lifetime("2d").unwrap(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[1], ["grafana", "read", "2026-11-28T00:00:00Z", "never"], "{text}");
-        assert_eq!(lines[2], ["old", "admin", "2026-11-28T00:00:00Z", "2026-11-29T00:00:00Z", "(expired)"]);
+        assert_eq!(lines[2], ["grafana", "read", "2026-11-28T00:00:00Z", "never"], "{text}");
+        assert_eq!(lines[3], ["old", "admin", "2026-11-28T00:00:00Z", "2026-11-29T00:00:00Z", "(expired)"]);
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn tokens_say_who_may_read_and_who_may_change() {
     let told_at = |words: &[&str]| told(&at(words).iter().map(String::as_str).collect::<Vec<_>>());
     let refused_at = |words: &[&str]| refused(&at(words).iter().map(String::as_str).collect::<Vec<_>>()).0;
 
-    for words in [&["status"][..], &["query", "SELECT 1"], &["alert"], &["flush"]] {
+    for words in [&["status"][..], &["query", "SELECT 1"], &["alert", "list"], &["flush"]] {
         let error = refused_at(words);
         assert!(error.contains("asks for a token") && error.contains("--token-file"), "{words:?}: {error}");
     }
