@@ -159,7 +159,8 @@ export class Bar {
     this.health.lastChild.textContent = recording ? 'Report' : degraded.length ? 'Degraded' : 'Well';
     this.cost.hidden = !Number.isFinite(cost.cpu);
     this.cost.replaceChildren(make('span.mute', {}, 'own cost '), `${(cost.cpu * 100).toFixed(1)} % of a core, ${told(cost.rss, 'B')}`);
-    this.missed.hidden = !Number.isFinite(ticks.scheduled);
+    // Of a very short recording no tick was counted yet.
+    this.missed.hidden = !(ticks.scheduled > 0);
     this.missed.title = recording ? 'ticks that were due' : 'ticks that were due in the last hour';
     this.missed.replaceChildren(make('span.mute', {}, 'missed '), `${grouped(ticks.missed)} of ${told(ticks.scheduled, '', 2)} ticks`);
     for (const tab of this.tabs.filter(one => one.dataset.view === 'alerts')) {

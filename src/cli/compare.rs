@@ -10,7 +10,6 @@ mod worth;
 
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use futures::future::try_join;
@@ -21,7 +20,7 @@ use super::top::clock::{Clock, HOW};
 use crate::export::show_errors;
 use crate::family::FamilyId;
 use crate::sampler::wall_us;
-use crate::words::{duration, unknown};
+use crate::words::unknown;
 use estimate::BLOCKS_MIN;
 use judge::{Judgement, judge};
 use recording::{Grid, Recording};
@@ -52,7 +51,8 @@ counters by their rates, processes by command, CPUs in total. A change is named 
 far more than the noise of both, so of two recordings of the same load nothing is. `noise`
 is the range around the change in which the true one is. Memory and other stocks
 count from their value at the beginning; if they differed then, a line below says so.
-What kymo itself does is not compared.
+What kymo itself does is not compared. A process that is in one recording only is
+listed; by itself it is a difference only if --tables names `process`.
 
 Exit codes: 0 nothing differs, 1 something does, 2 the comparison failed.")]
 pub struct Compare {
@@ -124,7 +124,8 @@ pub fn run(arguments: &Compare) -> anyhow::Result<bool> {
         output.write(&batch)?;
         output.finish()?;
     }
-    Ok(judgement.differs())
+    let is_about_processes = arguments.tables.iter().any(|family| family.table.identities().next().is_some());
+    Ok(judgement.differs(is_about_processes))
 }
 
 /// What differs, and the blocks in words. `None` if files vanished meanwhile.
@@ -145,9 +146,14 @@ async fn compare(
         return Ok(None);
     }
     let (of_a, of_b) = read?;
-    let width = duration(Duration::from_micros(grids[0].width_us.unsigned_abs()));
-    let blocks = format!("{} and {} blocks of {width}", grids[0].blocks, grids[1].blocks);
+    let blocks = format!("{} and {} blocks of {}", grids[0].blocks, grids[1].blocks, width(grids[0].width_us));
     Ok(Some((judge(&of_a, &of_b), blocks)))
+}
+
+/// The width of a block, to a tenth of a second.
+fn width(us: i64) -> String {
+    let text = format!("{:.1}", us as f64 / 1e6);
+    format!("{} s", text.trim_end_matches(".0"))
 }
 
 /// Blocks of one width for both recordings: peaks of wide blocks are greater than those of narrow ones.
@@ -185,4 +191,14 @@ fn times(option: &str, text: Option<&str>) -> Result<Option<(i64, i64)>, UsageEr
     let read = |text: &str| Clock::local().parse(text, wall_us()).map_err(|error| wrong(&error));
     let (from, to) = (read(from)?, read(to)?);
     if from < to { Ok(Some((from, to))) } else { Err(wrong(&format!("{text:?} ends before it begins"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_told_in_tenths_of_a_second() {
+        assert_eq!([511_820, 1_000_000, 2_340_000, 60_000_000].map(width), ["0.5 s", "1 s", "2.3 s", "60 s"]);
+    }
 }

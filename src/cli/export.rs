@@ -7,11 +7,13 @@ use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::Args;
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::emulate_default_handler;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::connect::{InterruptedError, Target, UsageError, block_on, spin, spinner, unless_interrupted};
 use super::period::Period;
@@ -64,15 +66,51 @@ pub fn run(export: &Export) -> anyhow::Result<()> {
     if export.period.is_all() {
         return Err(UsageError("name the time: --last 5m, or --from and --to".to_owned()).into());
     }
+    if export.output == Path::new("-") {
+        return Err(UsageError("an export is a folder, which stdout cannot take: name one with -o".to_owned()).into());
+    }
+    if let Some(data) = &export.data {
+        check_outside(&export.output, data)?;
+    }
     let families = if export.tables.is_empty() { FamilyId::all().collect() } else { export.tables.clone() };
     let destination = Destination::new(&export.output)?;
-    let tables = match &export.data {
-        Some(data) => of_folder(data, &families, &export.period, destination.folder)?,
-        None => of_daemon(&export.target, &families, &export.period, destination.folder)?,
+    let terminated = Arc::new(AtomicBool::new(false));
+    let written = match &export.data {
+        Some(data) => of_folder(data, &families, &export.period, destination.folder, &terminated),
+        None => of_daemon(&export.target, &families, &export.period, destination.folder, &terminated),
+    };
+    let tables = match written {
+        Ok(tables) => tables,
+        Err(error) => {
+            drop(destination);
+            // Nothing is left behind; whoever asked for the end sees that it was that. Relaxed: the flag guards no other data.
+            if terminated.load(Ordering::Relaxed) {
+                let _ = emulate_default_handler(SIGTERM);
+            }
+            return Err(error);
+        }
     };
     destination.keep();
     describe(&export.output, &tables, &mut io::stdout().lock())?;
     Ok(())
+}
+
+/// Refuses a folder within the one that is read: it would be taken for a part of that.
+fn check_outside(output: &Path, data: &Path) -> anyhow::Result<()> {
+    let Ok(data) = data.canonicalize() else { return Ok(()) };
+    let absolute = std::path::absolute(output).with_context(|| format!("find {}", output.display()))?;
+    let there = absolute.ancestors().find_map(|folder| folder.canonicalize().ok());
+    if there.is_some_and(|there| there.starts_with(&data)) {
+        let (output, data) = (output.display(), data.display());
+        return Err(UsageError(format!("{output} is within {data}, which is read: name a folder outside of it")).into());
+    }
+    Ok(())
+}
+
+/// Why there is no export, with the time of which there would be one.
+pub(super) fn nothing((first_us, newest_us): (i64, i64)) -> anyhow::Error {
+    let [first, newest] = [first_us, newest_us].map(timestamp);
+    anyhow::anyhow!("nothing was recorded in this time: there are rows from {first} to {newest}")
 }
 
 /// The table of this name that has rows of its own.
@@ -110,13 +148,13 @@ impl Drop for Destination<'_> {
     }
 }
 
-/// The rows of a folder in a period.
+/// The rows of a folder in a period, and the first and the last time of all its rows.
 ///
 /// # Errors
 /// When the folder holds no recordings, or cannot be read.
-pub(super) fn find(data: &Path, families: &[FamilyId], period: &Period) -> anyhow::Result<Cut> {
+pub(super) fn find(data: &Path, families: &[FamilyId], period: &Period) -> anyhow::Result<(Cut, (i64, i64))> {
     let (first_us, newest_us) = cut::bounds(data)?.with_context(|| format!("{} holds no rows", data.display()))?;
-    Ok(Cut::find(data, families, period.times(first_us, newest_us)?)?)
+    Ok((Cut::find(data, families, period.times(first_us, newest_us)?)?, (first_us, newest_us)))
 }
 
 /// Says what of a folder could not be read.
@@ -129,30 +167,56 @@ pub(super) fn warn_of(cut: &Cut) {
     }
 }
 
-fn of_folder(data: &Path, families: &[FamilyId], period: &Period, to: &Path) -> anyhow::Result<Vec<Written>> {
+fn of_folder(
+    data: &Path,
+    families: &[FamilyId],
+    period: &Period,
+    to: &Path,
+    terminated: &Arc<AtomicBool>,
+) -> anyhow::Result<Vec<Written>> {
     let stop = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGINT, Arc::clone(&stop)).context("wait for Ctrl-C")?;
+    signal_hook::flag::register(SIGTERM, Arc::clone(&stop)).context("wait for SIGTERM")?;
+    signal_hook::flag::register(SIGTERM, Arc::clone(terminated)).context("wait for SIGTERM")?;
     let mut tries = 1;
     loop {
-        let cut = find(data, families, period)?;
+        let (cut, all) = find(data, families, period)?;
         match cut.write(to, &stop) {
             Err(WriteError::Stopped) => return Err(InterruptedError.into()),
             Err(_) if tries < TRIES_MAX && cut.has_lost_files() => tries += 1,
             written => {
                 warn_of(&cut);
-                return Ok(written?);
+                let written = written?;
+                return if written.is_empty() { Err(nothing(all)) } else { Ok(written) };
             }
         }
     }
 }
 
-fn of_daemon(target: &Target, families: &[FamilyId], period: &Period, to: &Path) -> anyhow::Result<Vec<Written>> {
+fn of_daemon(
+    target: &Target,
+    families: &[FamilyId],
+    period: &Period,
+    to: &Path,
+    terminated: &AtomicBool,
+) -> anyhow::Result<Vec<Written>> {
     let spinner = spinner("waiting for rows");
-    let work = unless_interrupted(async {
+    let copy = async {
         let mut lake = NewLake::begin(to)?;
-        daemon::copy(target, families, period, &mut lake, &spinner).await?;
-        Ok(lake.finish()?)
-    });
+        let all = daemon::copy(target, families, period, &mut lake, &spinner).await?;
+        let written = lake.finish()?;
+        if written.is_empty() { Err(nothing(all)) } else { Ok(written) }
+    };
+    let work = Box::pin(unless_interrupted(async {
+        let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+        tokio::select! {
+            written = copy => written,
+            _ = terminate.recv() => {
+                terminated.store(true, Ordering::Relaxed);
+                Err(InterruptedError.into())
+            }
+        }
+    }));
     block_on(async { spin(&spinner, work).await })
 }
 
@@ -165,7 +229,7 @@ fn describe(folder: &Path, tables: &[Written], out: &mut impl Write) -> io::Resu
     let times = tables.iter().map(|one| &one.times);
     let Some((from, to)) = times.clone().map(RangeInclusive::start).min().zip(times.map(RangeInclusive::end).max())
     else {
-        return writeln!(out, "{folder}: no rows, as nothing was recorded in this time");
+        return Ok(());
     };
     let rows = show::counted(tables.iter().map(|one| one.rows).sum(), "row");
     let bytes = show::bytes(tables.iter().map(|one| one.bytes).sum());

@@ -33,7 +33,8 @@ impl Period {
         self.last.is_none() && self.from.is_none() && self.to.is_none()
     }
 
-    /// The times, in µs since the epoch: from, and the first one after. `first_us` and `newest_us` are those of the rows.
+    /// The times, in µs since the epoch: from, and the first one after. `first_us` and `newest_us` are those of the rows. They end with
+    /// the newest row at the latest, so that all tables that are read one after the other end there.
     ///
     /// # Errors
     /// When a text is no time, or nothing is between them.
@@ -54,7 +55,7 @@ impl Period {
         if times.is_empty() {
             return Err(UsageError("nothing is between --from and --to: --to names a later time".to_owned()));
         }
-        Ok(times)
+        Ok(times.start..times.end.min(end_us).max(times.start))
     }
 }
 
@@ -75,6 +76,8 @@ mod tests {
     fn the_newest_row_is_in_it_and_times_count_back_from_there() {
         assert_eq!(times(None, None, None), Ok(NEWEST - 60 * MINUTE..NEWEST + 1));
         assert_eq!(times(Some("5m"), None, None), Ok(NEWEST + 1 - 5 * MINUTE..NEWEST + 1));
+        assert_eq!(times(None, None, Some("2030-01-01")), Ok(NEWEST - 60 * MINUTE..NEWEST + 1));
+        assert!(times(None, Some("2029-01-01"), Some("2030-01-01")).unwrap().is_empty());
         let between = times(None, Some("10 minutes ago"), Some("2026-11-25T14:32:07Z"));
         assert_eq!(between, Ok(NEWEST - 10 * MINUTE..1_795_617_127_000_000));
     }

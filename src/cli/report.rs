@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::connect::{Target, UsageError, block_on, spin, spinner, unless_interrupted};
-use super::export::{daemon, find, warn_of};
+use super::export::{daemon, find, nothing, warn_of};
 use super::offline::spill_folder;
 use super::output::{Publish, create};
 use super::period::Period;
@@ -26,6 +26,7 @@ use crate::record::tier::Tier;
 use crate::sampler::report::Collector;
 use crate::serve::http::tables::{Recorded, groups};
 use crate::store::cut::{Cut, NewLake};
+use crate::words::list;
 use table::Packed;
 
 /// A running daemon may merge files that were just listed. The report then begins again, this many times at most.
@@ -57,6 +58,9 @@ pub struct Report {
     data: Option<PathBuf>,
     #[command(flatten)]
     period: Period,
+    /// Host to report, of a folder with several
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
     /// Write to this file; `-` is stdout
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -74,11 +78,17 @@ pub struct Report {
 /// report, or the file cannot be written. An existing file then stays as it was.
 pub fn run(report: &Report) -> anyhow::Result<()> {
     let folder = report.folder.as_ref().or(report.data.as_ref());
+    let all = Wanted {
+        period: &Period::all(),
+        host: report.host.as_deref(),
+        size_max: report.size_max.as_u64(),
+        is_of_daemon: false,
+    };
     let made = match folder {
-        Some(folder) => made_of(folder, &report.period, report.size_max.as_u64())?,
+        Some(folder) => made_of(folder, Wanted { period: &report.period, ..all })?,
         None => {
             let copied = copy_of(&report.target, &report.period)?;
-            made_of(copied.path(), &Period::all(), report.size_max.as_u64())?
+            made_of(copied.path(), Wanted { is_of_daemon: true, ..all })?
         }
     };
     if report.output == Path::new("-") {
@@ -99,7 +109,8 @@ pub fn run(report: &Report) -> anyhow::Result<()> {
 /// # Errors
 /// As [`run`].
 pub(super) fn of_folder(folder: &Path, output: &Path) -> anyhow::Result<String> {
-    made_of(folder, &Period::all(), SIZE_MAX)?.publish(output)
+    let all = Wanted { period: &Period::all(), host: None, size_max: SIZE_MAX, is_of_daemon: false };
+    made_of(folder, all)?.publish(output)
 }
 
 /// The rows of a daemon in a folder of their own, which lives as long as what is returned.
@@ -113,13 +124,10 @@ fn copy_of(target: &Target, period: &Period) -> anyhow::Result<TempDir> {
     let spinner = spinner("waiting for rows");
     let work = unless_interrupted(async {
         let mut lake = NewLake::begin(folder.path())?;
-        daemon::copy(target, &families, period, &mut lake, &spinner).await?;
-        Ok(lake.finish()?)
+        let all = daemon::copy(target, &families, period, &mut lake, &spinner).await?;
+        if lake.finish()?.is_empty() { Err(nothing(all)) } else { Ok(()) }
     });
-    let written = block_on(async { spin(&spinner, work).await })?;
-    if written.is_empty() {
-        bail!("nothing was recorded in this time");
-    }
+    block_on(async { spin(&spinner, work).await })?;
     Ok(folder)
 }
 
@@ -137,19 +145,61 @@ struct Made {
     length_us: i64,
 }
 
-fn made_of(folder: &Path, period: &Period, size_max: u64) -> anyhow::Result<Made> {
+/// What a report is to have.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    period: &'a Period,
+    host: Option<&'a str>,
+    size_max: u64,
+    /// Whether the folder is a copy of what a daemon has.
+    is_of_daemon: bool,
+}
+
+fn made_of(folder: &Path, wanted: Wanted<'_>) -> anyhow::Result<Made> {
     let families: Vec<FamilyId> = tables().collect();
     let mut tries = 1;
     loop {
-        let cut = find(folder, &families, period)?;
-        match Made::new(&cut, size_max) {
+        let (mut cut, all) = find(folder, &families, wanted.period)?;
+        if cut.times().is_none() {
+            return Err(nothing(all));
+        }
+        let left_out = choose_host(&mut cut, wanted, folder)?;
+        match Made::new(&cut, wanted.size_max) {
             Err(_) if tries < TRIES_MAX && cut.has_lost_files() => tries += 1,
             made => {
                 warn_of(&cut);
+                if let Some(left_out) = left_out {
+                    eprintln!("kymo: {left_out}");
+                }
                 return made;
             }
         }
     }
+}
+
+/// Leaves out all hosts but one. Gives what to say of those that were not asked for.
+fn choose_host(cut: &mut Cut, wanted: Wanted<'_>, folder: &Path) -> anyhow::Result<Option<String>> {
+    let hosts = cut.hosts();
+    let folder = if wanted.is_of_daemon { "the daemon".to_owned() } else { folder.display().to_string() };
+    if let Some(host) = wanted.host {
+        if !hosts.contains(host) {
+            bail!("{folder} has no rows of the host {host}: it has some of {}", list(hosts.iter().map(AsRef::as_ref)));
+        }
+        cut.keep_host(host);
+        return Ok(None);
+    }
+    if hosts.len() < 2 {
+        return Ok(None);
+    }
+    // A folder that says who records into it is of one host, which may have had other names.
+    if !wanted.is_of_daemon && cut.recorder().is_none() {
+        let hosts = list(hosts.iter().map(AsRef::as_ref));
+        bail!("{folder} has recordings of several hosts, {hosts}: choose one with --host");
+    }
+    let newest = hosts.iter().max_by_key(|host| cut.newest_of(host)).cloned().unwrap_or_default();
+    let others = list(hosts.iter().map(AsRef::as_ref).filter(|host: &&str| **host != *newest));
+    cut.keep_host(&newest);
+    Ok(Some(format!("the report is of {newest}; --host chooses an earlier name of this host: {others}")))
 }
 
 impl Made {
@@ -341,6 +391,38 @@ mod tests {
         assert_eq!((width(&minutes), minutes.told()), (Some(60_000_000), "each minute of 1m 29s 999ms".to_owned()));
         let refused = Made::new(&cut, minutes.bytes() - 1).err().unwrap().to_string();
         assert!(refused.contains("name a shorter time with --last"), "{refused}");
+    }
+
+    #[test]
+    fn a_report_is_of_one_host() {
+        let (folder, cut) = cut();
+        let (from_us, _) = cut.times().unwrap();
+        let network = FamilyId::find("network").unwrap();
+        let schema = network.table.plain_schema();
+        let columns = schema.fields().iter().map(|field| match field.name().as_str() {
+            "time" => Arc::new(TimestampMicrosecondArray::from(vec![from_us]).with_timezone(TIME_ZONE)) as ArrayRef,
+            "interface" => Arc::new(StringArray::from(vec!["eth0"])),
+            _ => new_null_array(field.data_type(), 1),
+        });
+        let batch = RecordBatch::try_new(schema.clone(), columns.collect()).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let mut lake = NewLake::begin(other.path()).unwrap();
+        lake.add(network, None, "older", 100_000, &[batch]).unwrap();
+        lake.finish().unwrap();
+        let part = "lake/network/host=older";
+        std::fs::rename(other.path().join(part), folder.path().join(part)).unwrap();
+
+        let period = Period::all();
+        let wanted = |host| Wanted { period: &period, host, size_max: u64::MAX, is_of_daemon: false };
+        let refused = made_of(folder.path(), wanted(None)).err().unwrap().to_string();
+        assert!(refused.contains("several hosts, h, older: choose one with --host"), "{refused}");
+        let refused = made_of(folder.path(), wanted(Some("none"))).err().unwrap().to_string();
+        assert!(refused.contains("no rows of the host none: it has some of h, older"), "{refused}");
+        let of = |wanted| made_of(folder.path(), wanted).unwrap().recording["host"].clone();
+        assert_eq!([of(wanted(Some("h"))), of(wanted(Some("older")))], ["h", "older"]);
+        // One host may have had other names: the folder says who records there.
+        std::fs::write(folder.path().join("HOST"), "name h\n").unwrap();
+        assert_eq!(of(wanted(None)), "h");
     }
 
     #[test]

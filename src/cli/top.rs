@@ -16,6 +16,8 @@ mod figures;
 mod filter;
 #[cfg(test)]
 mod fixture;
+mod hardware;
+mod held;
 mod help;
 mod history;
 mod input;

@@ -33,7 +33,7 @@ use super::recovery::Ends;
 use super::writer::{Rows, WriteError, interval_of, split_by_date};
 use crate::family::{FamilyId, PerFamily};
 use new_lake::Take;
-pub use new_lake::{NewLake, Written};
+pub use new_lake::{NewLake, UNREADY, Written};
 
 /// The rows of some tables from one time to another.
 #[derive(Debug)]
@@ -110,11 +110,25 @@ impl Cut {
     #[must_use]
     pub fn times(&self) -> Option<(i64, i64)> {
         let (from_us, to_us) = self.window;
-        let ranges = self.pieces.values().flatten().map(|piece| match piece {
-            Piece::File(file) => file.time_range,
-            Piece::Journaled(rows) => span(rows.batches.iter().map(time_range)).unwrap_or_default(),
-        });
-        span(ranges).map(|(first, last)| (first.max(from_us), last.min(to_us.saturating_sub(1))))
+        span(self.pieces.values().flatten().map(Piece::time_range))
+            .map(|(first, last)| (first.max(from_us), last.min(to_us.saturating_sub(1))))
+    }
+
+    /// Leaves out the rows of all other hosts.
+    pub fn keep_host(&mut self, host: &str) {
+        self.pieces.iter_mut().for_each(|(_, pieces)| pieces.retain(|piece| &*piece.host() == host));
+    }
+
+    /// Who recorded into the folder last, if it says so.
+    #[must_use]
+    pub fn recorder(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| identity.name.as_str())
+    }
+
+    /// The newest time of a row of a host.
+    #[must_use]
+    pub fn newest_of(&self, host: &str) -> Option<i64> {
+        self.pieces.values().flatten().filter(|piece| &*piece.host() == host).map(|piece| piece.time_range().1).max()
     }
 
     /// The hosts whose rows it has.
@@ -260,6 +274,14 @@ impl Piece {
         match self {
             Piece::File(file) => file.host().into(),
             Piece::Journaled(rows) => Arc::clone(&rows.host),
+        }
+    }
+
+    /// The first and the last time of the rows of which it has some.
+    fn time_range(&self) -> (i64, i64) {
+        match self {
+            Piece::File(file) => file.time_range,
+            Piece::Journaled(rows) => span(rows.batches.iter().map(time_range)).unwrap_or_default(),
         }
     }
 

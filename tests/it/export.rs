@@ -1,10 +1,13 @@
 //! `kymo export` and `kymo report`: a stretch of recorded time as a data folder, and as a page.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::running::{Daemon, PATIENCE, command, rows};
@@ -97,6 +100,16 @@ fn an_export_has_each_row_of_its_time_once_and_a_report_is_made_of_it() {
     assert_eq!(numbers(&read), numbers(&killed));
     assert!(Path::new(&read).join("HOST").is_file());
 
+    // What has no rows is refused with the time of those that are there, and what has not come yet is not waited for.
+    for (from, to) in [("2001-01-01", "2001-01-02"), ("2099-01-01", "2099-01-02")] {
+        let empty = path("empty");
+        let refused = told(&["export", "--from", from, "--to", to, "--data", &data, "-o", &empty], 1);
+        assert!(refused.contains("nothing was recorded in this time: there are rows from 20"), "{refused}");
+        assert!(!Path::new(&empty).exists());
+    }
+    let future = path("future");
+    told(&["export", "--from", &from, "--to", "2099-01-01", "--data", &data, "-o", &future], 0);
+
     let (report, top) = (path("report.html"), told(&["top", "--data", &read, "--once"], 0));
     assert!(top.contains("CPU"), "{top}");
     let said = told(&["report", &read, "-o", &report], 0);
@@ -134,6 +147,8 @@ fn what_cannot_be_exported_or_reported_is_refused_and_leaves_nothing_behind() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (full, new, data) = (path("full"), path("new"), path("data"));
     fs::create_dir_all(format!("{full}/some")).unwrap();
+    let (within, killed) = (path("data/new"), path("killed"));
+    fs::create_dir_all(format!("{killed}/.lake.unready")).unwrap();
     fs::create_dir_all(format!("{data}/lake")).unwrap();
     for (arguments, code, part) in [
         (vec!["export", "--data", &data, "-o", &new], 2, "name the time: --last 5m, or --from and --to"),
@@ -142,11 +157,41 @@ fn what_cannot_be_exported_or_reported_is_refused_and_leaves_nothing_behind() {
         (vec!["export", "--last", "5m", "--data", &full, "-o", &new], 1, "lake"),
         (vec!["export", "--last", "5m", "--table", "netwrk", "-o", &new], 2, "did you mean `network`?"),
         (vec!["export", "--last", "5m", "--address", "127.0.0.1:1", "-o", &new], 69, "no daemon answers"),
+        (vec!["export", "--last", "5m", "-o", "-"], 2, "an export is a folder, which stdout cannot take"),
+        (vec!["export", "--last", "5m", "--data", &data, "-o", &within], 2, "is within"),
+        (vec!["export", "--last", "5m", "--data", &data, "-o", &killed], 1, "of an export that was killed"),
         (vec!["report", "-o", &new], 2, "name a data folder, or a time of the daemon's"),
         (vec!["report", &data, "-o", &new], 1, "holds no rows"),
     ] {
         let told = told(&arguments, code);
         assert!(told.contains(part), "{arguments:?}: {told}");
         assert!(!Path::new(&new).exists(), "{arguments:?} left something behind");
+    }
+}
+
+#[test]
+fn an_export_that_is_ended_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (daemon, (from, _)) = recorded(folder.path());
+    let from = jiff::Timestamp::from_microsecond(from).unwrap().to_string();
+    for (signal, ends_by) in [(Signal::TERM, (None, Some(15))), (Signal::INT, (Some(130), None))] {
+        // A daemon that stands still does not answer, so the export is under way.
+        daemon.signal(Signal::STOP);
+        let out = folder.path().join("out");
+        let mut child =
+            command(&["export", "--from", &from, "--address", &daemon.address, "-o", out.to_str().unwrap()])
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while !out.join(".lake.unready").exists() {
+            assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "it did not begin");
+            thread::sleep(Duration::from_millis(5));
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let status = child.wait().unwrap();
+        daemon.signal(Signal::CONT);
+        assert_eq!((status.code(), status.signal()), ends_by);
+        assert!(!out.exists(), "{signal:?} left something behind");
     }
 }

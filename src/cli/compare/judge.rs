@@ -91,9 +91,11 @@ pub(super) struct Judgement {
 }
 
 impl Judgement {
-    /// Whether anything differs but for what was so before.
-    pub(super) fn differs(&self) -> bool {
-        !self.changes.is_empty() || !self.alone.is_empty()
+    /// Whether anything differs but for what was so before. A process that is in one recording only is a difference if processes were
+    /// asked about: else what it did to the host counts, as any host starts some now and then.
+    pub(super) fn differs(&self, is_about_processes: bool) -> bool {
+        let is_process = |alone: &Alone| alone.family.table.identities().next().is_some();
+        !self.changes.is_empty() || self.alone.iter().any(|alone| is_about_processes || !is_process(alone))
     }
 }
 

@@ -187,7 +187,7 @@ fn stocks_count_from_their_beginning_and_what_was_so_before_stands_apart() {
     let judgement = judge(&a, &b);
     let before =
         judgement.before.iter().any(|finding| finding.column.name == "cached_bytes" && finding.thing == "thing1");
-    assert!(before && named(&judgement).is_empty() && !judgement.differs(), "{judgement:?}");
+    assert!(before && named(&judgement).is_empty() && !judgement.differs(true), "{judgement:?}");
     // The load itself takes more than a gigabyte more.
     let planted = &mut b.get_mut(&(family, "thing1".to_owned())).unwrap()[at];
     planted.means.iter_mut().for_each(|mean| *mean += 1.5e9);
@@ -211,6 +211,6 @@ fn what_one_recording_has_alone_stands_apart() {
     let judgement = judge(&a, &b);
     let alone: Vec<&str> = judgement.alone.iter().map(|alone| alone.thing.as_str()).collect();
     assert_eq!(alone, ["busy", "eth9"]);
-    assert!(judgement.alone.iter().all(|alone| alone.is_in_b) && judgement.differs());
+    assert!(judgement.alone.iter().all(|alone| alone.is_in_b) && judgement.differs(true));
     assert_eq!(judgement.unrecorded, [(memory, true)]);
 }

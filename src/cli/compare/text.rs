@@ -48,7 +48,7 @@ pub(super) fn write(judgement: &Judgement, limit: usize, blocks: &str, out: &mut
         writeln!(out, "different from the start on: {}", some(&names))?;
     }
     let compared = show::grouped(&compared.to_string());
-    let told = match (changes.len(), judgement.differs()) {
+    let told = match (changes.len(), !alone.is_empty()) {
         (0, false) => "nothing differs by more than noise".to_owned(),
         (0, true) => "nothing that both have differs by more than noise".to_owned(),
         (count, _) if count > limit => format!("{} differ; --limit 0 shows the other {}", count, count - limit),

@@ -28,7 +28,7 @@ const STEP_US: i64 = 600_000_000;
 /// Rows of a file, which are in memory until then.
 const FILE_ROWS_MAX: usize = 262_144;
 
-/// Adds the rows of `families` in the period to the lake.
+/// Adds the rows of `families` in the period to the lake. Gives the first and the last time of all their rows, about.
 ///
 /// # Errors
 /// When the daemon does not answer, refuses a statement, or the lake cannot be written.
@@ -38,20 +38,21 @@ pub(in crate::cli) async fn copy(
     period: &Period,
     lake: &mut NewLake,
     spinner: &ProgressBar,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<(i64, i64)> {
     let channel = target.connect().await?;
     let listed = MetricsServiceClient::new(channel.clone()).list_collectors(request(ListCollectorsRequest {})).await;
     let collectors = listed.map_err(|status| target.failed(&status))?.into_inner().collectors;
     let mut asking = Asking::new(target, channel);
     let now = asking.number("SELECT CAST(now() AS BIGINT)").await?.context("the daemon has no time")?;
     let times = period.times(0, now)?;
-    let mut rows = 0;
+    let (mut rows, mut earliest) = (0, now);
     for family in families {
         let sampled = collectors.iter().find(|one| one.families.iter().any(|name| name == family.name()));
         let interval = sampled.and_then(|one| one.interval).and_then(|interval| Duration::try_from(interval).ok());
         let table = family.name();
         let first = asking.number(&format!("SELECT CAST(min(time) AS BIGINT) FROM \"{table}\"")).await?;
         let Some(first) = first else { continue };
+        earliest = earliest.min(first);
         let mut files =
             Files { family: *family, interval, lake: &mut *lake, next_seq: 0, waiting: Vec::new(), rows: 0 };
         // Before the first row there is nothing to ask for.
@@ -71,7 +72,7 @@ pub(in crate::cli) async fn copy(
         }
         files.flush()?;
     }
-    Ok(())
+    Ok((earliest, now))
 }
 
 fn failed(target: &Target, error: FlightError) -> anyhow::Error {

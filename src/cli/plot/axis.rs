@@ -1,5 +1,9 @@
 //! Round numbers and times beside the axes.
 
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
 use crate::cli::top::clock::Clock;
 use crate::cli::top::units;
 
@@ -40,6 +44,9 @@ const TIME_STEPS_US: [i64; 32] = [
     86_400_000_000,
     604_800_000_000,
 ];
+
+/// The same in months, for axes of years.
+const MONTH_STEPS: [i64; 13] = [1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1_200, 2_400, 6_000];
 
 /// What values are, and so how they are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -138,18 +145,42 @@ impl Measure {
 /// Round times within a window, at most `count`, with their texts.
 pub(super) fn time_marks(from_us: i64, to_us: i64, count: i64) -> Vec<(i64, String)> {
     let clock = Clock::utc();
-    let fits = |step: &i64| (to_us - from_us) / step < count.max(1);
-    let step = TIME_STEPS_US.into_iter().find(fits).unwrap_or_else(|| ((to_us - from_us) / count.max(1)).max(1));
+    let length_us = to_us.saturating_sub(from_us);
+    let fits = |step: &i64| length_us / step < count.max(1);
+    let Some(step) = TIME_STEPS_US.into_iter().find(fits) else { return month_marks(from_us, to_us, count.max(1)) };
     let first = clock.aligned(from_us, step);
     let marks = (0..=count + 1).map(|at| first + at * step).filter(|us| (from_us..=to_us).contains(us));
     marks.enumerate().map(|(at, us)| (us, clock.mark(us, step, at == 0))).collect()
+}
+
+/// First days of months, at most `count` and the year with each: days alone would be those of any year.
+fn month_marks(from_us: i64, to_us: i64, count: i64) -> Vec<(i64, String)> {
+    let day = |us: i64| Timestamp::from_microsecond(us).map(|time| time.to_zoned(TimeZone::UTC).date());
+    let (Ok(from), Ok(to)) = (day(from_us), day(to_us)) else { return Vec::new() };
+    let months = |date: Date| i64::from(date.year()) * 12 + i64::from(date.month()) - 1;
+    let (first, last) = (months(from), months(to));
+    let longest = last - first + 1;
+    let step = MONTH_STEPS.into_iter().find(|step| (last - first) / step < count).unwrap_or(longest);
+    let begin = first.div_euclid(step) * step;
+    let mark = |at: i64| {
+        let (year, month) = (i16::try_from(at.div_euclid(12)).ok()?, i8::try_from(at.rem_euclid(12) + 1).ok()?);
+        let us = Date::new(year, month, 1).ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp().as_microsecond();
+        let text = if step % 12 == 0 { year.to_string() } else { clock_month(us) };
+        (from_us..=to_us).contains(&us).then_some((us, text))
+    };
+    (0..=count + 1).filter_map(|at| mark(begin + at * step)).collect()
+}
+
+fn clock_month(us: i64) -> String {
+    // Without the day of `25 Nov 2026`.
+    Clock::utc().date(us).split_once(' ').map(|(_, month)| month.to_owned()).unwrap_or_default()
 }
 
 /// The window in words.
 pub(super) fn window(from_us: i64, to_us: i64) -> String {
     let clock = Clock::utc();
     let (from, to) = (clock.date(from_us), clock.date(to_us));
-    let decimals = if to_us - from_us < 10_000_000 { 3 } else { 0 };
+    let decimals = if to_us.saturating_sub(from_us) < 10_000_000 { 3 } else { 0 };
     let (from_time, to_time) = (clock.time(from_us, decimals), clock.time(to_us, decimals));
     if from == to {
         format!("{from}, {from_time}–{to_time} UTC")
@@ -184,6 +215,14 @@ mod tests {
         let now_us = 1_795_617_127_400_000;
         let texts: Vec<_> = time_marks(now_us, now_us + 60_000_000, 8).into_iter().map(|(_, text)| text).collect();
         assert_eq!(texts, ["14:32:10", ":20", ":30", ":40", ":50", "14:33",]);
+        let day_us = 86_400_000_000;
+        let texts = |days: i64| -> Vec<String> {
+            time_marks(now_us, now_us + days * day_us, 6).into_iter().map(|(_, text)| text).collect()
+        };
+        assert_eq!(texts(150), ["Dec 2026", "Jan 2027", "Feb 2027", "Mar 2027", "Apr 2027"]);
+        assert_eq!(texts(5 * 365), ["2027", "2028", "2029", "2030", "2031"]);
+        assert_eq!(texts(900 * 365), ["2200", "2400", "2600", "2800"]);
+        assert_eq!(time_marks(i64::MIN, i64::MAX, 6), []);
         assert_eq!(window(now_us, now_us + 60_000_000), "25 Nov 2026, 14:32:07–14:33:07 UTC");
     }
 

@@ -20,29 +20,29 @@ pub(super) fn alert_row(page: &mut Page, picture: &Picture, view: &View, y: u16)
         let style = page.palette.alert;
         let x = page.put(1, y, "FIRING", style) + 1;
         let text = format!("{more} {}", told(firing, picture.firing_us));
-        page.put(x, y, text.trim_start(), page.palette.plain);
+        page.put_or_cut(x, y, text.trim_start(), page.width(), page.palette.plain);
         return;
     }
     let text = match picture.events.alerts().next() {
         Some(event) => format!("no alert fires; the last: {}", past(event, view, picture.now_us)),
         None => "no alert fires".to_owned(),
     };
-    page.put(1, y, &text, page.palette.quiet);
+    page.put_or_cut(1, y, &text, page.width(), page.palette.quiet);
 }
 
 fn told(firing: &Firing, now_us: i64) -> String {
     let labels = if firing.labels.is_empty() { String::new() } else { format!(", {}", firing.labels) };
-    let since = firing.since_us.map(|since| format!(", for {}", about(now_us - since))).unwrap_or_default();
+    let since = firing.since_us.map(|since| format!(" for {}", about(now_us - since))).unwrap_or_default();
     let condition = if firing.condition.is_empty() { String::new() } else { format!(": {}", firing.condition) };
     let peak = firing.peak.map(|peak| format!(", peak {}", count(peak))).unwrap_or_default();
-    format!("{}{labels}{since}{condition}{peak}", firing.rule)
+    format!("{}{since}{labels}{condition}{peak}", firing.rule)
 }
 
 fn past(event: &Event, view: &View, now_us: i64) -> String {
     let labels = if event.labels.is_empty() { String::new() } else { format!(", {}", event.labels) };
     let held = event.since_us.filter(|since| event.what == What::Resolved && *since < event.time_us);
     let held = held.map(|since| format!(" after {}", about(event.time_us - since))).unwrap_or_default();
-    format!("{}{labels} {}{held} {}", event.name, event.state, view.clock.near(event.time_us, now_us))
+    format!("{} {} {}{labels}{held}", event.state, view.clock.near(event.time_us, now_us), event.name)
 }
 
 /// Alerts that are on, and what was.
@@ -59,7 +59,7 @@ pub(super) fn alert_list(page: &mut Page, picture: &Picture, view: &View, place:
         } else {
             place.x + 1
         };
-        page.put_within(x, y, &text, place.end.saturating_sub(x), plain);
+        page.put_or_cut(x, y, &text, place.end, plain);
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) fn alerts(page: &mut Page, picture: &Picture, view: &View, place: Pla
     for (firing, y) in picture.firing.iter().zip(place.y + 1..).take(usize::from(on)) {
         let style = page.palette.alert;
         let x = page.put(1, y, "FIRING", style) + 1;
-        page.put(x, y, &told(firing, picture.firing_us), plain);
+        page.put_or_cut(x, y, &told(firing, picture.firing_us), place.end, plain);
     }
     let events = &picture.events.events;
     let below = Place { y: place.y + 1 + on, rows: place.rows.saturating_sub(1 + on), ..place };
@@ -92,7 +92,7 @@ pub(super) fn alerts(page: &mut Page, picture: &Picture, view: &View, place: Pla
     for ((at, event), y) in events.iter().enumerate().skip(first).take(body).zip(below.y + 1..) {
         let text = what(event);
         let x = page.put(1, y, &view.clock.near(event.time_us, picture.now_us), plain) + 2;
-        page.put(x, y, &text, plain);
+        page.put_or_cut(x, y, &text, below.end, plain);
         mark(page, view, below, y, at, is_found(view, &event.name));
     }
 }
@@ -109,9 +109,9 @@ fn what(event: &Event) -> String {
         }
         What::Fired => {
             let value = event.value.map(|value| format!(", was {}", count(value))).unwrap_or_default();
-            format!("!  {} {} {}{value}", event.name, event.labels, event.state)
+            format!("!  {}  {} {}{value}", event.state, event.name, event.labels)
         }
-        What::Resolved => format!(":  {} {} {}", event.name, event.labels, event.state),
+        What::Resolved => format!(":  {}  {} {}", event.state, event.name, event.labels),
     }
 }
 
@@ -133,6 +133,6 @@ pub(super) fn nearest(page: &mut Page, picture: &Picture, view: &View, y: u16, r
             (false, 0) => "at the cursor".to_owned(),
             (false, _) => format!("{far} {side} the cursor"),
         };
-        page.put(1, y, &format!("{time}  {}, {away}", what(event)), plain);
+        page.put_or_cut(1, y, &format!("{time}  {}, {away}", what(event)), page.width(), plain);
     }
 }

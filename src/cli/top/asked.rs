@@ -12,6 +12,8 @@ pub(super) struct Asked {
     pub(super) table: &'static str,
     pub(super) labels: Vec<&'static str>,
     pub(super) columns: Vec<&'static str>,
+    /// Which rows are of one of them.
+    pub(super) condition: String,
     pub(super) sql: String,
 }
 
@@ -37,6 +39,7 @@ pub(super) fn metrics(wanted: &[Metric], window: &Window, host: &Host, catalog: 
             format!("min({before}min) AS min{at}, max({before}max) AS max{at}, avg({before}mean) AS mean{at}")
         };
         let names = labels.iter().flat_map(|label| [*label, ", "]).collect::<String>();
+        let condition = conditions.into_iter().collect::<Vec<_>>().join(" OR ");
         let places: Vec<String> = (1..=labels.len() + 1).map(|at| at.to_string()).collect();
         let sql = format!(
             "SELECT {names}date_bin(interval '{} microseconds', time, {begin}) AS cell, {}
@@ -45,11 +48,11 @@ pub(super) fn metrics(wanted: &[Metric], window: &Window, host: &Host, catalog: 
             columns.iter().enumerate().map(value).collect::<Vec<_>>().join(", "),
             downsample(table, &columns.join(", "), window.from_us, window.to_us(), window.cells),
             host.condition(),
-            conditions.into_iter().collect::<Vec<_>>().join(" OR "),
+            condition,
             places.join(", "),
             begin = time(window.from_us),
         );
-        Asked { table, labels, columns, sql }
+        Asked { table, labels, columns, condition, sql }
     };
     groups.into_iter().map(asked).collect()
 }

@@ -99,6 +99,9 @@ pub(super) fn chart(
     }
     page.put_within(1, y, &figure.name, columns.before - VALUE - 1, plain);
     page.put_before(columns.before - 1, y, &figure.value, plain);
+    if figure.is_held {
+        page.put(columns.before - 1, y, "~", page.palette.quiet);
+    }
     let (cells, top) = scaled(figure, view.scale);
     let mut drawn = draw(&cells, top, usize::from(rows), view.glyphs);
     if let Some(text) = figure.missing {
@@ -187,6 +190,11 @@ pub(super) fn core(page: &mut Page, label: &str, picture: &Picture, view: &View,
     page.put_before(columns.max_end(), y, &told(max), plain);
     let known = cells.iter().enumerate().filter_map(|(at, cell)| Some((at, cell.as_ref()?.max)));
     if let Some((at, peak)) = known.max_by(|one, other| one.1.total_cmp(&other.1)) {
+        // Cells may be older than the newest second.
+        let (at, peak) = match max.filter(|max| picture.at_us.is_none() && *max > peak) {
+            Some(max) => (cells.len() - 1, max),
+            None => (at, peak),
+        };
         page.put_before(columns.peak_end(), y, &told(Some(peak)), plain);
         page.put_before(columns.at_end(), y, &at_text(picture, view, at), plain);
     }

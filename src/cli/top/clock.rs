@@ -81,6 +81,11 @@ impl Clock {
         self.zoned(us).map_or_else(|| "-".to_owned(), |time| time.strftime("%-d %b %Y").to_string())
     }
 
+    /// A day and the minute, `25 Nov 2026 14:02`.
+    pub(super) fn minute(&self, us: i64) -> String {
+        format!("{} {}", self.date(us), self.time(us, 0).get(..5).unwrap_or_default())
+    }
+
     /// A time for lists: with its day, unless that is the day of `now_us`.
     pub(super) fn near(&self, us: i64, now_us: i64) -> String {
         match (self.zoned(us), self.zoned(now_us)) {

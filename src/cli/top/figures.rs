@@ -10,6 +10,8 @@ use super::window::SECOND_US;
 
 /// Of what has rows more seldom, the newest value is told for so long.
 const NEWEST_US: i64 = 90 * SECOND_US;
+/// What was asked for, and has not come yet.
+pub(super) const READING: &str = "reading …";
 /// What wide screens show beside the charts that all have.
 const EXTRAS: &[(&str, &str, &str)] = &[
     ("tcp", "established", "tcp open"),
@@ -39,6 +41,8 @@ pub(super) struct Figure {
     pub(super) of: Option<Metric>,
     /// The value at the top of the chart.
     pub(super) top: f64,
+    /// Whether some cells hold the value of a row before them.
+    pub(super) is_held: bool,
     /// Why there are no cells.
     pub(super) missing: Option<&'static str>,
 }
@@ -147,14 +151,17 @@ fn chart(picture: &Picture, (part, label, which): (&'static str, &str, usize), v
     let of = if part == "pressure" { format!("{label} some") } else { label.to_owned() };
     let facts = &picture.facts;
     let newest = (facts.mean(part, &of, which), facts.max(part, &of, which));
-    figure(picture, metric, picture.charts.cells(part, label, which), newest, view)
+    let figure = figure(picture, metric, picture.charts.cells(part, label, which), newest, view);
+    Figure { is_held: which == 0 && picture.charts.is_held(part, label), ..figure }
 }
 
 /// The chart of a metric that was asked for.
 pub(super) fn of_metric(picture: &Picture, name: String, metric: &Metric, view: &View) -> Figure {
     let cells = picture.more.cells(metric);
     let newest = newest(picture, cells);
-    Figure { name, ..figure(picture, metric.clone(), cells, newest, view) }
+    let figure = figure(picture, metric.clone(), cells, newest, view);
+    let missing = figure.missing.or((!picture.more.has(metric)).then_some(READING));
+    Figure { name, missing, is_held: picture.more.is_held(metric), ..figure }
 }
 
 /// Mean and greatest value of the last second that has some.
@@ -179,6 +186,10 @@ fn figure(
 ) -> Figure {
     let known = cells.iter().enumerate().filter_map(|(at, cell)| Some((at, cell.as_ref()?.max)));
     let peak = known.max_by(|one, other| one.1.total_cmp(&other.1));
+    // Cells may be older than the newest second.
+    let last = picture.window.cell_at(picture.now_us).filter(|at| picture.at_us.is_none() && *at < cells.len());
+    let late = last.zip(newest.1).filter(|(_, max)| peak.is_some_and(|(_, peak)| *max > peak));
+    let peak = late.or(peak);
     let at_cursor =
         picture.at_us.map(|at_us| picture.window.cell_at(at_us).and_then(|at| cells.get(at).copied().flatten()));
     let (mean, max) = match at_cursor {
@@ -202,5 +213,38 @@ fn figure(
         of: Some(metric),
         missing,
         ..Figure::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::top::cells::Glyphs;
+    use crate::cli::top::clock::Clock;
+    use crate::cli::top::fixture::{asked, picture};
+    use crate::cli::top::window::MINUTE_US;
+
+    #[test]
+    fn a_peak_is_never_below_the_greatest_value_of_the_newest_second() {
+        let view = View::new(MINUTE_US, Glyphs::Braille, Clock::utc());
+        let metric = Metric::new("network", "rx_bytes", &[("interface", "eth0")]);
+        let cells = vec![Some(Cell::of(1e6)); 36];
+        let told = |is_paused| {
+            let figure = figure(&picture(36, is_paused), metric.clone(), &cells, (Some(2e6), Some(9e6)), &view);
+            (figure.peak, figure.peak_cell, figure.top)
+        };
+        assert_eq!(told(false), ("9.00 MB/s".to_owned(), Some(35), 9e6));
+        assert_eq!(told(true).0, "1.00 MB/s");
+    }
+
+    #[test]
+    fn a_chart_that_was_not_read_yet_says_so() {
+        let view = View::new(MINUTE_US, Glyphs::Braille, Clock::utc());
+        let of = |picture: &Picture, metric: &Metric| of_metric(picture, String::new(), metric, &view).missing;
+        let metric = Metric::whole("vm", "page_faults");
+        assert_eq!(of(&picture(36, false), &metric), Some(READING));
+        let mut kept = view.clone();
+        kept.kept.push(metric.clone());
+        assert_eq!(of(&asked(&kept, false), &metric), None);
     }
 }

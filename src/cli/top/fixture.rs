@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::cells::Cell;
 use super::cgroups::{Group, Groups};
 use super::events::{Event, Events, Firing, Loss, What};
+use super::hardware::Hardware;
 use super::history::History;
 use super::metric::Metric;
 use super::needs::Needs;
@@ -75,8 +76,10 @@ pub(super) fn picture(count: usize, is_paused: bool) -> Picture {
         series: None,
         facts: facts(tick_us),
         ticks: ticks(tick_us),
+        span: None,
         tick_us: Some(tick_us),
-        groups: groups(tick_us),
+        groups: Some(groups(tick_us)),
+        hardware: Arc::new(Hardware::fixed()),
         events: Arc::new(events(&window)),
         history: Arc::default(),
         catalog: Arc::default(),

@@ -4,6 +4,7 @@ use super::choice::{Panel, Prompt, Question, Screen};
 use super::clock::Clock;
 use super::fetch::ours_us;
 use super::filter::Filter;
+use super::help;
 use super::history::{HISTORY_X, age_of};
 use super::input::{Arrow, Held, Input, Mouse};
 use super::lists::entries;
@@ -29,6 +30,8 @@ pub(super) enum Action {
     Export,
     /// Give the command that shows the same to the clipboard.
     Copy,
+    /// Take the key again when the chosen chart was read.
+    Keep,
 }
 
 /// Rows that the wheel moves.
@@ -60,7 +63,10 @@ pub(super) fn apply(
                 view.has_help = false;
                 Action::None
             }
-            _ => Action::None,
+            input => {
+                view.help_row = help::first_row(view.size, help::moved(view.help_row, input));
+                Action::None
+            }
         };
     }
     match input {
@@ -72,7 +78,7 @@ pub(super) fn apply(
         Input::Char('M') => return Action::ToggleMouse,
         Input::Char('e') => return Action::Export,
         Input::Char('c') => return Action::Copy,
-        Input::Char('?') | Input::Help => view.has_help = true,
+        Input::Char('?') | Input::Help => (view.has_help, view.help_row) = (true, 0),
         Input::Char(digit @ '0'..='9') => {
             if let Some(screen) = Screen::of(digit) {
                 open(view, screen);
@@ -100,6 +106,10 @@ pub(super) fn apply(
         // A list has no table.
         Input::Tab | Input::BackTab if !view.screen.is_list() => {
             view.panel = if view.panel == Panel::Charts { Panel::Table } else { Panel::Charts };
+        }
+        Input::Char('[' | ']') if !peaks::known(view, picture).0 => {
+            view.note = Some("the peak is shown when this chart was read".to_owned());
+            return Action::Keep;
         }
         Input::Backspace | Input::Char('u') => view.back(),
         Input::Escape => escape(view),

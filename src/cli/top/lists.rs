@@ -41,7 +41,7 @@ enum Of {
 
 const CPU: &[Part] = &[
     Part {
-        heading: "all processors; times in % of one processor",
+        heading: "all processors",
         table: "cpu",
         of: Of::Whole,
         columns: &[

@@ -12,8 +12,10 @@ use super::export;
 use super::fetch::{Failure, Happening, Wish, ours_us, read, watch_signals};
 use super::input::{Decoder, Input};
 use super::keys::{Action, apply};
+use super::metric::Metric;
 use super::needs::Needs;
 use super::page::{Hits, Page, Palette, Theme, theme_of};
+use super::peaks;
 use super::picture::Picture;
 use super::reader::Reader;
 use super::screen;
@@ -41,6 +43,8 @@ pub(super) struct Live {
     state: State,
     hits: Hits,
     pressed: Option<u16>,
+    /// A key that waits for the chosen chart, and which metric that is.
+    kept: Option<(Input, Option<Metric>)>,
     has_focus: bool,
     /// Since when another picture is waited for.
     waits: Option<Instant>,
@@ -63,6 +67,7 @@ impl Live {
             state: State::Live,
             hits: Hits::default(),
             pressed: None,
+            kept: None,
             has_focus: true,
             waits: None,
             answered_us: None,
@@ -174,6 +179,13 @@ impl Live {
                 self.picture = Some(*picture);
                 self.waits = None;
                 self.answered_us = Some(ours_us());
+                if let Some((input, of)) = self.kept.take() {
+                    // Another chart may have been chosen meanwhile.
+                    let now = peaks::known(&self.view, self.picture.as_ref()).1;
+                    if of.is_none() || of == now {
+                        return self.act(input, terminal);
+                    }
+                }
             }
             Happening::Firing(firing) => {
                 self.state = State::Live;
@@ -184,6 +196,7 @@ impl Live {
                 }
             }
             Happening::Failed(failure) => {
+                self.kept = None;
                 let since_us = self.state.since_us().or(self.answered_us).unwrap_or_else(ours_us);
                 self.state = match failure {
                     Failure::Lost(reason) => State::Lost { since_us, reason },
@@ -226,6 +239,7 @@ impl Live {
             }
             Action::Export => self.export(),
             Action::Copy => self.copy(terminal),
+            Action::Keep => self.kept = Some((input, peaks::known(&self.view, self.picture.as_ref()).1)),
         }
         Ok(false)
     }

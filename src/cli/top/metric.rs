@@ -17,6 +17,8 @@ pub(super) struct Metric {
 const BYTES_TOP_MIN: f64 = 1e6;
 /// Shares without a natural end are at least scaled to this.
 const SHARE_TOP_MIN: f64 = 0.1;
+/// Columns of other tables that count the time of processors.
+const CPU_TIMES: &[&str] = &["usage_us", "user_us", "system_us", "cpu_us", "cpu_user_us", "cpu_system_us"];
 /// Shares that reach one.
 const WHOLES: &[(&str, &str)] = &[("cpu", "utilization"), ("filesystem", "used_ratio")];
 
@@ -65,12 +67,13 @@ impl Metric {
     /// A value as people read it.
     pub(super) fn told(&self, value: f64, has_bits: bool) -> String {
         match self.unit() {
-            _ if self.column == "usage_us" => format!("{:.2} CPUs", value / 1e6),
+            (Unit::Micros, Kind::Counter) if self.is_cpu_time() => format!("{:.2} CPUs", value / 1e6),
             (Unit::Bytes, Kind::Counter) if has_bits && self.table == "network" => bits_per_second(value),
             (Unit::Bytes, Kind::Counter) => bytes_per_second(value),
             (Unit::Bytes, _) => bytes(value),
-            // So many microseconds in a second.
-            (Unit::Micros, Kind::Counter) => percent(value / 1e6),
+            // So many microseconds in a second: a share, unless several things took time at once.
+            (Unit::Micros, Kind::Counter) if value < 1.005e6 => percent(value / 1e6),
+            (Unit::Micros, Kind::Counter) => format!("{} s/s", count(value / 1e6)),
             (Unit::Micros, _) => duration(value),
             (Unit::Ratio, _) => percent(value),
             (Unit::Celsius, _) => format!("{value:.1} C"),
@@ -78,6 +81,11 @@ impl Metric {
             (_, Kind::Counter) => format!("{}/s", count(value)),
             _ => count(value),
         }
+    }
+
+    /// Whether it counts the time of processors.
+    fn is_cpu_time(&self) -> bool {
+        self.table == "cpu" || CPU_TIMES.contains(&self.column)
     }
 
     /// The value at the top of a chart whose greatest value is `peak`.
@@ -123,6 +131,10 @@ mod tests {
         assert_eq!(Metric::new("disk", "read_bytes", &[]).told(8e6, true), "8.00 MB/s");
         assert_eq!(told("memory", "used_bytes", 1_073_741_824.0), "1.00 GiB");
         assert_eq!(told("disk", "busy_us", 250_000.0), "25 %");
+        assert_eq!(
+            [("disk", "read_us"), ("cpu", "user_us")].map(|(table, column)| told(table, column, 6.4e6)),
+            ["6.40 s/s", "6.40 CPUs"]
+        );
         assert_eq!(told("collector", "lateness_p99_us", 310.0), "310 us");
         assert_eq!(told("cpu", "utilization", 0.5), "50 %");
         assert_eq!(told("host", "forks", 11.0), "11.0/s");

@@ -7,7 +7,7 @@ use super::metric::Metric;
 pub(super) struct Needs {
     /// How wide charts are.
     pub(super) cells: usize,
-    /// Whether processors have a row each.
+    /// Whether processors have a row each, and there are file systems and sensors.
     pub(super) has_cores: bool,
     pub(super) metrics: Vec<Metric>,
     /// Columns of what is kept.

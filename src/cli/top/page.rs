@@ -171,6 +171,16 @@ impl Page {
         self.buffer.set_stringn(x, y, text, usize::from(columns), style).0
     }
 
+    /// Text from a column on, up to another one. What does not fit ends with a sign that it goes on.
+    pub(super) fn put_or_cut(&mut self, x: u16, y: u16, text: &str, end: u16, style: Style) {
+        let end = end.min(self.width());
+        let room = end.saturating_sub(x);
+        self.put_within(x, y, text, room, style);
+        if text.chars().count() > usize::from(room) && room > 0 {
+            self.put_over(end - 1, y, "…", style);
+        }
+    }
+
     /// Text that ends before a column.
     pub(super) fn put_before(&mut self, end: u16, y: u16, text: &str, style: Style) {
         let width = u16::try_from(text.chars().count()).unwrap_or(0);
@@ -275,6 +285,7 @@ mod tests {
         page.put(50, 0, "x", Style::new());
         page.put(0, 5, "x", Style::new());
         page.put_before(3, 1, "abcdef", Style::new());
-        assert_eq!(page.text(), "       abc\nabc\n");
+        page.put_or_cut(4, 1, "abcdef", 8, Style::new());
+        assert_eq!(page.text(), "       abc\nabc abc…\n");
     }
 }

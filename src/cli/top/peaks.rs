@@ -2,12 +2,22 @@
 
 use super::asked::Seek;
 use super::cells::Cell;
+use super::figures::READING;
+use super::metric::Metric;
 use super::picture::Picture;
 use super::shown::chosen;
 use super::view::{View, side};
+use super::window::SECOND_US;
 
 /// A peak reaches at least so much of the highest one.
 const PEAK_SHARE: f64 = 0.5;
+
+/// Whether the chosen chart was read, so that its peaks are known, and the metric that it is of.
+pub(super) fn known(view: &View, picture: Option<&Picture>) -> (bool, Option<Metric>) {
+    let Some(picture) = picture else { return (false, None) };
+    let Some(figure) = chosen(picture, view) else { return (true, None) };
+    (figure.missing != Some(READING), figure.of)
+}
 
 /// The next or previous peak of the chosen chart. Of the newest moment, `[` finds the highest.
 pub(super) fn go(view: &mut View, picture: &Picture, is_next: bool) {
@@ -28,6 +38,9 @@ pub(super) fn go(view: &mut View, picture: &Picture, is_next: bool) {
             view.point(picture, cell);
             view.seek = of.map(|metric| {
                 let (from_us, to_us) = (picture.window.time_of(cell), picture.window.time_of(cell + 1));
+                // The newest second may have begun in the cell before.
+                let is_newest = at.is_none() && picture.window.cell_at(picture.now_us) == Some(cell);
+                let from_us = if is_newest { from_us.min(picture.now_us - SECOND_US) } else { from_us };
                 Seek { metric, from_us, to_us }
             });
         }

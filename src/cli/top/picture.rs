@@ -6,6 +6,7 @@ use super::asked::Seek;
 use super::catalog::Catalog;
 use super::cgroups::Groups;
 use super::events::{Events, Firing};
+use super::hardware::Hardware;
 use super::history::History;
 use super::metric::Metric;
 use super::processes::Ticks;
@@ -32,9 +33,14 @@ pub(super) struct Picture {
     pub(super) series: Option<(Metric, Arc<Vec<Metric>>)>,
     pub(super) facts: Facts,
     pub(super) ticks: Ticks,
+    /// From when to when something was recorded, if nothing was at the moment.
+    pub(super) span: Option<(i64, i64)>,
     /// The tick whose processes are shown.
     pub(super) tick_us: Option<i64>,
-    pub(super) groups: Groups,
+    /// Control groups, if they were asked for.
+    pub(super) groups: Option<Groups>,
+    /// File systems, sensors and power, if they were asked for.
+    pub(super) hardware: Arc<Hardware>,
     pub(super) events: Arc<Events>,
     /// What is kept, if it was asked for.
     pub(super) history: Arc<History>,

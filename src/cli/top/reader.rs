@@ -8,6 +8,8 @@ use super::asked::{self, SEEK_BUCKETS, Seek};
 use super::catalog::Catalog;
 use super::cgroups::Groups;
 use super::events::{Events, Firing};
+use super::hardware::{self, Hardware};
+use super::held::{self, Held};
 use super::history::History;
 use super::metric::Metric;
 use super::picture::Picture;
@@ -22,7 +24,7 @@ use crate::record::Table;
 /// Rows as far outside of the window say what is within it: tables that are sampled once a second have a row in each stretch of this
 /// length.
 const OUTSIDE_US: i64 = 1_200_000;
-/// At most so many cells are read for that at each end.
+/// At most so many cells are read for that at each end. Before narrower windows, rows are looked for.
 const OUTSIDE_CELLS_MAX: usize = 150;
 /// How far to each side of a moment processes are traced.
 pub(super) const TRACE_US: i64 = 30 * SECOND_US;
@@ -33,6 +35,8 @@ const MOMENT_US: i64 = SECOND_US + 20_000;
 
 /// What is kept changes slowly.
 const HISTORY_US: i64 = 30 * SECOND_US;
+/// And so do file systems and temperatures.
+const HARDWARE_US: i64 = 2 * SECOND_US;
 /// Cells of so many metrics are remembered.
 const METRICS_MAX: usize = 500;
 
@@ -71,6 +75,8 @@ pub(super) struct Reader {
     slow: Option<Slow>,
     /// When it was read.
     history: Option<(i64, Arc<History>)>,
+    /// Of which moment it is, and when it was read.
+    hardware: Option<(Option<i64>, i64, Arc<Hardware>)>,
 }
 
 /// What is read at most twice a cell, and once where the window has ended.
@@ -97,6 +103,7 @@ impl Reader {
             catalog: None,
             slow: None,
             history: None,
+            hardware: None,
         }
     }
 
@@ -190,15 +197,22 @@ impl Reader {
             let rows = self.source.rows(&statement::facts(from_us, to_us, &host, &catalog)).await?;
             facts = Facts::read(&rows, to_us)?;
         }
-        let groups = if wanted.has_groups && catalog.has_table("cgroup") {
-            let at_us = tick_us.unwrap_or(moment_us);
-            Groups::read(&self.source.rows(&statement::cgroups(at_us, &host, &catalog)).await?, at_us)?
-        } else {
-            Groups::default()
+        let groups = match (wanted.has_groups, catalog.has_table("cgroup")) {
+            (true, true) => {
+                let at_us = tick_us.unwrap_or(moment_us);
+                Some(Groups::read(&self.source.rows(&statement::cgroups(at_us, &host, &catalog)).await?, at_us)?)
+            }
+            (true, false) => Some(Groups::default()),
+            (false, _) => None,
         };
         let (firing, firing_us) = match self.source.firing().await? {
             Some(firing) => (firing, now_us),
             None => (events.firing(), now_us.min(window.to_us())),
+        };
+        let hardware = self.read_hardware(wanted.has_cores, at_us, now_us, &host).await?;
+        let span = match at_us {
+            Some(_) if tick_us.is_none() && facts.is_empty() => self.source.span(&host).await?,
+            _ => None,
         };
         let ticks = self.ticks.clone();
         let read_us = ours_us;
@@ -214,8 +228,10 @@ impl Reader {
             series,
             facts,
             ticks,
+            span,
             tick_us,
             groups,
+            hardware,
             events,
             history,
             catalog,
@@ -242,7 +258,8 @@ impl Reader {
     /// Reads cells and events, as far as they are not known.
     async fn read_slow(&mut self, wanted: &Wanted, window: &Window, now_us: i64, host: &Host) -> anyhow::Result<()> {
         let catalog = self.find_catalog().await?;
-        let pad = usize::try_from(OUTSIDE_US / window.width_us).unwrap_or(0).clamp(1, OUTSIDE_CELLS_MAX);
+        let outside = usize::try_from(OUTSIDE_US / window.width_us).unwrap_or(0);
+        let (pad, is_narrow) = (outside.clamp(1, OUTSIDE_CELLS_MAX), outside > OUTSIDE_CELLS_MAX);
         let padded = window.padded(pad);
         let is_known = |slow: &Slow| {
             let age_us = now_us - slow.read_us;
@@ -254,7 +271,11 @@ impl Reader {
             Some(slow) => slow,
             None => {
                 let charts = statement::charts(&padded, host, wanted.has_cores, &catalog);
-                let charts = Charts::read(&self.source.rows(&charts).await?, &padded, pad)?;
+                let mut held = Held::default();
+                if let Some(before) = held::charts(&padded, host, wanted.has_cores, &catalog).filter(|_| is_narrow) {
+                    held.read_charts(&self.source.rows(&before).await?)?;
+                }
+                let charts = Charts::read(&self.source.rows(&charts).await?, &padded, pad, &held)?;
                 let events = Events::read(&self.source.rows(&statement::events(window, host, &catalog)).await?)?;
                 Slow {
                     window: *window,
@@ -271,7 +292,11 @@ impl Reader {
         if !missing.is_empty() {
             let mut more = if slow.more.len() > METRICS_MAX { More::default() } else { (*slow.more).clone() };
             for asked in asked::metrics(&missing, &padded, host, &catalog) {
-                more.add(&asked, &self.source.rows(&asked.sql).await?, (&padded, pad))?;
+                let mut held = Held::default();
+                if let Some(before) = held::metrics(&asked, &padded, host).filter(|_| is_narrow) {
+                    held.read_metrics(&asked, &self.source.rows(&before).await?)?;
+                }
+                more.add(&asked, &self.source.rows(&asked.sql).await?, (&padded, pad), &held)?;
             }
             missing.iter().for_each(|metric| more.know(metric));
             slow.more = Arc::new(more);
@@ -320,6 +345,31 @@ impl Reader {
         let history = Arc::new(History::read(&rows, columns)?);
         self.history = Some((now_us, Arc::clone(&history)));
         Ok(history)
+    }
+
+    /// File systems, sensors and power of a moment.
+    async fn read_hardware(
+        &mut self,
+        is_wanted: bool,
+        at_us: Option<i64>,
+        now_us: i64,
+        host: &Host,
+    ) -> anyhow::Result<Arc<Hardware>> {
+        // Of files, the newest moment is one of the past.
+        let of_us = if self.source.is_files() { at_us.or(Some(now_us)) } else { at_us };
+        let catalog = self.find_catalog().await?;
+        let Some(sql) = hardware::statement(of_us, host, &catalog).filter(|_| is_wanted) else {
+            return Ok(Arc::default());
+        };
+        let is_known = |(of, read_us, _): &&(Option<i64>, i64, _)| {
+            *of == of_us && (of_us.is_some() || now_us - read_us < HARDWARE_US)
+        };
+        if let Some((.., hardware)) = self.hardware.as_ref().filter(is_known) {
+            return Ok(Arc::clone(hardware));
+        }
+        let hardware = Arc::new(Hardware::read(&self.source.rows(&sql).await?, of_us)?);
+        self.hardware = Some((of_us, now_us, Arc::clone(&hardware)));
+        Ok(hardware)
     }
 
     /// When a value was greatest, to the row.

@@ -89,7 +89,7 @@ fn signs(view: &View, palette: Palette, picture: Option<&Picture>, state: &State
         return page;
     }
     if view.has_help {
-        help::draw(&mut page);
+        help::draw(&mut page, view.help_row);
         return page;
     }
     let Some(picture) = picture else {
@@ -194,7 +194,8 @@ fn beside(page: &mut Page, picture: &Picture, view: &View) {
         page.put(left, y, "│", page.palette.quiet);
     }
     let alert_rows = (u16::try_from(picture.firing.len()).unwrap_or(0) + 3).clamp(5, 9);
-    let body = height - 2 - top;
+    let hardware = &picture.hardware;
+    let body = height - 2 - top - hardware.rows();
     let upper = (body - alert_rows) * 3 / 5;
     let place = Place { x: left + 1, end: width, y: top + upper, rows: body - alert_rows - upper };
     // Keys are for the processes.
@@ -204,6 +205,7 @@ fn beside(page: &mut Page, picture: &Picture, view: &View) {
     processes(page, picture, view, Place { y: top, rows: upper, ..place }, true);
     let place = Place { y: top + body - alert_rows, rows: alert_rows, ..place };
     alert_list(page, picture, view, place);
+    hardware.draw(page, Place { y: top + body, rows: hardware.rows(), ..place });
 }
 
 /// A few charts over a table.
@@ -325,6 +327,8 @@ mod tests {
         shown("full-80x24", (80, 24), true, |view| (view.is_full, view.figure) = (true, 6));
         shown("log-80x24", (80, 24), false, |view| view.scale = Scale::Log);
         shown("help-80x24", (80, 24), false, |view| view.has_help = true);
+        shown("help-50x20", (50, 20), false, |view| (view.has_help, view.help_row) = (true, 5));
+        shown("kymo-80x24", (80, 24), false, |view| view.screen = Screen::Kymo);
         shown("ascii-80x24", (80, 24), false, |view| view.glyphs = Glyphs::Ascii);
     }
 

@@ -1,11 +1,12 @@
 //! The cells of charts, and the values beside them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use arrow::array::RecordBatch;
 
 use super::asked::Asked;
 use super::cells::{Cell, Kind, fill, put};
+use super::held::Held;
 use super::metric::Metric;
 use super::statement::FACTS_MAX;
 use super::window::Window;
@@ -23,6 +24,8 @@ pub(super) struct Charts {
     of: BTreeMap<(String, String), [Vec<Option<Cell>>; 2]>,
     /// The widest tier that the cells are made of, or `raw`.
     pub(super) tier: String,
+    /// Gauges of which some cells hold the value of a row before them.
+    held: BTreeSet<(String, String)>,
 }
 
 /// Values of one stretch of time.
@@ -42,16 +45,26 @@ pub(super) struct Fact {
 
 impl Charts {
     /// Reads the answer for a window that is `pad` cells longer than what is shown, at both ends.
-    pub(super) fn read(batches: &[RecordBatch], padded: &Window, pad: usize) -> anyhow::Result<Charts> {
+    pub(super) fn read(batches: &[RecordBatch], padded: &Window, pad: usize, held: &Held) -> anyhow::Result<Charts> {
         let mut charts = Charts::default();
         for batch in batches {
             charts.add(&Rows::of(batch), padded)?;
+        }
+        let shown = pad..padded.cells - pad;
+        for metric in held.metrics() {
+            let label = metric.labels.first().map_or("", |(_, value)| value.as_str());
+            let key = (metric.table.to_owned(), label.to_owned());
+            let both =
+                charts.of.entry(key.clone()).or_insert_with(|| [vec![None; padded.cells], vec![None; padded.cells]]);
+            if held.fill(metric, &mut both[0], padded).get(shown.clone()).is_some_and(|filled| filled.contains(&true)) {
+                charts.held.insert(key);
+            }
         }
         for ((part, _), both) in &mut charts.of {
             let kind = if part == "cpu" || part == "memory" { Kind::Gauge } else { Kind::Rate };
             for cells in both {
                 fill(cells, kind);
-                *cells = cells.get(pad..padded.cells - pad).unwrap_or_default().to_vec();
+                *cells = cells.get(shown.clone()).unwrap_or_default().to_vec();
             }
         }
         Ok(charts)
@@ -99,6 +112,11 @@ impl Charts {
         self.of.get(&(part.to_owned(), label.to_owned())).and_then(|both| both.get(which)).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether some cells of a gauge hold the value of a row before them.
+    pub(super) fn is_held(&self, part: &str, label: &str) -> bool {
+        self.held.contains(&(part.to_owned(), label.to_owned()))
+    }
+
     /// The labels of a table's series.
     pub(super) fn labels<'a>(&'a self, part: &'a str) -> impl Iterator<Item = &'a str> {
         self.of.keys().filter(move |(of, _)| of == part).map(|(_, label)| label.as_str())
@@ -124,6 +142,8 @@ impl Charts {
 #[derive(Clone, Debug, Default)]
 pub(super) struct More {
     of: HashMap<Metric, Vec<Option<Cell>>>,
+    /// Gauges of which some cells hold the value of a row before them.
+    held: HashSet<Metric>,
 }
 
 impl More {
@@ -134,6 +154,7 @@ impl More {
         asked: &Asked,
         batches: &[RecordBatch],
         (padded, pad): (&Window, usize),
+        held: &Held,
     ) -> anyhow::Result<()> {
         let mut found: HashMap<Metric, Vec<Option<Cell>>> = HashMap::new();
         for batch in batches {
@@ -157,9 +178,16 @@ impl More {
                 }
             }
         }
+        let shown = pad..padded.cells - pad;
+        for metric in held.metrics() {
+            let cells = found.entry(metric.clone()).or_insert_with(|| vec![None; padded.cells]);
+            if held.fill(metric, cells, padded).get(shown.clone()).is_some_and(|filled| filled.contains(&true)) {
+                self.held.insert(metric.clone());
+            }
+        }
         for (metric, mut cells) in found {
             fill(&mut cells, if metric.is_rate() { Kind::Rate } else { Kind::Gauge });
-            self.of.insert(metric, cells.get(pad..padded.cells - pad).unwrap_or_default().to_vec());
+            self.of.insert(metric, cells.get(shown.clone()).unwrap_or_default().to_vec());
         }
         Ok(())
     }
@@ -177,6 +205,11 @@ impl More {
     /// Whether it was asked for.
     pub(super) fn has(&self, metric: &Metric) -> bool {
         self.of.contains_key(metric)
+    }
+
+    /// Whether some cells of a gauge hold the value of a row before them.
+    pub(super) fn is_held(&self, metric: &Metric) -> bool {
+        self.held.contains(metric)
     }
 
     /// The cells of a metric. Empty if there are none.
@@ -275,7 +308,7 @@ mod tests {
             let cells = vec![Some(Cell::of(*mean))];
             (("network".to_owned(), (*label).to_owned()), [cells.clone(), cells])
         });
-        Charts { of: of.collect(), tier: String::new() }
+        Charts { of: of.collect(), ..Charts::default() }
     }
 
     #[test]

@@ -15,11 +15,14 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::events::Firing;
+use super::statement::{self, Host};
 use crate::cli::connect::{Channel, Target, request};
 use crate::cli::offline::{Offline, spill_folder};
+use crate::cli::rows::{Rows, whole};
 use crate::query::sql_view::SqlViews;
 use crate::serve::proto::ListAlertsRequest;
 use crate::serve::proto::alert_service_client::AlertServiceClient;
+use crate::store::cut;
 
 /// A statement without an answer after this time has failed, and so has the connection.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -93,6 +96,20 @@ impl Source {
             *channel = None;
         }
         rows
+    }
+
+    /// From when to when something was recorded.
+    ///
+    /// # Errors
+    /// When the daemon does not answer, or the folder cannot be read.
+    pub(super) async fn span(&mut self, host: &Host) -> anyhow::Result<Option<(i64, i64)>> {
+        if let Source::Files { folder, .. } = self {
+            return Ok(cut::bounds(folder)?);
+        }
+        let batches = self.rows(&statement::span(host)).await?;
+        let Some(rows) = batches.first().map(Rows::of) else { return Ok(None) };
+        let (first, newest) = (rows.wholes("first")?, rows.wholes("newest")?);
+        Ok(if rows.count() == 0 { None } else { whole(&first, 0).zip(whole(&newest, 0)) })
     }
 
     /// The alerts that fire now. Files do not know it: `None`.

@@ -37,6 +37,12 @@ pub(super) const HOSTS: &str = "SELECT host, max(time) AS newest, now() AS clock
     SELECT host, time FROM network_last UNION ALL SELECT host, time FROM memory_last
 ) GROUP BY host ORDER BY newest DESC";
 
+/// From when to when something was recorded: `first` and `newest`, from a table of one row a second and its minutes, which are kept longest.
+pub(super) fn span(host: &Host) -> String {
+    let part = |table: &str| format!("SELECT time FROM {table} WHERE {}", host.condition());
+    format!("SELECT min(time) AS first, max(time) AS newest FROM ({} UNION ALL {})", part("kymo"), part("kymo_1m"))
+}
+
 /// The cells of all charts: `part`, `label`, `time`, two values `a` and `b` with their least, greatest and mean, and the `tier`.
 ///
 /// Of processors, all are read only if they are shown. What the daemon lacks is null.

@@ -160,17 +160,18 @@ pub(super) fn axis(page: &mut Page, picture: &Picture, view: &View, x: u16, y: u
     let of = |what| picture.events.events.iter().filter(move |event| event.what == what);
     let cells = |what| of(what).filter_map(|event| picture.window.cell_at(event.time_us));
     let missed: BTreeSet<usize> = cells(What::Missed).collect();
-    let sign = |page: &mut Page, cell: usize, sign: &str, style| page.put(x + column(cell), y, sign, style);
+    let cursor = view.at_us().and_then(|at_us| picture.window.cell_at(at_us));
+    let mut taken: BTreeSet<usize> = cells(What::Fired).chain(cells(What::Resolved)).chain(cursor).collect();
+    // Where most cells have missed ticks, times are of more use than all signs.
+    if missed.len() * MISSED_SHARE < picture.window.cells {
+        taken.extend(&missed);
+    }
+    let sign = |page: &mut Page, cell: usize, sign: &str, style| page.put_over(x + column(cell), y, sign, style);
     for cell in &missed {
         sign(page, *cell, "x", heading);
     }
-    for (cell, text) in marks(&picture.window, view) {
-        let room = picture.window.cells.saturating_sub(cell);
-        page.put_within(x + column(cell), y, &text, column(room), plain);
-    }
-    // Where most cells have missed ticks, times are of more use than all signs.
-    for cell in missed.iter().filter(|_| missed.len() * MISSED_SHARE < picture.window.cells) {
-        sign(page, *cell, "x", heading);
+    for (cell, text) in marks(&picture.window, view, &taken) {
+        page.put(x + column(cell), y, &text, plain);
     }
     for cell in cells(What::Resolved) {
         sign(page, cell, ":", heading);
@@ -179,13 +180,13 @@ pub(super) fn axis(page: &mut Page, picture: &Picture, view: &View, x: u16, y: u
         let alert = page.palette.alert;
         sign(page, cell, "!", alert);
     }
-    if let Some(cell) = view.at_us().and_then(|at_us| picture.window.cell_at(at_us)) {
-        page.put_over(x + column(cell), y, "▾", heading);
+    if let Some(cell) = cursor {
+        sign(page, cell, "▾", heading);
     }
 }
 
-/// Cells at which marks begin, and their texts.
-fn marks(window: &Window, view: &View) -> Vec<(usize, String)> {
+/// Cells at which marks begin, and their texts. No text stands where a sign is, as the digits that are left would be another time.
+fn marks(window: &Window, view: &View, taken: &BTreeSet<usize>) -> Vec<(usize, String)> {
     let apart_us = window.width_us * STEP_COLUMNS_MIN;
     let step_us = STEPS_US.iter().copied().find(|step| *step >= apart_us).unwrap_or(30 * DAY_US);
     let mut marks: Vec<(usize, String)> = Vec::new();
@@ -194,7 +195,8 @@ fn marks(window: &Window, view: &View) -> Vec<(usize, String)> {
         if let Some(cell) = window.cell_at(at_us).filter(|_| at_us >= window.from_us) {
             let text = format!("|{}", view.clock.mark(at_us, step_us, marks.is_empty()));
             let end = marks.last().map_or(0, |(cell, text)| cell + text.len());
-            if (marks.is_empty() || cell > end) && cell + text.len() <= window.cells {
+            let is_free = taken.range(cell..cell + text.len()).next().is_none();
+            if (marks.is_empty() || cell > end) && cell + text.len() <= window.cells && is_free {
                 marks.push((cell, text));
             }
         }
@@ -222,7 +224,10 @@ pub(super) fn kymo(page: &mut Page, picture: &Picture, y: u16) {
         };
         let dropped: f64 = picture.events.losses.iter().map(|loss| loss.dropped).sum();
         parts.extend(Some(late).filter(|late| !late.is_empty()));
-        parts.push(format!("{} missed {} of {}", loss.collector, whole(loss.missed), whole(loss.due)));
+        // Of a very short recording no tick was counted yet.
+        if loss.due > 0.0 {
+            parts.push(format!("{} missed {} of {}", loss.collector, whole(loss.missed), whole(loss.due)));
+        }
         if page.width() >= 100 || dropped > 0.0 {
             parts.push(format!("dropped {} records", whole(dropped)));
         }
@@ -304,4 +309,26 @@ pub(super) fn keys(page: &mut Page, view: &View, state: &State, now: Now, y: u16
 
 fn column(cells: usize) -> u16 {
     u16::try_from(cells).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::top::cells::Glyphs;
+    use crate::cli::top::clock::Clock;
+
+    #[test]
+    fn a_time_on_the_axis_is_whole_or_not_there() {
+        let view = View::new(MINUTE_US, Glyphs::Braille, Clock::utc());
+        let window = Window::ending_at(14 * HOUR_US, MINUTE_US, 72);
+        let texts =
+            |taken: &[usize]| -> Vec<(usize, String)> { marks(&window, &view, &taken.iter().copied().collect()) };
+        let all = texts(&[]);
+        assert_eq!((all.len(), all[0].1.as_str(), all[1].1.as_str()), (7, "|13:58:50", "|13:59"), "{all:?}");
+        // A sign in the second one, and one beside the third.
+        let left = texts(&[all[1].0 + 2, all[2].0 - 1]);
+        assert_eq!(left.iter().map(|(cell, _)| *cell).collect::<Vec<_>>(), [0, 2, 3, 4, 5, 6].map(|at| all[at].0));
+        // The first that is left is told as a whole.
+        assert_eq!(texts(&[all[0].0])[0].1, "|13:59:00");
+    }
 }

@@ -1,8 +1,9 @@
 //! Draws the tables of a moment: processes and control groups.
 
 use super::cells::draw;
-use super::cgroups::{Group, GroupSort};
+use super::cgroups::{Group, GroupSort, Groups};
 use super::choice::Panel;
+use super::figures::READING;
 use super::page::{By, Page};
 use super::picture::Picture;
 use super::processes::{Line, Sort, by_command, sorted};
@@ -111,7 +112,13 @@ fn nothing(picture: &Picture, view: &View, what: &str) -> String {
     match picture.charts.tier.as_str() {
         "1s" => "Raw samples of this time have expired; 1 s is the finest left.".to_owned(),
         "1m" => "Raw samples of this time have expired; 1 min is the finest left.".to_owned(),
-        _ => format!("No {what} were recorded at this time."),
+        _ => match picture.span.filter(|(first_us, newest_us)| !(*first_us..=*newest_us).contains(&at_us)) {
+            Some((first_us, newest_us)) => {
+                let [from, to] = [first_us, newest_us].map(|us| view.clock.minute(us));
+                format!("Nothing was recorded then, but from {from} to {to}.")
+            }
+            None => format!("No {what} were recorded at this time."),
+        },
     }
 }
 
@@ -186,8 +193,8 @@ fn process_columns(width: u16, trace: u16, sort: Sort) -> Vec<Column> {
 
 /// The control groups of a picture as they are listed.
 pub(super) fn listed_groups(picture: &Picture, view: &View) -> Vec<Group> {
-    let lines =
-        picture.groups.lines(view.group_sort, view.is_reversed, view.is_regrouped, |path| view.filter.takes_name(path));
+    let Some(groups) = &picture.groups else { return Vec::new() };
+    let lines = groups.lines(view.group_sort, view.is_reversed, view.is_regrouped, |path| view.filter.takes_name(path));
     let is_hidden = |path: &str| {
         let is_below = |folded: &String| {
             path != folded
@@ -204,14 +211,16 @@ pub(super) fn cgroups(page: &mut Page, picture: &Picture, view: &View, place: Pl
     let body = usize::from(place.rows.saturating_sub(2));
     let first = first_row(view.row, body, groups.len());
     page.has_table([place.x, place.end], [place.y + 2, place.y + place.rows], first);
-    let when = picture.groups.tick_us.map(|tick| view.clock.time(tick, 1)).unwrap_or_default();
+    let known = picture.groups.as_ref();
+    let count = known.map_or(0, Groups::count);
+    let when = known.and_then(|groups| groups.tick_us).map(|tick| view.clock.time(tick, 1)).unwrap_or_default();
     let filtered = if view.filter.is_empty() { String::new() } else { format!(" [{}]", view.filter.text()) };
     let range =
         if groups.is_empty() { String::new() } else { format!("{}-{} of ", first + 1, groups.len().min(first + body)) };
-    let text = format!(
-        "cgroups{filtered} {range}{}, {when}; psi: % of the time that some task waited",
-        picture.groups.count()
-    );
+    let text = match known {
+        Some(_) => format!("cgroups{filtered} {range}{count}, {when}; psi: % of the time that some task waited"),
+        None => "cgroups".to_owned(),
+    };
     heading(page, place, true, &text);
     let is_wide = place.end - place.x >= 100;
     let right = |title, width, of: Option<GroupSort>| Column {
@@ -240,10 +249,10 @@ pub(super) fn cgroups(page: &mut Page, picture: &Picture, view: &View, place: Pl
     }
     titles(page, place, &columns, "");
     if groups.is_empty() {
-        let text = if picture.groups.count() == 0 {
-            nothing(picture, view, "control groups")
-        } else {
-            format!("Nothing matches {:?}. Esc shows all.", view.filter.text())
+        let text = match (known, count) {
+            (None, _) => READING.to_owned(),
+            (_, 0) => nothing(picture, view, "control groups"),
+            _ => format!("Nothing matches {:?}. Esc shows all.", view.filter.text()),
         };
         page.put(place.x + 1, place.y + 2, &text, page.palette.plain);
         return;

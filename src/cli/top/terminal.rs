@@ -228,6 +228,13 @@ fn set_style(text: &mut String, style: Style) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::process::Command;
+
+    use rustix::fs::{Mode, OFlags, open};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{Winsize, tcsetwinsize};
+
     use super::*;
 
     #[test]
@@ -239,5 +246,47 @@ mod tests {
         assert_eq!(changes(&shown, &next), "\x1b[2;3H\x1b[0mab\x1b[2;6H\x1b[0;7;31mc\x1b[0m");
         shown = next.clone();
         assert_eq!(changes(&shown, &next), "");
+    }
+
+    /// Set where this test is run again as a program of its own, in a terminal.
+    const PANICS: &str = "KYMO_TEST_PANICS_IN_A_TERMINAL";
+
+    #[test]
+    fn a_panic_leaves_the_terminal_as_it_was() {
+        if std::env::var_os(PANICS).is_some() {
+            let _terminal = Terminal::enter().unwrap();
+            // Not on the thread that has the terminal, and while a frame may be written.
+            let _ = thread::spawn(|| panic!("as a bug would")).join();
+            std::process::exit(7);
+        }
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).and_then(|()| unlockpt(&ours)).unwrap();
+        tcsetwinsize(&ours, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let theirs = File::from(
+            open(ptsname(&ours, Vec::new()).unwrap(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap(),
+        );
+        let modes = |file: &File| {
+            let modes = tcgetattr(file).unwrap();
+            (modes.input_modes, modes.output_modes, modes.local_modes)
+        };
+        let before = modes(&theirs);
+        let name = thread::current().name().unwrap().to_owned();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &name, "--nocapture"])
+            .env(PANICS, "1")
+            .stdin(theirs.try_clone().unwrap())
+            .stdout(theirs.try_clone().unwrap())
+            .stderr(theirs.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+        assert_eq!(modes(&theirs), before);
+        drop(theirs);
+        let mut written = Vec::new();
+        // The last reader of a terminal that nobody has open gets an error.
+        let _ = File::from(ours).read_to_end(&mut written);
+        let written = String::from_utf8(written).unwrap();
+        let at = |text: &str| written.find(text).unwrap_or_else(|| panic!("{text:?} is not in {written:?}"));
+        assert!(at(ENTER) < at(LEAVE) && at(LEAVE) < at("as a bug would"), "{written:?}");
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct View {
     pub(super) screen: Screen,
     pub(super) panel: Panel,
     pub(super) has_help: bool,
+    /// The first row of the help that is shown, where not all fit.
+    pub(super) help_row: usize,
     place: Place,
     before: Vec<Place>,
     /// The peak that is looked for within the cursor's cell.
@@ -81,6 +83,7 @@ impl View {
             screen: Screen::default(),
             panel: Panel::default(),
             has_help: false,
+            help_row: 0,
             place: Place { length_us, at: None },
             before: Vec::new(),
             seek: None,

@@ -52,7 +52,7 @@ impl Failures {
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        other => other,
+        other @ IpAddr::V4(_) => other,
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) type Take<'a> = dyn FnMut(u64, RecordBatch) -> Result<(), WriteError>
 pub(super) type Read<'a> = dyn Fn(Option<&[usize]>, &mut Take<'_>) -> Result<(), WriteError> + 'a;
 
 /// The lake before it is complete.
-const UNREADY: &str = ".lake.unready";
+pub const UNREADY: &str = ".lake.unready";
 
 /// What a new lake has of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +75,14 @@ impl NewLake {
         Ok(NewLake { folder: folder.into(), lake, files: PerFamily::default() })
     }
 
-    /// Gives the lake its name. Returns what each table has that has rows.
+    /// Gives the lake its name. Returns what each table has that has rows. One without rows is none: its folder is then as it was.
     ///
     /// # Errors
     /// When the folder cannot be written.
     pub fn finish(self) -> Result<Vec<Written>, WriteError> {
+        if self.files.values().all(Vec::is_empty) {
+            return Ok(Vec::new());
+        }
         let lake = self.folder.join(LAKE);
         LocalDisk.rename(&self.lake, &lake).map_err(DiskError::of("rename to", &lake))?;
         LocalDisk.sync_folder(&self.folder).map_err(DiskError::of("sync folder", &self.folder))?;
