@@ -2,7 +2,7 @@
 //!
 //! A token has 256 random bits, so nobody guesses one, and a plain SHA-256 is enough at rest: there are no likely tokens to try.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -63,7 +63,11 @@ impl Digest {
     /// Two hexadecimal digits for each byte, as `sha256sum` prints them.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.iter().fold(String::new(), |mut text, byte| {
+            // Writing to a text does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
 
     /// Reads hexadecimal digits.
