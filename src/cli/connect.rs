@@ -177,6 +177,11 @@ impl Target {
             if let Some(meaning) = explained(status) {
                 return anyhow!("{address}: {meaning}");
             }
+            // The alert that says why may be lost behind the end of the connection.
+            if address.starts_with(SECURE) && self.credentials.has_certificate() {
+                let refused = "it may not accept the certificate of the client: see --certificate and --key";
+                return anyhow!("{address}: the connection ended at once ({}): {refused}", status.message());
+            }
             let is_plain = !address.starts_with(SECURE) && !address.starts_with(SOCKET);
             if is_plain && speaks_tls(&address) {
                 return anyhow!("{address}: it speaks TLS: write --address https://{address}");

@@ -135,7 +135,7 @@ fn zero_and_empty_stand_for_without() {
 fn unknown_keys_are_refused_wherever_they_stand() {
     assert_problem("[storge]\n", "1:2: storge: ", "unknown key `storge`; did you mean `storage`?");
     assert_problem("[storage]\npth = 'x'\n", "2:1: storage.pth: ", "did you mean `path`?");
-    let told = "unknown key `port`; there is `address`, `socket`, `socket_mode`, `connections_max`";
+    let told = "unknown key `port`; there is `tokens`, `tls`, `address`, `socket`, `socket_mode`, `connections_max`";
     assert_problem("[server]\nport = 1\n", "2:1: server.port: ", told);
     let collector = "[collector.a]\ninterval = '1s'\nmetrics = ['cpu']\nforced = true\n";
     assert_problem(collector, "4:1: collector.a.forced: ", "did you mean `force`?");
@@ -256,7 +256,7 @@ fn wrong_variables_and_flags_are_named() {
     assert!(wrong.starts_with("environment variable KYMO_STORAGE: storage: expected a table, found text"), "{wrong}");
     let flag = Flag { name: "--address", key: "server.address", value: "8.8.8.8:1".to_owned() };
     let wrong = told(&[], &[flag]);
-    assert!(wrong.starts_with("flag --address: server.address: 8.8.8.8:1 can be reached"), "{wrong}");
+    assert!(wrong.starts_with("flag --address: server.address: 8.8.8.8:1: other hosts can reach"), "{wrong}");
 }
 
 #[test]

@@ -204,16 +204,18 @@ fn planted_faults_are_found_within_six_key_presses() {
     record(folder.path());
     // A burst of a millisecond: to the row of what is received, and to its highest peak.
     find(folder.path(), &[("jjj[", "rx eth0")], |text| {
-        text.contains("PAUSED 14:01:01.2") && text.lines().any(|line| line.contains("77 burster"))
+        text.contains("PAUSED")
+            && text.contains("25 Nov 2026 14:01:01.2")
+            && text.lines().any(|line| line.contains("77 burster"))
     });
     // A process of 0.6 s that stalls a disk: to the last row, waiting for I/O, its highest peak, and by what was written.
-    find(folder.path(), &[("G[", "psi io"), ("ssss", "PAUSED 14:00:3")], |text| {
+    find(folder.path(), &[("G[", "psi io"), ("ssss", "2026 14:00:3")], |text| {
         let first = text.lines().skip_while(|line| !line.contains("COMMAND")).nth(1).unwrap_or_default();
         first.starts_with('+') && first.contains("91 staller") && first.contains("300 MB")
     });
     // A control group that is throttled: when any was most, and by that.
     // Both keys at once: the second waits for the charts of the screen.
-    find(folder.path(), &[("3[", "psi io"), ("ss", "PAUSED 14:01:3")], |text| {
+    find(folder.path(), &[("3[", "psi io"), ("ss", "2026 14:01:3")], |text| {
         let at = |name: &str| text.lines().position(|line| line.contains(name));
         let throttled = text.lines().find(|line| line.contains("etl.service"));
         throttled.is_some_and(|line| line.contains("70 %")) && at("etl.service") < at("web.service")

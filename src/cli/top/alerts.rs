@@ -1,9 +1,9 @@
 //! Draws what happened: alerts, missed ticks and gaps.
 
 use super::events::{Event, Firing, What};
-use super::page::Page;
+use super::page::{Page, Place};
 use super::picture::Picture;
-use super::tables::{Place, first_row, heading, is_found, mark};
+use super::tables::{first_row, is_found, mark};
 use super::units::{about, count, duration, whole};
 use super::view::View;
 
@@ -48,7 +48,7 @@ fn past(event: &Event, view: &View, now_us: i64) -> String {
 /// Alerts that are on, and what was.
 pub(super) fn alert_list(page: &mut Page, picture: &Picture, view: &View, place: Place) {
     let plain = page.palette.plain;
-    heading(page, place, true, &format!("alerts: {} firing", picture.firing.len()));
+    page.heading(place, true, &format!("alerts: {} firing", picture.firing.len()));
     let room = usize::from(place.rows.saturating_sub(1));
     let firing = picture.firing.iter().map(|firing| (true, told(firing, picture.firing_us)));
     let past = picture.events.alerts().map(|event| (false, past(event, view, picture.now_us)));
@@ -67,7 +67,7 @@ pub(super) fn alert_list(page: &mut Page, picture: &Picture, view: &View, place:
 pub(super) fn alerts(page: &mut Page, picture: &Picture, view: &View, place: Place) {
     let plain = page.palette.plain;
     let on = u16::try_from(picture.firing.len()).unwrap_or(u16::MAX).min(place.rows / 3);
-    heading(page, place, true, &format!("alerts: {} firing", picture.firing.len()));
+    page.heading(place, true, &format!("alerts: {} firing", picture.firing.len()));
     for (firing, y) in picture.firing.iter().zip(place.y + 1..).take(usize::from(on)) {
         let style = page.palette.alert;
         let x = page.put(1, y, "FIRING", style) + 1;
@@ -78,8 +78,7 @@ pub(super) fn alerts(page: &mut Page, picture: &Picture, view: &View, place: Pla
     let body = usize::from(below.rows.saturating_sub(1));
     let first = first_row(view.row, body, events.len());
     page.has_table([0, below.end], [below.y + 1, below.y + below.rows], first);
-    heading(
-        page,
+    page.heading(
         below,
         true,
         &format!(

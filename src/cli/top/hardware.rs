@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 
 use super::catalog::Catalog;
-use super::page::Page;
+use super::page::{Page, Place};
 use super::statement::{Host, between};
-use super::tables::{Place, heading};
 use super::units::{bytes, count, percent};
 use super::window::SECOND_US;
 use crate::cli::rows::{Rows, float, text, whole};
@@ -151,7 +150,7 @@ impl Hardware {
         if !self.filesystems.is_empty() {
             let (shown, all) = (self.filesystems.len(), self.filesystem_count);
             let which = if shown < all { format!(" {shown} of {all}, the fullest") } else { String::new() };
-            heading(page, place, true, &format!("file systems{which}"));
+            page.heading(place, true, &format!("file systems{which}"));
             for filesystem in &self.filesystems {
                 y += 1;
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a short bar")]
@@ -166,7 +165,7 @@ impl Hardware {
             y += 1;
         }
         if !self.sensors.is_empty() {
-            heading(page, Place { y, ..place }, true, "sensors");
+            page.heading(Place { y, ..place }, true, "sensors");
             for pair in self.sensors.chunks(2) {
                 y += 1;
                 for (told, x) in pair.iter().zip([place.x + 1, place.x + 1 + SENSOR]) {

@@ -1,8 +1,7 @@
 //! Draws what kymo itself costs and lost.
 
-use super::page::Page;
+use super::page::{Page, Place};
 use super::picture::Picture;
-use super::tables::{Place, heading};
 use super::units::{bytes, percent, whole};
 
 /// From this width on, everything has its full name.
@@ -11,7 +10,7 @@ const WIDE: u16 = 100;
 /// What kymo itself costs, and what each collector lost.
 pub(super) fn own(page: &mut Page, picture: &Picture, place: Place) {
     let plain = page.palette.plain;
-    heading(page, place, true, "kymo itself, in this second and over the window");
+    page.heading(place, true, "kymo itself, in this second and over the window");
     let facts = &picture.facts;
     let of = |at, told: fn(f64) -> String| facts.mean("kymo", "", at).map_or_else(|| "-".to_owned(), told);
     let first =

@@ -137,6 +137,16 @@ pub(super) struct Page {
     pub(super) hits: Hits,
 }
 
+/// A place on the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) x: u16,
+    pub(super) end: u16,
+    pub(super) y: u16,
+    /// With heading and titles.
+    pub(super) rows: u16,
+}
+
 impl Page {
     pub(super) fn new(width: u16, height: u16, palette: Palette) -> Page {
         Page { buffer: Buffer::empty(Rect::new(0, 0, width, height)), palette, hits: Hits::default() }
@@ -185,6 +195,16 @@ impl Page {
     pub(super) fn put_before(&mut self, end: u16, y: u16, text: &str, style: Style) {
         let width = u16::try_from(text.chars().count()).unwrap_or(0);
         self.put_within(end.saturating_sub(width), y, text, end, style);
+    }
+
+    /// The heading of a part.
+    pub(super) fn heading(&mut self, place: Place, has_rule: bool, text: &str) {
+        if has_rule {
+            self.rule(place.x, place.end, place.y, text);
+        } else {
+            let style = self.palette.heading;
+            self.put_within(place.x + 1, place.y, text, place.end - place.x - 1, style);
+        }
     }
 
     /// A line across, `─ text ─────`, from one column to another.

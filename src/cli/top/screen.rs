@@ -9,12 +9,12 @@ use super::help;
 use super::history;
 use super::needs::Needs;
 use super::own::own;
-use super::page::{Page, Palette};
+use super::page::{Page, Palette, Place};
 use super::picture::Picture;
 use super::sheet;
 use super::shown;
 use super::status::{Now, State, axis, keys, kymo, status};
-use super::tables::{Place, cgroups, processes};
+use super::tables::{cgroups, processes};
 use super::view::View;
 
 /// The least size that anything is shown in.

@@ -4,23 +4,13 @@ use super::cells::draw;
 use super::cgroups::{Group, GroupSort, Groups};
 use super::choice::Panel;
 use super::figures::READING;
-use super::page::{By, Page};
+use super::page::{By, Page, Place};
 use super::picture::Picture;
 use super::processes::{Line, Sort, by_command, sorted};
 use super::reader::TRACE_US;
 use super::units::{about, bytes, bytes_each_second, count, percent};
 use super::view::View;
 use super::window::SECOND_US;
-
-/// A place on the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) x: u16,
-    pub(super) end: u16,
-    pub(super) y: u16,
-    /// With heading and titles.
-    pub(super) rows: u16,
-}
 
 /// A column of a table.
 struct Column {
@@ -49,7 +39,7 @@ pub(super) fn processes(page: &mut Page, picture: &Picture, view: &View, place: 
     let first = first_row(view.row, body, lines.len());
     let shown = lines.iter().skip(first).take(body);
     page.has_table([place.x, place.end], [place.y + 2, place.y + place.rows], first);
-    heading(page, place, has_rule, &processes_heading(picture, view, &lines, first, body));
+    page.heading(place, has_rule, &processes_heading(picture, view, &lines, first, body));
     let width = place.end - place.x;
     let trace = if width >= 110 { 22 } else { 12 };
     let columns = process_columns(width, trace, view.sort);
@@ -221,7 +211,7 @@ pub(super) fn cgroups(page: &mut Page, picture: &Picture, view: &View, place: Pl
         Some(_) => format!("cgroups{filtered} {range}{count}, {when}; psi: % of the time that some task waited"),
         None => "cgroups".to_owned(),
     };
-    heading(page, place, true, &text);
+    page.heading(place, true, &text);
     let is_wide = place.end - place.x >= 100;
     let right = |title, width, of: Option<GroupSort>| Column {
         title,
@@ -297,15 +287,6 @@ pub(super) fn mark(page: &mut Page, view: &View, place: Place, y: u16, row: usiz
     if is_found {
         let style = page.palette.selected;
         page.style_row(place.x, place.end, y, style);
-    }
-}
-
-pub(super) fn heading(page: &mut Page, place: Place, has_rule: bool, text: &str) {
-    if has_rule {
-        page.rule(place.x, place.end, place.y, text);
-    } else {
-        let style = page.palette.heading;
-        page.put_within(place.x + 1, place.y, text, place.end - place.x - 1, style);
     }
 }
 
