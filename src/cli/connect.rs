@@ -18,7 +18,7 @@ use tonic::transport::{self, Endpoint, Uri};
 use tonic::{Code, Response, Status};
 
 use self::credentials::{Bearer, Credentials, is_loopback};
-use self::secure::{Secure, explained, speaks_tls};
+use self::secure::{Secure, explained, speaks_tls, why_it_ended};
 use crate::config::{ADDRESS_VARIABLE, OLD_ADDRESS_VARIABLE, TOKEN_VARIABLE};
 use crate::serve::{DEFAULT_ADDRESS, without_scheme};
 
@@ -177,10 +177,12 @@ impl Target {
             if let Some(meaning) = explained(status) {
                 return anyhow!("{address}: {meaning}");
             }
-            // The alert that says why may be lost behind the end of the connection.
-            if address.starts_with(SECURE) && self.credentials.has_certificate() {
-                let refused = "it may not accept the certificate of the client: see --certificate and --key";
-                return anyhow!("{address}: the connection ended at once ({}): {refused}", status.message());
+            // The alert that says why may have been lost behind the end of the connection.
+            if let Some(place) = address.strip_prefix(SECURE)
+                && let Ok(config) = self.credentials.tls()
+                && let Some(meaning) = why_it_ended(config, place)
+            {
+                return anyhow!("{address}: {meaning}");
             }
             let is_plain = !address.starts_with(SECURE) && !address.starts_with(SOCKET);
             if is_plain && speaks_tls(&address) {

@@ -180,7 +180,7 @@ fn clients_without_a_certificate_are_refused_where_one_is_asked_for() {
         run(&status.iter().copied().chain(shown).collect::<Vec<_>>())
     };
     let refused = text(&showing(&other.sign("stranger", "client", LATE)).stderr);
-    assert!(refused.contains("accept the certificate of the client"), "{refused}");
+    assert!(refused.contains("does not accept the certificate of the client"), "{refused}");
     let accepted = showing(&own.sign("client", "client", LATE));
     assert!(accepted.status.success(), "{}", text(&accepted.stderr));
 }

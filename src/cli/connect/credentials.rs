@@ -70,11 +70,6 @@ impl Credentials {
         self.token_file.is_some() || env::var_os(TOKEN_VARIABLE).is_some()
     }
 
-    /// Whether a certificate is shown to the daemon.
-    pub(super) fn has_certificate(&self) -> bool {
-        self.certificate.is_some()
-    }
-
     /// Whether there is anything that only TLS has.
     pub(super) fn need_tls(&self) -> bool {
         self.ca.is_some() || self.certificate.is_some()

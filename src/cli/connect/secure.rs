@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig};
+use rustls::{CertificateError, ClientConfig, ClientConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -123,13 +123,32 @@ fn meaning_of_alert(alert: &str) -> String {
     }
 }
 
+/// A connection whose other side has a moment for each answer.
+fn probed(address: &str) -> io::Result<StdStream> {
+    let place = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+    let stream = StdStream::connect_timeout(&place, PROBE_TIME_MAX)?;
+    stream.set_read_timeout(Some(PROBE_TIME_MAX))?;
+    stream.set_write_timeout(Some(PROBE_TIME_MAX))?;
+    Ok(stream)
+}
+
+/// Why the daemon ends connections within TLS, as far as it can be told within a moment. Nothing is sent behind the handshake, so that
+/// its alert arrives.
+pub(super) fn why_it_ended(config: Arc<ClientConfig>, address: &str) -> Option<String> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']').to_owned()).ok()?;
+    let probe = || -> io::Result<()> {
+        let mut stream = probed(address)?;
+        let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        rustls::Stream::new(&mut connection, &mut stream).read_exact(&mut [0])
+    };
+    probe().err().and_then(|error| explained(&error))
+}
+
 /// Whether the port speaks TLS, as far as it can be told within a moment.
 pub(super) fn speaks_tls(address: &str) -> bool {
     let probe = || -> io::Result<u8> {
-        let place = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
-        let mut stream = StdStream::connect_timeout(&place, PROBE_TIME_MAX)?;
-        stream.set_read_timeout(Some(PROBE_TIME_MAX))?;
-        stream.set_write_timeout(Some(PROBE_TIME_MAX))?;
+        let mut stream = probed(address)?;
         stream.write_all(PREFACE)?;
         let mut first = [0];
         stream.read_exact(&mut first)?;
