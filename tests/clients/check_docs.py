@@ -122,8 +122,9 @@ class Runner:
         alone = self.place / "alone"
         alone.mkdir(exist_ok=True)
         with open(self.place / "output", "w+", encoding="utf-8") as output:
+            # A shell has what it starts in the background ignore Ctrl-C.
             process = subprocess.Popen(
-                arguments, cwd=alone, env=self.environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True)
+                ["env", "--default-signal=INT", *arguments], cwd=alone, env=self.environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True)
             said = lambda: (self.place / "output").read_text(encoding="utf-8")  # noqa: E731
             try:
                 wait_for(lambda: said() or process.poll() is not None, PATIENCE, "it says something")
