@@ -77,7 +77,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, is_still: &AtomicBool) {
 fn keys_answer(looking: &mut Looking) {
     let begun = Instant::now();
     looking.press("?");
-    looking.until(|text| text.contains("MOUSE"));
+    looking.wait_for("keys and signs");
     looking.press("\x1b");
     // What follows an escape at once is taken for a part of it.
     thread::sleep(Duration::from_millis(100));
