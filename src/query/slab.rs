@@ -1,9 +1,10 @@
 //! Parts of results in memory that a worker and the recorder share.
 //!
 //! Each worker has a file in memory with some slabs. It writes the body of a large message into a free slab, and the recorder sends
-//! it to the client from there; both have the slabs mapped. What goes through their socket is where it is. A slab is free again once HTTP has sent it. Other
-//! messages go through the socket whole: small ones, those that no slab holds, and those that come while no slab is free. If that is
-//! because the client of the same statement does not read, they wait, but for the first part of a result ([`AHEAD_BYTES_MAX`]).
+//! it to the client from there; both have the slabs mapped. What goes through their socket is where it is. A slab is free again
+//! once HTTP has sent it. Other messages go through the socket whole: small ones, those that no slab holds, and those that come
+//! while no slab is free. If that is because the client of the same statement does not read, they wait, but for the first part of
+//! a result ([`AHEAD_BYTES_MAX`]).
 //!
 //! The file ends with what the worker writes to stderr. It cannot grow, so that takes no memory without a bound.
 

@@ -26,13 +26,27 @@ pub(super) async fn change<T>(
     what: String,
     work: impl Future<Output = Result<T, Status>>,
 ) -> Reply<T> {
-    let reply = control(method, work).await;
     let caller = caller.map_or_else(|| "nobody".to_owned(), |caller| caller.to_string());
-    match &reply {
-        Ok(_) => tracing::info!(target: "kymo::audit", "{caller}: {what}: done"),
-        Err(status) => tracing::info!(target: "kymo::audit", "{caller}: {what}: refused: {}", status.message()),
-    }
+    let mut audited = Audited { line: format!("{caller}: {what}"), outcome: None };
+    let reply = control(method, work).await;
+    audited.outcome = Some(match &reply {
+        Ok(_) => "done".to_owned(),
+        Err(status) => format!("refused: {}", status.message()),
+    });
     reply
+}
+
+/// Says in the log how a change ended, also when its client goes away before that and nobody waits for it any more.
+struct Audited {
+    line: String,
+    outcome: Option<String>,
+}
+
+impl Drop for Audited {
+    fn drop(&mut self) {
+        let outcome = self.outcome.as_deref().unwrap_or("its client went away, and it may have been done");
+        tracing::info!(target: "kymo::audit", "{}: {outcome}", self.line);
+    }
 }
 
 /// Answers one control call, in a span of its own.
@@ -102,5 +116,54 @@ impl Drop for TracedFrames {
     fn drop(&mut self) {
         // A client that went away early got only these rows.
         self.span.record("rows", self.rows);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use futures::FutureExt;
+    use tracing::subscriber::with_default;
+
+    use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Logged(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Logged {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_change_has_its_line_however_it_ends() {
+        let logged = Logged::default();
+        let writer = logged.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        with_default(subscriber, || {
+            let done = change("Flush", None, "flush".to_owned(), async { Ok(()) }).now_or_never();
+            assert!(done.is_some_and(|reply| reply.is_ok()));
+            let refused = async { Err::<(), _>(Status::not_found("no such collector")) };
+            assert!(change("Flush", None, "stop x".to_owned(), refused).now_or_never().is_some());
+            let gone = change("Flush", None, "stop y".to_owned(), pending::<Result<(), Status>>());
+            assert!(gone.now_or_never().is_none());
+        });
+        let text = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+        for line in [
+            "nobody: flush: done",
+            "nobody: stop x: refused: no such collector",
+            "nobody: stop y: its client went away",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }
